@@ -1,0 +1,35 @@
+"""A backend as the data path sees it: who it is, its weight, and how busy it is."""
+
+from typing import Any, Literal
+
+Verdict = Literal["up", "down", "reserve", "unknown"]
+Admin = Literal["ready", "drain", "maint"]
+
+
+class Backend:
+    """One backend of one service, the same object for the life of a worker's configuration.
+
+    `index` is its place in the file, dense from 0 within the service. `weight` is the weight in effect, an integer
+    >= 0. `active` counts this worker's connections, sessions or pending queries on it, `elsewhere` those of all other
+    workers; the relay writes both. `attached` is the relay's own record (addresses, sockets, counter cells).
+    `verdict`, `admin` and `weight` are changed through the `Pool` only, which knows what follows from a change.
+    """
+
+    __slots__ = ("active", "admin", "attached", "elsewhere", "index", "name", "verdict", "weight")
+
+    def __init__(
+        self, name: str, index: int, weight: int = 1, verdict: Verdict = "unknown", admin: Admin = "ready"
+    ) -> None:
+        if weight < 0:
+            raise ValueError(f"backend {name}: weight {weight} is below 0")
+        self.name = name
+        self.index = index
+        self.weight = weight
+        self.verdict: Verdict = verdict
+        self.admin: Admin = admin
+        self.active = 0
+        self.elsewhere = 0
+        self.attached: Any = None
+
+    def __repr__(self) -> str:
+        return f"<Backend {self.name} weight {self.weight} {self.verdict} {self.admin} active {self.active}>"

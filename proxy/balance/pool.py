@@ -1,0 +1,93 @@
+"""The pool: every backend of a service, what is known of each, and the selector that follows from it.
+
+The pool is the slow side. It changes when a verdict, an admin act or a weight arrives, and then the data path gets a
+new immutable selector in one assignment:
+
+    if pool.set_verdict("ns1", "down"):
+        service.selector = pool.selector()
+"""
+
+from collections.abc import Sequence
+from random import Random
+
+from proxy.balance.backend import Admin, Backend, Verdict
+from proxy.balance.selector import Selector, build
+
+__all__ = ["Admin", "Backend", "Pool", "Verdict"]
+
+
+class Pool:
+    """All backends of one service, in file order; names and indices are unique, indices dense from 0.
+
+    Raises ValueError for a duplicate name, an index out of place, or a scheduler that cannot be built. The setters
+    raise KeyError for a backend that is not in the pool, and return True when the next `selector()` will be a new one.
+    """
+
+    __slots__ = ("_by_name", "_rng", "_selector", "_stale", "backends", "scheduler")
+
+    def __init__(self, backends: Sequence[Backend], scheduler: str, rng: Random) -> None:
+        self.backends = tuple(backends)
+        self.scheduler = scheduler
+        self._by_name = {backend.name: backend for backend in self.backends}
+        if len(self._by_name) != len(self.backends):
+            raise ValueError("two backends of a pool have the same name")
+        if any(backend.index != place for place, backend in enumerate(self.backends)):
+            raise ValueError("the indices of a pool's backends must count from 0 in order")
+        self._rng = rng
+        self._stale = False
+        self._selector = build(scheduler, self.usable(), rng, configured=self.configured())
+
+    def __getitem__(self, name: str) -> Backend:
+        return self._by_name[name]
+
+    def set_verdict(self, name: str, verdict: Verdict) -> bool:
+        """Take over what health says of a backend."""
+        backend = self._by_name[name]
+        before = is_usable(backend)
+        backend.verdict = verdict
+        return self._note(is_usable(backend) != before)
+
+    def set_admin(self, name: str, admin: Admin) -> bool:
+        """Take over what the operator wants of a backend."""
+        backend = self._by_name[name]
+        before = is_usable(backend)
+        backend.admin = admin
+        return self._note(is_usable(backend) != before)
+
+    def set_weight(self, name: str, weight: int) -> bool:
+        """Change a backend's weight; 0 gives it nothing new. Raises ValueError below 0."""
+        if weight < 0:
+            raise ValueError(f"backend {name}: weight {weight} is below 0")
+        backend = self._by_name[name]
+        before = backend.weight
+        backend.weight = weight
+        return self._note(weight != before)
+
+    def usable(self) -> tuple[Backend, ...]:
+        """Return the backends that may get something new, in file order.
+
+        This is the one place that decides it: rules that choose among the usable ones act on this list.
+        """
+        return tuple(backend for backend in self.backends if is_usable(backend))
+
+    def configured(self) -> tuple[Backend, ...]:
+        """Return the backends that would get a share if all were well: the stable base of the hashing schedulers."""
+        return tuple(backend for backend in self.backends if backend.weight > 0)
+
+    def selector(self) -> Selector:
+        """Return the selector for the present state; the same object until something changes what it picks."""
+        if self._stale:
+            self._selector = build(
+                self.scheduler, self.usable(), self._rng, configured=self.configured(), previous=self._selector
+            )
+            self._stale = False
+        return self._selector
+
+    def _note(self, changed: bool) -> bool:
+        self._stale = self._stale or changed
+        return self._stale
+
+
+def is_usable(backend: Backend) -> bool:
+    """Tell whether a backend may get something new: found up (unknown is not up), wanted, and weighing something."""
+    return backend.verdict == "up" and backend.admin == "ready" and backend.weight > 0

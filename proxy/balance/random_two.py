@@ -1,0 +1,98 @@
+"""random-two: draw two backends by weight, take the one with less load for its weight (Mitzenmacher 2001).
+
+Nearly as even as least-connections, and needs no up-to-date view of all loads: workers that see each other's loads
+late do not rush to the same idle backend.
+"""
+
+from collections.abc import Collection, Sequence
+from random import Random
+from typing import Final
+
+from proxy.balance.backend import Backend
+from proxy.balance.trivial import Heedless
+
+REDRAWS: Final = 8
+"""How often a retry draws again after an already tried backend before it looks through them in order."""
+
+
+class RandomTwo(Heedless):
+    """The power of two choices. O(1).
+
+    The draw already follows the weights, so load here is (active + elsewhere) / weight, without the coming one added:
+    idle backends are equal, and the first one drawn of two equals is taken, which keeps the shares of the weights.
+    """
+
+    __slots__ = ("_aliases", "_bounds", "_count", "_even", "_random", "_weights")
+
+    def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
+        super().__init__(backends)
+        self._random = rng.random
+        self._count = len(backends)
+        self._weights = tuple(backend.weight for backend in backends)
+        self._even = len(set(self._weights)) == 1
+        self._bounds, self._aliases = alias_table(self._weights)
+
+    def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
+        """Return the less loaded of two drawn."""
+        if exclude:
+            return self._retry(exclude)
+        backends = self.backends
+        if self._even:
+            random = self._random
+            count = self._count
+            place = int(random() * count)
+            other = int(random() * (count - 1))
+            if other >= place:
+                other += 1
+            one = backends[place]
+            two = backends[other]
+            return two if two.active + two.elsewhere < one.active + one.elsewhere else one
+        return self._lesser(self._draw(), self._draw())
+
+    def _draw(self) -> int:
+        at = self._random() * self._count
+        place = int(at)
+        return place if at - place < self._bounds[place] else self._aliases[place]
+
+    def _lesser(self, place: int, other: int) -> Backend:
+        one = self.backends[place]
+        two = self.backends[other]
+        weights = self._weights
+        if (two.active + two.elsewhere) * weights[place] < (one.active + one.elsewhere) * weights[other]:
+            return two
+        return one
+
+    def _retry(self, exclude: Collection[Backend]) -> Backend | None:
+        backends = self.backends
+        drawn = [place for place in (self._draw() for _ in range(REDRAWS)) if backends[place] not in exclude]
+        if drawn:
+            return self._lesser(drawn[0], drawn[1] if len(drawn) > 1 else drawn[0])
+        start = int(self._random() * self._count)
+        for place in range(start, start + self._count):
+            backend = backends[place % self._count]
+            if backend not in exclude:
+                return backend
+        return None
+
+
+def alias_table(weights: Sequence[int]) -> tuple[tuple[float, ...], tuple[int, ...]]:
+    """Return bounds and aliases for drawing places by weight in O(1) (Walker 1977, Vose 1991).
+
+    Draw a place evenly and a number in 0-1; below the place's bound it stands, otherwise its alias does.
+    """
+    count = len(weights)
+    total = sum(weights)
+    shares = [weight * count for weight in weights]  # whole numbers, `total` is an even share: nothing is rounded
+    bounds = [1.0] * count
+    aliases = list(range(count))
+    small = [place for place in range(count) if shares[place] < total]
+    large = [place for place in range(count) if shares[place] >= total]
+    while small and large:
+        place = small.pop()
+        giver = large[-1]
+        bounds[place] = shares[place] / total
+        aliases[place] = giver
+        shares[giver] -= total - shares[place]
+        if shares[giver] < total:
+            small.append(large.pop())
+    return tuple(bounds), tuple(aliases)

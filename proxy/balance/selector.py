@@ -1,0 +1,98 @@
+"""What the data path asks for a backend, and which class answers for each scheduler.
+
+A selector never changes its members: what changes them builds a new one, which is swapped in by one assignment. It
+keeps the weights it was built with. What it reads of a backend while picking are `active` and `elsewhere`, live.
+
+The relay's part of the contract:
+
+    key = hash_key(client) if selector.needs_key else 0
+    backend = selector.pick(key, tried)
+    backend.active += 1
+    if selector.needs_changes:
+        selector.changed(backend)
+
+and the same two lines after `active -= 1`, with the selector in force at that time, whichever picked it. After it has
+rewritten `elsewhere` of many backends (every 20 ms) it calls `refreshed()` if `needs_changes`. Only least-connections
+above its scan limit asks for that; for all others it costs one attribute.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from random import Random
+from typing import Final, Protocol
+
+from proxy.balance import least_connections, names
+from proxy.balance.backend import Backend
+from proxy.balance.failover import Failover
+from proxy.balance.maglev import Maglev
+from proxy.balance.random_two import RandomTwo
+from proxy.balance.round_robin import RoundRobin
+from proxy.balance.source_hash import SourceHash
+from proxy.balance.trivial import Nobody, Only
+
+
+class Selector(Protocol):
+    """Picks a backend for each query or connection of a service. One thread only."""
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """The members: usable, weight above 0."""
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether `pick` reads its key; if not, the relay saves computing it."""
+
+    @property
+    def needs_changes(self) -> bool:
+        """Whether the relay must call `changed` and `refreshed`."""
+
+    def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
+        """Return a member that is not in `exclude`, or None when nobody is left.
+
+        `exclude` is what was already tried for this query or connection. A pick with an empty `exclude` costs O(1) or
+        O(log n), as each scheduler says; `exclude` adds a factor of its own length.
+        """
+
+    def changed(self, backend: Backend) -> None:
+        """Take note that `active` or `elsewhere` of a backend changed; one that is no member is ignored."""
+
+    def refreshed(self) -> None:
+        """Take note that `elsewhere` of any number of members changed: O(n), the same order as writing them."""
+
+
+_BUILDERS: Final[Mapping[str, Callable[[tuple[Backend, ...], Random], Selector]]] = {
+    names.ROUND_ROBIN: RoundRobin,
+    names.LEAST_CONNECTIONS: least_connections.build,
+    names.RANDOM_TWO: RandomTwo,
+    names.FAILOVER: lambda backends, _: Failover(backends),
+}
+"""What builds the schedulers that know the usable backends only; the others are built over the configured ones."""
+
+
+def build(
+    scheduler: str,
+    backends: Sequence[Backend],
+    rng: Random,
+    *,
+    configured: Sequence[Backend] = (),
+    previous: Selector | None = None,
+) -> Selector:
+    """Build the selector of a scheduler, by its canonical name, over the usable backends.
+
+    `configured` are all backends of weight above 0, usable or not, and defaults to the usable ones: the hashing
+    schedulers lay out their tables over these, so that a verdict moves nobody but the clients of the backend it is
+    about. `previous` is the selector that is being replaced, whose tables are taken over where they still hold.
+    `rng` chooses where rotations start, so that the workers do not move in step. Backends of weight 0 are left out.
+    Raises ValueError for a scheduler that this version cannot build.
+    """
+    if scheduler not in names.IMPLEMENTED:
+        raise ValueError(f"scheduler {scheduler!r} is not supported")
+    usable = tuple(backend for backend in backends if backend.weight > 0)
+    if not usable:
+        return Nobody()
+    if scheduler == names.MAGLEV:
+        return Maglev(usable, configured or usable, previous if isinstance(previous, Maglev) else None)
+    if scheduler == names.SOURCE_HASH:
+        return SourceHash(usable, configured or usable)
+    if len(usable) == 1:
+        return Only(usable[0])
+    return _BUILDERS[scheduler](usable, rng)

@@ -1,0 +1,50 @@
+"""The selectors for no usable backend and for a single one, whatever the scheduler; and what most selectors share."""
+
+from collections.abc import Collection
+
+from proxy.balance.backend import Backend
+
+
+class Heedless:
+    """The common part of selectors that read the loads, if at all, while picking, and need no key."""
+
+    __slots__ = ("backends",)
+
+    needs_key = False
+    needs_changes = False
+
+    def __init__(self, backends: tuple[Backend, ...]) -> None:
+        self.backends = backends
+
+    def changed(self, backend: Backend) -> None:
+        """Do nothing."""
+
+    def refreshed(self) -> None:
+        """Do nothing."""
+
+
+class Nobody(Heedless):
+    """No usable backend: every pick is None."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__(())
+
+    def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
+        """Return None."""
+        return None
+
+
+class Only(Heedless):
+    """A single usable backend. O(1)."""
+
+    __slots__ = ("_backend",)
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__((backend,))
+        self._backend = backend
+
+    def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
+        """Return the one there is, unless it was tried already."""
+        return None if self._backend in exclude else self._backend

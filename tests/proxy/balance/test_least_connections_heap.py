@@ -1,0 +1,114 @@
+"""least-connections above the scan limit."""
+
+from fractions import Fraction
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.balance.least_connections_heap import Heap
+
+ACTS = st.lists(
+    st.tuples(st.sampled_from(["pick", "pick", "retry", "release", "elsewhere", "refresh"]), st.integers(0, 9999)),
+    max_size=150,
+)
+
+
+def load(backend):
+    return Fraction(backend.active + backend.elsewhere + 1, backend.weight)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=33, max_size=45), ACTS, st.integers())
+def test_every_pick_is_the_models(make, weights, acts, seed):
+    """Through any sequence of acts a pick is, of the least loaded, the one that was picked longest ago."""
+    backends = make(weights)
+    selector = Heap(backends, Random(seed))
+    start = Random(seed).randrange(len(backends))
+    turns = {backend: (backend.index - start) % len(backends) for backend in backends}
+    held = []
+    now = len(backends)
+    for act, number in acts:
+        backend = backends[number % len(backends)]
+        if act == "release" and held:
+            backend = held.pop(number % len(held))
+            backend.active -= 1
+            selector.changed(backend)
+        elif act == "elsewhere":
+            backend.elsewhere = number % 11
+            selector.changed(backend)
+        elif act == "refresh":
+            for place, other in enumerate(backends):
+                other.elsewhere = number * place % 7
+            selector.refreshed()
+        elif act in ("pick", "retry"):
+            tried = [backend, backends[number % 7]] if act == "retry" else []
+            left = [other for other in backends if other not in tried]
+            picked = selector.pick(0, tried)
+            assert picked is min(left, key=lambda other: (load(other), turns[other]))
+            now += 1
+            turns[picked] = now
+            picked.active += 1
+            if number % 2:  # an increase may be told of or not
+                selector.changed(picked)
+            held.append(picked)
+
+
+def test_the_heap_is_bounded(make):
+    """A million ups and downs of loads leave at most twice as many entries as backends."""
+    backends = make([1, 2] * 20)
+    selector = Heap(backends, Random(1))
+    random = Random(2)
+    most = 0
+    for _ in range(20_000):
+        picked = selector.pick()
+        picked.active += random.randrange(5)
+        selector.changed(picked)
+        other = backends[random.randrange(40)]
+        other.active = max(0, other.active - random.randrange(5))
+        selector.changed(other)
+        most = max(most, len(selector._heap))
+    assert 40 < most <= 80
+
+
+def test_a_stranger_is_ignored(make):
+    """A change of a backend that is no member, such as one that went down, changes nothing."""
+    backends = make([1] * 50)
+    members = backends[:35]
+    selector = Heap(members, Random(1))
+    for stranger in (backends[49], make([1] * 3)[2]):
+        stranger.active = -5
+        selector.changed(stranger)
+    assert len(selector._heap) == 35
+    assert {selector.pick() for _ in range(70)} == set(members)
+
+
+def test_all_tried_leaves_nobody_and_harms_nothing(make):
+    """When all were tried the pick is None, and the next one finds everybody in place."""
+    backends = make([1] * 40)
+    selector = Heap(backends, Random(1))
+    assert selector.pick(0, backends) is None
+    assert {selector.pick() for _ in range(40)} == set(backends)
+
+
+def test_idle_equals_take_turns(make):
+    """Backends that are always idle get equal numbers, in a fixed order that starts at a random place."""
+    backends = make([1] * 40)
+    orders = []
+    for seed in range(5):
+        selector = Heap(backends, Random(seed))
+        picks = [selector.pick() for _ in range(120)]
+        assert picks[:40] * 3 == picks
+        orders.append(picks[0])
+    assert len(set(orders)) > 1
+
+
+def test_weights_are_those_of_the_time_it_was_built(make):
+    """A weight that becomes 0 before the selector is replaced breaks nothing."""
+    backends = make([2] * 40)
+    selector = Heap(backends, Random(1))
+    backends[0].weight = 0
+    backends[0].active = 1
+    selector.changed(backends[0])
+    selector.refreshed()
+    assert selector.pick() is not None

@@ -1,0 +1,107 @@
+"""The pool of a service."""
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.balance import names
+from proxy.balance.backend import Backend
+from proxy.balance.pool import Pool
+
+
+@pytest.fixture
+def pool(make):
+    return Pool(make([1, 1, 1]), names.ROUND_ROBIN, Random(1))
+
+
+def test_unknown_is_not_usable():
+    """A pool that has heard nothing from health gives nobody anything."""
+    pool = Pool([Backend("ns1", 0), Backend("ns2", 1)], names.ROUND_ROBIN, Random(1))
+    assert pool.usable() == ()
+    assert pool.selector().pick() is None
+
+
+@given(
+    st.sampled_from(["up", "down", "reserve", "unknown"]),
+    st.sampled_from(["ready", "drain", "maint"]),
+    st.integers(0, 2),
+)
+def test_usable_is_up_ready_and_weighing(verdict, admin, weight):
+    """A backend is usable exactly when it is up, ready and of a weight above 0; only those are picked."""
+    backend = Backend("ns1", 0)
+    pool = Pool([backend], names.LEAST_CONNECTIONS, Random(1))
+    pool.set_verdict("ns1", verdict)
+    pool.set_admin("ns1", admin)
+    pool.set_weight("ns1", weight)
+    wanted = (verdict, admin) == ("up", "ready") and weight > 0
+    assert pool.usable() == ((backend,) if wanted else ())
+    assert pool.selector().pick() is (backend if wanted else None)
+
+
+def test_a_change_builds_a_new_selector_and_leaves_the_old_one_alone(pool):
+    """A verdict gives a new selector; the old one still has its members, for whoever is using it."""
+    old = pool.selector()
+    assert pool.set_verdict("10.0.0.1", "down")
+    new = pool.selector()
+    assert new is not old
+    assert [len(old.backends), len(new.backends)] == [3, 2]
+    assert pool["10.0.0.1"] not in new.backends
+
+
+def test_what_changes_nothing_builds_nothing(pool):
+    """A verdict, an admin act or a weight that makes no difference to picking keeps the selector."""
+    before = pool.selector()
+    pool.set_admin("10.0.0.0", "drain")
+    drained = pool.selector()
+    assert drained is not before
+    assert not pool.set_verdict("10.0.0.0", "down")
+    assert not pool.set_admin("10.0.0.0", "maint")
+    assert not pool.set_weight("10.0.0.1", 1)
+    assert not pool.set_verdict("10.0.0.1", "up")
+    assert pool.selector() is drained
+
+
+def test_two_changes_at_once_are_one_selector(pool):
+    """A change that was not yet built stays due, also after a second one that makes no difference."""
+    assert pool.set_verdict("10.0.0.0", "down")
+    assert pool.set_verdict("10.0.0.0", "down")
+    assert [backend.name for backend in pool.selector().backends] == ["10.0.0.1", "10.0.0.2"]
+    assert not pool.set_verdict("10.0.0.0", "down")
+
+
+def test_a_weight_of_zero_gives_nothing_new_and_returns(pool):
+    """Weight 0 takes a backend out, a weight puts it back."""
+    pool.set_weight("10.0.0.0", 0)
+    assert pool["10.0.0.0"] not in pool.selector().backends
+    assert pool["10.0.0.0"] not in pool.configured()
+    pool.set_weight("10.0.0.0", 2)
+    assert pool["10.0.0.0"] in pool.selector().backends
+
+
+def test_the_layout_of_maglev_survives_verdicts(make):
+    """A verdict makes maglev move the clients of its backend only: the table's layout is kept, not made anew."""
+    pool = Pool(make([1, 1, 1]), names.MAGLEV, Random(1))
+    full = pool.selector()
+    pool.set_verdict("10.0.0.0", "down")
+    less = pool.selector()
+    assert less._layout is full._layout
+    kept = [slot for slot in range(4093) if full.pick(slot) is not pool["10.0.0.0"]]
+    assert all(full.pick(slot) is less.pick(slot) for slot in kept)
+
+
+def test_mistakes_of_the_caller_are_told(make, pool):
+    """Duplicate names, misplaced indices, unknown schedulers and backends, and negative weights are errors."""
+    one, two = make([1, 1])
+    with pytest.raises(ValueError, match="same name"):
+        Pool([one, Backend(one.name, 1)], names.MAGLEV, Random(1))
+    with pytest.raises(ValueError, match="indices"):
+        Pool([two, one], names.MAGLEV, Random(1))
+    with pytest.raises(ValueError, match="overflow"):
+        Pool([one], names.OVERFLOW, Random(1))
+    with pytest.raises(KeyError):
+        pool.set_verdict("192.0.2.1", "up")
+    with pytest.raises(ValueError, match="below 0"):
+        pool.set_weight("10.0.0.0", -1)
+    assert pool["10.0.0.0"].weight == 1
