@@ -1,0 +1,138 @@
+"""The dns probe: one question over UDP, TCP or both, and what its answer must be (H7).
+
+A reply passes when it carries our ID and question and a wanted response code.  With a configured `query` for which
+NOERROR alone is wanted, it must hold a record of the asked type under the asked name or its aliases: a referral (a lame
+server) and an empty answer fail.  `expect` demands that one such record's data equals its text; `authoritative` that AA
+is set, or that it is not.  A truncated UDP reply is asked again over TCP, as a client would.
+
+Each run takes a fresh ID from the CSPRNG and a socket of its own on a random port, connected, so that a closed port or
+an unreachable host fails at once (H3).  Over UDP replies that are not ours are ignored until the deadline, and the
+reason tells of them: anybody can send such a datagram.  Over TCP they fail at once: only the server can.
+"""
+
+import secrets
+
+from health.probes.base import EXCERPT, Attempt, Failed, Finding, NotSupported, Probe, drain, excerpt
+from health.probes.dnsmessage import Malformed, Question, Reply, Wanted, read_reply, stranger
+from health.spec import DnsProbe
+
+_UDP_SIZE = 65535  # bytes of the largest datagram
+_TOLD = 3  # records, or ignored datagrams, that a transcript shows
+
+
+class DnsCheck(Probe[DnsProbe]):
+    """One query over each wanted transport within one deadline."""
+
+    def __init__(self, spec: DnsProbe) -> None:
+        """Build the query once: a run only puts its ID in."""
+        super().__init__(spec)
+        try:
+            self._question = Question.parse(spec.qname, spec.qtype)
+        except ValueError as error:
+            raise NotSupported(str(error)) from None
+        self._query = self._question.query(recurse=spec.recurse)
+        self._wanted = Wanted(spec.expect, self._question.rdtype) if spec.expect else None
+        self._must_answer = bool(spec.query) and spec.rcode == ("NOERROR",)
+        self._udp = spec.transport in {None, "udp", "both"}
+        self._tcp = spec.transport in {"tcp", "both"}
+
+    async def check(self, attempt: Attempt) -> Finding:
+        """Pass when the answer over every wanted transport is the wanted one."""
+        over: list[str] = []
+        truncated = False
+        rcode = ""
+        if self._udp:
+            reply = await self._over_udp(attempt)
+            truncated = reply.truncated
+            if truncated:
+                attempt.aside = " (truncated over UDP)"
+            else:
+                self._judge(reply)
+            over.append("UDP")
+            rcode = reply.rcode_text
+        if self._tcp or truncated:
+            try:
+                reply = await self._over_tcp(attempt)
+                self._judge(reply)
+            except Failed as failed:
+                raise Failed(f"over TCP{attempt.aside}: {failed}") if self._udp else failed from None
+            over.append("TCP")
+            rcode = reply.rcode_text
+        return Finding(f"answered {rcode} over {' and '.join(over)} in {attempt.took}")
+
+    async def _over_udp(self, attempt: Attempt) -> Reply:
+        opened = attempt.connect_udp()
+        ident, query = self._fresh()
+        await attempt.send(opened, query)
+        attempt.sent(f"query {self._question} id {ident:#06x}")
+        attempt.missing = "no answer to the query over UDP"
+        ignored = 0
+        while True:
+            data = await attempt.receive(opened, _UDP_SIZE)
+            why = self._stranger(data, ident)
+            if not why:
+                return self._read(attempt, data)
+            ignored += 1
+            attempt.aside = f" ({ignored} {'reply' if ignored == 1 else 'replies'} ignored, the last {why})"
+            if ignored <= _TOLD:
+                attempt.got(f"ignored: {len(data)} bytes {why}")
+
+    async def _over_tcp(self, attempt: Attempt) -> Reply:
+        opened = await attempt.connect_tcp()
+        ident, query = self._fresh()
+        attempt.missing = "could not send the query over TCP"
+        await attempt.send(opened, len(query).to_bytes(2, "big") + query)  # RFC 1035, section 4.2.2
+        attempt.sent(f"query {self._question} id {ident:#06x}")
+        attempt.missing = "no answer to the query over TCP"
+        size = int.from_bytes(await attempt.receive_exactly(opened, 2, "the answer's length"), "big")
+        if size > attempt.unread:
+            raise Failed(f"announced an answer of {size} bytes, more than a probe reads")
+        attempt.missing = f"the {size} bytes of the answer did not all come"
+        data = await attempt.receive_exactly(opened, size, "the answer")
+        why = self._stranger(data, ident)
+        if why:
+            raise Failed(f"sent a reply {why}")
+        drain(opened)
+        return self._read(attempt, data)
+
+    def _fresh(self) -> tuple[int, bytes]:
+        ident = secrets.randbits(16)
+        return ident, ident.to_bytes(2, "big") + self._query[2:]
+
+    def _stranger(self, data: bytes, ident: int) -> str:
+        try:
+            return stranger(data, ident, self._question)
+        except Malformed as error:
+            raise Failed(f"malformed answer: {error}") from None
+
+    def _read(self, attempt: Attempt, data: bytes) -> Reply:
+        try:
+            reply = read_reply(data, self._question)
+        except Malformed as error:
+            raise Failed(f"malformed answer: {error}") from None
+        count = f"{len(reply.answers)} answer{'' if len(reply.answers) == 1 else 's'}"
+        marks = ", truncated" * reply.truncated + ", authoritative" * reply.authoritative
+        attempt.got(f"{reply.rcode_text}, {count}{marks}, {attempt.took}")
+        for answer in reply.answers[:_TOLD]:
+            attempt.got(f"  {excerpt(answer.to_text().encode())}")
+        return reply
+
+    def _judge(self, reply: Reply) -> None:
+        """Raise `Failed` unless the reply is what the configuration wants."""
+        spec = self.spec
+        if reply.rcode_text not in spec.rcode:
+            raise Failed(f"answered {reply.rcode_text}, not {' or '.join(spec.rcode)}")
+        if reply.truncated:
+            raise Failed("answered truncated over TCP")
+        if self._must_answer and not reply.answers:
+            if reply.referral and not reply.authoritative:
+                raise Failed(f"lame: refers to {reply.referral[:EXCERPT]} instead of answering")
+            raise Failed(f"answered NOERROR without a record for {self._question}")
+        if self._wanted and not any(self._wanted.matches(answer) for answer in reply.answers):
+            held = ", ".join(excerpt(answer.to_text().encode()) for answer in reply.answers[:_TOLD])
+            raise Failed(f'wrong answer: {held or "no record"}, not "{spec.expect}"')
+        if spec.authoritative is not None and reply.authoritative != spec.authoritative:
+            wanted, found = (
+                ("authoritative", "AA is not set") if spec.authoritative else ("not authoritative", "AA is set")
+            )
+            raise Failed(f"answer is to be {wanted}, but {found}")

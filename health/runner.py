@@ -1,0 +1,145 @@
+"""One question to one address and port, asked again and again on behalf of all who want to know (H11).
+
+A waiting runner is one timer, a running probe one task.  Each outcome goes to every subscriber; the next run is due when
+the first of them wants it, by its own intervals and its own verdict (H6).
+"""
+
+import asyncio
+import logging
+import random
+import time
+from typing import Any, Protocol
+
+from health.probes import attempt_once
+from health.probes.base import OurFault, Probe
+from health.schedule import Pace, Schedule
+from health.state import Outcome, Phase
+
+_log = logging.getLogger("steelyard.health")
+
+
+class Subscriber(Protocol):
+    """Somebody who wants to know what a runner finds."""
+
+    @property
+    def pace(self) -> Pace:
+        """Its intervals."""
+
+    @property
+    def phase(self) -> Phase:
+        """Which of them applies."""
+
+    def heard(self, outcome: Outcome, now: float) -> None:
+        """Take in what a run found; `now` in monotonic seconds.  Must not raise."""
+
+
+class Runner:
+    """Runs one probe; `address` and `port` are those of its spec.  `places` bounds the probes that run at once."""
+
+    def __init__(self, probe: Probe[Any], places: asyncio.Semaphore, rng: random.Random) -> None:
+        self.subscribers: list[Subscriber] = []
+        self.last: Outcome | None = None
+        self._at: float | None = None
+        self._fault = ""
+        self._probe = probe
+        self._places = places
+        self._rng = rng
+        self._schedule: Schedule | None = None
+        self._wait = 0.0  # seconds, what the present due time was reckoned with, before jitter
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def interval(self) -> float:
+        """The shortest regular interval of the subscribers, in seconds."""
+        return min(subscriber.pace.interval for subscriber in self.subscribers)
+
+    def begin(self, due: float) -> None:
+        """Make the first run due at `due`, monotonic seconds."""
+        self._schedule = Schedule(due, self._fast(), self._rng)
+        self._arm()
+
+    def paces_changed(self) -> None:
+        """Follow a change of the subscribers: a shorter interval applies at once, a longer one after the next run."""
+        if self._schedule is None:
+            return
+        self._schedule.fast = self._fast()
+        wait = self._shortest_wait()
+        if wait < self._wait and self._schedule.shorten(self._loop.time(), wait):
+            self._arm()
+        self._wait = wait
+
+    def hint(self) -> None:
+        """Run soon, for traffic failed (H12)."""
+        if self._schedule is not None and not self._probe.constant and self._schedule.hint(self._loop.time()):
+            self._arm()
+
+    def report(self) -> dict[str, Any]:
+        """Return the last result as `Monitor.report` shows it."""
+        last = self.last
+        return {
+            "type": self._probe.spec.type,
+            "ok": last.ok if last else None,
+            "reason": self._fault or (last.reason if last else "not probed yet"),
+            "latency_ms": round(last.latency * 1000, 3) if last else None,
+            "at": self._at,
+        }
+
+    def close(self) -> asyncio.Task[None] | None:
+        """Stop; returns the task that is being cancelled, if a probe was running."""
+        self._closed = True
+        if self._timer:
+            self._timer.cancel()
+        if self._task:
+            self._task.cancel()
+        return self._task
+
+    def _fast(self) -> float:
+        return min(subscriber.pace.fast for subscriber in self.subscribers)
+
+    def _shortest_wait(self) -> float:
+        return min(subscriber.pace.wait(subscriber.phase) for subscriber in self.subscribers)
+
+    def _arm(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        if not self._closed and self._schedule is not None and self._schedule.due is not None:
+            self._timer = self._loop.call_at(self._schedule.due, self._start)
+
+    def _start(self) -> None:
+        self._timer = None
+        if self._schedule is not None:
+            self._schedule.started(self._loop.time())
+            self._task = self._loop.create_task(self._run(self._schedule), name=f"probe {self._probe.spec.type}")
+
+    async def _run(self, schedule: Schedule) -> None:
+        spec = self._probe.spec
+        outcome: Outcome | None = None
+        async with self._places:
+            schedule.started(self._loop.time())
+            try:
+                outcome, _ = await attempt_once(self._probe, spec.address or "", spec.port or 0)
+                self._told("")
+            except OurFault as fault:
+                self._told(f"could not probe: {fault}")
+        self._task = None
+        if outcome is not None:
+            self.last = outcome
+            self._at = time.time()
+            now = self._loop.time()
+            for subscriber in list(self.subscribers):
+                subscriber.heard(outcome, now)
+        if self.subscribers and not (self._probe.constant and outcome):
+            self._wait = self._shortest_wait() if outcome else self._fast()
+            schedule.finished(self._loop.time(), self._wait)
+            self._arm()
+
+    def _told(self, fault: str) -> None:
+        """Remember what keeps this host from probing, and log it once: the verdicts stay as they are."""
+        if fault and not self._fault:
+            spec = self._probe.spec
+            _log.warning("%s probe of %s port %s: %s; its verdicts stay", spec.type, spec.address, spec.port, fault)
+        self._fault = fault

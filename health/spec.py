@@ -1,0 +1,401 @@
+"""What a probe's configuration is: one frozen model a protocol.
+
+The models are whole: also the protocols whose probes come later are checked here to the last key. They travel over the channel
+as JSON (`model_dump(mode="json")`, back through `parse_probe`), which carries no secrets: a password is named by its file.
+"""
+
+import json
+import re
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
+
+from health.units import FROM_FILE, AbsolutePath, Address, Bool, Duration, Int, Port, Table, mistake
+
+__all__ = [
+    "FROM_FILE",
+    "PROBE_TYPES",
+    "DnsProbe",
+    "Duration",
+    "HttpProbe",
+    "ImapProbe",
+    "LdapProbe",
+    "MysqlProbe",
+    "NoneProbe",
+    "PingProbe",
+    "Pop3Probe",
+    "ProbeBase",
+    "ProbeSpec",
+    "ScriptProbe",
+    "SmtpProbe",
+    "TcpProbe",
+    "UdpProbe",
+    "parse_probe",
+]
+
+Interval = Annotated[Duration, Field(ge=0.01, le=86400.0)]
+"""Seconds between probes or until one ends: 10 ms to a day."""
+
+_RCODES: Final = (
+    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
+    "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE",
+)  # fmt: skip
+# fmt: off
+_RRTYPES: Final = frozenset((
+    "A", "AAAA", "AFSDB", "ANY", "CAA", "CDNSKEY", "CDS", "CERT", "CNAME", "CSYNC", "DHCID", "DNAME", "DNSKEY", "DS", "HINFO",
+    "HTTPS", "KEY", "KX", "LOC", "MX", "NAPTR", "NS", "NSEC", "NSEC3", "NSEC3PARAM", "OPENPGPKEY", "PTR", "RP", "RRSIG",
+    "SMIMEA", "SOA", "SPF", "SRV", "SSHFP", "SVCB", "TLSA", "TXT", "URI", "ZONEMD",
+))
+# fmt: on
+
+
+class ProbeBase(Table):
+    """The keys that every probe has. Durations in seconds."""
+
+    type: str
+    port: Port | None = None
+    """Where to probe; None only for probes that use none (ping, script, none). Resolved before it reaches the monitor."""
+    address: Address | None = None
+    """Whom to probe when it is not the backend itself."""
+    interval: Interval = 2.0
+    fast_interval: Interval = 0.5
+    """While a verdict is about to change."""
+    down_interval: Interval = 5.0
+    timeout: Interval = Field(default_factory=lambda data: min(1.0, data.get("interval", 2.0)))
+    fall: Annotated[Int, Field(ge=1, le=1000)] = 3
+    rise: Annotated[Int, Field(ge=1, le=1000)] = 2
+    report_only: Bool = False
+    send_proxy: Literal["off", "v1", "v2"] | None = None
+    """None: as the service does towards its backends."""
+    tls: Literal["off", "implicit", "starttls"] = "off"
+    tls_name: str | None = None
+    tls_verify: Bool = True
+    tls_ca_file: AbsolutePath | None = None
+
+    tls_ways: ClassVar[tuple[str, ...]] = ("off", "implicit")
+    needs_port: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.timeout > self.interval:
+            raise mistake(
+                f"timeout ({self.timeout:g}s) is longer than interval ({self.interval:g}s): probes never overlap",
+                "timeout",
+            )
+        if self.tls not in self.tls_ways:
+            ways = " or ".join(f'"{way}"' for way in self.tls_ways)
+            raise mistake(f'a {self.type} probe has no tls = "{self.tls}": only {ways}', "tls")
+        self._check()
+        return self
+
+    def _check(self) -> None:
+        """Check what only this protocol knows; raises `mistake`."""
+
+    def question(self) -> str:
+        """Return a text that two probes share exactly when one run answers both: H11. Pace and counting are left out."""
+        pace = {"interval", "fast_interval", "down_interval", "fall", "rise", "report_only"}
+        return json.dumps(self.model_dump(mode="json", exclude=pace), sort_keys=True, separators=(",", ":"))
+
+
+def _hex(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        bytes.fromhex(value)
+    except ValueError:
+        raise mistake(f'"{value[:40]}" is not hexadecimal: write two digits a byte, "0d0a" or "0d 0a"') from None
+    return value
+
+
+Hex = Annotated[str, BeforeValidator(_hex)]
+
+
+class _Exchange(ProbeBase):
+    """A text or bytes to send, and a text or bytes that the answer must contain."""
+
+    send: str = ""
+    send_hex: Hex = ""
+    expect: str = ""
+    expect_hex: Hex = ""
+
+    def _check(self) -> None:
+        for text, digits, name in (
+            (self.send, self.send_hex, "send"),
+            (self.expect, self.expect_hex, "expect"),
+        ):
+            if text and digits:
+                raise mistake(f"{name} and {name}-hex say the same thing twice: keep one", f"{name}-hex")
+
+    @property
+    def send_bytes(self) -> bytes:
+        """What to send, empty for nothing."""
+        return bytes.fromhex(self.send_hex) if self.send_hex else self.send.encode()
+
+    @property
+    def expect_bytes(self) -> bytes:
+        """What the answer must contain, empty for anything."""
+        return bytes.fromhex(self.expect_hex) if self.expect_hex else self.expect.encode()
+
+
+class TcpProbe(_Exchange):
+    """Connect; then, if told, send a text and wait for one."""
+
+    type: Literal["tcp"] = "tcp"
+
+
+class UdpProbe(_Exchange):
+    """Send a datagram and wait for an answer. Without `expect` any answer passes."""
+
+    type: Literal["udp"] = "udp"
+    tls_ways: ClassVar[tuple[str, ...]] = ("off",)
+
+    def _check(self) -> None:
+        super()._check()
+        if not self.send_bytes:
+            raise mistake("a udp probe needs send or send-hex: silence proves nothing", "type")
+
+
+def _query(value: Any) -> Any:
+    if not isinstance(value, str) or not value:
+        return value
+    name, *rest = value.split()
+    rrtype = rest[0].upper() if rest else ""
+    if len(rest) != 1:
+        raise mistake(f'"{value[:60]}" is not a query: write a name and a type, "example.net SOA"')
+    if rrtype not in _RRTYPES and not re.fullmatch(r"TYPE[0-9]{1,5}", rrtype, re.ASCII):
+        raise mistake(f'"{rest[0][:20]}" is not a record type: write for instance "{name[:40]} SOA"')
+    labels = name.rstrip(".").split(".") if name != "." else []
+    if len(name.encode()) > 254 or any(not 0 < len(label.encode()) <= 63 for label in labels):  # noqa: PLR2004 - RFC 1035, 2.3.4
+        raise mistake(f'"{name[:60]}" is not a domain name')
+    return f"{name} {rrtype}"
+
+
+def _rcodes(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+def _known_rcodes(value: tuple[str, ...]) -> tuple[str, ...]:
+    for rcode in value:
+        if rcode.upper() not in _RCODES:
+            raise mistake(f'"{rcode[:20]}" is not a DNS response code: one of {", ".join(_RCODES[:6])}, …')
+    if not value:
+        raise mistake("rcode is empty: no answer could ever pass")
+    return tuple(rcode.upper() for rcode in value)
+
+
+class DnsProbe(ProbeBase):
+    """Ask one question; the answer must carry our ID and question, a wanted response code and, if told, a wanted record.
+
+    Without `query` the root's NS records are asked for and REFUSED passes as well: an authoritative server answers so for what it
+    does not serve, and it does prove that it answers. With `query` only NOERROR passes unless `rcode` says otherwise.
+    """
+
+    type: Literal["dns"] = "dns"
+    query: Annotated[str, BeforeValidator(_query)] = ""
+    rcode: Annotated[tuple[str, ...], BeforeValidator(_rcodes), AfterValidator(_known_rcodes)] = Field(
+        default_factory=lambda data: ("NOERROR",) if data.get("query") else ("NOERROR", "REFUSED")
+    )
+    expect: str = ""
+    """The text of one record's data that the answer must contain: "192.0.2.1"."""
+    transport: Literal["udp", "tcp", "both"] | None = None
+    """None: as the listeners. Resolved before it reaches the monitor."""
+    recurse: Bool = True
+    """Set RD; a resolver such as unbound refuses queries without."""
+    authoritative: Bool | None = None
+    """True: demand AA; False: demand its absence; None: no matter."""
+    max_serial_lag: Annotated[Int, Field(ge=0)] | None = None
+
+    def _check(self) -> None:
+        if self.max_serial_lag is not None and not self.query.endswith(" SOA"):
+            raise mistake('max-serial-lag needs a query for an SOA record: query = "example.net SOA"', "max-serial-lag")
+        if self.expect and not self.query:
+            raise mistake('expect needs a query: query = "www.example.net A"', "expect")
+
+    @property
+    def qname(self) -> str:
+        """The name to ask for."""
+        return self.query.split()[0] if self.query else "."
+
+    @property
+    def qtype(self) -> str:
+        """The record type to ask for."""
+        return self.query.split()[1] if self.query else "NS"
+
+
+class MysqlProbe(ProbeBase):
+    """Log in, and check the part that the server plays in its replication."""
+
+    type: Literal["mysql"] = "mysql"
+    user: str
+    password_file: AbsolutePath | None = None
+    role: Literal["any", "writer", "replica", "replica-first", "galera"] = "any"
+    max_lag: Interval | None = None
+    recover_lag: Interval | None = Field(
+        default_factory=lambda data: data["max_lag"] / 2 if data.get("max_lag") else None
+    )
+    lag_query: str | None = None
+    donor_ok: Bool = False
+    tls_ways: ClassVar[tuple[str, ...]] = ("off", "starttls")
+
+    def _check(self) -> None:
+        if self.max_lag is not None and self.role not in ("replica", "replica-first"):
+            raise mistake('max-lag needs role = "replica" or "replica-first"', "max-lag")
+        if self.recover_lag is not None and self.recover_lag > (self.max_lag or 0.0):
+            raise mistake("recover-lag is longer than max-lag", "recover-lag")
+
+
+class LdapProbe(ProbeBase):
+    """Bind, and search below `base` if one is given."""
+
+    type: Literal["ldap"] = "ldap"
+    base: str | None = None
+    filter: str = "(objectClass=*)"
+    min_entries: Annotated[Int, Field(ge=0, le=1000)] = 0
+    bind_dn: str | None = None
+    password_file: AbsolutePath | None = None
+    max_lag: Interval | None = None
+    tls_ways: ClassVar[tuple[str, ...]] = ("off", "implicit", "starttls")
+
+    def _check(self) -> None:
+        if (self.bind_dn is None) != (self.password_file is None):
+            present, absent = ("bind-dn", "password-file") if self.bind_dn else ("password-file", "bind-dn")
+            raise mistake(f"{present} needs {absent} as well: a simple bind takes both", present)
+        if self.base is None and (self.min_entries or self.max_lag is not None):
+            key = "min-entries" if self.min_entries else "max-lag"
+            raise mistake(f"{key} needs a search: say base", key)
+        if not (self.filter.startswith("(") and self.filter.endswith(")")):
+            raise mistake(f'"{self.filter[:40]}" is not an LDAP filter: it stands in parentheses (RFC 4515)', "filter")
+
+
+def _statuses(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    for part in value.split(","):
+        match = re.fullmatch(r"\s*([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?\s*", part, re.ASCII)
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise mistake(f'"{value[:40]}" is not a list of HTTP statuses: write "200-399" or "200,204"')
+    return value
+
+
+def _digest(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(r"[0-9a-fA-F]{32}", value, re.ASCII):
+        raise mistake("a body-digest is an MD5 sum of 32 hexadecimal digits, as genhash prints it")
+    return value
+
+
+class HttpProbe(ProbeBase):
+    """One request; the status must lie in `status` and the body match, if told."""
+
+    type: Literal["http"] = "http"
+    method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
+    path: Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$")] = "/"
+    host: str | None = None
+    status: Annotated[str, BeforeValidator(_statuses)] = "200-399"
+    body: str | None = None
+    body_digest: Annotated[str, BeforeValidator(_digest)] | None = None
+
+
+class SmtpProbe(ProbeBase):
+    """Greeting 220, EHLO, QUIT."""
+
+    type: Literal["smtp"] = "smtp"
+    helo: str | None = None
+    """What to call ourselves; None: the host's name."""
+    tls_ways: ClassVar[tuple[str, ...]] = ("off", "implicit", "starttls")
+
+
+class _Mailbox(ProbeBase):
+    """Greeting, login if asked, clean logout."""
+
+    user: str | None = None
+    password_file: AbsolutePath | None = None
+    tls_ways: ClassVar[tuple[str, ...]] = ("off", "implicit", "starttls")
+
+    def _check(self) -> None:
+        if (self.user is None) != (self.password_file is None):
+            present, absent = ("user", "password-file") if self.user else ("password-file", "user")
+            raise mistake(f"{present} needs {absent} as well", present)
+
+
+class Pop3Probe(_Mailbox):
+    """POP3: greeting, login if asked, QUIT."""
+
+    type: Literal["pop3"] = "pop3"
+
+
+class ImapProbe(_Mailbox):
+    """IMAP: greeting, login if asked, LOGOUT."""
+
+    type: Literal["imap"] = "imap"
+
+
+class ScriptProbe(ProbeBase):
+    """Run a program; its exit code is the verdict, as keepalived's."""
+
+    type: Literal["script"] = "script"
+    command: tuple[str, ...] = Field(min_length=1)
+    """An absolute path and arguments; "{address}" and "{port}" are replaced."""
+    dynamic_weight: Bool = False
+    tls_ways: ClassVar[tuple[str, ...]] = ("off",)
+    needs_port: ClassVar[bool] = False
+
+    def _check(self) -> None:
+        if not self.command[0].startswith("/"):
+            raise mistake(f'"{self.command[0][:60]}" is not an absolute path', "command")
+        if any("\0" in part for part in self.command):
+            raise mistake("a command holds no NUL character", "command")
+
+
+class PingProbe(ProbeBase):
+    """One ICMP echo."""
+
+    type: Literal["ping"] = "ping"
+    tls_ways: ClassVar[tuple[str, ...]] = ("off",)
+    needs_port: ClassVar[bool] = False
+
+
+class NoneProbe(ProbeBase):
+    """Always up."""
+
+    type: Literal["none"] = "none"
+    tls_ways: ClassVar[tuple[str, ...]] = ("off",)
+    needs_port: ClassVar[bool] = False
+
+
+PROBE_TYPES: Final[dict[str, type[ProbeBase]]] = {
+    "tcp": TcpProbe,
+    "udp": UdpProbe,
+    "dns": DnsProbe,
+    "mysql": MysqlProbe,
+    "ldap": LdapProbe,
+    "http": HttpProbe,
+    "smtp": SmtpProbe,
+    "pop3": Pop3Probe,
+    "imap": ImapProbe,
+    "script": ScriptProbe,
+    "ping": PingProbe,
+    "none": NoneProbe,
+}
+
+ProbeSpec = Annotated[
+    TcpProbe
+    | UdpProbe
+    | DnsProbe
+    | MysqlProbe
+    | LdapProbe
+    | HttpProbe
+    | SmtpProbe
+    | Pop3Probe
+    | ImapProbe
+    | ScriptProbe
+    | PingProbe
+    | NoneProbe,
+    Field(discriminator="type"),
+]
+
+_ADAPTER: Final[TypeAdapter[ProbeSpec]] = TypeAdapter(ProbeSpec)
+
+
+def parse_probe(value: Any) -> ProbeSpec:
+    """Return the probe that a dumped one says (the channel's form: keys as in the file or as fields, durations in seconds)."""
+    return _ADAPTER.validate_python(value)

@@ -1,0 +1,163 @@
+"""From results of probes to a verdict: pure, one object a probe of a backend.
+
+The laws (H1, H2, H15):
+
+1.  The start is `unknown`.  The first result of all decides at once: a pass is `up` (or `reserve`), a failure is `down`.
+    A backend without a verdict gets no traffic, so `fall` more failures would protect nothing, and the reason is told.
+2.  Until a backend has passed once, its first pass needs no `rise`: a server that boots after us serves at once.
+3.  Otherwise the verdict flips on consecutive results only: `fall` in a row to a worse state, `rise` in a row to a
+    better one.  One agreeing result resets the count; failures that are not consecutive never add up.
+4.  The states are ranked `down` < `reserve` < `up`.  Results of either worse kind count together towards the milder one:
+    with `fall` 3, an `up` backend that fails, is fit for reserve only, and fails, goes to `reserve`, for it was three
+    times in a row not fit for `up`, but not three times in a row dead.
+
+A result that was our own fault (no descriptors left) is no result: it must not be handed to `observe`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["unknown", "up", "down", "reserve"]
+Require = Literal["all", "any"] | int
+Phase = Literal["steady", "transition", "down"]
+
+_RANKED: tuple[State, ...] = ("down", "reserve", "up")
+_DOWN, _RESERVE, _UP = range(3)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run of a probe found; `latency` in seconds, `reason` in words without a trailing full stop."""
+
+    ok: bool
+    reason: str
+    latency: float
+    credentials_rejected: bool = False
+    reserve: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A verdict that flipped, `since` being the time of the result that flipped it (monotonic seconds)."""
+
+    previous: State
+    state: State
+    reason: str
+    since: float
+
+
+class Health:
+    """The verdict of one probe on one backend, for one subscriber: `fall` and `rise` are the subscriber's own.
+
+    A probe that is added to a backend with a verdict starts with that verdict (`state`), so that a reload flips nothing.
+    """
+
+    __slots__ = ("_not_above", "_not_below", "_passed", "fall", "last", "rise", "since", "state")
+
+    def __init__(self, fall: int, rise: int, state: State = "unknown") -> None:
+        """Count towards `fall` and `rise` (1 or more) from `state` on."""
+        self.fall = fall
+        self.rise = rise
+        self.state: State = state
+        self.since: float | None = None
+        self.last: Outcome | None = None
+        self._passed = state in {"up", "reserve"}
+        self._not_above = [0, 0, 0]  # by rank: the results in a row that were of this rank or a lower one
+        self._not_below = [0, 0, 0]  # by rank: the results in a row that were of this rank or a higher one
+
+    def observe(self, outcome: Outcome, now: float) -> Change | None:
+        """Take one result in, `now` in monotonic seconds; the change that it caused, if any."""
+        found = _rank(outcome)
+        for rank in (_DOWN, _RESERVE, _UP):
+            self._not_above[rank] = self._not_above[rank] + 1 if found <= rank else 0
+            self._not_below[rank] = self._not_below[rank] + 1 if found >= rank else 0
+        self.last = outcome
+        state, in_a_row = self._decided(found)
+        self._passed = self._passed or outcome.ok
+        if state == self.state:
+            return None
+        change = Change(self.state, state, _counted(outcome, in_a_row), now)
+        self.state = state
+        self.since = now
+        return change
+
+    def _decided(self, found: int) -> tuple[State, int]:
+        """Return the state after a result of rank `found`, and how many results in a row speak for it."""
+        if self.state == "unknown" or (not self._passed and found > _DOWN):
+            return _RANKED[found], 1
+        rank = _RANKED.index(self.state)
+        for worse in range(rank):  # the worst that is proven
+            if self._not_above[worse] >= self.fall:
+                return _RANKED[worse], self._not_above[worse]
+        for better in range(_UP, rank, -1):  # the best that is proven
+            if self._not_below[better] >= self.rise:
+                return _RANKED[better], self._not_below[better]
+        return self.state, 0
+
+    @property
+    def phase(self) -> Phase:
+        """Which of the intervals the next probe has to wait (H6).
+
+        `transition` as long as the last result disagrees with the verdict, and while a verdict of `down` that one first
+        failure decided has not been confirmed by `fall` of them.
+        """
+        if self.last is None:
+            return "steady"
+        if _RANKED[_rank(self.last)] != self.state:
+            return "transition"
+        if self.state != "down":
+            return "steady"
+        return "down" if self._passed or self._not_above[_DOWN] >= self.fall else "transition"
+
+
+def _rank(outcome: Outcome) -> int:
+    if not outcome.ok:
+        return _DOWN
+    return _RESERVE if outcome.reserve else _UP
+
+
+def _counted(outcome: Outcome, in_a_row: int) -> str:
+    if in_a_row < 2:  # noqa: PLR2004 - one result needs no count
+        return outcome.reason
+    return f"{outcome.reason} ({in_a_row} {'passes' if outcome.ok else 'failures'} in a row)"
+
+
+def combine(states: Sequence[State], require: Require) -> State:
+    """Combine the verdicts of a backend's probes (the report-only ones left out by the caller) into the backend's (H15).
+
+    With `all`, `any` (1) or K of them required to be up: `up` if so many are; else `reserve` if so many are up or in
+    reserve; else `unknown` while those without a verdict could still make up the number; else `down`.  A K above the
+    number of probes means all of them.  No probe at all has nothing against the backend: `up`.
+    """
+    count = len(states)
+    needed = {"all": count, "any": min(1, count)}[require] if isinstance(require, str) else min(require, count)
+    up = states.count("up")
+    fit = up + states.count("reserve")
+    if up >= needed:
+        return "up"
+    if fit >= needed:
+        return "reserve"
+    return "unknown" if fit + states.count("unknown") >= needed else "down"
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """One probe's contribution to its backend's verdict: `label` tells it from the others ("tcp 636")."""
+
+    label: str
+    state: State
+    reason: str
+    report_only: bool = False
+
+
+def judge(opinions: Sequence[Opinion], require: Require) -> tuple[State, str]:
+    """Return a backend's verdict and its reason in words: that of the probes that speak for the verdict (H13, H15)."""
+    deciding = [opinion for opinion in opinions if not opinion.report_only]
+    if not deciding:
+        return "up", "no probe decides"
+    state = combine([opinion.state for opinion in deciding], require)
+    if len(deciding) == 1:
+        return state, deciding[0].reason
+    speaking = [opinion for opinion in deciding if opinion.state == state] or deciding
+    return state, "; ".join(f"{opinion.label}: {opinion.reason}" for opinion in speaking)

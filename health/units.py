@@ -1,0 +1,155 @@
+"""What configuration values are made of, wherever they stand: durations, addresses, ports, strict numbers.
+
+Values come from two sides. From a file (validation context `FROM_FILE`) a duration must carry its unit, because `timeout = 5` is
+as likely to mean milliseconds as seconds. Over the channel, and in code, it is a number of seconds, `math.inf` for "never".
+"""
+
+import ipaddress
+import math
+import re
+from typing import Annotated, Any, Final
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+FROM_FILE: Final = {"from-file": True}
+"""Validation context of values that a person wrote."""
+
+DURATION_PATTERN: Final = r"^(never|([0-9]+(\.[0-9]+)?(ms|us|s|m|h|d))+)$"
+_SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(us|ms|s|m|h|d)", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
+_LONGEST: Final = 10 * 366 * 86400.0
+
+
+def mistake(message: str, key: str | None = None, hint: str | None = None) -> PydanticCustomError:
+    """Return the error of one wrong value: `key` points at a key below the checked table, `hint` is a suggestion in words."""
+    return PydanticCustomError("mistake", "{text}", {"text": message, "key": key, "hint": hint})
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds that "500ms", "2s", "1h30m" or "never" (`math.inf`) say; raises ValueError in words."""
+    if text == "never":
+        return math.inf
+    if _NUMBER.fullmatch(text):
+        raise ValueError(f'a duration needs a unit: "{text}s" or "{text}ms"')
+    total, at = 0.0, 0
+    for part in _PART.finditer(text):
+        if part.start() != at:
+            break
+        total += float(part[1]) * _SECONDS[part[2]]
+        at = part.end()
+    if at != len(text) or not text:
+        raise ValueError(f'"{text[:40]}" is not a duration: write "500ms", "2s", "1h30m" or "never"')
+    if total > _LONGEST:
+        raise ValueError(f'"{text[:40]}" is longer than ten years: write "never"')
+    return total
+
+
+def format_duration(seconds: float) -> str:
+    """Return the shortest text that `parse_duration` reads as that many seconds."""
+    if math.isinf(seconds):
+        return "never"
+    for unit in ("d", "h", "m", "s", "ms"):
+        count = seconds / _SECONDS[unit]
+        if count >= 1 and abs(count - round(count)) < 1e-9:  # noqa: PLR2004 - the rounding of a division
+            return f"{round(count)}{unit}"
+    return f"{seconds:.9f}".rstrip("0").rstrip(".") + "s"
+
+
+def _duration(value: Any, info: ValidationInfo) -> float:
+    if isinstance(value, str):
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            raise mistake(str(error)) from None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise mistake('a duration is a string with a unit: "500ms", "2s", "1h30m" or "never"')
+    if info.context is FROM_FILE:
+        raise mistake(f'a duration needs a unit: "{value}s" or "{value}ms"')
+    if not value >= 0:
+        raise mistake("a duration is not negative")
+    return float(value)
+
+
+def _seconds(value: float) -> float | str:
+    return "never" if math.isinf(value) else value
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    PlainSerializer(_seconds, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
+]
+"""Seconds. From a file a string with units; in JSON a number, or "never" for `math.inf`."""
+
+Int = Annotated[int, Field(strict=True)]
+Bool = Annotated[bool, Field(strict=True)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+
+
+def parse_address(text: str) -> str:
+    """Return an IPv4 or IPv6 address in its canonical form; raises ValueError that tells a name from a typing error."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        pass
+    if text.startswith("[") and text.endswith("]"):
+        raise ValueError(f'"{text[:60]}" has brackets: they belong only before a port')
+    if re.fullmatch(r"[0-9.]+", text, re.ASCII):
+        raise ValueError(f'"{text[:60]}" is not an IPv4 address')
+    if re.fullmatch(r"[0-9a-fA-F:.]*:[0-9a-fA-F:.]*", text, re.ASCII):
+        raise ValueError(f'"{text[:60]}" is not an IPv6 address')
+    if re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*)", text, re.ASCII):
+        raise ValueError(f'"{text[:60]}" is a name: write an IP address (the balancer does not resolve names)')
+    raise ValueError(f'"{text[:60]}" is not an IP address')
+
+
+def _address(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return parse_address(value)
+    except ValueError as error:
+        raise mistake(str(error)) from None
+
+
+Address = Annotated[str, BeforeValidator(_address)]
+"""An IPv4 or IPv6 address (no name, no prefix, no brackets), in canonical form."""
+
+
+def _path(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if "\0" in value:
+        raise mistake("a path holds no NUL character")
+    if not value.startswith("/"):
+        raise mistake(
+            f'"{value[:60]}" is a relative path: write it from the root, so that it means the same everywhere'
+        )
+    return value
+
+
+AbsolutePath = Annotated[str, BeforeValidator(_path)]
+
+
+def kebab(name: str) -> str:
+    """Return the key of the file for a field: "fast_interval" is "fast-interval"."""
+    return name.replace("_", "-")
+
+
+class Table(BaseModel):
+    """A table of the file: frozen, kebab-case keys, unknown keys refused; code may use the field names."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=kebab, validate_by_name=True, validate_by_alias=True
+    )

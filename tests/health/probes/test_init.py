@@ -1,0 +1,90 @@
+"""One run of a probe: deadline, registry, transcript."""
+
+import asyncio
+import logging
+
+import pytest
+
+from health.probes import CLASSES, NotSupported, attempt_once, make, run_once
+from health.probes.base import Attempt, Finding, Probe
+from health.spec import PROBE_TYPES, DnsProbe, SmtpProbe, TcpProbe
+
+
+class Broken(Probe[TcpProbe]):
+    """A probe with a bug."""
+
+    async def check(self, attempt: Attempt) -> Finding:
+        """Open something and break."""
+        attempt.connect_udp()
+        raise KeyError("no such thing")
+
+
+class Deaf(Probe[TcpProbe]):
+    """A probe that waits for ever."""
+
+    async def check(self, attempt: Attempt) -> Finding:
+        """Open something and wait."""
+        attempt.connect_udp()
+        attempt.missing = "no sign of life"
+        await asyncio.get_running_loop().create_future()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("kind", sorted(set(PROBE_TYPES) - set(CLASSES)))
+def test_later_types_say_so(kind: str) -> None:
+    """A probe type that this version lacks is refused in words rather than ignored."""
+    with pytest.raises(NotSupported, match=f"probe type {kind} is not supported by this version"):
+        make(PROBE_TYPES[kind].model_construct(type=kind))
+
+
+@pytest.mark.parametrize("spec", [TcpProbe(tls="implicit"), TcpProbe(send_proxy="v2"), DnsProbe(send_proxy="v1")])
+def test_later_options_say_so(spec: TcpProbe) -> None:
+    """TLS and PROXY headers, which come later, are refused rather than left out silently."""
+    with pytest.raises(NotSupported, match="is not supported by this version"):
+        make(spec)
+
+
+async def test_run_once_refuses_too() -> None:
+    """`check --live` hears of an unsupported type the same way."""
+    with pytest.raises(NotSupported):
+        await run_once(SmtpProbe(), "192.0.2.1", 25)
+
+
+async def test_deadline_ends_any_probe(leftovers) -> None:
+    """H4: a probe ends at its timeout, with what was missing as its reason, and leaves nothing open."""
+    outcome, lines = await attempt_once(Deaf(TcpProbe(timeout=0.05)), "127.0.0.1", 9)
+    assert (outcome.ok, outcome.reason) == (False, "no sign of life within 0.05 s")
+    assert lines[-1] == "FAIL: no sign of life within 0.05 s"
+    assert 0.05 <= outcome.latency < 0.5
+    await leftovers.check()
+
+
+async def test_a_bug_fails_the_probe(leftovers, caplog) -> None:
+    """A probe that breaks down over what a server sent counts as failed, is logged, and leaves nothing open."""
+    with caplog.at_level(logging.ERROR):
+        outcome, _ = await attempt_once(Broken(TcpProbe()), "127.0.0.1", 9)
+    assert (outcome.ok, outcome.reason) == (False, "the probe broke down: KeyError")
+    assert "no such thing" in caplog.text
+    await leftovers.check()
+
+
+async def test_cancelling_closes(leftovers) -> None:
+    """H4: a run that is cancelled raises the cancellation on and leaves nothing open."""
+    task = asyncio.ensure_future(attempt_once(Deaf(TcpProbe()), "127.0.0.1", 9))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await leftovers.check()
+
+
+async def test_own_address_and_port_win(tcp_server) -> None:
+    """A probe's own address and port are asked instead of the backend's."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    _, port = await tcp_server(hang_up)
+    outcome, lines = await run_once(TcpProbe(address="127.0.0.1", port=port), "127.0.0.2", 9)
+    assert outcome.ok
+    assert lines[0] == f"-> connect 127.0.0.1:{port}/tcp"
