@@ -1,0 +1,11 @@
+"""From one TOML file to frozen models: every mistake at once, each with file:line:col.
+
+`load` gives a daemon its effective configuration, `diagnose` gives `check` everything there is to say about a file.
+"""
+
+from proxy.config.diagnostics import ConfigError, Diagnostic
+from proxy.config.loader import diagnose, load
+from proxy.config.model import Backend, Config, Listener, Service
+from proxy.config.support import unsupported
+
+__all__ = ["Backend", "Config", "ConfigError", "Diagnostic", "Listener", "Service", "diagnose", "load", "unsupported"]

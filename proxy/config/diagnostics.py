@@ -1,0 +1,151 @@
+"""What is said about a file: one `Diagnostic` a mistake, collected by a `Report`, rendered with its line and a caret."""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Literal
+
+from proxy.config.positions import Source, Spot
+
+MOST_DIAGNOSTICS: Final = 500
+_WIDTH: Final = 100
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One mistake or warning. `line` and `col` count from 1 and in characters; `length` is how far the caret reaches."""
+
+    severity: Severity
+    file: str
+    line: int
+    col: int
+    message: str
+    source: str = ""
+    hint: str = ""
+    length: int = 1
+
+    def __str__(self) -> str:
+        """Return it as an editor and a person can read it: place and message, the line, a caret, the hint."""
+        text = f"{_printable(self.file)}:{self.line}:{self.col}: {self.severity}: {_printable(self.message)}"
+        if self.source:
+            line, start, length = _window(self.source, self.col - 1, self.length)
+            pad = "".join("\t" if char == "\t" else " " for char in line[:start])
+            text += f"\n    {_printable(line)}\n    {pad}{'^' * length}"
+        if self.hint:
+            text += f"\n    {_printable(self.hint)}"
+        return text
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it for `--json`."""
+        return asdict(self)
+
+
+def _printable(text: str) -> str:
+    """Keep tabs, replace what could drive a terminal (S3)."""
+    return "".join(char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def _window(line: str, start: int, length: int) -> tuple[str, int, int]:
+    """Cut a long line around the caret: the shown text, where the caret starts in it, how long it is."""
+    line = line.rstrip()
+    start = min(start, len(line))
+    if len(line) > _WIDTH:
+        left = max(0, min(start - _WIDTH // 4, len(line) - _WIDTH))
+        head = "…" if left else ""
+        tail = "…" if left + _WIDTH < len(line) else ""
+        line = head + line[left : left + _WIDTH] + tail
+        start = start - left + len(head)
+    return line, start, max(1, min(length, len(line) - start))
+
+
+class ConfigError(Exception):
+    """The configuration is wrong: `diagnostics` says where and why, all mistakes at once."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = tuple(diagnostics)
+        super().__init__("\n".join(str(diagnostic) for diagnostic in self.diagnostics))
+
+
+class Report:
+    """Collects diagnostics; says the same about the same place once."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, int, int, str], Diagnostic] = {}
+        self._order: dict[str, int] = {}
+        self.errors = 0
+        self.dropped = 0
+
+    def add(
+        self, severity: Severity, spot: Spot, message: str, hint: str = "", *, at: Literal["key", "value"] = "value"
+    ) -> None:
+        """Report something about a member; the caret stands under its key or its value."""
+        start, end = spot.key if at == "key" else spot.value
+        self.at(severity, spot.source, start, message, hint, length=end - start)
+
+    def error(self, spot: Spot, message: str, hint: str = "", *, at: Literal["key", "value"] = "value") -> None:
+        """Report a mistake."""
+        self.add("error", spot, message, hint, at=at)
+
+    def warn(self, spot: Spot, message: str, hint: str = "", *, at: Literal["key", "value"] = "value") -> None:
+        """Report what is legal and unwise."""
+        self.add("warning", spot, message, hint, at=at)
+
+    def at(
+        self, severity: Severity, source: Source, offset: int, message: str, hint: str = "", *, length: int = 1
+    ) -> None:
+        """Report something about a character of a file."""
+        line, col = source.line_col(offset)
+        self.plain(severity, source.name, (line, col), message, source.line(line), hint=hint, length=length)
+
+    def plain(
+        self,
+        severity: Severity,
+        file: str,
+        place: tuple[int, int],
+        message: str,
+        text: str = "",
+        *,
+        hint: str = "",
+        length: int = 1,
+    ) -> None:
+        """Report something whose place is known as line and column."""
+        self._order.setdefault(file, len(self._order))
+        key = (file, *place, message)
+        if key in self._found:
+            return
+        if severity == "error":
+            self.errors += 1
+        if len(self._found) >= MOST_DIAGNOSTICS:
+            self.dropped += 1
+            return
+        self._found[key] = Diagnostic(severity, file, *place, message, text, hint, max(1, length))
+
+    def sorted(self) -> list[Diagnostic]:
+        """Return everything in the order of the files and their lines."""
+        found = sorted(self._found.values(), key=lambda each: (self._order[each.file], each.line, each.col))
+        if self.dropped:
+            last = found[-1]
+            found.append(Diagnostic("error", last.file, last.line, last.col, f"{self.dropped} more are not shown"))
+        return found
+
+
+def closest(word: str, words: Iterable[str]) -> str | None:
+    """Return the word that was probably meant, if one is near."""
+    known = sorted(set(words))
+    folded = {candidate.casefold(): candidate for candidate in known}
+    near = difflib.get_close_matches(word[:64].casefold().replace("_", "-"), folded, n=1, cutoff=0.6)
+    return folded[near[0]] if near else None
+
+
+def did_you_mean(word: str, words: Iterable[str]) -> str:
+    """Return "did you mean …?" or nothing."""
+    near = closest(word, words)
+    return f'did you mean "{near}"?' if near else ""
+
+
+def listed(words: Sequence[str], joint: str = "or") -> str:
+    """Return `"a", "b" or "c"`."""
+    quoted = [f'"{word}"' for word in words]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} {joint} {quoted[-1]}"

@@ -1,0 +1,220 @@
+"""From files to one annotated tree: reading, TOML errors, includes, and the merge in which the same table twice is an error."""
+
+import glob
+import hashlib
+import os
+import re
+import stat
+import tomllib
+from pathlib import Path
+from typing import Final
+
+from proxy.config.diagnostics import Report
+from proxy.config.positions import Arr, NestingError, Source, Spot, Tab, annotate
+
+LARGEST_FILE: Final = 8 * 1024 * 1024
+MOST_FILES: Final = 1000
+
+_AT_LINE: Final = re.compile(
+    r"^(?P<words>.*) \(at (?:line (?P<line>\d+), column (?P<col>\d+)|end of document)\)$", re.DOTALL
+)
+_TWICE: Final = re.compile(
+    r"^Cannot (?:declare|mutate immutable namespace|overwrite) \((?P<path>.*?),?\)(?: twice)?$", re.DOTALL
+)
+
+
+class Files:
+    """Reads the main file and what it includes; afterwards `names` and `sha256` say what was read."""
+
+    def __init__(self, report: Report, *, as_root: bool) -> None:
+        self.report = report
+        self.as_root = as_root
+        self.names: list[str] = []
+        self._digest = hashlib.sha256()
+        self._seen: set[str] = set()
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all contents in the order of reading, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def load(self, path: str) -> Tab | None:
+        """Return the merged tree, or None after reporting; raises OSError if the main file cannot be read."""
+        tree = self._parse(path, self._read(path))
+        if tree is None:
+            return None
+        self._include(tree, tree)
+        return None if self.report.errors else tree
+
+    def _include(self, tab: Tab, into: Tab) -> None:
+        patterns = tab.pop("include", None)
+        if patterns is None:
+            return
+        spot = tab.spots["include"]
+        if not isinstance(patterns, Arr):
+            self.report.error(spot, 'include must be a list of paths: ["/etc/steelyard/conf.d/*.toml"]')
+            return
+        for pattern, place in zip(patterns, patterns.spots, strict=True):
+            if not isinstance(pattern, str):
+                self.report.error(place, "include must be a list of paths in quotes")
+            elif not pattern.startswith("/"):
+                self.report.error(
+                    place,
+                    f'"{pattern[:60]}" is a relative path: write it from the root, so that it means the same everywhere',
+                )
+            else:
+                self._include_glob(pattern, place, into)
+
+    def _include_glob(self, pattern: str, place: Spot, into: Tab) -> None:
+        if "\0" in pattern:
+            self.report.error(place, "a path holds no NUL character")
+            return
+        found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207 - Path globs from a folder
+        for name in found:
+            if os.path.realpath(name) in self._seen or (name != pattern and Path(name).is_dir()):
+                continue
+            if len(self.names) >= MOST_FILES:
+                self.report.error(place, f"more than {MOST_FILES} files")
+                return
+            try:
+                content = self._read(name)
+            except OSError as error:
+                self.report.error(place, f"cannot read {name}: {error.strerror}")
+                continue
+            tab = self._parse(name, content)
+            if tab is not None:
+                self._include(tab, into)
+                self._merge(into, tab, "")
+
+    def _merge(self, into: Tab, tab: Tab, prefix: str) -> None:
+        for key, value in tab.items():
+            spot = tab.spots[key]
+            if key not in into:
+                into.put(key, value, spot)
+                continue
+            known, there = into.spots[key], into[key]
+            if isinstance(value, Tab) and isinstance(there, Tab) and not (spot.explicit and known.explicit):
+                self._merge(there, value, f"{prefix}{key}.")
+                if spot.explicit:
+                    into.spots[key] = spot
+                continue
+            what = f"[{prefix}{key}]" if isinstance(value, Tab) else f'"{prefix}{key}"'
+            line, _ = known.source.line_col(known.key[0])
+            self.report.error(spot, f"{what} is already defined at {known.source.name}:{line}", at="key")
+
+    def _parse(self, name: str, content: bytes) -> Tab | None:
+        self.names.append(name)
+        self._seen.add(os.path.realpath(name))
+        self._digest.update(content)
+        if len(content) > LARGEST_FILE:
+            self.report.plain("error", name, (1, 1), f"larger than {LARGEST_FILE >> 20} MiB: not a configuration")
+            return None
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            before = content[: error.start].decode().replace("\r\n", "\n")
+            source = Source(name, before)
+            self.report.at(
+                "error", source, len(before), f"byte 0x{content[error.start]:02x} is not UTF-8: save the file as UTF-8"
+            )
+            return None
+        source = Source(name, text.replace("\r\n", "\n"))
+        if text.startswith("\ufeff"):
+            self.report.at(
+                "error", source, 0, "a byte order mark stands before the text: save the file as UTF-8 without it"
+            )
+            return None
+        try:
+            return annotate(source, tomllib.loads(text))
+        except NestingError as error:
+            line, col = error.args[0]
+            self.report.plain("error", name, (line, col), "tables are nested too deeply", source.line(line))
+        except RecursionError:
+            self.report.at("error", source, 0, "lists or tables are nested too deeply")
+        except ValueError as error:
+            self._toml_error(source, str(error))
+        return None
+
+    def _read(self, name: str) -> bytes:
+        """Return a file's content; refuses, as root, what anybody could have written (S7). Raises OSError."""
+        with Path(name).open("rb") as stream:
+            info = os.fstat(stream.fileno())
+            content = stream.read(LARGEST_FILE + 1)
+        if self.as_root and stat.S_ISREG(info.st_mode):
+            if info.st_mode & stat.S_IWOTH:
+                self.report.plain(
+                    "error", name, (1, 1), f"anybody may write this file, and root would run it: chmod o-w {name}"
+                )
+            folder = Path(os.path.realpath(name)).parent
+            mode = folder.stat().st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                message = f"anybody may replace this file, and root would run it: chmod o-w {folder}"
+                self.report.plain("error", name, (1, 1), message)
+        return content
+
+    def _toml_error(self, source: Source, text: str) -> None:
+        match = _AT_LINE.match(text)
+        if not match:
+            self.report.at("error", source, 0, f"not TOML: {text[:120]}")
+            return
+        if match["line"]:
+            line, col = int(match["line"]), int(match["col"])
+        else:
+            line, col = source.line_col(len(source.text.rstrip()))
+        words, hint, start = _plainer(match["words"], source, line)
+        shown = source.line(line)
+        self.report.plain("error", source.name, (line, start or col), words, shown, hint=hint)
+
+
+def _plainer(words: str, source: Source, line: int) -> tuple[str, str, int | None]:
+    """Return tomllib's words as a sysadmin's, a hint, and a better column if there is one."""
+    shown = source.line(line)
+    start = len(shown) - len(shown.lstrip()) + 1
+    twice = _TWICE.match(words)
+    if twice:
+        names = re.findall(r"'((?:[^'\\]|\\.)*)'", twice["path"])
+        path = ".".join(names)
+        pattern = r"^[ \t]*\[[ \t]*" + r"[ \t]*\.[ \t]*".join(re.escape(part) for part in names) + r"[ \t]*\]"
+        first = re.search(pattern, source.text, re.MULTILINE)
+        where = source.line_col(first.start())[0] if first else 0
+        known = f" at line {where}" if 0 < where < line else ""
+        return f"[{path}] is already defined{known}", "", start
+    if words == "Cannot overwrite a value":
+        return "this key is already set above", "", start
+    hints: dict[str, tuple[str, str]] = {
+        "Invalid value": ("not a TOML value", 'strings stand in quotes: "10.0.0.1", "2s"'),
+        "Unescaped '\\' in a string": ("a backslash in a string must be doubled", "or use single quotes: 'a\\b'"),
+        "Unclosed inline table": (
+            "a { is not closed",
+            "TOML forbids line breaks and a last comma inside { }: use [table] lines",
+        ),
+        "Unclosed array": ("a [ is not closed, or a comma is missing", ""),
+        "Expected '=' after a key in a key/value pair": ('"=" is missing after the key', ""),
+        "Expected newline or end of document after a statement": (
+            "something follows a complete value",
+            "one key = value a line",
+        ),
+        "Invalid initial character for a key part": ("no key stands here", _inline_hint(source, line)),
+        "Expected ']' at the end of a table declaration": ('"]" is missing after the name of the table', ""),
+        "Illegal character '\\n'": ("a string is not closed", ""),
+        "Unterminated string": ("a string is not closed", ""),
+    }
+    bare = re.search(r"[=\[,][ \t]*([A-Za-z0-9][^\s\"',\]}#]*)", shown)
+    if bare and words in {"Invalid value", "Expected newline or end of document after a statement", "Unclosed array"}:
+        word = bare[1][:60]
+        if word.casefold() in {"yes", "no", "on", "off", "true", "false"} and word not in {"true", "false"}:
+            return f"{word} is not a TOML value", "write true or false", bare.start(1) + 1
+        if not re.fullmatch(r"[0-9]+|true|false", word, re.ASCII):
+            return f"{word} is not a TOML value", f'write it in quotes: "{word}"', bare.start(1) + 1
+    if words in hints:
+        return (*hints[words], None)
+    return words[:1].lower() + words[1:200], "", None
+
+
+def _inline_hint(source: Source, line: int) -> str:
+    text = source.line(line)
+    if text.count("{") > text.count("}"):
+        return "TOML forbids line breaks and a last comma inside { }: use a [table] of its own"
+    if "{" in text:
+        return "TOML forbids a last comma inside { }"
+    return ""

@@ -1,0 +1,217 @@
+"""`load` and `diagnose`: the way from a file name to a `Config`, or to everything that is wrong with the file."""
+
+import os
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+
+from health.spec import PROBE_TYPES
+from proxy.config import settings as settings_module
+from proxy.config import warnings
+from proxy.config.diagnostics import ConfigError, Diagnostic, Report
+from proxy.config.files import Files
+from proxy.config.model import Announce, Config, NotifySettings, SyncGroup, Track, VrrpSettings
+from proxy.config.nodes import choose, read_nodes, this_node
+from proxy.config.positions import Tab
+from proxy.config.probes import Probes
+from proxy.config.resolve import Services
+from proxy.config.routers import check_tracks, notifies, routers, sync_groups, tables
+from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings
+from proxy.config.tables import BackendTable, FileTable, ServiceTable
+from proxy.config.validate import keys_of, validate
+
+
+def load(path: str | os.PathLike[str], node: str | None = None, *, need_files: bool = True) -> Config:
+    """Return the effective configuration of one node; raises `ConfigError` with all mistakes, OSError if unreadable.
+
+    `node` is what `--node` says. With `need_files` a secret's file that is not there is an error. Every node of the file is
+    checked: what is wrong for the other host is wrong on both.
+    """
+    config, found = _read(path, node, all_nodes=True, need_files=need_files, running=True)
+    if config is None:
+        raise ConfigError(item for item in found if item.severity == "error")
+    return config
+
+
+def diagnose(path: str | os.PathLike[str], node: str | None = None) -> tuple[Config | None, list[Diagnostic]]:
+    """Return the configuration (None if anything is wrong) and all errors and warnings; OSError if unreadable.
+
+    Without `node` every node of the file is checked, and the configuration is that of this host, else of the first.
+    """
+    return _read(path, node, all_nodes=node is None, need_files=False, running=False)
+
+
+def _read(
+    path: str | os.PathLike[str], node: str | None, *, all_nodes: bool, need_files: bool, running: bool
+) -> tuple[Config | None, list[Diagnostic]]:
+    report = Report()
+    files = Files(report, as_root=os.geteuid() == 0)
+    tree = files.load(os.fspath(path))
+    config: Config | None = None
+    if tree is not None:
+        nodes = read_nodes(tree, _reserved(), report)
+        config = _for_nodes(tree, nodes, node, report, all_nodes=all_nodes, need_files=need_files, running=running)
+    if report.errors:
+        return None, report.sorted()
+    if config is not None:
+        told = config._tree  # noqa: SLF001 - this module makes the Config
+        config = config.model_copy(update={"sources": tuple(files.names), "sha256": files.sha256})
+        config._tree = told  # noqa: SLF001
+    return config, report.sorted()
+
+
+def _for_nodes(
+    tree: Tab,
+    nodes: Sequence[str],
+    told: str | None,
+    report: Report,
+    *,
+    all_nodes: bool,
+    need_files: bool,
+    running: bool,
+) -> Config | None:
+    quiet = (
+        Report() if not (running or told) else report
+    )  # checking all nodes, it does not matter which one this host is
+    mine = this_node(tree, nodes, told, quiet) or (nodes[0] if nodes else "localhost")
+    others = [name for name in nodes if name != mine] if all_nodes else []
+    config = _Resolver(tree, nodes, mine, report, need_files=need_files).config()
+    for name in others:
+        _Resolver(tree, nodes, name, report, need_files=False).config()
+    return config
+
+
+class _Resolver:
+    """One node's way from the tree to a `Config`."""
+
+    def __init__(self, tree: Tab, nodes: Sequence[str], node: str, report: Report, *, need_files: bool) -> None:
+        self.tree = choose(tree, nodes, node, report)
+        self.nodes = nodes
+        self.node = node
+        self.report = report
+        self.need_files = need_files
+
+    def config(self) -> Config | None:
+        """Return the configuration, or None after reporting."""
+        report, tree = self.report, self.tree
+        validate(FileTable, tree, report, "the file", homes=_top_homes())
+        defaults = self._table("defaults")
+        named = Tab(tree.here)
+        for name, table, spot in tables(tree, "probe", report):
+            named.put(name, table, spot)
+        below = defaults.get("probe") if defaults is not None else None
+        probes = Probes(named, below if isinstance(below, Tab) else None, report, need_files=self.need_files)
+        if defaults is not None:
+            for key in ("probe", "vrrp"):
+                if key in defaults and not isinstance(defaults[key], Tab):
+                    report.error(defaults.spots[key], f"defaults.{key} must be a table")
+        found = routers(tree, defaults.get("vrrp") if defaults is not None else None, self.nodes, report)
+        broken = (
+            [name for name in tree.get("vrrp", {}) if name not in found] if isinstance(tree.get("vrrp"), Tab) else []
+        )
+        services = Services(defaults, found, broken, probes, report)
+        services.check_defaults()
+        probes.check_defaults()
+        section = tables(tree, "service", report)
+        resolved = [services.resolve(name, table) for name, table, _ in section]
+        check_tracks(found, [name for name, _, _ in section], probes, report)
+        groups = sync_groups(tree, list(tree.get("vrrp", {})), report)
+        told = notifies(tree, report)
+        probes.check_unused()
+        node = self._node()
+        control = self._section("control", ControlSettings)
+        web = self._section("web", WebSettings)
+        log = self._section("log", LogSettings)
+        if node is None or control is None or web is None or log is None or report.errors:
+            return None
+        config = Config.model_construct(
+            nodes=tuple(self.nodes),
+            node=node,
+            control=control,
+            web=web,
+            log=log,
+            services=tuple(service for service in resolved if service is not None),
+            vrrp=tuple(router for router, _ in found.values()),
+            sync_groups=tuple(groups),
+            notify=tuple(told),
+            probes=self._tracked(found, probes),
+            sources=(),
+            sha256="",
+        )
+        config = Config.model_validate(config.model_dump())
+        config._tree = self._merged_tree(services, found)  # noqa: SLF001 - this module makes the Config
+        warnings.warn(
+            config, services.tabs, {name: tab for name, (_, tab) in found.items()}, tree.here.source.name, report
+        )
+        return config
+
+    def _table(self, key: str) -> Tab | None:
+        value = self.tree.get(key)
+        if value is None or isinstance(value, Tab):
+            return value
+        self.report.error(self.tree.spots[key], f"{key} must be a table: write [{key}]")
+        return None
+
+    def _section(self, key: str, model: type[Any]) -> Any:
+        table = self._table(key)
+        return validate(model, table if table is not None else Tab(self.tree.here), self.report, f"[{key}]")
+
+    def _node(self) -> NodeSettings | None:
+        table = self._table("node")
+        tab = table.copy() if table is not None else Tab(self.tree.here)
+        tab.put("name", self.node, tab.spots.get("name", tab.here))
+        return validate(NodeSettings, tab, self.report, "[node]")
+
+    def _tracked(self, found: dict[str, Any], probes: Probes) -> dict[str, Any]:
+        names = {track.probe for router, _ in found.values() for track in router.track if track.probe}
+        specs = {name: probes.one(name, self.tree.here, None) for name in sorted(names)}
+        return {name: probe.spec for name, probe in specs.items() if probe is not None}
+
+    def _merged_tree(self, services: Services, found: dict[str, Any]) -> Tab:
+        """Return the node's tree with the defaults merged in: what support.py looks at."""
+        result = self.tree.copy()
+        for key, merged_tables in (
+            ("service", services.tabs),
+            ("vrrp", {name: tab for name, (_, tab) in found.items()}),
+        ):
+            if key in result:
+                section = Tab(result[key].here)
+                for name, tab in merged_tables.items():
+                    section.put(name, tab, result[key].spots[name])
+                result.put(key, section, result.spots[key])
+        return result
+
+
+def _models() -> list[type[BaseModel]]:
+    shared = [
+        value
+        for value in vars(settings_module).values()
+        if isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
+    ]
+    others: list[type[BaseModel]] = [
+        FileTable, ServiceTable, BackendTable, VrrpSettings, Announce, Track, SyncGroup, NotifySettings
+    ]  # fmt: skip
+    return [*shared, *others, *PROBE_TYPES.values()]
+
+
+@cache
+def _reserved() -> tuple[str, ...]:
+    """Return every key of the file: a node of that name would make tables ambiguous."""
+    return tuple(sorted({key for model in _models() for key in keys_of(model)} - {"name"}))
+
+
+@cache
+def _top_homes() -> dict[str, str]:
+    homes: dict[str, str] = {}
+    for model, place in (
+        (ServiceTable, "[service.NAME]"),
+        (NodeSettings, "[node]"),
+        (ControlSettings, "[control]"),
+        (WebSettings, "[web]"),
+        (LogSettings, "[log]"),
+    ):
+        for key in keys_of(model):
+            homes.setdefault(key, place)
+    return homes

@@ -1,0 +1,161 @@
+"""The effective configuration of one node: what every process works from.
+
+Node-keyed values are chosen, defaults merged, router names in `listen` resolved, probes complete. It holds no secrets, and
+comes back equal from its own JSON (`Config.model_validate(config.model_dump(mode="json"))`).
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PrivateAttr
+
+from health.spec import ProbeSpec
+from health.units import AbsolutePath, Address, Bool, Duration, Int, Port, Table
+from proxy.config.positions import Tab
+from proxy.config.settings import (
+    ControlSettings,
+    Count,
+    LogSettings,
+    NodeSettings,
+    SendProxy,
+    ServiceSettings,
+    WebSettings,
+)
+from proxy.config.types import InterfaceAddress, InterfaceName, Transport, join_endpoint
+
+Weight = Annotated[Int, Field(ge=0, le=65535)]
+
+
+class Listener(Table):
+    """One address, port and transport that a service answers on."""
+
+    address: str
+    """An IP address; "0.0.0.0" and "::" (IPv6 only) for `*`."""
+    port: Port
+    transport: Transport
+    vrrp: str | None = None
+    """The router that the address belongs to, if `listen` named one."""
+
+    @property
+    def text(self) -> str:
+        """The listener as "10.0.0.10:53/udp" or "[2001:db8::1]:53/tcp"."""
+        return f"{join_endpoint(self.address, self.port)}/{self.transport}"
+
+
+class Backend(Table):
+    """One real server of a service."""
+
+    name: str
+    address: Address
+    port: Port | None = None
+    """None: the port of the listener that the client came to."""
+    weight: Weight = 1
+    tier: Annotated[Int, Field(ge=0, le=255)] = 0
+    admin: Literal["ready", "drain", "maint"] = "ready"
+    max_connections: Count = 0
+    slow_start: Duration = 0.0
+    send_proxy: SendProxy = "off"
+    source_addresses: tuple[Address, ...] = ()
+    probes: tuple[ProbeSpec, ...] = ()
+
+
+class Service(ServiceSettings):
+    """Listeners, backends, and how they are brought together."""
+
+    name: str
+    listeners: tuple[Listener, ...]
+    backends: tuple[Backend, ...]
+
+
+class Announce(Table):
+    """Gratuitous ARP and unsolicited neighbour advertisements."""
+
+    count: Annotated[Int, Field(ge=1, le=100)] = 5
+    repeat_after: Duration = 5.0
+    refresh: Duration = 60.0
+
+
+class Track(Table):
+    """What lowers a router's priority; without a penalty it is a fault."""
+
+    interface: InterfaceName | None = None
+    service: str | None = None
+    probe: str | None = None
+    penalty: Annotated[Int, Field(ge=1, le=254)] | None = None
+
+
+class VrrpSettings(Table):
+    """What [vrrp.NAME] says (RFC 9568)."""
+
+    interface: InterfaceName
+    vrid: Annotated[Int, Field(ge=1, le=255)]
+    addresses: Annotated[tuple[InterfaceAddress, ...], Field(min_length=1, max_length=255)]
+    priority: Annotated[Int, Field(ge=1, le=255)] = 100
+    members: dict[str, tuple[Address, ...]] | None = None
+    advert_interval: Annotated[Duration, Field(ge=0.01, le=255.0)] = 1.0
+    version: Literal[2, 3] = 3
+    preempt: Bool = True
+    preempt_delay: Duration = 0.0
+    start_delay: Duration = 0.0
+    checksum: Literal["pseudo", "plain"] = "pseudo"
+    track: tuple[Track, ...] = ()
+    virtual_mac: Bool = False
+    announce: Announce = Announce()
+    auth_key_files: tuple[AbsolutePath, ...] = ()
+
+
+class Vrrp(VrrpSettings):
+    """One virtual router of this node."""
+
+    name: str
+
+
+class SyncGroup(Table):
+    """Routers that advertise the lowest effective priority among them."""
+
+    name: str
+    vrrp: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class NotifySettings(Table):
+    """What [notify.NAME] says."""
+
+    on: tuple[str, ...] = ()
+    to: tuple[str, ...] = ()
+    command: tuple[str, ...] | None = None
+    fifo: AbsolutePath | None = None
+
+
+class Notify(NotifySettings):
+    """Whom to tell of changes."""
+
+    name: str
+
+
+class Config(Table):
+    """Everything one node needs to know."""
+
+    nodes: tuple[str, ...] = ()
+    node: NodeSettings
+    control: ControlSettings = ControlSettings()
+    web: WebSettings = WebSettings()
+    log: LogSettings = LogSettings()
+    services: tuple[Service, ...] = ()
+    vrrp: tuple[Vrrp, ...] = ()
+    sync_groups: tuple[SyncGroup, ...] = ()
+    notify: tuple[Notify, ...] = ()
+    probes: dict[str, ProbeSpec] = Field(default_factory=dict)
+    """The named probes that a router tracks."""
+    sources: tuple[str, ...] = ()
+    """The files it was read from, the main one first."""
+    sha256: str = ""
+    """Of the files' contents, in that order: equal on two hosts that run the same configuration."""
+
+    _tree: Tab | None = PrivateAttr(
+        default=None
+    )  # the merged tables with their places, for support.py; never leaves the process
+
+    def __eq__(self, other: object) -> bool:
+        """Two configurations are equal when they say the same, wherever in a file they say it."""
+        return isinstance(other, Config) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]

@@ -1,0 +1,227 @@
+"""From the forms that `probe` takes to whole specs: names looked up, defaults merged into each, ports and transports filled in."""
+
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from health.spec import PROBE_TYPES, DnsProbe, ProbeBase, ProbeSpec, UdpProbe
+from proxy.config.diagnostics import Report, did_you_mean, listed
+from proxy.config.merge import merged, without
+from proxy.config.model import Listener
+from proxy.config.positions import Arr, Spot, Tab
+from proxy.config.validate import keys_of, toml_type, validate
+
+_FORMS: Final = 'a table { type = "tcp" }, a list of such tables, or the name of a [probe.NAME]'
+_MOST_PROBES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A probe that is whole but for what depends on the backend."""
+
+    spec: ProbeBase
+    spot: Spot
+    tab: Tab
+    implied: bool = False
+    """Nothing in the file asked for it."""
+
+
+def all_keys() -> dict[str, list[str]]:
+    """Return every key of any probe, with the types that have it."""
+    keys: dict[str, list[str]] = {}
+    for name, model in PROBE_TYPES.items():
+        for key in keys_of(model):
+            keys.setdefault(key, []).append(name)
+    return keys
+
+
+class Probes:
+    """The named probes and the defaults of one configuration."""
+
+    def __init__(self, named: Tab, defaults: Tab | None, report: Report, *, need_files: bool) -> None:
+        self.named = named
+        self.defaults = defaults
+        self.report = report
+        self.need_files = need_files
+        self.used: set[str] = set()
+        self._keys = all_keys()
+
+    def check_defaults(self) -> None:
+        """Check [defaults.probe] by itself, so that a mistake is told although no service uses it."""
+        if self.defaults is None:
+            return
+        kind = self.defaults.get("type")
+        own = self._keys if kind not in PROBE_TYPES else keys_of(PROBE_TYPES[kind])
+        common = keys_of(ProbeBase)
+        for key in self.defaults:
+            if key not in self._keys:
+                near = did_you_mean(key, self._keys)
+                self.report.error(self.defaults.spots[key], f'unknown key "{key[:60]}"', near, at="key")
+            elif key not in own and key not in common:
+                self.report.error(self.defaults.spots[key], f'"{key}" is not a key of a {kind} probe', at="key")
+        shared = without(self.defaults, *(key for key in self.defaults if key not in common))
+        validate(ProbeBase, shared, self.report, "[defaults.probe]", partial=True)
+
+    def check_unused(self) -> None:
+        """Check the named probes that nothing uses."""
+        for name in self.named:
+            if name not in self.used:
+                self.one(name, self.named.spots[name], "tcp")
+
+    def expand(self, value: Any, spot: Spot, default_type: str | None) -> list[Checked]:
+        """Return the probes that a `probe` value says; `default_type` is the type of one that names none."""
+        if isinstance(value, Arr):
+            if not value:
+                self.report.error(spot, 'probe is an empty list: for no probe at all write { type = "none" }')
+            if len(value) > _MOST_PROBES:
+                self.report.error(spot, f"more than {_MOST_PROBES} probes")
+                return []
+            found = [self.one(each, place, default_type) for each, place in zip(value, value.spots, strict=True)]
+        else:
+            found = [self.one(value, spot, default_type)]
+        return [probe for probe in found if probe is not None]
+
+    def implied(self, spot: Spot, default_type: str) -> Checked | None:
+        """Return the probe of a service that asks for none."""
+        tab = Tab(spot)
+        tab.put("type", self._default_type(default_type), spot)
+        found = self.one(tab, spot, default_type)
+        return Checked(found.spec, found.spot, found.tab, implied=True) if found else None
+
+    def _default_type(self, otherwise: str | None) -> Any:
+        return self.defaults["type"] if self.defaults is not None and "type" in self.defaults else otherwise
+
+    def one(self, value: Any, spot: Spot, default_type: str | None) -> Checked | None:
+        """Return one probe, or None after reporting."""
+        own = self._own(value, spot, ())
+        if own is None:
+            return None
+        kind = own["type"] if "type" in own else self._default_type(default_type)
+        if kind is None:
+            self.report.error(spot, f'"type" is missing: one of {listed(list(PROBE_TYPES))}', at="key")
+            return None
+        if not isinstance(kind, str) or kind not in PROBE_TYPES:
+            place = own.spots.get("type") or (self.defaults.spots["type"] if self.defaults else spot)
+            hint = did_you_mean(str(kind), PROBE_TYPES) or f"one of {listed(list(PROBE_TYPES))}"
+            self.report.error(place, f"unknown probe type {toml_type(kind)}", hint)
+            return None
+        model = PROBE_TYPES[kind]
+        whole = merged(self.defaults, own, only=keys_of(model))
+        if "type" not in whole:
+            whole.put("type", kind, spot)
+        homes = {
+            key: "a probe of type " + listed(types) for key, types in self._keys.items() if key not in keys_of(model)
+        }
+        spec = validate(model, without(whole, "use"), self.report, f"this {kind} probe", homes=homes)
+        if spec is None:
+            return None
+        self._check_files(whole)
+        return Checked(spec, spot, whole)
+
+    def _own(self, value: Any, spot: Spot, seen: Sequence[str]) -> Tab | None:
+        """Return a probe's keys with those of the named probes that it uses."""
+        if isinstance(value, str):
+            return self._named(value, spot, seen)
+        if not isinstance(value, Tab):
+            self.report.error(spot, f"probe must be {_FORMS}, not {toml_type(value)}")
+            return None
+        if "use" not in value:
+            return value
+        base = self._named(value["use"], value.spots["use"], seen)
+        return None if base is None else merged(base, without(value, "use"))
+
+    def _named(self, name: Any, spot: Spot, seen: Sequence[str]) -> Tab | None:
+        if not isinstance(name, str) or name not in self.named:
+            hint = did_you_mean(str(name), self.named)
+            if not hint and name in PROBE_TYPES:
+                hint = f'for the type write {{ type = "{name}" }}'
+            self.report.error(spot, f"there is no [probe.{str(name)[:60]}]", hint)
+            return None
+        if name in seen:
+            self.report.error(spot, f"[probe.{name}] uses itself")
+            return None
+        self.used.add(name)
+        value = self.named[name]
+        if not isinstance(value, Tab):
+            self.report.error(self.named.spots[name], f"probe.{name} must be a table")
+            return None
+        return self._own(value, spot, (*seen, name))
+
+    def _check_files(self, tab: Tab) -> None:
+        for key in ("password-file", "tls-ca-file"):
+            if key in tab:
+                check_file(tab[key], tab.spots[key], self.report, need=self.need_files, secret=key == "password-file")
+
+
+def check_file(path: str, spot: Spot, report: Report, *, need: bool, secret: bool) -> None:
+    """Tell when a file that the configuration names is not there, or a secret can be read by everybody."""
+    try:
+        info = Path(path).stat()
+    except PermissionError:
+        return  # ours to see only as root; `run` will
+    except OSError as error:
+        report.add(
+            "error" if need else "warning", spot, f"{path}: {(error.strerror or 'unreadable').lower()} on this host"
+        )
+        return
+    if not stat.S_ISREG(info.st_mode):
+        report.error(spot, f"{path} is not a file")
+    elif secret and info.st_mode & stat.S_IROTH:
+        report.warn(spot, f"{path} holds a secret and everybody can read it", f"chmod o-r {path}")
+
+
+def default_type(protocol: str, listeners: Sequence[Listener]) -> str:
+    """Return the type of the probe of a service that names none."""
+    if protocol == "dns":
+        return "dns"
+    return "tcp" if any(listener.transport == "tcp" for listener in listeners) else "none"
+
+
+class Filler:
+    """Fills in what depends on the service and the backend."""
+
+    def __init__(self, listeners: Sequence[Listener], report: Report) -> None:
+        self.report = report
+        transports = {listener.transport for listener in listeners}
+        self._transport = "both" if len(transports) > 1 else next(iter(transports), "udp")
+        self._ports = {
+            transport: sorted({listener.port for listener in listeners if transport in (listener.transport, "any")})
+            for transport in ("udp", "tcp")
+        }
+        self._ports["any"] = sorted({listener.port for listener in listeners})
+
+    def fill(self, probe: Checked, address: str, port: int | None, send_proxy: str) -> ProbeSpec | None:
+        """Return the probe of one backend, or None after reporting that its port is not known."""
+        spec = probe.spec
+        update: dict[str, Any] = {"address": spec.address or address}
+        if spec.send_proxy is None:
+            update["send_proxy"] = send_proxy
+        if isinstance(spec, DnsProbe) and spec.transport is None:
+            update["transport"] = self._transport
+        if spec.port is None:
+            update["port"] = port or self._port(probe)
+            if update["port"] is None and spec.needs_port:
+                return None
+        filled: ProbeSpec = spec.model_copy(update=update)  # type: ignore[assignment]
+        return filled
+
+    def _port(self, probe: Checked) -> int | None:
+        if not self._ports["any"]:
+            return None
+        spec = probe.spec
+        family = "any" if isinstance(spec, DnsProbe) else "udp" if isinstance(spec, UdpProbe) else "tcp"
+        ports = self._ports[family] or self._ports["any"]
+        if len(ports) == 1:
+            return ports[0]
+        if spec.needs_port:
+            shown = ", ".join(str(port) for port in ports[:6]) + (", …" if len(ports) > 6 else "")  # noqa: PLR2004 - fits a line
+            what = "this service needs a probe with a port" if probe.implied else f"this {spec.type} probe needs a port"
+            self.report.error(
+                probe.spot,
+                f"{what}: the listeners have several ({shown})",
+                f'write for instance probe = {{ type = "{spec.type}", port = {ports[0]} }}',
+                at="key" if probe.implied else "value",
+            )
+        return None

@@ -1,0 +1,200 @@
+"""[vrrp.NAME], [sync-group.NAME] and [notify.NAME], and what they say of one another."""
+
+import ipaddress
+from collections.abc import Sequence
+from typing import Any
+
+from proxy.config.diagnostics import Report, did_you_mean, listed
+from proxy.config.merge import merged
+from proxy.config.model import Notify, NotifySettings, SyncGroup, Vrrp, VrrpSettings
+from proxy.config.positions import Arr, Spot, Tab
+from proxy.config.probes import Probes, check_file
+from proxy.config.types import is_name
+from proxy.config.validate import locate, validate
+
+
+def tables(tree: Tab, key: str, report: Report) -> list[tuple[str, Tab, Spot]]:
+    """Return the tables of a section whose keys are names, after checking the names."""
+    section = tree.get(key)
+    if section is None:
+        return []
+    if not isinstance(section, Tab):
+        report.error(tree.spots[key], f"{key} holds tables: write [{key}.NAME]", at="key")
+        return []
+    found: list[tuple[str, Tab, Spot]] = []
+    for name, table in section.items():
+        spot = section.spots[name]
+        if not isinstance(table, Tab):
+            report.error(
+                spot, f"[{key}] holds tables with names of their own: write [{key}.NAME] before this key", at="key"
+            )
+        elif not is_name(name):
+            report.error(
+                spot, f'"{name[:60]}" is not a name: letters, digits, dots, hyphens, underscores, at most 63', at="key"
+            )
+        else:
+            found.append((name, table, spot))
+    return found
+
+
+def _as_lists(tab: Tab) -> Tab:
+    """Turn each member's one address into a list of one."""
+    members = tab.get("members")
+    if not isinstance(members, Tab):
+        return tab
+    lists = Tab(members.here)
+    for node, value in members.items():
+        spot = members.spots[node]
+        if isinstance(value, str):
+            array = Arr(spot)
+            array.put(value, spot)
+            lists.put(node, array, spot)
+        else:
+            lists.put(node, value, spot)
+    result = tab.copy()
+    result.put("members", lists, tab.spots["members"])
+    return result
+
+
+def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> dict[str, tuple[Vrrp, Tab]]:
+    """Return the virtual routers by name, with their tables."""
+    found: dict[str, tuple[Vrrp, Tab]] = {}
+    base = _as_lists(defaults) if isinstance(defaults, Tab) else None
+    if base is not None:
+        validate(VrrpSettings, base, report, "[defaults.vrrp]", partial=True)
+    for name, table, spot in tables(tree, "vrrp", report):
+        tab = merged(base, _as_lists(table), whole=("members",))
+        settings = validate(VrrpSettings, tab, report, f"[vrrp.{name}]")
+        if name.replace(".", "").isdigit():
+            report.error(
+                spot,
+                f'"{name}" looks like an address: give the router a name that `listen` can tell from one',
+                at="key",
+            )
+        if settings is None:
+            continue
+        values = {key: getattr(settings, key) for key in type(settings).model_fields}
+        router = Vrrp.model_construct(name=name, **values)
+        _check_router(router, tab, nodes, report)
+        found[name] = (router, tab)
+    _check_pairs(found, report)
+    return found
+
+
+def _check_router(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report) -> None:
+    if router.version == 2:  # noqa: PLR2004 - RFC 3768
+        if any(":" in address for address in router.addresses):
+            report.error(
+                tab.spots["version"], "version 2 knows no IPv6: write version = 3 or leave the IPv6 addresses out"
+            )
+        if router.advert_interval != int(router.advert_interval):
+            report.error(_spot(tab, "advert-interval"), "version 2 counts advert-interval in whole seconds")
+    elif router.advert_interval > 40.95:  # noqa: PLR2004 - 12 bits of centiseconds, RFC 9568 section 5.2.7
+        report.error(_spot(tab, "advert-interval"), "advert-interval is at most 40.95s in version 3")
+    for path in router.auth_key_files:
+        check_file(path, tab.spots["auth-key-files"], report, need=False, secret=True)
+    if router.members is not None:
+        _check_members(router, tab, nodes, report)
+
+
+def _check_members(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report) -> None:
+    members = tab["members"]
+    for node in members:
+        if nodes and node not in nodes:
+            report.error(members.spots[node], f'"{node[:60]}" is not in nodes', did_you_mean(node, nodes), at="key")
+    missing = [node for node in nodes if node not in members]
+    if missing:
+        report.error(tab.spots["members"], f"no address for node {', '.join(missing)}", at="key")
+    for node, addresses in (router.members or {}).items():
+        for version in {4 if "." in address.partition("/")[0] else 6 for address in router.addresses}:
+            if not any(ipaddress.ip_address(address).version == version for address in addresses):
+                report.error(
+                    locate(tab, ("members", node))[1],
+                    f"{node} has no IPv{version} address here, but the router has IPv{version} addresses to advertise",
+                )
+
+
+def _spot(tab: Tab, key: str) -> Spot:
+    return tab.spots.get(key, tab.here)
+
+
+def _check_pairs(found: dict[str, tuple[Vrrp, Tab]], report: Report) -> None:
+    ids: dict[tuple[str, int], str] = {}
+    owners: dict[str, str] = {}
+    for name, (router, tab) in found.items():
+        key = (router.interface, router.vrid)
+        if key in ids:
+            report.error(_spot(tab, "vrid"), f"vrid {router.vrid} on {router.interface} is taken by [vrrp.{ids[key]}]")
+        ids.setdefault(key, name)
+        for index, address in enumerate(router.addresses):
+            bare = address.partition("/")[0]
+            if bare in owners:
+                where = "twice here" if owners[bare] == name else f"also in [vrrp.{owners[bare]}]"
+                report.error(locate(tab, ("addresses", index))[1], f"{bare} is {where}")
+            owners.setdefault(bare, name)
+
+
+def check_tracks(found: dict[str, tuple[Vrrp, Tab]], services: Sequence[str], probes: Probes, report: Report) -> None:
+    """Check what the routers track."""
+    for name, (router, tab) in found.items():
+        for index, track in enumerate(router.track):
+            _, spot, _ = locate(tab, ("track", index))
+            things = [key for key in ("interface", "service", "probe") if getattr(track, key) is not None]
+            if len(things) != 1:
+                report.error(spot, f"[vrrp.{name}] tracks one thing an entry: an interface, a service or a probe")
+                continue
+            place = locate(tab, ("track", index, things[0]))[1]
+            if track.service is not None and track.service not in ("*", *services):
+                hint = did_you_mean(track.service, services)
+                report.error(place, f"there is no [service.{track.service[:60]}]", hint)
+            if track.probe is not None:
+                probe = probes.one(track.probe, place, None)
+                if probe is not None and probe.spec.address is None:
+                    report.error(place, f"[probe.{track.probe}] has no address: a router's probe has no backend to ask")
+
+
+def sync_groups(tree: Tab, names: Sequence[str], report: Report) -> list[SyncGroup]:
+    """Return the groups of routers that move together."""
+    found: list[SyncGroup] = []
+    member_of: dict[str, str] = {}
+    for name, table, _spot in tables(tree, "sync-group", report):
+        tab = table.copy()
+        if "name" in tab:
+            report.error(tab.spots["name"], 'unknown key "name"', at="key")
+            continue
+        tab.put("name", name, table.here)
+        group = validate(SyncGroup, tab, report, f"[sync-group.{name}]")
+        if group is None:
+            continue
+        for index, router in enumerate(group.vrrp):
+            place = locate(tab, ("vrrp", index))[1]
+            if router not in names:
+                report.error(place, f"there is no [vrrp.{router[:60]}]", did_you_mean(router, names))
+            elif router in member_of:
+                report.error(place, f"{router} is already in [sync-group.{member_of[router]}]")
+            member_of.setdefault(router, name)
+        found.append(group)
+    return found
+
+
+def notifies(tree: Tab, report: Report) -> list[Notify]:
+    """Return whom to tell."""
+    found: list[Notify] = []
+    for name, table, spot in tables(tree, "notify", report):
+        settings = validate(NotifySettings, table, report, f"[notify.{name}]")
+        if settings is None:
+            continue
+        if (settings.command is None) == (settings.fifo is None):
+            report.error(spot, f"[notify.{name}] needs either command or fifo", at="key")
+        if settings.command is not None and not (settings.command and settings.command[0].startswith("/")):
+            report.error(table.spots["command"], "command is a list that begins with an absolute path")
+        states = ("active", "backup", "fault", "stop", "up", "down", "reserve")
+        for index, state in enumerate(settings.to):
+            if state not in states:
+                place = locate(table, ("to", index))[1]
+                report.error(
+                    place, f'unknown state "{state[:40]}": one of {listed(states)}', did_you_mean(state, states)
+                )
+        values = {key: getattr(settings, key) for key in type(settings).model_fields}
+        found.append(Notify.model_construct(name=name, **values))
+    return found

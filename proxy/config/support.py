@@ -1,0 +1,154 @@
+"""Which keys are valid, and ask for what this version does not do yet: `run` refuses them rather than ignoring them."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from health.spec import DnsProbe, ProbeSpec
+from proxy.balance.names import IMPLEMENTED
+from proxy.config.diagnostics import Diagnostic, Report
+from proxy.config.model import Backend, Config, Service
+from proxy.config.positions import Arr, Source, Spot, Tab
+from proxy.config.settings import ServiceSettings
+from proxy.config.validate import locate
+
+PROBES: Final = ("tcp", "dns", "none")
+"""The probe types of this version."""
+
+SERVICE_LATER: Final = (
+    "persistence",
+    "quorum",
+    "quorum-hysteresis",
+    "fail-open",
+    "failback",
+    "on-failback",
+    "allow",
+    "deny",
+    "max-connections",
+    "max-connections-per-client",
+    "rate-per-client",
+    "queue",
+    "send-proxy",
+    "accept-proxy",
+    "transparent",
+    "source-addresses",
+    "eject",
+    "udp.per-datagram",
+    "dns.client-subnet",
+)
+"""Keys of a service that are refused unless they say their default."""
+
+BACKEND_LATER: Final = {
+    "tier": 0,
+    "admin": "ready",
+    "max-connections": 0,
+    "slow-start": 0.0,
+    "send-proxy": "off",
+    "source-addresses": (),
+}
+"""Keys of a backend that are refused unless they say this."""
+
+PROBE_LATER: Final = {"send-proxy": "off", "tls": "off", "max-serial-lag": None}
+"""Keys of a probe that are refused unless they say this."""
+
+SECTIONS_LATER: Final = ("web", "vrrp", "sync-group", "notify")
+"""Tables that are refused when they stand in the file."""
+
+
+def unsupported(config: Config) -> list[Diagnostic]:
+    """Return an error for each key whose feature comes later, at its place in the file; empty when `run` may start."""
+    report = Report()
+    tree = config._tree  # noqa: SLF001 - the two modules share the places
+    if tree is None:  # from JSON: no file, no places
+        name = config.sources[0] if config.sources else "configuration"
+        tree = Tab(Spot(Source(name, ""), (0, 0), (0, 0)))
+    for section in SECTIONS_LATER:
+        if section in tree:
+            spot = tree.spots[section]
+            _refuse(report, spot, f"[{section}]" if section == "web" else f"[{section}.NAME]", key=True)
+    for key, default in (("connections", "off"), ("connections-to", None)):
+        _, spot, name = locate(tree, ("log", key))
+        if name == key and tree["log"][key] != default:
+            _refuse(report, spot, f"log.{key} = {_shown(tree['log'][key])}")
+    for service in config.services:
+        _service(service, _table(tree, service.name), report)
+    if not config.services:
+        report.error(tree.here, "no [service.NAME]: there is nothing to run")
+    return report.sorted()
+
+
+def _table(tree: Tab, name: str) -> Tab:
+    section = tree.get("service")
+    found = section.get(name) if isinstance(section, Tab) else None
+    return found if isinstance(found, Tab) else Tab(tree.here)
+
+
+def _refuse(report: Report, spot: Spot, what: str, *, key: bool = False) -> None:
+    hint = "the file is valid; this version cannot do what it asks"
+    report.error(spot, f"{what} is not supported yet", hint, at="key" if key else "value")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _service(service: Service, tab: Tab, report: Report) -> None:
+    if service.scheduler not in IMPLEMENTED:
+        _refuse(report, locate(tab, ("scheduler",))[1], f'scheduler = "{service.scheduler}"')
+    for key in SERVICE_LATER:
+        path = key.split(".")
+        value: Any = service
+        default: Any = ServiceSettings()
+        for part in path:
+            value = getattr(value, part.replace("-", "_"))
+            default = getattr(default, part.replace("-", "_"))
+        if value != default:
+            _refuse(report, locate(tab, path)[1], key)
+    for index, backend in enumerate(service.backends):
+        for spot, what in _backend(service, backend, tab, index):
+            _refuse(report, spot, what)
+
+
+def _backend(service: Service, backend: Backend, tab: Tab, index: int) -> Iterator[tuple[Spot, str]]:
+    entry, here, _ = locate(tab, ("backends", index))
+    own = entry[index] if isinstance(entry, Arr) and index < len(entry) else None
+    for key, default in BACKEND_LATER.items():
+        value = getattr(backend, key.replace("-", "_"))
+        if value == default or (
+            key in ("send-proxy", "source-addresses") and value == getattr(service, key.replace("-", "_"))
+        ):
+            continue
+        written = "backup" if key == "tier" and isinstance(own, Tab) and "backup" in own else key
+        if isinstance(own, Tab) and written in own:
+            here = own.spots[written]
+        elif isinstance(tab.get("backend-defaults"), Tab):
+            here = locate(tab, ("backend-defaults", key))[1]
+        yield here, f"a backend's {written} = {'true' if written == 'backup' else _shown(value)}"
+    holder = own if isinstance(own, Tab) and "probe" in own else tab
+    for position, probe in enumerate(backend.probes):
+        spot = _probe_spot(holder, position)
+        if probe.type not in PROBES:
+            yield _key_spot(holder, position, "type") or spot, f'a probe of type "{probe.type}"'
+            continue
+        for what, place in _probe_keys(probe, backend):
+            yield _key_spot(holder, position, place) or spot, what
+
+
+def _probe_keys(probe: ProbeSpec, backend: Backend) -> Iterator[tuple[str, str]]:
+    if probe.tls != "off":
+        yield f'a probe with tls = "{probe.tls}"', "tls"
+    if probe.send_proxy not in ("off", None) and probe.send_proxy != backend.send_proxy:
+        yield f'a probe with send-proxy = "{probe.send_proxy}"', "send-proxy"
+    if isinstance(probe, DnsProbe) and probe.max_serial_lag is not None:
+        yield "max-serial-lag", "max-serial-lag"
+
+
+def _probe_spot(tab: Tab, position: int) -> Spot:
+    return locate(tab, ("probe", position) if isinstance(tab.get("probe"), Arr) else ("probe",))[1]
+
+
+def _key_spot(tab: Tab, position: int, key: str) -> Spot | None:
+    path = ("probe", position, key) if isinstance(tab.get("probe"), Arr) else ("probe", key)
+    _, spot, name = locate(tab, path)
+    return spot if name == key else None

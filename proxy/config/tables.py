@@ -1,0 +1,88 @@
+"""The tables of the file that differ from what becomes of them: services with their `listen` and `backends`, and the top.
+
+`probe`, `backends` and node-keyed values take several forms; they are told apart in resolve.py and probes.py, so that an error
+never speaks of the alternatives of a union.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from health.units import Address, Bool, Duration, Int, Port, Table, mistake
+from proxy.config.model import Weight
+from proxy.config.settings import Count, SendProxy, ServiceSettings
+from proxy.config.types import parse_endpoint
+
+
+def _backend_address(value: Any) -> Any:
+    if isinstance(value, str):
+        try:
+            address, port = parse_endpoint(value)
+        except ValueError:
+            return value
+        if port is not None:
+            raise mistake(f'"{value[:60]}" has a port: in a table write address = "{address}", port = {port}')
+        return address
+    return value
+
+
+class BackendDefaults(Table):
+    """The keys of a backend that `backend-defaults` may set as well."""
+
+    port: Port | None = None  # the listener's
+    weight: Weight = 1
+    tier: Annotated[Int, Field(ge=0, le=255)] | None = None  # 0, or 1 for a backup
+    backup: Bool = False
+    admin: Literal["ready", "drain", "maint"] = "ready"
+    max_connections: Count = 0
+    slow_start: Duration = 0.0
+    send_proxy: SendProxy | None = None  # the service's
+    source_addresses: tuple[Address, ...] | None = None  # the service's
+    probe: Any = None  # the service's
+
+    @model_validator(mode="after")
+    def _one_tier(self) -> Self:
+        if self.backup and self.tier not in (None, 1):
+            raise mistake(f"backup = true means tier = 1, but tier = {self.tier}", "tier")
+        return self
+
+
+class BackendTable(BackendDefaults):
+    """One element of `backends`."""
+
+    address: Annotated[Address, BeforeValidator(_backend_address)]
+    name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s/\x00-\x1f\x7f]+$")] | None = None
+
+
+class DefaultsTable(ServiceSettings):
+    """[defaults]: for every service; its `probe` and `vrrp` for every probe and router."""
+
+    backend_defaults: BackendDefaults = BackendDefaults()
+    probe: Any = None
+    vrrp: Any = None
+
+
+class ServiceTable(ServiceSettings):
+    """[service.NAME]."""
+
+    listen: Annotated[tuple[str, ...], Field(min_length=1)]
+    backends: Any
+    backend_defaults: BackendDefaults = BackendDefaults()
+    probe: Any = None
+
+
+class FileTable(Table):
+    """The top of the file."""
+
+    nodes: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    node: Any = None
+    control: Any = None
+    web: Any = None
+    log: Any = None
+    defaults: Any = None
+    probe: Any = None
+    service: Any = None
+    vrrp: Any = None
+    sync_group: Any = None
+    notify: Any = None

@@ -1,0 +1,237 @@
+"""The small grammars of the file: listeners, port lists, backends, CIDR blocks, rates and shares.
+
+Each `parse_…` takes the text and returns a value, or raises ValueError whose words stand in the error that the user reads.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
+
+from health.units import FROM_FILE, mistake, parse_address
+
+Transport = Literal["udp", "tcp"]
+
+NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
+_NAME: Final = re.compile(NAME_PATTERN, re.ASCII)
+_MOST_PORTS: Final = 4096
+_LAST_PORT: Final = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class ListenText:
+    """A `listen` entry taken apart: `where` is an address, `*` or the name of a vrrp router."""
+
+    where: str
+    ports: tuple[int, ...]
+    transport: Transport
+    is_name: bool
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text can name a service, a probe, a node or a router."""
+    return _NAME.fullmatch(text) is not None
+
+
+def parse_port(text: str) -> int:
+    """Return a port 1-65535."""
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII):
+        raise ValueError(f'"{text[:20]}" is not a port number')
+    port = int(text)
+    if not 1 <= port <= _LAST_PORT:
+        raise ValueError(f"port {port} is out of range: ports are 1 to 65535")
+    return port
+
+
+def parse_ports(text: str) -> tuple[int, ...]:
+    """Return the ports of "53", "143,993" or "1812-1813" in the order written; at most 4096, none twice."""
+    ports: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        low = parse_port(first.strip())
+        high = parse_port(last.strip()) if dash else low
+        if high < low:
+            raise ValueError(f"the port range {low}-{high} runs backwards")
+        if len(ports) + high - low >= _MOST_PORTS:
+            raise ValueError(f"{text[:40]} is more than {_MOST_PORTS} ports")
+        ports.extend(range(low, high + 1))
+    twice = len(ports) - len(set(ports))
+    if twice:
+        raise ValueError(f'"{text[:40]}" names {twice} of its ports twice')
+    return tuple(ports)
+
+
+def parse_listen(text: str) -> ListenText:
+    """Return what WHERE:PORTS/TRANSPORT says."""
+    head, slash, transport = text.partition("/")
+    transport = transport.strip()
+    if not slash:
+        raise ValueError(f'"{text[:60]}" has no transport: write "{text[:60]}/udp" or "{text[:60]}/tcp"')
+    if transport not in ("udp", "tcp"):
+        raise ValueError(f'"{transport[:20]}" is not a transport: write "{head[:60]}/udp" or "{head[:60]}/tcp"')
+    if head.startswith("["):
+        inside, bracket, rest = head[1:].partition("]")
+        if not bracket or not rest.startswith(":"):
+            raise ValueError(f'"{text[:60]}" has no port: write "[2001:db8::1]:53/{transport}"')
+        where, ports = parse_address(inside), rest[1:]
+        if ":" not in where:
+            raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
+        return ListenText(where, parse_ports(ports), _transport(transport), is_name=False)
+    where, colon, ports = head.rpartition(":")
+    if not colon:
+        raise ValueError(f'"{text[:60]}" has no port: write "{head[:60]}:53/{transport}"')
+    if ":" in where:
+        whole = where + ":" + ports
+        example = where.rstrip(":") if not _is_address(where) else where
+        raise ValueError(
+            f'"{whole[:60]}" needs brackets around the IPv6 address: "[{example[:60]}]:{ports[:12]}/{transport}"'
+        )
+    if where == "":
+        raise ValueError(
+            f'"{text[:60]}" has no address: for every address of the host write "*:{ports[:20]}/{transport}"'
+        )
+    if where == "*" or re.fullmatch(r"[0-9.]+", where, re.ASCII):
+        address = where if where == "*" else parse_address(where)
+        return ListenText(address, parse_ports(ports), _transport(transport), is_name=False)
+    if not is_name(where):
+        raise ValueError(f'"{where[:60]}" is neither an IP address, nor "*", nor the name of a [vrrp.NAME]')
+    return ListenText(where, parse_ports(ports), _transport(transport), is_name=True)
+
+
+def _transport(text: str) -> Transport:
+    return "udp" if text == "udp" else "tcp"
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_endpoint(text: str) -> tuple[str, int | None]:
+    """Return address and port (None if not written) of "192.0.2.1", "192.0.2.1:53", "2001:db8::1" or "[2001:db8::1]:53"."""
+    if text.startswith("["):
+        inside, bracket, rest = text[1:].partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            raise ValueError(f'"{text[:60]}" is not an address: write "[2001:db8::1]:53"')
+        address = parse_address(inside)
+        if ":" not in address:
+            raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
+        return address, parse_port(rest[1:]) if rest else None
+    if text.count(":") == 1:
+        host, _, port = text.partition(":")
+        return parse_address(host), parse_port(port)
+    return parse_address(text), None
+
+
+def join_endpoint(address: str, port: int) -> str:
+    """Return "192.0.2.1:53" or "[2001:db8::1]:53"."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def parse_cidr(text: str) -> str:
+    """Return a block such as "10.0.0.0/16" (a bare address is itself) in canonical form."""
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        pass
+    try:
+        loose = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f'"{text[:60]}" is not a block of addresses: write "10.0.0.0/16" or "2001:db8::/32"') from None
+    raise ValueError(f'"{text[:60]}" has bits set behind its prefix: write "{loose}"')
+
+
+def parse_interface_address(text: str) -> str:
+    """Return a virtual address with its prefix; without one it is /32 or /128."""
+    try:
+        return str(ipaddress.ip_interface(text))
+    except ValueError:
+        raise ValueError(f'"{text[:60]}" is not an address: write "10.0.0.10/24" or "2001:db8::10/64"') from None
+
+
+def _of_text(parse: Any) -> BeforeValidator:
+    """Wrap a parser of texts, so that its words become the error."""
+
+    def validate(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise mistake(str(error)) from None
+
+    return BeforeValidator(validate)
+
+
+def _bind(text: str) -> str:
+    address, port = parse_endpoint(text)
+    if port is None:
+        raise ValueError(f'"{text[:60]}" has no port: write "{join_endpoint(address, 9600)}"')
+    return join_endpoint(address, port)
+
+
+Cidr = Annotated[str, _of_text(parse_cidr)]
+InterfaceAddress = Annotated[str, _of_text(parse_interface_address)]
+Bind = Annotated[str, _of_text(_bind)]
+"""ADDRESS:PORT"""
+
+
+def _one_or_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _network_log(text: str) -> str:
+    if text.startswith("udp://"):
+        address, port = parse_endpoint(text[6:])
+        if port is None:
+            raise ValueError(f'"{text[:60]}" has no port: write "udp://{text[6:60]}:514"')
+        return "udp://" + join_endpoint(address, port)
+    if text != "stdout" and not text.startswith("/"):
+        raise ValueError(f'"{text[:60]}" is none of "stdout", an absolute path, "udp://192.0.2.1:514"')
+    return text
+
+
+LogTarget = Annotated[str, _of_text(_network_log)]
+Binds = Annotated[tuple[Bind, ...], BeforeValidator(_one_or_list)]
+
+
+def _rate(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9]{1,9})\s*/\s*(s|m|h)", value, re.ASCII)
+        if not match or int(match[1]) == 0:
+            raise mistake(f'"{value[:40]}" is not a rate: write "100/s"')
+        return int(match[1]) / {"s": 1, "m": 60, "h": 3600}[match[2]]
+    if info.context is FROM_FILE or isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise mistake('a rate is a string: "100/s"')
+    return float(value)
+
+
+def _share(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, str):
+        match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,3})?)\s*%", value, re.ASCII)
+        if not match or float(match[1]) > 100:  # noqa: PLR2004 - the whole
+            raise mistake(f'"{value[:40]}" is not a share: write "10%"')
+        return float(match[1]) / 100
+    if info.context is FROM_FILE or isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise mistake('a share is a string: "10%"')
+    return float(value)
+
+
+Rate = Annotated[float, BeforeValidator(_rate), WithJsonSchema({"type": "string", "pattern": r"^[0-9]+\s*/\s*[smh]$"})]
+"""Events a second; from a file "100/s"."""
+Share = Annotated[float, BeforeValidator(_share), WithJsonSchema({"type": "string", "pattern": r"^[0-9.]+\s*%$"})]
+"""0.0-1.0; from a file "10%"."""
+
+
+def _interface(text: str) -> str:
+    if not re.fullmatch(r"[^\s/]{1,15}", text):
+        raise ValueError(f'"{text[:40]}" is not the name of a network interface (at most 15 characters)')
+    return text
+
+
+InterfaceName = Annotated[str, _of_text(_interface)]

@@ -1,0 +1,143 @@
+"""What is legal and unwise: each warning says what will happen, and what to write instead."""
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from health.spec import TcpProbe
+from proxy.config.diagnostics import Report
+from proxy.config.model import Config, Listener, Service, Vrrp
+from proxy.config.positions import Spot, Tab
+from proxy.config.validate import locate
+
+MAIL_PORTS: Final = {
+    25: "SMTP",
+    465: "SMTP",
+    587: "SMTP",
+    110: "POP3",
+    995: "POP3",
+    143: "IMAP",
+    993: "IMAP",
+    4190: "ManageSieve",
+}
+MYSQL_PORT: Final = 3306
+
+_PRIVATE: Final = [
+    ipaddress.ip_network(block)
+    for block in (
+        "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16",
+        "::1/128", "fc00::/7", "fe80::/10",
+    )
+]  # fmt: skip
+
+
+def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab], main: str, report: Report) -> None:
+    """Report what is unwise in a configuration without errors; the tables are the merged ones, by name; `main` is the file."""
+    for service in config.services:
+        tab = services[service.name]
+        _mail(service, tab, report)
+        _mysql(service, tab, report)
+        _open_dns(service, tab, report)
+        _no_probe(service, tab, report)
+        _no_weight(service, tab, report)
+    for router in config.vrrp:
+        _track(router, routers[router.name], report)
+        _link_local(router, routers[router.name], report)
+    if not config.services and not config.vrrp:
+        report.plain("warning", main, (1, 1), "no [service.NAME]: there is nothing to balance")
+
+
+def _spot(tab: Tab, *path: str | int) -> Spot:
+    return locate(tab, path)[1]
+
+
+def _ports(listeners: Iterable[Listener], transport: str) -> set[int]:
+    return {listener.port for listener in listeners if listener.transport == transport}
+
+
+def _mail(service: Service, tab: Tab, report: Report) -> None:
+    ports = sorted(_ports(service.listeners, "tcp") & MAIL_PORTS.keys())
+    blind = not service.transparent and any(backend.send_proxy == "off" for backend in service.backends)
+    if not ports or not blind:
+        return
+    shown = ", ".join(f"{MAIL_PORTS[port]} {port}" for port in ports)
+    what = (
+        "a server that trusts its neighbours becomes an open relay"
+        if any(MAIL_PORTS[port] == "SMTP" for port in ports)
+        else ""
+    )
+    consequence = what or "limits and logs by address are void"
+    report.warn(
+        _spot(tab, "listen"),
+        f"mail ({shown}) without the client's address: every client has the balancer's, and {consequence}",
+        'send-proxy = "v2" or transparent = true',
+    )
+
+
+def _mysql(service: Service, tab: Tab, report: Report) -> None:
+    for backend in service.backends:
+        own = any(isinstance(probe, TcpProbe) and probe.port == MYSQL_PORT for probe in backend.probes)
+        if own:
+            spot = _spot(tab, "probe") if "probe" in tab else _spot(tab, "listen")
+            report.warn(
+                spot,
+                "a bare tcp probe on 3306: MySQL counts each as an interrupted login and blocks this host after max_connect_errors",
+                'a probe of type "mysql" logs in; without it, set skip_name_resolve or a large max_connect_errors on the servers',
+            )
+            return
+
+
+def _is_public(address: str) -> bool:
+    found = ipaddress.ip_address(address.partition("%")[0])
+    return not any(found in block for block in _PRIVATE if block.version == found.version)
+
+
+def _open_dns(service: Service, tab: Tab, report: Report) -> None:
+    if service.protocol != "dns" or service.allow:
+        return
+    public = [listener for listener in service.listeners if _is_public(listener.address)]
+    if public:
+        report.warn(
+            _spot(tab, "listen"),
+            f"DNS on {public[0].text} for everybody: a resolver that answers all the world takes part in amplification attacks",
+            'allow = ["10.0.0.0/8"] (your clients), or a private address; an authoritative server may ignore this',
+        )
+
+
+def _no_probe(service: Service, tab: Tab, report: Report) -> None:
+    if "probe" in tab or not _ports(service.listeners, "udp") or service.protocol == "dns":
+        return
+    if any(probe.type != "none" for backend in service.backends for probe in backend.probes):
+        return
+    report.warn(
+        _spot(tab, "listen"),
+        f"[service.{service.name}] is UDP and has no probe: a dead backend keeps its share of the traffic",
+        'probe = { type = "udp", send = "…" } asks; { type = "none" } says that this is meant',
+    )
+
+
+def _no_weight(service: Service, tab: Tab, report: Report) -> None:
+    if all(backend.weight == 0 for backend in service.backends):
+        report.warn(
+            _spot(tab, "backends"), f"every backend of [service.{service.name}] has weight 0: none gets traffic"
+        )
+
+
+def _track(router: Vrrp, tab: Tab, report: Report) -> None:
+    for index, track in enumerate(router.track):
+        if track.service is not None and track.penalty is None:
+            report.warn(
+                _spot(tab, "track", index),
+                "a service tracked without a penalty: when it fails, both hosts are at fault together and nobody has the address",
+                f'{{ service = "{track.service}", penalty = 60 }}',
+            )
+
+
+def _link_local(router: Vrrp, tab: Tab, report: Report) -> None:
+    first = next((address for address in router.addresses if ":" in address), None)
+    if first is not None and not ipaddress.ip_interface(first).is_link_local:
+        report.warn(
+            _spot(tab, "addresses"),
+            "the first IPv6 address is not link-local: RFC 9568 (section 5.2.9) wants one first, and some peers insist",
+            'put for instance "fe80::10/64" before the other IPv6 addresses',
+        )

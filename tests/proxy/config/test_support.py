@@ -1,0 +1,83 @@
+"""What this version refuses to run."""
+
+import pytest
+
+from proxy.config import Config, load, unsupported
+
+HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { address = "10.0.0.12" }]\n'
+
+
+@pytest.mark.parametrize(
+    ("rest", "place", "what"),
+    [
+        ('scheduler = "sed"', "4:13", 'scheduler = "shortest-expected-delay"'),
+        ("quorum = 2", "4:10", "quorum"),
+        ("fail-open = true", "4:13", "fail-open"),
+        ("failback = false", "4:12", "failback"),
+        ('allow = ["10.0.0.0/8"]', "4:9", "allow"),
+        ('deny = ["10.0.0.0/8"]', "4:8", "deny"),
+        ("max-connections = 5", "4:19", "max-connections"),
+        ('rate-per-client = "5/s"', "4:19", "rate-per-client"),
+        ("queue = { size = 5 }", "4:9", "queue"),
+        ('persistence = { timeout = "5m" }', "4:15", "persistence"),
+        ('send-proxy = "v2"', "4:14", "send-proxy"),
+        ("transparent = true", "4:15", "transparent"),
+        ("eject = { errors = 5 }", "4:9", "eject"),
+        ("udp = { per-datagram = true }", "4:24", "udp.per-datagram"),
+        ('dns = { client-subnet = "on" }', "4:25", "dns.client-subnet"),
+        ('probe = { type = "ldap" }', "4:18", 'a probe of type "ldap"'),
+        ('probe = [{ type = "tcp" }, { type = "ping" }]', "4:37", 'a probe of type "ping"'),
+        ('probe = { tls = "implicit" }', "4:17", 'a probe with tls = "implicit"'),
+        ('probe = { send-proxy = "v1" }', "4:24", 'a probe with send-proxy = "v1"'),
+        ('probe = { type = "dns", query = "example.net SOA", max-serial-lag = 1 }', "4:69", "max-serial-lag"),
+        ('backend-defaults = { slow-start = "5s" }', "4:35", "a backend's slow-start = 5.0"),
+        ('[web]\nlisten = "127.0.0.1:9600"', "4:2", "[web]"),
+        ('[log]\nconnections = "all"', "5:15", 'log.connections = "all"'),
+        ('[vrrp.r]\ninterface = "eth0"\nvrid = 1\naddresses = ["10.0.0.1"]', "4:2", "[vrrp.NAME]"),
+        ('[notify.n]\nfifo = "/run/x"', "4:2", "[notify.NAME]"),
+        ("[defaults]\nfail-open = true", "5:13", "fail-open"),
+    ],
+)  # fmt: skip
+def test_what_comes_later_is_refused_at_its_place(loaded, rest, place, what):
+    """A key whose feature is not there yet is an error at its place, not ignored."""
+    config = loaded(HEAD + rest + "\n")
+    assert [(f"{item.line}:{item.col}", item.message) for item in unsupported(config)] == [
+        (place, f"{what} is not supported yet")
+    ]
+
+
+@pytest.mark.parametrize(
+    "keys", ["backup = true", "tier = 1", 'admin = "drain"', "max-connections = 1", 'send-proxy = "v1"']
+)
+def test_a_backends_own_keys_are_refused_at_their_place(loaded, keys):
+    """A backend's key that comes later is told where that backend says it."""
+    (found,) = unsupported(loaded(HEAD.replace('"10.0.0.12" }', f'"10.0.0.12", {keys} }}')))
+    assert (found.line, found.col) == (3, 51 + keys.index("=") + 2)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "quorum = 1", "fail-open = false", "allow = []", 'send-proxy = "off"', "queue = { size = 0 }", "udp = { per-datagram = false }",
+        'scheduler = "maglev"\nhash-on = "source-port"', 'on-down = "reset"', 'probe = "p"\n[probe.p]\ntype = "tcp"',
+        '[log]\nlevel = "debug"\nformat = "json"\nconnections = "off"', "[node]\nworkers = 2", '[control]\ngroup = "adm"',
+        'probe = [{ type = "tcp" }, { type = "dns" }]\nprobe-require = 1',
+    ],
+)  # fmt: skip
+def test_what_is_there_and_what_says_its_default_runs(loaded, rest):
+    """What this version does is not refused, nor is a later key that says its default."""
+    assert unsupported(loaded(HEAD + rest + "\n")) == []
+
+
+def test_nothing_to_run_is_refused(loaded):
+    """A configuration without any service is an error for `run`."""
+    assert [item.message for item in unsupported(loaded("[node]\nworkers = 1\n"))] == [
+        "no [service.NAME]: there is nothing to run"
+    ]
+
+
+def test_a_configuration_from_json_is_refused_too(write):
+    """A configuration that lost its places on the channel is still refused, by the name of its file."""
+    path = write(HEAD + "quorum = 2\n")
+    (found,) = unsupported(Config.model_validate(load(path).model_dump(mode="json")))
+    assert (found.file, found.message) == (str(path), "quorum is not supported yet")

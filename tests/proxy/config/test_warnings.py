@@ -1,0 +1,42 @@
+"""What is legal and unwise."""
+
+import pytest
+
+SERVICE = '[service.a]\nlisten = ["{listen}"]\nbackends = ["10.0.0.11"]\n{rest}\n'
+ROUTER = '[vrrp.r]\ninterface = "eth0"\nvrid = 1\naddresses = ["{addresses}"]\n{rest}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (SERVICE.format(listen="10.0.0.10:25/tcp", rest=""), "2:10 warning: mail (SMTP 25) without the client's address"),
+        (SERVICE.format(listen="10.0.0.10:143/tcp", rest=""), "2:10 warning: mail (IMAP 143) without the client's address"),
+        (SERVICE.format(listen="10.0.0.10:25/tcp", rest='send-proxy = "v2"'), None),
+        (SERVICE.format(listen="10.0.0.10:25/tcp", rest="transparent = true"), None),
+        (SERVICE.format(listen="10.0.0.10:3306/tcp", rest=""), "2:10 warning: a bare tcp probe on 3306"),
+        (SERVICE.format(listen="10.0.0.10:3307/tcp", rest="probe = { port = 3306 }"), "4:9 warning: a bare tcp probe on 3306"),
+        (SERVICE.format(listen="10.0.0.10:3306/tcp", rest='probe = { type = "mysql", user = "x" }'), None),
+        (SERVICE.format(listen="10.0.0.10:3306/tcp", rest='probe = { type = "none" }'), None),
+        (SERVICE.format(listen="198.51.100.1:53/udp", rest='protocol = "dns"'), "2:10 warning: DNS on 198.51.100.1:53/udp for everybody"),
+        (SERVICE.format(listen="*:53/udp", rest='protocol = "dns"'), "2:10 warning: DNS on 0.0.0.0:53/udp for everybody"),
+        (SERVICE.format(listen="[2001:db8::1]:53/udp", rest='protocol = "dns"'), "2:10 warning: DNS on [2001:db8::1]:53/udp for everybody"),
+        (SERVICE.format(listen="198.51.100.1:53/udp", rest='protocol = "dns"\nallow = ["10.0.0.0/8"]'), None),
+        (SERVICE.format(listen="10.0.0.10:53/udp", rest='protocol = "dns"'), None),
+        (SERVICE.format(listen="[fd00::1]:53/udp", rest='protocol = "dns"'), None),
+        (SERVICE.format(listen="10.0.0.10:514/udp", rest=""), "2:10 warning: [service.a] is UDP and has no probe"),
+        (SERVICE.format(listen="10.0.0.10:514/udp", rest='probe = { type = "none" }'), None),
+        (SERVICE.format(listen="10.0.0.10:80/tcp", rest="backend-defaults = { weight = 0 }"), "3:12 warning: every backend of [service.a] has weight 0"),
+        (ROUTER.format(addresses="10.0.0.1", rest='track = [{ service = "*" }]'), "5:10 warning: a service tracked without a penalty"),
+        (ROUTER.format(addresses="10.0.0.1", rest='track = [{ service = "*", penalty = 60 }]'), None),
+        (ROUTER.format(addresses="10.0.0.1", rest='track = [{ interface = "eth1" }]'), None),
+        (ROUTER.format(addresses="2001:db8::10", rest=""), "4:13 warning: the first IPv6 address is not link-local"),
+        (ROUTER.format(addresses='fe80::10/64", "2001:db8::10', rest=""), None),
+    ],
+)  # fmt: skip
+def test_what_is_unwise_is_told_and_what_mends_it_is_silent(said, text, expected):
+    """Each warning of the reference is given at its place, and not once the file says what the warning asks for."""
+    found = said(text)
+    if expected is None:
+        assert found == []
+    else:
+        assert [line[: len(expected)] for line in found] == [expected]
