@@ -1,0 +1,28 @@
+# A private environment in .venv, made again when pyproject.toml changes. Wants python3, python3-venv, make; git for nothing but the clone.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/stamp
+
+.PHONY: demo test lint behaviours bench
+
+demo: $(READY)  ## queries and connections balanced over embedded servers, one of which dies and returns
+	$(BIN)/steelyard demo
+
+test: $(READY)  ## the whole suite; as root it installs the real servers it needs (tests/packages.txt)
+	$(BIN)/python tests/packages.py tests/packages.txt
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+behaviours: $(READY)  ## the behaviours that no test names
+	$(BIN)/python tests/behaviours.py
+
+bench: $(READY)  ## beside dnsdist, HAProxy and no balancer; see bench/README.md for single runs
+	$(BIN)/python tests/packages.py tests/packages.txt bench/packages.txt
+	$(BIN)/python -m bench all
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
