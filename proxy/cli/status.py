@@ -1,0 +1,172 @@
+"""`steelyard status`: what is up, what is not and why, for people and with --json for machines."""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import click
+
+from proxy.cli.daemon import colour, daemon, print_json
+from proxy.cli.grid import Cell, align, paint
+from proxy.cli.times import span
+from proxy.stats.schema import BackendStatus, ServiceStatus, Status, WorkerStatus, exit_status
+
+_COLOURS: Final = {"up": "green", "degraded": "yellow", "reserve": "yellow", "unknown": "yellow", "down": "red"}
+_ORDINARY: Final = frozenset(
+    {
+        "accepted",
+        "closed",
+        "datagrams",
+        "expired",
+        "inflight",
+        "queries",
+        "replies",
+        "sessions",
+        "sessions_opened",
+    }
+)
+"""Counters of a service at work; the others are worth a line when they are not zero."""
+
+_HEADING: Final = ("backend", "state", "admin", "weight", "active", "queued", "rate", "p50", "p99", "since", "reason")
+_RIGHT: Final = frozenset({"weight", "active", "queued", "rate", "p50", "p99"})
+_STALLED: Final = 1.0
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="The whole status as one JSON document.")
+@click.pass_context
+def command(ctx: click.Context, as_json: bool) -> None:
+    """Show services and backends: states, reasons, traffic.
+
+    Exits with 0 when all is up, 1 when something is degraded, 2 when a service refuses, 3 without a daemon.
+    """
+    with daemon(ctx) as client:
+        answer = client.request("status")
+        status: Status = answer["status"]
+        if as_json:
+            print_json(status)
+        else:
+            import shutil
+            import sys
+
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+            click.echo("\n".join(render(status, time.time(), coloured=colour(), width=width)), color=True)
+        ctx.exit(exit_status(status))
+
+
+def render(status: Status, now: float, *, coloured: bool = False, width: int | None = None) -> list[str]:
+    """Return the lines that a person reads; `now` in Unix seconds, `width` in characters (None: no bound)."""
+    config = status["config"]
+    alive = sum(worker["alive"] for worker in status["workers"])
+    head = (
+        f"steelyard {status['version']}, running for {span(status['uptime_s'])}, {alive} of {len(status['workers'])} "
+        f"workers, configuration {config['sha256'][:8]} (generation {status['generation']})"
+    )
+    lines = [paint(status["node"], "bold", coloured=coloured) + "  " + paint(head, "", coloured=coloured)]
+    if not config["valid"]:
+        lines.append(
+            paint("the last reload failed: the file is not what runs (steelyard check)", "red", coloured=coloured)
+        )
+    if config["overrides"]:
+        lines.append(paint(f"{config['overrides']} overrides (steelyard overrides)", "yellow", coloured=coloured))
+    lines += [line for worker in status["workers"] if (line := _worker(worker, coloured=coloured))]
+    for service in status["services"]:
+        lines += ["", *_service(service, now, coloured=coloured, width=width)]
+    if status["vrrp"]:
+        lines += ["", *_vrrp(status["vrrp"], now, coloured=coloured, width=width)]
+    return lines
+
+
+def _worker(worker: WorkerStatus, *, coloured: bool) -> str | None:
+    age = worker["heartbeat_age_s"]
+    name = f"worker {worker['index']} (pid {worker['pid'] or '-'}, {worker['restarts']} restarts)"
+    if not worker["alive"]:
+        return paint(f"{name} is dead", "red", coloured=coloured)
+    if age is not None and age > _STALLED:
+        return paint(f"{name} has not moved for {age:.1f} s", "red", coloured=coloured)
+    return paint(f"{name} is draining", "yellow", coloured=coloured) if worker["draining"] else None
+
+
+def _service(service: ServiceStatus, now: float, *, coloured: bool, width: int | None) -> list[str]:
+    usable = sum(backend["effective_weight"] > 0 for backend in service["backends"])
+    lines = [
+        "  ".join(
+            (
+                paint(service["name"], "bold", coloured=coloured),
+                paint(service["state"], _COLOURS.get(service["state"], ""), coloured=coloured),
+                paint(
+                    f"{usable} of {len(service['backends'])} usable, {service['scheduler']}, "
+                    f"on {' '.join(service['listen'])}",
+                    "",
+                    coloured=coloured,
+                ),
+            )
+        )
+    ]
+    rows = [[Cell(name.upper(), "dim", name in _RIGHT) for name in _HEADING]]
+    rows += [_backend(backend, now) for backend in service["backends"]]
+    lines += align(rows, coloured=coloured, width=width, indent="  ")
+    trouble = [f"{name} {count}" for name, count in service["counters"].items() if count and name not in _ORDINARY]
+    if trouble:
+        lines.append(paint(f"  counted: {', '.join(trouble)}", "dim", coloured=coloured))
+    return lines
+
+
+def _backend(backend: BackendStatus, now: float) -> list[Cell]:
+    since = backend["since"]
+    admin = "" if backend["admin"] == "ready" else backend["admin"]
+    reason = backend["reason"]
+    if admin and (backend["admin_by"] or backend["admin_reason"]):
+        why = f": {backend['admin_reason']}" if backend["admin_reason"] else ""
+        reason = f"{reason} ({admin} by {backend['admin_by'] or 'unknown'}{why})"
+    errors = ", ".join(f"{name} {count}" for name, count in backend["errors"].items() if count)
+    texts = {
+        "backend": backend["name"],
+        "state": backend["state"],
+        "admin": admin,
+        "weight": _weight(backend),
+        "active": str(backend["active"]),
+        "queued": str(backend["queued"] or ""),
+        "rate": f"{_number(backend['rate'])}/s",
+        "p50": _milliseconds(backend["latency_ms"]["p50"]),
+        "p99": _milliseconds(backend["latency_ms"]["p99"]),
+        "since": "-" if since is None else span(now - since),
+        "reason": f"{reason}; {errors}" if errors else reason,
+    }
+    colours = {"state": _COLOURS.get(backend["state"], ""), "admin": "yellow"}
+    return [Cell(texts[name], colours.get(name, ""), name in _RIGHT) for name in _HEADING]
+
+
+def _weight(backend: BackendStatus) -> str:
+    """Return the weight that counts now, and the configured one where a slow start or the like lowers it."""
+    weight, effective = backend["weight"], backend["effective_weight"]
+    return str(weight) if effective in {0, weight} else f"{effective} of {weight}"
+
+
+def _vrrp(routers: Sequence[dict[str, Any]], now: float, *, coloured: bool, width: int | None) -> list[str]:
+    rows = [[Cell(name.upper(), "dim") for name in ("vrrp", "state", "priority", "since", "addresses", "reason")]]
+    colours = {"active": "green", "fault": "red", "init": "yellow"}
+    for router in routers:
+        since, change = router.get("since"), router.get("last_change") or {}
+        state = str(router.get("state"))
+        rows.append(
+            [
+                Cell(str(router.get("name"))),
+                Cell(state, colours.get(state, "")),
+                Cell(f"{router.get('effective_priority')} of {router.get('priority')}"),
+                Cell("-" if since is None else span(now - since)),
+                Cell(" ".join(map(str, router.get("addresses", ())))),
+                Cell(str(change.get("reason", ""))),
+            ]
+        )
+    return align(rows, coloured=coloured, width=width)
+
+
+def _number(value: float) -> str:
+    return f"{value:.1f}" if 0 < value < 10 else f"{value:.0f}"  # noqa: PLR2004 - two digits
+
+
+def _milliseconds(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f} ms" if value < 1 else f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"  # noqa: PLR2004

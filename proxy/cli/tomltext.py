@@ -1,0 +1,128 @@
+"""The effective configuration as a file of the kind it was read from [pure].
+
+What it prints is a whole file again: `steelyard check` accepts it, and it means the same on this node.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from health.units import format_duration
+from proxy.log import printable
+
+DURATIONS: Final = frozenset(
+    {
+        "advert-interval",
+        "connect-timeout",
+        "down-interval",
+        "drain-timeout",
+        "fast-interval",
+        "fin-timeout",
+        "give-up",
+        "idle-timeout",
+        "interval",
+        "keepalive",
+        "max-lag",
+        "preempt-delay",
+        "recover-lag",
+        "refresh",
+        "repeat-after",
+        "retry-after",
+        "slow-start",
+        "start-delay",
+        "stop-timeout",
+        "time",
+        "timeout",
+        "user-timeout",
+    }
+)
+"""Keys whose numbers are seconds, to be written with a unit."""
+
+SECRETS: Final = frozenset({"password", "secret", "token"})
+"""Keys that no version of the file has: secrets are named by their files. Masked all the same, if one ever comes."""
+
+_NAMED: Final = {"services": "service", "vrrp": "vrrp", "sync-groups": "sync-group", "notify": "notify"}
+_ABOUT: Final = ("sources", "sha256")
+
+
+def masked(value: Any) -> Any:
+    """Return the configuration with the value of each secret key replaced by "***"."""
+    if isinstance(value, Mapping):
+        return {key: "***" if key in SECRETS and item is not None else masked(item) for key, item in value.items()}
+    return [masked(item) for item in value] if isinstance(value, list) else value
+
+
+def effective_file(config: Mapping[str, Any]) -> str:
+    """Return the text for an effective configuration: `Config.model_dump(mode="json", by_alias=True)`."""
+    about = [f"# from {source}" for source in config.get("sources", ())]
+    about.append(f"# sha256 {config.get('sha256', '')}")
+    tables: dict[str, Any] = {}
+    for key, value in config.items():
+        if key in _NAMED:
+            tables[_NAMED[key]] = {item["name"]: _without_name(key, item) for item in value}
+        elif key == "probes":
+            tables["probe"] = value
+        elif key not in _ABOUT:
+            tables[key] = value
+    return "\n".join([*map(printable, about), *_table(tables, ())]) + "\n"
+
+
+def _without_name(key: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    table = {name: value for name, value in item.items() if name != "name"}
+    if key == "services":
+        listeners = table.pop("listeners")
+        backends = [_backend(backend) for backend in table.pop("backends")]
+        listen = list(dict.fromkeys(map(_listen, listeners)))  # a router's name stands for all its addresses
+        return {"listen": listen, **table, "backends": backends}
+    return table
+
+
+def _backend(backend: Mapping[str, Any]) -> dict[str, Any]:
+    table = dict(backend)
+    probes = table.pop("probes")
+    return {**table, "probe": probes} if probes else table
+
+
+def _listen(listener: Mapping[str, Any]) -> str:
+    address = listener["address"]
+    where = listener.get("vrrp") or (f"[{address}]" if ":" in address else address)
+    return f"{where}:{listener['port']}/{listener['transport']}"
+
+
+def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    """Yield the lines of a table: its own values first, then the tables in it, as TOML wants."""
+    inner: list[tuple[str, Any]] = []
+    for name, value in table.items():
+        if isinstance(value, Mapping) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
+            inner.append((name, value))
+        elif value is not None:
+            yield f"{_key(name)} = {_value(name, value)}"
+    for name, value in inner:
+        below = (*path, name)
+        heading = ".".join(map(_key, below))
+        if isinstance(value, list):
+            for item in value:
+                yield from ("", f"[[{heading}]]")
+                yield from _table(item, below)
+        else:
+            lines = list(_table(value, below))
+            if lines and not lines[0].startswith("[") and lines[0]:
+                yield from ("", f"[{heading}]")
+            yield from lines
+
+
+def _key(name: str) -> str:
+    return name if name.replace("-", "").replace("_", "").isalnum() and name.isascii() else json.dumps(name)
+
+
+def _value(key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float) and key in DURATIONS:
+        return json.dumps(format_duration(value))
+    if key == "max-share":
+        return json.dumps(f"{value * 100:.10g}%")
+    if isinstance(value, list):
+        return f"[{', '.join(_value('', item) for item in value)}]"
+    # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped too.
+    return json.dumps(value).replace("\x7f", "\\u007f")

@@ -1,0 +1,117 @@
+"""Puts the control socket into the file system, private from its first instant and never over a living daemon's.
+
+`claim` holds a lock on the directory from the look at what is there until the bind, so that two daemons that start
+together cannot each take the other's socket for a stale one.
+"""
+
+import errno
+import fcntl
+import grp
+import os
+import socket
+import stat
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from proxy.control.wire import ControlError
+
+BACKLOG: Final = 64
+_PEERCRED: Final = struct.Struct("3i")
+_SO_PEERGROUPS: Final = getattr(socket, "SO_PEERGROUPS", 59)  # socket(7), since Linux 4.13
+_GROUPS_MAX: Final = 4 * 65_536
+
+
+def peer_credentials(connection: socket.socket) -> tuple[int, int, int]:
+    """Return (pid, uid, gid) of the process that connected, or, asked by a client, of the one that listens."""
+    pid, uid, gid = _PEERCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size))
+    return pid, uid, gid
+
+
+def peer_groups(connection: socket.socket) -> Sequence[int]:
+    """Return the supplementary groups that the peer had when it connected; empty where the kernel does not say."""
+    try:
+        data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_MAX)
+    except OSError:
+        return ()
+    return struct.unpack(f"{len(data) // 4}I", data)
+
+
+def group_id(name: str | None) -> int | None:
+    """Return the number of the group that may read; ControlError for one that this host does not know."""
+    if name is None:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ControlError(f'control.group: this host has no group "{name}"') from None
+
+
+def claim(path: Path, gid: int | None = None) -> socket.socket:
+    """Return a listening socket at `path`, mode 0600 from its creation, or 0660 for the group `gid`.
+
+    Makes the directory (0755) when it is missing and removes a socket that nobody answers on. ControlError, with
+    nothing changed, where another daemon answers there (it names that one's pid), where something that is no socket
+    is in the way, and where the directory is one that anybody may tamper with.
+    """
+    try:
+        path.parent.mkdir(mode=0o755, exist_ok=True)
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ControlError(f"{path.parent}: {error.strerror}") from error
+    try:
+        _refuse_shared(path.parent, directory)
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        _clear(path)
+        return _bind(path, gid)
+    finally:
+        os.close(directory)  # and with it the lock
+
+
+def _refuse_shared(path: Path, directory: int) -> None:
+    mode = os.fstat(directory).st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        raise ControlError(f"{path}: anybody may replace what is in this directory: no place for a control socket")
+
+
+def _clear(path: Path) -> None:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise ControlError(f"{path}: something that is no socket is in the way")
+    if status.st_uid not in {0, os.geteuid()}:
+        raise ControlError(f"{path}: the socket there belongs to another user (uid {status.st_uid})")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:
+        trial.setblocking(False)
+        try:
+            trial.connect(os.fspath(path))
+        except BlockingIOError:
+            raise ControlError(f"{path}: another daemon listens there, and is too busy to answer") from None
+        except OSError as error:
+            if error.errno not in {errno.ECONNREFUSED, errno.ENOENT}:
+                raise ControlError(f"{path}: {error.strerror}") from error
+        else:
+            raise ControlError(f"{path}: another daemon, pid {peer_credentials(trial)[0]}, answers there")
+    path.unlink(missing_ok=True)
+
+
+def _bind(path: Path, gid: int | None) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.setblocking(False)
+    try:
+        before = os.umask(0o177)  # the mode is right from the first instant, not corrected afterwards
+        try:
+            listener.bind(os.fspath(path))
+        finally:
+            os.umask(before)
+        if gid is not None:
+            os.chown(path, -1, gid, follow_symlinks=False)
+            path.chmod(0o660)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise ControlError(f"{path}: {error.strerror or error}") from error
+    return listener

@@ -1,0 +1,128 @@
+"""Log lines to standard error: text or JSON, one a transition, never blocking, never more than one line each.
+
+Much of what is logged was written by strangers (a backend's banner in a probe's reason, a peer's host name), so every
+control character is escaped: a line can neither be forged nor steer a terminal. Whoever reads the lines may also stop
+reading, and the master must not wait for that: a line that does not fit is dropped, counted, and told afterwards.
+"""
+
+import json
+import logging
+import os
+import re
+import select
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+Format = Literal["text", "json"]
+
+LINE_MAX: Final = 4096
+"""Bytes of a line, newline included: PIPE_BUF, what a pipe that is ready for writing takes without blocking."""
+
+# C0, DEL, C1, the line separators, the marks that turn the direction of text around, and lone surrogates.
+_HARMFUL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004 - what fits two digits
+
+
+def printable(text: str) -> str:
+    """Return the text with each character that would move a cursor, break a line or hide text as an escape."""
+    return _HARMFUL.sub(_escape, text)
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-11-22T18:22:10.123+01:00 warning dns/10.0.0.11 down: no answer within 1 s`, in local time."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its newline."""
+        moment = datetime.fromtimestamp(record.created, UTC).astimezone()
+        line = f"{moment.isoformat(timespec='milliseconds')} {record.levelname.lower()} {record.getMessage()}"
+        if record.exc_info:
+            line += f" | {self.formatException(record.exc_info)}"
+        return printable(line)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: `at` (ISO 8601, UTC), `level`, `message`, and the fields the record was given."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its newline."""
+        moment = datetime.fromtimestamp(record.created, UTC)
+        entry: dict[str, object] = {
+            "at": moment.isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        for key, value in vars(record).items():
+            if key not in _OWN and key not in entry:
+                entry[key] = value
+        if record.exc_info:
+            entry["exception"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)  # ASCII only: escaped by construction
+
+
+class LineHandler(logging.Handler):
+    """Writes whole lines to a descriptor and drops, and counts, those that would have to wait for their reader."""
+
+    def __init__(self, fd: int = 2) -> None:
+        super().__init__()
+        self._fd = fd
+        self._ready = select.poll()
+        self._ready.register(fd, select.POLLOUT)
+        self.lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record if the descriptor takes it now."""
+        try:
+            if self.lost and self._write(self._lost_line(record)):
+                self.lost = 0
+            if not self._write(self.format(record)):
+                self.lost += 1
+        except Exception:
+            self.lost += 1
+
+    def _lost_line(self, record: logging.LogRecord) -> str:
+        notice = logging.makeLogRecord(
+            {
+                "levelno": logging.WARNING,
+                "levelname": "WARNING",
+                "created": record.created,
+                "msg": f"{self.lost} log lines lost: their reader was too slow",
+            }
+        )
+        return self.format(notice)
+
+    def _write(self, line: str) -> bool:
+        if not any(events & select.POLLOUT for _, events in self._ready.poll(0)):
+            return False
+        data = line.encode("utf-8", "backslashreplace")
+        if len(data) >= LINE_MAX:
+            data = self._shortened(line, data)
+        os.write(self._fd, data + b"\n")
+        return True
+
+    def _shortened(self, line: str, data: bytes) -> bytes:
+        if isinstance(self.formatter, JsonFormatter):  # half an object is no JSON: keep what says what happened
+            entry = json.loads(line)
+            short = {key: str(entry[key])[:300] for key in ("at", "level", "message")}
+            return json.dumps({**short, "shortened": True}).encode()
+        return data[: LINE_MAX - 4].decode("utf-8", "ignore").encode() + b"..."
+
+
+def setup(level: str = "info", style: Format = "text", fd: int = 2) -> logging.Logger:
+    """Send everything logged in this process at `level` or above to `fd`, in this style; returns the root logger.
+
+    To be called again after a reload: it replaces what it set up before and nothing else.
+    """
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, LineHandler):
+            root.removeHandler(handler)
+    handler = LineHandler(fd)
+    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    return root

@@ -1,0 +1,89 @@
+"""Which service or backend has which block of the columns [pure].
+
+A block outlives its owner: a worker that has not yet heard of a reload still writes to it. So a slot is *assigned* by
+the configuration and *held* by workers, and is given to somebody else only when neither is left. Whoever frees a slot
+must have its cells read as zero before the next owner comes (`Columns.forget`): `assign` returns what was new.
+"""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+class SlotsFullError(Exception):
+    """The configuration needs more blocks than the columns have, or than retiring workers have let go of."""
+
+
+@dataclass(slots=True)
+class _Slot(Generic[Key]):
+    key: Key
+    assigned: bool = True
+    holders: set[Hashable] = field(default_factory=set)
+
+
+class Slots(Generic[Key]):
+    """Gives each key a slot from 0 to `capacity` - 1 and keeps it while the key or a worker needs it."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self._slots: dict[int, _Slot[Key]] = {}
+        self._by_key: dict[Key, int] = {}
+
+    def __getitem__(self, key: Key) -> int:
+        """Return the slot of a configured key; KeyError for any other."""
+        return self._by_key[key]
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def assign(self, keys: Iterable[Key]) -> list[int]:
+        """Make `keys` what is configured; a key that stays keeps its slot, one that comes takes the lowest free one.
+
+        Returns the slots that changed hands, whose cells must read as zero from now on. SlotsFullError, with nothing
+        changed, where there are too few.
+        """
+        wanted = list(dict.fromkeys(keys))
+        staying = set(wanted) & self._by_key.keys()
+        new = [key for key in wanted if key not in staying]
+        leaving = [key for key in self._by_key if key not in staying]
+        kept = {
+            slot for slot, entry in self._slots.items() if entry.holders or (entry.assigned and entry.key in staying)
+        }
+        free = (slot for slot in range(self.capacity) if slot not in kept)
+        taken = [slot for slot, _ in zip(free, new, strict=False)]
+        if len(taken) < len(new):
+            raise SlotsFullError(
+                f"{len(wanted)} wanted and {len(kept) - len(staying)} still in use by workers: "
+                f"the counters have room for {self.capacity}; a restart makes room for more"
+            )
+        for key in leaving:
+            slot = self._by_key.pop(key)
+            self._slots[slot].assigned = False
+            self._collect(slot)
+        for key, slot in zip(new, taken, strict=True):
+            self._slots[slot] = _Slot(key)
+            self._by_key[key] = slot
+        return taken
+
+    def hold(self, holder: Hashable) -> None:
+        """Note that `holder`, a worker life, references every slot now assigned, beside those it held before."""
+        for slot in self._by_key.values():
+            self._slots[slot].holders.add(holder)
+
+    def settle(self, holder: Hashable) -> None:
+        """Note that `holder` confirmed the configuration: it references what is assigned now and nothing else."""
+        self.release(holder)
+        self.hold(holder)
+
+    def release(self, holder: Hashable) -> None:
+        """Note that `holder` is gone and references nothing."""
+        for slot in list(self._slots):
+            self._slots[slot].holders.discard(holder)
+            self._collect(slot)
+
+    def _collect(self, slot: int) -> None:
+        entry = self._slots[slot]
+        if not entry.assigned and not entry.holders:
+            del self._slots[slot]

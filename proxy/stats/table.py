@@ -1,0 +1,107 @@
+"""A column of cells in a sealed memfd: written by one worker, read by everyone else.
+
+The master makes one for each worker life, hands the worker the descriptor that may write and everybody else one that
+may only read. Sealed against shrinking, because a reader of a file that its writer cut short dies of SIGBUS; mode 0600
+and owned by the master, because a memfd is born 0777 and a reader could otherwise open its read-only descriptor again
+for writing. Aligned 8-byte loads and stores do not tear on the machines we run on, so there is no lock.
+"""
+
+import fcntl
+import mmap
+import os
+from types import TracebackType
+from typing import Final, Self
+
+from proxy.stats.layout import HEADER_BACKENDS, HEADER_MAGIC, HEADER_SERVICES, MAGIC, Layout
+
+SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+
+
+class TableError(Exception):
+    """The descriptor is no column of this layout: a fault of whoever passed it, or of a version that differs."""
+
+
+class Table:
+    """One worker's column, mapped into this process.
+
+    `cells` is a memoryview of signed 64-bit integers; `layout` says which is which. `fd` stays open until `close`.
+    """
+
+    __slots__ = ("_map", "_view", "cells", "fd", "layout")
+
+    def __init__(self, fd: int, layout: Layout, *, writable: bool) -> None:
+        self.fd = fd
+        self.layout = layout
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        self._map = mmap.mmap(fd, layout.size, mmap.MAP_SHARED, protection)
+        self._view = memoryview(self._map)
+        self.cells: memoryview[int] = self._view.cast("q")
+
+    @classmethod
+    def create(cls, layout: Layout, name: str = "steelyard-stats") -> Self:
+        """Make a zeroed, sealed column, mapped for writing; OSError where memory or descriptors are wanting."""
+        fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.fchmod(fd, 0o600)
+            os.ftruncate(fd, layout.size)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
+            table = cls(fd, layout, writable=True)
+        except BaseException:
+            os.close(fd)
+            raise
+        table.cells[HEADER_SERVICES] = layout.services
+        table.cells[HEADER_BACKENDS] = layout.backends
+        table.cells[HEADER_MAGIC] = MAGIC
+        return table
+
+    @classmethod
+    def attach(cls, fd: int, layout: Layout, *, writable: bool = False) -> Self:
+        """Map a column that another process made, and own `fd` from now on.
+
+        TableError (and `fd` stays the caller's) for a descriptor of another size, unsealed, of another layout, or not
+        open for writing where that is asked.
+        """
+        try:
+            seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
+            size = os.fstat(fd).st_size
+        except OSError as error:
+            raise TableError(f"descriptor {fd} is no sealed memory file: {error}") from error
+        if not seals & fcntl.F_SEAL_SHRINK:
+            raise TableError(f"descriptor {fd} is not sealed: its owner could shrink it under us")
+        if size != layout.size:
+            raise TableError(f"descriptor {fd} holds {size} bytes, the layout wants {layout.size}")
+        try:
+            table = cls(fd, layout, writable=writable)
+        except OSError as error:
+            raise TableError(f"descriptor {fd} cannot be mapped: {error}") from error
+        found = tuple(table.cells[cell] for cell in (HEADER_MAGIC, HEADER_SERVICES, HEADER_BACKENDS))
+        if found != (MAGIC, layout.services, layout.backends):
+            table.unmap()
+            raise TableError(f"descriptor {fd} holds a column of another layout: {found}")
+        return table
+
+    def readonly_fd(self) -> int:
+        """Return a new descriptor of the same memory that may only be read; the caller closes it."""
+        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+    def unmap(self) -> None:
+        """Let go of the memory but not of `fd`; `cells` is unusable afterwards. BufferError while a slice is held."""
+        self.cells.release()
+        self._view.release()
+        self._map.close()
+
+    def close(self) -> None:
+        """Let go of the memory and of `fd`; harmless when done twice."""
+        if self.fd < 0:
+            return
+        self.unmap()
+        os.close(self.fd)
+        self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,102 @@
+"""proxy.cli.events: `steelyard events`."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from proxy.cli.events import line
+
+EVENT = {"at": 1_000_000.0, "kind": "verdict", "subject": "dns/10.0.0.11", "text": "down: refused", "level": "warning"}
+DAY = "1970-01-12"
+
+
+def test_a_change_is_shown_with_its_why(daemon, steelyard):
+    """H13: the timeline shows when, what, whom and the reason in words, aligned, oldest first."""
+    daemon.add("verdict", "dns/10.0.0.11", "down: no answer within 1 s (3 of 3 failed)", level="warning")
+    daemon.clock.now += 61
+    daemon.add("worker", "worker 0", "died: killed by signal 9; restarted")
+    done = steelyard("events", "-s", daemon.path)
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        f"{DAY} 13:46:40  verdict    dns/10.0.0.11             down: no answer within 1 s (3 of 3 failed)",
+        f"{DAY} 13:47:41  worker     worker 0                  died: killed by signal 9; restarted",
+    ]
+
+
+def test_json_lines(daemon, steelyard):
+    """With --json each line is one event with all its fields."""
+    daemon.add("verdict", "dns/a", "down: refused", reason="refused", previous="up")
+    (shown,) = steelyard("events", "--json", "-s", daemon.path).stdout.splitlines()
+    assert json.loads(shown) == {
+        "at": 1_000_000.0, "kind": "verdict", "subject": "dns/a", "text": "down: refused", "level": "info",
+        "reason": "refused", "previous": "up",
+    }  # fmt: skip
+
+
+def test_since_and_until(daemon, steelyard):
+    """A span is cut out by times as people write them, the time zone of the host understood."""
+    now = time.time()
+    for ago, text in ((7200, "long ago"), (1800, "lately"), (60, "just now")):
+        daemon.clock.now = now - ago
+        daemon.add("k", "s", text)
+    shown = steelyard("events", "--since", "1h", "--until", "10m", "-s", daemon.path).stdout
+    assert "lately" in shown
+    assert "ago" not in shown
+    assert "just now" not in shown
+    assert len(steelyard("events", "--since", f"@{now - 8000}", "-s", daemon.path).stdout.splitlines()) == 3
+    assert steelyard("events", "--since", "now", "-s", daemon.path).stdout == ""
+
+
+def test_hostile_text_stays_text():
+    """S3: control characters in an event cannot reach the terminal."""
+    shown = line({**EVENT, "text": "banner \x1b[2J\nforged", "subject": "x\ry"}, coloured=True)
+    assert shown.count("\x1b") == 2
+    assert "\n" not in shown
+    assert "\\x1b[2J\\x0aforged" in shown
+
+
+def test_colour_tells_the_grave_ones():
+    """A warning is coloured where colours are wanted, a common event never."""
+    assert "\x1b[33mdown: refused\x1b[0m" in line(EVENT, coloured=True)
+    assert "\x1b" not in line({**EVENT, "level": "info"}, coloured=True)
+    assert "\x1b" not in line(EVENT)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--since", "last friday"), ("--until", "25:61"), ("--follow", "--until", "now"), ("--bogus",)]
+)
+def test_wrong_usage(steelyard, arguments):
+    """A time that is none, and a follow with an end, are wrong usage: 64, in words, without asking anybody."""
+    done = steelyard("events", "-s", "/nonexistent", *arguments)
+    assert done.returncode == 64
+    assert "Error: " in done.stderr
+
+
+def test_without_a_daemon(tmp_path, steelyard):
+    """Without a daemon the exit code is 3."""
+    assert steelyard("events", "-s", tmp_path / "none").returncode == 3
+
+
+def test_following_until_interrupted(daemon, background):
+    """--follow shows the past, then each event as it comes, and ends cleanly when interrupted."""
+    daemon.add("k", "s", "past")
+    process = background("events", "--follow", "-s", daemon.path)
+    assert "past" in process.stdout.readline()
+    daemon.add("k", "s", "present")
+    assert "present" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    rest, errors = process.communicate(timeout=20)
+    assert (process.returncode, rest, errors) == (0, "", "")
+
+
+def test_following_until_the_daemon_goes(daemon, background):
+    """When the daemon stops, its followers say so and exit with 3."""
+    daemon.add("k", "s", "past")
+    process = background("events", "--follow", "--json", "-s", daemon.path)
+    assert json.loads(process.stdout.readline())["text"] == "past"
+    daemon.stop()
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 3
+    assert errors == "steelyard: the daemon has stopped\n"

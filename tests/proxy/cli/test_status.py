@@ -1,0 +1,172 @@
+"""proxy.cli.status: `steelyard status`."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from proxy.cli.status import render
+
+HOSTILE = "220 \x1b]0;owned\x07\x1b[2J\r\nforged line\u202e"
+
+
+def test_a_line_a_backend(make):
+    """A service has a line, and each backend one below it, in columns, with its state, its traffic and its why."""
+    fine = make.backend(
+        "10.0.0.11",
+        "up",
+        reason="answered NOERROR in 1.2 ms",
+        active=12,
+        rate=812.4,
+        latency_ms={"p50": 0.41, "p99": 12.3},
+    )
+    broken = make.backend(
+        "ns2", "down", reason="no answer within 1 s", since=1990.0, errors={"no_answer": 3, "reset": 0}
+    )
+    status = make.status(fine, broken, state="degraded")
+    status["services"][0]["counters"]["servfail"] = 6
+    assert render(status, 2000.0) == [
+        "lb1  steelyard 0.1.0, running for 1h 1m, 1 of 1 workers, configuration abcdef01 (generation 1)",
+        "",
+        "dns  degraded  1 of 2 usable, least-connections, on 10.0.0.10:53/udp",
+        "  BACKEND    STATE  WEIGHT  ACTIVE   RATE      P50      P99  SINCE    REASON",
+        "  10.0.0.11  up          1      12  812/s  0.41 ms  12.3 ms  16m 40s  answered NOERROR in 1.2 ms",
+        "  ns2        down        1       0    0/s        -        -  10s      no answer within 1 s; no_answer 3",
+        "  counted: servfail 6",
+    ]
+
+
+def test_the_reason_is_shown(daemon, steelyard, make):
+    """H13: the words of a verdict reach the operator's terminal."""
+    daemon.status = make.status(
+        make.backend("ns2", "down", reason="no answer within 1 s (3 of 3 failed)"), state="down"
+    )
+    done = steelyard("-s", daemon.path, "status")
+    assert "no answer within 1 s (3 of 3 failed)" in done.stdout
+    assert done.returncode == 2
+
+
+def test_trouble_stands_at_the_top(make):
+    """A failed reload, overrides, and dead, stalled or draining workers are told before the services."""
+    worker = make.status()["workers"][0]
+    status = make.status(
+        config={"sha256": "ab", "valid": False, "overrides": 2},
+        workers=[
+            {**worker, "alive": False, "pid": None},
+            {**worker, "index": 1, "heartbeat_age_s": 2.5, "restarts": 3},
+            {**worker, "index": 2, "draining": True},
+            worker,
+        ],
+    )
+    assert render(status, 2000.0)[1:7] == [
+        "the last reload failed: the file is not what runs (steelyard check)",
+        "2 overrides (steelyard overrides)",
+        "worker 0 (pid -, 0 restarts) is dead",
+        "worker 1 (pid 4711, 3 restarts) has not moved for 2.5 s",
+        "worker 2 (pid 4711, 0 restarts) is draining",
+        "",
+    ]
+
+
+def test_who_drained_it_and_why(make):
+    """An admin state shows who set it and the reason given."""
+    drained = make.backend(
+        "a", "up", reason="connected", admin="drain", admin_by="uid 1000", admin_reason="disks", effective_weight=0
+    )
+    lines = render(make.status(drained), 2000.0)
+    assert "connected (drain by uid 1000: disks)" in lines[-1]
+    assert "ADMIN" in lines[-2]
+
+
+def test_routers_are_shown(make):
+    """A virtual router has its state, since when, and why."""
+    router = {
+        "name": "inside", "state": "fault", "priority": 150, "effective_priority": 0, "since": 1940.0,
+        "addresses": ["10.0.0.10/32"], "last_change": {"reason": "eth1 is down"},
+    }  # fmt: skip
+    assert render(make.status(vrrp=[router]), 2000.0)[-1] == (
+        "inside  fault  0 of 150  1m     10.0.0.10/32  eth1 is down"
+    )
+
+
+def test_hostile_text_stays_text(make):
+    """S3: what a hostile server said can neither steer the terminal nor add a line."""
+    status = make.status(make.backend("a", "down", reason=HOSTILE, admin="maint", admin_reason=HOSTILE), node=HOSTILE)
+    plain = render(status, 2000.0)
+    assert len(plain) == 5
+    assert all(line.isprintable() for line in plain)
+    coloured = "\n".join(render(status, 2000.0, coloured=True))
+    assert "\x1b]" not in coloured
+    assert "\x1b[2J" not in coloured
+
+
+def test_a_narrow_terminal_cuts_the_reason(make):
+    """On a terminal no line is longer than it is wide for want of a shorter reason."""
+    status = make.status(make.backend("a", "down", reason="a long story " * 20))
+    lines = render(status, 2000.0, width=90)
+    assert max(map(len, lines[3:])) == 90
+    assert lines[-1].endswith("...")
+
+
+@pytest.mark.parametrize(
+    ("state", "backends", "code"),
+    [("up", ["up"], 0), ("degraded", ["up", "down"], 1), ("down", ["down"], 2)],
+)
+def test_exit_codes(daemon, steelyard, make, state, backends, code):
+    """0 when all is up, 1 when something is degraded, 2 when a service refuses; with --json too."""
+    daemon.status = make.status(*(make.backend(f"b{number}", one) for number, one in enumerate(backends)), state=state)
+    assert steelyard("-s", daemon.path, "status").returncode == code
+    done = steelyard("status", "-s", daemon.path, "--json")
+    assert done.returncode == code
+    assert json.loads(done.stdout) == daemon.status
+
+
+def test_the_socket_may_be_given_anywhere(daemon, steelyard):
+    """-s before or behind the command, and STEELYARD_SOCKET, name the same socket; the nearest one wins."""
+    nowhere = daemon.path.with_name("nowhere")
+    assert steelyard("status", "--socket", daemon.path).returncode == 0
+    assert steelyard("status", STEELYARD_SOCKET=str(daemon.path)).returncode == 0
+    assert steelyard("-s", nowhere, "status", "-s", daemon.path).returncode == 0
+    assert steelyard("-s", nowhere, "status", STEELYARD_SOCKET=str(daemon.path)).returncode == 3
+
+
+def test_without_a_daemon(tmp_path, steelyard):
+    """Without a daemon the command says so in one line and exits with 3."""
+    done = steelyard("status", "-s", tmp_path / "none.sock")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"steelyard: {tmp_path}/none.sock: no such file or directory: is the daemon running?\n"
+
+
+def test_a_url_is_not_yet_supported(steelyard):
+    """An http URL is refused as wrong usage, in words."""
+    done = steelyard("status", "-s", "http://127.0.0.1:9600/")
+    assert done.returncode == 64
+    assert "not yet supported" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)]
+)
+def test_colour_on_a_terminal_only(daemon, steelyard, environment, coloured):
+    """There is colour on a terminal unless NO_COLOR or a dumb terminal forbids it, and none in a pipe."""
+    assert "\x1b" not in steelyard("status", "-s", daemon.path).stdout
+    ours, theirs = pty.openpty()
+    inherited = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "proxy", "status", "-s", str(daemon.path)],
+        stdout=theirs, env={**inherited, "TERM": "xterm", **environment},
+    ) as process:  # fmt: skip
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        except OSError:  # the other end is closed
+            pass
+    os.close(ours)
+    assert process.returncode == 0
+    assert (b"\x1b[32mup\x1b[0m" in shown) == coloured
+    assert b"up" in shown

@@ -1,0 +1,74 @@
+"""proxy.stats.slots: who has which block."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.stats.slots import Slots, SlotsFullError
+
+
+def test_a_key_that_stays_keeps_its_slot():
+    """A reload moves nobody: what stays keeps its slot, what comes takes a free one, and only that one is new."""
+    slots = Slots(4)
+    assert slots.assign(["a", "b"]) == [0, 1]
+    assert slots.assign(["c", "b"]) == [0]
+    assert (slots["c"], slots["b"]) == (0, 1)
+    with pytest.raises(KeyError):
+        slots["a"]
+
+
+def test_a_slot_that_a_worker_references_is_not_reused():
+    """A removed backend's slot waits until every worker that knew it has confirmed the new configuration or died."""
+    slots = Slots(3)
+    slots.assign(["a"])
+    slots.hold("worker 0")
+    slots.hold("worker 1")
+    assert slots.assign(["b"]) == [1]
+    slots.settle("worker 0")
+    assert slots.assign(["b", "c"]) == [2]
+    slots.release("worker 1")
+    assert slots.assign(["b", "c", "d"]) == [0]
+
+
+def test_a_key_that_comes_back_does_not_meet_its_own_past():
+    """A backend removed and added again before the workers confirmed gets a fresh slot."""
+    slots = Slots(2)
+    slots.assign(["a"])
+    slots.hold("worker")
+    slots.assign([])
+    assert slots.assign(["a"]) == [1]
+
+
+def test_too_many_change_nothing():
+    """A configuration that needs more slots than there are is refused whole."""
+    slots = Slots(2)
+    slots.assign(["a", "b"])
+    slots.hold("worker")
+    with pytest.raises(SlotsFullError, match="1 still in use by workers"):
+        slots.assign(["a", "c"])
+    assert (slots["a"], slots["b"], len(slots)) == (0, 1, 2)
+
+
+@given(
+    st.lists(st.one_of(st.lists(st.integers(0, 5), max_size=4), st.sampled_from(["x", "y", "-x", "-y"])), max_size=30)
+)
+def test_no_slot_has_two_owners(acts):
+    """Whatever is assigned, held, settled and released: no slot is given away while its owner or a holder needs it."""
+    slots = Slots(8)
+    held = {}
+    for act in acts:
+        before = {key: slots[key] for key in slots._by_key}
+        if isinstance(act, list):
+            try:
+                new = slots.assign(act)
+            except SlotsFullError:
+                continue
+            assert not set(new) & {slot for needed in held.values() for slot in needed}
+            assert len({slots[key] for key in act}) == len(set(act))
+            assert all(slots[key] == before[key] for key in act if key in before)
+        elif act.startswith("-"):
+            slots.release(act[1:])
+            held.pop(act[1:], None)
+        else:
+            slots.hold(act)
+            held.setdefault(act, set()).update(before.values())
