@@ -1,0 +1,228 @@
+"""What the demo does and tells: balanced traffic, a dying server, a returning one, a killed worker, a summary."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from proxy.control.client import Client
+from proxy.control.wire import ControlError
+from proxy.demo.load import Load, Tally
+
+Say = Callable[[str], None]
+
+SERVERS = {"ns1": "127.0.0.11", "ns2": "127.0.0.12", "app1": "127.0.0.21", "app2": "127.0.0.22"}
+QUERIES = 400.0  # a second
+CONNECTIONS = 40.0  # a second
+READY_WITHIN = 15.0  # s
+DOWN_AT, UP_AT, WORKER_AT, END_AT = 5, 12, 18, 23  # s
+
+CONFIG = """\
+[node]
+workers = 2
+state-dir = "{folder}/state"
+
+[control]
+socket = "{folder}/control.sock"
+
+[service.dns]
+listen   = ["127.0.0.1:{port}/udp", "127.0.0.1:{port}/tcp"]
+protocol = "dns"
+backends = ["{ns1}", "{ns2}"]
+probe    = {{ type = "dns", query = "probe.demo.example TXT", interval = "1s" }}
+
+[service.app]
+listen   = ["127.0.0.1:{app_port}/tcp"]
+backends = ["{app1}", "{app2}"]
+probe    = {{ type = "tcp", expect = "hello", interval = "1s" }}
+"""
+
+
+class DemoError(Exception):
+    """The demo cannot run here; says why."""
+
+
+class Demo:
+    """The servers, the daemon and the clients of one run."""
+
+    def __init__(self, folder: Path, say: Say) -> None:
+        self._folder = folder
+        self._say = say
+        self._port = _free_port()
+        self._app_port = _free_port()
+        self._servers: dict[str, subprocess.Popen[bytes]] = {}
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self._socket = str(folder / "control.sock")
+
+    async def run(self) -> bool:
+        """Tell the story; whether nothing was lost."""
+        config = CONFIG.format(folder=self._folder, port=self._port, app_port=self._app_port, **SERVERS)
+        file = self._folder / "steelyard.toml"
+        file.write_text(config, encoding="utf-8")
+        self._say("One file:\n")
+        self._say("".join(f"    {line}\n" for line in config.splitlines()))
+        try:
+            for name in SERVERS:
+                self._start(name)
+            self._daemon = _spawn("proxy", "run", "-c", str(file), log=self._folder / "daemon.log")
+            await self._ready()
+            return await self._play()
+        finally:
+            self._end()
+
+    async def _play(self) -> bool:
+        self._say(f"Clients ask 127.0.0.1: {QUERIES:.0f} DNS queries and {CONNECTIONS:.0f} connections a second.\n")
+        load = Load(("127.0.0.1", self._port), ("127.0.0.1", self._app_port), QUERIES, CONNECTIONS)
+        running = asyncio.ensure_future(load.run())
+        try:
+            await self._tell(load)
+        finally:
+            load.stop()
+        await running
+        return self._summary(load)
+
+    async def _tell(self, load: Load) -> None:
+        self._say("   s |   ns1   ns2  lost |  app1  app2  lost | up by the probes")
+        acts: dict[int, Callable[[], None]] = {
+            DOWN_AT: self._kill_servers,
+            UP_AT: self._return,
+            WORKER_AT: self._kill_worker,
+        }
+        began = time.monotonic()
+        before = [Counter(load.queries.answered), Counter(load.connections.answered)]
+        for second in range(1, END_AT + 1):
+            await asyncio.sleep(began + second - time.monotonic())
+            after = [Counter(load.queries.answered), Counter(load.connections.answered)]
+            queries, connections = (new - old for new, old in zip(after, before, strict=True))
+            before = after
+            self._say(
+                f"{second:4d} | {queries['ns1']:5d} {queries['ns2']:5d} {load.queries.losses:5d} |"
+                f" {connections['app1']:5d} {connections['app2']:5d} {load.connections.losses:5d} | {self._up()}"
+            )
+            if second in acts:
+                acts[second]()
+
+    def _kill_servers(self) -> None:
+        self._say("     -- ns1 and app1 are killed")
+        for name in ("ns1", "app1"):
+            self._servers[name].kill()
+            self._servers[name].wait()
+
+    def _return(self) -> None:
+        self._say("     -- ns1 and app1 return")
+        for name in ("ns1", "app1"):
+            self._start(name)
+
+    def _kill_worker(self) -> None:
+        pid = self._status()["workers"][0]["pid"]
+        self._say(f"     -- one of Steelyard's own workers, pid {pid}, is killed")
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+
+    def _summary(self, load: Load) -> bool:
+        self._say("\nWhat happened, as `steelyard events` tells it:\n")
+        with Client(self._socket) as client:
+            for event in client.request("events")["events"]:
+                moment = time.strftime("%H:%M:%S", time.localtime(event["at"]))
+                self._say(f"    {moment} {event['subject']}: {event['text']}")
+        self._say("\nSummary:\n")
+        for what, tally in (("queries", load.queries), ("connections", load.connections)):
+            self._say(f"    {_told(what, tally)}")
+        lost = load.queries.losses + load.connections.losses
+        self._say(f"\n{'Nothing was lost.' if not lost else f'{lost} LOST.'}")
+        return lost == 0
+
+    # -- the parts
+
+    def _start(self, name: str) -> None:
+        kind, port = ("dns", self._port) if name.startswith("ns") else ("greeter", self._app_port)
+        log = self._folder / f"{name}.log"
+        self._servers[name] = _spawn("proxy.demo.backend", kind, name, SERVERS[name], str(port), log=log)
+
+    def _status(self) -> dict[str, Any]:
+        with Client(self._socket) as client:
+            status: dict[str, Any] = client.request("status")["status"]
+            return status
+
+    def _up(self) -> str:
+        names = {address: name for name, address in SERVERS.items()}
+        backends = [backend for service in self._status()["services"] for backend in service["backends"]]
+        return " ".join(names[b["name"]] if b["state"] == "up" else f"({names[b['name']]})" for b in backends)
+
+    async def _ready(self) -> None:
+        deadline = time.monotonic() + READY_WITHIN
+        while True:
+            assert self._daemon is not None  # noqa: S101 - for the type checker: it was just started
+            if self._daemon.poll() is not None or time.monotonic() > deadline:
+                log = (self._folder / "daemon.log").read_text(encoding="utf-8", errors="replace")
+                raise DemoError(f"the daemon did not get ready:\n{log[-2000:]}")
+            try:
+                if all(s["state"] == "up" for s in self._status()["services"]):
+                    return
+            except ControlError:
+                pass  # not there yet
+            await asyncio.sleep(0.1)
+
+    def _end(self) -> None:
+        if self._daemon is not None:
+            self._daemon.terminate()
+            try:
+                self._daemon.wait(5)
+            except subprocess.TimeoutExpired:
+                self._daemon.kill()
+                self._daemon.wait()
+        for server in self._servers.values():
+            server.kill()
+            server.wait()
+
+
+def _told(what: str, tally: Tally) -> str:
+    by = ", ".join(f"{who} {count}" for who, count in sorted(tally.answered.items()))
+    lost = ", ".join(f"{count} x {why}" for why, count in tally.lost.items()) or "0"
+    cut = f", {tally.cut} cut with the process that held them" if tally.cut else ""
+    return f"{what}: {tally.sent} sent, answered by {by}; lost: {lost}{cut}; slowest {tally.slowest * 1000:.0f} ms"
+
+
+def _spawn(module: str, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
+    here = str(Path(__file__).resolve().parents[2])
+    with log.open("ab") as file:
+        return subprocess.Popen(  # noqa: S603 - ourselves, and no shell
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL, stdout=file, stderr=file,
+            env={**os.environ, "PYTHONPATH": here}, start_new_session=True,
+        )  # fmt: skip
+
+
+def _free_port() -> int:
+    """Find a port that is free for UDP and TCP on all addresses of the demo."""
+    for _ in range(100):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if all(_free(address, port) for address in ("127.0.0.1", *SERVERS.values())):
+            return port
+    raise DemoError("no port of 127.0.0.1 is free")
+
+
+def _free(address: str, port: int) -> bool:
+    try:
+        with socket.socket() as stream, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram:
+            stream.bind((address, port))
+            datagram.bind((address, port))
+    except OSError:
+        return False
+    return True
+
+
+def play(say: Say) -> bool:
+    """Run the demo; whether nothing was lost.  DemoError if it cannot run here."""
+    with tempfile.TemporaryDirectory(prefix="steelyard-demo-") as folder:
+        return asyncio.run(Demo(Path(folder), say).run())
