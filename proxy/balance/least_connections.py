@@ -1,10 +1,12 @@
 """least-connections (ipvsadm: lc, wlc): to the backend that has least to do for its weight.
 
-Load is (active + elsewhere + 1) / weight, the coming one included, as in HAProxy's leastconn: so an idle backend of
-weight 4 comes before an idle one of weight 1. Equal loads take turns. Loads are compared as whole numbers, never
-rounded. Up to SCAN_LIMIT backends a pick looks at all of them, live; above, see `least_connections_heap`.
+Load is (active + elsewhere) / weight, as in nginx's least_conn: all idle backends are equal, whatever they weigh. Equal
+loads take turns by weight, so that queries that come one at a time are shared as the weights say. Loads are compared
+as whole numbers, never rounded. Up to SCAN_LIMIT backends a pick looks at the loads live, until it meets an idle
+backend; above, see `least_connections_heap`.
 """
 
+from bisect import insort
 from collections.abc import Collection
 from math import gcd, lcm
 from random import Random
@@ -59,15 +61,20 @@ class EvenPair(Heedless):
 
 
 class Pair(EvenPair):
-    """Least-connections of two backends of different weights. O(1)."""
+    """Least-connections of two backends of different weights. O(1).
 
-    __slots__ = ("_one_factor", "_two_factor")
+    Ties take turns as in smooth weighted round-robin: of any v + w successive ties, v and w being the weights without
+    their common divisor, exactly v go to the one and w to the other.
+    """
+
+    __slots__ = ("_credit", "_one_factor", "_two_factor")
 
     def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
         super().__init__(backends, rng)
         divisor = gcd(self._one.weight, self._two.weight)
         self._one_factor = self._two.weight // divisor  # the other's weight: a/v < b/w as a*w < b*v
         self._two_factor = self._one.weight // divisor
+        self._credit = rng.randrange(-self._one_factor, self._two_factor)  # below 0 it is the second one's turn
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
         """Return the less loaded one, of equals the one whose turn it is."""
@@ -75,29 +82,31 @@ class Pair(EvenPair):
             return super().pick(key, exclude) if self._one in exclude or self._two in exclude else self.pick(key)
         one = self._one
         two = self._two
-        left = (one.active + one.elsewhere + 1) * self._one_factor
-        right = (two.active + two.elsewhere + 1) * self._two_factor
+        left = (one.active + one.elsewhere) * self._one_factor
+        right = (two.active + two.elsewhere) * self._two_factor
         if left < right:
             return one
         if right < left:
             return two
-        if self._turn:
-            self._turn = False
+        if self._credit < 0:
+            self._credit += self._two_factor
             return two
-        self._turn = True
+        self._credit -= self._one_factor
         return one
 
 
-class _Ring(Heedless):
-    """The order of looking: round from the one after the last that was picked, so that equals take turns."""
+class EvenScan(Heedless):
+    """Least-connections of up to SCAN_LIMIT backends of equal weight. O(n), n being at most that: O(1).
+
+    It looks round from the one after the last that was picked, so that equals take turns.
+    """
 
     __slots__ = ("_after", "_from", "_retry_from", "_rounds")
 
     def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
         super().__init__(backends)
         count = len(backends)
-        scale = lcm(*(backend.weight for backend in backends))
-        ring = tuple((backend, scale // backend.weight) for backend in backends) * 2
+        ring = backends * 2
         self._rounds = tuple(ring[start : start + count] for start in range(count))
         after = [0] * (max(backend.index for backend in backends) + 1)
         for place, backend in enumerate(backends):
@@ -106,54 +115,11 @@ class _Ring(Heedless):
         self._from = rng.randrange(count)
         self._retry_from = rng.randrange(count)  # of its own, so that retries take nobody's turn
 
-    def _retry(self, exclude: Collection[Backend]) -> Backend | None:
-        picked = None
-        least = 0
-        for backend, factor in self._rounds[self._retry_from]:
-            if backend not in exclude:
-                load = (backend.active + backend.elsewhere + 1) * factor
-                if picked is None or load < least:
-                    picked, least = backend, load
-        if picked is not None:
-            self._retry_from = self._after[picked.index]
-        return picked
-
-
-class Scan(_Ring):
-    """Least-connections of up to SCAN_LIMIT backends. O(n), n being at most that: O(1)."""
-
-    __slots__ = ()
-
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return the least loaded one."""
+        """Return the least loaded one, of equals the next one in the round."""
         if exclude:
             return self._retry(exclude)
         ring = self._rounds[self._from]
-        picked, factor = ring[0]
-        least = (picked.active + picked.elsewhere + 1) * factor
-        for backend, factor in ring:
-            load = (backend.active + backend.elsewhere + 1) * factor
-            if load < least:
-                picked = backend
-                least = load
-        self._from = self._after[picked.index]
-        return picked
-
-
-class EvenScan(_Ring):
-    """The same where all weights are equal: nothing to multiply, and the first idle one ends the search."""
-
-    __slots__ = ("_even_rounds",)
-
-    def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
-        super().__init__(backends, rng)
-        self._even_rounds = tuple(tuple(backend for backend, _ in ring) for ring in self._rounds)
-
-    def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return the least loaded one."""
-        if exclude:
-            return self._retry(exclude)
-        ring = self._even_rounds[self._from]
         picked = ring[0]
         least = picked.active + picked.elsewhere
         if least:
@@ -166,3 +132,80 @@ class EvenScan(_Ring):
                     least = load
         self._from = self._after[picked.index]
         return picked
+
+    def _retry(self, exclude: Collection[Backend]) -> Backend | None:
+        picked = None
+        least = 0
+        for backend in self._rounds[self._retry_from]:
+            if backend not in exclude:
+                load = backend.active + backend.elsewhere
+                if picked is None or load < least:
+                    picked, least = backend, load
+        if picked is not None:
+            self._retry_from = self._after[picked.index]
+        return picked
+
+
+class Scan(Heedless):
+    """The same of different weights. Retries have a line of their own, so that they take nobody's turn."""
+
+    __slots__ = ("_line", "_retries")
+
+    def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
+        super().__init__(backends)
+        self._line = _Line(backends, rng)
+        self._retries = _Line(backends, rng)
+
+    def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
+        """Return the least loaded one, of equals the first in the line."""
+        return self._retries.pick(exclude) if exclude else self._line.pick()
+
+
+_Turn = tuple[int, int, Backend, int]
+
+
+class _Line:
+    """Backends in the order of their turns: (when, lot, backend, price). Lots are drawn once, for equal times.
+
+    A turn costs a backend the price scale / weight, and the next one is due by so much later than this one: over the
+    scale each has as many turns as it weighs (start-time fair queueing: Goyal, Vin, Cheng 1996). So of picks that are
+    all ties, any sum of the weights (without their common divisor) in succession has exactly the shares. Time never
+    goes back: who comes late, having been busy, gets one turn at once and no others in arrears.
+    """
+
+    __slots__ = ("_now", "_turns")
+
+    def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
+        scale = lcm(*(backend.weight for backend in backends))
+        lots = rng.sample(range(len(backends)), len(backends))
+        prices = [scale // backend.weight for backend in backends]
+        self._now = 0
+        self._turns: list[_Turn] = sorted(
+            (rng.randrange(price), lot, backend, price)
+            for price, lot, backend in zip(prices, lots, backends, strict=True)
+        )
+
+    def pick(self, exclude: Collection[Backend] = ()) -> Backend | None:
+        """Return the least loaded one not in `exclude`, of equals the first; its next turn is put into the line."""
+        turns = self._turns
+        among = [turn for turn in turns if turn[2] not in exclude] if exclude else turns
+        if not among:
+            return None
+        picked = among[0]
+        _, _, backend, price = picked
+        least = (backend.active + backend.elsewhere) * price  # the price serves: a/v < b/w as a*s/v < b*s/w
+        if least:
+            for turn in among:
+                _, _, backend, price = turn
+                load = (backend.active + backend.elsewhere) * price
+                if load < least:
+                    picked = turn
+                    if not load:
+                        break
+                    least = load
+        when, lot, backend, price = picked
+        if when > self._now:  # noqa: PLR1730 - a call of max costs more than all of this
+            self._now = when
+        turns.remove(picked)
+        insort(turns, (self._now + price, lot, backend, price))
+        return backend

@@ -2,21 +2,27 @@
 
 Laws:
 
-1. Every backend has one valid entry in the heap, (load, last turn, backend); `_valid` holds it by the backend's index.
-   Other entries are remains, known by not being it, and dropped when they come to the top.
+1. Every backend has one valid entry in the heap, (load, turn, index, backend); `_valid` holds it by that index. Other
+   entries are remains, known by not being it, and dropped when they come to the top.
 2. The load of a valid entry is never above the backend's load. So an increase needs nothing at once: the entry is put
    right when it comes to the top. A decrease pushes a new valid entry.
-3. Among equal loads the one that was picked longest ago is first.
+3. Among equal loads the one whose turn comes earliest is first. When picked, its next turn is its price, SCALE / weight,
+   later, as in the line of `least_connections`. Prices are rounded down: idle shares are off by less than 1 in 10**7,
+   and over a sum of the weights by a turn or so. Equal turns go by index.
 4. Remains are at most as many as backends: more are swept out at once, which is paid for by the pushes that made them.
 """
 
 from collections.abc import Collection
 from heapq import heapify, heappop, heappush, heapreplace
 from random import Random
+from typing import Final
 
 from proxy.balance.backend import Backend
 
-_Entry = tuple[float, int, Backend]
+SCALE: Final = 1 << 40
+"""The price of a turn at weight 1: 2**24 at the greatest weight, so there rounding costs less than 1 in 10**7."""
+
+_Entry = tuple[float, int, int, Backend]
 
 
 class Heap:
@@ -26,7 +32,7 @@ class Heap:
     below 2**52, and equal ones are always equal.
     """
 
-    __slots__ = ("_heap", "_limit", "_turn", "_valid", "_weights", "backends")
+    __slots__ = ("_heap", "_limit", "_now", "_prices", "_valid", "_weights", "backends")
 
     needs_key = False
     needs_changes = True
@@ -35,37 +41,40 @@ class Heap:
         self.backends = backends
         size = max(backend.index for backend in backends) + 1
         self._weights = [0] * size
+        self._prices = [0] * size
         self._valid: list[_Entry | None] = [None] * size
         count = len(backends)
-        start = rng.randrange(count)
-        for place, backend in enumerate(backends):
-            self._weights[backend.index] = backend.weight
-            self._valid[backend.index] = (0.0, (place - start) % count, backend)
-        self._turn = count
+        for backend in backends:
+            index = backend.index
+            price = SCALE // backend.weight
+            self._weights[index] = backend.weight
+            self._prices[index] = price
+            self._valid[index] = (0.0, rng.randrange(price), index, backend)
+        self._now = 0
         self._limit = 2 * count
         self._heap: list[_Entry] = []
         self.refreshed()
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return the least loaded one."""
+        """Return the least loaded one, of equals the one whose turn it is."""
         if exclude:
             return self._retry(exclude)
-        heap = self._heap
-        backend = self._settle()
-        self._turn = turn = self._turn + 1
-        self._valid[backend.index] = entry = (heap[0][0], turn, backend)
-        heapreplace(heap, entry)
+        load, turn, index, backend = self._settle()
+        if turn > self._now:  # noqa: PLR1730 - a call of max costs more than all of this
+            self._now = turn
+        self._valid[index] = entry = (load, self._now + self._prices[index], index, backend)
+        heapreplace(self._heap, entry)
         return backend
 
     def changed(self, backend: Backend) -> None:
         """Take note of a lower load (law 2)."""
         index = backend.index
         valid = self._valid[index] if index < len(self._valid) else None
-        if valid is None or valid[2] is not backend:
+        if valid is None or valid[3] is not backend:
             return
-        load = (backend.active + backend.elsewhere + 1) / self._weights[index]
+        load = (backend.active + backend.elsewhere) / self._weights[index]
         if load < valid[0]:
-            self._valid[index] = entry = (load, valid[1], backend)
+            self._valid[index] = entry = (load, valid[1], index, backend)
             heappush(self._heap, entry)
             if len(self._heap) > self._limit:
                 self.refreshed()
@@ -75,45 +84,44 @@ class Heap:
         weights = self._weights
         valid = self._valid
         heap: list[_Entry] = []
-        for backend in self.backends:
-            index = backend.index
-            old = valid[index]
-            entry = ((backend.active + backend.elsewhere + 1) / weights[index], old[1] if old else 0, backend)
-            valid[index] = entry
-            heap.append(entry)
+        for old in valid:
+            if old is not None:
+                _, turn, index, backend = old
+                valid[index] = entry = ((backend.active + backend.elsewhere) / weights[index], turn, index, backend)
+                heap.append(entry)
         heapify(heap)
         self._heap = heap
 
-    def _settle(self) -> Backend:
-        """Put the top of the heap right; return its backend. There is a top: every backend has a valid entry."""
+    def _settle(self) -> _Entry:
+        """Put the top of the heap right and return it. There is a top: every backend has a valid entry."""
         heap = self._heap
         valid = self._valid
         weights = self._weights
         while True:
             entry = heap[0]
-            backend = entry[2]
-            index = backend.index
+            load, turn, index, backend = entry
             if valid[index] is not entry:
                 heappop(heap)
                 continue
-            load = (backend.active + backend.elsewhere + 1) / weights[index]
-            if load <= entry[0]:
-                return backend
-            valid[index] = entry = (load, entry[1], backend)
+            now = (backend.active + backend.elsewhere) / weights[index]
+            if now <= load:
+                return entry
+            valid[index] = entry = (now, turn, index, backend)
             heapreplace(heap, entry)
 
     def _retry(self, exclude: Collection[Backend]) -> Backend | None:
-        """Return the least loaded of the rest; the turns of those tried already stay as they are."""
+        """Return the least loaded of the rest, of equals the one whose turn is next; all turns stay as they are.
+
+        If retries took turns, then with much of the weight failing they would take those of the healthy ones, and
+        every new query would meet a failing one.
+        """
         aside: list[_Entry] = []
         picked = None
         while picked is None and len(aside) < len(self.backends):
-            backend = self._settle()
-            entry = heappop(self._heap)
-            if backend not in exclude:
-                picked = backend
-                self._turn += 1
-                self._valid[backend.index] = entry = (entry[0], self._turn, backend)
-            aside.append(entry)
+            entry = self._settle()
+            aside.append(heappop(self._heap))
+            if entry[3] not in exclude:
+                picked = entry[3]
         for entry in aside:
             heappush(self._heap, entry)
         return picked

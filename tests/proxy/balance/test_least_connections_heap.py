@@ -1,8 +1,10 @@
 """least-connections above the scan limit."""
 
+from collections import Counter
 from fractions import Fraction
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,19 +17,22 @@ ACTS = st.lists(
 
 
 def load(backend):
-    return Fraction(backend.active + backend.elsewhere + 1, backend.weight)
+    return Fraction(backend.active + backend.elsewhere, backend.weight)
+
+
+def shares(selector, picks):
+    """Return how many of so many picks, none of them held, each backend gets."""
+    counts = Counter(selector.pick() for _ in range(picks))
+    return [counts[backend] for backend in selector.backends]
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=33, max_size=45), ACTS, st.integers())
-def test_every_pick_is_the_models(make, weights, acts, seed):
-    """Through any sequence of acts a pick is, of the least loaded, the one that was picked longest ago."""
+def test_every_pick_is_of_the_least_loaded(make, weights, acts, seed):
+    """Through any sequence of acts a pick is one of the least loaded that are left."""
     backends = make(weights)
     selector = Heap(backends, Random(seed))
-    start = Random(seed).randrange(len(backends))
-    turns = {backend: (backend.index - start) % len(backends) for backend in backends}
     held = []
-    now = len(backends)
     for act, number in acts:
         backend = backends[number % len(backends)]
         if act == "release" and held:
@@ -45,13 +50,65 @@ def test_every_pick_is_the_models(make, weights, acts, seed):
             tried = [backend, backends[number % 7]] if act == "retry" else []
             left = [other for other in backends if other not in tried]
             picked = selector.pick(0, tried)
-            assert picked is min(left, key=lambda other: (load(other), turns[other]))
-            now += 1
-            turns[picked] = now
+            assert picked in left
+            assert load(picked) == min(map(load, left))
             picked.active += 1
             if number % 2:  # an increase may be told of or not
                 selector.changed(picked)
             held.append(picked)
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=33, max_size=45), st.integers(0, 50), st.integers())
+def test_idle_shares_follow_the_weights(make, weights, skipped, seed):
+    """Picks one at a time: over the sum of the weights each gets its weight, or one more or less, from any place on."""
+    selector = Heap(make(weights), Random(seed))
+    shares(selector, skipped)
+    for count, weight in zip(shares(selector, sum(weights)), weights, strict=True):
+        assert abs(count - weight) <= 1
+
+
+@pytest.mark.parametrize(
+    "weights", [[65_535, *[1] * 40], [40_000, 30_000, *[1000] * 40], [7, 11, 13, 17] * 10, [1, 2, 3] * 100]
+)
+def test_idle_shares_hold_in_the_long_run(make, weights):
+    """After 100,000 picks one at a time each has its share, give or take one, and its part of one pick a backend."""
+    selector = Heap(make(weights), Random(1))
+    for count, weight in zip(shares(selector, 100_000), weights, strict=True):
+        assert abs(count - 100_000 * weight / sum(weights)) <= 1 + len(weights) * weight / sum(weights)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(1, 9), min_size=33, max_size=40),
+    st.lists(st.tuples(st.integers(0, 2**32 - 1), st.integers(0, 600)), max_size=3),
+    st.integers(),
+)
+def test_who_was_busy_has_no_turns_in_arrears(make, weights, past, seed):
+    """Whoever was busy before, in the first idle cycle nobody gets more than one above its share; then all are in turn."""
+    backends = make(weights)
+    selector = Heap(backends, Random(seed))
+    for busy, picks in [*past, (0, 0)]:
+        for backend in backends:
+            backend.active = (busy >> backend.index) & 1
+        selector.refreshed()
+        shares(selector, picks)
+    for count, weight in zip(shares(selector, sum(weights)), weights, strict=True):
+        assert count <= weight + 1
+    for count, weight in zip(shares(selector, sum(weights)), weights, strict=True):
+        assert abs(count - weight) <= 1
+
+
+def test_a_lower_load_is_heeded_at_once(make):
+    """Of backends that all have 2 open, the one that closes one gets the next pick, wherever it is."""
+    for place in range(40):
+        backends = make([1] * 40)
+        for backend in backends:
+            backend.active = 2
+        selector = Heap(backends, Random(1))
+        backends[place].active = 1
+        selector.changed(backends[place])
+        assert selector.pick() is backends[place]
 
 
 def test_the_heap_is_bounded(make):
@@ -92,7 +149,7 @@ def test_all_tried_leaves_nobody_and_harms_nothing(make):
 
 
 def test_idle_equals_take_turns(make):
-    """Backends that are always idle get equal numbers, in a fixed order that starts at a random place."""
+    """Backends that are always idle get equal numbers, in a fixed order that is drawn at random."""
     backends = make([1] * 40)
     orders = []
     for seed in range(5):
