@@ -1,0 +1,267 @@
+"""The data plane of one worker behind one narrow seam: what the worker process tells it, and nothing more.
+
+A native engine has the same methods and takes the same values.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+from proxy.relay import journal
+from proxy.relay.dns import DnsListener, DnsService
+from proxy.relay.plan import Member, Plan, ServicePlan
+from proxy.relay.poller import Poller
+from proxy.relay.service import Hint, Service, Target
+from proxy.relay.tcp import Admission, TcpListener, TcpService
+from proxy.relay.udp import UdpListener, UdpService
+from proxy.stats import layout
+from proxy.stats.columns import Siblings
+from proxy.stats.table import Table
+
+HEARTBEAT = 0.1  # s
+REFRESH = 0.02  # s between two looks at what the siblings have open
+HOUSEKEEPING = 1.0  # s
+DRAIN_LOOK = 0.01  # s between two looks whether a draining listener is dry
+DRAIN_LIMIT = 1.0  # s that emptying the listeners may take: clients that never stop must not hold a worker
+
+Relay = DnsService | UdpService | TcpService
+Listener = DnsListener | UdpListener | TcpListener
+
+
+class Engine(Protocol):
+    """What a worker asks of its data plane."""
+
+    def listen(self, member: Member, sock: socket.socket) -> None:
+        """Poll a member's socket, which is the engine's from now on."""
+
+    def unlisten(self, listener: int, index: int) -> None:
+        """Poll it no more; what was taken from it is still served, and then the socket is closed."""
+
+    def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
+        """Take over verdicts: (service slot, backend slot, verdict, admin)."""
+
+    def siblings(self, tables: Iterable[Table]) -> None:
+        """Count with these columns of the other workers; they are the engine's from now on."""
+
+    def replay(self, fd: int) -> int:
+        """Ask again what a dead worker's journal holds; how many queries that were."""
+
+    def drain(self) -> None:
+        """Take what is queued already, and nothing after it."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is open that could still end by itself."""
+
+    def close(self) -> None:
+        """End everything."""
+
+
+class PythonEngine:
+    """The relay in pure Python, on the worker's event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, plan: Plan, table: Table, journal_fd: int, hint: Hint) -> None:
+        self._table = table
+        self._cells = table.cells
+        self._poller = Poller(loop)
+        self._journal = journal.Journal(journal_fd)
+        self._admission = Admission(plan.max_connections, self._poller)
+        self._services: dict[int, Service] = {}
+        self._relays: dict[tuple[int, str], Relay] = {}
+        self._listeners: dict[tuple[int, int], tuple[Relay, Listener]] = {}
+        self._retired: list[tuple[Relay, Listener]] = []  # polled no more, and open for answers under way
+        self._siblings = Siblings()
+        self._draining = False
+        self._drain_ends = 0.0
+        self._refreshing = False
+        rng = Random(int.from_bytes(os.urandom(8), "big"))  # noqa: S311 - turns, not secrets
+        for service in plan.services:
+            self._add(service, plan.layout, rng, hint)
+        targets = [target for service in self._services.values() for target in service.targets]
+        self._siblings.watch(target.cell + layout.BACKEND_ACTIVE for target in targets)
+        self._targets: list[Target] = targets
+        now = time.monotonic()
+        self._cells[layout.PID] = os.getpid()
+        self._cells[layout.GENERATION] = plan.generation
+        self._cells[layout.STARTED] = time.monotonic_ns()
+        self._beat(now)
+        self._house(now)
+
+    def _add(self, plan: ServicePlan, where: layout.Layout, rng: Random, hint: Hint) -> None:
+        service = Service(plan, where, self._cells, rng, hint, lambda: self._poller.now)
+        self._services[plan.slot] = service
+        tcp = TcpService(service, self._poller, self._admission)
+        self._relays[plan.slot, "tcp"] = tcp
+        self._admission.services.append(tcp)
+        if plan.protocol == "dns":
+            self._relays[plan.slot, "udp"] = DnsService(service, self._poller, self._journal)
+        else:
+            self._relays[plan.slot, "udp"] = UdpService(service, self._poller)
+
+    def listen(self, member: Member, sock: socket.socket) -> None:
+        """Poll a member's socket, which is ours from now on; one that is polled already is closed."""
+        key = member.listener, member.index
+        if key in self._listeners or self._draining:
+            sock.close()
+            return
+        relay = self._relays[member.service, member.transport]
+        try:
+            self._listeners[key] = relay, relay.listen(member, sock)
+        except OSError:
+            sock.close()
+            raise
+        self._cells[layout.MEMBERS] = len(self._listeners)
+
+    def unlisten(self, listener: int, index: int) -> None:
+        """Poll it no more.  The socket is closed as soon as nothing that was taken from it is still to be answered."""
+        relay, polled = self._listeners.pop((listener, index), (None, None))
+        if relay is None or polled is None:
+            return
+        relay.unlisten(polled)  # type: ignore[arg-type]
+        self._cells[layout.MEMBERS] = len(self._listeners)
+        self._retired.append((relay, polled))
+        self._close_retired()
+
+    def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
+        """Take over verdicts and admin states; connections of a backend that went down are kept or reset."""
+        by_service: dict[int, list[tuple[int, str, str]]] = {}
+        for service, backend, verdict, admin in changes:
+            by_service.setdefault(service, []).append((backend, verdict, admin))
+        for slot, part in by_service.items():
+            service_ = self._services.get(slot)
+            if service_ is None:
+                continue
+            moved = service_.apply(part)
+            for transport in ("tcp", "udp"):
+                relay = self._relays[slot, transport]
+                if moved["down"]:
+                    relay.went_down(moved["down"])
+                if moved["up"]:
+                    relay.returned(moved["up"])
+
+    def siblings(self, tables: Iterable[Table]) -> None:
+        """Count with these columns of the other workers, and no others."""
+        self._siblings.close()
+        some = False
+        for number, table in enumerate(tables):
+            self._siblings.set(number, table)
+            some = True
+        if some and not self._refreshing:
+            self._refreshing = True
+            self._refresh(self._poller.now)
+        elif not some:
+            for service in self._services.values():
+                service.refresh([0] * len(service.targets))
+
+    def replay(self, fd: int) -> int:
+        """Ask again what a dead worker's journal holds, through our own members of the same listeners."""
+        by_listener = {polled.member.listener: (relay, polled) for relay, polled in self._listeners.values()}
+        count = 0
+        for entry in journal.entries(fd):
+            relay, polled = by_listener.get(entry.listener, (None, None))
+            if isinstance(relay, DnsService) and isinstance(polled, DnsListener):
+                relay.replay(polled, entry.message, entry.client, time.monotonic())
+                self._cells[relay.base + layout.SERVICE_REPLAYED] += 1
+                count += 1
+        return count
+
+    def drain(self) -> None:
+        """Take what is queued already, however much that is, and nothing after it."""
+        if self._draining:
+            return
+        self._draining = True
+        self._cells[layout.DRAINING] = 1
+        now = time.monotonic()
+        self._drain_ends = now + DRAIN_LIMIT
+        for _, polled in self._listeners.values():
+            self._poller.forget(polled.sock)
+            self._poller.again(polled.on_event)
+        self._poller.at(now + DRAIN_LOOK, self._look_dry)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no connection is open and no answer is under way, nor anything left in the listeners of a drain."""
+        return not (self._draining and self._listeners) and all(relay.idle for relay in self._relays.values())
+
+    def close(self) -> None:
+        """End everything: what is left is reset, or answered with SERVFAIL."""
+        for relay in self._relays.values():
+            relay.close()
+        for _, polled in (*self._listeners.values(), *self._retired):
+            self._poller.forget(polled.sock)
+            polled.sock.close()
+        self._listeners.clear()
+        self._retired.clear()
+        self._poller.close()
+        self._siblings.close()
+        self._journal.close()
+
+    # -- regular work: each is due again before it is done, so that an exception costs one turn
+
+    def _beat(self, now: float) -> None:
+        """Show the master that the loop comes round."""
+        self._poller.at(now + HEARTBEAT, self._beat)
+        self._cells[layout.HEARTBEAT] = time.monotonic_ns()
+
+    def _refresh(self, now: float) -> None:
+        """Take over what the siblings have open, for least-connections."""
+        if not self._siblings.count:
+            self._refreshing = False
+            return
+        self._poller.at(now + REFRESH, self._refresh)
+        values = self._siblings.refresh()
+        start = 0
+        for service in self._services.values():
+            service.refresh(values[start : start + len(service.targets)])
+            start += len(service.targets)
+
+    def _house(self, now: float) -> None:
+        self._poller.at(now + HOUSEKEEPING, self._house)
+        self._close_retired()
+        cells = self._cells
+        # Since Linux 6.2 the size of this directory is the number of descriptors; before, it is 0.
+        with contextlib.suppress(OSError):
+            cells[layout.OPEN_FILES] = Path("/proc/self/fd").stat().st_size
+        cells[layout.OPEN_FILES_LIMIT] = os.sysconf("SC_OPEN_MAX")
+        tcp = [relay for relay in self._relays.values() if isinstance(relay, TcpService)]
+        cells[layout.ACCEPT_PAUSED] = int(any(relay.paused for relay in tcp))
+        cells[layout.ACCEPT_PAUSES] = sum(cells[relay.base + layout.SERVICE_ACCEPT_PAUSED] for relay in tcp)
+        cells[layout.SESSIONS] = sum(
+            cells[service.cell + layout.SERVICE_SESSIONS] + cells[service.cell + layout.SERVICE_INFLIGHT]
+            for service in self._services.values()
+        )
+        cells[layout.LOOP_WAKEUPS] = self._poller.wakeups
+        cells[layout.LOOP_EVENTS] = self._poller.events
+        cells[layout.INTERNAL_ERRORS] = self._poller.faults
+
+    def _look_dry(self, now: float) -> None:
+        """While draining: close each listener that has nothing more."""
+        for (listener, index), (relay, polled) in list(self._listeners.items()):
+            stalled = isinstance(relay, TcpService) and polled in relay.stalled  # no room yet for who waits there
+            if now >= self._drain_ends or not (stalled or self._poller.waits(polled.on_event)):
+                self.unlisten(listener, index)
+        if self._listeners:
+            self._poller.at(now + DRAIN_LOOK, self._look_dry)
+
+    def _close_retired(self) -> None:
+        """Close the sockets of members handed over through which nothing more is to be answered."""
+        still = []
+        for relay, polled in self._retired:
+            if _needed(relay, polled):
+                still.append((relay, polled))
+            else:
+                polled.sock.close()
+        self._retired = still
+
+
+def _needed(relay: Relay, polled: Listener) -> bool:
+    """Whether anything taken from this socket is answered through it: queries by give-up, sessions to their end."""
+    if isinstance(relay, DnsService):
+        return any(query.listener is polled for query in relay.inflight.values())
+    return isinstance(polled, UdpListener) and polled.sessions > 0

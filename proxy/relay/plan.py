@@ -1,0 +1,121 @@
+"""What the master tells a worker to do: plain frozen values that travel as JSON.
+
+The relay reads nothing else, neither the configuration file nor its models.  Durations are seconds, `inf` for never.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from proxy.stats.layout import Layout
+
+
+@dataclass(frozen=True, slots=True)
+class BackendPlan:
+    """One real server.  `slot` is its block of counters; `port` None means the listener's."""
+
+    slot: int
+    name: str
+    address: str
+    port: int | None
+    weight: int
+    state: str = "unknown"
+    admin: str = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class TcpPlan:
+    """Timers of relayed TCP connections, in seconds."""
+
+    connect_timeout: float
+    idle_timeout: float
+    fin_timeout: float
+    keepalive: float
+    user_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class UdpPlan:
+    """Sessions of plain UDP; `max_sessions` is this worker's share of the service's table."""
+
+    idle_timeout: float
+    max_sessions: int
+    when_full: str
+
+
+@dataclass(frozen=True, slots=True)
+class DnsPlan:
+    """Timers of DNS queries over UDP, in seconds."""
+
+    retry_after: float
+    give_up: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """One service.  `slot` is its block of counters."""
+
+    slot: int
+    name: str
+    protocol: str
+    scheduler: str
+    hash_on: str
+    on_down: str
+    backends: tuple[BackendPlan, ...]
+    tcp: TcpPlan
+    udp: UdpPlan
+    dns: DnsPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything one worker serves.  `max_connections` bounds what it accepts at a time."""
+
+    generation: int
+    layout: Layout
+    max_connections: int
+    services: tuple[ServicePlan, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One socket of a listener's reuseport group.  All members of a `listener` have the same address."""
+
+    listener: int
+    index: int
+    service: int
+    transport: str
+    address: str
+    port: int
+
+    @property
+    def text(self) -> str:
+        """The listener as the configuration writes it."""
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}/{self.transport}"
+
+
+def to_tree(plan: Plan) -> dict[str, Any]:
+    """Turn a plan into plain values."""
+    return asdict(plan)
+
+
+def from_tree(tree: dict[str, Any]) -> Plan:
+    """Read back what `to_tree` made; it comes from our own master: a mistake in it raises KeyError or TypeError."""
+    return Plan(
+        generation=tree["generation"],
+        layout=Layout(**tree["layout"]),
+        max_connections=tree["max_connections"],
+        services=tuple(_service(service) for service in tree["services"]),
+    )
+
+
+def _service(tree: dict[str, Any]) -> ServicePlan:
+    return ServicePlan(
+        **{
+            **tree,
+            "backends": tuple(BackendPlan(**backend) for backend in tree["backends"]),
+            "tcp": TcpPlan(**tree["tcp"]),
+            "udp": UdpPlan(**tree["udp"]),
+            "dns": DnsPlan(**tree["dns"]),
+        },
+    )

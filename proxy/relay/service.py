@@ -1,0 +1,123 @@
+"""One service in one worker: its backends, the selector in force, and where its counters lie."""
+
+import math
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Literal, cast
+
+from proxy.balance.backend import Admin, Backend, Verdict
+from proxy.balance.pool import Pool, is_usable
+from proxy.relay.plan import BackendPlan, ServicePlan
+from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
+
+if TYPE_CHECKING:
+    from proxy.balance.selector import Selector
+    from proxy.relay.connection import Connection
+
+Hint = Callable[[int, int], None]
+"""Called with (service slot, backend slot) when real traffic failed on a backend."""
+
+Change = tuple[int, int, str, str]
+"""(service slot, backend slot, verdict, admin) as the master sends it."""
+
+
+class Target(Backend):
+    """A backend with what the relay needs to reach it and to count."""
+
+    __slots__ = ("address", "cell", "connections", "family", "hinted", "port", "slot")
+
+    def __init__(self, plan: BackendPlan, index: int, layout: Layout) -> None:
+        super().__init__(plan.name, index, plan.weight, cast("Verdict", plan.state), cast("Admin", plan.admin))
+        self.slot = plan.slot
+        self.cell = layout.backend(plan.slot)
+        self.address = plan.address
+        self.port = plan.port
+        self.family = socket.AF_INET6 if ":" in plan.address else socket.AF_INET
+        self.connections: set[Connection] = set()
+        self.hinted = -math.inf  # when its next probe was last brought forward
+
+    @property
+    def usable(self) -> bool:
+        """Whether it may get something new."""
+        return is_usable(self)
+
+
+class Service:
+    """What all listeners of one service share in this worker."""
+
+    HINT_PAUSE = 0.1  # s between two hints about one backend
+
+    def __init__(
+        self,
+        plan: ServicePlan,
+        layout: Layout,
+        cells: "memoryview[int]",
+        rng: Random,
+        hint: Hint,
+        now: Callable[[], float],
+    ) -> None:
+        self.plan = plan
+        self.cells = cells
+        self.cell = layout.service(plan.slot)
+        self.targets = tuple(Target(backend, index, layout) for index, backend in enumerate(plan.backends))
+        self.by_slot = {target.slot: target for target in self.targets}
+        self.pool = Pool(self.targets, plan.scheduler, rng)
+        self.selector: Selector = self.pool.selector()
+        self.epoch = 0  # how often a verdict or an admin state has changed: what was found good may not be any more
+        self._hint = hint
+        self._now = now
+
+    def pick(self, key: int, tried: tuple[Target, ...]) -> Target | None:
+        """Return the backend for a new query, session or connection, none of `tried`; None when nobody is left."""
+        return cast("Target | None", self.selector.pick(key, tried))
+
+    def took(self, target: Target) -> None:
+        """A connection, session or query begins on `target`."""
+        target.active += 1
+        self.cells[target.cell + BACKEND_ACTIVE] = target.active
+        self.cells[target.cell + BACKEND_TOTAL] += 1
+        if self.selector.needs_changes:
+            self.selector.changed(target)
+
+    def gave_back(self, target: Target) -> None:
+        """It has ended."""
+        target.active -= 1
+        self.cells[target.cell + BACKEND_ACTIVE] = target.active
+        if self.selector.needs_changes:
+            self.selector.changed(target)
+
+    def failed(self, target: Target) -> None:
+        """Real traffic failed on `target`: its next probe should not wait (at most one hint in `HINT_PAUSE`)."""
+        now = self._now()
+        if now - target.hinted >= self.HINT_PAUSE:
+            target.hinted = now
+            self._hint(self.plan.slot, target.slot)
+
+    def apply(self, changes: Iterable[tuple[int, str, str]]) -> dict[Literal["down", "up"], list[Target]]:
+        """Take over verdicts and admin states, (backend slot, verdict, admin); who went down and who is usable again.
+
+        The new selector is complete before it replaces the old one.  What is told twice, or taken back in one breath,
+        is no change.
+        """
+        before: dict[Target, tuple[bool, str]] = {}
+        for slot, verdict, admin in changes:
+            target = self.by_slot.get(slot)
+            if target is None or (target.verdict, target.admin) == (verdict, admin):
+                continue
+            before.setdefault(target, (target.usable, target.verdict))
+            self.pool.set_verdict(target.name, cast("Verdict", verdict))
+            self.pool.set_admin(target.name, cast("Admin", admin))
+        self.selector = self.pool.selector()
+        self.epoch += bool(before)
+        return {
+            "down": [one for one, (_, was) in before.items() if one.verdict == "down" and was != "down"],
+            "up": [one for one, (was_usable, _) in before.items() if one.usable and not was_usable],
+        }
+
+    def refresh(self, elsewhere: Sequence[int]) -> None:
+        """Take over what the other workers have open, by backend in the plan's order."""
+        for target, count in zip(self.targets, elsewhere, strict=True):
+            target.elsewhere = count
+        if self.selector.needs_changes:
+            self.selector.refreshed()

@@ -1,0 +1,379 @@
+"""Plain UDP: a session for each client address, with a connected socket of its own to the picked backend.
+
+Laws:
+- A datagram goes on whole and unchanged, an empty one too; answers leave from the address that was asked.
+- A session whose backend is down, in maintenance or has closed the port picks anew with the client's next datagram; one
+  on a draining backend stays.  A datagram that could not even be sent goes to another backend at once.
+- Sessions end after `idle-timeout` without a datagram either way; the table never exceeds its bound.
+- A session answers through whichever socket of its listener is polled here, else through the last one that was.
+"""
+
+import errno
+import resource
+import socket
+from collections import OrderedDict
+from collections.abc import Iterable
+from time import monotonic
+
+from proxy.balance.hashing import hash_key
+from proxy.relay.datagram import endpoint
+from proxy.relay.journal import Client
+from proxy.relay.plan import Member
+from proxy.relay.poller import DATAGRAM, Poller
+from proxy.relay.service import Service, Target
+from proxy.relay.upstream import connected
+from proxy.stats.layout import (
+    BACKEND_BYTES_IN,
+    BACKEND_BYTES_OUT,
+    BACKEND_PORT_UNREACHABLE,
+    BACKEND_REPLIES,
+    BACKEND_SEND_FAILED,
+    SERVICE_DATAGRAMS,
+    SERVICE_EVICTED,
+    SERVICE_EXPIRED,
+    SERVICE_MOVED,
+    SERVICE_NO_DESCRIPTOR,
+    SERVICE_NO_LOCAL_PORT,
+    SERVICE_REFUSED_NO_BACKEND,
+    SERVICE_REPLIES,
+    SERVICE_SESSIONS,
+    SERVICE_SESSIONS_OPENED,
+    SERVICE_SOURCE_PORT_ZERO,
+    SERVICE_TABLE_FULL,
+    SERVICE_UNSENT_REPLIES,
+)
+
+BATCH = 64  # datagrams read in one turn
+LARGEST = 65535
+ATTEMPTS = 3  # backends that one datagram is offered to
+GRAIN = 0.25  # s: sessions that expire within it share a timer
+EXPIRED_AT_ONCE = 500
+EXPIRED_PAUSE = 0.005  # s between two lots of that size
+ANSWER_DUE = 0.5  # s after the last datagram of all sessions until nothing is waited for any more
+SPARE_FILES = 0.5  # the share of our descriptors that sessions may take: connections and probes need some
+
+_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_NO_PORT = frozenset({errno.EAGAIN, errno.EADDRINUSE})
+
+Key = tuple[int, Client]
+"""(listener, client)"""
+
+
+class Session:
+    """One client's exchange with one backend."""
+
+    __slots__ = ("client", "epoch", "key", "listener", "refused", "sock", "target", "touched")
+
+    def __init__(self, listener: "UdpListener", client: Client, target: Target, sock: socket.socket) -> None:
+        self.key: Key = (listener.ident, client)
+        self.listener = listener
+        self.client = client
+        self.target = target
+        self.sock = sock
+        self.touched = 0.0
+        self.refused = False  # the backend's port is closed, or there is no way to it: pick anew with the next datagram
+        self.epoch = listener.udp.service.epoch  # when the target was last found good
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
+        """Send the backend's datagrams on to the client."""
+        listener = self.listener
+        udp = listener.udp
+        cells, cell = udp.cells, self.target.cell
+        buffer, view = udp.buffer, udp.view
+        receive, reply, client = self.sock.recv_into, listener.reply, self.client
+        for _ in range(BATCH):
+            try:
+                size = receive(buffer)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # It is told before the datagrams that arrived ahead of it, and no further edge tells of these.
+                if error.errno != errno.EMSGSIZE:
+                    self.broke(error)
+                continue
+            udp.touch(self)
+            cells[cell + BACKEND_REPLIES] += 1
+            cells[cell + BACKEND_BYTES_OUT] += size
+            try:
+                reply(view[:size], client)
+            except OSError:
+                cells[udp.base + SERVICE_UNSENT_REPLIES] += 1
+            else:
+                cells[udp.base + SERVICE_REPLIES] += 1
+        udp.poller.again(self.on_event)
+
+    def broke(self, error: OSError) -> None:
+        """An ICMP error or a broken route: the next datagram gets a new socket, and another backend if it can."""
+        udp = self.listener.udp
+        refused = error.errno == errno.ECONNREFUSED
+        udp.cells[self.target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
+        udp.service.failed(self.target)
+        self.refused = True
+
+
+class UdpListener:
+    """One UDP socket that clients send to."""
+
+    def __init__(self, udp: "UdpService", member: Member, sock: socket.socket) -> None:
+        self.udp = udp
+        self.member = member
+        self.sock = sock
+        self.receive, self.reply = endpoint(sock, member.address)
+        self.route = member.text.encode()
+        self.ident = member.listener
+        self.sessions = 0  # that answer through it
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
+        """Send the clients' datagrams on."""
+        receive = self.receive
+        udp = self.udp
+        buffer, view = udp.buffer, udp.view
+        for _ in range(BATCH):
+            try:
+                size, client = receive(buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+            udp.admit(self, view[:size], client)
+        udp.poller.again(self.on_event)
+
+
+class UdpService:
+    """The sessions of one service in one worker, the longest idle one first."""
+
+    def __init__(self, service: Service, poller: Poller) -> None:
+        self.service = service
+        self.poller = poller
+        self.cells = service.cells
+        self.base = service.cell
+        self.buffer = bytearray(LARGEST)
+        self.view = memoryview(self.buffer)
+        self.sessions: OrderedDict[Key, Session] = OrderedDict()
+        self.most = min(service.plan.udp.max_sessions, _affordable())
+        self._idle = service.plan.udp.idle_timeout
+        self._evict = service.plan.udp.when_full == "evict-idle"
+        self._armed = False
+        self._polled: list[UdpListener] = []
+        self._retired: list[UdpListener] = []  # no longer polled, and sessions answer through them
+
+    def listen(self, member: Member, sock: socket.socket) -> UdpListener:
+        """Poll a member's socket."""
+        listener = UdpListener(self, member, sock)
+        self.poller.register(sock, listener.on_event, DATAGRAM)
+        self._polled.append(listener)
+        for old in self._retired:
+            if old.ident == listener.ident:
+                self._hand_on(old, listener)
+        self._retired = [old for old in self._retired if old.sessions]
+        return listener
+
+    def unlisten(self, listener: UdpListener) -> None:
+        """Stop polling it.  Its sessions go on; datagrams of their clients reach whoever polls it now.
+
+        They answer through another socket of the same listener, if there is one here; if not, `listener.sessions` is
+        how many still need this one.
+        """
+        self.poller.forget(listener.sock, listener.on_event)
+        self._polled.remove(listener)
+        heir = next((one for one in self._polled if one.ident == listener.ident), None)
+        if heir is not None:
+            self._hand_on(listener, heir)
+        elif listener.sessions:
+            self._retired.append(listener)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no answer may be under way; the end of a session is nothing that could be waited for."""
+        if not self.sessions:
+            return True
+        latest = self.sessions[next(reversed(self.sessions))].touched
+        return monotonic() - latest >= ANSWER_DUE
+
+    def close(self) -> None:
+        """Close every session."""
+        for session in list(self.sessions.values()):
+            self._end(session)
+
+    def returned(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: sessions that moved away stay where they are."""
+
+    def went_down(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: each session there picks anew with its next datagram."""
+
+    # -- datagrams
+
+    def admit(self, listener: UdpListener, data: memoryview, client: Client) -> None:
+        """Take one datagram of a client and send it on."""
+        cells, base = self.cells, self.base
+        cells[base + SERVICE_DATAGRAMS] += 1
+        if not client[1]:
+            cells[base + SERVICE_SOURCE_PORT_ZERO] += 1
+            return
+        session = self.sessions.get((listener.ident, client))
+        if session is None:
+            self._begin(listener, client, data, None)
+            return
+        if not session.refused and (session.epoch == self.service.epoch or self._still_good(session)):
+            self.touch(session)
+            if self._forward(session, data):
+                return
+        self._end(session)
+        if self._begin(listener, client, data, session.target if session.refused else None):
+            cells[base + SERVICE_MOVED] += self.sessions[session.key].target is not session.target
+
+    def touch(self, session: Session) -> None:
+        """Traffic of either direction keeps a session."""
+        session.touched = self.poller.now
+        self.sessions.move_to_end(session.key)
+
+    def _begin(self, listener: UdpListener, client: Client, data: memoryview, avoid: Target | None) -> bool:
+        """Open a session for a datagram and send it; whether it was sent.
+
+        `avoid` just refused: it is asked again only if nobody else is there.  What cannot be sent at all (no route, say)
+        goes to the next backend.
+        """
+        cells, base, service = self.cells, self.base, self.service
+        if len(self.sessions) >= self.most:
+            if not self._evict:
+                cells[base + SERVICE_TABLE_FULL] += 1
+                return False
+            self._evict_oldest()
+        key = self._hash(listener, client) if service.selector.needs_key else 0
+        tried: tuple[Target, ...] = () if avoid is None else (avoid,)
+        target = service.pick(key, tried) or service.pick(key, ())
+        if target is None:
+            cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
+            return False
+        for _ in range(ATTEMPTS):
+            try:
+                session = self._open(listener, client, target)
+            except OSError as error:
+                if not self._count_unopened(error, target):
+                    return False
+            else:
+                if self._forward(session, data):
+                    return True
+                self._end(session)
+            tried += (target,)
+            target = service.pick(key, tried)
+            if target is None:
+                break
+        return False
+
+    def _forward(self, session: Session, data: memoryview) -> bool:
+        """Send one datagram to the backend; False if it must go elsewhere."""
+        cells, cell = self.cells, session.target.cell
+        for _ in range(2):
+            try:
+                session.sock.send(data)
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    # It may be what ICMP said of an earlier datagram (RFC 1191), not sent; the path is known by now.
+                    continue
+                if error.errno == errno.EAGAIN or error.errno in _OURS:
+                    break
+                session.broke(error)
+                return False
+            cells[cell + BACKEND_BYTES_IN] += len(data)
+            return True
+        cells[cell + BACKEND_SEND_FAILED] += 1
+        return True
+
+    # -- the table
+
+    def _still_good(self, session: Session) -> bool:
+        """Whether its backend may keep the session after a change: it is up, ready or draining."""
+        session.epoch = self.service.epoch
+        return session.target.verdict == "up" and session.target.admin != "maint"
+
+    def _open(self, listener: UdpListener, client: Client, target: Target) -> Session:
+        """Begin a session; OSError where a socket cannot be had."""
+        cells, base = self.cells, self.base
+        sock = connected(target.address, target.port or listener.member.port)
+        session = Session(listener, client, target, sock)
+        try:
+            self.poller.register(sock, session.on_event, DATAGRAM)
+        except OSError:
+            sock.close()
+            raise
+        self.sessions[session.key] = session
+        session.touched = self.poller.now
+        listener.sessions += 1
+        self.service.took(target)
+        cells[base + SERVICE_SESSIONS] += 1
+        cells[base + SERVICE_SESSIONS_OPENED] += 1
+        if not self._armed:
+            self._arm(session.touched + self._idle)
+        return session
+
+    def _count_unopened(self, error: OSError, target: Target) -> bool:
+        """Count why there is no socket; whether another backend is worth a try, which it is not if we are at fault."""
+        cells, base = self.cells, self.base
+        if error.errno in _NO_PORT:
+            cells[base + SERVICE_NO_LOCAL_PORT] += 1
+            return False
+        if error.errno in _OURS:
+            cells[base + SERVICE_NO_DESCRIPTOR] += 1
+            if self._evict and self.sessions:
+                # Its descriptor is free by the end of the round: the client's next datagram finds it.
+                self._evict_oldest()
+            return False
+        cells[target.cell + BACKEND_SEND_FAILED] += 1
+        self.service.failed(target)
+        return True
+
+    def _evict_oldest(self) -> None:
+        self.cells[self.base + SERVICE_EVICTED] += 1
+        self._end(next(iter(self.sessions.values())))
+
+    def _end(self, session: Session) -> None:
+        if self.sessions.pop(session.key, None) is None:
+            return
+        session.listener.sessions -= 1
+        self.poller.discard(session.sock)
+        self.service.gave_back(session.target)
+        self.cells[self.base + SERVICE_SESSIONS] -= 1
+
+    def _hand_on(self, old: UdpListener, new: UdpListener) -> None:
+        """Let the sessions that answer through one socket of a listener answer through another."""
+        if old.sessions:
+            for session in self.sessions.values():
+                if session.listener is old:
+                    session.listener = new
+            new.sessions += old.sessions
+            old.sessions = 0
+
+    def _hash(self, listener: UdpListener, client: Client) -> int:
+        match self.service.plan.hash_on:
+            case "listener":
+                return hash_key(listener.route)
+            case "source-port":
+                return hash_key(f"{client[0]} {client[1]}".encode())
+            case _:
+                return hash_key(str(client[0]).encode())
+
+    def _arm(self, when: float) -> None:
+        if when != float("inf"):
+            self._armed = True
+            self.poller.at(when, self._expire)
+
+    def _expire(self, now: float) -> None:
+        """End the sessions that have been idle for long enough; the longest idle one is the first."""
+        self._armed = False
+        for _ in range(EXPIRED_AT_ONCE):
+            if not self.sessions:
+                return
+            session = next(iter(self.sessions.values()))
+            when = session.touched + self._idle
+            if when > now:
+                self._arm(max(when, now + GRAIN))
+                return
+            self.cells[self.base + SERVICE_EXPIRED] += 1
+            self._end(session)
+        self._arm(now + EXPIRED_PAUSE)
+
+
+def _affordable() -> int:
+    """How many sessions our limit of open files allows."""
+    return max(16, int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * SPARE_FILES))

@@ -1,0 +1,153 @@
+"""A service in a worker: verdicts, counts, hints."""
+
+from random import Random
+
+import pytest
+
+from proxy.relay.plan import BackendPlan, DnsPlan, ServicePlan, TcpPlan, UdpPlan
+from proxy.relay.service import Service
+from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
+
+LAYOUT = Layout(16, 64)
+
+
+class Bench:
+    """One service with `count` backends, all up; their slots begin at 10."""
+
+    def __init__(self, count: int, scheduler: str = "round-robin", state: str = "up") -> None:
+        backends = tuple(BackendPlan(10 + n, f"b{n}", "192.0.2.1", 53, 1, state) for n in range(count))
+        plan = ServicePlan(
+            2, "s", "plain", scheduler, "source", "keep", backends,
+            TcpPlan(1, 1, 1, 1, 1), UdpPlan(1, 1, "drop-new"), DnsPlan(0.1, 1),
+        )  # fmt: skip
+        self.now = 0.0
+        self.hints: list[tuple[int, int]] = []
+        self.cells = memoryview(bytearray(LAYOUT.size)).cast("q")
+        self.service = Service(
+            plan, LAYOUT, self.cells, Random(1), lambda *hint: self.hints.append(hint), lambda: self.now
+        )
+
+    def moved(self, *changes: tuple[int, str, str]) -> tuple[list[str], list[str]]:
+        """Apply changes; the names of those that went down and of those that are usable again."""
+        moved = self.service.apply((10 + n, verdict, admin) for n, verdict, admin in changes)
+        return [one.name for one in moved["down"]], [one.name for one in moved["up"]]
+
+    def picks(self, count: int) -> list[str]:
+        """The names of `count` picks in a row, sorted."""
+        return sorted(picked.name for _ in range(count) if (picked := self.service.pick(0, ())) is not None)
+
+
+def test_unknown_backends_get_nothing() -> None:
+    """H1: before its first verdict a backend is picked for nothing, and the first `up` brings it in."""
+    bench = Bench(2, state="unknown")
+    assert bench.service.pick(0, ()) is None
+    assert bench.moved((1, "up", "ready")) == ([], ["b1"])
+    assert bench.picks(2) == ["b1", "b1"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "down", "up"),
+    [
+        (("up", "ready"), ("down", "ready"), True, False),
+        (("up", "drain"), ("down", "drain"), True, False),
+        (("unknown", "ready"), ("down", "ready"), True, False),
+        (("down", "ready"), ("down", "drain"), False, False),
+        (("down", "ready"), ("up", "ready"), False, True),
+        (("down", "ready"), ("up", "drain"), False, False),
+        (("up", "drain"), ("up", "ready"), False, True),
+        (("up", "ready"), ("up", "drain"), False, False),
+        (("up", "ready"), ("up", "maint"), False, False),
+        (("up", "ready"), ("reserve", "ready"), False, False),
+        (("up", "ready"), ("up", "ready"), False, False),
+    ],
+)
+def test_who_went_down_and_who_returned(before, after, down, up) -> None:
+    """A backend goes down with its verdict, whatever the operator says, and returns when it may be picked again."""
+    bench = Bench(2)
+    bench.moved((0, *before))
+    assert bench.moved((0, *after)) == (["b0"] * down, ["b0"] * up)
+
+
+def test_what_is_taken_back_in_one_message_did_not_happen() -> None:
+    """Down and up again in one message resets nothing; slots that nobody has are passed over."""
+    bench = Bench(2)
+    assert bench.moved((0, "down", "ready"), (0, "up", "ready"), (40, "down", "ready")) == ([], [])
+    assert bench.picks(4) == ["b0", "b0", "b1", "b1"]
+
+
+def test_the_selector_is_replaced_whole() -> None:
+    """A change builds a new selector, and whoever holds the old one picks from the old members."""
+    bench = Bench(3)
+    old = bench.service.selector
+    epoch = bench.service.epoch
+    bench.moved((0, "down", "ready"), (1, "down", "ready"))
+    assert bench.service.selector is not old
+    assert bench.service.epoch != epoch
+    assert {one.name for one in old.backends} == {"b0", "b1", "b2"}
+    assert bench.picks(3) == ["b2", "b2", "b2"]
+    now, epoch = bench.service.selector, bench.service.epoch
+    bench.moved((0, "down", "ready"), (2, "up", "ready"))
+    assert bench.service.selector is now, "nothing has changed"
+    assert bench.service.epoch == epoch
+
+
+def test_a_draining_backend_that_goes_down_is_a_change() -> None:
+    """U15: the epoch moves with every change of a backend, also where the selector stays the same."""
+    bench = Bench(2)
+    bench.moved((0, "up", "drain"))
+    selector, epoch = bench.service.selector, bench.service.epoch
+    bench.moved((0, "down", "drain"))
+    assert bench.service.selector is selector
+    assert bench.service.epoch != epoch
+
+
+def test_counts_are_written_as_they_change() -> None:
+    """`active` follows what begins and ends, `total` what begins, each in the backend's own cells."""
+    bench = Bench(2)
+    one, two = bench.service.targets
+    for _ in range(3):
+        bench.service.took(one)
+    bench.service.gave_back(one)
+    bench.service.took(two)
+    cells = [(bench.cells[t.cell + BACKEND_ACTIVE], bench.cells[t.cell + BACKEND_TOTAL]) for t in (one, two)]
+    assert cells == [(2, 3), (1, 1)]
+    assert sum(bench.cells) == 7
+
+
+@pytest.mark.parametrize("count", [2, 5, 40])
+def test_least_connections_counts_ours_and_theirs(count) -> None:
+    """The least-connections pick is right on the sum of both, below the scan limit and above it."""
+    bench = Bench(count, "least-connections")
+    service = bench.service
+    service.refresh([10] * (count - 1) + [3])
+    for _ in range(7):
+        picked = service.pick(0, ())
+        assert picked is service.targets[-1]
+        service.took(picked)
+    service.refresh([0] + [10] * (count - 1))
+    assert service.pick(0, ()) is service.targets[0]
+    for _ in range(count):
+        service.took(service.targets[0])
+    service.refresh([5] * (count - 1) + [0])
+    for _ in range(4):
+        service.gave_back(service.targets[-1])
+    assert service.pick(0, ()) is service.targets[-1]
+
+
+def test_hints_are_bounded() -> None:
+    """H12: however often real traffic fails, a backend gets at most one hint in 100 ms, each backend its own."""
+    bench = Bench(2)
+    one, two = bench.service.targets
+    for millisecond in range(1000):
+        bench.now = 5.0 + millisecond / 1000
+        bench.service.failed(one)
+        bench.service.failed(two)
+    assert bench.hints.count((2, 10)) == 10
+    assert bench.hints.count((2, 11)) == 10
+
+
+def test_the_first_failure_hints_at_once() -> None:
+    """H12: the first failure brings the probe forward even where the clock has just begun."""
+    bench = Bench(1)
+    bench.service.failed(bench.service.targets[0])
+    assert bench.hints == [(2, 10)]
