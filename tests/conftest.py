@@ -1,0 +1,104 @@
+"""How the end-to-end tests run where namespaces need help, and what a failing one shows.
+
+- Every test below tests/e2e carries the mark `e2e`.
+- Root runs them in this process. For everybody else they are left out of this process and run, after the others, by a
+  second pytest under `unshare -rn`, where the kernel allows it; where it does not, each skips with that reason.
+- What the machine lacks (a server, a right) skips a test. Under CI nothing end to end may skip: it fails instead.
+- A test that fails shows what the processes of its bed have written.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import bed
+from tests.e2e.process import MissingError, Proc
+
+E2E = Path(__file__).parent / "e2e"
+# Set in the second pytest, so that it neither starts a third nor runs what the first one ran.
+WRAPPED = "STEELYARD_TESTS_WRAPPED"
+LEFT_OUT = pytest.StashKey[bool]()
+ENDED = pytest.StashKey[list[Proc]]()
+WRAPPER = ["unshare", "--map-root-user", "--net", "--"]
+
+
+def can_wrap() -> bool:
+    """Whether this user, who is not root, can be root of a user namespace."""
+    if os.geteuid() == 0 or WRAPPED in os.environ or shutil.which("unshare") is None:
+        return False
+    return subprocess.run([*WRAPPER, "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object]:
+    """Run what was left out under `unshare -rn`; the exit code is the worse one."""
+    outcome = yield
+    if not config.stash.get(LEFT_OUT, False) or config.option.collectonly:
+        return outcome
+    command = [*WRAPPER, sys.executable, "-m", "pytest", *config.invocation_params.args]
+    capture = config.pluginmanager.getplugin("capturemanager")
+    capture.suspend_global_capture(in_=True)
+    try:
+        print(f"end-to-end tests, under {' '.join(WRAPPER[:-1])}:", flush=True)
+        code = subprocess.run(
+            command, cwd=config.invocation_params.dir, env=os.environ | {WRAPPED: "1"}, check=False
+        ).returncode
+    finally:
+        capture.resume_global_capture()
+    # The worse of both; that one of them had nothing to run is no failure.
+    return code if outcome in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED) else outcome
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the end-to-end tests, and leave to the other pytest what it runs."""
+    for item in items:
+        if item.path.is_relative_to(E2E):
+            item.add_marker(pytest.mark.e2e)
+    end_to_end = [item for item in items if item.get_closest_marker("e2e")]
+    others = [item for item in items if not item.get_closest_marker("e2e")]
+    if WRAPPED in os.environ:
+        config.hook.pytest_deselected(items=others)
+        items[:] = end_to_end
+    elif end_to_end and can_wrap():
+        config.stash[LEFT_OUT] = True
+        config.hook.pytest_deselected(items=end_to_end)
+        items[:] = others
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Turn what the machine lacks into a skip, for fixtures; note the processes that ended before the test."""
+    item.stash[ENDED] = [proc for alive in list(bed.ALIVE) for proc in alive.procs if not proc.alive]
+    try:
+        return (yield)
+    except MissingError as error:
+        pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Turn what the machine lacks into a skip, for tests."""
+    try:
+        return (yield)
+    except MissingError as error:
+        pytest.skip(str(error))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the bed's processes beside a failure; under CI make an end-to-end skip one."""
+    report = yield
+    if item.get_closest_marker("e2e"):
+        if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+            report.outcome = "failed"
+            report.longrepr = f"skipped, which CI does not allow: {report.longrepr}"
+        if report.failed:
+            gone = item.stash.get(ENDED, [])
+            report.sections.extend(("processes of the bed", alive.report(without=gone)) for alive in list(bed.ALIVE))
+    return report
