@@ -167,6 +167,9 @@ class Poller:
                     handler(mask)
                 except Exception:
                     self._fault(handler)
+        # Nothing of the batch is left, so descriptors may go to new sockets: those that wait for one are below.
+        if self._doomed:
+            self._bury()
         again = self._again
         for _ in range(min(len(again), EVENTS_A_ROUND)):
             if not again:

@@ -1,0 +1,382 @@
+"""DNS over UDP, query by query (RFC 1035, section 4.2.1).
+
+Laws:
+- A query has a fresh random ID on a random socket of the backend it is sent to; an answer counts only if it comes from
+  that socket with that ID and that question, and is sent on unchanged but for the ID.
+- The first answer wins, whichever backend sent it; the client gets exactly one.
+- Opcode QUERY without an answer is asked elsewhere after `retry-after`, again after twice that, at once when the
+  backend's port is closed.  No other opcode is ever sent twice: an UPDATE would act twice.
+- By `give-up`, and at once when no backend is usable, the answer is SERVFAIL: never silence.
+"""
+
+import socket
+from collections.abc import Iterable
+from time import monotonic
+from typing import cast
+
+from proxy.balance.hashing import hash_key
+from proxy.relay.datagram import endpoint
+from proxy.relay.dnswire import HEADER, OPCODE, QR, question_end, servfail
+from proxy.relay.inflight import Inflight, Query
+from proxy.relay.journal import Client, Journal
+from proxy.relay.plan import Member
+from proxy.relay.poller import DATAGRAM, Poller
+from proxy.relay.service import Service, Target
+from proxy.relay.upstream import LIFETIME, PENDING_CAP, SOCKETS, Peer, Upstream, random_numbers
+from proxy.stats.histogram import bucket
+from proxy.stats.layout import (
+    BACKEND_BYTES_IN,
+    BACKEND_BYTES_OUT,
+    BACKEND_LATENCY,
+    BACKEND_REPLIES,
+    SERVICE_COALESCED,
+    SERVICE_DATAGRAMS,
+    SERVICE_EMPTY_DATAGRAM,
+    SERVICE_GAVE_UP,
+    SERVICE_INFLIGHT,
+    SERVICE_JOINED,
+    SERVICE_LATE_REPLY,
+    SERVICE_MALFORMED,
+    SERVICE_MALFORMED_REPLY,
+    SERVICE_QUERIES,
+    SERVICE_REFUSED_NO_BACKEND,
+    SERVICE_REPLIES,
+    SERVICE_RESPONSE_AS_QUERY,
+    SERVICE_RETRIES,
+    SERVICE_SERVFAIL,
+    SERVICE_SOURCE_PORT_ZERO,
+    SERVICE_TABLE_FULL,
+    SERVICE_UNSENT_REPLIES,
+    SERVICE_WRONG_ID,
+    SERVICE_WRONG_QUESTION,
+)
+
+BATCH = 64  # datagrams read in one turn
+INFLIGHT_CAP = 65536  # queries of one service in one worker
+IDENTICAL_CAP = 64  # the same question in flight to one backend: each more would help a forger (RFC 5452, section 5)
+TRIED_CAP = 8  # backends that one query is offered to at once: a hundred closed ports must not cost a hundred sends
+LARGEST = 65535
+
+
+class DnsListener:
+    """One UDP socket that clients ask."""
+
+    def __init__(self, dns: "DnsService", member: Member, sock: socket.socket) -> None:
+        self.dns = dns
+        self.member = member
+        self.sock = sock
+        self.receive, self.reply = endpoint(sock, member.address)
+        self.peers = [dns.peer(target, member.port) for target in dns.service.targets]
+        self.route = member.text.encode()
+        self.ident = member.listener
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
+        """Read the queries that came."""
+        receive = self.receive
+        dns = self.dns
+        buffer, view = dns.buffer, dns.view
+        admit = dns.admit
+        now = monotonic()
+        for _ in range(BATCH):
+            try:
+                size, client = receive(buffer)
+            except OSError as error:  # BlockingIOError is the usual one; an ICMP error is never an unconnected socket's
+                if isinstance(error, BlockingIOError):
+                    return
+                continue
+            admit(self, view[:size].tobytes(), client, now)
+        dns.poller.again(self.on_event)
+
+
+class DnsService:
+    """The queries of one service in one worker."""
+
+    def __init__(self, service: Service, poller: Poller, journal: Journal | None) -> None:
+        self.service = service
+        self.poller = poller
+        self.journal = journal
+        self.cells = service.cells
+        self.base = service.cell
+        self.buffer = bytearray(LARGEST)
+        self.view = memoryview(self.buffer)
+        dns = service.plan.dns
+        self.inflight = Inflight(poller, dns.retry_after, dns.give_up, self._silent, self._give_up)
+        self._peers: dict[tuple[int, int], Peer] = {}
+        self._random = random_numbers()
+
+    # -- wiring
+
+    def peer(self, target: Target, port: int) -> Peer:
+        """The sockets to one backend; listeners on the same port share them."""
+        port = target.port or port
+        peer = self._peers.get((target.index, port))
+        if peer is None:
+            peer = self._peers[target.index, port] = Peer(self, target, port, self.poller)
+        return peer
+
+    def listen(self, member: Member, sock: socket.socket) -> DnsListener:
+        """Poll a member's socket."""
+        listener = DnsListener(self, member, sock)
+        self.poller.register(sock, listener.on_event, DATAGRAM)
+        return listener
+
+    def unlisten(self, listener: DnsListener) -> None:
+        """Stop polling it.  Queries in flight are still answered through it; it closes when the last one lets it go."""
+        self.poller.forget(listener.sock, listener.on_event)
+
+    def returned(self, targets: Iterable[Target]) -> None:
+        """Backends that came up again get fresh sockets: their address or our route may have changed."""
+        indexes = {target.index for target in targets}
+        for (index, _), peer in self._peers.items():
+            if index in indexes:
+                peer.renew(self.poller.now)
+
+    def went_down(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: what is in flight there is retried when its time comes, or at once if the port is closed."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no query waits for an answer."""
+        return not len(self.inflight)
+
+    def close(self) -> None:
+        """Answer what is in flight with SERVFAIL and close the sockets to the backends."""
+        for query in self.inflight.values():
+            self._fail(query)
+        for peer in self._peers.values():
+            peer.close()
+
+    # -- from the client
+
+    def admit(self, listener: DnsListener, message: bytes, client: Client, now: float) -> None:
+        """Take one datagram of a client: drop it, join it to a query in flight, or ask a backend."""
+        cells = self.cells
+        base = self.base
+        cells[base + SERVICE_DATAGRAMS] += 1
+        size = len(message)
+        if size < HEADER:
+            cells[base + (SERVICE_MALFORMED if size else SERVICE_EMPTY_DATAGRAM)] += 1
+            return
+        if message[2] & QR:
+            cells[base + SERVICE_RESPONSE_AS_QUERY] += 1
+            return
+        if not client[1]:
+            cells[base + SERVICE_SOURCE_PORT_ZERO] += 1
+            return
+        key = (listener.ident, client, message)
+        inflight = self.inflight
+        if key in inflight:
+            cells[base + SERVICE_JOINED] += 1
+            return
+        end = question_end(message, size)
+        if not end:
+            cells[base + SERVICE_MALFORMED] += 1
+            return
+        cells[base + SERVICE_QUERIES] += 1
+        query = Query(listener, client, message, key, end, now)
+        if len(inflight) >= INFLIGHT_CAP:
+            cells[base + SERVICE_TABLE_FULL] += 1
+            self._refuse(query)
+            return
+        inflight.add(query)
+        cells[base + SERVICE_INFLIGHT] += 1
+        if self.journal is not None:
+            query.slot = self.journal.note(listener.ident, client, message)
+        # Sent or not: where every backend refused it just now, it is worth another try after `retry-after`.
+        if not self._ask(query, now) and not query.tried:
+            cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
+            self._fail(query)
+
+    def replay(self, listener: DnsListener, message: bytes, client: Client, now: float) -> None:
+        """Ask again what a dead worker had in flight; SERVFAIL where that could act twice."""
+        if len(message) >= HEADER and message[2] & OPCODE:
+            end = question_end(message, len(message)) or HEADER
+            self._refuse(Query(listener, client, message, (listener.ident, client, message), end, now))
+        else:
+            self.admit(listener, message, client, now)
+
+    # -- to the backend
+
+    def _ask(self, query: Query, now: float) -> bool:
+        """Send the query to a backend that it was not sent to yet; False when none is left."""
+        selector = self.service.selector
+        key = self._hash(query) if selector.needs_key else 0
+        while len(query.tried) < TRIED_CAP:
+            target = cast("Target | None", selector.pick(key, query.tried))
+            if target is None:
+                return False
+            query.tried += (target,)
+            if self._send(query, target, now):
+                return True
+        return False
+
+    def _hash(self, query: Query) -> int:
+        listener, client = query.listener, query.client
+        match self.service.plan.hash_on:
+            case "source":
+                return hash_key(str(client[0]).encode())
+            case "source-port":
+                return hash_key(f"{client[0]} {client[1]}".encode())
+            case "query-name":
+                return hash_key(query.question[:-4].lower())
+            case _:
+                return hash_key(listener.route)
+
+    def _send(self, query: Query, target: Target, now: float) -> bool:
+        """Send the query to this backend, or let it wait for an identical one's answer; False if neither worked."""
+        peer = query.listener.peers[target.index]
+        payload = query.payload
+        twins = peer.asked.get(payload)
+        if twins is not None and len(twins) >= IDENTICAL_CAP and not payload[0] & OPCODE:
+            return self._coalesce(query, twins)
+        for _ in range(SOCKETS + 1):  # all may be broken: the host's address has changed
+            number = next(self._random)
+            place = number % SOCKETS
+            upstream = peer.sockets[place]
+            if upstream is None or now - upstream.born >= LIFETIME:
+                upstream = peer.open(place, now)
+                if upstream is None:
+                    return False
+            pending, late = upstream.pending, upstream.late
+            if len(pending) >= PENDING_CAP:
+                return False
+            ident = number >> 16
+            while ident in pending or ident in late:
+                ident = next(self._random) >> 16
+            try:
+                upstream.send(ident.to_bytes(2, "big") + payload)
+            except OSError as error:
+                # An ICMP error is an earlier query's: this one was not sent, and may be by the next socket.
+                if upstream.broke(error, now):
+                    continue
+                return False
+            pending[ident] = query
+            query.attempts.append((upstream, ident, now))
+            if twins is None:
+                peer.asked[payload] = [query]
+            else:
+                twins.append(query)
+            self.service.took(target)
+            self.cells[target.cell + BACKEND_BYTES_IN] += len(payload) + 2
+            return True
+        return False
+
+    def _coalesce(self, query: Query, twins: list[Query]) -> bool:
+        """Let a query wait for the answer to an identical one; no more than IDENTICAL_CAP of these are ever sent."""
+        if query in twins:
+            return False
+        leader = twins[next(self._random) % len(twins)]
+        if leader.also is None:
+            leader.also = []
+        leader.also.append(query)
+        self.cells[self.base + SERVICE_COALESCED] += 1
+        return True
+
+    # -- back to the client
+
+    def answer(self, query: Query, upstream: Upstream, ident: int, size: int, now: float) -> None:
+        """Send the answer in the buffer, to the query `ident` of a backend's socket, to whoever waits for it."""
+        cells = self.cells
+        cell = upstream.peer.target.cell
+        attempts = query.attempts
+        sent = attempts[0][2]
+        if len(attempts) > 1:
+            sent = next(at for socket_, number, at in attempts if number == ident and socket_ is upstream)
+        cells[cell + BACKEND_LATENCY + bucket(int((now - sent) * 1e6))] += 1
+        cells[cell + BACKEND_REPLIES] += 1
+        cells[cell + BACKEND_BYTES_OUT] += size
+        data = self.view[:size]
+        self._finish(query, ident)
+        self._reply(query, data)
+        if query.also is not None:
+            self._reply_also(query.also, data)
+
+    def _reply_also(self, queries: list[Query], data: memoryview) -> None:
+        """Send the same answer to those that wait for it, and to those that wait for these."""
+        for query in queries:
+            if not query.done:
+                self._finish(query)
+                self._reply(query, data)
+                if query.also is not None:
+                    queries += query.also
+
+    def _reply(self, query: Query, data: memoryview) -> None:
+        data[0:2] = query.message[0:2]
+        try:
+            query.listener.reply(data, query.client)
+        except OSError:
+            self.cells[self.base + SERVICE_UNSENT_REPLIES] += 1
+        else:
+            self.cells[self.base + SERVICE_REPLIES] += 1
+
+    def _finish(self, query: Query, answered: int = -1) -> None:
+        """Take the query out of every table; all its IDs but the one that was answered may still be answered late."""
+        query.done = True
+        payload = query.payload
+        for upstream, ident, _ in query.attempts:
+            del upstream.pending[ident]
+            if ident != answered:
+                upstream.forget(ident)
+            peer = upstream.peer
+            twins = peer.asked[payload]
+            if len(twins) == 1:
+                del peer.asked[payload]
+            else:
+                twins.remove(query)
+            self.service.gave_back(peer.target)
+        self.inflight.remove(query)
+        self.cells[self.base + SERVICE_INFLIGHT] -= 1
+        if query.slot >= 0 and self.journal is not None:
+            self.journal.clear(query.slot)
+
+    def _fail(self, query: Query) -> None:
+        """Nobody answered.  Those that wait for the same answer have a time of their own."""
+        self._finish(query)
+        self._refuse(query)
+
+    def _refuse(self, query: Query) -> None:
+        """SERVFAIL to the client."""
+        self.cells[self.base + SERVICE_SERVFAIL] += 1
+        try:
+            query.listener.reply(servfail(query.message, query.end), query.client)
+        except OSError:
+            self.cells[self.base + SERVICE_UNSENT_REPLIES] += 1
+
+    # -- silence and refusal
+
+    def _silent(self, query: Query, now: float) -> None:
+        """No answer in time: ask another backend as well, or begin anew where all were asked: a packet may be lost."""
+        if query.attempts:
+            query.attempts[-1][0].unanswered(now)
+        if self.ask_elsewhere(query, now):
+            return
+        query.tried = query.tried[-1:]
+        if self.ask_elsewhere(query, now):
+            return
+        query.tried = ()
+        self.ask_elsewhere(query, now)
+
+    def ask_elsewhere(self, query: Query, now: float) -> bool:
+        """Ask a backend that was not asked yet, unless asking twice could act twice; whether that was done."""
+        if query.done or (query.attempts and query.payload[0] & OPCODE) or not self._ask(query, now):
+            return False
+        self.cells[self.base + SERVICE_RETRIES] += 1
+        return True
+
+    def _give_up(self, query: Query) -> None:
+        self.cells[self.base + SERVICE_GAVE_UP] += 1
+        self._fail(query)
+
+    # -- what a backend sent and nobody asked for
+
+    def count_malformed_reply(self) -> None:
+        """An answer too short or without QR."""
+        self.cells[self.base + SERVICE_MALFORMED_REPLY] += 1
+
+    def count_stray(self, *, late: bool) -> None:
+        """An answer to no query in flight: `late` if there was one."""
+        self.cells[self.base + (SERVICE_LATE_REPLY if late else SERVICE_WRONG_ID)] += 1
+
+    def count_wrong_question(self) -> None:
+        """An answer to another question."""
+        self.cells[self.base + SERVICE_WRONG_QUESTION] += 1

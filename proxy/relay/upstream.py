@@ -1,0 +1,272 @@
+"""DNS queries towards one backend: four connected sockets, random ports, random IDs, what is pending on each.
+
+A forged answer must guess the socket's port and the query's ID (RFC 5452, section 9.2), and both come from the
+kernel's CSPRNG.  A socket is replaced every minute, so that its port does not stay known, and at once when it proves
+broken: a connected socket does not survive a change of the host's address or of the backend's route.
+"""
+
+import errno
+import os
+import random
+import socket
+from array import array
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.relay.dnswire import HEADER, QR, same_question
+from proxy.relay.poller import DATAGRAM, Poller
+from proxy.stats.layout import (
+    BACKEND_NO_ANSWER,
+    BACKEND_PORT_UNREACHABLE,
+    BACKEND_SEND_FAILED,
+    SERVICE_NO_DESCRIPTOR,
+)
+
+if TYPE_CHECKING:
+    from proxy.relay.dns import DnsService
+    from proxy.relay.inflight import Query
+    from proxy.relay.service import Target
+
+SOCKETS = 4
+LIFETIME = 60.0  # s until a socket is replaced
+LINGER = 5.0  # s that a replaced socket is still read
+SPARE = 1.0  # s between two replacements of one socket: a broken route must not cost a socket a query
+PAUSE = 0.1  # s until opening a socket is tried again after it failed
+SILENT = 4  # queries without an answer in a row after which a socket is suspected
+BATCH = 64  # datagrams read in one turn
+MOVED = 256  # queries asked elsewhere in one turn
+RECEIVE_BUFFER = 4 << 20
+LATE_KEPT = 1024
+PENDING_CAP = 32768  # IDs in use on one socket: beyond it a random free one is no longer cheap to find
+
+# The host is short of something, or the datagram is too large for any backend: a new socket would not help.
+_UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE})
+_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+
+
+_random = random.SystemRandom()
+
+
+def random_numbers() -> Iterator[int]:
+    """32-bit numbers from the kernel's CSPRNG, read 4 KiB at a time: one system call for a thousand queries."""
+    while True:
+        yield from array("I", os.urandom(4096))
+
+
+@cache
+def _port_range() -> tuple[int, int]:
+    try:
+        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_bytes().split()
+        return int(low), int(high)
+    except (OSError, ValueError):
+        return 32768, 60999
+
+
+def connected(address: str, port: int) -> socket.socket:
+    """Open a non-blocking UDP socket connected to a backend from a random port; OSError when that is impossible."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        low, high = _port_range()
+        for _ in range(8):
+            try:
+                sock.bind(("", _random.randint(low, high)))
+                break
+            except OSError as error:
+                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+                    raise
+        # Eight taken ports in a row: the kernel's own choice, random too, looks at all of them.
+        sock.connect((address, port))
+        # Between the two calls anybody could send to the port.
+        with suppress(OSError):
+            for _ in range(BATCH):
+                sock.recv(1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class Upstream:
+    """One connected socket and the queries pending on it, by ID."""
+
+    __slots__ = ("_moving", "_receive", "_refused", "born", "late", "peer", "pending", "send", "silent", "sock")
+
+    def __init__(self, peer: "Peer", sock: socket.socket, now: float) -> None:
+        self.peer = peer
+        self.sock = sock
+        self.born = now
+        self.silent = 0
+        self.pending: dict[int, Query] = {}
+        self.late: dict[int, None] = {}  # IDs given up, the oldest first
+        self.send = sock.send
+        self._receive = sock.recv_into
+        self._moving: list[Query] = []
+        self._refused = False
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
+        """Read the answers that came, and the ICMP errors."""
+        receive = self._receive
+        pending = self.pending
+        dns = self.peer.dns
+        buffer = dns.buffer
+        now = monotonic()
+        for _ in range(BATCH):
+            try:
+                size = receive(buffer)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if self.sock.fileno() < 0:  # closed since it asked to be called again
+                    return
+                self.broke(error, now)
+                continue
+            if size < HEADER or not buffer[2] & QR:
+                dns.count_malformed_reply()
+                continue
+            ident = buffer[0] << 8 | buffer[1]
+            query = pending.get(ident)
+            if query is None:
+                dns.count_stray(late=ident in self.late)
+                continue
+            # The whole question byte for byte is the rule; what else may count is the slow path's business.
+            end = query.end
+            if (
+                size < end or buffer[HEADER:end] != query.question or buffer[5] != query.message[5] or buffer[4]
+            ) and not same_question(buffer, size, query.question):
+                dns.count_wrong_question()
+                continue
+            self.silent = 0
+            dns.answer(query, self, ident, size, now)
+        self.peer.poller.again(self.on_event)
+
+    def broke(self, error: OSError, now: float) -> bool:
+        """A call on the socket failed: count it and heal what can be; whether sending again may work right away."""
+        peer = self.peer
+        refused = error.errno == errno.ECONNREFUSED
+        peer.dns.cells[peer.target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
+        if error.errno in _UNSENT:
+            return False
+        peer.dns.service.failed(peer.target)
+        # An ICMP error does not say which query it is about, so it stands for all of them; in a later round, because
+        # this may be the middle of asking.
+        self._refused = True
+        peer.poller.again(self._move)
+        return refused or peer.replace(self, now)
+
+    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller's
+        """Ask elsewhere what was asked here; each query keeps its chance here as well."""
+        dns, now = self.peer.dns, self.peer.poller.now
+        if not self._moving:
+            self._refused = False
+            self._moving = list(self.pending.values())
+        for query in self._moving[-MOVED:]:
+            if not query.done and query.attempts[-1][0] is self:
+                dns.ask_elsewhere(query, now)
+        del self._moving[-MOVED:]
+        if self._moving or self._refused:  # again: what was asked since the list was made
+            self.peer.poller.again(self._move)
+
+    def unanswered(self, now: float) -> None:
+        """A query got no answer in time; after some in a row it may be the socket."""
+        peer = self.peer
+        peer.dns.cells[peer.target.cell + BACKEND_NO_ANSWER] += 1
+        self.silent += 1
+        if self.silent >= SILENT:
+            peer.dns.service.failed(peer.target)
+            peer.replace(self, now)
+
+    def forget(self, ident: int) -> None:
+        """Remember an ID given up, so that its answer is told from a forged one and reaches nobody else."""
+        late = self.late
+        if len(late) >= LATE_KEPT:
+            del late[next(iter(late))]
+        late[ident] = None
+
+
+@dataclass(slots=True)
+class Peer:
+    """One backend at one port, as DNS queries see it."""
+
+    dns: "DnsService"
+    target: "Target"
+    port: int
+    poller: Poller
+    sockets: list[Upstream | None] = field(default_factory=lambda: [None] * SOCKETS)
+    asked: dict[bytes, list["Query"]] = field(default_factory=dict)  # what was sent and when it is not over, by message
+    replaced: list[float] = field(default_factory=lambda: [-SPARE] * SOCKETS)
+    barred: list[float] = field(default_factory=lambda: [-PAUSE] * SOCKETS)
+    retired: set[Upstream] = field(default_factory=set)
+
+    def open(self, place: int, now: float) -> Upstream | None:
+        """Open the socket for a place that has none, or one whose time is over; what it has, perhaps, if that fails."""
+        current = self.sockets[place]
+        if now < self.barred[place]:
+            return current
+        try:
+            sock = connected(self.target.address, self.port)
+        except OSError as error:
+            self._cannot_open(place, error, now)
+            return current
+        upstream = Upstream(self, sock, now)
+        try:
+            self.poller.register(sock, upstream.on_event, DATAGRAM)
+        except OSError as error:
+            sock.close()
+            self._cannot_open(place, error, now)
+            return current
+        if current is not None:
+            self._retire(current, place)
+        self.sockets[place] = upstream
+        return upstream
+
+    def replace(self, upstream: Upstream, now: float) -> bool:
+        """Stop asking over a socket that proved broken; whether there may be a new one already."""
+        if upstream not in self.sockets:
+            return True
+        place = self.sockets.index(upstream)
+        if now - self.replaced[place] < SPARE:
+            return False
+        self.replaced[place] = now
+        self._retire(upstream, place)
+        return True
+
+    def renew(self, now: float) -> None:
+        """Replace every socket: the backend came back, perhaps by another way."""
+        for upstream in self.sockets:
+            if upstream is not None:
+                self.replace(upstream, now)
+
+    def close(self) -> None:
+        """Close all sockets; what was pending is the caller's to finish first."""
+        for upstream in (*self.sockets, *self.retired):
+            if upstream is not None:
+                self.poller.discard(upstream.sock)
+        self.sockets = [None] * SOCKETS
+        self.retired.clear()
+
+    def _cannot_open(self, place: int, error: OSError, now: float) -> None:
+        self.barred[place] = now + PAUSE
+        cells = self.dns.cells
+        if error.errno in _NO_DESCRIPTOR:
+            cells[self.dns.base + SERVICE_NO_DESCRIPTOR] += 1
+        else:
+            cells[self.target.cell + BACKEND_SEND_FAILED] += 1
+
+    def _retire(self, upstream: Upstream, place: int) -> None:
+        """Ask no more over this socket, read it for a while: answers are under way."""
+        self.sockets[place] = None
+        self.retired.add(upstream)
+
+        def bury(_: float) -> None:
+            if upstream in self.retired:
+                self.retired.remove(upstream)
+                self.poller.discard(upstream.sock)
+
+        self.poller.at(self.poller.now + LINGER, bury)
