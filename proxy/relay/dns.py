@@ -134,6 +134,9 @@ class DnsService:
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: what is in flight there is retried when its time comes, or at once if the port is closed."""
 
+    def cut(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: no query outlives give-up."""
+
     @property
     def idle(self) -> bool:
         """Whether no query waits for an answer."""

@@ -5,10 +5,12 @@ A native engine has the same methods and takes the same values.
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Protocol
@@ -45,6 +47,9 @@ class Engine(Protocol):
 
     def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
         """Take over verdicts: (service slot, backend slot, verdict, admin)."""
+
+    def weigh(self, changes: Sequence[tuple[int, int, int]]) -> None:
+        """Take over weights: (service slot, backend slot, weight)."""
 
     def siblings(self, tables: Iterable[Table]) -> None:
         """Count with these columns of the other workers; they are the engine's from now on."""
@@ -129,7 +134,10 @@ class PythonEngine:
         self._close_retired()
 
     def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
-        """Take over verdicts and admin states; connections of a backend that went down are kept or reset."""
+        """Take over verdicts and admin states; connections on a backend that went down are kept or reset.
+
+        A draining one keeps what it has until drain-timeout, one in maintenance is left at once.
+        """
         by_service: dict[int, list[tuple[int, str, str]]] = {}
         for service, backend, verdict, admin in changes:
             by_service.setdefault(service, []).append((backend, verdict, admin))
@@ -144,6 +152,26 @@ class PythonEngine:
                     relay.went_down(moved["down"])
                 if moved["up"]:
                     relay.returned(moved["up"])
+                if moved["maint"]:
+                    relay.cut(moved["maint"])
+            if moved["drain"] and service_.plan.drain_timeout != math.inf:
+                deadline = self._poller.now + service_.plan.drain_timeout
+                self._poller.at(deadline, partial(self._drained, slot, moved["drain"]))
+
+    def weigh(self, changes: Sequence[tuple[int, int, int]]) -> None:
+        """Take over weights; what is open stays where it is."""
+        by_service: dict[int, list[tuple[int, int]]] = {}
+        for service, backend, weight in changes:
+            by_service.setdefault(service, []).append((backend, weight))
+        for slot, part in by_service.items():
+            if slot in self._services:
+                self._services[slot].weigh(part)
+
+    def _drained(self, slot: int, targets: Iterable[Target], now: float) -> None:  # noqa: ARG002 - a timer's
+        """The time of backends that were drained is over: what is left on those that still are is cut."""
+        late = [target for target in targets if target.admin == "drain"]
+        for transport in ("tcp", "udp"):
+            self._relays[slot, transport].cut(late)
 
     def siblings(self, tables: Iterable[Table]) -> None:
         """Count with these columns of the other workers, and no others."""

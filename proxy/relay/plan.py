@@ -60,6 +60,7 @@ class ServicePlan:
     scheduler: str
     hash_on: str
     on_down: str
+    drain_timeout: float
     backends: tuple[BackendPlan, ...]
     tcp: TcpPlan
     udp: UdpPlan

@@ -22,6 +22,10 @@ Change = tuple[int, int, str, str]
 """(service slot, backend slot, verdict, admin) as the master sends it."""
 
 
+Moved = Literal["down", "up", "drain", "maint"]
+"""What may befall a backend: its verdict went down, it became usable, the operator drains it or takes it out."""
+
+
 class Target(Backend):
     """A backend with what the relay needs to reach it and to count."""
 
@@ -39,7 +43,7 @@ class Target(Backend):
 
     @property
     def usable(self) -> bool:
-        """Whether it may get something new."""
+        """Whether it is fit for something new."""
         return is_usable(self)
 
 
@@ -94,26 +98,36 @@ class Service:
             target.hinted = now
             self._hint(self.plan.slot, target.slot)
 
-    def apply(self, changes: Iterable[tuple[int, str, str]]) -> dict[Literal["down", "up"], list[Target]]:
-        """Take over verdicts and admin states, (backend slot, verdict, admin); who went down and who is usable again.
+    def apply(self, changes: Iterable[tuple[int, str, str]]) -> dict[Moved, list[Target]]:
+        """Take over verdicts and admin states, (backend slot, verdict, admin); who moved, and how.
 
         The new selector is complete before it replaces the old one.  What is told twice, or taken back in one breath,
         is no change.
         """
-        before: dict[Target, tuple[bool, str]] = {}
+        before: dict[Target, tuple[bool, str, str]] = {}
         for slot, verdict, admin in changes:
             target = self.by_slot.get(slot)
             if target is None or (target.verdict, target.admin) == (verdict, admin):
                 continue
-            before.setdefault(target, (target.usable, target.verdict))
+            before.setdefault(target, (target.usable, target.verdict, target.admin))
             self.pool.set_verdict(target.name, cast("Verdict", verdict))
             self.pool.set_admin(target.name, cast("Admin", admin))
         self.selector = self.pool.selector()
         self.epoch += bool(before)
         return {
-            "down": [one for one, (_, was) in before.items() if one.verdict == "down" and was != "down"],
-            "up": [one for one, (was_usable, _) in before.items() if one.usable and not was_usable],
+            "down": [one for one, (_, was, _) in before.items() if one.verdict == "down" and was != "down"],
+            "up": [one for one, (was_usable, _, _) in before.items() if one.usable and not was_usable],
+            "drain": [one for one, (_, _, was) in before.items() if one.admin == "drain" and was != "drain"],
+            "maint": [one for one, (_, _, was) in before.items() if one.admin == "maint" and was != "maint"],
         }
+
+    def weigh(self, changes: Iterable[tuple[int, int]]) -> None:
+        """Take over weights, (backend slot, weight)."""
+        for slot, weight in changes:
+            target = self.by_slot.get(slot)
+            if target is not None:
+                self.pool.set_weight(target.name, weight)
+        self.selector = self.pool.selector()
 
     def refresh(self, elsewhere: Sequence[int]) -> None:
         """Take over what the other workers have open, by backend in the plan's order."""

@@ -201,6 +201,12 @@ class UdpService:
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: each session there picks anew with its next datagram."""
 
+    def cut(self, targets: Iterable[Target]) -> None:
+        """These backends serve nobody any more: their sessions end, and begin anew elsewhere."""
+        ended = set(targets)
+        for session in [one for one in self.sessions.values() if one.target in ended]:
+            self._end(session)
+
     # -- datagrams
 
     def admit(self, listener: UdpListener, data: memoryview, client: Client) -> None:
@@ -283,9 +289,9 @@ class UdpService:
     # -- the table
 
     def _still_good(self, session: Session) -> bool:
-        """Whether its backend may keep the session after a change: it is up, ready or draining."""
+        """Whether its backend may keep the session after a change: it is up or in reserve, ready or draining."""
         session.epoch = self.service.epoch
-        return session.target.verdict == "up" and session.target.admin != "maint"
+        return session.target.verdict in {"up", "reserve"} and session.target.admin != "maint"
 
     def _open(self, listener: UdpListener, client: Client, target: Target) -> Session:
         """Begin a session; OSError where a socket cannot be had."""

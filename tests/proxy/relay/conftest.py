@@ -85,7 +85,7 @@ class Relay:
             self._slots += 1
         plan = ServicePlan(
             slot=len(self.services), name=f"s{len(self.services)}", protocol=protocol, scheduler=scheduler,
-            hash_on="source", on_down="keep", backends=tuple(plans), tcp=TCP, udp=UDP, dns=DNS,
+            hash_on="source", on_down="keep", drain_timeout=3600.0, backends=tuple(plans), tcp=TCP, udp=UDP, dns=DNS,
         )  # fmt: skip
         plan = replace(plan, **changes)
         port = port or free_port(host=address)
@@ -118,7 +118,7 @@ class Relay:
         def run() -> None:
             try:
                 future.set_result(function())
-            except BaseException as error:  # noqa: BLE001 - it belongs to the caller
+            except BaseException as error:
                 future.set_exception(error)
 
         self._loop.call_soon_threadsafe(run)

@@ -15,7 +15,7 @@ PLAN = Plan(
     1000,
     (
         ServicePlan(
-            slot=3, name="ldap", protocol="plain", scheduler="least-connections", hash_on="source", on_down="reset",
+            slot=3, name="ldap", protocol="plain", scheduler="least-connections", hash_on="source", on_down="reset", drain_timeout=60.0,
             backends=(
                 BackendPlan(9, "one", "192.0.2.1", None, 1),
                 BackendPlan(10, "two", "2001:db8::2", 1389, 256, "up", "drain"),
@@ -25,7 +25,7 @@ PLAN = Plan(
             dns=DnsPlan(0.4, 4.5),
         ),
         ServicePlan(
-            slot=4, name="empty", protocol="dns", scheduler="maglev", hash_on="query-name", on_down="keep", backends=(),
+            slot=4, name="empty", protocol="dns", scheduler="maglev", hash_on="query-name", on_down="keep", drain_timeout=60.0, backends=(),
             tcp=TcpPlan(3.0, 10.0, 30.0, 60.0, math.inf), udp=UdpPlan(0.5, 1, "drop-new"), dns=DnsPlan(0.4, 4.5),
         ),
     ),

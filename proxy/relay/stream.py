@@ -1,0 +1,42 @@
+"""Options of TCP sockets, ours towards backends and, inherited from the listener, those towards clients."""
+
+import contextlib
+import errno
+import math
+import socket
+import struct
+
+TCP_USER_TIMEOUT = 18  # linux/tcp.h; milliseconds
+KEEPALIVE_PROBES = 3
+MAX_KEEPIDLE = 32767  # s; net/tcp.h: more is EINVAL
+MAX_USER_TIMEOUT = 2**31 - 1  # ms
+
+OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
+"""What a socket cannot be had for because we, or this host, are out of it (ENOSPC: epoll's watches)."""
+
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends an RST (tcp(7))
+
+
+def tune(sock: socket.socket, keepalive: float, user_timeout: float) -> None:
+    """Set what every stream of ours has: no delay for small writes, keepalive, a limit on unacknowledged data.
+
+    After `keepalive` s of silence the peer is asked whether it is there; one that acknowledges nothing for
+    `user_timeout` s is given up (RFC 5482), and so is one that keeps its window closed for that long, though it
+    answers (Linux counts window probes too).  `inf` leaves either off.  What the kernel cannot count is clamped.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if keepalive != math.inf:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        idle = min(max(1, round(keepalive)), MAX_KEEPIDLE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(idle / KEEPALIVE_PROBES)))
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    if user_timeout != math.inf:
+        limit = min(max(1, round(user_timeout * 1000)), MAX_USER_TIMEOUT)
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, limit)
+
+
+def arm_reset(sock: socket.socket) -> None:
+    """Make `close` send an RST instead of a FIN."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
