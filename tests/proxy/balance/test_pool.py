@@ -28,16 +28,45 @@ def test_unknown_is_not_usable():
     st.sampled_from(["ready", "drain", "maint"]),
     st.integers(0, 2),
 )
-def test_usable_is_up_ready_and_weighing(verdict, admin, weight):
-    """A backend is usable exactly when it is up, ready and of a weight above 0; only those are picked."""
+def test_usable_is_fit_ready_and_weighing(verdict, admin, weight):
+    """An only backend is usable exactly when it is up or in reserve, ready and of a weight above 0; only those are picked."""
     backend = Backend("ns1", 0)
     pool = Pool([backend], names.LEAST_CONNECTIONS, Random(1))
     pool.set_verdict("ns1", verdict)
     pool.set_admin("ns1", admin)
     pool.set_weight("ns1", weight)
-    wanted = (verdict, admin) == ("up", "ready") and weight > 0
+    wanted = verdict in {"up", "reserve"} and admin == "ready" and weight > 0
     assert pool.usable() == ((backend,) if wanted else ())
     assert pool.selector().pick() is (backend if wanted else None)
+
+
+def test_reserve_serves_only_while_nobody_is_up(pool):
+    """H14: a backend in reserve gets something new only while no backend is up, ready and of a weight above 0."""
+    first, second, third = pool.backends
+    pool.set_verdict("10.0.0.2", "reserve")
+    assert pool.usable() == (first, second)
+    pool.set_verdict("10.0.0.0", "down")
+    assert pool.set_verdict("10.0.0.1", "down")
+    assert pool.usable() == (third,)
+    assert pool.selector().pick() is third
+    assert pool.set_verdict("10.0.0.0", "reserve")
+    assert pool.usable() == (first, third)
+    assert pool.set_verdict("10.0.0.1", "up")
+    assert pool.selector().pick() is second
+    pool.selector()
+    assert pool.set_admin("10.0.0.1", "drain")
+    assert pool.usable() == (first, third)
+    pool.set_admin("10.0.0.1", "ready")
+    pool.set_weight("10.0.0.1", 0)
+    assert pool.usable() == (first, third)
+
+
+def test_a_change_among_the_reserve_changes_nothing_while_others_are_up(pool):
+    """H14: a backend that goes from reserve to down builds no new selector while others are up."""
+    pool.set_verdict("10.0.0.2", "reserve")
+    before = pool.selector()
+    assert not pool.set_verdict("10.0.0.2", "down")
+    assert pool.selector() is before
 
 
 def test_a_change_builds_a_new_selector_and_leaves_the_old_one_alone(pool):

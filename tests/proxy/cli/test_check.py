@@ -146,7 +146,7 @@ def test_json(write):
 
 
 def test_live_probes_each_backend_once(write, servers):
-    """`--live` prints an aligned table of every backend with what its probe found; one that fails makes it 1."""
+    """`--live` prints an aligned table of every backend, and the transcript of a probe that fails, which makes it 1."""
     up, down = servers(), free_port()
     done = check(write(TCP.format(port=8080, backends=f'"127.0.0.1:{up}"')), "--live")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -155,9 +155,15 @@ def test_live_probes_each_backend_once(write, servers):
     assert rows[1].split()[:5] == ["a", f"127.0.0.1:{up}", "tcp", str(up), "ok"]
     done = check(write(TCP.format(port=8080, backends=f'"127.0.0.1:{up}", "127.0.0.1:{down}"')), "--live")
     assert done.returncode == 1
-    rows = done.stdout.splitlines()[1:]
+    rows = done.stdout.splitlines()[1:4]
     assert [row.split()[4] for row in rows[1:]] == ["ok", "FAIL"]
     assert rows[0].index("RESULT") == rows[1].index("ok") == rows[2].index("FAIL")
+    assert done.stdout.splitlines()[4:] == [
+        "",
+        f"a/127.0.0.1:{down}: tcp 127.0.0.1 port {down}",
+        f"  -> connect 127.0.0.1:{down}/tcp",
+        "  FAIL: connection refused",
+    ]
 
 
 def test_live_json_has_the_probes(write, servers):
@@ -179,9 +185,10 @@ def test_a_report_only_probe_fails_nothing(write):
     assert (done.returncode, "FAIL" in done.stdout, "(report only)" in done.stdout) == (0, True, True)
 
 
-def test_a_probe_of_a_later_protocol_is_not_tried(write):
-    """A probe that this version does not have is shown as not tried, neither passed nor failed."""
-    done = check(write(TCP.format(port=8080, backends='"127.0.0.1"') + 'probe = { type = "ping" }\n'), "--live")
+def test_a_probe_that_cannot_be_made_is_not_tried(write):
+    """A probe that this version cannot make is shown as not tried, neither passed nor failed."""
+    text = 'probe = { type = "ldap", base = "dc=example,dc=net", filter = "(no filter)" }\n'
+    done = check(write(TCP.format(port=8080, backends='"127.0.0.1"') + text), "--live")
     assert (done.returncode, "not tried" in done.stdout) == (0, True)
 
 

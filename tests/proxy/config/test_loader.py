@@ -21,7 +21,7 @@ def test_the_whole_file_of_the_contract(write):
     for node, priority in (("lb1", 150), ("lb2", 100)):
         config = load(write(WHOLE), node, need_files=False)
         assert [service.name for service in config.services] == [
-            "dns", "ldap", "mysql-write", "mysql-read", "smtp", "imap", "webmail",
+            "dns", "ldap", "mysql-write", "mysql-read", "smtp", "submission", "pop3", "imap", "webmail",
         ]  # fmt: skip
         assert {router.priority for router in config.vrrp} == {priority}
         lag = config.services[0].backends[0].probes[0]

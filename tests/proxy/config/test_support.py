@@ -4,6 +4,9 @@ import pytest
 
 from proxy.config import Config, load, unsupported
 
+PROBES = {"udp": ', send = "?"', "mysql": ', user = "probe"', "script": ', command = ["/bin/true"]'} | dict.fromkeys(
+    ("tcp", "dns", "ldap", "http", "smtp", "pop3", "imap", "ping", "none"), ""
+)
 HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { address = "10.0.0.12" }]\n'
 
 
@@ -25,11 +28,6 @@ HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { a
         ("eject = { errors = 5 }", "4:9", "eject"),
         ("udp = { per-datagram = true }", "4:24", "udp.per-datagram"),
         ('dns = { client-subnet = "on" }', "4:25", "dns.client-subnet"),
-        ('probe = { type = "ldap" }', "4:18", 'a probe of type "ldap"'),
-        ('probe = [{ type = "tcp" }, { type = "ping" }]', "4:37", 'a probe of type "ping"'),
-        ('probe = { tls = "implicit" }', "4:17", 'a probe with tls = "implicit"'),
-        ('probe = { send-proxy = "v1" }', "4:24", 'a probe with send-proxy = "v1"'),
-        ('probe = { type = "dns", query = "example.net SOA", max-serial-lag = 1 }', "4:69", "max-serial-lag"),
         ('backend-defaults = { slow-start = "5s" }', "4:35", "a backend's slow-start = 5.0"),
         ('[web]\nlisten = "127.0.0.1:9600"', "4:2", "[web]"),
         ('[log]\nconnections = "all"', "5:15", 'log.connections = "all"'),
@@ -61,12 +59,23 @@ def test_a_backends_own_keys_are_refused_at_their_place(loaded, keys):
         "quorum = 1", "fail-open = false", "allow = []", 'send-proxy = "off"', "queue = { size = 0 }", "udp = { per-datagram = false }",
         'scheduler = "maglev"\nhash-on = "source-port"', 'on-down = "reset"', 'probe = "p"\n[probe.p]\ntype = "tcp"',
         '[log]\nlevel = "debug"\nformat = "json"\nconnections = "off"', "[node]\nworkers = 2", '[control]\ngroup = "adm"',
-        'probe = [{ type = "tcp" }, { type = "dns" }]\nprobe-require = 1',
+        'probe = [{ type = "tcp" }, { type = "dns", report-only = true }]\nprobe-require = 1',
+        'probe = { type = "dns", query = "example.net SOA", max-serial-lag = 1 }', 'probe = { send-proxy = "v1" }',
+        'probe = { tls = "implicit", tls-name = "www.example.net", tls-verify = false }',
+        *(f'probe = {{ type = "{kind}"{more} }}' for kind, more in PROBES.items()),
     ],
 )  # fmt: skip
 def test_what_is_there_and_what_says_its_default_runs(loaded, rest):
     """What this version does is not refused, nor is a later key that says its default."""
     assert unsupported(loaded(HEAD + rest + "\n")) == []
+
+
+def test_a_probe_that_cannot_be_made_is_refused_at_its_place(loaded):
+    """What only a probe's library can tell, as of an LDAP filter, is an error of `run` at that probe, not a verdict."""
+    text = HEAD + 'probe = { type = "ldap", base = "dc=example,dc=net", filter = "(no filter)" }\n'
+    found = unsupported(loaded(text.replace('{ address = "10.0.0.12" }', '"10.0.0.12"')))
+    assert {(item.line, item.col) for item in found} == {(4, 9)}
+    assert "this ldap probe cannot be made" in found[0].message
 
 
 def test_nothing_to_run_is_refused(loaded):

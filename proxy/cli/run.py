@@ -1,0 +1,33 @@
+"""`steelyard run`: the daemon, in the foreground."""
+
+import asyncio
+
+import click
+
+
+@click.command()
+@click.option("-c", "--config", "path", default="/etc/steelyard/steelyard.toml", show_default=True, help="The file.")
+@click.option("--node", help="Which of `nodes` this host is; also STEELYARD_NODE.")
+@click.pass_context
+def command(ctx: click.Context, path: str, node: str | None) -> None:
+    """Run the daemon in the foreground.
+
+    SIGTERM finishes what is open within stop-timeout, a second one stops at once.
+    """
+    from proxy import log
+    from proxy.config.diagnostics import ConfigError
+    from proxy.config.loader import load
+    from proxy.config.support import unsupported
+    from proxy.master import StartError, serve
+
+    config = load(path, node)
+    missing = unsupported(config)
+    if missing:
+        raise ConfigError(missing)
+    log.setup(config.log.level, config.log.format)
+    try:
+        asyncio.run(serve(config))
+    except StartError as error:
+        for line in str(error).splitlines():
+            click.echo(f"steelyard: {log.printable(line)}", err=True)
+        ctx.exit(1)

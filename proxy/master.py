@@ -1,0 +1,446 @@
+"""The master: supervises the children, owns the listening sockets, answers on the control socket.
+
+It does nothing that blocks and touches no client's data.  Configuration goes down from here, verdicts pass through,
+counters are pulled when somebody asks.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from proxy import __version__, messages, planning, privileges, sockets
+from proxy.child import Identity
+from proxy.config.model import Config
+from proxy.control.handlers import events_handler, probe_handler
+from proxy.control.place import group_id
+from proxy.control.server import ControlServer, Request
+from proxy.control.wire import ControlError
+from proxy.events import Level, Timeline
+from proxy.means import Means
+from proxy.members import Key
+from proxy.prober import Prober
+from proxy.relay.plan import Member, to_tree
+from proxy.stats.columns import Columns
+from proxy.stats.layout import Layout
+from proxy.stats.slots import Slots
+from proxy.stats.snapshot import NO_VERDICT, BackendKey, Node, Snapshot, SnapshotBuilder, Verdict
+from proxy.supervisor import Supervisor, gone
+
+if TYPE_CHECKING:
+    import socket
+
+FIRST_VERDICTS = 3.0  # s that a service's clients wait in the kernel's queue for the first verdicts
+TICK = 0.1  # s
+SAMPLE = 1.0  # s
+STOP_GRACE = 1.0  # s after stop-timeout until what is left is killed
+PORTION = 20  # services of a status that are looked at in one go
+KILL_GRACE = 2.0  # s that a killed child may take to be gone
+FAULTS_TOLD = 10  # bugs of ours that are told in full, then one in a thousand
+
+_log = logging.getLogger("steelyard.master")
+
+
+class StartError(Exception):
+    """The daemon cannot start; one line a reason."""
+
+
+class Master:
+    """One daemon, from its start to its end."""
+
+    def __init__(self, config: Config) -> None:
+        """Prepare, touching nothing outside this process; StartError, with all reasons, for what can be seen already."""
+        self.config = config
+        self._loop = asyncio.get_running_loop()
+        self._began = time.monotonic()
+        self._generation = 1
+        self._open_files = privileges.raise_open_files()
+        self._before: list[tuple[str, str]] = []  # (kind, text) of warnings before there is a timeline
+        identity, group = self._preconditions()
+        self._timeline = Timeline()
+        self._control = ControlServer(config.control.socket, group)
+        self._backends = {
+            (service.name, backend.name): backend for service in config.services for backend in service.backends
+        }
+        self._services = {service.name: service for service in config.services}
+        self._layout = Layout.roomy(len(config.services), len(self._backends))
+        self._columns = Columns(self._layout)
+        self._slots: tuple[Slots[str], Slots[BackendKey]] = (
+            Slots(self._layout.services),
+            Slots(self._layout.backends),
+        )
+        self._slots[0].assign(self._services)
+        self._slots[1].assign(self._backends)
+        self._keys = {f"{self._slots[0][key[0]]}.{self._slots[1][key]}": key for key in self._backends}
+        self._builder = SnapshotBuilder(self._columns, *self._slots)
+        self._plan = b""
+        self._verdicts: dict[BackendKey, Verdict] = {}
+        self._changed: set[BackendKey] = set()  # verdicts that the workers have not been told yet
+        self._listeners: dict[int, Member] = {}
+        self._groups: dict[Key, socket.socket] = {}
+        self._open: set[str] = set()  # services that are served: the others wait for their first verdicts
+        self._workers = Supervisor(self, config.node.workers, identity)
+        self._means = Means(config, identity.gid, self._told_of_means)
+        self._before += [("probe", text) for text in self._means.faults]
+        self._prober = Prober(
+            identity,
+            lambda: planning.targets(self.config, self._slots, self._verdicts),
+            self._probed,
+            lambda text: self.told("health", text, level="error", kind="health"),
+            on_alarm=self._alarmed,
+            means=self._means.handover,
+        )
+        self._sampled = 0.0
+        self._faults = 0
+        self._stopping = False
+        self._stopped = asyncio.Event()
+
+    # -- life
+
+    async def run(self) -> None:
+        """Serve until told to stop.  StartError, with nothing left behind, if it cannot begin."""
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(number, self._on_stop)
+            self._loop.add_signal_handler(signal.SIGHUP, self._on_hup)
+            self._loop.set_exception_handler(self._on_fault)
+            self._bind()
+            await self._start_control()
+            self._begin_timeline()
+            self._prober.start()
+            self._workers.start()
+            self._loop.call_later(FIRST_VERDICTS, self._open_all)
+            self._tick()
+            await self._stopped.wait()
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        self._stopped.set()
+        await self._control.close()
+        self._prober.kill()
+        await self._workers.end(KILL_GRACE)
+        await gone([child for child in (self._prober.child,) if child is not None], KILL_GRACE)
+        self._close_groups()
+        self._means.close()
+        self._columns.close()
+        if self._stopping:
+            self._timeline.add("stop", self.config.node.name, "stopped")
+        self._timeline.close()
+
+    def _preconditions(self) -> tuple[Identity, int | None]:
+        """Return whom the children run as and the group that may read; StartError with all that is wrong."""
+        reasons: list[str] = []
+        uid: int | None = None
+        gid: int | None = None
+        group: int | None = None
+        try:
+            uid, gid = self._children_user()
+        except StartError as error:
+            reasons.append(str(error))
+        try:
+            group = group_id(self.config.control.group)
+        except ControlError as error:
+            reasons.append(str(error))
+        least = planning.least_files(self.config)
+        if self._open_files < least:
+            reasons.append(
+                f"the limit of open files is {self._open_files}, this configuration with {self.config.node.workers} "
+                f"workers needs {least}: raise it (ulimit -Hn, LimitNOFILE)"
+            )
+        if reasons:
+            raise StartError("\n".join(reasons))
+        return Identity(uid, gid, self.config.log.level, self.config.log.format), group
+
+    def _children_user(self) -> tuple[int | None, int | None]:
+        name = self.config.node.user
+        if os.geteuid() != 0:
+            return None, None
+        if privileges.alone():
+            self._before.append(("security", "children keep our user: this user namespace has no other"))
+            return None, None
+        try:
+            uid, gid = privileges.user_ids(name)
+        except KeyError:
+            raise StartError(f'node.user: this host has no user "{name}"') from None
+        if uid == 0:
+            raise StartError("node.user: root would keep what workers must not have")
+        if not privileges.can_become(uid, gid):
+            raise StartError(f"node.user: {name} (uid {uid}) does not exist in this user namespace")
+        return uid, gid
+
+    def _bind(self) -> None:
+        """Bind every listener, or none: all that cannot be had are told at once."""
+        failures: list[tuple[str, sockets.BindError]] = []
+        for service in self.config.services:
+            slot = self._slots[0][service.name]
+            tcp = planning.tcp_plan(service)
+            for listener in service.listeners:
+                number = len(self._listeners)
+                where = Member(number, 0, slot, listener.transport, listener.address, listener.port)
+                try:
+                    group = sockets.bind(where, self.config.node.workers, tcp, service.tcp.backlog, self._warn)
+                except sockets.BindError as error:
+                    failures.append((service.name, error))
+                    continue
+                self._listeners[number] = where
+                self._groups.update({(number, index): sock for index, sock in enumerate(group)})
+                self._workers.members.add(number)
+        if failures:
+            self._close_groups()  # so that nobody finds us in our own way
+            lines = sockets.explain([error for _, error in failures])
+            raise StartError(
+                "\n".join(f"service.{name}: {line}" for (name, _), line in zip(failures, lines, strict=True))
+            )
+
+    def _warn(self, text: str) -> None:
+        self._before.append(("listener", text))
+
+    async def _start_control(self) -> None:
+        self._control.register("status", self._status, mutates=False)
+        self._control.register("probe", probe_handler(self.config.services, self._keys, self._prober.run), mutates=True)
+        self._control.register("config", self._show_config, mutates=False)
+        try:
+            await self._control.start()
+        except ControlError as error:
+            raise StartError(f"control.socket: {error}") from error
+
+    def _begin_timeline(self) -> None:
+        """Not before all is ours: a daemon that cannot start leaves nothing in another one's state directory."""
+        node = self.config.node
+        self._timeline = Timeline(node.state_dir)
+        self._control.register("events", events_handler(self._timeline), mutates=False)
+        self._timeline.add(
+            "start", node.name,
+            f"steelyard {__version__}: {len(self._services)} services on {len(self._listeners)} listeners, "
+            f"{node.workers} workers",
+            pid=os.getpid(), sha256=self.config.sha256,
+        )  # fmt: skip
+        for kind, text in self._before:
+            self._timeline.add(kind, node.name, text, level="warning")
+
+    def _close_groups(self) -> None:
+        for sock in self._groups.values():
+            sock.close()
+        self._groups.clear()
+
+    def _tick(self) -> None:
+        if self._stopped.is_set():
+            return
+        self._loop.call_later(TICK, self._tick)  # before all else: whatever goes wrong below, there is a next look
+        now = time.monotonic()
+        self._guarded(lambda: self._workers.look(now))
+        self._guarded(lambda: self._prober.look(now))
+        if now - self._sampled >= SAMPLE:
+            self._sampled = now
+            self._guarded(lambda: self._builder.sample(now, self.config.services))
+            self._guarded(self._look_at_means)
+
+    def _guarded(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            self._on_fault(self._loop, {"exception": error})
+
+    def _on_fault(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:  # noqa: ARG002 - asyncio's
+        """Tell of a bug of ours, and go on: the workers serve, and what was missed is repaired at the next look."""
+        self._faults += 1
+        if self._faults <= FAULTS_TOLD or self._faults % 1000 == 0:
+            error = context.get("exception")
+            _log.error("fault %d: %s", self._faults, context.get("message", "in a regular look"), exc_info=error)
+            self.told("master", f"a bug of ours, the log has it: {error!r}", level="error", kind="fault")
+
+    # -- stopping
+
+    def _on_stop(self) -> None:
+        if self._stopped.is_set():
+            return
+        if self._stopping:
+            self._timeline.add("stop", self.config.node.name, "told to stop a second time: at once", level="warning")
+            self._stopped.set()
+            return
+        self._stopping = True
+        timeout = self.config.node.stop_timeout
+        self._timeline.add("stop", self.config.node.name, f"told to stop: finishing what is open within {timeout:g} s")
+        self._workers.drain(timeout)
+        # The workers hold the sockets until they have taken what is queued; ours are closed so that nothing new is.
+        self._close_groups()
+        self._loop.call_later(timeout + STOP_GRACE, self._stopped.set)
+
+    def _on_hup(self) -> None:
+        self._timeline.add(
+            "reload", self.config.node.name, "reload is not yet supported: restart the daemon", level="warning"
+        )
+
+    # -- what the supervisor of the workers needs
+
+    def setup(self) -> bytes:
+        """Return what a new worker is told first, encoded: the same for every worker of a configuration."""
+        if not self._plan:
+            plan = planning.plan(self.config, self._generation, self._layout, self._slots, self._open_files)
+            self._plan = messages.encode(messages.Setup(to_tree(plan)))
+        return self._plan
+
+    def verdicts(self) -> messages.Verdicts:
+        """Return all verdicts that there are."""
+        return messages.Verdicts([self._row(key) for key in self._verdicts])
+
+    def _row(self, key: BackendKey) -> list[Any]:
+        return [self._slots[0][key[0]], self._slots[1][key], self._verdicts[key].state, self._backends[key].admin]
+
+    def weights(self) -> messages.Weights:
+        """Return the weights that backends ask for."""
+        return messages.Weights(
+            [self._weight(key) for key, known in self._verdicts.items() if known.weight is not None]
+        )
+
+    def _weight(self, key: BackendKey) -> list[int]:
+        asked = self._verdicts[key].weight
+        weight = self._backends[key].weight if asked is None else asked
+        return [self._slots[0][key[0]], self._slots[1][key], weight]
+
+    @property
+    def columns(self) -> Columns:
+        """All workers' counters."""
+        return self._columns
+
+    @property
+    def open_listeners(self) -> Collection[int]:
+        """Listeners whose service is served."""
+        if self._stopping:
+            return ()
+        slots = {self._slots[0][name] for name in self._open}
+        return [number for number, member in self._listeners.items() if member.service in slots]
+
+    def member(self, key: Key) -> tuple[Member, int]:
+        """Return a member and its descriptor."""
+        listener, index = key
+        return replace(self._listeners[listener], index=index), self._groups[key].fileno()
+
+    def told(self, subject: str, text: str, *, level: Level = "info", kind: str = "worker", **fields: Any) -> None:
+        """Record what happened to a child."""
+        self._timeline.add(kind, subject, text, level=level, **fields)
+
+    def hinted(self, hint: messages.Hint) -> None:
+        """Pass on that real traffic failed on a backend."""
+        self._prober.hint(hint)
+
+    def workers_gone(self) -> None:
+        """Every worker has left after a drain."""
+        self._stopped.set()
+
+    # -- verdicts
+
+    def _probed(self, change: messages.Probed) -> None:
+        key = self._keys.get(change.key)
+        before = self._verdicts.get(key) if key is not None else None
+        if key is None:
+            return
+        weight = None if change.weight < 0 else change.weight
+        asked = before.weight if before is not None else None
+        if weight != asked:
+            self._weighed(key, before, weight, change.reason)
+        if before is not None and before.state == change.state:
+            return
+        state: Any = change.state
+        self._verdicts[key] = Verdict(state, change.reason, change.at, weight=weight)
+        self._timeline.add(
+            "verdict", f"{key[0]}/{key[1]}", f"{change.state}: {change.reason}",
+            level="warning" if change.state == "down" else "info",
+            state=change.state, previous=before.state if before else "unknown",
+        )  # fmt: skip
+        if not self._changed:
+            self._loop.call_soon(self._pass_on)
+        self._changed.add(key)
+
+    def _weighed(self, key: BackendKey, before: Verdict | None, weight: int | None, reason: str) -> None:
+        """Pass on the weight that a backend asks for."""
+        self._verdicts[key] = replace(before or Verdict("unknown", NO_VERDICT, None), weight=weight)
+        shown = self._backends[key].weight if weight is None else weight
+        self._timeline.add("weight", f"{key[0]}/{key[1]}", f"weight {shown}: {reason}", weight=shown)
+        self._workers.tell(messages.Weights([self._weight(key)]))
+
+    def _alarmed(self, alarm: messages.Alarm) -> None:
+        raised = alarm.state == "raised"
+        self._timeline.add(
+            "alarm", alarm.service, alarm.text if raised else f"over: {alarm.text}",
+            level="error" if raised else "info", state=alarm.state,
+        )  # fmt: skip
+
+    def _look_at_means(self) -> None:
+        news = self._means.look()
+        if news is not None:
+            self._prober.send(news)
+
+    def _told_of_means(self, text: str, fault: bool) -> None:
+        self.told(self.config.node.name, text, kind="probe", level="warning" if fault else "info")
+
+    def _pass_on(self) -> None:
+        """Tell the workers what has changed, then serve what can now be served: many verdicts come at a time."""
+        changed, self._changed = self._changed, set()
+        self._workers.tell(messages.Verdicts([self._row(key) for key in changed]))
+        known = {name for name in {name for name, _ in changed} - self._open if self._is_known(name)}
+        if known:
+            self._open |= known
+            self._workers.settle()
+
+    def _is_known(self, name: str) -> bool:
+        """Whether a service has somebody to serve with, or is known to have nobody."""
+        verdicts = [self._verdicts.get((name, backend.name)) for backend in self._services[name].backends]
+        return any(verdict is not None and verdict.state == "up" for verdict in verdicts) or all(verdicts)
+
+    def _open_all(self) -> None:
+        late = self._services.keys() - self._open
+        for name in sorted(late):
+            self._timeline.add(
+                "service", name, f"no verdict after {FIRST_VERDICTS:g} s: served all the same", level="warning"
+            )
+        if late:
+            self._open |= late
+            self._workers.settle()
+
+    # -- answers
+
+    async def snapshot(self) -> Snapshot:
+        """Return the view of this instant."""
+        probes = await self._prober.report()
+        verdicts: dict[BackendKey, Verdict] = {}
+        for text, key in self._keys.items():
+            known = self._verdicts.get(key)
+            results: Any = [one for one in probes.get(text, []) if one.get("at") is not None]
+            if known is not None:
+                verdicts[key] = replace(known, probes=results)
+            elif results:
+                verdicts[key] = Verdict("unknown", "no verdict yet", None, results)
+        node = Node(
+            name=self.config.node.name, version=__version__, uptime=time.monotonic() - self._began,
+            generation=self._generation, sha256=self.config.sha256,
+        )  # fmt: skip
+        # In portions, with the other work in between: with thousands of backends it takes a part of a second.
+        parts: list[Snapshot] = []
+        for first in range(0, max(len(self.config.services), 1), PORTION):
+            part = self.config.services[first : first + PORTION]
+            rows = self._workers.rows()
+            parts.append(self._builder.build(node, part, verdicts, rows, now_ns=time.monotonic_ns()))
+            await asyncio.sleep(0)
+        services = [service for part in parts for service in part.status["services"]]
+        return Snapshot({**parts[-1].status, "services": services}, parts[-1].headers)
+
+    async def _status(self, request: Request) -> Mapping[str, Any]:  # noqa: ARG002 - it takes no arguments
+        snapshot = await self.snapshot()
+        return {"status": snapshot.as_dict()}
+
+    def _show_config(self, request: Request) -> Mapping[str, Any]:  # noqa: ARG002 - it takes no arguments
+        return {"config": self.config.model_dump(mode="json", by_alias=True)}
+
+
+async def serve(config: Config) -> None:
+    """Run a daemon in this process; StartError if it cannot begin."""
+    master = Master(config)
+    with contextlib.suppress(asyncio.CancelledError):
+        await master.run()

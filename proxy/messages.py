@@ -1,0 +1,230 @@
+"""The messages between the master and its children, and their form on the channel: JSON.
+
+Both ends are ours and of one version: a message that cannot be read is a bug, or somebody took a child over.
+"""
+
+import json
+from dataclasses import dataclass, field, fields
+from typing import Any, get_origin, get_type_hints
+
+
+class MessageError(Exception):
+    """What came is no message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """To a worker, first of all: what to serve.  fds: its column (to write), its journal."""
+
+    plan: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """To a worker: poll these members, (listener, index, service, transport, address, port) each.  fds: as many."""
+
+    members: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisten:
+    """To a worker: poll these members no more, (listener, index) each."""
+
+    members: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """To a worker: (service slot, backend slot, verdict, admin) for each backend that changed; at first, of all."""
+
+    changes: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """To a worker: (service slot, backend slot, weight) for each backend whose weight is another than configured."""
+
+    changes: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Siblings:
+    """To a worker: the columns of all other workers.  fds: as many, to read."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """To a worker: ask again what a dead one had in flight.  fds: its journal.  Answered with `Replayed`."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """From a worker: so many queries of a `Replay` were asked again."""
+
+    number: int
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """To a worker: take nothing new, finish what is open within `timeout` seconds, then leave."""
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """From a child: it runs, without privileges."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """From a worker: real traffic failed on a backend.  To health: probe it soon."""
+
+    service: int
+    backend: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """To health: these targets, and no others."""
+
+    targets: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """From health: the verdict on a target changed, or the weight that it asks for.  `at` is Unix time.
+
+    `weight` is -1 for the configured one.
+    """
+
+    key: str
+    state: str
+    reason: str
+    at: float
+    weight: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """To health, before it watches and when one changes: all password files, path -> [content in Base64, or what is wrong].
+
+    One of the two is "".
+    """
+
+    files: dict[str, list[str]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Icmp:
+    """To health, before it watches: so many raw ICMP sockets to ping with.  fds: as many."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """From health: something that no verdict says, `state` "raised" or "over".  `at` is Unix time."""
+
+    service: str
+    text: str
+    state: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """To health: run the probes of these targets once, now.  Answered with `Ran`."""
+
+    number: int
+    keys: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """From health: what the probes of a `Run` found, a row each as `Monitor.run_now` has it."""
+
+    number: int
+    rows: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """To health: report."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """From health: the last result of each probe, by target."""
+
+    number: int
+    probes: dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """From health, each second: its loop comes round."""
+
+
+Message = (
+    Setup
+    | Listen
+    | Unlisten
+    | Verdicts
+    | Weights
+    | Siblings
+    | Replay
+    | Replayed
+    | Drain
+    | Ready
+    | Hint
+    | Watch
+    | Probed
+    | Secrets
+    | Icmp
+    | Alarm
+    | Run
+    | Ran
+    | Ask
+    | Report
+    | Beat
+)
+_KINDS: dict[str, type[Message]] = {
+    kind.__name__: kind
+    for kind in (
+        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, Replay, Replayed, Drain, Ready, Hint, Watch, Probed, Ask, Report,
+        Beat,
+    )
+}  # fmt: skip
+_TYPES: dict[type[Message], dict[str, Any]] = {
+    kind: {name: get_origin(hint) or hint for name, hint in get_type_hints(kind).items()} for kind in _KINDS.values()
+}
+
+
+def encode(message: Message) -> bytes:
+    """Message -> JSON."""
+    values = {field.name: getattr(message, field.name) for field in fields(message)}
+    return json.dumps([type(message).__name__, values], separators=(",", ":")).encode()
+
+
+def decode(data: bytes) -> Message:
+    """JSON -> message; MessageError if it is none, or if a field is of another kind than the message has."""
+    try:
+        name, values = json.loads(data)
+        message = _KINDS[name](**values)
+        for field, kind in _TYPES[type(message)].items():
+            value = getattr(message, field)
+            if not isinstance(value, int | float if kind is float else kind) or isinstance(value, bool):
+                raise TypeError(f"{field} is no {kind.__name__}")  # noqa: TRY301 - told like all else that is wrong
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise MessageError(f"unreadable message of {len(data)} octets: {error}") from error
+    return message

@@ -1,0 +1,119 @@
+"""From the effective configuration to what the children work from: plans for workers, targets for health.  Pure."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from proxy.config.model import Backend, Config, Service
+from proxy.relay.plan import BackendPlan, DnsPlan, Plan, ServicePlan, TcpPlan, UdpPlan
+from proxy.stats.layout import Layout
+from proxy.stats.slots import Slots
+from proxy.stats.snapshot import BackendKey, Verdict
+
+if TYPE_CHECKING:
+    from health.state import Require
+
+SPARE_FILES = 512  # descriptors of a worker that its connections leave alone
+FILES_A_CONNECTION = 2
+LEAST_CONNECTIONS = 32  # a worker that can have fewer is not worth its start
+
+
+def least_files(config: Config) -> int:
+    """Return how many descriptors a process must be able to have: every member, and something to serve with."""
+    listeners = sum(len(service.listeners) for service in config.services)
+    return listeners * config.node.workers + SPARE_FILES + FILES_A_CONNECTION * LEAST_CONNECTIONS
+
+
+def most_connections(config: Config, open_files: int) -> int:
+    """Return how many connections one worker may have open at a time."""
+    listeners = sum(len(service.listeners) for service in config.services)
+    affordable = max(1, (open_files - SPARE_FILES - listeners * config.node.workers) // FILES_A_CONNECTION)
+    if config.node.max_connections is None:
+        return affordable
+    return min(affordable, _share(config.node.max_connections, config.node.workers))
+
+
+def tcp_plan(service: Service) -> TcpPlan:
+    """Return a service's TCP timers; a DNS service's idle time is that of DNS over TCP (RFC 7766, section 6.2.3)."""
+    tcp = service.tcp
+    idle = service.dns.idle_timeout if service.protocol == "dns" else tcp.idle_timeout
+    return TcpPlan(tcp.connect_timeout, idle, tcp.fin_timeout, tcp.keepalive, tcp.user_timeout)
+
+
+def plan(
+    config: Config,
+    generation: int,
+    layout: Layout,
+    slots: tuple[Slots[str], Slots[BackendKey]],
+    open_files: int,
+) -> Plan:
+    """Return what one worker serves; what is known of the backends follows as `channel.Verdicts`."""
+    services, backends = slots
+    return Plan(
+        generation=generation,
+        layout=layout,
+        max_connections=most_connections(config, open_files),
+        services=tuple(
+            ServicePlan(
+                slot=services[service.name],
+                name=service.name,
+                protocol=service.protocol,
+                scheduler=service.scheduler,
+                hash_on=service.hash_on,
+                on_down=service.on_down,
+                drain_timeout=service.drain_timeout,
+                backends=tuple(
+                    BackendPlan(
+                        slot=backends[service.name, backend.name],
+                        name=backend.name,
+                        address=backend.address,
+                        port=backend.port,
+                        weight=backend.weight,
+                        admin=backend.admin,
+                    )
+                    for backend in service.backends
+                ),
+                tcp=tcp_plan(service),
+                udp=UdpPlan(
+                    service.udp.idle_timeout,
+                    _share(service.udp.max_sessions, config.node.workers),
+                    service.udp.when_full,
+                ),
+                dns=DnsPlan(service.dns.retry_after, service.dns.give_up),
+            )
+            for service in config.services
+        ),
+    )
+
+
+def targets(
+    config: Config, slots: tuple[Slots[str], Slots[BackendKey]], verdicts: Mapping[BackendKey, Verdict]
+) -> list[dict[str, Any]]:
+    """Return what health watches, and what is known of it; a target's key is "SERVICE SLOT.BACKEND SLOT"."""
+    services, backends = slots
+    return [
+        {
+            **target(service, backend, f"{services[service.name]}.{backends[service.name, backend.name]}"),
+            "state": known.state if (known := verdicts.get((service.name, backend.name))) else "unknown",
+            "weight": known.weight if known else None,
+        }
+        for service in config.services
+        for backend in service.backends
+    ]
+
+
+def target(service: Service, backend: Backend, key: str) -> dict[str, Any]:
+    """Return one backend as `health.monitor.Target` is built from."""
+    require: Require = service.probe_require
+    return {
+        "key": key,
+        "service": service.name,
+        "name": backend.name,
+        "address": backend.address,
+        "port": backend.port or service.listeners[0].port,
+        "probes": [probe.model_dump(mode="json", by_alias=True) for probe in backend.probes],
+        "require": require,
+    }
+
+
+def _share(whole: int, parts: int) -> int:
+    return -(-whole // parts)

@@ -1,0 +1,202 @@
+"""A worker: one data-plane process on uvloop, without privileges.
+
+It takes its orders from the master's channel and everything else from the engine.  When the master is gone it finishes
+what is open and leaves.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from typing import Any, cast
+
+import uvloop
+
+from proxy import channel, log, messages, privileges
+from proxy.child import OURS
+from proxy.relay.engine import PythonEngine
+from proxy.relay.plan import Member, from_tree
+from proxy.stats.layout import HEARTBEAT
+from proxy.stats.table import Table
+
+ORPHAN_TIMEOUT = 30.0  # s that an orphan may still serve what is open
+SLICE = 0.005  # s that verdicts are applied for before the traffic has its turn
+DRAIN_LOOK = 0.05  # s between two looks whether a draining worker is idle
+
+_log = logging.getLogger("steelyard.worker")
+
+
+class Worker:
+    """The orders of the master, carried out on the engine."""
+
+    def __init__(self, sock: socket.socket, setup: messages.Setup, fds: list[int]) -> None:
+        self._loop = asyncio.get_running_loop()
+        plan = from_tree(setup.plan)
+        column, journal = fds
+        self._table = Table.attach(column, plan.layout, writable=True)
+        self._layout = plan.layout
+        self._engine = PythonEngine(self._loop, plan, self._table, journal, self._hint)
+        os.close(journal)
+        self._deadline: float | None = None
+        self.done = asyncio.Event()
+        self.failed = False
+        self._verdicts: dict[int, dict[int, tuple[int, int, str, str]]] = {}  # not yet applied, by service
+        self._channel = channel.Channel(sock, self._on_message, self._on_end)
+        self._channel.send(messages.Ready(os.getpid()))
+
+    def _hint(self, service: int, backend: int) -> None:
+        # A master that is gone or busy has no use for a hint.
+        with contextlib.suppress(channel.ChannelError):
+            self._channel.send(messages.Hint(service, backend))
+
+    def _on_message(self, message: messages.Message, fds: list[int]) -> None:
+        try:
+            self._obey(message, fds)
+        except Exception:
+            self._give_up(type(message).__name__)
+
+    def _guarded_apply(self) -> None:
+        try:
+            self._apply(time.monotonic() + SLICE)
+        except Exception:
+            self._give_up("Verdicts")
+
+    def _give_up(self, what: str) -> None:
+        # Who misses an order serves what it should not, or not what it should: a successor is better.
+        _log.exception("%s could not be obeyed: giving up", what)
+        self.failed = True
+        self.done.set()
+
+    def _obey(self, message: messages.Message, fds: list[int]) -> None:
+        match message:
+            case messages.Listen(members):
+                self._apply(float("inf"))  # nothing is polled before it is known who is usable
+                for row, fd in zip(members, fds, strict=True):
+                    self._engine.listen(Member(*row), socket.socket(fileno=fd))
+                return
+            case messages.Unlisten(members):
+                for listener, index in members:
+                    self._engine.unlisten(listener, index)
+            case messages.Verdicts(changes):
+                self._learn(changes)
+            case messages.Weights(weights):
+                self._engine.weigh([(one[0], one[1], one[2]) for one in weights])
+            case messages.Siblings():
+                self._engine.siblings([Table.attach(fd, self._layout) for fd in fds])
+                return
+            case messages.Replay(number):
+                self._replay(number, fds[0])
+            case messages.Drain(timeout):
+                self._drain(timeout)
+            case _:
+                _log.error("a worker has no use for %s", type(message).__name__)
+        for fd in fds:
+            os.close(fd)
+
+    def _learn(self, changes: list[list[Any]]) -> None:
+        if not self._verdicts:
+            self._loop.call_soon(self._guarded_apply)
+        for service, backend, verdict, admin in changes:
+            self._verdicts.setdefault(service, {})[backend] = (service, backend, verdict, admin)
+
+    def _apply(self, until: float) -> None:
+        """Take over verdicts until this time, service by service, and go on with it when the traffic has had its turn.
+
+        A scheduler's tables take time to build: thousands at once would keep clients waiting, and look like a stall.
+        """
+        while self._verdicts:
+            changes = self._verdicts.pop(next(iter(self._verdicts)))
+            self._engine.apply(list(changes.values()))
+            self._table.cells[HEARTBEAT] = time.monotonic_ns()
+            if self._verdicts and time.monotonic() >= until:
+                self._loop.call_soon(self._guarded_apply)
+                return
+
+    def _replay(self, number: int, fd: int) -> None:
+        count = 0
+        try:
+            count = self._engine.replay(fd)
+        except Exception:
+            # Else what killed one worker would kill them all, one after the other.
+            _log.exception("the queries of a lost worker cannot be asked again")
+        with contextlib.suppress(channel.ChannelError):
+            self._channel.send(messages.Replayed(number, count))
+
+    def _on_end(self) -> None:
+        _log.warning("the master is gone: finishing what is open")
+        self._drain(ORPHAN_TIMEOUT)
+
+    def _drain(self, timeout: float) -> None:
+        if self._deadline is None:
+            self._engine.drain()
+            self._deadline = time.monotonic() + timeout
+            self._look()
+        else:
+            self._deadline = min(self._deadline, time.monotonic() + timeout)
+
+    def _look(self) -> None:
+        assert self._deadline is not None  # noqa: S101 - for the type checker: _drain set it
+        if self._engine.idle or time.monotonic() >= self._deadline:
+            self.done.set()
+        else:
+            self._loop.call_later(DRAIN_LOOK, self._look)
+
+    def close(self) -> None:
+        """End what is left."""
+        self._engine.close()
+        self._channel.close()
+        self._table.close()
+
+
+def inherit(arguments: list[str]) -> socket.socket:
+    """Take over what every child is started with: FD UID GID LEVEL FORMAT ("-" for "stay who you are").
+
+    Signals for the whole process group are the master's to interpret.  SystemExit for who was not started by a master.
+    """
+    try:
+        fd, uid, gid, level, form = arguments
+        kind = socket.socket(fileno=os.dup(int(fd)))
+        with kind:
+            if (kind.family, kind.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+                raise ValueError("no channel")  # noqa: TRY301 - told like all else that is wrong
+    except (ValueError, OSError):
+        raise SystemExit(
+            "steelyard: this is a part of `steelyard run`, which starts it: not to be run by hand"
+        ) from None
+    for number in OURS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
+    log.setup(level, cast("log.Format", form))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold clients' data and probes' passwords
+    privileges.drop(None if uid == "-" else int(uid), None if gid == "-" else int(gid))
+    return socket.socket(fileno=int(fd))
+
+
+async def _serve(sock: socket.socket, setup: messages.Setup, fds: list[int]) -> bool:
+    worker = Worker(sock, setup, fds)
+    await worker.done.wait()
+    worker.close()
+    return not worker.failed
+
+
+def main() -> None:
+    """Run as `python -m proxy.worker FD UID GID LEVEL FORMAT`, started by the master only."""
+    sock = inherit(sys.argv[1:])
+    try:
+        first = channel.receive(sock)
+        if first is None or not isinstance(first[0], messages.Setup):
+            return
+        if not uvloop.run(_serve(sock, first[0], first[1])):
+            sys.exit(1)
+    except Exception:
+        _log.exception("a worker cannot go on")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Tests of the master's own decisions; its processes are in the end-to-end tests."""
+# ruff: noqa: ASYNC110 - a counter is polled
+
+import asyncio
+import resource
+import time
+
+import pytest
+
+from proxy import master as module
+from proxy import messages
+from proxy.config.loader import load
+from proxy.master import Master, StartError
+
+FILE = """
+[node]
+name = "n"
+workers = 2
+state-dir = "{dir}/state"
+{node}
+[control]
+socket = "{dir}/control.sock"
+[service.a]
+listen = ["127.0.0.1:5353/udp"]
+backends = ["192.0.2.1", "192.0.2.2"]
+probe = {{ type = "none" }}
+[service.b]
+listen = ["127.0.0.1:5354/udp"]
+backends = ["192.0.2.1"]
+probe = {{ type = "none" }}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    def read(node=""):
+        file = tmp_path / "steelyard.toml"
+        file.write_text(FILE.format(dir=tmp_path, node=node))
+        return load(file)
+
+    return read
+
+
+@pytest.fixture
+async def master(config, monkeypatch):
+    one = Master(config())
+    one.sent, one.settled = [], 0
+    monkeypatch.setattr(one._workers, "tell", one.sent.append)
+    monkeypatch.setattr(one._workers, "settle", lambda: setattr(one, "settled", one.settled + 1))
+    yield one
+    one._columns.close()
+
+
+def probed(key, state):
+    return messages.Probed(key, state, "because", 1.0)
+
+
+async def test_a_service_opens_with_its_first_backend(master):
+    """H1: a service is served once one backend is up, or when all are known to be down, and not before."""
+    master._probed(probed("0.0", "down"))
+    await asyncio.sleep(0)
+    assert (master._open, master.settled) == (set(), 0)
+    master._probed(probed("1.2", "down"))
+    await asyncio.sleep(0)
+    assert (master._open, master.settled) == ({"b"}, 1)
+    master._probed(probed("0.1", "up"))
+    await asyncio.sleep(0)
+    assert (master._open, master.settled) == ({"a", "b"}, 2)
+
+
+async def test_verdicts_are_passed_on_together_and_before_serving(master):
+    """Verdicts that come together go to the workers in one message, the last of each backend, before anything is polled."""
+    order = []
+    master._workers.settle = lambda: order.append("settle")
+    master._workers.tell = lambda message: order.append(sorted(message.changes))
+    for state in ("down", "up", "down", "up"):
+        master._probed(probed("0.0", state))
+    master._probed(probed("0.1", "down"))
+    await asyncio.sleep(0)
+    assert order == [[[0, 0, "up", "ready"], [0, 1, "down", "ready"]], "settle"]
+
+
+async def test_what_is_no_news(master):
+    """H13: a verdict that is known already, or on a backend that is not configured, is neither told nor passed on."""
+    master._probed(probed("0.0", "up"))
+    await asyncio.sleep(0)
+    before = len(master._timeline)
+    master._probed(probed("0.0", "up"))
+    master._probed(probed("7.7", "up"))
+    await asyncio.sleep(0)
+    assert len(master._timeline) == before
+    assert len(master.sent) == 1
+
+
+async def test_a_bug_does_not_stop_the_supervision(master, monkeypatch):
+    """An exception in a regular look is told, in the log and in the events, and the next look comes all the same."""
+    monkeypatch.setattr(module, "TICK", 0.01)
+    looks = []
+
+    def look(now):
+        looks.append(now)
+        raise ZeroDivisionError
+
+    sampled = []
+    monkeypatch.setattr(master._workers, "look", look)
+    monkeypatch.setattr(master._prober, "look", lambda now: None)
+    monkeypatch.setattr(master._builder, "sample", lambda now, services: sampled.append(now))
+    master._tick()
+    async with asyncio.timeout(5):
+        while len(looks) < 20:
+            await asyncio.sleep(0.01)
+    master._stopped.set()
+    assert sampled
+    faults = [event for event in master._timeline.between() if event.kind == "fault"]
+    assert len(faults) == module.FAULTS_TOLD
+    assert "ZeroDivisionError" in faults[0].text
+
+
+async def test_all_that_is_wrong_is_told_at_once(config, tmp_path):
+    """A start that fails tells all its reasons, touches nothing, and needs no second try to learn the next one."""
+    wrong = config().model_copy(deep=True)
+    control = wrong.control.model_copy(update={"group": "no-such-group"})
+    wrong = wrong.model_copy(update={"control": control})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    began = time.monotonic()
+    original = module.privileges.raise_open_files
+    module.privileges.raise_open_files = lambda: 100
+    try:
+        with pytest.raises(StartError) as caught:
+            Master(wrong)
+    finally:
+        module.privileges.raise_open_files = original
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 2
+    assert "no-such-group" in lines[0]
+    assert "the limit of open files is 100" in lines[1]
+    assert time.monotonic() - began < 1
+    assert [one.name for one in tmp_path.iterdir()] == ["steelyard.toml"]
+
+
+async def test_a_setup_is_encoded_once(master):
+    """Each worker's first message is the same octets: a large configuration is not encoded anew at each death."""
+    assert master.setup() is master.setup()
+    assert isinstance(messages.decode(master.setup()), messages.Setup)

@@ -1,0 +1,84 @@
+"""Tests of what the children are told to do."""
+
+import json
+
+import pytest
+
+from health.monitor import Target
+from proxy import planning
+from proxy.config.loader import load
+from proxy.healthd import target
+from proxy.relay.plan import from_tree, to_tree
+from proxy.stats.layout import Layout
+from proxy.stats.slots import Slots
+from proxy.stats.snapshot import Verdict
+
+FILE = """
+[node]
+name = "n"
+workers = 3
+max-connections = 100
+[service.dns]
+listen = ["127.0.0.1:5353/udp", "127.0.0.1:5353/tcp"]
+protocol = "dns"
+backends = ["192.0.2.1", {{ name = "b", address = "2001:db8::1", port = 54, weight = 2 }}]
+probe = {{ type = "dns", query = "example.net SOA" }}
+[service.web]
+listen = ["127.0.0.1:8080/tcp"]
+backends = ["192.0.2.2"]
+tcp.idle-timeout = "never"
+udp.max-sessions = 100
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    file = tmp_path / "steelyard.toml"
+    file.write_text(FILE.format())
+    return load(file)
+
+
+@pytest.fixture
+def slots(config):
+    services, backends = Slots(16), Slots(64)
+    services.assign(service.name for service in config.services)
+    backends.assign((service.name, backend.name) for service in config.services for backend in service.backends)
+    return services, backends
+
+
+def test_a_plan_travels(config, slots):
+    """A plan comes out of JSON as it went in, with infinite durations, and shares the daemon's bounds between workers."""
+    plan = planning.plan(config, 1, Layout(16, 64), slots, 20_000)
+    assert from_tree(json.loads(json.dumps(to_tree(plan)))) == plan
+    dns, web = plan.services
+    assert [(b.slot, b.address, b.port, b.weight, b.state) for b in dns.backends] == [
+        (0, "192.0.2.1", None, 1, "unknown"),
+        (1, "2001:db8::1", 54, 2, "unknown"),
+    ]
+    assert web.tcp.idle_timeout == float("inf")
+    assert dns.tcp.idle_timeout == config.services[0].dns.idle_timeout
+    assert plan.max_connections == 34
+    assert web.udp.max_sessions == 34
+
+
+def test_most_connections(config):
+    """T20: a worker accepts what its descriptors allow, less what it needs besides, and no more than its share."""
+    assert planning.most_connections(config, planning.least_files(config)) == planning.LEAST_CONNECTIONS
+    assert planning.most_connections(config, 20_000) == 34
+    assert planning.most_connections(config, 100) == 1
+    unbounded = config.model_copy(update={"node": config.node.model_copy(update={"max_connections": None})})
+    assert planning.most_connections(unbounded, 20_000) == (20_000 - planning.SPARE_FILES - 9) // 2
+
+
+def test_targets_carry_what_is_known(config, slots):
+    """H2: health is told the last verdict of each backend, so that its restart forgets none."""
+    known = {("dns", "b"): Verdict("down", "no answer", 1.0)}
+    rows = json.loads(json.dumps(planning.targets(config, slots, known)))
+    found = [target(row) for row in rows]
+    assert all(isinstance(one, Target) for one in found)
+    assert [(one.key, one.address, one.port, one.state) for one in found] == [
+        ("0.0", "192.0.2.1", 5353, "unknown"),
+        ("0.1", "2001:db8::1", 54, "down"),
+        ("1.2", "192.0.2.2", 8080, "unknown"),
+    ]
+    assert [probe.type for probe in found[0].probes] == ["dns"]
