@@ -4,53 +4,62 @@ A backend has one or more probes; each of their questions is asked by a runner, 
 every service that asks the same (H11).  Each subscriber counts for itself, with its own `fall` and `rise`, and the
 backend's verdict combines those of its probes (H15).  Slow probes delay no other: what is bounded is the number of open
 probes, by the descriptors that this process may have (H5).
+
+The backends of one service know of each other: who serves older data than the others fails (`health.compare`), and a
+login that all of them refuse changes nothing but raises an alarm (`health.logins`).
 """
 
 import asyncio
 import logging
+import math
 import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from health.probes import make
+from health.backend import Backend, Subscription, Target
+from health.compare import Peer
+from health.icmp import Echoes
+from health.logins import Logins
+from health.probes import attempt_once, make
+from health.probes.base import OurFault
 from health.runner import Runner
-from health.schedule import Pace, first_delay
+from health.schedule import first_delay
+from health.secrets import Source
 from health.spec import ProbeSpec
-from health.state import Health, Opinion, Outcome, Phase, Require, State, judge
+from health.state import Outcome, State, judge
 
 _log = logging.getLogger("steelyard.health")
 
 SPARE_FILES = 64  # descriptors that probes leave to the rest of the process
-NOT_YET = "not probed yet"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One backend of one service; `key` is opaque here ("service/backend").
-
-    The key and the address are its identity: a target whose address changes is a new backend without a verdict.
-    """
-
-    key: str
-    address: str
-    port: int
-    probes: tuple[ProbeSpec, ...]
-    require: Require = "all"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A backend's verdict that changed, `at` in seconds of the wall clock, with the reason in words (H13)."""
+    """A backend's verdict that changed, `at` in seconds of the wall clock, with the reason in words (H13).
+
+    `weight` is the one that the backend asks for, None for the configured one; where only it changed, `previous` is `state`.
+    """
 
     key: str
     state: State
     reason: str
     at: float
     previous: State
+    weight: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """Something that no verdict says, raised (`active`) or over, `at` in seconds of the wall clock."""
+
+    service: str
+    text: str
+    active: bool
+    at: float
 
 
 class Monitor:
@@ -58,7 +67,9 @@ class Monitor:
 
     A new target is `unknown` without a call.  `on_verdict` may be called before `watch` returns, where a shared probe
     already knows.  `max_open` bounds the probes that run at the same time, by default what the limit of open files
-    leaves; further ones wait for a free place, which counts against nobody.
+    leaves; further ones wait for a free place, which counts against nobody.  `on_alarm` is called as `on_verdict` is,
+    by default to log.  `secrets` has the passwords (None: they are read from their files), `echoes` carries pings where
+    this process may not send any itself.
     """
 
     def __init__(
@@ -67,12 +78,20 @@ class Monitor:
         *,
         rng: random.Random | None = None,
         max_open: int | None = None,
+        on_alarm: Callable[[Alarm], None] | None = None,
+        secrets: Source | None = None,
+        echoes: Echoes | None = None,
     ) -> None:
         self._on_verdict = on_verdict
+        self._on_alarm = on_alarm or _log_alarm
+        self._secrets = secrets
+        self._echoes = echoes
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
         self._places = asyncio.Semaphore(max_open or _affordable())
         self._runners: dict[str, Runner] = {}
-        self._backends: dict[str, _Backend] = {}
+        self._backends: dict[str, Backend] = {}
+        self._logins: dict[_Shared, Logins] = {}
+        self._values: dict[_Shared, dict[str, Peer]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -89,7 +108,11 @@ class Monitor:
             raise ValueError(f"targets given twice: {', '.join(doubled)}")
         wanted = {target.key: _addressed(target) for target in targets}
         asked = {question: spec for probes in wanted.values() for question, spec in probes}
-        made = {question: make(spec) for question, spec in asked.items() if question not in self._runners}
+        made = {
+            question: make(spec, self._secrets, self._echoes)
+            for question, spec in asked.items()
+            if question not in self._runners
+        }
         fresh = [Runner(probe, self._places, self._rng) for probe in made.values()]
         self._runners.update(zip(made, fresh, strict=True))
         for runner in self._runners.values():
@@ -97,6 +120,7 @@ class Monitor:
         previous, self._backends = self._backends, {}
         for target in targets:
             self._backends[target.key] = self._backend(target, wanted[target.key], previous.get(target.key))
+        self._acquaint()
         now = asyncio.get_running_loop().time()
         for question, runner in list(self._runners.items()):
             if runner.subscribers:
@@ -115,6 +139,51 @@ class Monitor:
         for subscription in backend.subscriptions if backend else ():
             subscription.runner.hint()
 
+    def secrets_changed(self, paths: Collection[str]) -> None:
+        """Probe soon whoever logs in with a password from `paths`."""
+        for backend in self._backends.values():
+            for subscription in backend.subscriptions:
+                if getattr(subscription.spec, "password_file", None) in paths:
+                    subscription.runner.hint()
+
+    async def run_now(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """Run each probe of the targets `keys` once, beside the regular ones, and return what each found.
+
+        [{key, type, address, port, report_only, ok, reason, latency_ms, transcript}]; a question that several of them
+        ask is asked once.  Nothing of it counts for a verdict.  What this host could not run is no pass either.
+        """
+        rows = [
+            (key, subscription)
+            for key in keys
+            if (backend := self._backends.get(key))
+            for subscription in backend.subscriptions
+        ]
+        asked = dict.fromkeys(subscription.question for _, subscription in rows)
+        specs = {subscription.question: subscription.spec for _, subscription in rows}
+        found = dict(zip(asked, await asyncio.gather(*(self._run_now(specs[one]) for one in asked)), strict=True))
+        return [
+            {
+                "key": key,
+                "type": subscription.spec.type,
+                "address": subscription.spec.address,
+                "port": subscription.spec.port,
+                "report_only": subscription.spec.report_only,
+                **found[subscription.question],
+            }
+            for key, subscription in rows
+        ]
+
+    async def _run_now(self, spec: ProbeSpec) -> dict[str, Any]:
+        async with self._places:
+            try:
+                probe = make(spec, self._secrets, self._echoes)
+                outcome, lines = await attempt_once(probe, spec.address or "", spec.port or 0)
+            except OurFault as fault:
+                reason = f"could not probe: {fault}"
+                return {"ok": False, "reason": reason, "latency_ms": None, "transcript": [f"FAIL: {reason}"]}
+        latency = round(outcome.latency * 1000, 3)
+        return {"ok": outcome.ok, "reason": outcome.reason, "latency_ms": latency, "transcript": lines}
+
     def report(self) -> dict[str, list[dict[str, Any]]]:
         """Return what each probe of each target found last, in the order of the configuration.
 
@@ -122,7 +191,7 @@ class Monitor:
         the first result.  A probe that this host could not run keeps its last result, with a reason that says so.
         """
         return {
-            key: [subscription.runner.report() for subscription in backend.subscriptions]
+            key: [subscription.report() for subscription in backend.subscriptions]
             for key, backend in self._backends.items()
         }
 
@@ -138,12 +207,12 @@ class Monitor:
         self._backends.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _backend(self, target: Target, probes: "_Questions", before: "_Backend | None") -> "_Backend":
+    def _backend(self, target: Target, probes: "_Questions", before: Backend | None) -> Backend:
         """Return `target` with its subscriptions, those of the backend that it was `before` kept."""
         same = before is not None and (before.target.address, before.target.port) == (target.address, target.port)
-        state: State = before.state if before and same else "unknown"
+        state: State = before.state if before and same else "unknown" if before else target.state
         kept = before.subscriptions if before and same else []
-        backend = _Backend(target, self._settle)
+        backend = Backend(target, self)
         for question, spec in probes:
             runner = self._runners[question]
             subscription = next((one for one in kept if one.question == question), None)
@@ -151,87 +220,103 @@ class Monitor:
                 kept.remove(subscription)
                 subscription.move(backend, spec)
             else:
-                subscription = _Subscription(backend, spec, runner, question, state)
+                subscription = Subscription(backend, spec, runner, question, state)
                 if runner.last:
                     subscription.count(runner.last, asyncio.get_running_loop().time())
             backend.subscriptions.append(subscription)
             runner.subscribers.append(subscription)
         if before:
-            backend.state, backend.reason = before.state, before.reason
+            backend.state, backend.reason, backend.weight = before.state, before.reason, before.weight
         return backend
 
-    def _settle(self, backend: "_Backend") -> None:
+    def _acquaint(self) -> None:
+        """Let the backends of each service know of each other."""
+        logins: dict[_Shared, set[str]] = {}
+        values: dict[_Shared, set[str]] = {}
+        for backend in self._backends.values():
+            for subscription in backend.subscriptions:
+                for what, found in ((subscription.account, logins), (subscription.subject, values)):
+                    if what is not None:
+                        found.setdefault((backend.circle, what), set()).add(backend.target.key)
+        self._logins = {shared: self._logins.get(shared) or Logins() for shared in logins}
+        for shared, keys in logins.items():
+            self._logins[shared].keep(keys)
+        self._values = {
+            shared: {key: peer for key, peer in self._values.get(shared, {}).items() if key in keys}
+            for shared, keys in values.items()
+        }
+
+    def peers(self, backend: Backend, subject: str) -> list[Peer]:
+        """Return what the other backends of its service that are in service were last found to have."""
+        return [
+            peer
+            for key, peer in self._values.get((backend.circle, subject), {}).items()
+            if key != backend.target.key and self._backends[key].state in {"up", "reserve"}
+        ]
+
+    def found(self, backend: Backend, subject: str, value: float) -> None:
+        """Note what a backend has, NaN for one that has failed."""
+        values = self._values.get((backend.circle, subject))
+        if values is None:  # a subscriber of a set that is being replaced
+            return
+        if math.isnan(value):
+            values.pop(backend.target.key, None)
+        else:
+            values[backend.target.key] = Peer(backend.target.name or backend.target.address, value)
+
+    def counts(self, backend: Backend, account: str, outcome: Outcome, now: float) -> bool:
+        """Whether a login's outcome counts for the verdict; raises or ends the alarm of its service."""
+        logins = self._logins.get((backend.circle, account))
+        if logins is None:  # a subscriber of a set that is being replaced
+            return True
+        before = logins.alarm
+        counted = logins.observe(backend.target.key, outcome, now)
+        if logins.alarm != before:
+            self._alarm(backend, account, outcome, active=logins.alarm)
+        for key in logins.doubtful():
+            self.hint(key)
+        return counted
+
+    def _alarm(self, backend: Backend, account: str, outcome: Outcome, *, active: bool) -> None:
+        kind, user, _ = account.split(" ", 2)
+        label = backend.target.name or backend.target.address
+        text = (
+            f"every backend refuses the {kind} login of {user}, {label} last ({outcome.reason}): the verdicts stay as they are"
+            if active
+            else f"the {kind} login of {user} succeeds again on {label}"
+        )
+        try:
+            self._on_alarm(Alarm(backend.target.service or backend.target.key, text, active, time.time()))
+        except Exception:  # as for verdicts
+            _log.exception("an alarm could not be reported: %s", text)
+
+    def settle(self, backend: Backend) -> None:
+        """Combine anew the verdicts of a backend's probes."""
+        self._settle(backend)
+
+    def _settle(self, backend: Backend) -> None:
         """Combine the verdicts of a backend's probes into its own, and report it when it changed."""
         if self._backends.get(backend.target.key) is not backend:
             return
         opinions = [subscription.opinion for subscription in backend.subscriptions]
-        previous = backend.state
+        previous, weight = backend.state, backend.weight
         backend.state, backend.reason = judge(opinions, backend.target.require)
-        if backend.state == previous:
+        asking = [one for one in backend.subscriptions if one.asks_weight]
+        if all(one.runner.last for one in asking):
+            backend.weight = min((one.weight for one in asking if one.weight is not None), default=None)
+        if (backend.state, backend.weight) == (previous, weight):
             return
-        verdict = Verdict(backend.target.key, backend.state, backend.reason, time.time(), previous)
+        reason = backend.reason
+        if backend.state == previous:
+            reason = "; ".join(one.runner.last.reason for one in asking if one.runner.last) or "weight as configured"
+        verdict = Verdict(backend.target.key, backend.state, reason, time.time(), previous, backend.weight)
         try:
             self._on_verdict(verdict)
         except Exception:  # the probes go on whatever the listener does
             _log.exception("the verdict %s of %s could not be reported", verdict.state, verdict.key)
 
 
-class _Backend:
-    """A target, its probes' subscriptions and the verdict that was told."""
-
-    __slots__ = ("reason", "settle", "state", "subscriptions", "target")
-
-    def __init__(self, target: Target, settle: Callable[["_Backend"], None]) -> None:
-        self.target = target
-        self.settle = settle
-        self.subscriptions: list[_Subscription] = []
-        self.state: State = "unknown"
-        self.reason = NOT_YET
-
-
-class _Subscription:
-    """One probe of one backend: its own counting of what the shared runner finds, from `state` on."""
-
-    __slots__ = ("backend", "health", "pace", "question", "reason", "runner", "spec")
-
-    def __init__(self, backend: _Backend, spec: ProbeSpec, runner: Runner, question: str, state: State) -> None:
-        self.runner = runner
-        self.question = question
-        self.health = Health(spec.fall, spec.rise, state)
-        self.reason = NOT_YET if state == "unknown" else f"{NOT_YET}, taken as {state}"
-        self.move(backend, spec)
-
-    def move(self, backend: _Backend, spec: ProbeSpec) -> None:
-        """Belong to a new configuration of the same question: another pace, other limits, the same verdict."""
-        self.backend = backend
-        self.spec = spec
-        self.pace = Pace(spec.interval, spec.fast_interval, spec.down_interval)
-        self.health.fall, self.health.rise = spec.fall, spec.rise
-
-    @property
-    def phase(self) -> Phase:
-        """Which interval applies."""
-        return self.health.phase
-
-    @property
-    def opinion(self) -> Opinion:
-        """What this probe contributes to the backend's verdict."""
-        label = f"{self.spec.type} {self.spec.port}" if self.spec.port else self.spec.type
-        return Opinion(label, self.health.state, self.reason, self.spec.report_only)
-
-    def count(self, outcome: Outcome, now: float) -> bool:
-        """Count an outcome; whether the probe's verdict changed."""
-        change = self.health.observe(outcome, now)
-        if change:
-            self.reason = change.reason
-        return change is not None
-
-    def heard(self, outcome: Outcome, now: float) -> None:
-        """Count an outcome, and settle the backend's verdict if it may have changed."""
-        if self.count(outcome, now):
-            self.backend.settle(self.backend)
-
-
+_Shared = tuple[str, str]  # a service, and what its backends have in common
 _Questions = list[tuple[str, ProbeSpec]]
 
 
@@ -253,3 +338,7 @@ def _affordable() -> int:
     """Return how many probes may be open at once, by the limit of open files."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, limit - SPARE_FILES) if limit != resource.RLIM_INFINITY else 1 << 20
+
+
+def _log_alarm(alarm: Alarm) -> None:
+    _log.log(logging.ERROR if alarm.active else logging.INFO, "%s: %s", alarm.service, alarm.text)

@@ -118,13 +118,16 @@ class Runner:
     async def _run(self, schedule: Schedule) -> None:
         spec = self._probe.spec
         outcome: Outcome | None = None
-        async with self._places:
+        await self._places.acquire()
+        try:
             schedule.started(self._loop.time())
             try:
                 outcome, _ = await attempt_once(self._probe, spec.address or "", spec.port or 0)
                 self._told("")
             except OurFault as fault:
                 self._told(f"could not probe: {fault}")
+        finally:
+            self._places.release()
         self._task = None
         if outcome is not None:
             self.last = outcome

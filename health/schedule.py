@@ -13,8 +13,8 @@ from health.state import Phase
 
 JITTER = 0.1  # of each interval, either way
 START_WINDOW = 0.5  # seconds within which all first probes start, if their interval is not shorter
-GRAIN = 0.01  # seconds: due probes start together at multiples of it, for fewer and warmer wake-ups
-FINEST = 0.02  # of an interval: short ones have a finer grain
+GRAIN = 0.1  # seconds: due probes start together at multiples of it, for fewer and warmer wake-ups
+FINEST = 0.05  # of an interval: short ones have a finer grain
 START_STEP = 0.005  # seconds between two first probes where there are few: a new daemon should serve soon
 
 

@@ -92,9 +92,9 @@ class ProbeBase(Table):
         """Check what only this protocol knows; raises `mistake`."""
 
     def question(self) -> str:
-        """Return a text that two probes share exactly when one run answers both: H11. Pace and counting are left out."""
-        pace = {"interval", "fast_interval", "down_interval", "fall", "rise", "report_only"}
-        return json.dumps(self.model_dump(mode="json", exclude=pace), sort_keys=True, separators=(",", ":"))
+        """Return a text that two probes share exactly when one run answers both: H11. Pace and judgement are left out."""
+        aside = {"interval", "fast_interval", "down_interval", "fall", "rise", "report_only", "max_serial_lag", "address", "password_file", "user"}
+        return json.dumps(self.model_dump(mode="json", exclude=aside), sort_keys=True, separators=(",", ":"))
 
 
 def _hex(value: Any) -> Any:
@@ -210,6 +210,8 @@ class DnsProbe(ProbeBase):
             raise mistake('max-serial-lag needs a query for an SOA record: query = "example.net SOA"', "max-serial-lag")
         if self.expect and not self.query:
             raise mistake('expect needs a query: query = "www.example.net A"', "expect")
+        if self.tls != "off" and self.transport != "tcp":
+            raise mistake('DNS over TLS is TCP: say transport = "tcp" as well', "tls")
 
     @property
     def qname(self) -> str:
@@ -245,7 +247,10 @@ class MysqlProbe(ProbeBase):
 
 
 class LdapProbe(ProbeBase):
-    """Bind, and search below `base` if one is given."""
+    """Bind, anonymously without `bind_dn`, and search if a `base` is given.
+
+    The search reads `base` itself; with a `filter` of its own or `min_entries` above 1 it goes through all below it.
+    """
 
     type: Literal["ldap"] = "ldap"
     base: str | None = None

@@ -35,6 +35,10 @@ class Outcome:
     latency: float
     credentials_rejected: bool = False
     reserve: bool = False
+    value: float | None = None
+    """What is compared with the other backends of the service (`health.compare`)."""
+    weight: int | None = None
+    """The weight that the backend asks for, if it asks."""
 
 
 @dataclass(frozen=True, slots=True)

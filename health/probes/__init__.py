@@ -1,36 +1,65 @@
 """The probes of this version, and one run of one of them under its deadline.
 
-A protocol is one class in a module of its own, listed in `CLASSES`: nothing else needs to know of it.
+A protocol is one class in a module of its own, listed in `CLASSES`: nothing else needs to know of it.  Its module, and the
+library that it brings, is imported when a probe of its type is first made.
 """
 
 import asyncio
+import importlib
 import logging
+import traceback
 from typing import Any, Final
 
+from health.icmp import Echoes
 from health.probes.base import Attempt, Failed, NotSupported, OurFault, Probe
-from health.probes.dns import DnsCheck
-from health.probes.none import NoneCheck
-from health.probes.tcp import TcpCheck
+from health.secrets import Source
 from health.spec import ProbeBase, ProbeSpec
 from health.state import Outcome
 
-__all__ = ["CLASSES", "NotSupported", "OurFault", "attempt_once", "make", "run_once"]
+__all__ = ["CLASSES", "NotSupported", "OurFault", "attempt_once", "load_all", "make", "run_once"]
 
-CLASSES: Final[dict[str, type[Probe[Any]]]] = {"tcp": TcpCheck, "dns": DnsCheck, "none": NoneCheck}
+CLASSES: Final[dict[str, str]] = {
+    "dns": "DnsCheck",
+    "http": "HttpCheck",
+    "imap": "ImapCheck",
+    "ldap": "LdapCheck",
+    "mysql": "MysqlCheck",
+    "none": "NoneCheck",
+    "ping": "PingCheck",
+    "pop3": "Pop3Check",
+    "script": "ScriptCheck",
+    "smtp": "SmtpCheck",
+    "tcp": "TcpCheck",
+    "udp": "UdpCheck",
+}
+"""The class of each type, in the module of its name."""
 
 _log = logging.getLogger("steelyard.health")
 
 
-def make(spec: ProbeBase) -> Probe[Any]:
-    """Return the probe that runs `spec`; raises `NotSupported` in words."""
-    found = CLASSES.get(spec.type)
-    if found is None:
-        raise NotSupported(f"probe type {spec.type} is not supported by this version")
-    if spec.tls != "off":
-        raise NotSupported(f'tls = "{spec.tls}" of a {spec.type} probe is not supported by this version')
-    if spec.send_proxy not in {None, "off"}:
-        raise NotSupported(f'send-proxy = "{spec.send_proxy}" of a {spec.type} probe is not supported by this version')
-    return found(spec)
+def make(spec: ProbeBase, secrets: Source | None = None, echoes: Echoes | None = None) -> Probe[Any]:
+    """Return the probe that runs `spec`, with passwords from `secrets` (None: from the files themselves).
+
+    `echoes` carries pings where this process may not send any itself.  Raises `NotSupported` in words.
+    """
+    probe = _load(spec.type)(spec)
+    if secrets is not None:
+        probe.secrets = secrets
+    probe.echoes = echoes
+    return probe
+
+
+def load_all() -> None:
+    """Import every probe's module: for a process that will soon be unable to read them."""
+    for kind in CLASSES:
+        _load(kind)
+
+
+def _load(kind: str) -> type[Probe[Any]]:
+    if kind not in CLASSES:
+        raise NotSupported(f"probe type {kind} is not supported by this version")
+    found: type[Probe[Any]] = getattr(importlib.import_module(f"health.probes.{kind}"), CLASSES[kind])
+    return found
 
 
 async def attempt_once(probe: Probe[Any], address: str, port: int) -> tuple[Outcome, list[str]]:
@@ -39,11 +68,13 @@ async def attempt_once(probe: Probe[Any], address: str, port: int) -> tuple[Outc
     Ends at the probe's timeout whatever the server does, and leaves no descriptor, reader or task behind, also when it
     is cancelled (H4).  Raises `OurFault` when this host could not probe at all; never anything else but cancellation.
     """
-    attempt = Attempt(address, port, probe.spec.timeout)
+    attempt = Attempt(address, port, probe.spec.timeout, probe.spec.send_proxy)
     try:
         async with asyncio.timeout(attempt.timeout):
             finding = await probe.check(attempt)
-        outcome = Outcome(True, finding.reason, attempt.elapsed, reserve=finding.reserve)
+        outcome = Outcome(
+            True, finding.reason, attempt.elapsed, reserve=finding.reserve, value=finding.value, weight=finding.weight
+        )
     except TimeoutError:
         outcome = Outcome(False, attempt.late, attempt.elapsed)
     except Failed as failed:
@@ -52,7 +83,11 @@ async def attempt_once(probe: Probe[Any], address: str, port: int) -> tuple[Outc
         raise
     except Exception as error:
         # A bug of ours, but the server's bytes woke it: what a probe cannot digest does not count as healthy.
-        _log.exception("the %s probe of %s port %d broke down", probe.spec.type, address, port)
+        # The text of an exception may hold what it choked on: where that may be a password, its place must do (S6).
+        secret = getattr(probe.spec, "password_file", None) is not None
+        told = "".join(traceback.format_tb(error.__traceback__)) if secret else traceback.format_exc()
+        what = type(error).__name__
+        _log.error("the %s probe of %s port %d broke down: %s\n%s", probe.spec.type, address, port, what, told)
         outcome = Outcome(False, f"the probe broke down: {type(error).__name__}", attempt.elapsed)
     finally:
         attempt.close()

@@ -4,6 +4,9 @@ A probe is one small class with one `check`.  It returns what it found or raises
 closing live elsewhere.  The deadline is not the probe's business either: it says before each wait what will be missing
 (`attempt.missing = "no answer to the connect"`, `attempt.aside` what came instead), and is cancelled wherever it waits.  Every descriptor of a run is
 opened through its `Attempt` and closed at its end, however it ends, so no step of a probe can leak one (H4).
+
+Every TCP connection begins with a PROXY header where the service sends them, and may go on in TLS: from `start_tls` on,
+`send` and `receive` encrypt and decrypt what passes on that socket, so that a protocol need not know.
 """
 
 import asyncio
@@ -14,49 +17,29 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
+from health.probes import proxyheader, tls
+from health.probes.words import EXCERPT, Failed, NotSupported, OurFault, excerpt, in_words, where
+from health.secrets import FromDisk, NoSecret, Source
 from health.spec import ProbeBase
+
+__all__ = [
+    "EXCERPT", "READ_COST", "READ_LIMIT", "Attempt", "Failed", "Finding", "NotSupported", "OurFault", "Probe", "drain", "excerpt",
+    "in_words", "where",
+]  # fmt: skip
+
+if TYPE_CHECKING:
+    from health.icmp import Echoes
 
 READ_LIMIT = 65536  # bytes that one run of a probe reads at most (H4)
 READ_COST = 64  # bytes that each read counts for at least: tiny segments and empty datagrams are bounded too
 FIRST_OWN_PORT = 1024  # no kernel picks lower local ports by itself
-EXCERPT = 60  # characters of a server's words that a reason shows
 
 Spec = TypeVar("Spec", bound=ProbeBase)
 
-_OURS = frozenset((
-    errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT,
-))  # fmt: skip
-
-_WORDS = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.ECONNRESET: "connection reset",
-    errno.EPIPE: "connection closed by the server",
-    errno.ETIMEDOUT: "connection timed out",
-    errno.EHOSTUNREACH: "no route to host",
-    errno.EHOSTDOWN: "host is down",
-    errno.ENETUNREACH: "network unreachable",
-    errno.ENOPROTOOPT: "no route to host (protocol unreachable)",
-    errno.EACCES: "forbidden by a firewall (EACCES)",
-    errno.EPERM: "forbidden by this host's firewall (EPERM)",
-}
-
-
-class NotSupported(Exception):  # noqa: N818 - named for what it says
-    """This version has no such probe: the configuration asks for more than it can do."""
-
-
-class Failed(Exception):  # noqa: N818 - a probe that fails is no error of the program
-    """The backend failed the probe; the text says how, in words."""
-
-    def __init__(self, reason: str, *, credentials_rejected: bool = False) -> None:
-        super().__init__(reason)
-        self.credentials_rejected = credentials_rejected
-
-
-class OurFault(Exception):  # noqa: N818 - see Failed
-    """The probe could not run for lack of something on this host: nothing is known of the backend."""
+_IP_RECVERR: Final = 11  # linux/in.h
+_IPV6_RECVERR: Final = 25  # linux/in6.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +48,28 @@ class Finding:
 
     reason: str
     reserve: bool = False
+    value: float | None = None
+    """What is compared between the backends of a service: an SOA's serial, the time of a directory's last change."""
+    weight: int | None = None
+    """The weight that the backend asks for."""
 
 
 class Attempt:
     """One run of a probe against `address`, `port`: at most `timeout` seconds from its making on.
 
+    `send_proxy` ("off", "v1" or "v2") says which PROXY header its TCP connections begin with.
     `lines` is the transcript: "-> " what we do, "<- " what comes back.
     """
 
-    __slots__ = ("_begun", "_loop", "_opened", "address", "aside", "lines", "missing", "port", "timeout", "unread")
+    __slots__ = (
+        "_begun", "_loop", "_opened", "_sessions", "address", "aside", "lines", "missing", "port", "send_proxy", "timeout", "unread",
+    )  # fmt: skip
 
-    def __init__(self, address: str, port: int, timeout: float) -> None:
+    def __init__(self, address: str, port: int, timeout: float, send_proxy: str | None = None) -> None:
         self.address = address
         self.port = port
         self.timeout = timeout
+        self.send_proxy = send_proxy or "off"
         self.lines: list[str] = []
         self.missing = "no answer"
         self.aside = ""
@@ -86,6 +77,7 @@ class Attempt:
         self._begun = time.perf_counter()
         self._loop = asyncio.get_running_loop()
         self._opened: list[socket.socket] = []
+        self._sessions: dict[socket.socket, tls.Session] = {}
 
     @property
     def elapsed(self) -> float:
@@ -115,40 +107,128 @@ class Attempt:
         for opened in self._opened:
             opened.close()
         self._opened.clear()
+        self._sessions.clear()
 
-    def _open(self, kind: socket.SocketKind) -> tuple[socket.socket, tuple[Any, ...]]:
-        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
-        name: tuple[Any, ...] = (self.address, self.port)
-        if "%" in self.address:  # a link-local address: the zone becomes a number, without asking any server
-            numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-            name = socket.getaddrinfo(self.address, self.port, family, kind, 0, numeric)[0][4]
+    def name(self) -> tuple[Any, ...]:
+        """Return the server's address as a socket takes it."""
+        if "%" not in self.address:
+            return self.address, self.port
+        # a link-local address: the zone becomes a number, without asking any server
+        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         try:
-            opened = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            return socket.getaddrinfo(self.address, self.port, socket.AF_INET6, socket.SOCK_DGRAM, 0, numeric)[0][4]
+        except OSError:
+            raise OurFault(f"no interface {self.address.partition('%')[2]} on this host") from None
+
+    def _open(self, kind: socket.SocketKind, protocol: int = 0) -> tuple[socket.socket, tuple[Any, ...]]:
+        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
+        name = self.name()
+        try:
+            opened = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+        except PermissionError:
+            if protocol:
+                raise
+            raise in_words(PermissionError(errno.EACCES, "")) from None
         except OSError as error:
             raise in_words(error) from None
         self._opened.append(opened)
         return opened, name
 
     async def connect_tcp(self) -> socket.socket:
-        """Return a connected TCP socket; raises `Failed` in words."""
+        """Return a connected TCP socket, the PROXY header sent if there is to be one; raises `Failed` in words."""
         self.sent(f"connect {where(self.address, self.port)}/tcp")
         self.missing = "no answer to the connect"
         opened, name = self._open(socket.SOCK_STREAM)
+        # A small request behind a small one (TLS, LDAP) would wait 40 ms for the server's delayed acknowledgement.
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         result = opened.connect_ex(name)
         if result in {errno.EINPROGRESS, errno.EWOULDBLOCK}:
             await self.writable(opened)
             result = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if result == 0 and self.port >= FIRST_OWN_PORT and opened.getsockname() == opened.getpeername():
+        if (
+            result == 0
+            and self.port >= FIRST_OWN_PORT
+            and opened.getsockname()[1] == self.port
+            and opened.getsockname() == opened.getpeername()
+        ):
             result = errno.ECONNREFUSED  # met ourselves: nobody listens there, and our own port was the same
         if result:
             raise in_words(OSError(result, os.strerror(result)))
         self.got(f"connected, {self.took}")
+        if self.send_proxy != "off":
+            try:
+                header, words = proxyheader.build(self.send_proxy, opened)
+            except OSError as error:  # reset meanwhile
+                raise in_words(error) from None
+            self.missing = "could not send the PROXY header"
+            await self.send(opened, header)
+            self.sent(words)
         return opened
+
+    async def connect(self, spec: ProbeBase, name: str | None = None) -> socket.socket:
+        """Return a TCP socket as a client's: with the PROXY header and, for `tls = "implicit"`, the handshake done.
+
+        `name` is whom to ask for and to expect in TLS where `tls_name` does not say.
+        """
+        opened = await self.connect_tcp()
+        if spec.tls == "implicit":
+            await self.start_tls(opened, spec, name)
+        return opened
+
+    async def start_tls(self, opened: socket.socket, spec: ProbeBase, name: str | None = None) -> None:
+        """Go on in TLS, verified as `spec` says; raises `Failed` in words, `OurFault` where `tls-ca-file` is no use."""
+        name = spec.tls_name or name
+        try:
+            trust = tls.context(verify=spec.tls_verify, ca_file=spec.tls_ca_file, named=name is not None)
+            session = tls.Session(trust, name)
+        except tls.NoTrust as fault:
+            raise OurFault(str(fault)) from None
+        self.sent(f"TLS handshake{f' for {name}' if name else ''}")
+        self.missing = "no answer to the TLS handshake"
+        try:
+            await self._shake_hands(opened, session)
+        except tls.Refused as refused:
+            with contextlib.suppress(OSError):
+                opened.send(session.take())  # the alert, which is the server's to log: no reason to wait
+            raise Failed(str(refused)) from None
+        self._sessions[opened] = session
+        self.got(f"{session.describe()}, {self.took}")
+
+    async def _shake_hands(self, opened: socket.socket, session: tls.Session) -> None:
+        heard = False
+        while not session.handshake():
+            await self._send_raw(opened, session.take())
+            data = await self._receive_raw(opened, tls.CHUNK)
+            if not data:
+                raise Failed("closed by the server in the TLS handshake")
+            if not heard and data[0] not in tls.RECORD_TYPES:
+                raise Failed(f"not TLS: answered {excerpt(data)}")
+            session.feed(data)
+            heard = True
+            self.missing = "the TLS handshake did not end"
+        await self._send_raw(opened, session.take())
 
     def connect_udp(self) -> socket.socket:
         """Return a UDP socket on a random local port, connected, so that ICMP errors reach us at once (H3)."""
         self.sent(f"connect {where(self.address, self.port)}/udp")
         opened, name = self._open(socket.SOCK_DGRAM)
+        result = opened.connect_ex(name)
+        if result:
+            raise in_words(OSError(result, os.strerror(result)))
+        return opened
+
+    def connect_icmp(self) -> socket.socket | None:
+        """Return an ICMP socket that hears the errors about it too, None where this process may have none.
+
+        Datagram sockets of ICMP are for the groups in net.ipv4.ping_group_range (icmp(7)), of IPv6 as well.
+        """
+        version6 = ":" in self.address
+        try:
+            opened, name = self._open(socket.SOCK_DGRAM, socket.IPPROTO_ICMPV6 if version6 else socket.IPPROTO_ICMP)
+        except PermissionError:
+            return None
+        level, option = (socket.IPPROTO_IPV6, _IPV6_RECVERR) if version6 else (socket.IPPROTO_IP, _IP_RECVERR)
+        opened.setsockopt(level, option, 1)
         result = opened.connect_ex(name)
         if result:
             raise in_words(OSError(result, os.strerror(result)))
@@ -166,6 +246,16 @@ class Attempt:
 
     async def send(self, opened: socket.socket, data: bytes) -> None:
         """Send all of `data`."""
+        session = self._sessions.get(opened)
+        if session is not None:
+            try:
+                session.write(data)
+            except tls.Refused as refused:
+                raise Failed(str(refused)) from None
+            data = session.take()
+        await self._send_raw(opened, data)
+
+    async def _send_raw(self, opened: socket.socket, data: bytes) -> None:
         view = memoryview(data)
         while view:
             try:
@@ -181,6 +271,18 @@ class Attempt:
         Raises `Failed` when the run has read `READ_LIMIT` bytes.  Gives way to the other probes each time, so that a
         server that never stops talking can neither outrun the deadline nor delay anybody (H4, H5).
         """
+        session = self._sessions.get(opened)
+        if session is None:
+            return await self._receive_raw(opened, size)
+        try:
+            while (data := session.read(size)) is None:
+                await self._send_raw(opened, session.take())  # what the session itself has to say, as to a key update
+                session.feed(await self._receive_raw(opened, tls.CHUNK))
+        except tls.Refused as refused:
+            raise Failed(str(refused)) from None
+        return data
+
+    async def _receive_raw(self, opened: socket.socket, size: int) -> bytes:
         while True:
             await self.readable(opened)
             try:
@@ -193,6 +295,25 @@ class Attempt:
             if self.unread < 0:
                 raise Failed(f"talks without end: {READ_LIMIT // 1024} KiB read")
             return data
+
+    def send_at_once(self, opened: socket.socket, data: bytes) -> None:
+        """Send `data` as far as the server takes it now: a courtesy to one whose verdict is made."""
+        with contextlib.suppress(OSError, tls.Refused):
+            session = self._sessions.get(opened)
+            if session is not None:
+                session.write(data)
+                data = session.take()
+            opened.send(data)
+
+    def hang_up(self, opened: socket.socket) -> None:
+        """Say that we are done, in TLS too, and read what has come meanwhile, so that closing sends FIN rather than RST."""
+        session = self._sessions.pop(opened, None)
+        if session is not None:
+            session.close()
+            with contextlib.suppress(OSError):
+                opened.send(session.take())
+        drain(opened)
+        self.sent("close")
 
     async def readable(self, opened: socket.socket) -> None:
         """Wait until `opened` has something to read, or an error to tell."""
@@ -222,6 +343,18 @@ class Probe(ABC, Generic[Spec]):
     def __init__(self, spec: Spec) -> None:
         """Prepare what every run shares; raises `NotSupported` for what this version cannot do."""
         self.spec = spec
+        self.secrets: Source = FromDisk()
+        self.echoes: Echoes | None = None
+
+    def secret(self) -> str:
+        """Return the password of `password_file` as it is now, "" where the spec has none; raises `OurFault` in words."""
+        path = getattr(self.spec, "password_file", None)
+        if path is None:
+            return ""
+        try:
+            return self.secrets.get(path)
+        except NoSecret as error:
+            raise OurFault(str(error)) from None
 
     @abstractmethod
     async def check(self, attempt: Attempt) -> Finding:
@@ -231,28 +364,6 @@ class Probe(ABC, Generic[Spec]):
 def _wake(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-def where(address: str, port: int) -> str:
-    """Return "192.0.2.1:53" or "[2001:db8::1]:53"."""
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
-
-
-def in_words(error: OSError, opened: socket.socket | None = None) -> Failed | OurFault:
-    """Return what an operating system's error means for the verdict: the backend's fault or ours."""
-    code = error.errno or 0
-    if code in _OURS:
-        return OurFault(f"{os.strerror(code)} on this host")
-    if code == errno.ECONNREFUSED and opened is not None and opened.type == socket.SOCK_DGRAM:
-        return Failed("port closed (ICMP port unreachable)")
-    return Failed(_WORDS.get(code) or os.strerror(code))
-
-
-def excerpt(data: bytes | bytearray) -> str:
-    """Return the start of what a server said, harmless on a terminal and in a log."""
-    shown = data[: EXCERPT + 1].decode("ascii", "backslashreplace")
-    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
-    return f'"{shown[:EXCERPT]}…"' if len(shown) > EXCERPT else f'"{shown}"'
 
 
 def drain(opened: socket.socket, limit: int = READ_LIMIT) -> None:

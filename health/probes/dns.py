@@ -12,7 +12,9 @@ reason tells of them: anybody can send such a datagram.  Over TCP they fail at o
 
 import secrets
 
-from health.probes.base import EXCERPT, Attempt, Failed, Finding, NotSupported, Probe, drain, excerpt
+from dns.rdtypes.ANY.SOA import SOA
+
+from health.probes.base import EXCERPT, Attempt, Failed, Finding, NotSupported, Probe, excerpt
 from health.probes.dnsmessage import Malformed, Question, Reply, Wanted, read_reply, stranger
 from health.spec import DnsProbe
 
@@ -58,7 +60,7 @@ class DnsCheck(Probe[DnsProbe]):
                 raise Failed(f"over TCP{attempt.aside}: {failed}") if self._udp else failed from None
             over.append("TCP")
             rcode = reply.rcode_text
-        return Finding(f"answered {rcode} over {' and '.join(over)} in {attempt.took}")
+        return Finding(f"answered {rcode} over {' and '.join(over)} in {attempt.took}", value=_serial(reply))
 
     async def _over_udp(self, attempt: Attempt) -> Reply:
         opened = attempt.connect_udp()
@@ -78,7 +80,7 @@ class DnsCheck(Probe[DnsProbe]):
                 attempt.got(f"ignored: {len(data)} bytes {why}")
 
     async def _over_tcp(self, attempt: Attempt) -> Reply:
-        opened = await attempt.connect_tcp()
+        opened = await attempt.connect(self.spec)  # in TLS: RFC 7858
         ident, query = self._fresh()
         attempt.missing = "could not send the query over TCP"
         await attempt.send(opened, len(query).to_bytes(2, "big") + query)  # RFC 1035, section 4.2.2
@@ -92,7 +94,7 @@ class DnsCheck(Probe[DnsProbe]):
         why = self._stranger(data, ident)
         if why:
             raise Failed(f"sent a reply {why}")
-        drain(opened)
+        attempt.hang_up(opened)
         return self._read(attempt, data)
 
     def _fresh(self) -> tuple[int, bytes]:
@@ -136,3 +138,8 @@ class DnsCheck(Probe[DnsProbe]):
                 ("authoritative", "AA is not set") if spec.authoritative else ("not authoritative", "AA is set")
             )
             raise Failed(f"answer is to be {wanted}, but {found}")
+
+
+def _serial(reply: Reply) -> float | None:
+    """Return the zone's serial where the answer is an SOA record."""
+    return next((answer.serial for answer in reply.answers if isinstance(answer, SOA)), None)

@@ -1,4 +1,4 @@
-"""The tcp probe: connect; then, if told, send something and wait for something.
+"""The tcp probe: connect, in TLS too; then, if told, send something and wait for something.
 
 `expect` may stand anywhere in the first 64 KiB that the server sends.  A probe that expects nothing reads nothing, and
 closes with FIN rather than RST, so that servers do not fill their logs with it.
@@ -6,7 +6,7 @@ closes with FIN rather than RST, so that servers do not fill their logs with it.
 
 import socket
 
-from health.probes.base import Attempt, Failed, Finding, Probe, drain, excerpt
+from health.probes.base import Attempt, Failed, Finding, Probe, excerpt
 from health.spec import TcpProbe
 
 _CHUNK = 4096  # bytes a read
@@ -17,7 +17,7 @@ class TcpCheck(Probe[TcpProbe]):
 
     async def check(self, attempt: Attempt) -> Finding:
         """Pass when connected and, with `expect`, when the expected bytes have come."""
-        opened = await attempt.connect_tcp()
+        opened = await attempt.connect(self.spec)
         sending, expected = self.spec.send_bytes, self.spec.expect_bytes
         if sending:
             attempt.missing = "could not send: the server reads nothing"
@@ -26,9 +26,10 @@ class TcpCheck(Probe[TcpProbe]):
         if expected:
             await _expect(attempt, opened, expected)
         took = attempt.took
-        drain(opened)
-        attempt.sent("close")
-        return Finding(f"{'answered as expected' if expected else 'connected'} in {took}")
+        attempt.hang_up(opened)
+        return Finding(
+            f"{'answered as expected' if expected else 'connected'}{' over TLS' if self.spec.tls != 'off' else ''} in {took}"
+        )
 
 
 async def _expect(attempt: Attempt, opened: socket.socket, expected: bytes) -> None:

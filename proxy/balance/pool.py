@@ -43,16 +43,16 @@ class Pool:
     def set_verdict(self, name: str, verdict: Verdict) -> bool:
         """Take over what health says of a backend."""
         backend = self._by_name[name]
-        before = is_usable(backend)
+        before = self.usable()
         backend.verdict = verdict
-        return self._note(is_usable(backend) != before)
+        return self._note(self.usable() != before)
 
     def set_admin(self, name: str, admin: Admin) -> bool:
         """Take over what the operator wants of a backend."""
         backend = self._by_name[name]
-        before = is_usable(backend)
+        before = self.usable()
         backend.admin = admin
-        return self._note(is_usable(backend) != before)
+        return self._note(self.usable() != before)
 
     def set_weight(self, name: str, weight: int) -> bool:
         """Change a backend's weight; 0 gives it nothing new. Raises ValueError below 0."""
@@ -66,9 +66,11 @@ class Pool:
     def usable(self) -> tuple[Backend, ...]:
         """Return the backends that may get something new, in file order.
 
-        This is the one place that decides it: rules that choose among the usable ones act on this list.
+        This is the one place that decides it: rules that choose among the usable ones act on this list.  Backends in
+        reserve get something new only where no backend is up.
         """
-        return tuple(backend for backend in self.backends if is_usable(backend))
+        fit = tuple(backend for backend in self.backends if is_usable(backend))
+        return tuple(backend for backend in fit if backend.verdict == "up") or fit
 
     def configured(self) -> tuple[Backend, ...]:
         """Return the backends that would get a share if all were well: the stable base of the hashing schedulers."""
@@ -89,5 +91,5 @@ class Pool:
 
 
 def is_usable(backend: Backend) -> bool:
-    """Tell whether a backend may get something new: found up (unknown is not up), wanted, and weighing something."""
-    return backend.verdict == "up" and backend.admin == "ready" and backend.weight > 0
+    """Tell whether a backend is fit for something new: found up or in reserve, wanted, and weighing something."""
+    return backend.verdict in {"up", "reserve"} and backend.admin == "ready" and backend.weight > 0

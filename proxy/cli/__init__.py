@@ -22,6 +22,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "config": ("proxy.cli.config:command", "Print the effective configuration of the running daemon."),
     "status": ("proxy.cli.status:command", "Show services, backends and workers."),
     "events": ("proxy.cli.events:command", "Show the timeline: what changed, when and why."),
+    "probe": ("proxy.cli.probe:command", "Run the probes of a service once, with a transcript."),
     "demo": ("proxy.cli.demo:command", "Run a balanced, failing-over example on embedded servers."),
 }
 """Name -> where the command is, and its line in `--help`, which imports none of them."""

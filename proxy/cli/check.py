@@ -27,6 +27,8 @@ _AT_ONCE: Final = 50
 def command(ctx: click.Context, *, file: str, node: str | None, live: bool, host: bool, as_json: bool) -> None:
     """Check FILE (default /etc/steelyard/steelyard.toml) and print every mistake with its line.
 
+    With --live a table of all probes, and the transcript of each that failed.
+
     Exit codes: 0 no errors, 1 a live probe failed, 2 errors, 6 no such file.
     """
     if host:
@@ -44,6 +46,8 @@ def command(ctx: click.Context, *, file: str, node: str | None, live: bool, host
         click.echo(_summary(file, config, found, later), err=config is None)
         if rows:
             click.echo("\n".join(_table(rows)))
+            for block in _transcripts(rows):
+                click.echo("\n" + "\n".join(block))
     if config is None:
         ctx.exit(EXIT_CONFIG)
     if any(row["ok"] is False and not row["report_only"] for row in rows):
@@ -133,6 +137,20 @@ async def _probe(spec: "ProbeSpec", address: str, gate: asyncio.Semaphore) -> di
             return {"ok": None, "reason": str(error), "latency_ms": None, "transcript": []}
     latency = round(outcome.latency * 1000, 2)
     return {"ok": outcome.ok, "reason": outcome.reason, "latency_ms": latency, "transcript": transcript}
+
+
+def _transcripts(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """Return what was said where a probe failed; a question that several ask is shown once."""
+    from proxy.cli.probe import transcript
+
+    shown: list[list[str]] = []
+    seen: set[tuple[str, ...]] = set()
+    for row in rows:
+        lines = tuple(row["transcript"])
+        if row["ok"] is False and lines not in seen:
+            seen.add(lines)
+            shown.append(transcript(row))
+    return shown
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from health.spec import PROBE_TYPES, DnsProbe, ProbeBase, ProbeSpec, UdpProbe
+from health.spec import PROBE_TYPES, DnsProbe, NoneProbe, PingProbe, ProbeBase, ProbeSpec, UdpProbe
 from proxy.config.diagnostics import Report, did_you_mean, listed
 from proxy.config.merge import merged, without
 from proxy.config.model import Listener
@@ -200,7 +200,7 @@ class Filler:
             update["send_proxy"] = send_proxy
         if isinstance(spec, DnsProbe) and spec.transport is None:
             update["transport"] = self._transport
-        if spec.port is None:
+        if spec.port is None and not isinstance(spec, PingProbe | NoneProbe):
             update["port"] = port or self._port(probe)
             if update["port"] is None and spec.needs_port:
                 return None

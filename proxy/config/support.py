@@ -3,16 +3,13 @@
 from collections.abc import Iterator
 from typing import Any, Final
 
-from health.spec import DnsProbe, ProbeSpec
+from health.probes import NotSupported, make
 from proxy.balance.names import IMPLEMENTED
 from proxy.config.diagnostics import Diagnostic, Report
 from proxy.config.model import Backend, Config, Service
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.settings import ServiceSettings
 from proxy.config.validate import locate
-
-PROBES: Final = ("tcp", "dns", "none")
-"""The probe types of this version."""
 
 SERVICE_LATER: Final = (
     "persistence",
@@ -46,9 +43,6 @@ BACKEND_LATER: Final = {
     "source-addresses": (),
 }
 """Keys of a backend that are refused unless they say this."""
-
-PROBE_LATER: Final = {"send-proxy": "off", "tls": "off", "max-serial-lag": None}
-"""Keys of a probe that are refused unless they say this."""
 
 SECTIONS_LATER: Final = ("web", "vrrp", "sync-group", "notify")
 """Tables that are refused when they stand in the file."""
@@ -106,8 +100,11 @@ def _service(service: Service, tab: Tab, report: Report) -> None:
         if value != default:
             _refuse(report, locate(tab, path)[1], key)
     for index, backend in enumerate(service.backends):
+        entry = locate(tab, ("backends", index))[0]
+        own = entry[index] if isinstance(entry, Arr) and index < len(entry) else None
         for spot, what in _backend(service, backend, tab, index):
             _refuse(report, spot, what)
+        _unmade(backend, own, tab, report)
 
 
 def _backend(service: Service, backend: Backend, tab: Tab, index: int) -> Iterator[tuple[Spot, str]]:
@@ -125,30 +122,14 @@ def _backend(service: Service, backend: Backend, tab: Tab, index: int) -> Iterat
         elif isinstance(tab.get("backend-defaults"), Tab):
             here = locate(tab, ("backend-defaults", key))[1]
         yield here, f"a backend's {written} = {'true' if written == 'backup' else _shown(value)}"
+
+
+def _unmade(backend: Backend, own: Any, tab: Tab, report: Report) -> None:
+    """Tell of probes that cannot be made of what the file says: what only their library knows, as of a filter."""
     holder = own if isinstance(own, Tab) and "probe" in own else tab
     for position, probe in enumerate(backend.probes):
-        spot = _probe_spot(holder, position)
-        if probe.type not in PROBES:
-            yield _key_spot(holder, position, "type") or spot, f'a probe of type "{probe.type}"'
-            continue
-        for what, place in _probe_keys(probe, backend):
-            yield _key_spot(holder, position, place) or spot, what
-
-
-def _probe_keys(probe: ProbeSpec, backend: Backend) -> Iterator[tuple[str, str]]:
-    if probe.tls != "off":
-        yield f'a probe with tls = "{probe.tls}"', "tls"
-    if probe.send_proxy not in ("off", None) and probe.send_proxy != backend.send_proxy:
-        yield f'a probe with send-proxy = "{probe.send_proxy}"', "send-proxy"
-    if isinstance(probe, DnsProbe) and probe.max_serial_lag is not None:
-        yield "max-serial-lag", "max-serial-lag"
-
-
-def _probe_spot(tab: Tab, position: int) -> Spot:
-    return locate(tab, ("probe", position) if isinstance(tab.get("probe"), Arr) else ("probe",))[1]
-
-
-def _key_spot(tab: Tab, position: int, key: str) -> Spot | None:
-    path = ("probe", position, key) if isinstance(tab.get("probe"), Arr) else ("probe", key)
-    _, spot, name = locate(tab, path)
-    return spot if name == key else None
+        try:
+            make(probe)
+        except NotSupported as why:
+            path = ("probe", position) if isinstance(holder.get("probe"), Arr) else ("probe",)
+            report.error(locate(holder, path)[1], f"this {probe.type} probe cannot be made: {why}")

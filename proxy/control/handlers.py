@@ -1,13 +1,19 @@
-"""The commands whose answer is made here: `events`. The others are one-liners of the master's."""
+"""The commands whose answer is made here: `events` and `probe`. The others are one-liners of the master's."""
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from proxy.control.server import Handler, Request
 from proxy.control.wire import BAD_REQUEST, BUSY, ControlError
 from proxy.events import Event, Timeline
+
+if TYPE_CHECKING:
+    from proxy.config.model import Service
+
+Run = Callable[[list[str], float], Awaitable[list[dict[str, Any]] | None]]
+"""`Prober.run`: targets' keys and seconds -> rows, None if it could not be done."""
 
 CHUNK: Final = 200
 """Events a line: so that a long history holds the master up for less than a millisecond at a time."""
@@ -44,6 +50,37 @@ def events_handler(timeline: Timeline) -> Handler:
         finally:
             if follower is not None:
                 follower.close()
+
+    return answer
+
+
+def probe_handler(services: "Sequence[Service]", keys: Mapping[str, tuple[str, str]], run: Run) -> Handler:
+    """Return the handler of `probe`: the probes of a `service`'s backends, or of one `backend`, run once, now.
+
+    `keys` maps a target's key to its service's and its own name. A first line says how many seconds it may take.
+    """
+    by_name = {service.name: service for service in services}
+
+    async def answer(request: Request) -> AsyncIterator[Mapping[str, Any]]:
+        service, wanted = (request.arguments.get(name) for name in ("service", "backend"))
+        found = by_name.get(service) if isinstance(service, str) else None
+        if found is None:
+            known = ", ".join(list(by_name)[:10])
+            raise ControlError(f'there is no service "{str(service)[:60]}": only {known}', BAD_REQUEST)
+        backends = {one.name: one for one in found.backends if wanted in (None, one.name, one.address)}
+        if not backends:
+            known = ", ".join(one.name for one in found.backends[:10])
+            raise ControlError(f'{found.name} has no backend "{str(wanted)[:60]}": only {known}', BAD_REQUEST)
+        names = {key: name for key, (of, name) in keys.items() if of == found.name and name in backends}
+        patience = max((probe.timeout for one in backends.values() for probe in one.probes), default=0.0)
+        yield {"timeout": patience, "more": True}
+        rows = await run(list(names), patience)
+        if rows is None:
+            raise ControlError("the health process is starting, or has too much to do: try again", BUSY)
+        told = [{"service": found.name, "backend": names[row["key"]], **row} for row in rows]
+        for row in told:
+            del row["key"]
+        yield {"probes": told, "more": False}
 
     return answer
 

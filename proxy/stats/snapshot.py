@@ -38,12 +38,16 @@ NO_VERDICT: Final = "no verdict yet"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The last verdict on one backend: `reason` in words, `since` in Unix seconds, `probes` as the monitor reports."""
+    """The last verdict on one backend: `reason` in words, `since` in Unix seconds, `probes` as the monitor reports.
+
+    `weight` is the one that the backend asks for, None where it asks for none.
+    """
 
     state: State
     reason: str
     since: float | None
     probes: Sequence[ProbeStatus] = ()
+    weight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,12 @@ class SnapshotBuilder:
         for backend in service.backends:
             key = (service.name, backend.name)
             backends.append(self._backend(key, backend, verdicts.get(key), overrides.get(key)))
-        weigh(backends)
+        asked = {
+            backend.name: known.weight
+            for backend in service.backends
+            if (known := verdicts.get((service.name, backend.name)))
+        }
+        weigh(backends, asked)
         first = self._columns.layout.service(self._services[service.name])
         cells = self._columns.block(first, len(layout.SERVICE_CELLS))
         return {
@@ -226,15 +235,19 @@ def endpoint(address: str, port: int | None) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def weigh(backends: Collection[BackendStatus]) -> None:
-    """Fill in each `effective_weight`: its weight where traffic may go to it now, else 0.
+def weigh(backends: Collection[BackendStatus], asked: Mapping[str, int | None]) -> None:
+    """Fill in each `effective_weight`: its weight, or the one it asks for, where traffic may go to it now, else 0.
 
     Backends in reserve count only while no other is up.
     """
     for state in ("up", "reserve"):
-        usable = [entry for entry in _counted(backends) if entry["state"] == state]
-        for entry in usable:
-            entry["effective_weight"] = entry["weight"]
+        usable = []
+        for entry in backends:
+            weight = asked.get(entry["name"])
+            weight = entry["weight"] if weight is None else weight
+            if entry["state"] == state and entry["admin"] == "ready" and weight > 0:
+                entry["effective_weight"] = weight
+                usable.append(entry)
         if usable:
             return
 

@@ -148,21 +148,29 @@ def cancelled_at() -> Callable[..., Awaitable[int]]:
             running = make()
             try:
                 for _ in range(step):
-                    await _reached(running)
-                running.send(None)
+                    if not await _reached(running):
+                        break  # what took two waits before may take one, where the server's words come together
+                else:
+                    running.send(None)
+                    with pytest.raises(asyncio.CancelledError):
+                        running.throw(asyncio.CancelledError())
+                    await leftovers.check()
+                    continue
             except StopIteration:
-                await leftovers.check()
-                return step
-            with pytest.raises(asyncio.CancelledError):
-                running.throw(asyncio.CancelledError())
+                pass
             await leftovers.check()
+            return step
         raise AssertionError
 
-    async def _reached(running: Coroutine[Any, Any, Any]) -> None:
-        """Run to the next await and wait for what it awaits, on behalf of the coroutine."""
-        awaited = running.send(None)
+    async def _reached(running: Coroutine[Any, Any, Any]) -> bool:
+        """Run to the next await and wait for what it awaits, on behalf of the coroutine; whether there was one."""
+        try:
+            awaited = running.send(None)
+        except StopIteration:
+            return False
         if awaited is not None:
             awaited._asyncio_future_blocking = False
             await asyncio.wait([awaited])
+        return True
 
     return each

@@ -168,6 +168,7 @@ def test_record_types_may_be_numbers():
         ("imap", {"user": "x"}, "user needs password-file"),
         ("script", {"command": ["true"]}, "not an absolute path"),
         ("script", {"command": []}, "at least 1 item"),
+        ("dns", {"tls": "implicit", "transport": "both"}, 'DNS over TLS is TCP: say transport = "tcp" as well'),
     ],
 )
 def test_relations_within_a_probe(kind, keys, words):

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 
 import pytest
 
 from health.probes import CLASSES, NotSupported, attempt_once, make, run_once
 from health.probes.base import Attempt, Finding, Probe
-from health.spec import PROBE_TYPES, DnsProbe, SmtpProbe, TcpProbe
+from health.spec import PROBE_TYPES, ImapProbe, ProbeBase, TcpProbe
 
 
 class Broken(Probe[TcpProbe]):
@@ -30,24 +32,48 @@ class Deaf(Probe[TcpProbe]):
         raise AssertionError
 
 
-@pytest.mark.parametrize("kind", sorted(set(PROBE_TYPES) - set(CLASSES)))
-def test_later_types_say_so(kind: str) -> None:
+@pytest.mark.parametrize("kind", sorted(PROBE_TYPES))
+def test_every_type_is_there(kind: str) -> None:
+    """Each probe type of the configuration has its probe, in the module of its name."""
+    assert kind in CLASSES
+
+
+def test_unknown_types_say_so() -> None:
     """A probe type that this version lacks is refused in words rather than ignored."""
-    with pytest.raises(NotSupported, match=f"probe type {kind} is not supported by this version"):
-        make(PROBE_TYPES[kind].model_construct(type=kind))
+    with pytest.raises(NotSupported, match="probe type gopher is not supported by this version"):
+        make(ProbeBase.model_construct(type="gopher"))
 
 
-@pytest.mark.parametrize("spec", [TcpProbe(tls="implicit"), TcpProbe(send_proxy="v2"), DnsProbe(send_proxy="v1")])
-def test_later_options_say_so(spec: TcpProbe) -> None:
-    """TLS and PROXY headers, which come later, are refused rather than left out silently."""
-    with pytest.raises(NotSupported, match="is not supported by this version"):
-        make(spec)
+def test_libraries_come_with_their_probe() -> None:
+    """A process that probes TCP only imports no library of another protocol, and `load_all` brings them all."""
+    script = (
+        "import sys; from health.probes import load_all, make; from health.spec import TcpProbe; make(TcpProbe()); "
+        "few = {'aiomysql', 'ldap3', 'h11'} & set(sys.modules); load_all(); "
+        "print(sorted(few), sorted({'aiomysql', 'ldap3', 'h11'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert found.stdout.strip() == "[] ['aiomysql', 'h11', 'ldap3']"
+
+
+async def test_a_bug_shows_no_password(caplog, tmp_path) -> None:
+    """S6: what a probe with a password broke down over is logged without the text of the exception, which may hold it."""
+    path = tmp_path / "password"
+    path.write_text("s3cret")
+
+    class Leaky(Broken):
+        async def check(self, attempt: Attempt) -> Finding:
+            raise ValueError(self.secret())
+
+    outcome, lines = await attempt_once(Leaky(ImapProbe(user="probe", password_file=str(path))), "127.0.0.1", 9)
+    assert outcome.reason == "the probe broke down: ValueError"
+    assert "in check" in caplog.text
+    assert "s3cret" not in caplog.text + "".join(lines) + outcome.reason
 
 
 async def test_run_once_refuses_too() -> None:
     """`check --live` hears of an unsupported type the same way."""
     with pytest.raises(NotSupported):
-        await run_once(SmtpProbe(), "192.0.2.1", 25)
+        await run_once(ProbeBase.model_construct(type="gopher"), "192.0.2.1", 70)
 
 
 async def test_deadline_ends_any_probe(leftovers) -> None:

@@ -1,0 +1,153 @@
+"""One backend as the monitor sees it: its target, and the counting of what each of its probes finds.
+
+The runner of a probe may be shared with other backends (H11); what it finds is counted here, for this backend alone.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from health.compare import Lag, Peer, subject
+from health.logins import account
+from health.runner import Runner
+from health.schedule import Pace
+from health.spec import ProbeSpec, ScriptProbe
+from health.state import Health, Opinion, Outcome, Phase, Require, State
+
+NOT_YET = "not probed yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One backend of one service; `key` is opaque here ("service/backend").
+
+    The key and the address are its identity: a target whose address changes is a new backend without a verdict.
+    `state` and `weight` are what an earlier monitor knew of it: a new target starts from that verdict, which is not
+    reported again.
+    """
+
+    key: str
+    address: str
+    port: int
+    probes: tuple[ProbeSpec, ...]
+    require: Require = "all"
+    state: State = "unknown"
+    weight: int | None = None
+    service: str = ""
+    """Whose backend it is: those of one service are compared with each other; "" is compared with nobody."""
+    name: str = ""
+    """What reasons call it."""
+
+
+class Others(Protocol):
+    """What a backend asks about the others of its service, and tells of itself."""
+
+    def peers(self, backend: "Backend", subject: str) -> list[Peer]:
+        """Return what the other backends that are in service were last found to have."""
+
+    def found(self, backend: "Backend", subject: str, value: float) -> None:
+        """Note what a backend has, NaN for one that has failed."""
+
+    def counts(self, backend: "Backend", account: str, outcome: Outcome, now: float) -> bool:
+        """Whether a login's outcome counts for the verdict."""
+
+    def settle(self, backend: "Backend") -> None:
+        """Combine anew the verdicts of a backend's probes."""
+
+
+class Backend:
+    """A target, its probes' subscriptions and the verdict that was told."""
+
+    __slots__ = ("circle", "others", "reason", "state", "subscriptions", "target", "weight")
+
+    def __init__(self, target: Target, others: Others) -> None:
+        self.target = target
+        self.others = others
+        self.circle = target.service or f"only {target.key}"
+        self.subscriptions: list[Subscription] = []
+        self.state: State = target.state
+        self.weight = target.weight
+        self.reason = NOT_YET
+
+
+class Subscription:
+    """One probe of one backend: its own counting of what the shared runner finds, from `state` on."""
+
+    __slots__ = (
+        "account", "backend", "behind", "health", "lag", "pace", "question", "reason", "runner", "spec", "subject",
+        "weight",
+    )  # fmt: skip
+
+    def __init__(self, backend: Backend, spec: ProbeSpec, runner: Runner, question: str, state: State) -> None:
+        self.runner = runner
+        self.question = question
+        self.health = Health(spec.fall, spec.rise, state)
+        self.reason = NOT_YET if state == "unknown" else f"{NOT_YET}, taken as {state}"
+        self.account = account(spec)
+        self.subject = subject(spec)
+        self.lag = Lag(spec) if self.subject else None
+        self.behind = ""  # in words how far the last result was behind the other backends
+        self.weight: int | None = None
+        self.move(backend, spec)
+
+    def move(self, backend: Backend, spec: ProbeSpec) -> None:
+        """Belong to a new configuration of the same question: another pace, other limits, the same verdict."""
+        self.backend = backend
+        self.spec = spec
+        self.pace = Pace(spec.interval, spec.fast_interval, spec.down_interval)
+        self.health.fall, self.health.rise = spec.fall, spec.rise
+        if self.lag:
+            self.lag.follow(spec)
+
+    @property
+    def phase(self) -> Phase:
+        """Which interval applies."""
+        return self.health.phase
+
+    @property
+    def opinion(self) -> Opinion:
+        """What this probe contributes to the backend's verdict."""
+        label = f"{self.spec.type} {self.spec.port}" if self.spec.port else self.spec.type
+        return Opinion(label, self.health.state, self.reason, self.spec.report_only)
+
+    @property
+    def asks_weight(self) -> bool:
+        """Whether what this probe finds sets the backend's weight."""
+        return isinstance(self.spec, ScriptProbe) and self.spec.dynamic_weight and not self.spec.report_only
+
+    def report(self) -> dict[str, Any]:
+        """Return the last result as this backend's service judges it."""
+        found = self.runner.report()
+        return {**found, "ok": False, "reason": self.behind} if self.behind and found["ok"] else found
+
+    def count(self, outcome: Outcome, now: float) -> bool:
+        """Count an outcome; whether the probe's verdict changed."""
+        weight = self.weight
+        if self.account is not None and not self.backend.others.counts(self.backend, self.account, outcome, now):
+            return False
+        if self.lag is not None:
+            outcome = self._compared(self.lag, outcome, now)
+        if outcome.ok:
+            self.weight = outcome.weight
+        change = self.health.observe(outcome, now)
+        if change:
+            self.reason = change.reason
+        if self.subject is not None:
+            value = outcome.value if self.health.state in {"up", "reserve"} else math.nan
+            if value is not None:
+                self.backend.others.found(self.backend, self.subject, value)
+        return change is not None or self.weight != weight
+
+    def _compared(self, lag: Lag, outcome: Outcome, now: float) -> Outcome:
+        """Return the outcome as it is beside those of the other backends."""
+        self.behind = ""
+        if not outcome.ok or outcome.value is None or self.subject is None:
+            return outcome
+        others = self.backend.others.peers(self.backend, self.subject)
+        self.behind = lag.observe(outcome.value, others, now, first=self.health.state == "unknown")
+        return replace(outcome, ok=False, reason=self.behind) if self.behind else outcome
+
+    def heard(self, outcome: Outcome, now: float) -> None:
+        """Count an outcome, and settle the backend's verdict if it may have changed."""
+        if self.count(outcome, now):
+            self.backend.others.settle(self.backend)

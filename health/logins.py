@@ -1,0 +1,70 @@
+"""One account's logins on all backends of a service: a wrong password must not take the service down.  Pure.
+
+A refused login counts as a failure only where the same account has been let in elsewhere since.  As long as nobody lets
+it in, the fault is the account's: the verdicts stay, and an alarm is raised, which ends with the first login that succeeds.
+A backend that fails for another reason says nothing about the account.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from health.spec import ProbeBase
+from health.state import Outcome
+
+Login = Literal["untried", "accepted", "refused", "other"]
+
+
+@dataclass(slots=True)
+class _Member:
+    login: Login = "untried"
+    at: float = 0.0  # monotonic, of the last result
+    refused_since: float = 0.0
+
+
+def account(spec: ProbeBase) -> str | None:
+    """Return whose login `spec` tries; None where it tries none."""
+    path = getattr(spec, "password_file", None)
+    user = getattr(spec, "user", None) or getattr(spec, "bind_dn", None)
+    return None if user is None else f"{spec.type} {user} {path or ''}"
+
+
+class Logins:
+    """The members are backends, by any key; times in monotonic seconds."""
+
+    def __init__(self) -> None:
+        self.alarm = False
+        self._members: dict[str, _Member] = {}
+
+    def keep(self, keys: set[str]) -> None:
+        """Have these members and no others; those that stay keep what is known of them."""
+        self._members = {key: self._members.get(key) or _Member() for key in sorted(keys)}
+        if not self._members:
+            self.alarm = False
+
+    def observe(self, key: str, outcome: Outcome, now: float) -> bool:
+        """Take in what a probe found; whether it counts for the verdict.  `alarm` and `doubtful` follow from it."""
+        member = self._members[key]
+        if outcome.credentials_rejected:
+            if member.login != "refused":
+                member.refused_since = now
+            member.login = "refused"
+        else:
+            member.login = "accepted" if outcome.ok else "other"
+        member.at = now
+        logins = [each.login for each in self._members.values()]
+        if "accepted" in logins:
+            self.alarm = False
+        elif "refused" in logins and "untried" not in logins:
+            self.alarm = True
+        return member.login != "refused" or self._let_in_elsewhere(member)
+
+    def _let_in_elsewhere(self, refused: _Member) -> bool:
+        return any(each.login == "accepted" and each.at > refused.refused_since for each in self._members.values())
+
+    def doubtful(self) -> Iterator[str]:
+        """Return the members that let the account in before another refused it, and should say anew."""
+        refusals = [each.refused_since for each in self._members.values() if each.login == "refused"]
+        if refusals:
+            last = max(refusals)
+            yield from (key for key, each in self._members.items() if each.login == "accepted" and each.at <= last)

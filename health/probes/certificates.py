@@ -1,0 +1,117 @@
+"""Certificates in words: whom one is for, when it ended, and why OpenSSL refused it.
+
+OpenSSL alone decides; this only reads what it refused.  Certificates come from servers that may be hostile: none of them
+makes anything here raise, and their names are shown so that they harm no terminal and no log.
+"""
+
+import datetime as dt
+import ipaddress
+import ssl
+from collections.abc import Iterator
+from typing import Final
+
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID, NameOID
+
+_TOLD = 3  # names of a certificate that a reason shows
+_LONGEST = 80  # characters of a name that a reason shows
+_DAY = 86400.0
+_HOUR = 3600.0
+
+# X509_V_ERR_… of OpenSSL's x509_vfy.h
+_NOT_YET, _EXPIRED, _SELF_SIGNED, _SELF_SIGNED_ROOT = 9, 10, 18, 19
+_NO_ISSUER: Final = frozenset((2, _SELF_SIGNED_ROOT, 20, 21, 27))
+_OTHER_NAME: Final = frozenset((62, 64))
+
+
+def describe(data: bytes | None) -> str:
+    """Return "certificate for mail.example.net until 2026-11-22, " for one in DER form, "" for an unreadable one."""
+    held = _parsed([data] if data else [])
+    return f"certificate for {_names(held[0])} until {held[0].not_valid_after_utc:%Y-%m-%d}, " if held else ""
+
+
+def distrust(error: ssl.SSLCertVerificationError, chain: list[bytes], name: str | None) -> str:
+    """Return in words why `chain` (DER form, the server's own certificate first) was refused as that of `name`."""
+    plain = f"certificate refused: {harmless(error.verify_message)}"
+    held = _parsed(chain)
+    if not held:
+        return plain
+    if error.verify_code in {_EXPIRED, _NOT_YET}:
+        return _about_dates(held) or plain
+    about = f"certificate for {_names(held[0])} is"
+    if error.verify_code == _SELF_SIGNED:
+        return f"{about} self-signed, and not trusted"
+    if error.verify_code in _NO_ISSUER:
+        return f"{about} signed by {_issuer(held[-1])}, which is not trusted"
+    if error.verify_code in _OTHER_NAME:
+        return f"certificate is for {_names(held[0])}, not {harmless(name or '')}"
+    return plain
+
+
+def harmless(text: str) -> str:
+    """Return a name so that it harms no terminal and no log."""
+    shown = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text[: _LONGEST + 1])
+    return f"{shown[:_LONGEST]}…" if len(shown) > _LONGEST else shown
+
+
+def _about_dates(chain: list[x509.Certificate]) -> str:
+    now = dt.datetime.now(dt.UTC)
+    for one in chain:
+        which = ("certificate for " if one is chain[0] else "authority's certificate for ") + _names(one)
+        if one.not_valid_after_utc < now:
+            return f"{which} expired {_ago(now - one.not_valid_after_utc)} ago"
+        if one.not_valid_before_utc > now:
+            return f"{which} is not valid before {one.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+    return ""
+
+
+def _parsed(chain: list[bytes]) -> list[x509.Certificate]:
+    found = []
+    for data in chain:
+        try:
+            found.append(x509.load_der_x509_certificate(data))
+        except ValueError:
+            break
+    return found
+
+
+def _ago(span: dt.timedelta) -> str:
+    seconds = span.total_seconds()
+    for unit, size in (("day", _DAY), ("hour", _HOUR)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}{'s' if seconds >= 2 * size else ''}"
+    return "less than an hour"
+
+
+def _names(certificate: x509.Certificate) -> str:
+    """Return whom a certificate is for: its alternative names, without any its subject."""
+    try:
+        held = [harmless(name) for name in _alternatives(certificate)]
+        if not held:
+            held = [harmless(str(one.value)) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    except Exception:  # any of the errors that a hostile certificate raises where it is read
+        return "an unreadable name"
+    more = f" and {len(held) - _TOLD} more" if len(held) > _TOLD else ""
+    return ", ".join(held[:_TOLD]) + more or "nobody"
+
+
+def _alternatives(certificate: x509.Certificate) -> Iterator[str]:
+    try:
+        value = certificate.extensions.get_extension_for_oid(ExtensionOID.SUBJECT_ALTERNATIVE_NAME).value
+    except x509.ExtensionNotFound:
+        return
+    if isinstance(value, x509.SubjectAlternativeName):
+        for name in value:
+            if isinstance(name, x509.DNSName):
+                yield name.value
+            elif isinstance(name, x509.IPAddress) and isinstance(
+                name.value, (ipaddress.IPv4Address, ipaddress.IPv6Address)
+            ):
+                yield str(name.value)
+
+
+def _issuer(certificate: x509.Certificate) -> str:
+    try:
+        return f'"{harmless(certificate.issuer.rfc4514_string())}"'
+    except Exception:  # see _names
+        return "an unreadable authority"

@@ -1,0 +1,135 @@
+"""The imap probe: greeting, STARTTLS if asked, login if asked, LOGOUT (RFC 9051, RFC 3501; H10).
+
+A refused login is told apart from a server that cannot check it by the codes of RFC 5530.  The password is not sent where
+the server says LOGINDISABLED.  The conversation is our own: aioimaplib 2.0 has no STARTTLS and takes no socket, which a
+PROXY header needs.
+"""
+
+import re
+from typing import Final
+
+from health.probes.base import Attempt, Failed, Finding, Probe
+from health.probes.dialogue import MASK, Dialogue
+from health.spec import ImapProbe
+
+_TROUBLE: Final = (b"[UNAVAILABLE]", b"[SERVERBUG]", b"[INUSE]", b"[LIMIT]")  # RFC 5530: nothing about the password
+_QUOTABLE: Final = re.compile(r"[\x20-\x7e]*")
+_PREAUTH: Final = "PREAUTH"
+
+
+class ImapCheck(Probe[ImapProbe]):
+    """Be greeted, log in, log out."""
+
+    async def check(self, attempt: Attempt) -> Finding:
+        """Pass when the server greets and, if there is a user, takes the login."""
+        spec = self.spec
+        password = self.secret() if spec.user else ""
+        talk = _Imap(Dialogue(attempt, await attempt.connect(spec), _quoted(password)[1:-1], password))
+        did = "greeted"
+        try:
+            greeted = await talk.greeting()
+            if spec.tls == "starttls":
+                await talk.command("STARTTLS")  # after PREAUTH the server has to refuse (RFC 9051, section 6.2.1)
+                await talk.dialogue.start_tls(spec)
+                talk.capabilities = None  # they may be others now (the same section)
+                did = "answered"
+            if spec.user and greeted != _PREAUTH:
+                await talk.log_in(spec.user, password)
+                did = "logged in"
+        except _Refused:
+            talk.dialogue.leave(f"{talk.next_tag()} LOGOUT")
+            raise
+        took = attempt.took
+        await talk.command("LOGOUT")
+        talk.dialogue.close()
+        return Finding(f"{did}{' over TLS' if spec.tls != 'off' else ''} in {took}")
+
+
+class _Refused(Failed):
+    """A server that speaks IMAP and says no."""
+
+    def __init__(self, reason: str, text: bytes = b"", *, credentials_rejected: bool = False) -> None:
+        super().__init__(reason, credentials_rejected=credentials_rejected)
+        self.trouble = text.upper().startswith(_TROUBLE)
+
+
+class _Imap:
+    """Commands with tags, and what the server says of its own accord."""
+
+    def __init__(self, dialogue: Dialogue) -> None:
+        self.dialogue = dialogue
+        self.capabilities: set[bytes] | None = None
+        self._tag = 0
+
+    def next_tag(self) -> str:
+        """Return a tag not used before."""
+        self._tag += 1
+        return f"a{self._tag}"
+
+    async def greeting(self) -> str:
+        """Return "OK" or "PREAUTH"."""
+        line = await self.dialogue.hear("the greeting")
+        word = line[2:].split(b" ", 1)[0].upper() if line.startswith(b"* ") else b""
+        if word == b"BYE":
+            raise Failed(f"the greeting was {self.dialogue.show(line)}")
+        if word not in {b"OK", b"PREAUTH"}:
+            raise Failed(f"not IMAP: the greeting was {self.dialogue.show(line)}")
+        self._note(line)
+        return word.decode()
+
+    async def log_in(self, user: str, password: str) -> None:
+        """Log in by LOGIN; raises `Failed`, with `credentials_rejected` where the server would not have them."""
+        if self.capabilities is None:
+            await self.command("CAPABILITY")
+        if self.capabilities and b"LOGINDISABLED" in self.capabilities:
+            raise _Refused("login refused: LOGINDISABLED, it wants TLS first", credentials_rejected=True)
+        try:
+            await self.command("LOGIN", (user, False), (password, True))
+        except _Refused as refused:
+            if refused.trouble:
+                raise
+            raise _Refused(f"login refused: {refused}", credentials_rejected=True) from None
+
+    async def command(self, name: str, *arguments: tuple[str, bool]) -> None:
+        """Give a command and wait until it is done; an argument is a text, and whether it is secret."""
+        tag = self.next_tag()
+        line = shown = f"{tag} {name}"
+        for text, secret in arguments:
+            if _QUOTABLE.fullmatch(text):
+                line, shown = f"{line} {_quoted(text)}", f"{shown} {MASK if secret else text}"
+                continue
+            # RFC 9051, section 4.3: what quotes cannot hold goes in a literal, which the server has to ask for.
+            await self.dialogue.say(f"{line} {{{len(text.encode())}}}", f"{shown} {{…}}")
+            await self._until(tag, name, asked=True)
+            line, shown = text, MASK if secret else "…"
+        await self.dialogue.say(line, shown)
+        await self._until(tag, name)
+
+    async def _until(self, tag: str, name: str, *, asked: bool = False) -> None:
+        """Read up to the answer of command `tag`, or to the server's wish for a literal; raises `Failed` if it is no OK."""
+        what = f"the answer to {name}"
+        while True:
+            line = await self.dialogue.hear(what)
+            if line.startswith(b"* "):
+                self._note(line)
+                if line[2:6].upper() == b"BYE " and name != "LOGOUT":
+                    raise Failed(f"{what} was {self.dialogue.show(line)}")
+                continue
+            if asked and line.startswith(b"+"):
+                return
+            answer, _, text = line.partition(b" ")[2].partition(b" ")
+            if not line.startswith(f"{tag} ".encode()) or answer.upper() not in {b"OK", b"NO", b"BAD"} or asked:
+                raise Failed(f"not IMAP: {what} was {self.dialogue.show(line)}")
+            if answer.upper() != b"OK":
+                raise _Refused(f"{what} was {self.dialogue.show(line)}", text)
+            return
+
+    def _note(self, line: bytes) -> None:
+        """Remember the capabilities, which come in a line or in a code of their own (RFC 9051, sections 7.1 and 7.2.2)."""
+        found = re.search(rb"(?:^\* |\[)CAPABILITY ([^\]]*)", line, re.IGNORECASE)
+        if found:
+            self.capabilities = set(found[1].upper().split())
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

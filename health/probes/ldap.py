@@ -1,0 +1,289 @@
+"""The ldap probe: bind, and search below `base` if one is given (RFC 4511; H9).
+
+The bind is anonymous without `bind-dn`, and simple with it.  With a `filter` of its own or `min-entries` above 1 the
+search goes through the subtree, for as many entries as are wanted (or one); otherwise it reads `base` itself, which costs a
+server next to nothing.  No attribute is asked for and no schema is read.  A reference to another server is not followed: what counts is what this one
+holds.  With `max-lag` the contextCSN of `base` is read, the suffix of an OpenLDAP database, and the newest change's time
+is the value that the service's backends are compared by.
+
+ldap3 builds and reads the messages (see `ldapmessage`); they pass over the attempt's socket, so that no thread waits for
+a silent server.  Each run is a connection of its own, which ends with an unbind.
+"""
+
+import re
+import socket
+from typing import Final
+
+from health.probes import ldapmessage as wire
+from health.probes.base import Attempt, Failed, Finding, NotSupported, OurFault, Probe, excerpt
+from health.probes.ldapmessage import Aside, Entry, Malformed, Result
+from health.spec import LdapProbe
+
+_MESSAGE_LIMIT: Final = 16384  # bytes of a message: none that we ask for is longer, and decoding costs time
+_CHUNK: Final = 4096  # bytes a read
+_ANYTHING: Final = "(objectClass=*)"
+_TLS, _BIND, _SEARCH, _CSN, _UNBIND = range(1, 6)  # the IDs of the messages of each run
+_START_TLS, _BIND_ANONYMOUSLY, _FAREWELL = wire.start_tls(_TLS), wire.bind(_BIND), wire.unbind(_UNBIND)
+_MASK: Final = b"****"
+_TOLD: Final = 3  # entries and references that a transcript shows
+
+# Results in words (RFC 4511, appendix A.2); what is not here shows its number.
+_WORDS: Final = {
+    1: "an operations error",
+    2: "a protocol error",
+    3: "time limit exceeded",
+    4: "size limit exceeded",
+    7: "no such way to authenticate",
+    8: "wants a stronger way to authenticate: TLS or signing",
+    10: "a referral",
+    11: "a limit of the administrator exceeded",
+    13: "wants TLS first (confidentiality required)",
+    32: "no such entry",
+    34: "not a DN",
+    48: "does not let us bind like that (inappropriate authentication)",
+    49: "wrong name or password",
+    50: "not allowed (insufficient access rights)",
+    51: "busy",
+    52: "unavailable",
+    53: "unwilling to perform that",
+    80: "some other error",
+}
+# Active Directory's reasons behind 49, in hexadecimal after "data" in its text (winerror.h).
+_ACCOUNT: Final = {
+    b"525": "no such user",
+    b"52e": "wrong name or password",
+    b"530": "not at this hour",
+    b"531": "not from this host",
+    b"532": "the password has expired",
+    b"533": "the account is disabled",
+    b"701": "the account has expired",
+    b"773": "the password must be changed",
+    b"775": "the account is locked",
+}
+_DATA: Final = re.compile(rb"\bdata ([0-9a-f]{3,4})\b")
+_NOT_BOUND: Final = b"000004DC"  # ERROR_NOT_AUTHENTICATED: Active Directory lets nobody search without a bind
+
+
+class LdapCheck(Probe[LdapProbe]):
+    """One session within one deadline."""
+
+    def __init__(self, spec: LdapProbe) -> None:
+        """Build the requests once; raises `NotSupported` for a filter that is none."""
+        super().__init__(spec)
+        self._below = spec.filter != _ANYTHING or spec.min_entries > 1
+        self._search = self._csn = b""
+        if spec.base is None:
+            return
+        most = max(1, spec.min_entries)
+        csn = ("contextCSN",) if spec.max_lag is not None else ()
+        try:
+            attributes = () if self._below else csn
+            self._search = wire.search(_SEARCH, spec.base, spec.filter, attributes, below=self._below, most=most)
+            if csn and self._below:
+                self._csn = wire.search(_CSN, spec.base, _ANYTHING, csn, below=False, most=1)
+        except ValueError as error:
+            raise NotSupported(str(error)) from None
+
+    async def check(self, attempt: Attempt) -> Finding:
+        """Pass when the server lets us bind and holds what it should."""
+        spec = self.spec
+        password = self.secret() if spec.bind_dn else ""
+        if spec.bind_dn and not password:
+            # RFC 4513, section 5.1.2: it would be taken for an anonymous bind, and prove nothing.
+            raise OurFault(f"password file {spec.password_file} is empty")
+        talk = _Conversation(attempt, await attempt.connect(spec), password)
+        try:
+            if spec.tls == "starttls":
+                await talk.start_tls(spec)
+            await talk.bind(spec.bind_dn or "", password)
+            words = "bound" if spec.bind_dn else "bound anonymously"
+            newest = None
+            if spec.base is not None:
+                entries = await self._searched(talk, spec.base)
+                words = f"{words}, {len(entries)} {'entry' if len(entries) == 1 else 'entries'} found"
+                if spec.max_lag is not None:
+                    newest = await self._newest(talk, spec.base, entries)
+        except _Refused:
+            talk.leave()
+            raise
+        took = attempt.took
+        talk.leave()
+        return Finding(f"{words} in {took}", value=newest)
+
+    async def _searched(self, talk: "_Conversation", base: str) -> list[Entry]:
+        spec = self.spec
+        what = f"search below {excerpt(base.encode())}" if self._below else f"search for {excerpt(base.encode())}"
+        entries, references = await talk.search(
+            _SEARCH, self._search, f"{what} {spec.filter}", "the search", spec.min_entries
+        )
+        if len(entries) < spec.min_entries:
+            plural = "" if references == 1 else "s"
+            aside = f", and {references} reference{plural} to other servers" if references else ""
+            raise _Refused(f"found {len(entries)} of {spec.min_entries} entries wanted{aside}")
+        return entries
+
+    async def _newest(self, talk: "_Conversation", base: str, entries: list[Entry]) -> float:
+        """Return the newest change's Unix time."""
+        if self._csn:
+            entries, _ = await talk.search(
+                _CSN, self._csn, f"read the contextCSN of {excerpt(base.encode())}", "the contextCSN", 1
+            )
+        values = [value for entry in entries for value in entry.attributes.get("contextcsn", ())]
+        if not values:
+            raise _Refused(
+                "no contextCSN at the base: it is not the suffix of a replicated database, or may not be read"
+            )
+        for value in values[:_TOLD]:
+            talk.attempt.got(f"contextCSN {excerpt(value)}")
+        try:
+            return max(wire.csn_time(value) for value in values)
+        except Malformed as error:
+            raise _Refused(str(error)) from None
+
+
+class _Refused(Failed):
+    """A server that speaks LDAP, but not the answer that we need."""
+
+
+class _Conversation:
+    """Requests and answers on one connection; `password` shows as "****" should the server repeat it."""
+
+    def __init__(self, attempt: Attempt, opened: socket.socket, password: str) -> None:
+        self.attempt = attempt
+        self._opened = opened
+        self._password = password.encode()
+        self._buffer = bytearray()
+
+    async def start_tls(self, spec: LdapProbe) -> None:
+        """Ask for TLS and go on in it; raises `Failed`."""
+        await self._say(_START_TLS, "StartTLS", "the answer to StartTLS")
+        result = await self._result(_TLS, wire.EXTENDED_RESPONSE, "StartTLS")
+        if result.code != wire.SUCCESS:
+            raise self._refusal(result, "StartTLS")
+        if self._buffer:
+            # RFC 4511, section 4.14.2: nothing may follow; it could be anybody's.
+            raise Failed(f"sent more in clear text after it had agreed to TLS: {self._show(self._buffer)}")
+        await self.attempt.start_tls(self._opened, spec)
+
+    async def bind(self, name: str, password: str) -> None:
+        """Bind; raises `Failed`."""
+        shown = f"bind as {excerpt(name.encode())} with a password ****" if name else "bind anonymously"
+        request = wire.bind(_BIND, name, password.encode()) if name else _BIND_ANONYMOUSLY
+        await self._say(request, shown, "the answer to the bind")
+        result = await self._result(_BIND, wire.BIND_RESPONSE, "the bind")
+        if result.code != wire.SUCCESS:
+            raise self._refusal(result, "the bind")
+
+    async def search(self, ident: int, request: bytes, shown: str, what: str, wanted: int) -> tuple[list[Entry], int]:
+        """Return the entries found and the number of references instead of some; raises `Failed`."""
+        attempt = self.attempt
+        await self._say(request, shown, f"the answer to {what}")
+        entries: list[Entry] = []
+        references = 0
+        while True:
+            try:
+                message = await self._hear(ident)
+            except Failed as failed:
+                raise (
+                    Failed(f"{failed}, with {len(entries)} of {wanted} entries") if attempt.unread < 0 else failed
+                ) from None
+            if isinstance(message, Entry):
+                entries.append(message)
+                attempt.missing = f"the end of {what} did not come"
+                if len(entries) <= _TOLD:
+                    attempt.got(f"entry {self._show(message.dn)}")
+            elif isinstance(message, Aside):
+                references += bool(message.uris)
+                if message.uris and references <= _TOLD:
+                    attempt.got(f"reference to {self._show(message.uris[0])}, not followed")
+            else:
+                self._expect(message, wire.SEARCH_DONE)
+                break
+        enough = message.code == wire.SIZE_LIMIT_EXCEEDED and entries  # it is ours: there are more, as well
+        if message.code != wire.SUCCESS and not enough:
+            raise self._refusal(message, what)
+        attempt.got(f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {attempt.took}")
+        return entries, references
+
+    def leave(self) -> None:
+        """Unbind and hang up, without waiting."""
+        self.attempt.sent("unbind")
+        self.attempt.send_at_once(self._opened, _FAREWELL)
+        self.attempt.hang_up(self._opened)
+
+    async def _say(self, request: bytes, shown: str, answer: str) -> None:
+        self.attempt.sent(shown)
+        self.attempt.missing = "could not send: the server reads nothing"
+        await self.attempt.send(self._opened, request)
+        self.attempt.missing = f"{answer} did not come"
+
+    async def _result(self, ident: int, kind: int, what: str) -> Result:
+        message = await self._hear(ident)
+        if not isinstance(message, Result):
+            raise Failed(f"answered {what} with an entry")
+        self._expect(message, kind)
+        self.attempt.got(
+            f"result {message.code}{f' {self._show(message.text)}' if message.text else ''}, {self.attempt.took}"
+        )
+        return message
+
+    async def _hear(self, ident: int) -> Result | Entry | Aside:
+        """Return the next message; raises `Failed` unless it is an answer to the request `ident`."""
+        while True:
+            message = self._parsed()
+            if message is not None:
+                break
+            data = await self.attempt.receive(self._opened, _CHUNK)
+            if not data:
+                raise Failed(f"closed by the server{f' after {self._show(self._buffer)}' if self._buffer else ''}")
+            self._buffer += data
+        if message.ident == 0 and isinstance(message, Result):
+            raise Failed(f"closed by the server: {self._words(message)}")  # RFC 4511, section 4.4.1
+        if message.ident != ident:
+            raise Failed(f"answered to message {message.ident}, not to {ident}")
+        return message
+
+    def _parsed(self) -> Result | Entry | Aside | None:
+        """Return the message that has come whole, if one has."""
+        try:
+            size = wire.size(self._buffer)
+        except Malformed as error:
+            raise Failed(f"not LDAP: answered {self._show(self._buffer)} ({error})") from None
+        if size is None:
+            return None
+        if size > _MESSAGE_LIMIT:
+            raise Failed(f"announced a message of {size} bytes, more than a probe reads")
+        self.attempt.aside = f", only {len(self._buffer)} of {size} bytes"
+        if len(self._buffer) < size:
+            return None
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
+        self.attempt.aside = ""
+        try:
+            return wire.read(data)
+        except Malformed as error:
+            raise Failed(f"malformed answer {self._show(data)}: {error}") from None
+
+    def _expect(self, message: Result, kind: int) -> None:
+        if message.kind != kind:
+            raise Failed(f"answered with a message of another kind (tag {message.kind:#04x}, not {kind:#04x})")
+
+    def _refusal(self, result: Result, what: str) -> Failed:
+        """Return what a result other than success means."""
+        if result.code == wire.OPERATIONS_ERROR and result.text.startswith(_NOT_BOUND):
+            return _Refused(f"{what} needs a bind: Active Directory lets nobody search anonymously, so say bind-dn")
+        if result.code == wire.REFERRAL:
+            target = self._show(result.referrals[0]) if result.referrals else "nobody"
+            return _Refused(f"{what} was answered with a referral to {target}, which is not followed")
+        return _Refused(
+            f"{what} was refused: {self._words(result)}", credentials_rejected=result.code == wire.INVALID_CREDENTIALS
+        )
+
+    def _words(self, result: Result) -> str:
+        words = _WORDS.get(result.code, "an error")
+        if result.code == wire.INVALID_CREDENTIALS and (data := _DATA.search(result.text)):
+            words = _ACCOUNT.get(data[1], words)
+        return f"{words} (result {result.code}{f': {self._show(result.text)}' if result.text else ''})"
+
+    def _show(self, data: bytes | bytearray) -> str:
+        return excerpt(data.replace(self._password, _MASK) if self._password else data)

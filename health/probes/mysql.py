@@ -1,0 +1,154 @@
+"""The mysql probe: log in, ask, and judge the part that the server plays in its replication (H8).
+
+| role | passes | is kept in reserve |
+| --- | --- | --- |
+| any | who answers a query | |
+| writer | who is not read-only | |
+| replica | who is read-only and replicates | who lags over max-lag, who has lost its source |
+| replica-first | as replica | as replica, and a writer |
+| galera | who is in the Primary component, Synced (or Donor, with donor-ok) and ready | |
+
+The lag is what the server says of its sources, the worst of several, or what `lag-query` returns; both in seconds.  Who went over
+max-lag comes back at recover-lag only.  A replication thread that is stopped fails the probe.  One that runs and cannot
+reach its source does not: when the source dies, its replicas are all that is left to read from.
+
+Each run is a connection of its own, which ends with COM_QUIT.
+"""
+
+from typing import Final
+
+from health.probes import mysqlrole
+from health.probes.base import Attempt, Failed, Finding, Probe, excerpt
+from health.probes.mysqlrole import Hysteresis, Row
+from health.probes.mysqlsession import ServerError, Session
+from health.spec import MysqlProbe
+
+_PARSE_ERROR: Final = 1064
+_MASK: Final = "****"
+
+# Errors by what they mean for whoever reads them; the first ones are the fault of the probe's account, not the server's.
+_ACCOUNT: Final = {
+    1044: "access denied",
+    1045: "access denied",
+    1698: "access denied",
+    1820: "the password has expired",
+    1862: "the password has expired",
+    3118: "the account is locked",
+    4151: "the account is locked",
+    1142: "the account may not ask that",
+    1143: "the account may not ask that",
+    1227: "the account may not ask that",
+}
+_SERVER: Final = {
+    1040: "too many connections",
+    1053: "the server is shutting down",
+    1129: "this host is blocked after too many broken connections (mysqladmin flush-hosts lifts it)",
+    1130: "no account may connect from this host",
+    1203: "too many connections of this account",
+    1226: "too many connections of this account",
+    3159: "the server takes no connection without TLS",
+}
+_NO_RIGHT: Final = (
+    "the account may not see the replication: grant it REPLICATION CLIENT, or SLAVE MONITOR on MariaDB from 10.5 on"
+)
+
+
+class MysqlCheck(Probe[MysqlProbe]):
+    """One session within one deadline.  Whether a replica lags is remembered from run to run."""
+
+    def __init__(self, spec: MysqlProbe) -> None:
+        """Prepare; nothing is known of the server yet."""
+        super().__init__(spec)
+        self._hysteresis = Hysteresis(spec.max_lag, spec.recover_lag or 0.0) if spec.max_lag is not None else None
+        self._says_slave = False  # a MySQL of before 8.0.22
+
+    async def check(self, attempt: Attempt) -> Finding:
+        """Pass when the server lets us in and plays the wanted part."""
+        password = self.secret()
+        session = Session(attempt, await attempt.connect(self.spec), self.spec, password)
+        try:
+            await session.login()
+        except ServerError as error:
+            raise self._refused(attempt, error, password, "login") from None
+        try:
+            words, reserve = await self._part(session)
+        except ServerError as error:
+            session.quit()
+            raise self._refused(attempt, error, password, "query") from None
+        except Failed:
+            session.quit()
+            raise
+        took = attempt.took
+        session.quit()
+        return Finding(f"{words}; {reserve}" if reserve else f"{words}, answered in {took}", reserve=bool(reserve))
+
+    async def _part(self, session: Session) -> tuple[str, str]:
+        """Return in words what the server is, and why it is fit for reserve only, "" if it is fit."""
+        role = self.spec.role
+        if role == "galera":
+            rows = [row for statement in mysqlrole.GALERA for row in await session.query(statement)]
+            return mysqlrole.galera(mysqlrole.settings(rows), donor_ok=self.spec.donor_ok), ""
+        if role == "any":
+            await _answers(session)
+            return "logged in", ""
+        locked = mysqlrole.why_read_only(mysqlrole.settings(await session.query(mysqlrole.READ_ONLY)))
+        if role == "writer":
+            if locked:
+                raise Failed(f"is no writer: {locked} is on")
+            return "writer", ""
+        if locked:
+            return await self._replica(session)
+        if role == "replica":
+            raise Failed("is no replica: read_only is off")
+        return "writer", "kept in reserve behind the replicas"
+
+    async def _replica(self, session: Session) -> tuple[str, str]:
+        lag_query = self.spec.lag_query
+        rows = await self._status(session)
+        if rows or lag_query is None:
+            found = mysqlrole.replication(rows)
+            lag, cut = found.lag, found.cut
+        else:
+            lag, cut = None, ""  # Aurora and group replication show no source: the query says it all
+        if lag_query is not None:
+            lag = mysqlrole.lag_of(await session.query(lag_query))
+        words = "replica" if lag is None else f"replica {lag:g} s behind"
+        lags = self._hysteresis.observe(lag) if self._hysteresis and lag is not None else ""
+        if not lags and not cut and lag is None and self._hysteresis:
+            return words, "it does not tell its lag"
+        return words, lags or cut
+
+    async def _status(self, session: Session) -> list[Row]:
+        """Return one row for each source."""
+        if "mariadb" in session.server_version.lower():
+            statement = "SHOW ALL SLAVES STATUS"  # of all versions; without ALL it shows one source only
+        else:
+            statement = "SHOW SLAVE STATUS" if self._says_slave else "SHOW REPLICA STATUS"
+        try:
+            return list(await session.query(statement))
+        except ServerError as error:
+            if error.code in _ACCOUNT:
+                raise Failed(_NO_RIGHT, credentials_rejected=True) from None
+            if error.code != _PARSE_ERROR or self._says_slave:
+                raise
+        self._says_slave = True
+        return await self._status(session)
+
+    def _refused(self, attempt: Attempt, error: ServerError, password: str, what: str) -> Failed:
+        """Return what a server's error means, in words, without the password should the server repeat it."""
+        text = error.text.replace(password, _MASK) if password else error.text
+        attempt.got(f"error {error.code}: {excerpt(text.encode())}")
+        if error.code in _ACCOUNT:
+            words = f"{what} refused: {_ACCOUNT[error.code]} ({error.code}: {excerpt(text.encode())})"
+            return Failed(words, credentials_rejected=True)
+        known = _SERVER.get(error.code)
+        if known:
+            return Failed(f"{known} (error {error.code})")
+        return Failed(f"{what} refused: error {error.code}: {excerpt(text.encode())}")
+
+
+async def _answers(session: Session) -> None:
+    """Ask something that every server can answer; raises `Failed`."""
+    rows = await session.query("SELECT 1")
+    if [list(row.values()) for row in rows] != [["1"]]:
+        raise Failed("answered SELECT 1 with something else")

@@ -1,0 +1,240 @@
+"""A MySQL session of one probe: aiomysql's protocol over the sockets, the deadline and the bounds of an `Attempt`.
+
+aiomysql speaks the protocol (greeting, password plugins, results) and is kept from all else that it does.  It opens no
+connection, so that cancelling leaves none.  It reads through `_read_bytes`, which counts, so that neither a packet of
+16 MB nor a million small ones cost anything (H4).  And it says nothing that the configuration did not allow: no password
+in clear without TLS whatever plugin the server asks for, no session without TLS where TLS is wanted (S9).
+
+A fault of its version 0.3.2 is made good here: a request to switch to caching_sha2_password ends with a NUL, which it
+takes into the salt, so that no scramble is ever right and each login costs the server a full one.
+"""
+
+import socket
+import struct
+from types import TracebackType
+from typing import Any, Final
+
+# PyMySQL's RSA imports it at the first full login, when this process may no longer be able to read it.
+import cryptography.hazmat.backends.openssl.backend  # noqa: F401
+from aiomysql.connection import Connection
+from pymysql.charset import charset_by_name
+from pymysql.connections import MAX_PACKET_LEN
+from pymysql.constants import CLIENT, COMMAND
+from pymysql.err import MySQLError
+from pymysql.protocol import MysqlPacket
+
+from health.probes.base import Attempt, Failed, OurFault, excerpt
+from health.spec import MysqlProbe
+
+READ_LIMIT: Final = 1 << 20  # bytes that one run reads at most (H4)
+_ENDLESS: Final = f"talks without end: {READ_LIMIT >> 20} MiB read"
+_READ_COST: Final = 256  # bytes that each of the two reads a packet counts for at least: small packets cost time
+_CHUNK: Final = 16384  # bytes a read from the wire, before each of which the other probes have their turn (H5)
+_HEADER: Final = 4  # bytes of a packet's header
+_READS_A_PACKET: Final = 2  # its header and its content
+_STATEMENT: Final = 100  # characters of a statement that a transcript shows
+_PROTOCOL: Final = 10  # the version that a greeting has
+_CLIENT_ERRORS: Final = range(2000, 3000)  # numbers of errors that a client finds, not a server
+
+_CHARSET: Final = "utf8mb4"
+_IN_CLEAR: Final = frozenset(("mysql_clear_password", "dialog"))  # they send the password as it is
+_TOO_OLD: Final = "mysql_old_password"  # the one of before 2003
+_FIRST_WORD: Final = frozenset(("mysql_native_password", "caching_sha2_password"))
+_FALLBACK: Final = "mysql_native_password"  # with another default, the server is let ask for what it wants
+_SWITCH: Final = b"\xfe"  # begins a request to use another plugin
+
+
+class ServerError(Exception):
+    """An error that the server answered: its number and its text, which may hold anything."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
+
+
+class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
+    """One run on a fresh connection: `login`, then `query` as often as needed, then `quit`."""
+
+    def __init__(self, attempt: Attempt, connected: socket.socket, spec: MysqlProbe, password: str) -> None:
+        """Prepare on the socket that is `connected`; nothing is sent before `login`."""
+        super().__init__(
+            host=attempt.address,
+            port=attempt.port,
+            user=spec.user,
+            password=password.encode().decode("latin1"),  # it will encode it so: the bytes of the file are what counts
+            charset=_CHARSET,
+            autocommit=None,  # nothing is to be set after the login
+            conv={},  # all values as texts
+            program_name="steelyard",
+        )
+        self.client_flag &= ~CLIENT.MULTI_STATEMENTS
+        self.client_flag |= CLIENT.MULTI_RESULTS
+        self._attempt = attempt
+        self._spec = spec
+        self._wire = connected
+        self._incoming = bytearray()
+        self._outgoing = bytearray()
+        self._budget = attempt.unread = READ_LIMIT
+        self._reads = 0
+        self._let_in = False
+        self._next_seq_id = 0
+
+    async def login(self) -> None:
+        """Log in, with TLS if wanted; raises `Failed`, `OurFault` or `ServerError`."""
+        attempt = self._attempt
+        attempt.missing = "no greeting"
+        with _Translated():
+            await self._get_server_information()
+            self._greeted()
+            if self._spec.tls != "off":
+                await self._start_tls()
+            self._choose_plugin()
+            attempt.sent(f"login as {excerpt(self._spec.user.encode())} with a password ****")
+            attempt.missing = "no answer to the login"
+            await self._request_authentication()
+            self._let_in = True
+        attempt.got(f"logged in by {excerpt(str(self._auth_plugin_used).encode())}, {attempt.took}")
+
+    async def query(self, sql: str, unbuffered: bool = False) -> list[dict[str, str | None]]:
+        """Return the rows of one statement, each by column names in lower case; raises `Failed` or `ServerError`."""
+        del unbuffered  # of the overridden method
+        attempt = self._attempt
+        attempt.sent(sql if len(sql) <= _STATEMENT else f"{sql[:_STATEMENT]}…")
+        attempt.missing = "no answer to the query"
+        with _Translated():
+            await self._execute_command(COMMAND.COM_QUERY, sql)
+            await self._read_query_result()
+            result = self._result
+            names = [str(column[0]).lower() for column in result.description or ()]
+            rows = [dict(zip(names, map(_text, row), strict=False)) for row in result.rows or ()]
+        attempt.got(f"{len(rows)} row{'' if len(rows) == 1 else 's'}, {attempt.took}")
+        return rows
+
+    def quit(self) -> None:
+        """Say goodbye without waiting, so that the server counts no aborted client and fills no log."""
+        self._attempt.sent("quit")
+        self._attempt.send_at_once(self._wire, struct.pack("<iB", 1, COMMAND.COM_QUIT))
+        self._attempt.hang_up(self._wire)
+
+    def close(self) -> None:
+        """Do nothing: the attempt closes what it opened."""
+
+    def _ensure_alive(self) -> None:
+        """Do nothing: a connection that is gone shows at the next read."""
+
+    def _greeted(self) -> None:
+        """Judge the greeting; raises `Failed`."""
+        if self.protocol_version != _PROTOCOL:
+            raise Failed(f"not MySQL: a greeting of protocol version {self.protocol_version}, not {_PROTOCOL}")
+        if not self.server_capabilities & CLIENT.PLUGIN_AUTH:
+            raise Failed("a server without password plugins: older than MySQL 5.5")
+        version = self.server_version.removeprefix("5.5.5-")  # which MariaDB puts before its own, for old replicas
+        self._attempt.got(f"greeting of {excerpt(version.encode())}, {self._attempt.took}")
+
+    async def _start_tls(self) -> None:
+        """Go on with TLS, as the server must offer (Protocol::SSLRequest)."""
+        if not self.server_capabilities & CLIENT.SSL:
+            raise Failed("offers no TLS")
+        if self._incoming:
+            raise Failed("sent more behind its greeting, before TLS")
+        self.client_flag |= CLIENT.SSL
+        charset = charset_by_name(_CHARSET).id
+        self.write_packet(struct.pack("<iIB23s", self.client_flag, MAX_PACKET_LEN, charset, b""))
+        await self._flush()
+        await self._attempt.start_tls(self._wire, self._spec)
+        self._secure = True
+
+    def _choose_plugin(self) -> None:
+        """Answer the greeting with one of two plugins: never at once with one that tells the password."""
+        if self._server_auth_plugin not in _FIRST_WORD:
+            self._client_auth_plugin = _FALLBACK
+
+    async def _process_auth(self, plugin_name: bytes, auth_packet: MysqlPacket) -> Any:
+        """Follow the server to another plugin, unless that would give the password away."""
+        name = plugin_name.decode("ascii", "replace")
+        if name in _IN_CLEAR and not self._secure:
+            raise Failed(f"asks for the password in clear ({name}): that needs tls")
+        if name == _TOO_OLD:
+            raise Failed(f"asks for the password as MySQL 4.0 did ({name}): that is not safe")
+        if name == "caching_sha2_password":
+            auth_packet._data = auth_packet._data.removesuffix(b"\0")  # noqa: SLF001 - see above
+        return await super()._process_auth(plugin_name, auth_packet)
+
+    async def _read_packet(self, packet_type: type[MysqlPacket] = MysqlPacket) -> MysqlPacket:
+        packet = await super()._read_packet(packet_type)
+        data = packet.get_all_data()
+        if not self._let_in and data[:1] == _SWITCH and b"\0" not in data:
+            raise Failed("asks for the password as MySQL 4.0 did: that is not safe")
+        return packet
+
+    async def _read_bytes(self, num_bytes: int) -> bytes:
+        """Return that many bytes of what the server says; raises `Failed` where that is too much."""
+        await self._flush()
+        self._budget -= max(_READ_COST, num_bytes)
+        if num_bytes > READ_LIMIT:
+            raise Failed(f"announced a packet of {num_bytes} bytes, more than a probe reads")
+        if self._budget < 0:
+            raise Failed(_ENDLESS)
+        while len(self._incoming) < num_bytes:
+            data = await self._received()
+            if not data:
+                raise Failed(self._cut_short())
+            self._incoming += data
+            if not self._reads and len(self._incoming) >= _HEADER and all(map(_is_letter, self._incoming[:_HEADER])):
+                # A packet begins with its length, in which a greeting has a NUL: these are words of another protocol.
+                raise Failed(f"not MySQL: answered {excerpt(self._incoming)}")
+        self._reads += 1
+        data = bytes(self._incoming[:num_bytes])
+        del self._incoming[:num_bytes]
+        return data
+
+    async def _received(self) -> bytes:
+        try:
+            return await self._attempt.receive(self._wire, _CHUNK)
+        except Failed as failed:
+            raise (Failed(_ENDLESS) if self._attempt.unread < 0 else failed) from None
+
+    def _cut_short(self) -> str:
+        if self._reads >= _READS_A_PACKET:
+            return "closed by the server before it had answered"
+        return "closed by the server amid its greeting" if self._reads else "closed by the server without a greeting"
+
+    def _write_bytes(self, data: bytes) -> None:
+        self._outgoing += data
+
+    async def _flush(self) -> None:
+        if self._outgoing:
+            data = bytes(self._outgoing)
+            self._outgoing.clear()
+            await self._attempt.send(self._wire, data)
+
+
+class _Translated:
+    """Turns what aiomysql raises into `ServerError` and `Failed`; what it makes of hostile bytes can be anything."""
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        if error is None or not isinstance(error, Exception) or isinstance(error, (Failed, OurFault, ServerError)):
+            return
+        if isinstance(error, MySQLError) and error.args:
+            code, *rest = error.args
+            text = str(rest[0]) if rest else str(code)
+            if isinstance(code, int) and code not in _CLIENT_ERRORS:
+                raise ServerError(code, text) from None
+            raise Failed(f"not understood: {excerpt(text.encode())}") from None
+        raise Failed(f"malformed answer ({type(error).__name__})") from None
+
+
+def _is_letter(byte: int) -> bool:
+    return 0x20 <= byte <= 0x7E  # noqa: PLR2004 - the printable ones of ASCII
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,62 @@
+"""The ping probe: one ICMP echo, for gateways (RFC 792, RFC 4443).
+
+An ICMP datagram socket of its own, connected, where net.ipv4.ping_group_range lets this process have one; else a raw
+socket that somebody with the right opened and handed over.  Errors that routers or this host's own stack send back fail
+at once, in words (H3).
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterator
+
+from health import icmp
+from health.probes.base import Attempt, Failed, Finding, OurFault, Probe, in_words
+from health.spec import PingProbe
+
+_PACKET = 2048  # bytes that are read of a reply
+
+
+class PingCheck(Probe[PingProbe]):
+    """One echo request a run: a lost one counts as a failure, `fall` of them make a verdict."""
+
+    async def check(self, attempt: Attempt) -> Finding:
+        """Pass when the reply repeats what we sent."""
+        echo = icmp.Echo(secrets.randbits(16), secrets.randbits(16), secrets.token_bytes(icmp.PAYLOAD))
+        attempt.sent(f"ICMP echo request to {attempt.address}")
+        attempt.missing = "no echo reply"
+        version = 6 if ":" in attempt.address else 4
+        opened = attempt.connect_icmp()
+        if opened is not None:
+            await attempt.send(opened, icmp.request(version, echo))
+            while True:
+                heard = icmp.read(version, await attempt.receive(opened, _PACKET))
+                # The kernel puts an identifier of its own in, and hands us no other's replies.
+                if heard and (heard.echo.sequence, heard.echo.payload) == (echo.sequence, echo.payload):
+                    break
+        else:
+            with self._raw(version) as echoes:
+                try:
+                    heard = await echoes.ask(attempt.name(), echo)
+                except OSError as error:
+                    raise in_words(error) from None
+            if heard.error:
+                raise Failed(heard.error)
+        took = attempt.took
+        attempt.got(f"echo reply, {took}")
+        return Finding(f"answered in {took}")
+
+    @contextlib.contextmanager
+    def _raw(self, version: int) -> Iterator[icmp.Echoes]:
+        """Lend the raw socket that was handed over, or one of our own, for root by hand."""
+        if self.echoes is not None and self.echoes.can(version):
+            yield self.echoes
+            return
+        own = icmp.Echoes()
+        try:
+            own.adopt(icmp.open_raw(version))
+        except OSError:
+            raise OurFault("this process may not ping: net.ipv4.ping_group_range leaves its group out") from None
+        try:
+            yield own
+        finally:
+            own.close()

@@ -1,0 +1,79 @@
+"""The pop3 probe: greeting, STLS if asked, login if asked, QUIT (RFC 1939, RFC 2595; H10).
+
+A refused login is told apart from a server that cannot check it, by the codes of RFC 2449 and RFC 3206: "[SYS/TEMP]" is
+the server's own trouble.  "[IN-USE]" is a login that succeeded on a mailbox that somebody else, perhaps the other
+balancer's probe, holds at the moment: it passes.
+"""
+
+from health.probes.base import Attempt, Failed, Finding, Probe
+from health.probes.dialogue import MASK, Dialogue, one_line
+from health.spec import Pop3Probe
+
+
+class Pop3Check(Probe[Pop3Probe]):
+    """Be greeted, log in, leave."""
+
+    async def check(self, attempt: Attempt) -> Finding:
+        """Pass when the server greets with +OK and, if there is a user, takes the login."""
+        spec = self.spec
+        password = one_line(self.secret(), "the password") if spec.user else ""
+        talk = Dialogue(attempt, await attempt.connect(spec), password)
+        did = "greeted"
+        try:
+            await _expect(talk, "the greeting")
+            if spec.tls == "starttls":
+                await talk.say("STLS")
+                await _expect(talk, "the answer to STLS")
+                await talk.start_tls(spec)
+                did = "answered"
+            if spec.user:
+                did = await _log_in(talk, one_line(spec.user, "user"), password)
+            elif spec.tls == "starttls":
+                await talk.say("CAPA")
+                await _skip_list(talk, "the answer to CAPA")
+        except _Refused:
+            talk.leave("QUIT")
+            raise
+        await talk.say("QUIT")
+        took = attempt.took
+        await _expect(talk, "the answer to QUIT")
+        talk.close()
+        return Finding(f"{did}{' over TLS' if spec.tls != 'off' else ''} in {took}")
+
+
+class _Refused(Failed):
+    """A server that speaks POP3 and says no."""
+
+    def __init__(self, reason: str, line: bytes, *, credentials_rejected: bool = False) -> None:
+        super().__init__(reason, credentials_rejected=credentials_rejected)
+        self.code = line[len("-ERR ") :].lstrip().upper()
+
+
+async def _log_in(talk: Dialogue, user: str, password: str) -> str:
+    try:
+        await talk.say(f"USER {user}")
+        await _expect(talk, "the answer to USER")
+        await talk.say(f"PASS {password}", f"PASS {MASK}")
+        await _expect(talk, "the answer to PASS")
+    except _Refused as refused:
+        if refused.code.startswith(b"[IN-USE]"):
+            return "logged in (mailbox in use)"
+        if refused.code.startswith(b"[SYS/"):
+            raise
+        raise _Refused(f"login refused: {refused}", b"", credentials_rejected=True) from None
+    return "logged in"
+
+
+async def _skip_list(talk: Dialogue, what: str) -> None:
+    """Read a multi-line answer, or a refusal: either proves that the server speaks (RFC 1939, section 3)."""
+    if (await talk.hear(what)).startswith(b"+OK"):
+        while await talk.hear(what) != b".":
+            pass
+
+
+async def _expect(talk: Dialogue, what: str) -> None:
+    line = await talk.hear(what)
+    if line.startswith(b"-ERR"):
+        raise _Refused(f"{what} was {talk.show(line)}", line)
+    if not line.startswith(b"+OK"):
+        raise Failed(f"not POP3: {what} was {talk.show(line)}")

@@ -1,0 +1,62 @@
+"""How a probe can fail, and what it says of it: whose fault an error is, and what of a server's words may be shown."""
+
+import errno
+import os
+import socket
+
+EXCERPT = 60  # characters of a server's words that a reason shows
+
+_OURS = frozenset((
+    errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT,
+))  # fmt: skip
+
+_WORDS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection reset",
+    errno.EPIPE: "connection closed by the server",
+    errno.ETIMEDOUT: "connection timed out",
+    errno.EHOSTUNREACH: "no route to host",
+    errno.EHOSTDOWN: "host is down",
+    errno.ENETUNREACH: "network unreachable",
+    errno.ENOPROTOOPT: "no route to host (protocol unreachable)",
+    errno.EACCES: "forbidden by a firewall (EACCES)",
+    errno.EPERM: "forbidden by this host's firewall (EPERM)",
+}
+
+
+class NotSupported(Exception):  # noqa: N818 - named for what it says
+    """This version has no such probe: the configuration asks for more than it can do."""
+
+
+class Failed(Exception):  # noqa: N818 - a probe that fails is no error of the program
+    """The backend failed the probe; the text says how, in words."""
+
+    def __init__(self, reason: str, *, credentials_rejected: bool = False) -> None:
+        super().__init__(reason)
+        self.credentials_rejected = credentials_rejected
+
+
+class OurFault(Exception):  # noqa: N818 - see Failed
+    """The probe could not run for lack of something on this host: nothing is known of the backend."""
+
+
+def where(address: str, port: int) -> str:
+    """Return "192.0.2.1:53" or "[2001:db8::1]:53"."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def in_words(error: OSError, opened: socket.socket | None = None) -> Failed | OurFault:
+    """Return what an operating system's error means for the verdict: the backend's fault or ours."""
+    code = error.errno or 0
+    if code in _OURS:
+        return OurFault(f"{os.strerror(code)} on this host")
+    if code == errno.ECONNREFUSED and opened is not None and opened.type == socket.SOCK_DGRAM:
+        return Failed("port closed (ICMP port unreachable)")
+    return Failed(_WORDS.get(code) or os.strerror(code))
+
+
+def excerpt(data: bytes | bytearray) -> str:
+    """Return the start of what a server said, harmless on a terminal and in a log."""
+    shown = data[: EXCERPT + 1].decode("ascii", "backslashreplace")
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
+    return f'"{shown[:EXCERPT]}…"' if len(shown) > EXCERPT else f'"{shown}"'

@@ -1,0 +1,48 @@
+"""`steelyard probe`: one run of each probe of a service, now, by the daemon's own health process."""
+
+from typing import Any
+
+import click
+
+from proxy.cli import EXIT_FAILED
+from proxy.cli.daemon import colour, daemon, print_json
+from proxy.cli.grid import paint
+from proxy.control.wire import ControlError
+from proxy.log import printable
+
+
+@click.command()
+@click.argument("service")
+@click.argument("backend", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def command(ctx: click.Context, *, service: str, backend: str | None, as_json: bool) -> None:
+    """Run each probe of SERVICE's backends once, or of BACKEND's alone, and show what was said.
+
+    It changes no verdict. Exit codes: 0 all passed, 1 one failed, 3 daemon unreachable, 4 no permission.
+    """
+    rows: list[dict[str, Any]] = []
+    with daemon(ctx) as client:
+        wanted = {} if backend is None else {"backend": backend}
+        for answer in client.stream("probe", endless=True, service=service, **wanted):
+            rows += answer.get("probes", [])
+        if not rows:
+            raise ControlError("there is nothing to probe")
+    if as_json:
+        print_json({"probes": rows})
+    else:
+        click.echo("\n\n".join("\n".join(transcript(row, coloured=colour())) for row in rows), color=True)
+    if any(not row["ok"] and not row["report_only"] for row in rows):
+        ctx.exit(EXIT_FAILED)
+
+
+def transcript(row: dict[str, Any], *, coloured: bool = False) -> list[str]:
+    """Return one run in lines: whose it was, then what we did ("->"), what came back ("<-") and how it ended."""
+    probe = row.get("type") or row["probe"]
+    where = f" {row['address']}" + (f" port {row['port']}" if row["port"] else "")
+    note = " (report only)" if row["report_only"] else ""
+    head = paint(printable(f"{row['service']}/{row['backend']}: {probe}{where}{note}"), "bold", coloured=coloured)
+    lines = [printable(line) for line in row["transcript"]]
+    if lines:
+        lines[-1] = paint(lines[-1], "green" if row["ok"] else "red", coloured=coloured)
+    return [head, *(f"  {line}" for line in lines)]

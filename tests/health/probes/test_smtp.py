@@ -1,0 +1,41 @@
+"""The smtp probe against scripted servers on loopback: what postfix does not do."""
+
+import socket
+
+import pytest
+
+from health.probes import run_once
+from health.spec import SmtpProbe
+from tests.health.hostile import scripted
+
+
+@pytest.mark.parametrize(
+    ("replies", "reason"),
+    [
+        ([b"220-one\r\n220 two\r\n", b"250 hello\r\n", b"221\r\n"], ""),
+        ([b"554 no service\r\n"], 'the greeting was "554 no service", not 220'),
+        ([b"421-too\r\n421 busy\r\n"], 'the greeting was "421 busy", not 220'),
+        ([b"220 x\r\n", b"502 unknown\r\n"], 'the answer to EHLO was "502 unknown", not 250'),
+        ([b"220 x\r\n", b"250 x\r\n", b"451 no\r\n"], 'the answer to QUIT was "451 no", not 221'),
+        ([b"+OK POP3 ready\r\n"], 'not SMTP: the greeting was "+OK POP3 ready"'),
+    ],
+)
+async def test_replies(tcp_server, leftovers, replies: list[bytes], reason: str) -> None:
+    """H10, H13: the codes 220, 250 and 221 are wanted in turn, over several lines too; others are told."""
+    heard: list[bytes] = []
+    _, port = await tcp_server(scripted(replies, heard=heard))
+    leftovers.mark()
+    outcome, _ = await run_once(SmtpProbe(), "127.0.0.1", port)
+    assert outcome.ok == (not reason), outcome.reason
+    assert outcome.reason.startswith(reason or "answered EHLO in ")
+    if outcome.ok:
+        assert heard[:2] == [f"EHLO {socket.gethostname()}\r\n".encode(), b"QUIT\r\n"]
+    await leftovers.check()
+
+
+async def test_line_break_in_helo(tcp_server) -> None:
+    """S9: a helo that would smuggle a second command in is refused before anything is sent."""
+    server, port = await tcp_server(scripted([b"220 x\r\n"]))
+    outcome, _ = await run_once(SmtpProbe(helo="x\r\nMAIL FROM:<>"), "127.0.0.1", port)
+    assert outcome.reason == "could not probe: helo holds a line break, which the protocol cannot carry"
+    assert server.accepted == 0

@@ -1,0 +1,269 @@
+"""Backends that know of each other: logins, serials, weights, and what outlives the process; with real servers."""
+
+import asyncio
+import os
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import dns.message
+import dns.rrset
+import pytest
+
+from health.monitor import Alarm, Monitor, Target, Verdict
+from health.secrets import Secrets
+from health.spec import DnsProbe, Pop3Probe, ScriptProbe, TcpProbe
+
+Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
+
+QUICK = {"interval": 0.05, "fast_interval": 0.03, "down_interval": 0.05, "timeout": 0.05}
+FILE = "/etc/steelyard/pop3.pw"
+LOGIN = Pop3Probe(user="probe", password_file=FILE, **QUICK)
+SOA = DnsProbe(query="example.net SOA", max_serial_lag=10, transport="udp", **QUICK)
+
+
+class Watched:
+    """A monitor that was handed a password, its verdicts and its alarms."""
+
+    def __init__(self) -> None:
+        self.verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
+        self.alarms: asyncio.Queue[Alarm] = asyncio.Queue()
+        self.secrets = Secrets()
+        self.secrets.update({FILE: b"right\n"})
+        self.monitor = Monitor(
+            self.verdicts.put_nowait, rng=random.Random(1), on_alarm=self.alarms.put_nowait, secrets=self.secrets
+        )
+
+    async def next(self) -> Verdict:
+        """Return the next verdict."""
+        return await asyncio.wait_for(self.verdicts.get(), 10)
+
+    async def alarm(self) -> Alarm:
+        """Return the next alarm."""
+        return await asyncio.wait_for(self.alarms.get(), 10)
+
+    def states(self) -> list[str]:
+        """Return all states."""
+        return [state for state, _ in self.monitor.states().values()]
+
+
+@pytest.fixture
+async def watched() -> AsyncIterator[Watched]:
+    made = Watched()
+    yield made
+    await made.monitor.close()
+
+
+class Mailbox:
+    """A POP3 server that takes one password."""
+
+    def __init__(self) -> None:
+        self.password = "right"
+        self.logins = 0
+
+    async def talk(self, reader: Reader, writer: Writer) -> None:
+        """Serve one client."""
+        writer.write(b"+OK\r\n")
+        while line := await reader.readline():
+            word, _, rest = line.decode().strip().partition(" ")
+            self.logins += word == "PASS"
+            writer.write(b"-ERR [AUTH] no\r\n" if word == "PASS" and rest != self.password else b"+OK\r\n")
+
+
+def mail(key: str, port: int, service: str = "mail", **keys: object) -> Target:
+    return Target(key, "127.0.0.1", port, (LOGIN,), service=service, name=key, **keys)
+
+
+async def passed(mailbox: Mailbox, runs: int) -> None:
+    """Wait until so many more logins were tried."""
+    until = mailbox.logins + runs
+    while mailbox.logins < until:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)
+
+
+async def test_all_refuse_the_login(watched: Watched, tcp_server) -> None:
+    """H8: when all backends refuse the login no verdict changes, one alarm a service is raised, and a login ends it."""
+    boxes = [Mailbox(), Mailbox()]
+    ports = [(await tcp_server(box.talk))[1] for box in boxes]
+    watched.monitor.watch([mail("a", ports[0]), mail("b", ports[1])])
+    assert {(await watched.next()).state for _ in range(2)} == {"up"}
+    for box in boxes:
+        box.password = "changed"
+    alarm = await watched.alarm()
+    assert (alarm.service, alarm.active) == ("mail", True)
+    assert alarm.text.startswith("every backend refuses the pop3 login of probe, ")
+    await passed(boxes[0], 8)
+    assert watched.states() == ["up", "up"]
+    assert watched.verdicts.empty()
+    assert watched.alarms.empty()
+    watched.secrets.update({FILE: b"changed\n"})
+    assert not (await watched.alarm()).active
+    await passed(boxes[0], 3)
+    assert watched.states() == ["up", "up"]
+
+
+async def test_wrong_password_at_the_start(watched: Watched, tcp_server) -> None:
+    """H1, H8: with a wrong password from the start nobody is found down, nobody up, and the alarm says why."""
+    box = Mailbox()
+    box.password = "another"
+    _, port = await tcp_server(box.talk)
+    watched.monitor.watch([mail("a", port)])
+    assert (await watched.alarm()).active
+    await passed(box, 5)
+    assert watched.states() == ["unknown"]
+
+
+async def test_a_new_password_is_tried_at_once(watched: Watched, tcp_server) -> None:
+    """H12: a password that changed is tried soon, not after an interval of an hour."""
+    box = Mailbox()
+    _, port = await tcp_server(box.talk)
+    spec = LOGIN.model_copy(update={"interval": 3600.0, "timeout": 1.0})
+    watched.monitor.watch([Target("a", "127.0.0.1", port, (spec, TcpProbe(interval=3600.0)), service="mail")])
+    await watched.next()
+    assert box.logins == 1
+    watched.monitor.secrets_changed(watched.secrets.update({FILE: b"right"}))
+    await asyncio.wait_for(passed(box, 1), 10)
+
+
+async def test_services_share_the_run_and_not_the_alarm(watched: Watched, tcp_server) -> None:
+    """H11, H8: two services with one backend and one account cost one login, and each has its own alarm."""
+    box = Mailbox()
+    box.password = "another"
+    _, port = await tcp_server(box.talk)
+    once = LOGIN.model_copy(update={"interval": 3600.0, "fast_interval": 3600.0, "timeout": 1.0})
+    watched.monitor.watch(
+        [Target(f"{name}/a", "127.0.0.1", port, (once,), service=name) for name in ("pop3", "submission")]
+    )
+    assert {(await watched.alarm()).service for _ in range(2)} == {"pop3", "submission"}
+    assert box.logins == 1
+
+
+class Zone:
+    """A DNS server's zone."""
+
+    serial = 100
+    dead = False
+
+    def answer(self, data: bytes) -> list[bytes]:
+        """Answer a query for the SOA record."""
+        if self.dead:
+            return []
+        reply = dns.message.make_response(dns.message.from_wire(data))
+        soa = f"ns.example.net. root.example.net. {self.serial} 1 1 1 1"
+        reply.answer.append(dns.rrset.from_text("example.net.", 60, "IN", "SOA", soa))
+        return [reply.to_wire()]
+
+
+async def two_zones(
+    watched: Watched, udp_server, services: tuple[str, str] = ("dns", "dns")
+) -> tuple[list[Zone], list]:
+    zones = [Zone(), Zone()]
+    servers = [await udp_server(zone.answer) for zone in zones]
+    watched.monitor.watch(
+        [
+            Target(f"ns{at}", "127.0.0.1", port, (SOA,), service=services[at], name=f"ns{at}")
+            for at, (_, port) in enumerate(servers)
+        ]
+    )
+    assert {(await watched.next()).state for _ in range(2)} == {"up"}
+    return zones, [server for server, _ in servers]
+
+
+async def test_old_zone(watched: Watched, udp_server) -> None:
+    """H7, H13: who serves an old zone goes down after `fall` results, says so in the report, and returns with the zone."""
+    zones, _ = await two_zones(watched, udp_server)
+    zones[1].serial = 111
+    verdict = await watched.next()
+    assert (verdict.key, verdict.state) == ("ns0", "down")
+    assert verdict.reason == "serial 100 is 11 behind ns1's 111, over max-serial-lag (10) (3 failures in a row)"
+    (row,) = watched.monitor.report()["ns0"]
+    assert (row["ok"], row["reason"]) == (False, "serial 100 is 11 behind ns1's 111, over max-serial-lag (10)")
+    zones[0].serial = 111
+    assert (await watched.next()).state == "up"
+
+
+async def test_other_services_are_no_measure(watched: Watched, udp_server) -> None:
+    """H7: a backend is compared with those of its own service only."""
+    zones, servers = await two_zones(watched, udp_server, ("dns", "internal"))
+    zones[1].serial = 1000
+    before = servers[0].received
+    while servers[0].received < before + 10:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)
+    assert watched.states() == ["up", "up"]
+
+
+async def test_the_dead_are_no_measure(watched: Watched, udp_server) -> None:
+    """H7: the newer zone of a server that has died takes nobody down; those it took down come back."""
+    zones, _ = await two_zones(watched, udp_server)
+    zones[1].serial = 111
+    assert (await watched.next()).key == "ns0"
+    zones[1].dead = True
+    changes = [await watched.next() for _ in range(2)]
+    assert [(change.key, change.state) for change in changes] == [("ns1", "down"), ("ns0", "up")]
+
+
+async def test_weight(watched: Watched, tmp_path: Path) -> None:
+    """H10, H13: a script's weight is reported when it changes, with its reason; exit status 0 asks for the configured one."""
+    for directory in (tmp_path, *tmp_path.parents):
+        directory.chmod(0o755)
+        if directory.name.startswith("pytest-of-") or directory.parent.parent == directory.parent:
+            break
+    code = tmp_path / "code"
+    script = tmp_path / "check"
+    script.write_text(f"#!/bin/sh\nread code < {code}; exit $code\n")
+    script.chmod(0o755)
+    code.write_text("12\n")
+    slow = QUICK | {"timeout": 1.0, "interval": 1.0}
+    spec = ScriptProbe(command=(str(script),), dynamic_weight=True, **slow)
+    watched.monitor.watch([Target("a", "192.0.2.1", 1, (spec,), weight=7, state="up")])
+    verdict = await watched.next()
+    assert (verdict.state, verdict.previous, verdict.weight, verdict.reason) == (
+        "up",
+        "up",
+        10,
+        "exit status 12: weight 10",
+    )
+    code.write_text("0\n")
+    watched.monitor.hint("a")
+    verdict = await watched.next()
+    assert (verdict.state, verdict.weight) == ("up", None)
+    assert verdict.reason.startswith("exit status 0")
+
+
+async def test_known_state_outlives_the_process(watched: Watched) -> None:
+    """H1, H2: a monitor that is told what its predecessor knew reports nothing anew, and takes nobody down before `fall`."""
+    spec = TcpProbe(**QUICK, fall=4)
+    watched.monitor.watch([Target("a", "127.0.0.1", 1, (spec,), state="up", weight=None)])
+    assert watched.states() == ["up"]
+    verdict = await watched.next()
+    assert (verdict.previous, verdict.state, verdict.reason) == (
+        "up",
+        "down",
+        "connection refused (4 failures in a row)",
+    )
+
+
+async def test_run_now(watched: Watched, tcp_server, leftovers) -> None:
+    """A run by hand shows what was said, asks a shared question once, changes no verdict and leaves nothing."""
+    box = Mailbox()
+    server, port = await tcp_server(box.talk)
+    never = {"interval": 3600.0, "fast_interval": 3600.0, "timeout": 1.0}
+    login = LOGIN.model_copy(update=never)
+    probes = (login, TcpProbe(port=1, report_only=True, **never))
+    watched.monitor.watch([Target(key, "127.0.0.1", port, probes, service="mail") for key in ("a", "b")])
+    await watched.next()
+    await watched.next()
+    accepted = server.accepted
+    leftovers.mark()
+    rows = await watched.monitor.run_now(["a", "b", "gone"])
+    await leftovers.check()
+    assert [(row["key"], row["type"], row["ok"], row["report_only"]) for row in rows] == [
+        ("a", "pop3", True, False), ("a", "tcp", False, True), ("b", "pop3", True, False), ("b", "tcp", False, True),
+    ]  # fmt: skip
+    assert server.accepted == accepted + 1
+    assert "-> PASS ****" in rows[0]["transcript"]
+    assert watched.verdicts.empty()
+    watched.secrets.update({})
+    rows = await watched.monitor.run_now(["a"])
+    assert rows[0]["reason"] == f"could not probe: password file {FILE} was not handed over"
+    assert os.path.basename(FILE) in rows[0]["transcript"][0]  # noqa: PTH119 - text

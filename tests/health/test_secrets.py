@@ -1,0 +1,71 @@
+"""Passwords: read, bounded, handed over, never shown."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from health.probes import make
+from health.probes.base import OurFault
+from health.secrets import LARGEST, FromDisk, NoSecret, Secrets
+from health.spec import ImapProbe, TcpProbe
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (b"secret\n", "secret"),
+        (b"secret\r\n", "secret"),
+        (b"secret", "secret"),
+        (b" se cret \n\n", " se cret \n"),
+        (b"", ""),
+    ],
+)
+def test_one_line_end_is_cut_off(tmp_path: Path, written: bytes, read: str) -> None:
+    """A password is the file's text without the line's end that editors put behind it."""
+    path = tmp_path / "password"
+    path.write_bytes(written)
+    assert FromDisk().get(str(path)) == read
+
+
+def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """H13, S6: a password file that is missing, no file, too large or no text is told by its name, without a byte of it."""
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b"x" * (LARGEST + 1))
+    (tmp_path / "binary").write_bytes(b"\xff\xfes3cret")
+    for name, words in (
+        ("missing", "is missing"), ("directory", "is no file"), ("pipe", "is no file"), ("large", "is larger than 4096 bytes"),
+        ("binary", "is not UTF-8"),
+    ):  # fmt: skip
+        with pytest.raises(NoSecret) as caught:
+            FromDisk().get(str(tmp_path / name))
+        assert str(caught.value) == f"password file {tmp_path / name} {words}"
+        assert caught.value.__context__ is None or "s3cret" not in repr(caught.value.__context__)
+
+
+def test_handed_over() -> None:
+    """S6: what was handed over is found by its path, tells what changed, and shows nothing of itself."""
+    held = Secrets()
+    assert held.update({"/a": b"one\n", "/b": "password file /b is missing"}) == {"/a", "/b"}
+    assert held.get("/a") == "one"
+    with pytest.raises(NoSecret, match="password file /b is missing"):
+        held.get("/b")
+    with pytest.raises(NoSecret, match="password file /c was not handed over"):
+        held.get("/c")
+    assert held.update({"/a": b"two\n", "/b": "password file /b is missing"}) == {"/a"}
+    assert held.update({"/a": b"two\n"}) == {"/b"}
+    assert repr(held) == "<Secrets 1>"
+
+
+def test_a_probe_asks_each_time(tmp_path: Path) -> None:
+    """A probe has the password of the moment: a changed file counts from its next run on."""
+    held = Secrets()
+    probe = make(ImapProbe(user="probe", password_file="/x"), held)
+    with pytest.raises(OurFault, match="password file /x was not handed over"):
+        probe.secret()
+    held.update({"/x": b"one"})
+    assert probe.secret() == "one"
+    held.update({"/x": b"two"})
+    assert probe.secret() == "two"
+    assert make(TcpProbe(), held).secret() == ""
