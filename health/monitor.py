@@ -251,7 +251,7 @@ class Monitor:
         return [
             peer
             for key, peer in self._values.get((backend.circle, subject), {}).items()
-            if key != backend.target.key and self._backends[key].state in {"up", "reserve"}
+            if key != backend.target.key and (other := self._backends.get(key)) and other.state in {"up", "reserve"}
         ]
 
     def found(self, backend: Backend, subject: str, value: float) -> None:

@@ -93,7 +93,7 @@ class ProbeBase(Table):
 
     def question(self) -> str:
         """Return a text that two probes share exactly when one run answers both: H11. Pace and judgement are left out."""
-        aside = {"interval", "fast_interval", "down_interval", "fall", "rise", "report_only", "max_serial_lag", "address", "password_file", "user"}
+        aside = {"interval", "fast_interval", "down_interval", "fall", "rise", "report_only", "max_serial_lag"}
         return json.dumps(self.model_dump(mode="json", exclude=aside), sort_keys=True, separators=(",", ":"))
 
 

@@ -202,6 +202,28 @@ async def test_the_dead_are_no_measure(watched: Watched, udp_server) -> None:
     assert [(change.key, change.state) for change in changes] == [("ns1", "down"), ("ns0", "up")]
 
 
+async def test_who_is_down_for_another_reason_is_no_measure(watched: Watched, udp_server) -> None:
+    """H7, H15: the newer zone of a server whose other probe fails takes nobody down: it serves nobody itself."""
+    zones = [Zone(), Zone()]
+    zones[1].serial = 111
+    servers = [await udp_server(zone.answer) for zone in zones]
+    dead = TcpProbe(port=1, interval=3600.0, fast_interval=3600.0)
+    watched.monitor.watch(
+        [
+            Target("ns1", "127.0.0.1", servers[1][1], (dead, SOA), service="dns", name="ns1"),
+            Target("ns0", "127.0.0.1", servers[0][1], (SOA,), service="dns", name="ns0"),
+        ]
+    )
+    assert {((verdict := await watched.next()).key, verdict.state) for _ in range(2)} == {
+        ("ns1", "down"),
+        ("ns0", "up"),
+    }
+    before = servers[0][0].received
+    while servers[0][0].received < before + 10:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)
+    assert watched.states() == ["down", "up"]
+
+
 async def test_weight(watched: Watched, tmp_path: Path) -> None:
     """H10, H13: a script's weight is reported when it changes, with its reason; exit status 0 asks for the configured one."""
     for directory in (tmp_path, *tmp_path.parents):

@@ -151,3 +151,13 @@ def test_the_first_failure_hints_at_once() -> None:
     bench = Bench(1)
     bench.service.failed(bench.service.targets[0])
     assert bench.hints == [(2, 10)]
+
+
+def test_weights_are_taken_over() -> None:
+    """A weight that arrives counts from the next pick on; 0 gives nothing new; slots that nobody has are passed over."""
+    bench = Bench(2)
+    one = bench.service.targets[0]
+    bench.service.weigh([(one.slot, 3), (40, 9)])
+    assert bench.picks(4) == ["b0", "b0", "b0", "b1"]
+    bench.service.weigh([(one.slot, 0)])
+    assert bench.picks(2) == ["b1", "b1"]

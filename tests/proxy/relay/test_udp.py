@@ -419,6 +419,20 @@ def test_a_downed_backends_session_moves_with_the_next_datagram(relay, peers) ->
     assert (relay.backend(one.address, "active"), relay.backend(two.address, "active")) == (0, 1)
 
 
+def test_a_backend_in_reserve_keeps_its_sessions(relay, peers) -> None:
+    """H14: a backend in reserve keeps its sessions, gets new ones only while no other is up, and goes on serving them."""
+    one, two = peers.server(), peers.server()
+    where = start(relay, one, two, scheduler="failover")
+    client = peers.client(where)
+    exchange(client, one)
+    relay.verdict(one.address, "reserve")
+    exchange(client, one)
+    exchange(peers.client(where), two)
+    relay.verdict(two.address, "down")
+    exchange(peers.client(where), one)
+    exchange(client, one)
+
+
 def test_a_draining_backend_keeps_its_sessions(relay, peers) -> None:
     """U15: a draining backend gets no new session and keeps its own, until it goes down or into maintenance."""
     one, two = peers.server(), peers.server()
