@@ -1,0 +1,101 @@
+"""Connections of an address that goes: reset while the RST can still leave."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.bed import Bed
+from vrrp.reset import reset_connections
+
+PLACES = (("198.51.100.10", "198.51.100.2"), ("2001:db8:1::10", "2001:db8:1::2"))  # the virtual address, the host's own
+
+
+@pytest.fixture
+def bed() -> Iterator[Bed]:
+    """Make a server with a virtual and an own address, and a client."""
+    with Bed() as made:
+        made.lan("wire")
+        made.host("server")
+        made.attach("server", "wire", *(f"{one}/{64 if ':' in one else 24}" for pair in PLACES for one in pair))
+        made.host("client")
+        made.attach("client", "wire", "198.51.100.3/24", "2001:db8:1::3/64")
+        yield made
+
+
+def listen(bed, address):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    server = bed.socket("server", family)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    server.bind((address, 53))
+    server.listen(64)
+    return server
+
+
+def connect(bed, server, address):
+    client = bed.socket("client", socket.AF_INET6 if ":" in address else socket.AF_INET)
+    client.settimeout(3)
+    client.connect((address, 53))
+    accepted, _ = server.accept()
+    return client, accepted
+
+
+@pytest.mark.parametrize(("virtual", "own"), PLACES)
+async def test_reset_and_no_other(bed, virtual, own):
+    """V22: clients of the address get an RST, those of another address and the listening socket live on."""
+    server, other = listen(bed, virtual), listen(bed, own)
+    pairs = [connect(bed, server, virtual) for _ in range(20)]
+    kept, kept_here = connect(bed, other, own)
+    with bed.inside("server"):
+        assert await reset_connections(virtual) == 20
+    for client, accepted in pairs:
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        with contextlib.suppress(OSError):
+            accepted.close()
+    kept_here.sendall(b"x")
+    assert kept.recv(1) == b"x"
+    client, accepted = connect(bed, server, virtual)
+    accepted.sendall(b"y")
+    assert client.recv(1) == b"y"
+    accepted.close()
+    kept_here.close()
+
+
+async def test_ipv4_on_a_dual_socket(bed):
+    """V22: an IPv4 connection that an IPv6 socket has accepted is one of the IPv4 address."""
+    virtual = PLACES[0][0]
+    server = listen(bed, "::")
+    client, accepted = connect(bed, server, virtual)
+    with bed.inside("server"):
+        assert await reset_connections("198.51.100.2") == 0
+        assert await reset_connections(virtual) == 1
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    accepted.close()
+
+
+async def test_many_hold_nobody_up(bed):
+    """V17, V22: while 2,000 connections are reset others have their turn after every 128 of them."""
+    virtual = PLACES[0][0]
+    server = listen(bed, virtual)
+    pairs = [connect(bed, server, virtual) for _ in range(2000)]
+    turns = 0
+
+    async def watch():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    watcher = asyncio.create_task(watch())
+    with bed.inside("server"):
+        assert await reset_connections(virtual) == 2000
+    watcher.cancel()
+    assert turns >= 2000 // 128
+    for _, accepted in pairs:
+        accepted.close()

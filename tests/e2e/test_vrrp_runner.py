@@ -1,0 +1,201 @@
+"""The runner inside a process of somebody else's: what its owner feeds it, and what it tells."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e.bed import Bed
+from tests.e2e.process import until
+from tests.e2e.vrrp import VIP, Capture, Ours, holders, owner_settles, pair
+from vrrp.runner import Runner
+from vrrp.settings import NotifySettings, RouterSettings, Settings
+
+ADDRESS = VIP[4].partition("/")[0]
+FAST = {"advert_interval": 0.1}
+
+
+@pytest.fixture
+def bed() -> Iterator[Bed]:
+    """Make two hosts and a client on a LAN."""
+    with pair() as made:
+        yield made
+
+
+class Owner:
+    """A runner in host a, and what it has told."""
+
+    def __init__(self, bed, notify=(), check=None, **router):
+        self.moves, self.told = [], []
+        values = {"name": "outside", "interface": "eth0", "vrid": 51, "addresses": (VIP[4],), "advert_interval": 0.1}
+        settings = Settings((RouterSettings(**(values | router)),), {}, notify)
+        self.inside = bed.inside("a")
+        self.inside.__enter__()
+        self.runner = Runner(settings, self.moves.append, lambda name, words: self.told.append(words), check)
+
+    @property
+    def states(self):
+        """The states it has been told of, in order."""
+        return [one.state for one in self.moves]
+
+    async def __aenter__(self):
+        await self.runner.start()
+        return self
+
+    async def __aexit__(self, *_):
+        try:
+            await self.runner.shutdown(hand_over=False)
+        finally:
+            self.inside.__exit__(None, None, None)
+
+
+async def is_true(condition, patience=4.0):
+    """Wait for a condition with the loop free to run."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.005)
+
+
+async def test_the_next_process_adopts(bed):
+    """V14: a process that replaces a killed one adopts its address and state within the lease; no host moves."""
+    first = Ours(bed, "a", FAST | {"priority": 150, "addresses": list(VIP.values()), "advert_interval": 0.3})
+    other = Ours(bed, "b", FAST | {"priority": 100, "addresses": list(VIP.values()), "advert_interval": 0.3})
+    first.wait("active")
+    assert owner_settles(bed, ADDRESS) == "a"
+    handover = first.report()["handover"]
+    first.proc.kill()
+    owner = Owner(bed, addresses=tuple(VIP.values()), priority=150, advert_interval=0.3)
+    owner.runner.adopt(handover)
+    async with owner:
+        assert owner.states == ["active"]
+        assert "adopted" in owner.moves[0].reason
+        for _ in range(50):
+            assert await asyncio.to_thread(holders, bed, ADDRESS) == ["a"]
+            await asyncio.sleep(0.05)
+        assert owner.states == ["active"]
+        assert other.moves() == ["backup"]
+
+
+async def test_an_old_handover_is_none(bed):
+    """V15: what was handed over longer than a lease ago is not adopted."""
+    owner = Owner(bed)
+    owner.runner.adopt({"outside": ["active", time.monotonic() - 2.1, 0]})
+    async with owner:
+        assert owner.states == ["backup"]
+
+
+async def test_leftovers_go_at_the_start(bed):
+    """An address that a killed process left is removed at once by one that starts as backup."""
+    bed.ip("a", f"addr add {ADDRESS}/32 dev eth0 valid_lft 2 preferred_lft 0")
+    async with Owner(bed, advert_interval=1.0) as owner:
+        await is_true(lambda: owner.told, 0.5)
+        assert holders(bed, ADDRESS) == []
+
+
+async def test_a_lost_master_is_the_last_resort(bed):
+    """V18: without its master it leaves with priority 0 at once, is backup at 1, takes back what nobody else takes, and yields to anybody."""
+    async with Owner(bed, priority=150) as owner:
+        await is_true(lambda: owner.states == ["backup", "active"])
+        wire = Capture(bed, "client", "ip proto 112")
+        before = time.monotonic()
+        owner.runner.master_lost("the master was killed")
+        assert owner.moves[-1].state == "backup"
+        assert "master was killed" in owner.moves[-1].reason
+        await is_true(lambda: any("prio 0" in one for one in wire.packets()), 0.5)
+        await is_true(lambda: owner.states[-1] == "active", 1.5)
+        assert time.monotonic() - before >= 0.3
+        assert owner.runner.status()[0]["effective_priority"] == 1
+        other = Ours(bed, "b", FAST)
+        await is_true(lambda: owner.states[-1] == "backup", 2)
+        owner.runner.master_back()
+        await is_true(lambda: owner.states[-1] == "active", 2)
+        await is_true(lambda: other.moves() == ["backup", "active", "backup"], 2)
+
+
+async def test_penalties_and_faults(bed):
+    """V11: the owner's penalties lower the priority, clamped at 1, and a fault without one ends it; both are explained."""
+    async with Owner(bed, priority=100) as owner:
+        await is_true(lambda: owner.runner.is_active("outside"))
+        owner.runner.set_priority_parts("outside", {"service dns": -60, "probe gateway": -60})
+        status = owner.runner.status()[0]
+        assert (status["priority"], status["effective_priority"], status["state"]) == (100, 1, "active")
+        assert ["service dns", -60] in status["priority_parts"]
+        owner.runner.set_priority_parts("outside", {})
+        assert owner.runner.status()[0]["effective_priority"] == 100
+        owner.runner.set_fault("outside", "service mysql", failed=True)
+        assert owner.moves[-1].state == "fault"
+        assert "service mysql" in owner.moves[-1].reason
+        await is_true(lambda: holders(bed, ADDRESS) == [], 1)
+        owner.runner.set_fault("outside", "service mysql", failed=False)
+        await is_true(lambda: owner.runner.is_active("outside"))
+
+
+async def test_no_election_before_the_first_verdicts(bed):
+    """V24: a router that tracks services is in no election before their first verdicts, and takes part at once then."""
+    async with Owner(bed, awaits_verdicts=True) as owner:
+        await asyncio.sleep(0.8)
+        assert owner.states == []
+        owner.runner.first_verdicts("outside")
+        await is_true(lambda: owner.states == ["backup", "active"], 0.6)
+
+
+async def test_moves_are_notified(bed):
+    """V20: each move runs the script and reaches the FIFO, with keepalived's arguments."""
+    script, out, fifo = bed.dir / "script", bed.dir / "out", bed.dir / "fifo"
+    script.write_text(f'#!/bin/sh\necho "$@" >> {out}\n')
+    script.chmod(0o755)
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    notify = (NotifySettings(command=(str(script),)), NotifySettings(fifo=str(fifo), to=("active",)))
+    async with Owner(bed, notify, lambda path, _: path, priority=150) as owner:
+        await is_true(lambda: owner.runner.is_active("outside"))
+    wanted = ["INSTANCE outside BACKUP 150", "INSTANCE outside MASTER 150", "INSTANCE outside STOP 150"]
+    assert out.read_text().splitlines() == wanted
+    assert os.read(reader, 200) == b'INSTANCE "outside" MASTER 150\n'
+    os.close(reader)
+
+
+async def test_an_interface_that_comes_back_is_used(bed):
+    """V13: an interface that is deleted is a fault, and one made anew under its name is used again."""
+    async with Owner(bed, interface="late") as owner:
+        assert owner.states == ["fault"]
+        bed.ip("a", "link add late type veth peer name far", "addr add 203.0.113.2/24 dev late")
+        bed.ip("a", "link set late up", "link set far up")
+        await is_true(lambda: owner.runner.is_active("outside"))
+        bed.ip("a", "link del late")
+        await is_true(lambda: owner.states[-1] == "fault", 1)
+        bed.ip("a", "link add late type veth peer name far", "addr add 203.0.113.2/24 dev late")
+        bed.ip("a", "link set late up", "link set far up")
+        await is_true(lambda: owner.runner.is_active("outside"))
+
+
+def test_sync_groups_move_together(bed):
+    """V12: two routers of a sync group are on one host, also when only one of their links goes down."""
+    bed.lan("second")
+    for number, name in enumerate(("a", "b"), 2):
+        bed.attach(name, "second", f"203.0.113.{number}/24")
+    second = {"name": "inside", "interface": "eth1", "vrid": 52, "addresses": ["203.0.113.10/24"]}
+    a, b = (
+        Ours(
+            bed,
+            name,
+            FAST | {"priority": priority},
+            FAST | second | {"priority": priority},
+            sync_groups={"both": ["outside", "inside"]},
+        )
+        for name, priority in (("a", 150), ("b", 100))
+    )
+    until(lambda: last_states(a) == {"outside": "active", "inside": "active"}, 5, "a to be active")
+    until(lambda: last_states(b) == {"outside": "backup", "inside": "backup"}, 5, "b to be backup")
+    bed.ip("a", "link set eth1 down")
+    until(lambda: last_states(b) == {"outside": "active", "inside": "active"}, 5, "b to take both over")
+    assert owner_settles(bed, ADDRESS) == "b"
+    assert last_states(a)["outside"] != "active"
+
+
+def last_states(ours: Ours) -> dict[str, str]:
+    """Return the state of each router by name, as told last."""
+    return {one["name"]: one["state"] for one in ours.events("state")}

@@ -1,0 +1,48 @@
+"""The schedule of announcements."""
+
+import math
+from ipaddress import ip_address
+
+from vrrp.announcing import Announcing
+from vrrp.events import Announce, RouterConfig
+
+ADDRESSES = (ip_address("198.51.100.10"),)
+CONFIG = RouterConfig("r", 51, ADDRESSES, ip_address("192.0.2.1"))
+
+
+def test_schedule():
+    """V8: five at once, five after 5 s, then one every 60 s."""
+    announcing = Announcing()
+    assert announcing.begin(CONFIG, 100.0) == Announce(ADDRESSES, 5)
+    assert announcing.due(CONFIG, 104.9) == ()
+    assert announcing.due(CONFIG, 105.0) == (Announce(ADDRESSES, 5),)
+    assert announcing.at == 165.0
+    assert announcing.due(CONFIG, 165.0) == (Announce(ADDRESSES, 1),)
+    assert announcing.at == 225.0
+
+
+def test_stopped():
+    """V8: who is not active announces nothing."""
+    announcing = Announcing()
+    assert announcing.due(CONFIG, 1e9) == ()
+    announcing.begin(CONFIG, 1.0)
+    announcing.stop()
+    assert announcing.at == math.inf
+
+
+def test_again():
+    """V8, V19: after a conflict in full and once more after 5 s, but once only where conflicts come faster than adverts."""
+    announcing = Announcing()
+    announcing.begin(CONFIG, 0.0)
+    assert announcing.again(CONFIG, 50.0) == Announce(ADDRESSES, 5)
+    assert announcing.again(CONFIG, 50.5) == Announce(ADDRESSES, 1)
+    assert announcing.at == 55.5
+    assert announcing.due(CONFIG, 55.5) == (Announce(ADDRESSES, 5),)
+
+
+def test_answer_is_bounded():
+    """V8: two hosts that contradict each other's claims do so at most once an interval."""
+    announcing = Announcing()
+    announcing.begin(CONFIG, 0.0)
+    answers = [announcing.answer(CONFIG, number / 1000) for number in range(3001)]
+    assert sum(len(answer) for answer in answers) == 3

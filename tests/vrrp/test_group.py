@@ -1,0 +1,82 @@
+"""What a group adds to its routers; the transcripts and the simulation show it at work."""
+
+from ipaddress import ip_address
+
+from tests.vrrp.transcript import configuration
+from vrrp import events as ev
+from vrrp.group import Group
+from vrrp.packet import Advert
+
+
+def group_of(*priorities):
+    group = Group([configuration([f"r{n}", f"priority={priority}"]) for n, priority in enumerate(priorities)], 0.0)
+    group.handle_all(ev.Startup(), 0.0)
+    return group
+
+
+def states(group):
+    return [router.state for router in group.routers]
+
+
+def elect(group):
+    while group.deadline is not None and "active" not in states(group):
+        group.handle_all(ev.Tick(), group.deadline)
+
+
+def test_alone():
+    """V12: a group of one is a router without a group."""
+    group = group_of(100)
+    elect(group)
+    assert states(group) == ["active"]
+    assert group.routers[0].priority_parts == (("configured", 100),)
+
+
+def test_lowest_priority():
+    """V12: all advertise the lowest effective priority, from the start on and after every change."""
+    group = group_of(150, 120, 200)
+    assert {router.effective_priority for router in group.routers} == {120}
+    group.handle(group.routers[2], ev.PriorityChanged((("dns", -190),)), 1.0)
+    assert {router.effective_priority for router in group.routers} == {10}
+    group.handle(group.routers[2], ev.PriorityChanged(()), 2.0)
+    assert {router.effective_priority for router in group.routers} == {120}
+
+
+def test_fault_is_shared():
+    """V12: one in fault takes the others into fault and lets them out again, whatever happens to them meanwhile."""
+    group = group_of(100, 100, 100)
+    elect(group)
+    first, second, third = group.routers
+    group.handle(second, ev.LinkDown(), 10.0)
+    assert states(group) == ["fault"] * 3
+    group.handle(third, ev.Fault("probe gateway"), 11.0)
+    group.handle(second, ev.LinkUp(), 12.0)
+    assert states(group) == ["fault"] * 3
+    group.handle(third, ev.FaultCleared("probe gateway"), 13.0)
+    assert states(group) == ["backup"] * 3
+    assert all(router.faults == () for router in group.routers)
+    assert first.deadline is not None
+
+
+def test_one_yields_all_yield():
+    """V12: a router that yields takes the others with it, which say so on their segments."""
+    group = group_of(100, 100)
+    elect(group)
+    router = group.routers[0]
+    advert = Advert(3, 51, 200, router.config.addresses, 1.0)
+    done = group.handle(router, ev.AdvertReceived(advert, ip_address("192.0.2.9")), 10.0)
+    assert states(group) == ["backup"] * 2
+    assert (group.routers[1], ev.SendAdvert(0)) in done
+
+
+def test_wanting_is_not_having():
+    """V12: a router that hears nobody waits for the others, and wants no more when it hears a peer."""
+    group = group_of(100, 100)
+    heard, silent = group.routers
+    higher = ev.AdvertReceived(Advert(3, 51, 200, heard.config.addresses, 1.0), ip_address("192.0.2.9"))
+    for second in range(1, 20):
+        group.handle(heard, higher, float(second))
+        group.handle_all(ev.Tick(), second + 0.5)
+    assert states(group) == ["backup"] * 2
+    assert (heard.wants, silent.wants) == (False, True)
+    group.handle(silent, higher, 20.0)
+    assert not silent.wants

@@ -1,0 +1,500 @@
+"""The virtual router (RFC 9568 section 6.4, RFC 3768 section 6.4): a table-driven machine without I/O.
+
+The laws:
+
+1.  `init`: not started, or no election yet: until `start-delay` is over and every tracked service has its first verdict,
+    at most `hold-off` (V24).  `fault`: the link is down, we have no address, or something tracked without a penalty
+    failed.  Neither sends, neither has the addresses.
+2.  A backup takes over when its Active_Down_Timer fires.  The timer runs with the active router's interval (V3).  Priority
+    0 shortens it to the skew; an advert of higher or equal priority, or any without preemption, sets it again; a lower one
+    with preemption is ignored (V4).  Two additions for `preempt = false`, which shall keep a returning host from moving
+    a good address and nothing else: an owner preempts all the same (RFC), and so does a backup that hears the active
+    router's priority fall below what it advertised before: that host has lost its fitness.
+3.  A backup that wakes up more than an interval after its deadline was not running: it cannot know what it has missed.
+    It counts that, and listens for one interval and the skew before it acts.
+4.  An active router yields to a higher priority, and to an equal one from a higher address (V5).  Before it does, it
+    sends a last advert of its own: only so does the other learn that there were two, and announces again (V19).
+    A loser, also one that leaves, is answered at once (at most every 10 ms), and the addresses are announced again.
+5.  Leaving says priority 0 first (V6).  If asked to hand over, it goes on answering until a peer's advert shows that
+    somebody has taken over, or for an interval and 50 ms; a hand-over `if_taken` that nobody takes is none.
+6.  The addresses are a lease.  An event that comes later than the lease after its last refresh finds a backup, whatever
+    it is: a router that slept through its lease sends nothing on waking.
+7.  Without master or workers it leaves at once and is a backup at priority 1 (V18): it takes the addresses back if
+    nobody else has within the down interval.
+8.  In unicast only peers count (V10), and nowhere do our own adverts, other VRIDs, other versions, or, in version 2,
+    other intervals (RFC 3768 section 7.1).  A list of addresses that differs from ours is told and does not matter.
+9.  A router of a group does not take over: it `wants` to, and the group lets all do so together (vrrp/group.py).  Ties
+    are decided by the group's first router; the others wait for a down interval before they look at addresses.
+
+`now` is monotonic; no clock is read here, so steps of the wall clock change nothing (V16).
+A (state, event) pair that the table at the end does not list cannot happen, and raises.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Final
+
+from vrrp import events as ev
+from vrrp.events import Command, Event, RouterConfig, State
+from vrrp.fitness import LEAVING, OWNER
+from vrrp.packet import Advert, IPAddress
+from vrrp.state import NO_LINK, NO_SOURCE, RouterState
+from vrrp.timers import active_down_interval
+
+GRACE: Final = 0.05
+"""Seconds for pending DNS answers before connections are reset, and on top of an interval before nobody has taken over."""
+
+
+_Handler = Callable[["Router", Any, float], None]
+
+
+class UnlistedPairError(LookupError):
+    """An event came in a state in which it cannot come: a bug of ours."""
+
+
+class Router(RouterState):
+    """One virtual router of one address family.
+
+    The shell feeds it events with `now` (monotonic seconds), performs the commands in order, then arms one timer for
+    `deadline` and sends a `Tick` when it is reached.
+    """
+
+    def handle(self, event: Event, now: float) -> tuple[Command, ...]:
+        """Take one event in; the commands that follow from it.  Raises UnlistedPairError for what cannot happen."""
+        self._out = []
+        if self.state == "active" and now >= self._leased_at + self.config.lease:
+            self._lose_lease(event, now)
+        handler = self.TABLE[self.state].get(type(event))
+        if handler is None:
+            raise UnlistedPairError(f"{type(event).__name__} in state {self.state}")
+        handler(self, event, now)
+        return tuple(self._out)
+
+    # Starting and ending
+
+    def _start(self, event: ev.Startup, now: float) -> None:
+        if self._started_at is not None:
+            raise UnlistedPairError("Startup twice")
+        self._started_at = now
+        if event.adopt is None or self._fitness.faults:
+            self._begin(now, "started")
+        elif event.adopt == "active" and now < event.refreshed_at + self.config.lease and not self.standby:
+            self._take_over("adopted from the process before", now)
+            self._leased_at = event.refreshed_at
+        else:
+            self._listen("adopted from the process before", now)
+
+    def _begin(self, now: float, reason: str) -> None:
+        """Take the way from `init`: fault, hold, owner, or backup (the Startup rows of the RFC)."""
+        if self._fitness.faults:
+            self._move("fault", self._fitness.fault_reason, now)
+        elif now < self._held_until():
+            waits = "start-delay" if self._verdicts else "the first verdicts"
+            self._move("init", f"{reason}; waiting for {waits}", now)
+        else:
+            owner = self.effective_priority == OWNER and not self.standby
+            if self._grouped or not owner:
+                self._listen(reason, now)
+            if owner:
+                self._win("the owner of the addresses", now)
+
+    def _tick_init(self, _: ev.Tick, now: float) -> None:
+        if self._started_at is not None and now >= self._held_until():
+            self._begin(now, "started" if self._verdicts else "started; no verdict in time")
+
+    def _first_verdicts(self, _: ev.FirstVerdicts, now: float) -> None:
+        self._verdicts = True
+        if self.state == "init":
+            self._tick_init(ev.Tick(), now)
+
+    def _stop(self, event: ev.Shutdown, now: float) -> None:
+        self._started_at = None
+        self._down.stop()
+        self.wants = False
+        self._move("init", event.reason, now)
+
+    # Backup
+
+    def _listen(self, reason: str, now: float) -> None:
+        """Become, or begin again as, a backup."""
+        self._move("backup", reason, now)
+        self._heard.begin()
+        self._relisten(now)
+
+    def _relisten(self, now: float) -> None:
+        self.wants = False
+        if self.standby:
+            self._down.stop()
+        else:
+            self._down.listen(now)
+
+    def _advert_backup(self, event: ev.AdvertReceived, now: float) -> None:
+        advert = self._screened(event, now)
+        if advert is None:
+            return
+        if advert.priority == LEAVING:
+            if not self.standby and not self.wants:
+                self._down.hasten(now)
+        elif self._heard.defers(advert, event.source, self.effective_priority, now):
+            self._down.interval = advert.interval
+            self._relisten(now)
+
+    def _tick_backup(self, _: ev.Tick, now: float) -> None:
+        late = now - self._down.deadline(self.effective_priority)
+        if late < 0:
+            return
+        if late > self._down.interval:
+            self._emit(ev.Count("stalled"), ev.Tell(f"we did not run for {late:.2f} s: listening before taking over"))
+            self._down.listen_again(now)
+        else:
+            self._win(self._silence(now), now)
+
+    def _silence(self, now: float) -> str:
+        """Why the timer fired, in words."""
+        peer = self.peer
+        if self._fitness.last_resort:
+            return "nobody else has taken the addresses"
+        if peer is None:
+            return "no advert from anybody"
+        if self._down.hastened:
+            return f"{peer.source} left"
+        if peer.priority and peer.priority < self.effective_priority and now - peer.heard_at < 3 * self._down.interval:
+            return f"ours is the higher priority: {self.effective_priority}, {peer.source} has {peer.priority}"
+        return f"no advert from {peer.source} for {now - peer.heard_at:.2f} s"
+
+    def _win(self, reason: str, now: float) -> None:
+        """Take over, or ask the group to."""
+        self._down.stop()
+        if self._grouped:
+            self.wants = True
+            self.reason = reason
+        else:
+            self._take_over(reason, now)
+
+    def _group_take_over(self, _: ev.GroupTakeOver, now: float) -> None:
+        self._take_over(self.reason, now)
+
+    def _take_over(self, reason: str, now: float) -> None:
+        addresses = self.config.addresses
+        self._down.stop()
+        self.wants = False
+        self._offer, self._offer_until, self._tie = None, math.inf, None
+        self._leased_at = now
+        self._send(now)
+        self._emit(ev.InstallAddresses(addresses))
+        self._emit(self._announcing.begin(self.config, now))
+        self._move("active", reason, now)
+
+    # Active
+
+    def _advert_active(self, event: ev.AdvertReceived, now: float) -> None:
+        advert = self._screened(event, now)
+        if advert is None:
+            return
+        if self._offer is not None:
+            if advert.priority != LEAVING:
+                self._leave(self._offer, f"{self._offer.reason}: handed over to {event.source}", now)
+        elif advert.priority != LEAVING and self._beats(advert, event.source, now):
+            ours, theirs = self.effective_priority, advert.priority
+            against = f"ours is {ours}" if theirs > ours else "as ours, from the higher address"
+            self._send(now)  # law 4
+            self._down.interval = advert.interval
+            self._give_up("backup", f"{event.source} advertises priority {theirs}, {against}", now)
+        elif self._tie is None or advert.priority == LEAVING:
+            self._beaten(advert, event.source, now)
+
+    def _beats(self, advert: Advert, source: IPAddress, now: float) -> bool:
+        ours = self.effective_priority
+        if advert.priority != ours or self.config.source is None:
+            self._tie = None
+            return advert.priority > ours
+        if not self._leader:
+            wait = active_down_interval(ours, advert.interval)
+            first, last = self._tie or (now, now)
+            self._tie = (first if now - last < wait else now, now)
+            if now - self._tie[0] < wait:
+                return False
+        self._tie = None
+        return int(source) > int(self.config.source)
+
+    def _beaten(self, advert: Advert, source: IPAddress, now: float) -> None:
+        """Answer a loser, and announce to those whom it has misled.
+
+        Priority 0 is no exception: only who was active sends it.
+        """
+        if now - self.since > self.config.advert_interval:  # else it is the last advert of whom we have just replaced
+            doing = f"is active as well, with priority {advert.priority}" if advert.priority else "was active as well"
+            text = f"{source} {doing}; ours is {self.effective_priority}"
+            self._emit(ev.Count("conflicts"), *self._heard.once("conflict", text, now))
+        self._answer(now)
+        self._emit(self._announcing.again(self.config, now))
+
+    def _tick_active(self, _: ev.Tick, now: float) -> None:
+        if now >= self._offer_until:
+            self._end_offer(now)
+            return
+        if now >= self._advert_at:
+            due = self._advert_at + self.config.advert_interval
+            self._send(now)
+            self._advert_at = due if due > now else self._advert_at  # a late tick delays no further one
+        self._emit(*self._announcing.due(self.config, now))
+
+    def _lease_refreshed(self, _: ev.LeaseRefreshed, now: float) -> None:
+        self._leased_at = now
+
+    def _lose_lease(self, _: Event, now: float) -> None:
+        self._emit(ev.Count("lease_lost"))
+        self._down.interval = self.config.advert_interval
+        age = now - self._leased_at
+        self._give_up("backup", f"the lease of the addresses had run out: last refreshed {age:.2f} s ago", now)
+
+    def _address_removed(self, event: ev.AddressRemoved, now: float) -> None:
+        if event.address not in self.config.addresses:
+            return
+        self._emit(ev.Count("address_removed"), ev.InstallAddresses((event.address,)))
+        self._emit(ev.Announce((event.address,), self.config.announce_count))
+        self._emit(*self._heard.once("removed", f"something else removed {event.address}: put back", now))
+
+    def _conflict(self, event: ev.Conflict, now: float) -> None:
+        if self._offer is not None:
+            return  # who takes over announces it
+        self._emit(ev.Count("conflicts"))
+        self._emit(*self._heard.once("claim", f"{event.by} claims {event.address} as well", now))
+        self._emit(*self._announcing.answer(self.config, now))
+
+    # Leaving
+
+    def _offer_or_leave(self, event: ev.Shutdown | ev.Standby, now: float) -> None:
+        """Hand over (law 5); a shutdown is not called off by a standby."""
+        if isinstance(event, ev.Shutdown) and event.at_once:
+            self._send(now, LEAVING)
+            self._leave(event, event.reason, now)
+        elif self._offer is None:
+            self._offer, self._offer_until = event, now + self.config.advert_interval + GRACE
+            self._send(now, LEAVING)
+            self._advert_at = math.inf
+        elif isinstance(event, ev.Shutdown) or isinstance(self._offer, ev.Standby):
+            self._offer = event
+
+    def _end_offer(self, now: float) -> None:
+        offer = self._offer
+        if isinstance(offer, ev.Standby) and offer.if_taken:
+            self._offer, self._offer_until = None, math.inf
+            self._send(now)
+            self._emit(ev.Tell(f"{offer.reason}: nobody has taken the addresses over; still active"))
+        elif offer is not None:
+            self._send(now, LEAVING)  # the first one may have been lost
+            self._leave(offer, f"{offer.reason}; nobody has taken the addresses over", now)
+
+    def _leave(self, event: ev.Shutdown | ev.Standby, reason: str, now: float) -> None:
+        self._offer = event
+        self.standby = self.standby or isinstance(event, ev.Standby)
+        self._down.interval = self.config.advert_interval
+        self._give_up("backup", reason, now, GRACE)
+
+    def _give_up(self, state: State, reason: str, now: float, grace: float = 0.0) -> None:
+        """Let the addresses go, for `state`, or for what was being left for."""
+        addresses = self.config.addresses
+        offer, self._offer, self._offer_until = self._offer, None, math.inf
+        self._advert_at = math.inf
+        self._announcing.stop()
+        self._emit(ev.ResetConnections(addresses, grace), ev.RemoveAddresses(addresses))
+        if isinstance(offer, ev.Shutdown):
+            self._stop(replace(offer, reason=reason), now)
+            return
+        if isinstance(offer, ev.Standby) and not offer.if_taken:
+            self.standby = True
+        if state == "backup":
+            self._listen(reason, now)
+        else:
+            self._move(state, reason, now)
+
+    def _group_yield(self, event: ev.GroupYield, now: float) -> None:
+        self._send(now, LEAVING)
+        if self._offer is not None:
+            self._leave(self._offer, event.reason, now)
+            return
+        self._down.interval = self.config.advert_interval
+        self._give_up("backup", event.reason, now, GRACE)
+
+    def _standby(self, event: ev.Standby, _: float) -> None:
+        if not self.standby:
+            self._emit(ev.Tell(f"{event.reason}: not taking the addresses until it is resumed"))
+        self.standby = True
+        if self.state == "backup":
+            self._down.stop()
+            self.wants = False
+
+    def _resume(self, _: ev.Resume, now: float) -> None:
+        was, self.standby = self.standby, False
+        if self.state == "active":
+            if isinstance(self._offer, ev.Standby):
+                self._offer, self._offer_until = None, math.inf
+                self._send(now)
+        elif was:
+            self._emit(ev.Tell("resumed: taking part in elections again"))
+            if self.state == "backup":
+                self._begin(now, "resumed")
+
+    # Fitness
+
+    def _fault(self, event: ev.Fault | ev.LinkDown, now: float) -> None:
+        self._add_fault(NO_LINK if isinstance(event, ev.LinkDown) else event.cause, now)
+
+    def _add_fault(self, cause: str, now: float) -> None:
+        self._fitness.faults[cause] = None
+        if self.state == "active":
+            if cause not in {NO_LINK, NO_SOURCE}:
+                self._send(now, LEAVING)
+            self._give_up("fault", self._fitness.fault_reason, now, 0.0 if cause == NO_LINK else GRACE)
+        elif self._started_at is not None:
+            self._down.stop()
+            self.wants = False
+            self._move("fault", self._fitness.fault_reason, now)
+
+    def _fault_cleared(self, event: ev.FaultCleared | ev.LinkUp, now: float) -> None:
+        self._clear_fault(NO_LINK if isinstance(event, ev.LinkUp) else event.cause, now)
+
+    def _clear_fault(self, cause: str, now: float) -> None:
+        if cause in self._fitness.faults:
+            del self._fitness.faults[cause]
+            if self.state == "fault":
+                self._begin(now, f"no longer: {cause}")
+
+    def _source_changed(self, event: ev.SourceChanged, now: float) -> None:
+        self._configure(replace(self.config, source=event.source))
+        if event.source is None:
+            self._add_fault(NO_SOURCE, now)
+        else:
+            self._clear_fault(NO_SOURCE, now)
+
+    def _priority_changed(self, event: ev.PriorityChanged, now: float) -> None:
+        before, self._fitness.parts = self.effective_priority, event.parts
+        self._tell_priority(before, now)
+
+    def _set_group_priority(self, event: ev.GroupPriority, now: float) -> None:
+        before, self._fitness.group = self.effective_priority, event.priority
+        self._tell_priority(before, now)
+
+    def _master_lost(self, event: ev.MasterLost, now: float) -> None:
+        before, self._fitness.last_resort = self.effective_priority, True
+        if self.state == "active":
+            self._send(now, LEAVING)
+            self._down.interval = self.config.advert_interval
+            self._give_up("backup", event.reason, now, GRACE)
+        self._tell_priority(before, now)
+
+    def _master_back(self, _: ev.MasterBack, now: float) -> None:
+        before, self._fitness.last_resort = self.effective_priority, False
+        self._tell_priority(before, now)
+
+    def _tell_priority(self, before: int, now: float) -> None:
+        """Let people and peers know at once; a backup's deadline follows by itself."""
+        after = self.effective_priority
+        if before == after:
+            return
+        parts = ", ".join(f"{name} {amount:+d}" for name, amount in self.priority_parts[1:])
+        self._emit(ev.Tell(f"priority {before} -> {after}" + (f" ({parts})" if parts else "")))
+        if self.state == "active" and self._offer is None:
+            self._answer(now)
+
+    # A reload
+
+    def _configure(self, config: RouterConfig) -> None:
+        self.config = self._heard.config = config
+        self._fitness.configured = config.priority
+
+    def _reconfigured(self, event: ev.Reconfigured, now: float) -> None:
+        old, new, before = self.config, event.config, self.effective_priority
+        same = (old.name, old.vrid, old.family, old.version) == (new.name, new.vrid, new.family, new.version)
+        if not same:
+            raise ValueError(f"not the same router: {new}")
+        self._configure(replace(new, source=old.source))
+        if self.state != "active":
+            if self.state == "backup" and self.peer is None:
+                self._down.interval = new.advert_interval
+        elif old != self.config:
+            self._change_addresses(old.addresses, now)
+            if self._offer is None:
+                self._answer(now)
+        self._tell_priority(before, now)
+        self._source_changed(ev.SourceChanged(new.source), now)
+
+    def _change_addresses(self, before: tuple[IPAddress, ...], _: float) -> None:
+        gone = tuple(address for address in before if address not in self.config.addresses)
+        new = tuple(address for address in self.config.addresses if address not in before)
+        if gone:
+            self._emit(ev.ResetConnections(gone, GRACE), ev.RemoveAddresses(gone))
+        if new:
+            self._emit(ev.InstallAddresses(new), ev.Announce(new, self.config.announce_count))
+
+    # Small ones
+
+    def _note_advert(self, event: ev.AdvertReceived, now: float) -> None:
+        self._screened(event, now)
+
+    def _ignore(self, event: Event, now: float) -> None:
+        """Nothing: it does not matter in this state."""
+
+    # What is the same in every state.
+    _ALWAYS: ClassVar[dict[type, _Handler]] = {
+        ev.PriorityChanged: _priority_changed,
+        ev.GroupPriority: _set_group_priority,
+        ev.LinkDown: _fault,
+        ev.LinkUp: _fault_cleared,
+        ev.Fault: _fault,
+        ev.FaultCleared: _fault_cleared,
+        ev.SourceChanged: _source_changed,
+        ev.MasterLost: _master_lost,
+        ev.MasterBack: _master_back,
+        ev.FirstVerdicts: _first_verdicts,
+        ev.Reconfigured: _reconfigured,
+        ev.Resume: _resume,
+    }
+
+    # What comes late to a router that has no addresses (any more).
+    _NOT_ACTIVE: ClassVar[dict[type, _Handler]] = {
+        ev.LeaseRefreshed: _ignore,
+        ev.LeaseLost: _ignore,
+        ev.AddressRemoved: _ignore,
+        ev.Conflict: _ignore,
+        ev.GroupYield: _ignore,
+        ev.Standby: _standby,
+        ev.Shutdown: _stop,
+    }
+
+    TABLE: ClassVar[Mapping[State, Mapping[type, _Handler]]] = {
+        "init": {
+            **_ALWAYS,
+            **_NOT_ACTIVE,
+            ev.Startup: _start,
+            ev.Tick: _tick_init,
+            ev.AdvertReceived: _note_advert,
+        },
+        "backup": {
+            **_ALWAYS,
+            **_NOT_ACTIVE,
+            ev.Tick: _tick_backup,
+            ev.AdvertReceived: _advert_backup,
+            ev.GroupTakeOver: _group_take_over,
+        },
+        "active": {
+            **_ALWAYS,
+            ev.Tick: _tick_active,
+            ev.AdvertReceived: _advert_active,
+            ev.LeaseRefreshed: _lease_refreshed,
+            ev.LeaseLost: _lose_lease,
+            ev.AddressRemoved: _address_removed,
+            ev.Conflict: _conflict,
+            ev.Shutdown: _offer_or_leave,
+            ev.Standby: _offer_or_leave,
+            ev.GroupYield: _group_yield,
+        },
+        "fault": {
+            **_ALWAYS,
+            **_NOT_ACTIVE,
+            ev.Tick: _ignore,
+            ev.AdvertReceived: _note_advert,
+        },
+    }

@@ -1,0 +1,92 @@
+"""What a `Runner` is told: plain frozen values, durations in seconds, addresses as text."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from ipaddress import ip_interface
+from typing import Any, Literal, Self
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """An interface that the router needs; `penalty` None: the router is in fault without it."""
+
+    interface: str
+    penalty: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouterSettings:
+    """One [vrrp.NAME]: one router for each IP version among its addresses.
+
+    `addresses` as "192.0.2.1/24", without a prefix that of a host.  `peers` are the addresses of the other hosts, IPv4
+    and IPv6 (unicast); None: multicast.  `awaits_verdicts`: no election before `Runner.first_verdicts`, or 3 s.
+    """
+
+    name: str
+    interface: str
+    vrid: int
+    addresses: tuple[str, ...]
+    priority: int = 100
+    peers: tuple[str, ...] | None = None
+    advert_interval: float = 1.0
+    version: Literal[2, 3] = 3
+    preempt: bool = True
+    preempt_delay: float = 0.0
+    start_delay: float = 0.0
+    checksum: Literal["pseudo", "plain"] = "pseudo"
+    announce_count: int = 5
+    announce_repeat_after: float = 5.0
+    announce_refresh: float = 60.0
+    track: tuple[Track, ...] = ()
+    awaits_verdicts: bool = False
+    virtual_mac: bool = False
+    auth_keys: tuple[bytes, ...] = ()
+
+    def of_family(self, family: int) -> tuple[str, ...]:
+        """Return the addresses of one IP version, 4 or 6, in their order."""
+        return tuple(one for one in self.addresses if ip_interface(one).version == family)
+
+
+@dataclass(frozen=True, slots=True)
+class NotifySettings:
+    """One [notify.NAME]: `on` are globs of names of routers and sync groups, `to` states; empty: all.
+
+    `command` is an absolute path and its arguments, `fifo` an absolute path.
+    """
+
+    on: tuple[str, ...] = ()
+    to: tuple[str, ...] = ()
+    command: tuple[str, ...] | None = None
+    fifo: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything: the routers, the names that move together by sync group, whom to notify."""
+
+    routers: tuple[RouterSettings, ...]
+    sync_groups: Mapping[str, tuple[str, ...]]
+    notify: tuple[NotifySettings, ...] = ()
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> Self:
+        """Read what JSON or a channel carried: lists for tuples, keys in hexadecimal.  TypeError, ValueError, KeyError."""
+        return cls(
+            routers=tuple(_router(one) for one in tree["routers"]),
+            sync_groups={name: tuple(names) for name, names in tree.get("sync_groups", {}).items()},
+            notify=tuple(NotifySettings(**_tuples(one)) for one in tree.get("notify", ())),
+        )
+
+
+def _router(tree: Mapping[str, Any]) -> RouterSettings:
+    values = _tuples(tree)
+    unknown = values.keys() - {field.name for field in fields(RouterSettings)}
+    if unknown:
+        raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+    values["track"] = tuple(Track(**one) for one in values.get("track", ()))
+    values["auth_keys"] = tuple(bytes.fromhex(one) for one in values.get("auth_keys", ()))
+    return RouterSettings(**values)
+
+
+def _tuples(tree: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
