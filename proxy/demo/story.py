@@ -157,11 +157,10 @@ class Demo:
             return status
 
     def _up(self) -> str:
+        """Tell who is up, with the others in brackets, and remember who was found down."""
         names = {address: name for name, address in SERVERS.items()}
-        self._noticed |= {
-            names[b["name"]] for s in self._status()["services"] for b in s["backends"] if b["state"] == "down"
-        }
         backends = [backend for service in self._status()["services"] for backend in service["backends"]]
+        self._noticed |= {names[b["name"]] for b in backends if b["state"] == "down"}
         return " ".join(names[b["name"]] if b["state"] == "up" else f"({names[b['name']]})" for b in backends)
 
     async def _ready(self) -> None:
