@@ -9,6 +9,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Generator
@@ -22,6 +23,9 @@ from tests.e2e.process import MissingError, Proc
 E2E = Path(__file__).parent / "e2e"
 # Set in the second pytest, so that it neither starts a third nor runs what the first one ran.
 WRAPPED = "STEELYARD_TESTS_WRAPPED"
+# A shell starts its background jobs with SIGINT ignored, and all that they start; what we start is to be interruptible.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 LEFT_OUT = pytest.StashKey[bool]()
 ENDED = pytest.StashKey[list[Proc]]()
 WRAPPER = ["unshare", "--map-root-user", "--net", "--"]
