@@ -1,20 +1,18 @@
-"""The health child as the master sees it: started, watched, replaced, asked.
+"""The health child as the master sees it: what it is told, what it reports, what it is asked.
 
 It may die or hang without harm: the verdicts stay, traffic goes on, and its successor starts from the last verdicts, so
 that `fall` and `rise` hold across its death.
 """
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from proxy import messages
-from proxy.child import FIRST_PAUSE, Child, Identity, Pace
-from proxy.pulse import Pulse
+from proxy.child import Child, Identity
+from proxy.kept import Kept
 
 SILENCE = 5.0  # s without a sign of life after which it is killed
-START = 15.0  # s that it may take to be ready
 REPORT_TIMEOUT = 1.0  # s that a status waits for what it has to say
 HINTS = 64  # messages that may wait for it before hints are dropped: probing comes by itself
 
@@ -41,71 +39,36 @@ class Prober:
         on_alarm: Callable[[messages.Alarm], None] | None = None,
         means: Callable[[], Iterable[tuple[messages.Message, Sequence[int]]]] = tuple,
     ) -> None:
-        self._identity = identity
         self._means = means
         self._on_alarm = on_alarm
         self._runs: dict[int, asyncio.Future[Rows]] = {}
         self._targets = targets
         self._on_probed = on_probed
-        self._told = told
         self._loop = asyncio.get_running_loop()
-        self._child: Child | None = None
-        self._waiting: asyncio.TimerHandle | None = None
-        self._pace = Pace()
-        self._pulse = Pulse()
-        self._heard = 0
         self._asked = 0
         self._reports: dict[int, asyncio.Future[Probes]] = {}
-        self._stopped = False
+        self._kept = Kept(
+            "proxy.healthd", identity, silence=SILENCE, on_ready=self._begin, on_message=self._take,
+            on_death=self._forget, told=told, afterwards="restarted, the verdicts stay",
+        )  # fmt: skip
+        self.start, self.look, self.kill = self._kept.start, self._kept.look, self._kept.kill
+        self.send = self._kept.send
 
     @property
     def child(self) -> Child | None:
         """The process, if there is one."""
-        return self._child
-
-    def start(self) -> None:
-        """Start it; where that is impossible now, it is tried again."""
-        self._waiting = None
-        if self._stopped or self._child is not None:
-            return
-        try:
-            self._child = Child("proxy.healthd", self._identity, self._on_message, self._died)
-        except OSError as error:
-            self._told(f"cannot be started: {error}")
-            self._start_later(self._pace.delay(0.0) or FIRST_PAUSE)
-            return
-        self._pulse = Pulse()
-
-    def look(self, now: float) -> None:
-        """Find one that hangs, or that is missing."""
-        child = self._child
-        if child is None:
-            if self._waiting is None:
-                self.start()
-            return
-        silence = self._pulse.silence(self._heard, now)
-        limit = SILENCE if child.ready else START
-        if child.alive and silence >= limit:
-            self._told(f"no sign of life for {limit:g} s: pid {child.pid} is killed")
-            self._pulse = Pulse()
-            child.kill()
+        return self._kept.child
 
     def hint(self, hint: messages.Hint) -> None:
         """Pass on that real traffic failed on a backend."""
-        child = self._child
-        if child is not None and child.ready and child.channel.waiting < HINTS:
-            child.send(hint)
-
-    def send(self, message: messages.Message) -> None:
-        """Tell it something that a successor will be told when it starts."""
-        child = self._child
-        if child is not None and child.ready:
-            child.send(message)
+        child = self.child
+        if child is not None and child.channel.waiting < HINTS:
+            self._kept.send(hint)
 
     async def run(self, keys: list[str], patience: float) -> Rows | None:
         """Let it run the probes of these targets once; None if it has not done so within `patience` seconds and a grace."""
-        child = self._child
-        if child is None or not child.ready or not child.alive:
+        child = self._kept.ready
+        if child is None:
             return None
         self._asked += 1
         number = self._asked
@@ -122,8 +85,8 @@ class Prober:
 
     async def report(self) -> Probes:
         """Return the last result of each probe by target; nothing if it has nothing to say within a second."""
-        child = self._child
-        if child is None or not child.ready or not child.alive:
+        child = self._kept.ready
+        if child is None:
             return {}
         self._asked += 1
         number = self._asked
@@ -138,42 +101,22 @@ class Prober:
         finally:
             self._reports.pop(number, None)
 
-    def kill(self) -> None:
-        """End it for good."""
-        self._stopped = True
-        if self._child is not None:
-            self._child.kill()
-
-    def _start_later(self, pause: float) -> None:
-        self._waiting = self._loop.call_later(pause, self.start)
-
-    def _died(self, how: str) -> None:
-        child, self._child = self._child, None
+    def _forget(self) -> None:
+        """Tell those who wait for a dead process that there is nothing."""
         for future in self._reports.values():
             if not future.done():
                 future.set_result({})
         for run in self._runs.values():
             if not run.done():
                 run.set_result([])
-        if self._stopped or child is None:
-            return
-        self._told(f"pid {child.pid} died, {how}: restarted, the verdicts stay")
-        pause = self._pace.delay(self._loop.time() - child.started)
-        if pause:
-            self._start_later(pause)
-        else:
-            self.start()
 
-    def _on_message(self, message: messages.Message, fds: list[int]) -> None:
-        for fd in fds:
-            os.close(fd)
-        self._heard += 1
+    def _begin(self) -> None:
+        for means, sockets in self._means():
+            self._kept.send(means, sockets)
+        self._kept.send(messages.Watch(self._targets()))
+
+    def _take(self, message: messages.Message) -> None:
         match message:
-            case messages.Ready() if self._child is not None and not self._child.ready:
-                self._child.ready = True
-                for means, sockets in self._means():
-                    self._child.send(means, sockets)
-                self._child.send(messages.Watch(self._targets()))
             case messages.Probed():
                 self._on_probed(message)
             case messages.Alarm() if self._on_alarm is not None:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from proxy import messages, prober
+from proxy import kept, messages, prober
 from proxy.child import Identity
 from proxy.prober import Prober
 
@@ -93,14 +93,14 @@ async def test_one_that_hangs(bed, monkeypatch):
 
 async def test_a_start_that_fails(bed, monkeypatch):
     """A start that is impossible now is told and tried again."""
-    real, failures = prober.Child, [OSError(12, "Cannot allocate memory")]
+    real, failures = kept.Child, [OSError(12, "Cannot allocate memory")]
 
     def child(*arguments):
         if failures:
             raise failures.pop()
         return real(*arguments)
 
-    monkeypatch.setattr(prober, "Child", child)
+    monkeypatch.setattr(kept, "Child", child)
     one = bed()
     assert one.told == ["cannot be started: [Errno 12] Cannot allocate memory"]
     await one.until(lambda: one.ready)

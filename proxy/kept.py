@@ -1,0 +1,124 @@
+"""A child of which there is always to be one: started, watched, and replaced when it dies or hangs."""
+
+import asyncio
+import os
+from collections.abc import Callable, Sequence
+
+from proxy import messages
+from proxy.child import FIRST_PAUSE, Child, Identity, Pace
+from proxy.pulse import Pulse
+
+START = 15.0  # s that it may take to be ready
+
+
+class Kept:
+    """`python -m MODULE`, whoever of its lives it is.
+
+    `on_ready()` tells each life what it must know, `on_message(message)` takes what it says, `on_death()` comes before it
+    is replaced, `told(text)` records what happens to it.  One that says nothing for `silence` seconds is killed.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        identity: Identity,
+        *,
+        silence: float,
+        on_ready: Callable[[], None],
+        on_message: Callable[[messages.Message], None],
+        on_death: Callable[[], None],
+        told: Callable[[str], None],
+        afterwards: str,
+    ) -> None:
+        """Prepare; `afterwards` says in words what becomes of a death."""
+        self._module = module
+        self._identity = identity
+        self._silence = silence
+        self._on_ready = on_ready
+        self._on_message = on_message
+        self._on_death = on_death
+        self._told = told
+        self._afterwards = afterwards
+        self._loop = asyncio.get_running_loop()
+        self._waiting: asyncio.TimerHandle | None = None
+        self._pace = Pace()
+        self._pulse = Pulse()
+        self._heard = 0
+        self._ending = False
+        self.child: Child | None = None
+
+    @property
+    def ready(self) -> Child | None:
+        """The process, if it can be talked to."""
+        child = self.child
+        return child if child is not None and child.ready and child.alive else None
+
+    def start(self) -> None:
+        """Start it; where that is impossible now, it is tried again."""
+        self._waiting = None
+        if self._ending or self.child is not None:
+            return
+        try:
+            self.child = Child(self._module, self._identity, self._take, self._died)
+        except OSError as error:
+            self._told(f"cannot be started: {error}")
+            self._start_later(self._pace.delay(0.0) or FIRST_PAUSE)
+            return
+        self._pulse = Pulse()
+
+    def look(self, now: float) -> None:
+        """Find one that hangs, or that is missing."""
+        child = self.child
+        if child is None:
+            if self._waiting is None:
+                self.start()
+            return
+        silence = self._pulse.silence(self._heard, now)
+        limit = self._silence if child.ready else START
+        if child.alive and silence >= limit:
+            self._told(f"no sign of life for {limit:g} s: pid {child.pid} is killed")
+            self._pulse = Pulse()
+            child.kill()
+
+    def send(self, message: messages.Message, fds: Sequence[int] = ()) -> None:
+        """Tell it something, if it is ready; a successor must learn of it by `on_ready`."""
+        child = self.child
+        if child is not None and child.ready:
+            child.send(message, fds)
+
+    def release(self) -> None:
+        """Let it go when it likes: it is not replaced any more."""
+        self._ending = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def kill(self) -> None:
+        """End it for good."""
+        self.release()
+        if self.child is not None:
+            self.child.kill()
+
+    def _start_later(self, pause: float) -> None:
+        self._waiting = self._loop.call_later(pause, self.start)
+
+    def _died(self, how: str) -> None:
+        child, self.child = self.child, None
+        self._on_death()
+        if self._ending or child is None:
+            return
+        self._told(f"pid {child.pid} died, {how}: {self._afterwards}")
+        pause = self._pace.delay(self._loop.time() - child.started)
+        if pause:
+            self._start_later(pause)
+        else:
+            self.start()
+
+    def _take(self, message: messages.Message, fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+        self._heard += 1
+        if not isinstance(message, messages.Ready):
+            self._on_message(message)
+        elif self.child is not None and not self.child.ready:
+            self.child.ready = True
+            self._on_ready()
