@@ -7,10 +7,11 @@ rather than trusted.
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from proxy.statedir import open_directory, open_file
 
 SIZE_MAX: Final = 2 * 1024 * 1024
 """Bytes of a file before it is rotated; two are kept."""
@@ -33,7 +34,7 @@ class Journal:
         self._dir = -1
         with self._blamed():
             try:
-                self._dir = _open_directory(directory)
+                self._dir = open_directory(directory)
                 self._reopen()
             except BaseException:
                 self.close()
@@ -44,7 +45,7 @@ class Journal:
         for name in (f"{self._name}.1", self._name):
             with self._blamed():
                 try:
-                    fd = _open_file(self._dir, name, os.O_RDONLY)
+                    fd = open_file(self._dir, name, os.O_RDONLY)
                 except FileNotFoundError:
                     continue
                 with os.fdopen(fd, "rb") as file:
@@ -78,7 +79,7 @@ class Journal:
         self._reopen()
 
     def _reopen(self) -> None:
-        self._file = _open_file(self._dir, self._name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
+        self._file = open_file(self._dir, self._name, os.O_RDWR | os.O_APPEND | os.O_CREAT)
         self._size = os.fstat(self._file).st_size
         self._torn = self._size > 0 and os.pread(self._file, 1, self._size - 1) != b"\n"
 
@@ -89,29 +90,3 @@ class Journal:
         except OSError as error:
             why = error.strerror or str(error)
             raise JournalError(f"{self._directory / self._name}: {why}") from error
-
-
-def _open_directory(path: Path) -> int:
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o750)
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    status = os.fstat(fd)
-    if status.st_uid not in {0, os.geteuid()} or status.st_mode & stat.S_IWOTH:
-        os.close(fd)
-        raise OSError("the directory belongs to somebody else or may be written by anybody")
-    return fd
-
-
-def _open_file(directory: int, name: str, flags: int) -> int:
-    # O_NONBLOCK: a planted FIFO must not hang us; it means nothing to a plain file.
-    fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=directory)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_uid not in {0, os.geteuid()}:
-            raise OSError("it is not a plain file of our own")  # noqa: TRY301 - one check, one way out
-        if status.st_mode & 0o077:
-            os.fchmod(fd, 0o600)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd

@@ -14,8 +14,8 @@ START = 15.0  # s that it may take to be ready
 class Kept:
     """`python -m MODULE`, whoever of its lives it is.
 
-    `on_ready()` tells each life what it must know, `on_message(message)` takes what it says, `on_death()` comes before it
-    is replaced, `told(text)` records what happens to it.  One that says nothing for `silence` seconds is killed.
+    `on_ready()` tells each life what it must know, `on_message(message)` takes what it says unasked, `told(text)` records
+    what happens to it.  One that says nothing for `silence` seconds is killed.
     """
 
     def __init__(
@@ -26,7 +26,6 @@ class Kept:
         silence: float,
         on_ready: Callable[[], None],
         on_message: Callable[[messages.Message], None],
-        on_death: Callable[[], None],
         told: Callable[[str], None],
         afterwards: str,
     ) -> None:
@@ -36,7 +35,8 @@ class Kept:
         self._silence = silence
         self._on_ready = on_ready
         self._on_message = on_message
-        self._on_death = on_death
+        self._asked = 0
+        self._answers: dict[int, asyncio.Future[messages.Message | None]] = {}
         self._told = told
         self._afterwards = afterwards
         self._loop = asyncio.get_running_loop()
@@ -86,6 +86,24 @@ class Kept:
         if child is not None and child.ready:
             child.send(message, fds)
 
+    async def ask(self, question: Callable[[int], messages.Message], patience: float) -> messages.Message | None:
+        """Return the answer to a numbered question; None if there is none within `patience` seconds."""
+        child = self.ready
+        if child is None:
+            return None
+        self._asked += 1
+        number = self._asked
+        future: asyncio.Future[messages.Message | None] = self._loop.create_future()
+        self._answers[number] = future
+        try:
+            child.send(question(number))
+            async with asyncio.timeout(patience):
+                return await future
+        except TimeoutError:
+            return None
+        finally:
+            self._answers.pop(number, None)
+
     def release(self) -> None:
         """Let it go when it likes: it is not replaced any more."""
         self._ending = True
@@ -103,7 +121,8 @@ class Kept:
 
     def _died(self, how: str) -> None:
         child, self.child = self.child, None
-        self._on_death()
+        for future in self._answers.values():
+            _resolve(future, None)
         if self._ending or child is None:
             return
         self._told(f"pid {child.pid} died, {how}: {self._afterwards}")
@@ -117,8 +136,16 @@ class Kept:
         for fd in fds:
             os.close(fd)
         self._heard += 1
-        if not isinstance(message, messages.Ready):
+        if isinstance(message, messages.Ready):
+            if self.child is not None and not self.child.ready:
+                self.child.ready = True
+                self._on_ready()
+        elif isinstance(message, messages.ANSWERS):
+            _resolve(self._answers.pop(message.number, None), message)
+        else:
             self._on_message(message)
-        elif self.child is not None and not self.child.ready:
-            self.child.ready = True
-            self._on_ready()
+
+
+def _resolve(future: asyncio.Future[messages.Message | None] | None, answer: messages.Message | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(answer)

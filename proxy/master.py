@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from proxy import __version__, messages, planning, privileges, sockets
+from proxy import __version__, messages, planning, privileges, routing, sockets, statedir
 from proxy.child import Identity
 from proxy.config.model import Config
 from proxy.control.handlers import events_handler, probe_handler
@@ -25,9 +25,10 @@ from proxy.events import Level, Timeline
 from proxy.means import Means
 from proxy.members import Key
 from proxy.prober import Prober
+from proxy.redundancy import Redundancy
 from proxy.relay.plan import Member, to_tree
 from proxy.stats.columns import Columns
-from proxy.stats.layout import Layout
+from proxy.stats.layout import SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import NO_VERDICT, BackendKey, Node, Snapshot, SnapshotBuilder, Verdict
 from proxy.supervisor import Supervisor, gone
@@ -80,6 +81,8 @@ class Master:
         self._builder = SnapshotBuilder(self._columns, *self._slots)
         self._plan = b""
         self._verdicts: dict[BackendKey, Verdict] = {}
+        self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
+        self._able: dict[str, bool | None] = dict.fromkeys(self._services)  # whether a service can serve; None: unknown
         self._changed: set[BackendKey] = set()  # verdicts that the workers have not been told yet
         self._listeners: dict[int, Member] = {}
         self._groups: dict[Key, socket.socket] = {}
@@ -89,15 +92,21 @@ class Master:
         self._before += [("probe", text) for text in self._means.faults]
         self._prober = Prober(
             identity,
-            lambda: planning.targets(self.config, self._slots, self._verdicts),
+            lambda: planning.targets(self.config, self._slots, self._verdicts, self._tracked),
             self._probed,
             lambda text: self.told("health", text, level="error", kind="health"),
             on_alarm=self._alarmed,
             means=self._means.handover,
         )
+        try:
+            self._redundancy = Redundancy(config, identity, self._told_of_routers, self._opened_through)
+        except (routing.KeyFileError, statedir.StateError) as error:
+            raise StartError(f"vrrp: {error}") from error
         self._sampled = 0.0
         self._faults = 0
         self._stopping = False
+        self._draining = False
+        self._leaving: asyncio.Task[None] | None = None
         self._stopped = asyncio.Event()
 
     # -- life
@@ -114,6 +123,7 @@ class Master:
             self._begin_timeline()
             self._prober.start()
             self._workers.start()
+            self._redundancy.start()
             self._loop.call_later(FIRST_VERDICTS, self._open_all)
             self._tick()
             await self._stopped.wait()
@@ -123,9 +133,11 @@ class Master:
     async def _end(self) -> None:
         self._stopped.set()
         await self._control.close()
+        await self._redundancy.leave(hand_over=False)
         self._prober.kill()
         await self._workers.end(KILL_GRACE)
-        await gone([child for child in (self._prober.child,) if child is not None], KILL_GRACE)
+        children = (self._prober.child, self._redundancy.child)
+        await gone([child for child in children if child is not None], KILL_GRACE)
         self._close_groups()
         self._means.close()
         self._columns.close()
@@ -147,6 +159,8 @@ class Master:
             group = group_id(self.config.control.group)
         except ControlError as error:
             reasons.append(str(error))
+        if self.config.vrrp and not privileges.holds(privileges.CAP_NET_ADMIN, privileges.CAP_NET_RAW):
+            reasons.append("[vrrp.NAME] needs root, or CAP_NET_ADMIN and CAP_NET_RAW: addresses are to be moved")
         least = planning.least_files(self.config)
         if self._open_files < least:
             reasons.append(
@@ -183,8 +197,9 @@ class Master:
             for listener in service.listeners:
                 number = len(self._listeners)
                 where = Member(number, 0, slot, listener.transport, listener.address, listener.port)
+                warn = self._warn if listener.vrrp is None else None
                 try:
-                    group = sockets.bind(where, self.config.node.workers, tcp, service.tcp.backlog, self._warn)
+                    group = sockets.bind(where, self.config.node.workers, tcp, service.tcp.backlog, warn)
                 except sockets.BindError as error:
                     failures.append((service.name, error))
                     continue
@@ -205,6 +220,9 @@ class Master:
         self._control.register("status", self._status, mutates=False)
         self._control.register("probe", probe_handler(self.config.services, self._keys, self._prober.run), mutates=True)
         self._control.register("config", self._show_config, mutates=False)
+        self._control.register("standby", self._redundancy.standby, mutates=True)
+        self._control.register("resume", self._redundancy.resume, mutates=True)
+        self._control.register("is-active", self._redundancy.is_active, mutates=False)
         try:
             await self._control.start()
         except ControlError as error:
@@ -236,6 +254,7 @@ class Master:
         now = time.monotonic()
         self._guarded(lambda: self._workers.look(now))
         self._guarded(lambda: self._prober.look(now))
+        self._guarded(self._refit)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
             self._guarded(lambda: self._builder.sample(now, self.config.services))
@@ -267,6 +286,15 @@ class Master:
         self._stopping = True
         timeout = self.config.node.stop_timeout
         self._timeline.add("stop", self.config.node.name, f"told to stop: finishing what is open within {timeout:g} s")
+        self._leaving = self._loop.create_task(self._leave())
+
+    async def _leave(self) -> None:
+        """Finish what is open; before, let the addresses go, through which new clients come until then."""
+        await self._redundancy.leave(hand_over=True)
+        if self._stopped.is_set():
+            return
+        self._draining = True
+        timeout = self.config.node.stop_timeout
         self._workers.drain(timeout)
         # The workers hold the sockets until they have taken what is queued; ours are closed so that nothing new is.
         self._close_groups()
@@ -312,7 +340,7 @@ class Master:
     @property
     def open_listeners(self) -> Collection[int]:
         """Listeners whose service is served."""
-        if self._stopping:
+        if self._draining:
             return ()
         slots = {self._slots[0][name] for name in self._open}
         return [number for number, member in self._listeners.items() if member.service in slots]
@@ -330,9 +358,31 @@ class Master:
         """Pass on that real traffic failed on a backend."""
         self._prober.hint(hint)
 
+    def workers_changed(self) -> None:
+        """A worker can serve that could not, or cannot any more: nobody may be left, which others should know at once."""
+        self._refit()
+
     def workers_gone(self) -> None:
         """Every worker has left after a drain."""
         self._stopped.set()
+
+    # -- the pair
+
+    def _refit(self) -> None:
+        probes = {name: known.state == "up" for name, known in self._tracked.items() if known.state != "unknown"}
+        self._redundancy.look(time.monotonic(), self._able, probes, serving=self._workers.able)
+
+    def _told_of_routers(self, name: str, text: str, level: Level, fields: Mapping[str, Any]) -> None:
+        self.told(name, text, kind="vrrp", level=level, **fields)
+
+    def _opened_through(self, routers: Collection[str]) -> int:
+        """Return how many connections and sessions the services have open that listen on addresses of these routers."""
+        cells = [
+            self._layout.service(self._slots[0][service.name]) + SERVICE_SESSIONS
+            for service in self.config.services
+            if any(listener.vrrp in routers for listener in service.listeners)
+        ]
+        return sum(map(self._columns.sum, cells))
 
     # -- verdicts
 
@@ -340,6 +390,7 @@ class Master:
         key = self._keys.get(change.key)
         before = self._verdicts.get(key) if key is not None else None
         if key is None:
+            self._probed_alone(change)
             return
         weight = None if change.weight < 0 else change.weight
         asked = before.weight if before is not None else None
@@ -357,6 +408,16 @@ class Master:
         if not self._changed:
             self._loop.call_soon(self._pass_on)
         self._changed.add(key)
+
+    def _probed_alone(self, change: messages.Probed) -> None:
+        """Take the verdict of a probe that routers track."""
+        name = change.key.removeprefix(planning.TRACKED)
+        state: Any = change.state
+        if name in self.config.probes:
+            self._tracked[name] = Verdict(state, change.reason, change.at)
+            level: Level = "warning" if state == "down" else "info"
+            self.told(name, f"{state}: {change.reason}", kind="probe", level=level, state=state)
+            self._refit()
 
     def _weighed(self, key: BackendKey, before: Verdict | None, weight: int | None, reason: str) -> None:
         """Pass on the weight that a backend asks for."""
@@ -384,6 +445,8 @@ class Master:
         """Tell the workers what has changed, then serve what can now be served: many verdicts come at a time."""
         changed, self._changed = self._changed, set()
         self._workers.tell(messages.Verdicts([self._row(key) for key in changed]))
+        self._able |= {name: self._is_able(name) for name in {name for name, _ in changed}}
+        self._refit()
         known = {name for name in {name for name, _ in changed} - self._open if self._is_known(name)}
         if known:
             self._open |= known
@@ -393,6 +456,19 @@ class Master:
         """Whether a service has somebody to serve with, or is known to have nobody."""
         verdicts = [self._verdicts.get((name, backend.name)) for backend in self._services[name].backends]
         return any(verdict is not None and verdict.state == "up" for verdict in verdicts) or all(verdicts)
+
+    def _is_able(self, name: str) -> bool | None:
+        """Whether a service has somebody to serve with; None while nobody knows."""
+        backends = [(one, self._verdicts.get((name, one.name))) for one in self._services[name].backends]
+        if any(
+            known.state in {"up", "reserve"}
+            and one.admin == "ready"
+            and (one.weight if known.weight is None else known.weight)
+            for one, known in backends
+            if known is not None
+        ):
+            return True
+        return None if any(known is None or known.state == "unknown" for _, known in backends) else False
 
     def _open_all(self) -> None:
         late = self._services.keys() - self._open
@@ -408,7 +484,7 @@ class Master:
 
     async def snapshot(self) -> Snapshot:
         """Return the view of this instant."""
-        probes = await self._prober.report()
+        probes, routers = await asyncio.gather(self._prober.report(), self._redundancy.rows())
         verdicts: dict[BackendKey, Verdict] = {}
         for text, key in self._keys.items():
             known = self._verdicts.get(key)
@@ -426,7 +502,7 @@ class Master:
         for first in range(0, max(len(self.config.services), 1), PORTION):
             part = self.config.services[first : first + PORTION]
             rows = self._workers.rows()
-            parts.append(self._builder.build(node, part, verdicts, rows, now_ns=time.monotonic_ns()))
+            parts.append(self._builder.build(node, part, verdicts, rows, now_ns=time.monotonic_ns(), vrrp=routers))
             await asyncio.sleep(0)
         services = [service for part in parts for service in part.status["services"]]
         return Snapshot({**parts[-1].status, "services": services}, parts[-1].headers)

@@ -13,15 +13,15 @@ _RANGE = Path("/proc/sys/net/ipv4/ping_group_range")
 
 def versions(config: Config) -> list[int]:
     """Return the versions of IP that a configuration's pings go over."""
-    return sorted(
-        {
-            6 if ":" in (probe.address or backend.address) else 4
-            for service in config.services
-            for backend in service.backends
-            for probe in backend.probes
-            if isinstance(probe, PingProbe)
-        }
-    )
+    asked = [
+        probe.address or backend.address
+        for service in config.services
+        for backend in service.backends
+        for probe in backend.probes
+        if isinstance(probe, PingProbe)
+    ]
+    asked += [probe.address or "" for probe in config.probes.values() if isinstance(probe, PingProbe)]
+    return sorted({6 if ":" in address else 4 for address in asked})
 
 
 def allowed(gid: int | None) -> bool:

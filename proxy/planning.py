@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 SPARE_FILES = 512  # descriptors of a worker that its connections leave alone
 FILES_A_CONNECTION = 2
+TRACKED = "probe "
 LEAST_CONNECTIONS = 32  # a worker that can have fewer is not worth its start
 
 
@@ -86,9 +87,15 @@ def plan(
 
 
 def targets(
-    config: Config, slots: tuple[Slots[str], Slots[BackendKey]], verdicts: Mapping[BackendKey, Verdict]
+    config: Config,
+    slots: tuple[Slots[str], Slots[BackendKey]],
+    verdicts: Mapping[BackendKey, Verdict],
+    tracked: Mapping[str, Verdict],
 ) -> list[dict[str, Any]]:
-    """Return what health watches, and what is known of it; a target's key is "SERVICE SLOT.BACKEND SLOT"."""
+    """Return what health watches, and what is known of it.
+
+    A backend's key is "SERVICE SLOT.BACKEND SLOT", that of a probe which virtual routers track TRACKED and its name.
+    """
     services, backends = slots
     return [
         {
@@ -98,6 +105,19 @@ def targets(
         }
         for service in config.services
         for backend in service.backends
+    ] + [
+        {
+            "key": f"{TRACKED}{name}",
+            "service": "",
+            "name": name,
+            "address": probe.address or "",
+            "port": probe.port or 0,
+            "probes": [probe.model_dump(mode="json", by_alias=True)],
+            "require": "all",
+            "state": tracked[name].state if name in tracked else "unknown",
+            "weight": None,
+        }
+        for name, probe in config.probes.items()
     ]
 
 

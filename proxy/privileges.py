@@ -93,6 +93,12 @@ def effective() -> int:
     return _effective()
 
 
+def holds(*capabilities: int) -> bool:
+    """Whether all of these are in force."""
+    held = _effective()
+    return all(held >> capability & 1 for capability in capabilities)
+
+
 def _effective() -> int:
     for line in Path("/proc/self/status").read_bytes().splitlines():
         if line.startswith(b"CapEff:"):

@@ -4,7 +4,6 @@ It may die or hang without harm: the verdicts stay, traffic goes on, and its suc
 that `fall` and `rise` hold across its death.
 """
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -41,15 +40,11 @@ class Prober:
     ) -> None:
         self._means = means
         self._on_alarm = on_alarm
-        self._runs: dict[int, asyncio.Future[Rows]] = {}
         self._targets = targets
         self._on_probed = on_probed
-        self._loop = asyncio.get_running_loop()
-        self._asked = 0
-        self._reports: dict[int, asyncio.Future[Probes]] = {}
         self._kept = Kept(
             "proxy.healthd", identity, silence=SILENCE, on_ready=self._begin, on_message=self._take,
-            on_death=self._forget, told=told, afterwards="restarted, the verdicts stay",
+            told=told, afterwards="restarted, the verdicts stay",
         )  # fmt: skip
         self.start, self.look, self.kill = self._kept.start, self._kept.look, self._kept.kill
         self.send = self._kept.send
@@ -67,48 +62,13 @@ class Prober:
 
     async def run(self, keys: list[str], patience: float) -> Rows | None:
         """Let it run the probes of these targets once; None if it has not done so within `patience` seconds and a grace."""
-        child = self._kept.ready
-        if child is None:
-            return None
-        self._asked += 1
-        number = self._asked
-        future: asyncio.Future[Rows] = self._loop.create_future()
-        self._runs[number] = future
-        try:
-            child.send(messages.Run(number, keys))
-            async with asyncio.timeout(patience + RUN_GRACE):
-                return await future or None
-        except TimeoutError:
-            return None
-        finally:
-            self._runs.pop(number, None)
+        answer = await self._kept.ask(lambda number: messages.Run(number, keys), patience + RUN_GRACE)
+        return answer.rows or None if isinstance(answer, messages.Ran) else None
 
     async def report(self) -> Probes:
         """Return the last result of each probe by target; nothing if it has nothing to say within a second."""
-        child = self._kept.ready
-        if child is None:
-            return {}
-        self._asked += 1
-        number = self._asked
-        future: asyncio.Future[Probes] = self._loop.create_future()
-        self._reports[number] = future
-        try:
-            child.send(messages.Ask(number))
-            async with asyncio.timeout(REPORT_TIMEOUT):
-                return await future
-        except TimeoutError:
-            return {}
-        finally:
-            self._reports.pop(number, None)
-
-    def _forget(self) -> None:
-        """Tell those who wait for a dead process that there is nothing."""
-        for future in self._reports.values():
-            if not future.done():
-                future.set_result({})
-        for run in self._runs.values():
-            if not run.done():
-                run.set_result([])
+        answer = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
+        return answer.probes if isinstance(answer, messages.Report) else {}
 
     def _begin(self) -> None:
         for means, sockets in self._means():
@@ -121,11 +81,3 @@ class Prober:
                 self._on_probed(message)
             case messages.Alarm() if self._on_alarm is not None:
                 self._on_alarm(message)
-            case messages.Ran(number, rows):
-                run = self._runs.pop(number, None)
-                if run is not None and not run.done():
-                    run.set_result(rows)
-            case messages.Report(number, probes):
-                future = self._reports.pop(number, None)
-                if future is not None and not future.done():
-                    future.set_result(probes)

@@ -26,8 +26,10 @@ class BindError(Exception):
         self.errno = error.errno
 
 
-def bind(where: Member, members: int, tcp: TcpPlan, backlog: int, warn: Warn) -> list[socket.socket]:
+def bind(where: Member, members: int, tcp: TcpPlan, backlog: int, warn: Warn | None) -> list[socket.socket]:
     """Bind a listener's reuseport group of `members` sockets, non-blocking; TCP ones listen.  BindError if it fails.
+
+    `warn` is told of an address that is not here yet; None where it comes and goes by itself (a virtual one).
 
     The first is bound without SO_REUSEPORT: with it, a second daemon of the same user would be let in and silently get
     its share of the traffic.

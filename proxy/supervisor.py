@@ -54,6 +54,9 @@ class Owner(Protocol):
     def hinted(self, hint: messages.Hint) -> None:
         """Take a hint."""
 
+    def workers_changed(self) -> None:
+        """Learn that one can serve that could not, or cannot any more."""
+
     def workers_gone(self) -> None:
         """Learn that all workers have left after a drain."""
 
@@ -145,6 +148,11 @@ class Supervisor:
         for fd in self._left_behind:
             os.close(fd)
         self._left_behind.clear()
+
+    @property
+    def able(self) -> bool:
+        """Whether anybody serves."""
+        return any(worker.able for worker in self._workers)
 
     def rows(self) -> list[WorkerRow]:
         """Return the workers as the status shows them."""
@@ -246,6 +254,7 @@ class Supervisor:
         self.settle()
         self._hand_on()
         self._introduce()
+        self._owner.workers_changed()
 
     def _stalled(self, worker: Worker, child: Child, silence: float) -> None:
         self._owner.told(
@@ -256,6 +265,7 @@ class Supervisor:
         )
         worker.stalled = True
         self.settle()
+        self._owner.workers_changed()
         child.kill()
 
     def _died(self, worker: Worker, how: str) -> None:
@@ -274,6 +284,7 @@ class Supervisor:
             self._gone_if_all_left()
             return
         self.settle()
+        self._owner.workers_changed()
         self._hand_on()
         if not worker.stalled:
             self._owner.told(

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Collection
 from typing import Any, cast
 
 import uvloop
@@ -153,10 +154,11 @@ class Worker:
         self._table.close()
 
 
-def inherit(arguments: list[str]) -> socket.socket:
+def inherit(arguments: list[str], keep: Collection[int] = ()) -> socket.socket:
     """Take over what every child is started with: FD UID GID LEVEL FORMAT ("-" for "stay who you are").
 
-    Signals for the whole process group are the master's to interpret.  SystemExit for who was not started by a master.
+    Signals for the whole process group are the master's to interpret; of the capabilities only `keep` stay.  SystemExit
+    for who was not started by a master.
     """
     try:
         fd, uid, gid, level, form = arguments
@@ -173,7 +175,7 @@ def inherit(arguments: list[str]) -> socket.socket:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
     log.setup(level, cast("log.Format", form))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold clients' data and probes' passwords
-    privileges.drop(None if uid == "-" else int(uid), None if gid == "-" else int(gid))
+    privileges.drop(None if uid == "-" else int(uid), None if gid == "-" else int(gid), keep)
     return socket.socket(fileno=int(fd))
 
 

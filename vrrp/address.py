@@ -46,12 +46,18 @@ def prefix_for(configured: str, present: Sequence[Address]) -> int:
     return wanted.network.prefixlen
 
 
-def source_for(present: Sequence[Address], version: int, virtual: Sequence[str]) -> str | None:
+def source_for(
+    present: Sequence[Address], version: int, virtual: Sequence[str], told: Sequence[str] = ()
+) -> str | None:
     """Return the address that adverts leave from: the primary IPv4, the link-local IPv6 one (RFC 9568 5.1.1.1, 5.1.2.1).
 
-    Never a virtual one; None when there is no other.
+    With `told` one of those, as the others know us by no other (unicast).  Never a virtual one; None when there is none.
     """
     virtual = [str(ip_interface(one).ip) for one in virtual]
+    told = [one for one in told if ip_address(one).version == version]
+    if told:
+        usable = {one.address for one in present if one.usable and not one.lease}
+        return next((one for one in told if one in usable and one not in virtual), None)
     for one in present:
         ip = ip_address(one.address)
         if ip.version != version or not one.usable or one.secondary or one.lease or one.address in virtual:

@@ -108,7 +108,8 @@ class Instance:
         link = self._kernel.link(self.settings.interface)
         if link is None:
             return None
-        found = source_for(self._kernel.addresses(link.index), self.family, self.settings.addresses)
+        settings = self.settings
+        found = source_for(self._kernel.addresses(link.index), self.family, settings.addresses, settings.sources)
         return None if found is None else ip_address(found)
 
     # Packets in

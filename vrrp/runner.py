@@ -15,10 +15,11 @@ It wants CAP_NET_ADMIN and CAP_NET_RAW; `precedence.take_precedence()` first, as
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal
 
 from vrrp.events import (
@@ -52,6 +53,7 @@ from vrrp.settings import Settings
 from vrrp.sockets import Packet, Port
 
 _CLOSE_TIMEOUT = 5.0  # s that a hand-over may take beyond what the routers ask for
+_OFFER = 0.5  # s beyond an advert interval until an offer that nobody took has ended
 _BREATH = 0.001  # s between two ticks at least
 _SCRIPTS = 1.0  # s that scripts under way may still run at the end
 
@@ -158,6 +160,11 @@ class Runner:
             _log.error("a hand-over did not end in time")
         await self.close()
 
+    def hurry(self) -> None:
+        """End a hand-over that `shutdown` waits for."""
+        for group in self._groups:
+            self._perform(group.handle_all(Shutdown(at_once=True), time.monotonic()))
+
     async def close(self) -> None:
         """Stop at once, and remove the addresses; without an advert if `shutdown` did not go before."""
         if self._timer is not None:
@@ -191,6 +198,19 @@ class Runner:
         """Hand the addresses of this router (and its sync group) over, and do not take them until `resume`."""
         for router, _ in self._of(name):
             self._feed(router, Standby(reason, if_taken))
+
+    async def handed_over(self, names: Collection[str]) -> list[str]:
+        """Wait until none of these is active and their addresses are gone; those that are active still, as nobody took over."""
+        longest = max((one.advert_interval for one in self._settings.routers), default=0.0)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest + _OFFER):
+                while any(self.is_active(name) for name in names):
+                    self._moved.clear()
+                    await self._moved.wait()
+        for name in names:
+            for _, instance in self._of(name):
+                await instance.settle()
+        return [name for name in names if self.is_active(name)]
 
     def resume(self, name: str) -> None:
         """Take part again."""

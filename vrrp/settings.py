@@ -19,7 +19,9 @@ class RouterSettings:
     """One [vrrp.NAME]: one router for each IP version among its addresses.
 
     `addresses` as "192.0.2.1/24", without a prefix that of a host.  `peers` are the addresses of the other hosts, IPv4
-    and IPv6 (unicast); None: multicast.  `awaits_verdicts`: no election before `Runner.first_verdicts`, or 3 s.
+    and IPv6 (unicast); None: multicast.  `sources` are our own addresses that the peers know us by, where they are said;
+    else the interface's primary IPv4 and its link-local IPv6 one.  `awaits_verdicts`: no election before
+    `Runner.first_verdicts`, or 3 s.
     """
 
     name: str
@@ -28,6 +30,7 @@ class RouterSettings:
     addresses: tuple[str, ...]
     priority: int = 100
     peers: tuple[str, ...] | None = None
+    sources: tuple[str, ...] = ()
     advert_interval: float = 1.0
     version: Literal[2, 3] = 3
     preempt: bool = True

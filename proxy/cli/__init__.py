@@ -23,6 +23,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "status": ("proxy.cli.status:command", "Show services, backends and workers."),
     "events": ("proxy.cli.events:command", "Show the timeline: what changed, when and why."),
     "probe": ("proxy.cli.probe:command", "Run the probes of a service once, with a transcript."),
+    "standby": ("proxy.cli.standby:standby", "Hand the virtual addresses over to the other host."),
+    "resume": ("proxy.cli.standby:resume", "Let this host take the virtual addresses again."),
+    "is-active": ("proxy.cli.standby:is_active", "Say whether the virtual addresses are on this host."),
     "demo": ("proxy.cli.demo:command", "Run a balanced, failing-over example on embedded servers."),
 }
 """Name -> where the command is, and its line in `--help`, which imports none of them."""

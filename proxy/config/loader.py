@@ -15,7 +15,7 @@ from proxy.config.files import Files
 from proxy.config.model import Announce, Config, NotifySettings, SyncGroup, Track, VrrpSettings
 from proxy.config.nodes import choose, read_nodes, this_node
 from proxy.config.positions import Tab
-from proxy.config.probes import Probes
+from proxy.config.probes import Probes, standing_alone
 from proxy.config.resolve import Services
 from proxy.config.routers import check_tracks, notifies, routers, sync_groups, tables
 from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings
@@ -167,7 +167,7 @@ class _Resolver:
     def _tracked(self, found: dict[str, Any], probes: Probes) -> dict[str, Any]:
         names = {track.probe for router, _ in found.values() for track in router.track if track.probe}
         specs = {name: probes.one(name, self.tree.here, None) for name in sorted(names)}
-        return {name: probe.spec for name, probe in specs.items() if probe is not None}
+        return {name: standing_alone(probe.spec) for name, probe in specs.items() if probe is not None}
 
     def _merged_tree(self, services: Services, found: dict[str, Any]) -> Tab:
         """Return the node's tree with the defaults merged in: what support.py looks at."""

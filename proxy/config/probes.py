@@ -179,6 +179,14 @@ def default_type(protocol: str, listeners: Sequence[Listener]) -> str:
     return "tcp" if any(listener.transport == "tcp" for listener in listeners) else "none"
 
 
+def standing_alone(spec: ProbeBase) -> ProbeBase:
+    """Return a probe that no service has, complete: what depends on one is as little as possible."""
+    update: dict[str, Any] = {"send_proxy": spec.send_proxy or "off"}
+    if isinstance(spec, DnsProbe) and spec.transport is None:
+        update["transport"] = "udp"
+    return spec.model_copy(update=update)
+
+
 class Filler:
     """Fills in what depends on the service and the backend."""
 

@@ -4,6 +4,7 @@ import ipaddress
 from collections.abc import Sequence
 from typing import Any
 
+from health.spec import ScriptProbe
 from proxy.config.diagnostics import Report, did_you_mean, listed
 from proxy.config.merge import merged
 from proxy.config.model import Notify, NotifySettings, SyncGroup, Vrrp, VrrpSettings
@@ -149,8 +150,14 @@ def check_tracks(found: dict[str, tuple[Vrrp, Tab]], services: Sequence[str], pr
                 report.error(place, f"there is no [service.{track.service[:60]}]", hint)
             if track.probe is not None:
                 probe = probes.one(track.probe, place, None)
-                if probe is not None and probe.spec.address is None:
+                if probe is None or isinstance(probe.spec, ScriptProbe):
+                    continue
+                if probe.spec.address is None:
                     report.error(place, f"[probe.{track.probe}] has no address: a router's probe has no backend to ask")
+                elif probe.spec.port is None and probe.spec.needs_port:
+                    report.error(
+                        place, f"[probe.{track.probe}] has no port: a router's probe has no listener to tell it"
+                    )
 
 
 def sync_groups(tree: Tab, names: Sequence[str], report: Report) -> list[SyncGroup]:

@@ -44,8 +44,11 @@ BACKEND_LATER: Final = {
 }
 """Keys of a backend that are refused unless they say this."""
 
-SECTIONS_LATER: Final = ("web", "vrrp", "sync-group", "notify")
+SECTIONS_LATER: Final = ("web",)
 """Tables that are refused when they stand in the file."""
+
+NOTIFY_LATER: Final = ("up", "down", "reserve")
+"""States of backends, of which nobody can be notified yet."""
 
 
 def unsupported(config: Config) -> list[Diagnostic]:
@@ -58,11 +61,15 @@ def unsupported(config: Config) -> list[Diagnostic]:
     for section in SECTIONS_LATER:
         if section in tree:
             spot = tree.spots[section]
-            _refuse(report, spot, f"[{section}]" if section == "web" else f"[{section}.NAME]", key=True)
+            _refuse(report, spot, f"[{section}]", key=True)
     for key, default in (("connections", "off"), ("connections-to", None)):
         _, spot, name = locate(tree, ("log", key))
         if name == key and tree["log"][key] != default:
             _refuse(report, spot, f"log.{key} = {_shown(tree['log'][key])}")
+    for told in config.notify:
+        for index, state in enumerate(told.to):
+            if state in NOTIFY_LATER:
+                _refuse(report, locate(tree, ("notify", told.name, "to", index))[1], f'to = "{state}"')
     for service in config.services:
         _service(service, _table(tree, service.name), report)
     if not config.services:

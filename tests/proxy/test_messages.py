@@ -34,6 +34,16 @@ EXAMPLES = [
     messages.Ask(7),
     messages.Report(7, {"0.0": []}),
     messages.Beat(),
+    messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0),
+    messages.Fitness({"outside": {"service dns": -60}}, {"outside": ["probe gateway"]}, ["outside"], ""),
+    messages.Standby(9, ["outside"], "asked for"),
+    messages.StoodBy(9, []),
+    messages.Resume(["outside"]),
+    messages.Leave("hand over"),
+    messages.Held({"outside": ["active", 1.5, 7]}),
+    messages.Moved("outside", "active", "backup", "no advert", 100),
+    messages.Told("outside", "priority 100 -> 40", "info"),
+    messages.Routing(7, [{"name": "outside"}], {"outside/4": {"adverts_sent": 1}}),
 ]
 
 
@@ -51,6 +61,7 @@ def test_each_kind_has_an_example():
 def test_secrets_have_no_repr():
     """S6: a message with passwords does not show them when it is logged."""
     assert "c2VjcmV0" not in repr(messages.Secrets({"/x": ["c2VjcmV0", ""]}))
+    assert "c2VjcmV0" not in repr(messages.Route({"routers": [{"auth_keys": ["c2VjcmV0"]}]}, {}, [], 30.0))
 
 
 ANY = st.recursive(

@@ -10,10 +10,10 @@ from health.spec import PingProbe, TcpProbe
 from proxy import pinging
 
 
-def config(*rows: tuple[str, object]) -> SimpleNamespace:
-    """Return what is looked at of a configuration."""
+def config(*rows: tuple[str, object], **probes: object) -> SimpleNamespace:
+    """Return what is looked at of a configuration; `probes` are those that routers track."""
     backends = [SimpleNamespace(address=address, probes=(probe,)) for address, probe in rows]
-    return SimpleNamespace(services=[SimpleNamespace(backends=backends)])
+    return SimpleNamespace(services=[SimpleNamespace(backends=backends)], probes=probes)
 
 
 def test_versions() -> None:
@@ -23,6 +23,7 @@ def test_versions() -> None:
         4,
         6,
     ]
+    assert pinging.versions(config(gateway=PingProbe(address="198.51.100.1"), other=TcpProbe())) == [4]
 
 
 def test_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from health.monitor import Target
+from health.spec import PingProbe
 from proxy import planning
 from proxy.config.loader import load
 from proxy.healthd import target
@@ -73,7 +74,7 @@ def test_most_connections(config):
 def test_targets_carry_what_is_known(config, slots):
     """H2: health is told the last verdict of each backend, so that its restart forgets none."""
     known = {("dns", "b"): Verdict("down", "no answer", 1.0)}
-    rows = json.loads(json.dumps(planning.targets(config, slots, known)))
+    rows = json.loads(json.dumps(planning.targets(config, slots, known, {})))
     found = [target(row) for row in rows]
     assert all(isinstance(one, Target) for one in found)
     assert [(one.key, one.address, one.port, one.state) for one in found] == [
@@ -82,3 +83,13 @@ def test_targets_carry_what_is_known(config, slots):
         ("1.2", "192.0.2.2", 8080, "unknown"),
     ]
     assert [probe.type for probe in found[0].probes] == ["dns"]
+
+
+def test_tracked_probes_are_targets(config, slots):
+    """V11: a probe that a router tracks is watched by its name, belongs to no service, and keeps what is known of it."""
+    probe = PingProbe(address="198.51.100.1")
+    config = config.model_copy(update={"probes": {"gateway": probe}})
+    known = {"gateway": Verdict("down", "no echo reply", 1.0)}
+    found = target(json.loads(json.dumps(planning.targets(config, slots, {}, known)[-1])))
+    assert (found.key, found.address, found.service, found.state) == ("probe gateway", "198.51.100.1", "", "down")
+    assert found.probes == (probe,)

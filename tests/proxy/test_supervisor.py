@@ -44,6 +44,9 @@ class Master:
     def hinted(self, hint):
         pass
 
+    def workers_changed(self):
+        pass
+
     def workers_gone(self):
         self.left = True
 

@@ -67,3 +67,14 @@ def test_refreshed_every_half_second():
     """V14: a lease is refreshed twice before it ends, four times where takeovers are slower than leases."""
     assert refresh_interval(1.0) == 0.5
     assert refresh_interval(0.1) == 1.0
+
+
+def test_the_source_that_peers_know():
+    """V2, V10: in unicast adverts leave from the address by which the peers are told to know us, once it is usable."""
+    present = [have("192.0.2.1", 24), *HOST]
+    assert source_for(present, 4, [], ["192.0.2.2", "2001:db8::2"]) == "192.0.2.2"
+    assert source_for(present, 6, [], ["192.0.2.2", "2001:db8::2"]) == "2001:db8::2"
+    assert source_for(present, 6, [], ["192.0.2.2"]) == "fe80::2"
+    assert source_for(present, 4, [], ["192.0.2.3"]) is None
+    assert source_for([have("192.0.2.2", 24, usable=False)], 4, [], ["192.0.2.2"]) is None
+    assert source_for(present, 4, ["192.0.2.2/24"], ["192.0.2.2"]) is None

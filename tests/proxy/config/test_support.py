@@ -31,8 +31,7 @@ HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { a
         ('backend-defaults = { slow-start = "5s" }', "4:35", "a backend's slow-start = 5.0"),
         ('[web]\nlisten = "127.0.0.1:9600"', "4:2", "[web]"),
         ('[log]\nconnections = "all"', "5:15", 'log.connections = "all"'),
-        ('[vrrp.r]\ninterface = "eth0"\nvrid = 1\naddresses = ["10.0.0.1"]', "4:2", "[vrrp.NAME]"),
-        ('[notify.n]\nfifo = "/run/x"', "4:2", "[notify.NAME]"),
+        ('[notify.n]\nfifo = "/run/x"\nto = ["active", "down"]', "6:17", 'to = "down"'),
         ("[defaults]\nfail-open = true", "5:13", "fail-open"),
     ],
 )  # fmt: skip
@@ -62,6 +61,8 @@ def test_a_backends_own_keys_are_refused_at_their_place(loaded, keys):
         'probe = [{ type = "tcp" }, { type = "dns", report-only = true }]\nprobe-require = 1',
         'probe = { type = "dns", query = "example.net SOA", max-serial-lag = 1 }', 'probe = { send-proxy = "v1" }',
         'probe = { tls = "implicit", tls-name = "www.example.net", tls-verify = false }',
+        '[vrrp.r]\ninterface = "eth0"\nvrid = 1\naddresses = ["10.0.0.1"]\n[sync-group.g]\nvrrp = ["r"]',
+        '[notify.n]\nfifo = "/run/x"\nto = ["active", "stop"]',
         *(f'probe = {{ type = "{kind}"{more} }}' for kind, more in PROBES.items()),
     ],
 )  # fmt: skip

@@ -1,0 +1,246 @@
+"""The vrrp child: `vrrp.runner` behind the master's channel, on stdlib asyncio.
+
+The only process that keeps NET_ADMIN and NET_RAW, and the only one that runs before all others.  It follows the master's
+heartbeat: without a master, or without anybody who serves, it leaves and is the last resort (V18).  A master that is
+gone for good is outlived for as long as its workers may still serve, and no longer.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+
+from health.executable import trusted
+from proxy import channel, messages
+from proxy.child import OURS
+from proxy.privileges import CAP_NET_ADMIN, CAP_NET_RAW
+from proxy.pulse import Pulse
+from proxy.worker import inherit
+from vrrp.precedence import take_precedence
+from vrrp.report import Moved
+from vrrp.runner import Runner
+from vrrp.settings import Settings
+
+LOOK = 0.1  # s between two looks at the master
+HOLD = 0.25  # s between two words on what is held
+STALL = 3.0  # s without a sign of life of the master
+ORPHAN_INTERVALS = 5  # advert intervals within which an orphan is active again, or somebody else is
+
+_log = logging.getLogger("steelyard.vrrp")
+
+
+class Vrrp:
+    """The orders of the master, carried out on the runner."""
+
+    def __init__(self, sock: socket.socket, refused: list[str]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._refused = refused
+        self._runner: Runner | None = None
+        self._starting: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: list[messages.Message] = []  # what came before the runner was ready
+        self._settings: Settings | None = None
+        self._fitness = messages.Fitness({}, {}, [], "")
+        self._pulse = Pulse()
+        self._beats = 0
+        self._lost = ""
+        self._silent = False
+        self._orphaned: float | None = None  # since when
+        self._orphan_time = 0.0
+        self._held = 0.0
+        self.leave: asyncio.Future[bool] = self._loop.create_future()
+        """Whether to hand over, once it is to leave."""
+        self.failed = False
+        self._channel = channel.Channel(sock, self._on_message, self._on_end)
+        self._send(messages.Ready(os.getpid()))
+        self._look()
+
+    # -- the master's words
+
+    def _on_message(self, message: messages.Message, fds: list[int]) -> None:
+        for fd in fds:
+            os.close(fd)
+        self._beats += 1
+        try:
+            self._obey(message)
+        except Exception:
+            _log.exception("%s could not be obeyed: giving up", type(message).__name__)
+            self._fail()
+
+    def _obey(self, message: messages.Message) -> None:
+        runner = self._runner
+        match message:
+            case messages.Beat():
+                pass
+            case messages.Route():
+                self._starting = self._loop.create_task(self._start(message), name="vrrp start")
+            case messages.Leave(how):
+                self._go(how == "hand over")
+            case _ if runner is None:
+                self._waiting.append(message)
+            case messages.Fitness():
+                self._fit(runner, message)
+            case messages.Standby():
+                task = self._loop.create_task(self._stand_by(runner, message), name="vrrp standby")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            case messages.Resume(names):
+                for name in names:
+                    runner.resume(name)
+            case messages.Ask(number):
+                self._send(messages.Routing(number, runner.status(), runner.counters()))
+
+    async def _start(self, route: messages.Route) -> None:
+        try:
+            self._settings = settings = Settings.from_tree(route.settings)
+            self._orphan_time = route.orphaned
+            runner = Runner(settings, self._moved, self._told, trusted)
+            runner.adopt(route.handover)
+            await runner.start()
+            for name in route.standby:
+                runner.standby(name, reason="in standby since before the start")
+            self._runner = runner
+            for words in self._refused:
+                self._told("process", words)
+            waiting, self._waiting = self._waiting, []
+            for message in waiting:
+                self._obey(message)
+            self._judge()
+        except Exception:
+            _log.exception("the virtual routers cannot be started")
+            self._fail()
+
+    async def _stand_by(self, runner: Runner, order: messages.Standby) -> None:
+        for name in order.names:
+            runner.standby(name, reason=order.reason, if_taken=runner.is_active(name))
+        self._send(messages.StoodBy(order.number, await runner.handed_over(order.names)))
+
+    def _fit(self, runner: Runner, new: messages.Fitness) -> None:
+        old, self._fitness = self._fitness, new
+        for name, parts in new.parts.items():
+            if parts != old.parts.get(name, {}):
+                runner.set_priority_parts(name, parts)
+        for name, causes in new.faults.items():
+            before = old.faults.get(name, [])
+            for cause in causes:
+                if cause not in before:
+                    runner.set_fault(name, cause, failed=True)
+            for cause in before:
+                if cause not in causes:
+                    runner.set_fault(name, cause, failed=False)
+        for name in new.known:
+            if name not in old.known:
+                runner.first_verdicts(name)
+        self._judge()
+
+    # -- whether anybody serves behind the addresses
+
+    def _look(self) -> None:
+        self._loop.call_later(LOOK, self._look)
+        now = time.monotonic()
+        if self._orphaned is None:
+            silence = self._pulse.silence(self._beats, now)
+            self._silent = silence >= STALL
+        elif self._runner is not None and not self.leave.done():
+            self._look_as_orphan(self._runner, now - self._orphaned)
+        self._judge()
+        if now - self._held >= HOLD:
+            self._hold()
+
+    def _judge(self) -> None:
+        """Be a full member, or the last resort."""
+        if self._orphaned is not None:
+            lost = "the master is gone"
+        elif self._silent:
+            lost = f"no sign of life from the master for {STALL:g} s"
+        else:
+            lost = self._fitness.lost
+        if self._runner is None or bool(lost) == bool(self._lost):
+            return
+        self._lost = lost
+        if lost:
+            self._runner.master_lost(lost)
+        else:
+            self._runner.master_back()
+
+    def _look_as_orphan(self, runner: Runner, age: float) -> None:
+        settings = self._settings
+        names = [one.name for one in settings.routers] if settings is not None else []
+        longest = max((one.advert_interval for one in settings.routers), default=0.0) if settings is not None else 0.0
+        others = age > ORPHAN_INTERVALS * longest and not any(runner.is_active(name) for name in names)
+        if others or age > self._orphan_time:
+            self._go(hand_over=True)
+
+    def _on_end(self) -> None:
+        _log.warning("the master is gone: leaving the addresses to others")
+        self._orphaned = time.monotonic()
+        for number in OURS:
+            self._loop.add_signal_handler(number, self._go, True)
+        if self._runner is None:
+            self._go(hand_over=False)
+        self._judge()
+
+    def _go(self, hand_over: bool) -> None:
+        if not self.leave.done():
+            self.leave.set_result(hand_over)
+        elif not hand_over and self._runner is not None:
+            self._runner.hurry()
+
+    def _fail(self) -> None:
+        self.failed = True
+        self._go(hand_over=False)
+
+    async def end(self, *, hand_over: bool) -> None:
+        """Leave, and remove what is held."""
+        if self._starting is not None:
+            await asyncio.wait([self._starting])
+        if self._runner is not None:
+            await self._runner.shutdown(hand_over=hand_over)
+        self._channel.close()
+
+    # -- our words
+
+    def _hold(self) -> None:
+        self._held = time.monotonic()
+        if self._runner is not None:
+            self._send(messages.Held({name: list(one) for name, one in self._runner.handover().items()}))
+        else:
+            self._send(messages.Beat())
+
+    def _moved(self, move: Moved) -> None:
+        self._send(messages.Moved(move.name, move.state, move.previous, move.reason, move.priority))
+        if self._runner is not None:
+            self._hold()
+
+    def _told(self, name: str, text: str) -> None:
+        self._send(messages.Told(name, text, "info"))
+
+    def _send(self, message: messages.Message) -> None:
+        if self._orphaned is not None:
+            return
+        with contextlib.suppress(channel.ChannelError):  # a master that is gone or does not read is noticed by itself
+            self._channel.send(message)
+
+
+async def _route(sock: socket.socket, refused: list[str]) -> bool:
+    vrrp = Vrrp(sock, refused)
+    await vrrp.end(hand_over=await vrrp.leave)
+    return not vrrp.failed
+
+
+def main() -> None:
+    """Run as `python -m proxy.vrrpd FD UID GID LEVEL FORMAT`, started by the master only."""
+    refused = take_precedence()  # before the privileges for it are gone
+    sock = inherit(sys.argv[1:], keep=(CAP_NET_ADMIN, CAP_NET_RAW))
+    for number in OURS:
+        signal.signal(number, lambda *_: None)  # not ignored, which scripts would inherit
+    if not asyncio.run(_route(sock, refused)):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""Tests of the documents in the state directory."""
+
+import os
+
+import pytest
+
+from proxy import statedir
+from proxy.statedir import StateError
+
+
+def test_a_document_comes_back(tmp_path):
+    """What was saved is loaded, by another life as well; what never was is None."""
+    directory = tmp_path / "state"
+    assert statedir.load(directory, "x.json") is None
+    statedir.save(directory, "x.json", ["outside"])
+    assert statedir.load(directory, "x.json") == ["outside"]
+    statedir.save(directory, "x.json", [])
+    assert statedir.load(directory, "x.json") == []
+    assert [one.name for one in directory.iterdir()] == ["x.json"]
+
+
+def test_it_is_private(tmp_path):
+    """S5: the directory is closed to others, the document to everybody else."""
+    directory = tmp_path / "state"
+    statedir.save(directory, "x.json", 1)
+    assert directory.stat().st_mode & 0o777 == 0o750
+    assert (directory / "x.json").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "\x00"])
+def test_what_is_no_document(tmp_path, text):
+    """A document that is damaged is an error that names it."""
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(StateError, match=r"x\.json"):
+        statedir.load(tmp_path, "x.json")
+
+
+def test_planted_links_are_not_followed(tmp_path):
+    """S5: a symbolic link in a document's place is neither read nor written through."""
+    directory = tmp_path / "state"
+    directory.mkdir()
+    victim = tmp_path / "victim"
+    victim.write_text("[1]")
+    (directory / "x.json").symlink_to(victim)
+    with pytest.raises(StateError):
+        statedir.load(directory, "x.json")
+    (directory / "x.json.new").symlink_to(victim)
+    statedir.save(directory, "x.json", [2])
+    assert victim.read_text() == "[1]"
+    assert statedir.load(directory, "x.json") == [2]
+
+
+def test_a_directory_of_somebody_else(tmp_path):
+    """S5: a directory that anybody may write to is refused."""
+    tmp_path.chmod(0o777)
+    with pytest.raises(StateError, match="may be written by anybody"):
+        statedir.save(tmp_path, "x.json", 1)
+
+
+def test_a_write_that_fails_keeps_the_old_one(tmp_path, monkeypatch):
+    """A document that could not be written as a whole is the old one still."""
+    statedir.save(tmp_path, "x.json", "old")
+
+    def full(fd):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StateError, match="No space left"):
+        statedir.save(tmp_path, "x.json", "new")
+    monkeypatch.undo()
+    assert statedir.load(tmp_path, "x.json") == "old"
