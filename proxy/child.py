@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy import channel, messages
+from proxy.inherit import OURS
 
 FIRST_PAUSE = 0.1  # s before a child is restarted that died soon after its start, doubled each time
 LONGEST_PAUSE = 5.0  # s
 SETTLED = 10.0  # s of life after which a child is taken to be well
 FAREWELL = 1.0  # s that a child may live after it closed its channel
-OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that a terminal or a service manager sends to all of us, and that only the master acts on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Identity:
     format: str
 
     def arguments(self, fd: int) -> list[str]:
-        """Return what `proxy.worker.inherit` takes."""
+        """Return what `proxy.inherit.inherit` takes."""
         return [str(fd), *("-" if one is None else str(one) for one in (self.uid, self.gid)), self.level, self.format]
 
 

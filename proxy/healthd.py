@@ -23,8 +23,7 @@ from health.probes import load_all
 from health.secrets import Secrets
 from health.spec import ProbeSpec
 from proxy import channel, messages
-from proxy.child import OURS
-from proxy.worker import inherit
+from proxy.inherit import OURS, inherit
 
 BEAT = 1.0  # s between signs of life
 CROWDED = 256  # messages that wait for the master; while there are more, only the last verdict on each backend is kept

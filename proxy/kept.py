@@ -9,13 +9,15 @@ from proxy.child import FIRST_PAUSE, Child, Identity, Pace
 from proxy.pulse import Pulse
 
 START = 15.0  # s that it may take to be ready
+SPARE_PAUSE = 1.0  # s before one is made to stand by, and between two tries
 
 
 class Kept:
     """`python -m MODULE`, whoever of its lives it is.
 
     `on_ready()` tells each life what it must know, `on_message(message)` takes what it says unasked, `told(text)` records
-    what happens to it.  One that says nothing for `silence` seconds is killed.
+    what happens to it.  One that says nothing for `silence` seconds is killed.  With `spare` a second one stands by,
+    started but told nothing, so that a successor is there at once rather than after an interpreter's start.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class Kept:
         on_message: Callable[[messages.Message], None],
         told: Callable[[str], None],
         afterwards: str,
+        spare: bool = False,
     ) -> None:
         """Prepare; `afterwards` says in words what becomes of a death."""
         self._module = module
@@ -45,7 +48,14 @@ class Kept:
         self._pulse = Pulse()
         self._heard = 0
         self._ending = False
+        self._wants_spare = spare
+        self._spare: Child | None = None
         self.child: Child | None = None
+
+    @property
+    def children(self) -> list[Child]:
+        """The process and the one that stands by."""
+        return [child for child in (self.child, self._spare) if child is not None]
 
     @property
     def ready(self) -> Child | None:
@@ -58,13 +68,40 @@ class Kept:
         self._waiting = None
         if self._ending or self.child is not None:
             return
+        child, self._spare = self._spare, None
         try:
-            self.child = Child(self._module, self._identity, self._take, self._died)
+            self.child = child or self._make()
         except OSError as error:
             self._told(f"cannot be started: {error}")
             self._start_later(self._pace.delay(0.0) or FIRST_PAUSE)
             return
         self._pulse = Pulse()
+        if self.child.ready:
+            self._begin(self.child)
+
+    def _make(self) -> Child:
+        made: Child | None = None
+
+        def take(message: messages.Message, fds: list[int]) -> None:
+            for fd in fds:
+                os.close(fd)
+            if made is not None:  # as it always is: a channel is read from the loop
+                self._take(made, message)
+
+        def died(how: str) -> None:
+            if made is not None:
+                self._died(made, how)
+
+        made = Child(self._module, self._identity, take, died)
+        return made
+
+    def _stand_by(self) -> None:
+        if self._ending or self._spare is not None or self.child is None:
+            return
+        try:
+            self._spare = self._make()
+        except OSError as error:
+            self._told(f"none can stand by: {error}")
 
     def look(self, now: float) -> None:
         """Find one that hangs, or that is missing."""
@@ -109,6 +146,8 @@ class Kept:
         self._ending = True
         if self._waiting is not None:
             self._waiting.cancel()
+        if self._spare is not None:
+            self._spare.kill()
 
     def kill(self) -> None:
         """End it for good."""
@@ -119,31 +158,44 @@ class Kept:
     def _start_later(self, pause: float) -> None:
         self._waiting = self._loop.call_later(pause, self.start)
 
-    def _died(self, how: str) -> None:
-        child, self.child = self.child, None
+    def _died(self, child: Child, how: str) -> None:
+        if child is self._spare:
+            self._spare = None
+            self._loop.call_later(SPARE_PAUSE, self._stand_by)
+        if child is not self.child:
+            return
+        self.child = None
         for future in self._answers.values():
             _resolve(future, None)
-        if self._ending or child is None:
+        if self._ending:
             return
         self._told(f"pid {child.pid} died, {how}: {self._afterwards}")
         pause = self._pace.delay(self._loop.time() - child.started)
-        if pause:
+        if pause and self._spare is None:
             self._start_later(pause)
         else:
             self.start()
 
-    def _take(self, message: messages.Message, fds: list[int]) -> None:
-        for fd in fds:
-            os.close(fd)
-        self._heard += 1
+    def _take(self, child: Child, message: messages.Message) -> None:
         if isinstance(message, messages.Ready):
-            if self.child is not None and not self.child.ready:
-                self.child.ready = True
-                self._on_ready()
+            if not child.ready:
+                child.ready = True
+                if child is self.child:
+                    self._begin(child)
+        elif child is not self.child:
+            return  # a spare, which says that it lives
         elif isinstance(message, messages.ANSWERS):
+            self._heard += 1
             _resolve(self._answers.pop(message.number, None), message)
         else:
+            self._heard += 1
             self._on_message(message)
+
+    def _begin(self, child: Child) -> None:
+        child.started = self._loop.time()  # of its service, which is what its pace is about
+        self._on_ready()
+        if self._wants_spare:
+            self._loop.call_later(SPARE_PAUSE, self._stand_by)
 
 
 def _resolve(future: asyncio.Future[messages.Message | None] | None, answer: messages.Message | None) -> None:

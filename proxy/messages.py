@@ -172,7 +172,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """From health each second, to vrrp each 0.25 s: the loop of whoever sends it comes round."""
+    """From health each second, from vrrp each 0.1 s, to vrrp each 0.25 s: the loop of whoever sends it comes round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +235,7 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """From vrrp, each 0.25 s and at each move: what a successor is to know."""
+    """From vrrp, each 0.1 s and at each move: what a successor is to know."""
 
     handover: dict[str, list[Any]]
 

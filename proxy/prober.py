@@ -54,6 +54,11 @@ class Prober:
         """The process, if there is one."""
         return self._kept.child
 
+    @property
+    def children(self) -> list[Child]:
+        """The same, for whoever waits for its end."""
+        return self._kept.children
+
     def hint(self, hint: messages.Hint) -> None:
         """Pass on that real traffic failed on a backend."""
         child = self.child

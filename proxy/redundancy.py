@@ -51,9 +51,9 @@ class Redundancy:
             self._routers = Routers(config, itself, self._told, self._remembered())
 
     @property
-    def child(self) -> Child | None:
-        """The vrrp process, if there is one."""
-        return self._routers.child if self._routers is not None else None
+    def children(self) -> list[Child]:
+        """The vrrp process and the one that stands by."""
+        return self._routers.children if self._routers is not None else []
 
     def start(self) -> None:
         """Begin to take part."""

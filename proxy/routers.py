@@ -45,14 +45,14 @@ class Routers:
         self._kept = Kept(
             "proxy.vrrpd", identity, silence=SILENCE, on_ready=self._begin, on_message=self._take,
             told=lambda text: tell("vrrp", text, "error", {}),
-            afterwards="restarted, the addresses stay for their lease",
+            afterwards="replaced, the addresses stay for their lease", spare=True,
         )  # fmt: skip
         self.start, self.kill = self._kept.start, self._kept.kill
 
     @property
-    def child(self) -> Child | None:
-        """The process, if there is one."""
-        return self._kept.child
+    def children(self) -> list[Child]:
+        """The process and the one that stands by."""
+        return self._kept.children
 
     @property
     def names(self) -> list[str]:

@@ -16,17 +16,15 @@ import time
 
 from health.executable import trusted
 from proxy import channel, messages
-from proxy.child import OURS
+from proxy.inherit import OURS, inherit
 from proxy.privileges import CAP_NET_ADMIN, CAP_NET_RAW
 from proxy.pulse import Pulse
-from proxy.worker import inherit
 from vrrp.precedence import take_precedence
 from vrrp.report import Moved
 from vrrp.runner import Runner
 from vrrp.settings import Settings
 
-LOOK = 0.1  # s between two looks at the master
-HOLD = 0.25  # s between two words on what is held
+LOOK = 0.1  # s between two looks at the master, and two words on what is held
 STALL = 3.0  # s without a sign of life of the master
 ORPHAN_INTERVALS = 5  # advert intervals within which an orphan is active again, or somebody else is
 
@@ -51,7 +49,6 @@ class Vrrp:
         self._silent = False
         self._orphaned: float | None = None  # since when
         self._orphan_time = 0.0
-        self._held = 0.0
         self.leave: asyncio.Future[bool] = self._loop.create_future()
         """Whether to hand over, once it is to leave."""
         self.failed = False
@@ -143,13 +140,12 @@ class Vrrp:
         self._loop.call_later(LOOK, self._look)
         now = time.monotonic()
         if self._orphaned is None:
-            silence = self._pulse.silence(self._beats, now)
-            self._silent = silence >= STALL
+            # One that stands by hears nothing, and is not to hold that against the master later.
+            self._silent = self._runner is not None and self._pulse.silence(self._beats, now) >= STALL
         elif self._runner is not None and not self.leave.done():
             self._look_as_orphan(self._runner, now - self._orphaned)
         self._judge()
-        if now - self._held >= HOLD:
-            self._hold()
+        self._hold()
 
     def _judge(self) -> None:
         """Be a full member, or the last resort."""
@@ -205,7 +201,6 @@ class Vrrp:
     # -- our words
 
     def _hold(self) -> None:
-        self._held = time.monotonic()
         if self._runner is not None:
             self._send(messages.Held({name: list(one) for name, one in self._runner.handover().items()}))
         else:

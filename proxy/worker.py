@@ -8,18 +8,15 @@ import asyncio
 import contextlib
 import logging
 import os
-import resource
-import signal
 import socket
 import sys
 import time
-from collections.abc import Collection
-from typing import Any, cast
+from typing import Any
 
 import uvloop
 
-from proxy import channel, log, messages, privileges
-from proxy.child import OURS
+from proxy import channel, messages
+from proxy.inherit import inherit
 from proxy.relay.engine import PythonEngine
 from proxy.relay.plan import Member, from_tree
 from proxy.stats.layout import HEARTBEAT
@@ -152,31 +149,6 @@ class Worker:
         self._engine.close()
         self._channel.close()
         self._table.close()
-
-
-def inherit(arguments: list[str], keep: Collection[int] = ()) -> socket.socket:
-    """Take over what every child is started with: FD UID GID LEVEL FORMAT ("-" for "stay who you are").
-
-    Signals for the whole process group are the master's to interpret; of the capabilities only `keep` stay.  SystemExit
-    for who was not started by a master.
-    """
-    try:
-        fd, uid, gid, level, form = arguments
-        kind = socket.socket(fileno=os.dup(int(fd)))
-        with kind:
-            if (kind.family, kind.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
-                raise ValueError("no channel")  # noqa: TRY301 - told like all else that is wrong
-    except (ValueError, OSError):
-        raise SystemExit(
-            "steelyard: this is a part of `steelyard run`, which starts it: not to be run by hand"
-        ) from None
-    for number in OURS:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
-    log.setup(level, cast("log.Format", form))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold clients' data and probes' passwords
-    privileges.drop(None if uid == "-" else int(uid), None if gid == "-" else int(gid), keep)
-    return socket.socket(fileno=int(fd))
 
 
 async def _serve(sock: socket.socket, setup: messages.Setup, fds: list[int]) -> bool:

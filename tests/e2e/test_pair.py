@@ -1,0 +1,186 @@
+"""Two whole daemons, and every way in which one of them fails: one owner is left, and the events say why."""
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.clients import whoami_dns
+from tests.e2e.pairs import ADDRESS, INTERVAL, daemons, kill_all
+from tests.e2e.process import until
+from tests.e2e.vrrp import Pinger
+
+# The machine that tests run on is busy with others: what its scheduler may cost on top of a bound.
+ROOM = 0.1
+
+
+@pytest.fixture
+def pair():
+    """Make two daemons that share an address, and start them."""
+    with daemons() as made:
+        made.start()
+        yield made
+
+
+def test_the_address_serves_wherever_it_is(pair):
+    """V6: clients are answered through the address, by the other host as well once the first one has stopped in order."""
+    pinger = Pinger(pair.bed, ADDRESS)
+    assert whoami_dns(pair.bed, ADDRESS) == whoami_dns(pair.bed, ADDRESS, tcp=True) == "server"
+    assert pair.a.router["priority_parts"] == {"configured": 150}
+    assert pair.b.router["peer"]["priority"] == 150
+    assert pair.a.daemon.stop() == 0
+    assert pair.owner() == "b"
+    assert whoami_dns(pair.bed, ADDRESS) == whoami_dns(pair.bed, ADDRESS, tcp=True) == "server"
+    assert pinger.longest_gap() < 0.2 + ROOM
+    assert pair.a.told("vrrp outside: init: shutting down: handed over to 198.51.100.3")
+    assert pair.b.moves()[-1] == ("outside", "active: 198.51.100.2 left")
+
+
+def test_a_killed_master(pair):
+    """V18: a killed master gives the address up within 0.5 s; its orphans end by themselves, and a new one takes it back."""
+    pinger = Pinger(pair.bed, ADDRESS)
+    orphans = pair.a.daemon.pids()[1:]
+    pair.a.daemon.proc.signal(signal.SIGKILL, whole=False)
+    assert pair.until_owner("b") < 0.5
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans), 10, "the orphans to end")
+    assert pinger.longest_gap() < 0.5
+    pair.a.start()
+    assert pair.until_owner("a") < 5
+    assert whoami_dns(pair.bed, ADDRESS) == "server"
+
+
+def test_everything_killed(pair):
+    """V14: SIGKILL of every process of both hosts leaves no address behind after 2.5 s."""
+    kill_all(pair.a)
+    assert pair.until_owner("b", 3) < 2.5
+    kill_all(pair.b)
+    until(lambda: pair.holders() == [], 2.5, "the address to be gone", every=0.02)
+
+
+def test_everything_stopped(pair):
+    """V14, V15: with all of its processes stopped a host loses the address within 2.5 s, and yields when they go on."""
+    pair.a.daemon.proc.stop()
+    until(lambda: pair.holders() == ["b"], 2.5, "b to have the address alone", every=0.02)
+    pair.a.daemon.proc.cont()
+    assert pair.until_owner("a", 8) < 8  # by its priority, once it has listened
+    pair.steady("a", 1)
+
+
+def test_no_worker_left(pair):
+    """V18: when its last worker dies a host gives the address up, and has it back once there are workers again."""
+    for pid in pair.a.child("proxy.worker"):
+        os.kill(pid, signal.SIGSTOP)  # so that none is restarted before the last one is dead
+    for pid in pair.a.child("proxy.worker"):
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: pair.a.told("backup: no worker is alive"), 3, "the address to be given up", every=0.02)
+    assert pair.until_owner("a", 8) < 8
+    assert any(text.startswith("active") for _, text in pair.b.moves())
+
+
+def test_stopped_workers(pair):
+    """V18: with all workers stopped the address is given up within 1.5 s, and is back when others have replaced them."""
+    began = time.monotonic()
+    for pid in pair.a.child("proxy.worker"):
+        os.kill(pid, signal.SIGSTOP)
+    until(lambda: pair.a.told("backup: no worker is alive"), 3, "the address to be given up", every=0.02)
+    assert time.monotonic() - began < 1.5 + ROOM
+    assert pair.until_owner("a", 8) < 8
+
+
+def test_a_stopped_master(pair):
+    """V18: a master that shows no sign of life for 3 s costs its host the address, and has it back when it goes on."""
+    pair.a.daemon.proc.signal(signal.SIGSTOP, whole=False)
+    time.sleep(2)
+    assert pair.holders() == ["a"]
+    assert pair.until_owner("b", 3) < 2
+    pair.a.daemon.proc.signal(signal.SIGCONT, whole=False)
+    assert pair.until_owner("a", 5) < 5
+    assert ("outside", "backup: no sign of life from the master for 3 s") in pair.a.moves()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_vrrp_process_is_replaced(number):
+    """V14: a vrrp process that is killed or stopped is replaced within the lease, and at 1 s adverts nothing moves."""
+    with daemons(interval="1s") as pair:
+        pair.start()
+        pid, spare = until(lambda: pair.a.child("proxy.vrrpd")[:2], 5, "two vrrp processes")
+        time.sleep(1)
+        os.kill(pid, number)
+        pair.steady("a", 4)
+        assert pair.a.child("proxy.vrrpd")[0] == spare
+        pair.a.wait("active")
+        assert [text for _, text in pair.b.moves()] == ["backup: started"]
+        assert pair.a.moves()[-1][1] == "active: adopted from the process before"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_other_children_move_nothing(pair, number):
+    """R10, V17: a killed or stopped health process, or one worker of two, moves no address."""
+    for module in ("proxy.healthd", "proxy.worker"):
+        os.kill(pair.a.child(module)[0], number)
+    pair.steady("a", 2)
+    assert [text.split(":")[0] for _, text in pair.b.moves()] == ["backup"]
+
+
+def test_a_service_that_fails_here(pair):
+    """V11: a host that cannot reach its backends loses the address to one that can, and takes it back when it can again."""
+    pair.bed.rule("a", "output", "ip daddr 198.51.100.5 drop")
+    assert pair.until_owner("b", 8) < 8
+    row = pair.a.router
+    assert (row["effective_priority"], row["priority_parts"]) == (90, {"configured": 150, "service dns": -60})
+    assert pair.b.moves()[-1][1] == "active: ours is the higher priority: 100, 198.51.100.2 has 90"
+    assert whoami_dns(pair.bed, ADDRESS) == "server"
+    pair.bed.nft("a", "flush ruleset")
+    assert pair.until_owner("a", 8) < 8
+    assert pair.a.router["effective_priority"] == 150
+
+
+def test_a_service_that_fails_everywhere(pair):
+    """V11: when the service fails on both hosts nothing moves: both are worse by as much."""
+    pair.ns.stop()
+    until(lambda: pair.a.router["effective_priority"] == 90, 8, "a to be worse")
+    until(lambda: pair.b.router["effective_priority"] == 40, 8, "b to be worse")
+    pair.ns.cont()
+    until(lambda: pair.a.router["effective_priority"] == 150, 8, "a to be well")
+    until(lambda: pair.b.router["effective_priority"] == 100, 8, "b to be well")
+    assert pair.owner() == "a"
+
+
+def test_a_probe_without_a_penalty_is_a_fault():
+    """V11: what is tracked without a penalty is a fault while it fails: no address, whoever else has it."""
+    gateway = '[probe.gateway]\ntype = "ping"\naddress = "198.51.100.5"\ninterval = "200ms"\nfast-interval = "100ms"'
+    with daemons(vrrp='track = [{ probe = "gateway" }]', more=gateway) as pair:
+        pair.start()
+        pair.bed.rule("a", "output", "ip protocol icmp ip daddr 198.51.100.5 drop")
+        assert pair.until_owner("b", 8) < 8
+        pair.a.wait("fault")
+        assert pair.a.router["last_change"]["reason"] == "probe gateway"
+        assert pair.a.daemon.cli("status").returncode == 1
+        pair.bed.nft("a", "flush ruleset")
+        assert pair.until_owner("a", 8) < 8
+
+
+def test_no_election_before_the_first_verdict():
+    """V24: a host takes no address before it knows of its services, but does so after 3 s at the latest."""
+    with daemons() as pair:
+        pair.ns.stop()
+        began = time.monotonic()
+        pair.a.start(wait=False)
+        pair.a.wait("active", 10)
+        assert 3 * INTERVAL < time.monotonic() - began < 8
+        pair.ns.cont()
+        pair.a.settle()
+
+
+def test_connections_are_reset_before_the_address_goes(pair):
+    """V22: a client's connection through a service is reset when the address is handed over, rather than left hanging."""
+    client = pair.bed.socket("client", socket.AF_INET, socket.SOCK_STREAM)
+    client.settimeout(5)
+    client.connect((ADDRESS, 53))
+    time.sleep(0.2)
+    assert pair.a.daemon.cli("standby").returncode == 0
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
