@@ -160,9 +160,7 @@ def test_each_row_says_whether_it_is_there(row):
         else:
             first = key(span).partition(".")[0]
             of_probes = any(first in fields(model) for model in PROBE_TYPES.values())
-            of_services = any(first in fields(model) for model in SERVICE_KEYS)
-            of_routers = any(first in fields(model) for model in ROUTERS)
-            later = not of_probes and (first in LATER or (of_routers and not of_services))
+            later = not of_probes and first in LATER
         assert later == row.ours.startswith("later: "), span
 
 

@@ -1,0 +1,251 @@
+"""What an operator does with a pair, and what he sees: standby and resume, is-active, status, notifications, rights."""
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from proxy.privileges import CAP_NET_ADMIN, CAP_NET_RAW
+from tests.e2e.clients import whoami_dns
+from tests.e2e.daemon import Daemon
+from tests.e2e.pairs import ADDRESS, ADDRESS6, SERVER, daemons
+from tests.e2e.process import EndedError, until
+from tests.e2e.vrrp import Capture, Pinger, holders
+
+
+@pytest.fixture
+def pair():
+    """Make two daemons that share an address, and start them."""
+    with daemons() as made:
+        made.start()
+        yield made
+
+
+def test_standby_and_resume(pair):
+    """V6, V11: standby hands the address over within 0.2 s, says who asked, survives a restart, and ends with resume."""
+    pinger = Pinger(pair.bed, ADDRESS)
+    assert pair.a.daemon.cli("is-active").returncode == 0
+    done = pair.a.daemon.cli("standby")
+    assert (done.returncode, done.stdout) == (0, "outside  backup, in standby\nchanged\n")
+    assert pair.holders() == ["b"]  # and no moment later
+    assert pinger.longest_gap() < 0.3
+    assert pair.a.daemon.cli("standby").stdout == "outside  backup, in standby\nnothing changed\n"
+    asked = f"standby asked for by uid {os.geteuid()} (pid "
+    assert pair.a.moves()[-1][1].startswith(f"backup: {asked}")
+    assert (pair.a.daemon.cli("is-active").returncode, pair.b.daemon.cli("is-active").returncode) == (1, 0)
+    pair.a.daemon.stop()
+    pair.a.start()
+    pair.steady("b", 1)
+    assert pair.a.router["standby"] is True
+    done = pair.a.daemon.cli("resume", "outside", "--json")
+    assert json.loads(done.stdout)["changed"] is True
+    assert pair.until_owner("a") < 6
+    assert pair.a.daemon.cli("resume").stdout.endswith("nothing changed\n")
+
+
+def test_standby_without_a_peer(pair):
+    """V6: where nobody takes the address over, standby fails and the address stays; it is not kept for a restart either."""
+    pair.b.daemon.stop()
+    done = pair.a.daemon.cli("standby")
+    assert done.returncode == 1
+    assert "nobody else has taken the addresses of outside: they stay here" in done.stderr
+    assert pair.holders() == ["a"]
+    assert pair.a.router["standby"] is False
+    assert whoami_dns(pair.bed, ADDRESS) == "server"
+
+
+def test_standby_drains_first(pair):
+    """V6: with --drain the address stays until what is open has ended, new clients are served meanwhile, and then it moves."""
+    client = pair.bed.socket("client", socket.AF_INET, socket.SOCK_STREAM)
+    client.settimeout(5)
+    client.connect((ADDRESS, 53))
+    done = []
+    waiting = threading.Thread(target=lambda: done.append(pair.a.daemon.cli("standby", "--drain", "20s")))
+    waiting.start()
+    time.sleep(2)
+    assert pair.holders() == ["a"]
+    assert whoami_dns(pair.bed, ADDRESS) == "server"
+    client.close()
+    waiting.join(10)
+    assert [one.returncode for one in done] == [0]
+    assert pair.holders() == ["b"]
+
+
+@pytest.mark.parametrize("arguments", [("standby", "nobody"), ("is-active", "nobody"), ("resume", "nobody")])
+def test_unknown_names(pair, arguments):
+    """A router that there is not is an error that names those that there are."""
+    done = pair.a.daemon.cli(*arguments)
+    assert (done.returncode, done.stderr) == (1, "steelyard: there is no [vrrp.nobody]: only outside\n")
+
+
+def _only(pid: int, capabilities: int) -> bool:
+    """Whether a process has these capabilities and no other, and no way to any."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    held = {name: int(value, 16) for name, value in re.findall(r"^(Cap\w+):\s+(\w+)", text, re.MULTILINE)}
+    wanted = dict.fromkeys(("CapEff", "CapPrm", "CapBnd"), capabilities) | dict.fromkeys(("CapAmb", "CapInh"), 0)
+    return held == wanted and re.search(r"^NoNewPrivs:\s+1$", text, re.MULTILINE) is not None
+
+
+def test_rights(pair):
+    """S1: workers and health have no capability, vrrp has NET_ADMIN and NET_RAW alone, and runs before all others."""
+    wanted = {"proxy.worker": 0, "proxy.healthd": 0, "proxy.vrrpd": 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW}
+    until(lambda: len(pair.a.child("proxy.vrrpd")) == 2, 5, "the one that stands by")
+    for module, capabilities in wanted.items():
+        for pid in pair.a.child(module):
+            until(lambda pid=pid, held=capabilities: _only(pid, held), 5, f"{module} to have only what it may")
+    if os.sched_getscheduler(pair.a.child("proxy.vrrpd")[0]) & ~os.SCHED_RESET_ON_FORK != os.SCHED_RR:
+        assert pair.a.told("no real-time scheduling")
+
+
+def test_what_the_status_shows(pair):
+    """H13, V11: status shows each router's state, priority with its parts, the peer's last advert, and why it moved last."""
+    row = pair.b.router
+    assert (row["name"], row["state"], row["priority"], row["effective_priority"]) == ("outside", "backup", 100, 100)
+    assert row["addresses"] == [f"{ADDRESS}/24"]
+    assert (row["peer"]["address"], row["peer"]["priority"]) == ("198.51.100.2", 150)
+    assert 0 <= row["peer"]["last_advert_s"] < 2
+    assert abs(row["last_change"]["at"] - time.time()) < 60
+    assert (row["last_change"]["from"], row["last_change"]["to"]) == ("init", "backup")
+    shown = pair.b.daemon.cli("status").stdout
+    assert re.search(r"outside +backup +100 of 100 .*198\.51\.100\.10/24", shown)
+
+
+def test_notifications():
+    """V20, S4: each move runs the script with keepalived's arguments and no capability, and reaches the FIFO; what others can write is not run."""
+    with daemons(more="{notify}") as pair:
+        seen = pair.bed.dir / "seen"
+        script = pair.bed.dir / "notify.sh"
+        script.write_text(f'#!/bin/sh\necho "$@" $(grep CapEff /proc/self/status) >> {seen}\n')
+        script.chmod(0o755)
+        fifo = pair.bed.dir / "fifo"
+        os.mkfifo(fifo, 0o600)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        told = (
+            f'[notify.script]\non = ["out*"]\nto = ["active", "backup", "stop"]\ncommand = ["{script}", "first"]\n'
+            f'[notify.fifo]\nto = ["active"]\nfifo = "{fifo}"\n'
+            f'[notify.unsafe]\ncommand = ["{pair.bed.dir}/open.sh"]\n'
+        )
+        unsafe = pair.bed.dir / "open.sh"
+        unsafe.write_text(f"#!/bin/sh\ntouch {pair.bed.dir}/was-run\n")
+        unsafe.chmod(0o777)
+        for host in (pair.a, pair.b):
+            host.text = host.text.replace("{notify}", told if host is pair.a else "")
+        pair.start()
+        pair.a.daemon.stop()
+        lines = until(lambda: (found := seen.read_text().splitlines()) and len(found) >= 3 and found, 5, "three runs")
+        assert [line.split(" CapEff")[0] for line in lines] == [
+            "first INSTANCE outside BACKUP 150",
+            "first INSTANCE outside MASTER 150",
+            "first INSTANCE outside STOP 150",
+        ]
+        assert all(int(line.split()[-1], 16) == 0 for line in lines)
+        assert os.read(reader, 1000) == b'INSTANCE "outside" MASTER 150\n'
+        os.close(reader)
+        assert pair.a.told(r"open\.sh.* can be written by everybody")
+        assert not (pair.bed.dir / "was-run").exists()
+
+
+def test_unicast_ipv6_by_the_members_addresses():
+    """V10, V2: members know each other by the addresses in the file, IPv6 ones of any kind, and `status` by their names."""
+    members = 'members = { a = "2001:db8:1::2", b = "2001:db8:1::3" }'
+    with daemons(family=6, vrrp=members) as pair:
+        wire = Capture(pair.bed, "b", "ip6 proto 112")
+        pair.start()
+        assert whoami_dns(pair.bed, ADDRESS6) == "server"
+        assert pair.b.router["peer"]["node"] == "a"
+        assert all("2001:db8:1::2 > 2001:db8:1::3" in packet for packet in wire.packets()[:3])
+        pair.a.daemon.stop()
+        assert pair.owner() == "b"
+
+
+def test_signed_adverts():
+    """V21, S6: two hosts with the same key are a pair; the key shows nowhere, and without it nobody moves anybody."""
+    key = "a-shared-key-of-some-length"
+    with daemons(vrrp='auth-key-files = ["{key}"]') as pair:
+        path = pair.bed.dir / "key"
+        path.write_text(key)
+        path.chmod(0o600)
+        for host in (pair.a, pair.b):
+            host.text = host.text.replace("{key}", str(path))
+        pair.start()
+        shown = pair.a.daemon.cli("config").stdout + pair.a.daemon.cli("status", "--json").stdout
+        shown += pair.a.daemon.proc.output() + json.dumps(pair.a.daemon.events())
+        assert key not in shown
+        assert key.encode().hex() not in shown
+        pair.b.daemon.stop()
+        other = pair.bed.dir / "other"
+        other.write_text("another-key-of-some-length")
+        other.chmod(0o600)
+        pair.b.text = pair.b.text.replace(str(path), str(other)).replace("a = 150, b = 100", "a = 150, b = 200")
+        pair.b.start(wait=False)
+        pair.b.wait("active", 15)  # it hears nobody it believes
+        assert pair.a.router["state"] == "active"  # and is believed by nobody
+        assert (pair.a.router["peer"] or {"priority": 100})["priority"] == 100
+
+
+def test_a_sync_group_moves_together():
+    """V12: two routers of a sync group are on one host, also when only one of them fails, and go to standby together."""
+    second = (
+        '[vrrp.inside]\ninterface = "eth0"\nvrid = 52\naddresses = ["198.51.100.11/24"]\n'
+        'track = [{ service = "dns", penalty = 60 }]\n[sync-group.both]\nvrrp = ["outside", "inside"]'
+    )
+    with daemons(vrrp="", more=second) as pair:
+        pair.start()
+        assert holders(pair.bed, "198.51.100.11") == ["a"]
+        pair.bed.rule("a", "output", f"ip daddr {SERVER} drop")
+        assert pair.until_owner("b", 8) < 8
+        until(lambda: holders(pair.bed, "198.51.100.11") == ["b"], 3, "both on b")
+        pair.bed.nft("a", "flush ruleset")
+        assert pair.until_owner("a", 8) < 8
+        until(lambda: holders(pair.bed, "198.51.100.11") == ["a"], 3, "both on a")
+        done = pair.a.daemon.cli("standby", "inside")
+        assert done.stdout == "outside  backup, in standby\ninside   backup, in standby\nchanged\n"
+        assert (pair.holders(), holders(pair.bed, "198.51.100.11")) == (["b"], ["b"])
+
+
+def test_our_own_connections_leave_from_elsewhere(pair):
+    """V25: the virtual address is never the source of what this host sends to its backends."""
+    wire = Capture(pair.bed, "server", "udp port 53 or tcp port 53")
+    for _ in range(5):
+        assert whoami_dns(pair.bed, ADDRESS, tcp=True) == "server"
+        assert whoami_dns(pair.bed, ADDRESS) == "server"
+    seen = until(lambda: wire.packets() if len(wire.packets()) > 10 else None, 5, "packets at the server")
+    assert not [packet for packet in seen if f"{ADDRESS}." in packet]
+
+
+def test_without_the_rights(pair):
+    """A daemon that is to move addresses and may not says so at its start, and exits with 1."""
+    with pytest.raises(EndedError, match=r"\[vrrp.NAME\] needs root, or CAP_NET_ADMIN and CAP_NET_RAW"):
+        Daemon(
+            pair.bed, "client", pair.a.text.replace("a = 150", "client = 150").replace('"a", "b"', '"client", "b"'),
+            command=("setpriv", "--bounding-set", "-net_admin", "--", *pair.a.daemon.base),
+        )  # fmt: skip
+
+
+def test_a_standby_that_cannot_be_read(pair):
+    """A standby that a restart cannot read is an error of the start: the address might be where it must not be."""
+    pair.a.daemon.cli("standby")
+    pair.a.daemon.stop()
+    state = pair.bed.dir / "state-a" / "standby.json"
+    assert stat.S_IMODE(state.stat().st_mode) == 0o600
+    assert json.loads(state.read_text()) == ["outside"]
+    state.write_text("{")
+    with pytest.raises(EndedError, match=r"standby\.json"):
+        pair.a.start()
+
+
+def test_two_stops_are_quick(pair):
+    """A second SIGTERM during a hand-over that nobody answers ends the daemon at once, and the address goes with it."""
+    pair.b.daemon.stop()
+    proc = pair.a.daemon.proc
+    proc.signal(signal.SIGTERM, whole=False)
+    proc.signal(signal.SIGTERM, whole=False)
+    assert proc.wait(3) == 0
+    assert pair.holders() == []
