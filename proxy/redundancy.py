@@ -42,6 +42,7 @@ class Redundancy:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._served = False
+        self._moving: set[asyncio.Task[list[str]]] = set()
         self._directory = Path(config.node.state_dir)
         self._groups = [set(group.vrrp) for group in config.sync_groups]
         self._routers: Routers | None = None
@@ -95,11 +96,24 @@ class Redundancy:
         if news:
             self._told(", ".join(sorted(news)), f"standby asked for by {_who(request)}", "info", {})
             await self._drained(names, drain)
-        left = await routers.standby(names, f"standby asked for by {_who(request)}")
+        # From here on it is done and remembered, whether or not who asked for it still listens.
+        left = await asyncio.shield(self._moved_away(routers, names, f"standby asked for by {_who(request)}"))
         if left:
             raise ControlError(f"nobody else has taken the addresses of {', '.join(left)}: they stay here")
-        self._remember(routers)
         yield {**self._answer(routers, names), "changed": bool(news), "more": False}
+
+    def _moved_away(self, routers: Routers, names: Collection[str], reason: str) -> asyncio.Task[list[str]]:
+        """Hand over, and remember it; those whose addresses nobody else has taken."""
+
+        async def move() -> list[str]:
+            left = await routers.standby(names, reason)
+            self._remember(routers)
+            return left
+
+        task = self._loop.create_task(move())
+        self._moving.add(task)
+        task.add_done_callback(self._moving.discard)
+        return task
 
     async def resume(self, request: Request) -> Mapping[str, Any]:
         """Answer `resume`: let the routers of `vrrp` (all by default) take their addresses again."""

@@ -1,7 +1,7 @@
 """What a `Runner` is told: plain frozen values, durations in seconds, addresses as text."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from ipaddress import ip_interface
 from typing import Any, Literal, Self
 
@@ -43,7 +43,7 @@ class RouterSettings:
     track: tuple[Track, ...] = ()
     awaits_verdicts: bool = False
     virtual_mac: bool = False
-    auth_keys: tuple[bytes, ...] = ()
+    auth_keys: tuple[bytes, ...] = field(default=(), repr=False)
 
     def of_family(self, family: int) -> tuple[str, ...]:
         """Return the addresses of one IP version, 4 or 6, in their order."""
@@ -83,7 +83,7 @@ class Settings:
 
 def _router(tree: Mapping[str, Any]) -> RouterSettings:
     values = _tuples(tree)
-    unknown = values.keys() - {field.name for field in fields(RouterSettings)}
+    unknown = values.keys() - {one.name for one in fields(RouterSettings)}
     if unknown:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
     values["track"] = tuple(Track(**one) for one in values.get("track", ()))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.clients import whoami_dns
+from tests.e2e.clients import dnsperf_result, dnsperf_start, whoami_dns
 from tests.e2e.pairs import ADDRESS, INTERVAL, daemons, kill_all
 from tests.e2e.process import until
 from tests.e2e.vrrp import Pinger
@@ -122,6 +122,16 @@ def test_other_children_move_nothing(pair, number):
     for module in ("proxy.healthd", "proxy.worker"):
         os.kill(pair.a.child(module)[0], number)
     pair.steady("a", 2)
+    assert [text.split(":")[0] for _, text in pair.b.moves()] == ["backup"]
+
+
+def test_a_busy_data_plane(pair):
+    """V17: with every processor busy relaying queries no advert is late enough for the address to move."""
+    load = dnsperf_start(pair.bed, ADDRESS, 6, outstanding=400, clients=4)
+    hogs = [pair.bed.spawn("client", ["timeout", "6", "sh", "-c", "while :; do :; done"]) for _ in range(4)]
+    assert dnsperf_result(load, 30).completed > 1000
+    assert all(hog.wait(10) for hog in hogs)
+    assert pair.holders() == ["a"]
     assert [text.split(":")[0] for _, text in pair.b.moves()] == ["backup"]
 
 

@@ -47,3 +47,9 @@ def test_unknown_keys_are_refused():
     tree = {"routers": [TREE["routers"][0] | {"prioritty": 1}]}
     with pytest.raises(ValueError, match="prioritty"):
         Settings.from_tree(tree)
+
+
+def test_keys_are_not_shown():
+    """S6: settings that are logged do not show the keys that sign adverts."""
+    made = RouterSettings("outside", "eth0", 51, ("192.0.2.10/24",), auth_keys=(b"a-key-of-some-length",))
+    assert "a-key-of" not in repr(made)
