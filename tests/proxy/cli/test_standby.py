@@ -36,7 +36,7 @@ def test_standby_says_what_is(steelyard, daemon, asked):
     done = steelyard("standby", "--drain", "1m30s", "inside", "-s", daemon.path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "inside  backup, in standby\nout     active\nnothing changed\n"
-    assert asked == [("standby", {"drain": 90.0, "vrrp": "inside"})]
+    assert asked == [("standby", {"command": "standby", "drain": 90.0, "vrrp": "inside"})]
 
 
 def test_is_active_is_an_exit_code(steelyard, daemon, asked):
