@@ -70,6 +70,7 @@ def plan(
                         port=backend.port,
                         weight=backend.weight,
                         admin=backend.admin,
+                        send_proxy=backend.send_proxy,
                     )
                     for backend in service.backends
                 ),
@@ -80,6 +81,9 @@ def plan(
                     service.udp.when_full,
                 ),
                 dns=DnsPlan(service.dns.retry_after, service.dns.give_up),
+                allow=service.allow,
+                deny=service.deny,
+                accept_proxy=service.accept_proxy,
             )
             for service in config.services
         ),

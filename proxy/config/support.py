@@ -18,14 +18,10 @@ SERVICE_LATER: Final = (
     "fail-open",
     "failback",
     "on-failback",
-    "allow",
-    "deny",
     "max-connections",
     "max-connections-per-client",
     "rate-per-client",
     "queue",
-    "send-proxy",
-    "accept-proxy",
     "transparent",
     "source-addresses",
     "eject",
@@ -39,7 +35,6 @@ BACKEND_LATER: Final = {
     "admin": "ready",
     "max-connections": 0,
     "slow-start": 0.0,
-    "send-proxy": "off",
     "source-addresses": (),
 }
 """Keys of a backend that are refused unless they say this."""
@@ -106,6 +101,10 @@ def _service(service: Service, tab: Tab, report: Report) -> None:
             default = getattr(default, part.replace("-", "_"))
         if value != default:
             _refuse(report, locate(tab, path)[1], key)
+    if any(listener.transport == "udp" for listener in service.listeners):
+        for key, value in (("send-proxy", service.send_proxy != "off"), ("accept-proxy", bool(service.accept_proxy))):
+            if value:
+                _refuse(report, locate(tab, (key,))[1], f"{key} of a service that listens on UDP")
     for index, backend in enumerate(service.backends):
         entry = locate(tab, ("backends", index))[0]
         own = entry[index] if isinstance(entry, Arr) and index < len(entry) else None
@@ -119,9 +118,7 @@ def _backend(service: Service, backend: Backend, tab: Tab, index: int) -> Iterat
     own = entry[index] if isinstance(entry, Arr) and index < len(entry) else None
     for key, default in BACKEND_LATER.items():
         value = getattr(backend, key.replace("-", "_"))
-        if value == default or (
-            key in ("send-proxy", "source-addresses") and value == getattr(service, key.replace("-", "_"))
-        ):
+        if value == default or (key == "source-addresses" and value == getattr(service, key.replace("-", "_"))):
             continue
         written = "backup" if key == "tier" and isinstance(own, Tab) and "backup" in own else key
         if isinstance(own, Tab) and written in own:

@@ -6,6 +6,8 @@ Laws:
 - What one side has sent reaches the other in order and whole, its FIN after it (RFC 9293, section 3.6), its RST too:
   an RST is passed on when what came before it has left our send queue, at the latest after fin-timeout.
 - At most one buffer of `BUFFER` octets waits in each direction; while it waits, that side is not read.
+- A source that is listed for it says first, by a PROXY header, who the client is and whom it asked; a backend that wants
+  to know is told in the same way, before anything else.
 - What we are short of (descriptors, memory, local ports) is no backend's fault: the client waits.
 """
 
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from proxy.relay.half import Half, State
 from proxy.relay.poller import ERR, HUP, IN, OUT, PRI, RDHUP, STREAM
+from proxy.relay.proxyheader import LONGEST, Endpoint, HeaderError, build, parse
 from proxy.relay.service import Target
 from proxy.relay.stream import OURS, arm_reset
 from proxy.stats.histogram import bucket
@@ -34,9 +37,12 @@ from proxy.stats.layout import (
     SERVICE_CLIENT_RESET,
     SERVICE_CLIENT_TIMEOUT,
     SERVICE_CLOSED,
+    SERVICE_DENIED,
     SERVICE_FIN_TIMEOUT,
     SERVICE_IDLE_TIMEOUT,
     SERVICE_NO_LOCAL_PORT,
+    SERVICE_PROXY_MALFORMED,
+    SERVICE_PROXY_TIMEOUT,
     SERVICE_REFUSED_NO_BACKEND,
     SERVICE_RETRIES,
 )
@@ -63,7 +69,7 @@ _GIVEN_UP = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 class Connection:
     """One client's connection, from its accept to the end of both sockets."""
 
-    __slots__ = ("accepted", "backend", "began", "client", "deadline", "leaves", "listener", "lost", "portless", "source",
+    __slots__ = ("accepted", "asked", "backend", "began", "client", "deadline", "leaves", "listener", "lost", "portless", "source",
                  "state", "target", "tcp", "timer", "touched", "tried", "wait")  # fmt: skip
 
     def __init__(
@@ -72,6 +78,7 @@ class Connection:
         self.tcp = tcp
         self.listener = listener
         self.source = source
+        self.asked: Endpoint | None = None  # whom the client asked, where a header says so: not our own address
         self.client = Half(self, sock)
         self.backend: Half | None = None
         self.lost: Half | None = None
@@ -84,6 +91,60 @@ class Connection:
         self.deadline = self.leaves = float("inf")  # `leaves`: when a client that sent nothing but a FIN has left
         self.wait = LINGERING
         self.timer: Timer | None = None
+
+    # -- who it is
+
+    def await_header(self) -> None:
+        """Let the peer say by a PROXY header for whom it speaks."""
+        self.state = State.INTRODUCING
+        self.deadline = self.accepted + self.tcp.times.connect_timeout
+        self._expect(self.deadline)
+
+    def _read_header(self, mask: int) -> None:
+        """Take the header, and nothing after it, once it is whole."""
+        sock = self.client.sock
+        try:
+            data = sock.recv(LONGEST, socket.MSG_PEEK)
+            header = parse(data)
+            if header is not None:
+                sock.recv(header.size)
+        except BlockingIOError:
+            return
+        except HeaderError:
+            self.tcp.cells[self.tcp.base + SERVICE_PROXY_MALFORMED] += 1
+            self.close(reset=True)
+            return
+        except OSError:
+            self._gone()
+            return
+        if header is None:
+            if mask & RDHUP or not data:
+                self._gone()
+            return
+        self.source = header.client or self.source
+        self.asked = header.asked
+        self.client.readable = True  # what follows the header is no edge of its own
+        self.deadline = float("inf")
+        self.state = State.WAITING
+        self.admit()
+
+    def admit(self) -> None:
+        """Connect to a backend if the client may use the service, else reset it."""
+        access = self.tcp.service.access
+        if access.anybody or access.permits(self.source[0]):
+            self.connect()
+        else:
+            self.tcp.cells[self.tcp.base + SERVICE_DENIED] += 1
+            self.close(reset=True)
+
+    def _introduce(self, sock: socket.socket, version: str) -> int:
+        """Tell a backend who the client is; 0, or the error that kept us from it."""
+        try:
+            header = build(version, self.source, self.asked or self.client.sock.getsockname()[:2])
+            # The send queue of a connection that has just been opened is empty: less than all is an error.
+            return 0 if sock.send(header) == len(header) else errno.ENOBUFS
+        except OSError as error:
+            return error.errno or errno.ECONNRESET
 
     # -- connecting
 
@@ -176,6 +237,8 @@ class Connection:
         client.bytes_cell = target.cell + BACKEND_BYTES_IN
         backend.bytes_cell = target.cell + BACKEND_BYTES_OUT
         self._expect(now + tcp.times.idle_timeout)
+        if not number and target.send_proxy != "off":
+            number = self._introduce(backend.sock, target.send_proxy)
         if number:
             self.broken(backend, number)
             return
@@ -189,6 +252,8 @@ class Connection:
     def on_event(self, half: Half, mask: int) -> None:
         """Something happened on `half`, or (mask 0) there is more to relay, in a state other than OPEN."""
         match self.state:
+            case State.INTRODUCING:
+                self._read_header(mask)
             case State.WAITING | State.CONNECTING if half is self.client:
                 self._client_event(mask)
             case State.CONNECTING:
@@ -329,6 +394,9 @@ class Connection:
         """Act on what is due, or look again when it will be."""
         self.timer = None
         match self.state:
+            case State.INTRODUCING:
+                self.tcp.cells[self.tcp.base + SERVICE_PROXY_TIMEOUT] += 1
+                self.close(reset=True)
             case State.WAITING | State.CONNECTING if now >= self.leaves:
                 self._gone()
             case State.WAITING:

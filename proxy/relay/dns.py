@@ -31,6 +31,7 @@ from proxy.stats.layout import (
     BACKEND_REPLIES,
     SERVICE_COALESCED,
     SERVICE_DATAGRAMS,
+    SERVICE_DENIED,
     SERVICE_EMPTY_DATAGRAM,
     SERVICE_GAVE_UP,
     SERVICE_INFLIGHT,
@@ -103,6 +104,7 @@ class DnsService:
         self.inflight = Inflight(poller, dns.retry_after, dns.give_up, self._silent, self._give_up)
         self._peers: dict[tuple[int, int], Peer] = {}
         self._random = random_numbers()
+        self._access = service.access
 
     # -- wiring
 
@@ -163,8 +165,9 @@ class DnsService:
         if message[2] & QR:
             cells[base + SERVICE_RESPONSE_AS_QUERY] += 1
             return
-        if not client[1]:
-            cells[base + SERVICE_SOURCE_PORT_ZERO] += 1
+        access = self._access
+        if not client[1] or not (access.anybody or access.permits(client[0])):
+            cells[base + (SERVICE_DENIED if client[1] else SERVICE_SOURCE_PORT_ZERO)] += 1
             return
         key = (listener.ident, client, message)
         inflight = self.inflight

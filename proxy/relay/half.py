@@ -26,6 +26,7 @@ READS = 4  # buffers relayed in one direction in one turn
 class State(Enum):
     """What a connection is in."""
 
+    INTRODUCING = auto()  # a listed source is to say by a PROXY header for whom it speaks, until `deadline`
     WAITING = auto()  # no connect is under way: we are out of something, and try again
     CONNECTING = auto()  # to `target`, until `deadline`
     OPEN = auto()  # both sides are relayed; one may have sent its FIN, which starts the fin timer

@@ -20,6 +20,8 @@ class BackendPlan:
     weight: int
     state: str = "unknown"
     admin: str = "ready"
+    send_proxy: str = "off"
+    """"v1" or "v2": the PROXY header that it is sent at the start of each connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,10 @@ class ServicePlan:
     tcp: TcpPlan
     udp: UdpPlan
     dns: DnsPlan
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    accept_proxy: tuple[str, ...] = ()
+    """Blocks of addresses: clients that may use it (all), that may not, and from whom a PROXY header is awaited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,5 +124,6 @@ def _service(tree: dict[str, Any]) -> ServicePlan:
             "tcp": TcpPlan(**tree["tcp"]),
             "udp": UdpPlan(**tree["udp"]),
             "dns": DnsPlan(**tree["dns"]),
+            **{key: tuple(tree[key]) for key in ("allow", "deny", "accept_proxy")},
         },
     )

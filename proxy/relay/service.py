@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from proxy.balance.backend import Admin, Backend, Verdict
 from proxy.balance.pool import Pool, is_usable
+from proxy.relay.access import Access
 from proxy.relay.plan import BackendPlan, ServicePlan
 from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
 
@@ -29,7 +30,7 @@ Moved = Literal["down", "up", "drain", "maint"]
 class Target(Backend):
     """A backend with what the relay needs to reach it and to count."""
 
-    __slots__ = ("address", "cell", "connections", "family", "hinted", "port", "slot")
+    __slots__ = ("address", "cell", "connections", "family", "hinted", "port", "send_proxy", "slot")
 
     def __init__(self, plan: BackendPlan, index: int, layout: Layout) -> None:
         super().__init__(plan.name, index, plan.weight, cast("Verdict", plan.state), cast("Admin", plan.admin))
@@ -37,6 +38,7 @@ class Target(Backend):
         self.cell = layout.backend(plan.slot)
         self.address = plan.address
         self.port = plan.port
+        self.send_proxy = plan.send_proxy
         self.family = socket.AF_INET6 if ":" in plan.address else socket.AF_INET
         self.connections: set[Connection] = set()
         self.hinted = -math.inf  # when its next probe was last brought forward
@@ -66,6 +68,7 @@ class Service:
         self.cell = layout.service(plan.slot)
         self.targets = tuple(Target(backend, index, layout) for index, backend in enumerate(plan.backends))
         self.by_slot = {target.slot: target for target in self.targets}
+        self.access = Access(plan.allow, plan.deny)
         self.pool = Pool(self.targets, plan.scheduler, rng)
         self.selector: Selector = self.pool.selector()
         self.epoch = 0  # how often a verdict or an admin state has changed: what was found good may not be any more

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from proxy.balance.hashing import hash_key
+from proxy.relay.access import Blocks
 from proxy.relay.connection import Connection
 from proxy.relay.half import BUFFER, State
 from proxy.relay.plan import Member
@@ -76,6 +77,7 @@ class TcpService:
         self.base = service.cell
         self.buffer, self.view = admission.buffer, admission.view
         self.admission = admission
+        self.introducers = Blocks(service.plan.accept_proxy)
         self.connections: set[Connection] = set()
         self.stalled: set[TcpListener] = set()
 
@@ -106,7 +108,10 @@ class TcpService:
         cells = self.cells
         cells[self.base + SERVICE_ACCEPTED] += 1
         cells[self.base + SERVICE_SESSIONS] += 1
-        conn.connect()
+        if self.introducers and source[0] in self.introducers:
+            conn.await_header()
+        else:
+            conn.admit()
 
     def freed(self, conn: Connection) -> None:
         """A connection has ended: there is room for one that waits."""

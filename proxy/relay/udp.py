@@ -29,6 +29,7 @@ from proxy.stats.layout import (
     BACKEND_REPLIES,
     BACKEND_SEND_FAILED,
     SERVICE_DATAGRAMS,
+    SERVICE_DENIED,
     SERVICE_EVICTED,
     SERVICE_EXPIRED,
     SERVICE_MOVED,
@@ -153,6 +154,7 @@ class UdpService:
         self.most = min(service.plan.udp.max_sessions, _affordable())
         self._idle = service.plan.udp.idle_timeout
         self._evict = service.plan.udp.when_full == "evict-idle"
+        self._access = service.access
         self._armed = False
         self._polled: list[UdpListener] = []
         self._retired: list[UdpListener] = []  # no longer polled, and sessions answer through them
@@ -215,6 +217,9 @@ class UdpService:
         cells[base + SERVICE_DATAGRAMS] += 1
         if not client[1]:
             cells[base + SERVICE_SOURCE_PORT_ZERO] += 1
+            return
+        if not self._access.anybody and not self._access.permits(client[0]):
+            cells[base + SERVICE_DENIED] += 1
             return
         session = self.sessions.get((listener.ident, client))
         if session is None:

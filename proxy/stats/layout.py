@@ -112,6 +112,9 @@ SERVICE_NO_DESCRIPTOR: Final = 40  # our own descriptors ran out
 SERVICE_NO_MEMORY: Final = 41  # ENOBUFS and ENOMEM on a socket of ours
 SERVICE_ACCEPT_FAILED: Final = 42  # the connection was gone before it could be accepted
 SERVICE_CLOSED: Final = 43  # connections that ended with both FINs
+SERVICE_DENIED: Final = 44  # connections and datagrams of clients that `allow` and `deny` keep out
+SERVICE_PROXY_MALFORMED: Final = 45  # connections of a listed source without a PROXY header
+SERVICE_PROXY_TIMEOUT: Final = 46  # the same, whose header did not come in time
 
 SERVICE_SIZE: Final = 64
 
@@ -160,6 +163,9 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("no_memory", "counter"),
     ("accept_failed", "counter"),
     ("closed", "counter"),
+    ("denied", "counter"),
+    ("proxy_malformed", "counter"),
+    ("proxy_timeout", "counter"),
 )
 
 # Backend block: what happened between this host and one backend of one service.

@@ -17,13 +17,10 @@ HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { a
         ("quorum = 2", "4:10", "quorum"),
         ("fail-open = true", "4:13", "fail-open"),
         ("failback = false", "4:12", "failback"),
-        ('allow = ["10.0.0.0/8"]', "4:9", "allow"),
-        ('deny = ["10.0.0.0/8"]', "4:8", "deny"),
         ("max-connections = 5", "4:19", "max-connections"),
         ('rate-per-client = "5/s"', "4:19", "rate-per-client"),
         ("queue = { size = 5 }", "4:9", "queue"),
         ('persistence = { timeout = "5m" }', "4:15", "persistence"),
-        ('send-proxy = "v2"', "4:14", "send-proxy"),
         ("transparent = true", "4:15", "transparent"),
         ("eject = { errors = 5 }", "4:9", "eject"),
         ("udp = { per-datagram = true }", "4:24", "udp.per-datagram"),
@@ -43,8 +40,16 @@ def test_what_comes_later_is_refused_at_its_place(loaded, rest, place, what):
     ]
 
 
+@pytest.mark.parametrize(("key", "col"), [('send-proxy = "v2"', 14), ('accept-proxy = ["10.0.0.0/8"]', 16)])
+def test_proxy_headers_on_udp_are_refused(loaded, key, col):
+    """PROXY headers are for TCP; a service that listens on UDP as well is told at the key."""
+    found = unsupported(loaded(HEAD.replace("80/tcp", "80/udp") + f'{key}\nprobe = {{ type = "none" }}\n'))
+    assert [(item.line, item.col) for item in found] == [(4, col)]
+    assert unsupported(loaded(HEAD + f"{key}\n")) == []
+
+
 @pytest.mark.parametrize(
-    "keys", ["backup = true", "tier = 1", 'admin = "drain"', "max-connections = 1", 'send-proxy = "v1"']
+    "keys", ["backup = true", "tier = 1", 'admin = "drain"', "max-connections = 1", 'source-addresses = ["10.0.0.1"]']
 )
 def test_a_backends_own_keys_are_refused_at_their_place(loaded, keys):
     """A backend's key that comes later is told where that backend says it."""
@@ -55,7 +60,7 @@ def test_a_backends_own_keys_are_refused_at_their_place(loaded, keys):
 @pytest.mark.parametrize(
     "rest",
     [
-        "quorum = 1", "fail-open = false", "allow = []", 'send-proxy = "off"', "queue = { size = 0 }", "udp = { per-datagram = false }",
+        "quorum = 1", "fail-open = false", 'allow = ["10.0.0.0/8"]', 'deny = ["10.0.0.0/8"]', 'send-proxy = "off"', "queue = { size = 0 }", "udp = { per-datagram = false }",
         'scheduler = "maglev"\nhash-on = "source-port"', 'on-down = "reset"', 'probe = "p"\n[probe.p]\ntype = "tcp"',
         '[log]\nlevel = "debug"\nformat = "json"\nconnections = "off"', "[node]\nworkers = 2", '[control]\ngroup = "adm"',
         'probe = [{ type = "tcp" }, { type = "dns", report-only = true }]\nprobe-require = 1',

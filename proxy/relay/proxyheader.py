@@ -1,0 +1,134 @@
+r"""The PROXY protocol, both versions: who a client is, told from one balancer or server to the next [pure].
+
+    version 1:  "PROXY TCP4 192.0.2.1 198.51.100.10 51234 25\r\n", at most 107 octets
+    version 2:   0                                             12        13         14           16
+                 +----------------------------------------------+---------+----------+------------+-----------------
+                 | \r \n \r \n \0 \r \n Q U I T \n          | ver|cmd | fam|prot | length (2) | addresses, TLVs
+                 +----------------------------------------------+---------+----------+------------+-----------------
+
+haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and 2.2.  Strictly parsed: whoever may send a header speaks
+for others, so what is not exactly one is refused, not guessed at.
+"""
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Final
+
+SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
+LONGEST: Final = 4096
+"""Octets of a header that are read; a longer one is refused (the addresses have 36, the rest are TLVs)."""
+
+_V1: Final = b"PROXY "
+_V1_LONGEST: Final = 107
+_HEAD: Final = struct.Struct("!12sBBH")
+_VERSION: Final = 0x20
+_LOCAL, _PROXY = 0x0, 0x1
+_UNSPEC, _TCP4, _TCP6 = 0x00, 0x11, 0x21
+_PORT_MAX: Final = 65535
+
+Endpoint = tuple[str, int]
+Address = IPv4Address | IPv6Address
+
+
+class HeaderError(ValueError):
+    """What the peer sent is no PROXY header; in words why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a header says: the client and whom it asked; None where the peer speaks for itself (LOCAL, UNKNOWN)."""
+
+    client: Endpoint | None
+    asked: Endpoint | None
+    size: int
+    """Octets of the header itself: what follows is the client's."""
+
+
+def build(version: str, client: Endpoint, asked: Endpoint) -> bytes:
+    """Return the header of "v1" or "v2" for a TCP connection of `client`, who asked the address `asked`.
+
+    Scopes of link-local addresses are left out.  Addresses of different families are told as IPv6 (mapped, RFC 4291
+    section 2.5.5.2), as both versions have one family only.
+    """
+    one, other = ip_address(client[0].partition("%")[0]), ip_address(asked[0].partition("%")[0])
+    if one.version != other.version:
+        one, other = _six(one), _six(other)
+    if version == "v1":
+        return f"PROXY TCP{one.version} {one} {other} {client[1]} {asked[1]}\r\n".encode()
+    body = one.packed + other.packed + struct.pack("!HH", client[1], asked[1])
+    return _HEAD.pack(SIGNATURE, _VERSION | _PROXY, _TCP4 if one.version == 4 else _TCP6, len(body)) + body  # noqa: PLR2004
+
+
+def parse(data: bytes) -> Header | None:
+    """Return the header that `data` begins with; None while it may become one; HeaderError if it cannot."""
+    if data.startswith(SIGNATURE):
+        return _parse_v2(data)
+    if data.startswith(_V1):
+        return _parse_v1(data)
+    if SIGNATURE.startswith(data) or _V1.startswith(data):
+        return None
+    raise HeaderError("it does not begin as a PROXY header does")
+
+
+def _parse_v1(data: bytes) -> Header | None:
+    line, end, _ = data[:_V1_LONGEST].partition(b"\r\n")
+    if not end:
+        if len(data) >= _V1_LONGEST:
+            raise HeaderError("the line does not end")
+        return None
+    size = len(line) + len(end)
+    try:
+        words = line.decode("ascii").split(" ")
+    except UnicodeDecodeError:
+        raise HeaderError("the line is not ASCII") from None
+    if words[1] == "UNKNOWN":
+        return Header(None, None, size)
+    if len(words) != 6 or words[1] not in {"TCP4", "TCP6"}:  # noqa: PLR2004 - PROXY, family, two addresses, two ports
+        raise HeaderError("the line has other words than a family, two addresses and two ports")
+    version = int(words[1][-1])
+    return Header((_address(words[2], version), _port(words[4])), (_address(words[3], version), _port(words[5])), size)
+
+
+def _address(text: str, version: int) -> str:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        raise HeaderError(f"{text[:45]!r} is no address") from None
+    if address.version != version or "%" in text:
+        raise HeaderError(f"{text[:45]!r} is no IPv{version} address")
+    return str(address)
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or (text[0] == "0" and text != "0") or int(text[:6]) > _PORT_MAX:
+        raise HeaderError(f"{text[:6]!r} is no port")
+    return int(text)
+
+
+def _parse_v2(data: bytes) -> Header | None:
+    if len(data) < _HEAD.size:
+        return None
+    _, kind, family, length = _HEAD.unpack_from(data)
+    size = _HEAD.size + length
+    if kind & 0xF0 != _VERSION or kind & 0x0F not in (_LOCAL, _PROXY):
+        raise HeaderError(f"version and command {kind:#04x} are unknown")
+    if size > LONGEST:
+        raise HeaderError(f"{size} octets are too many")
+    if len(data) < size:
+        return None
+    if kind & 0x0F == _LOCAL or family == _UNSPEC:
+        return Header(None, None, size)
+    octets = {_TCP4: 4, _TCP6: 16}.get(family)
+    if octets is None:
+        raise HeaderError(f"family and protocol {family:#04x} are not TCP over IP")
+    if length < 2 * octets + 4:
+        raise HeaderError(f"{length} octets are too few for two addresses and ports")
+    at = _HEAD.size
+    client, asked = (str(ip_address(data[at + n * octets : at + (n + 1) * octets])) for n in range(2))
+    ports = struct.unpack_from("!HH", data, at + 2 * octets)
+    return Header((client, ports[0]), (asked, ports[1]), size)
+
+
+def _six(address: Address) -> IPv6Address:
+    return address if isinstance(address, IPv6Address) else IPv6Address(b"\0" * 10 + b"\xff\xff" + address.packed)
