@@ -225,14 +225,14 @@ def test_max_connections(relay, wire):
 def scarce(spare: int):
     """Leave this process `spare` descriptors to open; the limit is back afterwards."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = descriptors()
-    limit = max(used) + 1 + spare
     fillers = []
     try:
-        # Descriptors are given out from the lowest: fill the gaps.
-        for _ in range(limit - spare - len(used)):
-            fillers.append(os.dup(0))  # noqa: PERF401 - what was opened is closed, wherever this ends
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(descriptors()) + 1 + spare, hard))
+        with contextlib.suppress(OSError):  # until there is none
+            while True:
+                fillers.append(os.dup(0))
+        for _ in range(spare):
+            os.close(fillers.pop())
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
