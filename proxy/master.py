@@ -25,12 +25,13 @@ from proxy.events import Level, Timeline
 from proxy.means import Means
 from proxy.members import Key
 from proxy.prober import Prober
+from proxy.readiness import Readiness
 from proxy.redundancy import Redundancy
 from proxy.relay.plan import Member, to_tree
 from proxy.stats.columns import Columns
 from proxy.stats.layout import SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
-from proxy.stats.snapshot import NO_VERDICT, BackendKey, Node, Snapshot, SnapshotBuilder, Verdict
+from proxy.stats.snapshot import BackendKey, Node, Snapshot, SnapshotBuilder
 from proxy.supervisor import Supervisor, gone
 
 if TYPE_CHECKING:
@@ -65,35 +66,31 @@ class Master:
         identity, group = self._preconditions()
         self._timeline = Timeline()
         self._control = ControlServer(config.control.socket, group)
-        self._backends = {
-            (service.name, backend.name): backend for service in config.services for backend in service.backends
-        }
+        backends = [(service.name, backend.name) for service in config.services for backend in service.backends]
         self._services = {service.name: service for service in config.services}
-        self._layout = Layout.roomy(len(config.services), len(self._backends))
+        self._layout = Layout.roomy(len(config.services), len(backends))
         self._columns = Columns(self._layout)
         self._slots: tuple[Slots[str], Slots[BackendKey]] = (
             Slots(self._layout.services),
             Slots(self._layout.backends),
         )
         self._slots[0].assign(self._services)
-        self._slots[1].assign(self._backends)
-        self._keys = {f"{self._slots[0][key[0]]}.{self._slots[1][key]}": key for key in self._backends}
+        self._slots[1].assign(backends)
         self._builder = SnapshotBuilder(self._columns, *self._slots)
         self._plan = b""
-        self._verdicts: dict[BackendKey, Verdict] = {}
-        self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
-        self._able: dict[str, bool | None] = dict.fromkeys(self._services)  # whether a service can serve; None: unknown
-        self._changed: set[BackendKey] = set()  # verdicts that the workers have not been told yet
         self._listeners: dict[int, Member] = {}
         self._groups: dict[Key, socket.socket] = {}
         self._open: set[str] = set()  # services that are served: the others wait for their first verdicts
         self._workers = Supervisor(self, config.node.workers, identity)
         self._means = Means(config, identity.gid, self._told_of_means)
         self._before += [("probe", text) for text in self._means.faults]
+        self._readiness = Readiness(
+            config, self._slots, self._record, self._to_workers, self._on_readiness,
+        )  # fmt: skip
         self._prober = Prober(
             identity,
-            lambda: planning.targets(self.config, self._slots, self._verdicts, self._tracked),
-            self._probed,
+            self._readiness.targets,
+            self._readiness.probed,
             lambda text: self.told("health", text, level="error", kind="health"),
             on_alarm=self._alarmed,
             means=self._means.handover,
@@ -217,7 +214,9 @@ class Master:
 
     async def _start_control(self) -> None:
         self._control.register("status", self._status, mutates=False)
-        self._control.register("probe", probe_handler(self.config.services, self._keys, self._prober.run), mutates=True)
+        self._control.register(
+            "probe", probe_handler(self.config.services, self._readiness.keys, self._prober.run), mutates=True
+        )
         self._control.register("config", self._show_config, mutates=False)
         self._control.register("standby", self._redundancy.standby, mutates=True)
         self._control.register("resume", self._redundancy.resume, mutates=True)
@@ -289,7 +288,10 @@ class Master:
 
     async def _leave(self) -> None:
         """Finish what is open; before, let the addresses go, through which new clients come until then."""
-        await self._redundancy.leave(hand_over=True)
+        try:
+            await self._redundancy.leave(hand_over=True)
+        except Exception as error:
+            self._on_fault(self._loop, {"exception": error})  # and stop all the same
         if self._stopped.is_set():
             return
         self._draining = True
@@ -315,21 +317,11 @@ class Master:
 
     def verdicts(self) -> messages.Verdicts:
         """Return all verdicts that there are."""
-        return messages.Verdicts([self._row(key) for key in self._verdicts])
-
-    def _row(self, key: BackendKey) -> list[Any]:
-        return [self._slots[0][key[0]], self._slots[1][key], self._verdicts[key].state, self._backends[key].admin]
+        return self._readiness.verdicts()
 
     def weights(self) -> messages.Weights:
         """Return the weights that backends ask for."""
-        return messages.Weights(
-            [self._weight(key) for key, known in self._verdicts.items() if known.weight is not None]
-        )
-
-    def _weight(self, key: BackendKey) -> list[int]:
-        asked = self._verdicts[key].weight
-        weight = self._backends[key].weight if asked is None else asked
-        return [self._slots[0][key[0]], self._slots[1][key], weight]
+        return self._readiness.weights()
 
     @property
     def columns(self) -> Columns:
@@ -353,6 +345,12 @@ class Master:
         """Record what happened to a child."""
         self._timeline.add(kind, subject, text, level=level, **fields)
 
+    def _record(self, kind: str, subject: str, text: str, *, level: Level = "info", **fields: Any) -> None:
+        self._timeline.add(kind, subject, text, level=level, **fields)  # whichever timeline it is by then
+
+    def _to_workers(self, message: messages.Message) -> None:
+        self._workers.tell(message)
+
     def hinted(self, hint: messages.Hint) -> None:
         """Pass on that real traffic failed on a backend."""
         self._prober.hint(hint)
@@ -368,8 +366,8 @@ class Master:
     # -- the pair
 
     def _refit(self) -> None:
-        probes = {name: known.state == "up" for name, known in self._tracked.items() if known.state != "unknown"}
-        self._redundancy.look(time.monotonic(), self._able, probes, serving=self._workers.able)
+        ready = self._readiness
+        self._redundancy.look(time.monotonic(), ready.able, ready.tracked, serving=self._workers.able)
 
     def _told_of_routers(self, name: str, text: str, level: Level, fields: Mapping[str, Any]) -> None:
         self.told(name, text, kind="vrrp", level=level, **fields)
@@ -384,46 +382,6 @@ class Master:
         return sum(map(self._columns.sum, cells))
 
     # -- verdicts
-
-    def _probed(self, change: messages.Probed) -> None:
-        key = self._keys.get(change.key)
-        before = self._verdicts.get(key) if key is not None else None
-        if key is None:
-            self._probed_alone(change)
-            return
-        weight = None if change.weight < 0 else change.weight
-        asked = before.weight if before is not None else None
-        if weight != asked:
-            self._weighed(key, before, weight, change.reason)
-        if before is not None and before.state == change.state:
-            return
-        state: Any = change.state
-        self._verdicts[key] = Verdict(state, change.reason, change.at, weight=weight)
-        self._timeline.add(
-            "verdict", f"{key[0]}/{key[1]}", f"{change.state}: {change.reason}",
-            level="warning" if change.state == "down" else "info",
-            state=change.state, previous=before.state if before else "unknown",
-        )  # fmt: skip
-        if not self._changed:
-            self._loop.call_soon(self._pass_on)
-        self._changed.add(key)
-
-    def _probed_alone(self, change: messages.Probed) -> None:
-        """Take the verdict of a probe that routers track."""
-        name = change.key.removeprefix(planning.TRACKED)
-        state: Any = change.state
-        if name in self.config.probes:
-            self._tracked[name] = Verdict(state, change.reason, change.at)
-            level: Level = "warning" if state == "down" else "info"
-            self.told(name, f"{state}: {change.reason}", kind="probe", level=level, state=state)
-            self._refit()
-
-    def _weighed(self, key: BackendKey, before: Verdict | None, weight: int | None, reason: str) -> None:
-        """Pass on the weight that a backend asks for."""
-        self._verdicts[key] = replace(before or Verdict("unknown", NO_VERDICT, None), weight=weight)
-        shown = self._backends[key].weight if weight is None else weight
-        self._timeline.add("weight", f"{key[0]}/{key[1]}", f"weight {shown}: {reason}", weight=shown)
-        self._workers.tell(messages.Weights([self._weight(key)]))
 
     def _alarmed(self, alarm: messages.Alarm) -> None:
         raised = alarm.state == "raised"
@@ -440,34 +398,13 @@ class Master:
     def _told_of_means(self, text: str, fault: bool) -> None:
         self.told(self.config.node.name, text, kind="probe", level="warning" if fault else "info")
 
-    def _pass_on(self) -> None:
-        """Tell the workers what has changed, then serve what can now be served: many verdicts come at a time."""
-        changed, self._changed = self._changed, set()
-        self._workers.tell(messages.Verdicts([self._row(key) for key in changed]))
-        self._able |= {name: self._is_able(name) for name in {name for name, _ in changed}}
+    def _on_readiness(self, services: Collection[str]) -> None:
+        """Serve what can now be served: the workers know already."""
         self._refit()
-        known = {name for name in {name for name, _ in changed} - self._open if self._is_known(name)}
+        known = {name for name in set(services) - self._open if self._readiness.is_known(name)}
         if known:
             self._open |= known
             self._workers.settle()
-
-    def _is_known(self, name: str) -> bool:
-        """Whether a service has somebody to serve with, or is known to have nobody."""
-        verdicts = [self._verdicts.get((name, backend.name)) for backend in self._services[name].backends]
-        return any(verdict is not None and verdict.state == "up" for verdict in verdicts) or all(verdicts)
-
-    def _is_able(self, name: str) -> bool | None:
-        """Whether a service has somebody to serve with; None while nobody knows."""
-        backends = [(one, self._verdicts.get((name, one.name))) for one in self._services[name].backends]
-        if any(
-            known.state in {"up", "reserve"}
-            and one.admin == "ready"
-            and (one.weight if known.weight is None else known.weight)
-            for one, known in backends
-            if known is not None
-        ):
-            return True
-        return None if any(known is None or known.state == "unknown" for _, known in backends) else False
 
     def _open_all(self) -> None:
         late = self._services.keys() - self._open
@@ -484,14 +421,7 @@ class Master:
     async def snapshot(self) -> Snapshot:
         """Return the view of this instant."""
         probes, routers = await asyncio.gather(self._prober.report(), self._redundancy.rows())
-        verdicts: dict[BackendKey, Verdict] = {}
-        for text, key in self._keys.items():
-            known = self._verdicts.get(key)
-            results: Any = [one for one in probes.get(text, []) if one.get("at") is not None]
-            if known is not None:
-                verdicts[key] = replace(known, probes=results)
-            elif results:
-                verdicts[key] = Verdict("unknown", "no verdict yet", None, results)
+        verdicts = self._readiness.shown(probes)
         node = Node(
             name=self.config.node.name, version=__version__, uptime=time.monotonic() - self._began,
             generation=self._generation, sha256=self.config.sha256,

@@ -1,0 +1,155 @@
+"""What is known of the backends: the verdicts as health tells them, passed on to the workers, the routers and the status.
+
+Verdicts that come together are passed on together: a service of a thousand backends is one message, not a thousand.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from proxy import messages, planning
+from proxy.config.model import Config
+from proxy.events import Level
+from proxy.stats.slots import Slots
+from proxy.stats.snapshot import NO_VERDICT, BackendKey, Verdict
+
+
+class Tell(Protocol):
+    """Records what happened, as `Timeline.add` does."""
+
+    def __call__(self, kind: str, subject: str, text: str, *, level: Level = "info", **fields: Any) -> None:
+        """Record it."""
+
+
+class Readiness:
+    """All verdicts of a daemon.  `to_workers(message)` passes on; `on_change(services)` comes after, with their names."""
+
+    def __init__(
+        self,
+        config: Config,
+        slots: tuple[Slots[str], Slots[BackendKey]],
+        tell: Tell,
+        to_workers: Callable[[messages.Message], None],
+        on_change: Callable[[Collection[str]], None],
+    ) -> None:
+        self._config = config
+        self._slots = slots
+        self._tell = tell
+        self._to_workers = to_workers
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self._services = {service.name: service for service in config.services}
+        self._backends = {
+            (service.name, backend.name): backend for service in config.services for backend in service.backends
+        }
+        self.keys = {f"{slots[0][key[0]]}.{slots[1][key]}": key for key in self._backends}
+        """What health calls a backend -> (service, backend)."""
+        self._verdicts: dict[BackendKey, Verdict] = {}
+        self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
+        self._changed: set[BackendKey] = set()  # not passed on yet
+        self.able: dict[str, bool | None] = dict.fromkeys(self._services)
+        """Whether each service has somebody to serve with; None: nobody knows yet."""
+
+    # -- from health
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Return what health watches, with what is known of it."""
+        return planning.targets(self._config, self._slots, self._verdicts, self._tracked)
+
+    def probed(self, change: messages.Probed) -> None:
+        """Take what health has found; what is known already is no news."""
+        key = self.keys.get(change.key)
+        if key is None:
+            self._probed_alone(change)
+            return
+        before = self._verdicts.get(key)
+        weight = None if change.weight < 0 else change.weight
+        if weight != (before.weight if before is not None else None):
+            self._weighed(key, before, weight, change.reason)
+        if before is not None and before.state == change.state:
+            return
+        state: Any = change.state
+        self._verdicts[key] = Verdict(state, change.reason, change.at, weight=weight)
+        self._tell(
+            "verdict", f"{key[0]}/{key[1]}", f"{change.state}: {change.reason}",
+            level="warning" if change.state == "down" else "info",
+            state=change.state, previous=before.state if before else "unknown",
+        )  # fmt: skip
+        if not self._changed:
+            self._loop.call_soon(self._pass_on)
+        self._changed.add(key)
+
+    def _probed_alone(self, change: messages.Probed) -> None:
+        """Take the verdict of a probe that routers track."""
+        name = change.key.removeprefix(planning.TRACKED)
+        state: Any = change.state
+        if name in self._config.probes:
+            self._tracked[name] = Verdict(state, change.reason, change.at)
+            level: Level = "warning" if state == "down" else "info"
+            self._tell("probe", name, f"{state}: {change.reason}", level=level, state=state)
+            self._on_change(())
+
+    def _weighed(self, key: BackendKey, before: Verdict | None, weight: int | None, reason: str) -> None:
+        """Pass on the weight that a backend asks for."""
+        self._verdicts[key] = replace(before or Verdict("unknown", NO_VERDICT, None), weight=weight)
+        shown = self._backends[key].weight if weight is None else weight
+        self._tell("weight", f"{key[0]}/{key[1]}", f"weight {shown}: {reason}", weight=shown)
+        self._to_workers(messages.Weights([self._weight(key)]))
+
+    def _pass_on(self) -> None:
+        changed, self._changed = self._changed, set()
+        self._to_workers(messages.Verdicts([self._row(key) for key in changed]))
+        services = {name for name, _ in changed}
+        self.able |= {name: self._is_able(name) for name in services}
+        self._on_change(services)
+
+    # -- for the workers
+
+    def verdicts(self) -> messages.Verdicts:
+        """Return all verdicts that there are."""
+        return messages.Verdicts([self._row(key) for key in self._verdicts])
+
+    def weights(self) -> messages.Weights:
+        """Return the weights that backends ask for."""
+        return messages.Weights([self._weight(key) for key, one in self._verdicts.items() if one.weight is not None])
+
+    def _row(self, key: BackendKey) -> list[Any]:
+        return [self._slots[0][key[0]], self._slots[1][key], self._verdicts[key].state, self._backends[key].admin]
+
+    def _weight(self, key: BackendKey) -> list[int]:
+        asked = self._verdicts[key].weight
+        weight = self._backends[key].weight if asked is None else asked
+        return [self._slots[0][key[0]], self._slots[1][key], weight]
+
+    # -- for whoever asks
+
+    def is_known(self, name: str) -> bool:
+        """Whether a service has somebody to serve with, or is known to have nobody."""
+        verdicts = [self._verdicts.get((name, backend.name)) for backend in self._services[name].backends]
+        return any(verdict is not None and verdict.state == "up" for verdict in verdicts) or all(verdicts)
+
+    def _is_able(self, name: str) -> bool | None:
+        backends = [(one, self._verdicts.get((name, one.name))) for one in self._services[name].backends]
+        for one, known in backends:
+            weight = one.weight if known is None or known.weight is None else known.weight
+            if known is not None and known.state in {"up", "reserve"} and one.admin == "ready" and weight:
+                return True
+        return None if any(known is None or known.state == "unknown" for _, known in backends) else False
+
+    @property
+    def tracked(self) -> dict[str, bool]:
+        """Name -> whether it passes, of the probes that routers track and that have a verdict."""
+        return {name: known.state == "up" for name, known in self._tracked.items() if known.state != "unknown"}
+
+    def shown(self, probes: Mapping[str, Sequence[Any]]) -> dict[BackendKey, Verdict]:
+        """Return the verdicts with the last result of each probe, as `Prober.report` has them."""
+        found: dict[BackendKey, Verdict] = {}
+        for text, key in self.keys.items():
+            known = self._verdicts.get(key)
+            results: Any = [one for one in probes.get(text, []) if one.get("at") is not None]
+            if known is not None:
+                found[key] = replace(known, probes=results)
+            elif results:
+                found[key] = Verdict("unknown", NO_VERDICT, None, results)
+        return found

@@ -1,0 +1,100 @@
+"""Tests of what becomes of verdicts; that they reach the workers together and first is in the master's tests."""
+
+import asyncio
+
+import pytest
+
+from proxy import messages
+from proxy.config.loader import load
+from proxy.readiness import Readiness
+from proxy.stats.slots import Slots
+
+FILE = """
+[node]
+name = "n"
+workers = 1
+[vrrp.v]
+interface = "eth0"
+vrid = 1
+addresses = ["192.0.2.10/24"]
+track = [{ probe = "gateway", penalty = 10 }]
+[probe.gateway]
+type = "ping"
+address = "192.0.2.1"
+[service.a]
+listen = ["v:53/udp"]
+backends = ["192.0.2.11", "192.0.2.12"]
+probe = { type = "none" }
+"""
+
+
+class Bed:
+    """A service of two backends, a probe that a router tracks, and what became of their verdicts."""
+
+    def __init__(self, path):
+        path.write_text(FILE)
+        config = load(path)
+        slots = Slots(16), Slots(64)
+        slots[0].assign(["a"])
+        slots[1].assign([("a", "192.0.2.11"), ("a", "192.0.2.12")])
+        self.told, self.sent, self.changed = [], [], []
+        self.ready = Readiness(config, slots, self.tell, self.sent.append, self.changed.append)
+
+    def tell(self, kind, subject, text, *, level="info", **fields):
+        """Note an event."""
+        self.told.append((kind, subject, text, level))
+
+    async def probed(self, *states):
+        """Let health find a state for each key."""
+        for key, state, *weight in states:
+            self.ready.probed(messages.Probed(key, state, "because", 1.0, *weight))
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def bed(tmp_path):
+    return Bed(tmp_path / "steelyard.toml")
+
+
+async def test_a_service_is_able_once_somebody_can_serve(bed):
+    """V11, V24: a service can serve with one backend up or in reserve, cannot with all down, and before nobody knows."""
+    assert bed.ready.able == {"a": None}
+    await bed.probed(("0.0", "down"))
+    assert bed.ready.able == {"a": None}
+    await bed.probed(("0.1", "reserve"))
+    assert bed.ready.able == {"a": True}
+    await bed.probed(("0.1", "down"))
+    assert bed.ready.able == {"a": False}
+    await bed.probed(("0.0", "up", 0))
+    assert bed.ready.able == {"a": False}  # its script gives it no weight
+
+
+async def test_tracked_probes(bed):
+    """V11, H13: the verdict of a probe that routers track is told with its reason, and no worker hears of it."""
+    assert bed.ready.tracked == {}
+    await bed.probed(("probe gateway", "down"))
+    assert (bed.ready.tracked, bed.sent, bed.changed) == ({"gateway": False}, [], [()])
+    assert bed.told == [("probe", "gateway", "down: because", "warning")]
+    await bed.probed(("probe nobody", "down"), ("probe gateway", "up"))
+    assert bed.ready.tracked == {"gateway": True}
+    assert [row["state"] for row in bed.ready.targets()] == ["unknown", "unknown", "up"]
+
+
+async def test_a_weight_is_passed_on_at_once(bed):
+    """A weight that a script asks for reaches the workers, is shown, and is taken back with it."""
+    await bed.probed(("0.0", "up", 7))
+    assert messages.Weights([[0, 0, 7]]) in bed.sent
+    assert bed.ready.weights() == messages.Weights([[0, 0, 7]])
+    assert bed.ready.shown({})["a", "192.0.2.11"].weight == 7
+    await bed.probed(("0.0", "up"))
+    assert bed.sent[-1] == messages.Weights([[0, 0, 1]])
+    assert bed.ready.weights() == messages.Weights([])
+
+
+async def test_results_before_a_verdict_are_shown(bed):
+    """A probe's result is shown before there is a verdict, and one that never ran is not."""
+    results = [{"type": "none", "ok": True, "at": 5.0}, {"type": "none", "ok": None, "at": None}]
+    shown = bed.ready.shown({"0.0": results})
+    assert [(key, one.state, one.probes) for key, one in shown.items()] == [
+        (("a", "192.0.2.11"), "unknown", results[:1])
+    ]
