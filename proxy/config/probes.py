@@ -53,7 +53,7 @@ class Probes:
         if self.defaults is None:
             return
         kind = self.defaults.get("type")
-        own = self._keys if kind not in PROBE_TYPES else keys_of(PROBE_TYPES[kind])
+        own = keys_of(PROBE_TYPES[kind]) if isinstance(kind, str) and kind in PROBE_TYPES else self._keys
         common = keys_of(ProbeBase)
         for key in self.defaults:
             if key not in self._keys:
@@ -86,7 +86,8 @@ class Probes:
     def implied(self, spot: Spot, default_type: str) -> Checked | None:
         """Return the probe of a service that asks for none."""
         tab = Tab(spot)
-        tab.put("type", self._default_type(default_type), spot)
+        if self.defaults is None or "type" not in self.defaults:
+            tab.put("type", default_type, spot)
         found = self.one(tab, spot, default_type)
         return Checked(found.spec, found.spot, found.tab, implied=True) if found else None
 
@@ -133,11 +134,14 @@ class Probes:
         return None if base is None else merged(base, without(value, "use"))
 
     def _named(self, name: Any, spot: Spot, seen: Sequence[str]) -> Tab | None:
-        if not isinstance(name, str) or name not in self.named:
-            hint = did_you_mean(str(name), self.named)
+        if not isinstance(name, str):
+            self.report.error(spot, f"use must be the name of a [probe.NAME], not {toml_type(name)}")
+            return None
+        if name not in self.named:
+            hint = did_you_mean(name, self.named)
             if not hint and name in PROBE_TYPES:
                 hint = f'for the type write {{ type = "{name}" }}'
-            self.report.error(spot, f"there is no [probe.{str(name)[:60]}]", hint)
+            self.report.error(spot, f"there is no [probe.{name[:60]}]", hint)
             return None
         if name in seen:
             self.report.error(spot, f"[probe.{name}] uses itself")

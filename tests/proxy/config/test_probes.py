@@ -126,6 +126,12 @@ def test_a_backends_own_probe_replaces_the_services(loaded):
         ("probe = { timeout = 5 }", ['4:21 error: a duration needs a unit: "5s" or "5ms"']),
         ('probe = { type = "mysql" }', ['4:1 error: "user" is missing in this mysql probe']),
         ('[probe.unused]\ntype = "tcp"\nfall = 0', ["6:8 error: fall = 0 is too small: at least 1"]),
+        ("probe = { use = [] }", ["4:17 error: use must be the name of a [probe.NAME], not a list"]),
+        ("probe = { use = { a = 1 } }", ["4:17 error: use must be the name of a [probe.NAME], not a table"]),
+        (
+            '[defaults.probe]\ntype = "tpc"',
+            ['5:8 error: unknown probe type "tpc" | did you mean "tcp"?'],
+        ),
         ("[defaults.probe]\nfal = 5", ['5:1 error: unknown key "fal" | did you mean "fall"?']),
         ('[defaults.probe]\ntype = "tcp"\nquery = "x A"', ['6:1 error: "query" is not a key of a tcp probe']),
     ],
@@ -133,6 +139,11 @@ def test_a_backends_own_probe_replaces_the_services(loaded):
 def test_mistakes_in_probes(said, rest, expected):
     """A mistake in a probe is one error at the word that is wrong."""
     assert said(service(rest=rest)) == expected
+
+
+def test_a_default_type_that_is_none(said):
+    """A type in [defaults.probe] that is not even a string is told at its place."""
+    assert [line[:11] for line in said(service(rest="[defaults.probe]\ntype = []"))] == ["5:8 error: "] * 2
 
 
 def test_forms_that_are_no_probe(said):
