@@ -113,5 +113,5 @@ def _name(process: Path) -> str:
 def _hex(address: str) -> str:
     """An address as /proc/net writes it: 32-bit words in the host's order."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    raw = socket.inet_pton(family, address)
+    raw = socket.inet_pton(family, address.partition("%")[0])
     return "".join(raw[at : at + 4][::-1].hex().upper() for at in range(0, len(raw), 4))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from proxy.holder import holders
 from proxy.relay import datagram, stream
+from proxy.relay.address import sockaddr
 from proxy.relay.plan import Member, TcpPlan
 
 RECEIVE_BUFFER = 4 << 20  # octets: the default holds 256 small datagrams, less than a worker's restart lets queue up
@@ -93,8 +94,9 @@ def _widen(sock: socket.socket) -> None:
 
 
 def _bind(sock: socket.socket, address: str, port: int, warn: Warn | None) -> None:
+    name = sockaddr(address, port)
     try:
-        sock.bind((address, port))
+        sock.bind(name)
     except OSError as error:
         if error.errno != errno.EADDRNOTAVAIL:
             raise
@@ -104,7 +106,7 @@ def _bind(sock: socket.socket, address: str, port: int, warn: Warn | None) -> No
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
         else:
             sock.setsockopt(socket.IPPROTO_IP, IP_FREEBIND, 1)
-        sock.bind((address, port))
+        sock.bind(name)
 
 
 def _reason(error: BindError, holder: str | None) -> str:

@@ -1,5 +1,6 @@
 """From a node's tree to its `Config`: services with their listeners, backends and probes, and what they say of one another."""
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,7 +12,7 @@ from proxy.config.positions import Arr, Spot, Tab
 from proxy.config.probes import Checked, Filler, Probes, default_type
 from proxy.config.settings import DnsSettings, ServiceSettings, TcpSettings, UdpSettings
 from proxy.config.tables import BackendDefaults, BackendTable, DefaultsTable, ServiceTable
-from proxy.config.types import join_endpoint, parse_endpoint, parse_listen
+from proxy.config.types import join_endpoint, parse_endpoint, parse_listen, placed
 from proxy.config.validate import examine, keys_of, locate, toml_type, validate
 
 MOST_LISTENERS: Final = 4096
@@ -121,7 +122,7 @@ class Services:
                     )
                 continue
             if parsed.is_name:
-                addresses = [address.partition("/")[0] for address in self.vrrp[parsed.where][0].addresses]
+                addresses = _bare(self.vrrp[parsed.where][0])
             else:
                 addresses = list(_WILDCARDS) if parsed.where == "*" else [parsed.where]
             self._listeners += len(addresses) * len(parsed.ports)
@@ -194,6 +195,7 @@ class Services:
         if isinstance(entry, str):
             try:
                 address, port = parse_endpoint(entry)
+                placed(address)
             except ValueError as error:
                 self.report.error(spot, str(error))
                 return None
@@ -265,6 +267,14 @@ class Services:
                 locate(tab, ("probe-require",))[1],
                 f"probe-require = {settings.probe_require}, but only {counting} of the probes count: no backend could ever be up",
             )
+
+
+def _bare(router: Vrrp) -> list[str]:
+    """Return a router's addresses as a socket is bound to them: no prefix, a link-local one with its interface."""
+    bare = [address.partition("/")[0] for address in router.addresses]
+    return [
+        f"{one}%{router.interface}" if ipaddress.ip_address(one).is_link_local and ":" in one else one for one in bare
+    ]
 
 
 def _type_or_ask(kind: str) -> str | None:

@@ -11,15 +11,16 @@ from pydantic import BeforeValidator, Field, model_validator
 from health.units import Address, Bool, Duration, Int, Port, Table, mistake
 from proxy.config.model import Weight
 from proxy.config.settings import Count, SendProxy, ServiceSettings
-from proxy.config.types import parse_endpoint
+from proxy.config.types import parse_endpoint, placed
 
 
 def _backend_address(value: Any) -> Any:
     if isinstance(value, str):
         try:
             address, port = parse_endpoint(value)
-        except ValueError:
-            return value
+            placed(address)
+        except ValueError as error:
+            raise mistake(str(error)) from None
         if port is not None:
             raise mistake(f'"{value[:60]}" has a port: in a table write address = "{address}", port = {port}')
         return address

@@ -63,6 +63,14 @@ def parse_ports(text: str) -> tuple[int, ...]:
     return tuple(ports)
 
 
+def placed(address: str) -> str:
+    """Return the address; refuse a link-local one that does not say on which interface."""
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv6Address) and found.is_link_local and not found.scope_id:
+        raise ValueError(f'"{address}" is link-local, so it needs its interface: write "{address}%eth0"')
+    return address
+
+
 def parse_listen(text: str) -> ListenText:
     """Return what WHERE:PORTS/TRANSPORT says."""
     head, slash, transport = text.partition("/")
@@ -78,7 +86,10 @@ def parse_listen(text: str) -> ListenText:
         where, ports = parse_address(inside), rest[1:]
         if ":" not in where:
             raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
-        return ListenText(where, parse_ports(ports), _transport(transport), is_name=False)
+        mapped = ipaddress.IPv6Address(where).ipv4_mapped
+        if mapped is not None:
+            raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{mapped}{rest[:20]}/{transport}"')
+        return ListenText(placed(where), parse_ports(ports), _transport(transport), is_name=False)
     where, colon, ports = head.rpartition(":")
     if not colon:
         raise ValueError(f'"{text[:60]}" has no port: write "{head[:60]}:53/{transport}"')

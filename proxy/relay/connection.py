@@ -15,6 +15,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
+from proxy.relay.address import sockaddr
 from proxy.relay.half import Half, State
 from proxy.relay.poller import ERR, HUP, IN, OUT, PRI, RDHUP, STREAM
 from proxy.relay.proxyheader import LONGEST, Endpoint, HeaderError, build, parse
@@ -177,7 +178,7 @@ class Connection:
         try:
             sock = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
             tcp.tune(sock)
-            result = sock.connect_ex((target.address, target.port or self.listener.member.port))
+            result = sock.connect_ex(sockaddr(target.address, target.port or self.listener.member.port))
             if result not in (0, errno.EINPROGRESS):
                 raise OSError(result, "connect")  # noqa: TRY301 - one place tells whose fault it was
             backend = Half(self, sock)

@@ -18,6 +18,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.relay.address import sockaddr
 from proxy.relay.dnswire import HEADER, QR, same_question
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.stats.layout import (
@@ -82,7 +83,7 @@ def connected(address: str, port: int) -> socket.socket:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise
         # Eight taken ports in a row: the kernel's own choice, random too, looks at all of them.
-        sock.connect((address, port))
+        sock.connect(sockaddr(address, port))
         # Between the two calls anybody could send to the port.
         with suppress(OSError):
             for _ in range(BATCH):

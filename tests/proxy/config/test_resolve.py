@@ -30,6 +30,24 @@ def test_a_routers_name_is_its_addresses(loaded):
     ]
 
 
+def test_a_routers_link_local_address(loaded):
+    """A router's link-local address is bound on its interface: without one it is no address to bind."""
+    vrrp = '[vrrp.inside]\ninterface = "eth1"\nvrid = 52\naddresses = ["fe80::10/64", "fd00:10::10/64"]\n'
+    found = loaded(vrrp + service(listen='"inside:389/tcp"')).services[0].listeners
+    assert [listener.text for listener in found] == ["[fe80::10%eth1]:389/tcp", "[fd00:10::10]:389/tcp"]
+
+
+@pytest.mark.parametrize("backends", ['"fe80::1"', '"[fe80::1]:80"', '{ address = "fe80::1" }'])
+def test_a_link_local_backend_needs_its_interface(said, loaded, backends):
+    """A link-local backend without an interface could never be reached, and is refused; with one it is a backend."""
+    assert [line.partition(": write")[0][-56:] for line in said(service(backends=backends))] == [
+        'error: "fe80::1" is link-local, so it needs its interface'[-56:]
+    ]
+    assert (
+        loaded(service(backends=backends.replace("::1", "::1%eth1"))).services[0].backends[0].address == "fe80::1%eth1"
+    )
+
+
 def test_backends_have_names_ports_and_weights(loaded):
     """A backend is a string or a table; `backend-defaults` fill the tables in, its own keys win; its name is as written."""
     text = service(

@@ -64,6 +64,7 @@ def test_wrong_ports_are_told(text, words):
     [
         ("10.0.0.10:53/udp", "10.0.0.10", (53,), "udp", False),
         ("[2001:DB8::10]:53/tcp", "2001:db8::10", (53,), "tcp", False),
+        ("[fe80::1%eth0]:53/tcp", "fe80::1%eth0", (53,), "tcp", False),
         ("*:143,993/tcp", "*", (143, 993), "tcp", False),
         ("inside:1812-1813/udp", "inside", (1812, 1813), "udp", True),
         ("v6.outside:25/tcp", "v6.outside", (25,), "tcp", True),
@@ -85,6 +86,8 @@ def test_listen_entries(text, where, ports, transport, is_router):
         ("2001:db8::1:53/udp", 'needs brackets around the IPv6 address: "\\[2001:db8::1\\]:53/udp"'),
         ("[2001:db8::1]/udp", "has no port"),
         ("[10.0.0.1]:53/udp", "brackets are for IPv6"),
+        ("[::ffff:10.0.0.1]:53/udp", 'is an IPv4 address: write "10.0.0.1:53/udp"'),
+        ("[fe80::1]:53/udp", 'needs its interface: write "fe80::1%eth0"'),
         ("10.0.0.256:53/udp", "not an IPv4 address"),
         ("in side:53/udp", "neither an IP address"),
     ],
