@@ -54,6 +54,8 @@ from proxy.stats.layout import (
 
 BATCH = 64  # datagrams read in one turn
 INFLIGHT_CAP = 65536  # queries of one service in one worker
+LARGE = 1024  # octets: a query longer than that is an UPDATE or somebody's malice
+LARGE_CAP = 512  # of these at a time: 65,536 datagrams of 64 KiB, of which two copies are kept, would be 8 GB
 IDENTICAL_CAP = 64  # the same question in flight to one backend: each more would help a forger (RFC 5452, section 5)
 TRIED_CAP = 8  # backends that one query is offered to at once: a hundred closed ports must not cost a hundred sends
 LARGEST = 65535
@@ -105,6 +107,7 @@ class DnsService:
         self._peers: dict[tuple[int, int], Peer] = {}
         self._random = random_numbers()
         self._access = service.access
+        self._large = 0  # queries in flight above LARGE
 
     # -- wiring
 
@@ -180,11 +183,12 @@ class DnsService:
             return
         cells[base + SERVICE_QUERIES] += 1
         query = Query(listener, client, message, key, end, now)
-        if len(inflight) >= INFLIGHT_CAP:
+        if len(inflight) >= INFLIGHT_CAP or (size > LARGE and self._large >= LARGE_CAP):
             cells[base + SERVICE_TABLE_FULL] += 1
             self._refuse(query)
             return
         inflight.add(query)
+        self._large += size > LARGE
         cells[base + SERVICE_INFLIGHT] += 1
         if self.journal is not None:
             query.slot = self.journal.note(listener.ident, client, message)
@@ -331,6 +335,7 @@ class DnsService:
                 twins.remove(query)
             self.service.gave_back(peer.target)
         self.inflight.remove(query)
+        self._large -= len(query.message) > LARGE
         self.cells[self.base + SERVICE_INFLIGHT] -= 1
         if query.slot >= 0 and self.journal is not None:
             self.journal.clear(query.slot)

@@ -21,7 +21,7 @@ from proxy.relay.journal import Client
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.service import Service, Target
-from proxy.relay.upstream import connected
+from proxy.relay.upstream import SHORTAGES, connected
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_BYTES_OUT,
@@ -33,7 +33,6 @@ from proxy.stats.layout import (
     SERVICE_EVICTED,
     SERVICE_EXPIRED,
     SERVICE_MOVED,
-    SERVICE_NO_DESCRIPTOR,
     SERVICE_NO_LOCAL_PORT,
     SERVICE_REFUSED_NO_BACKEND,
     SERVICE_REPLIES,
@@ -53,8 +52,7 @@ EXPIRED_PAUSE = 0.005  # s between two lots of that size
 ANSWER_DUE = 0.5  # s after the last datagram of all sessions until nothing is waited for any more
 SPARE_FILES = 0.5  # the share of our descriptors that sessions may take: connections and probes need some
 
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_NO_PORT = frozenset({errno.EAGAIN, errno.EADDRINUSE})
+_UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})  # this host is short of something
 
 Key = tuple[int, Client]
 """(listener, client)"""
@@ -282,7 +280,7 @@ class UdpService:
                 if error.errno == errno.EMSGSIZE:
                     # It may be what ICMP said of an earlier datagram (RFC 1191), not sent; the path is known by now.
                     continue
-                if error.errno == errno.EAGAIN or error.errno in _OURS:
+                if error.errno in _UNSENT:
                     break
                 session.broke(error)
                 return False
@@ -321,12 +319,10 @@ class UdpService:
     def _count_unopened(self, error: OSError, target: Target) -> bool:
         """Count why there is no socket; whether another backend is worth a try, which it is not if we are at fault."""
         cells, base = self.cells, self.base
-        if error.errno in _NO_PORT:
-            cells[base + SERVICE_NO_LOCAL_PORT] += 1
-            return False
-        if error.errno in _OURS:
-            cells[base + SERVICE_NO_DESCRIPTOR] += 1
-            if self._evict and self.sessions:
+        shortage = SHORTAGES.get(error.errno or 0)
+        if shortage is not None:
+            cells[base + shortage] += 1
+            if shortage != SERVICE_NO_LOCAL_PORT and self._evict and self.sessions:
                 # Its descriptor is free by the end of the round: the client's next datagram finds it.
                 self._evict_oldest()
             return False

@@ -26,6 +26,8 @@ from proxy.stats.layout import (
     BACKEND_PORT_UNREACHABLE,
     BACKEND_SEND_FAILED,
     SERVICE_NO_DESCRIPTOR,
+    SERVICE_NO_LOCAL_PORT,
+    SERVICE_NO_MEMORY,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +49,17 @@ PENDING_CAP = 32768  # IDs in use on one socket: beyond it a random free one is 
 
 # The host is short of something, or the datagram is too large for any backend: a new socket would not help.
 _UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE})
-_NO_DESCRIPTOR = frozenset({errno.EMFILE, errno.ENFILE})
+
+SHORTAGES = {
+    errno.EMFILE: SERVICE_NO_DESCRIPTOR,
+    errno.ENFILE: SERVICE_NO_DESCRIPTOR,
+    errno.ENOSPC: SERVICE_NO_DESCRIPTOR,  # epoll's watches
+    errno.ENOBUFS: SERVICE_NO_MEMORY,
+    errno.ENOMEM: SERVICE_NO_MEMORY,
+    errno.EAGAIN: SERVICE_NO_LOCAL_PORT,
+    errno.EADDRINUSE: SERVICE_NO_LOCAL_PORT,
+}
+"""Why a socket to a backend cannot be had that is no backend's fault, and how it is counted."""
 
 
 _random = random.SystemRandom()
@@ -254,11 +266,11 @@ class Peer:
 
     def _cannot_open(self, place: int, error: OSError, now: float) -> None:
         self.barred[place] = now + PAUSE
-        cells = self.dns.cells
-        if error.errno in _NO_DESCRIPTOR:
-            cells[self.dns.base + SERVICE_NO_DESCRIPTOR] += 1
+        shortage = SHORTAGES.get(error.errno or 0)
+        if shortage is not None:
+            self.dns.cells[self.dns.base + shortage] += 1
         else:
-            cells[self.target.cell + BACKEND_SEND_FAILED] += 1
+            self.dns.cells[self.target.cell + BACKEND_SEND_FAILED] += 1
 
     def _retire(self, upstream: Upstream, place: int) -> None:
         """Ask no more over this socket, read it for a while: answers are under way."""

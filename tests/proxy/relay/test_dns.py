@@ -550,6 +550,24 @@ def test_a_full_table(relay, balanced, backends, monkeypatch):
         assert sock.recv(512) == answer(query(ident=99))
 
 
+def test_large_queries_are_bounded(relay, balanced, backends, monkeypatch):
+    """U18: of queries that are large only so many are in flight at a time: what clients send must not fill the memory."""
+    monkeypatch.setattr(relay_dns, "LARGE_CAP", 3)
+    backend = backends()
+    where = balanced(backend.address, dns=PATIENT)
+    large = bytes(60_000)
+    with client(where) as sock:
+        for _ in range(2):
+            for number in range(5):
+                sock.send(query(f"h{number}.example.net", number, tail=large))
+            assert {sock.recv(512)[:4] for _ in range(2)} == {b"\0\x03\x81\x02", b"\0\x04\x81\x02"}
+            sock.send(query(ident=99))
+            for _ in range(4):
+                backend.serve()
+            assert {sock.recv(65535)[1] for _ in range(4)} == {0, 1, 2, 99}
+    assert relay.counter("table_full") == 4
+
+
 # -- guessing
 
 

@@ -1,6 +1,7 @@
 """Plain UDP sessions, over real sockets, and the session table against a model of it."""
 
 import asyncio
+import errno
 import os
 import random
 import resource
@@ -22,6 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.relay import udp
 from proxy.relay.plan import BackendPlan, DnsPlan, Member, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.poller import Poller
 from proxy.relay.service import Service
@@ -549,6 +551,27 @@ def test_out_of_descriptors(relay, peers) -> None:
     assert relay.hints == []
     exchange(late, server)
     assert relay.counter("sessions") == 2
+
+
+@pytest.mark.parametrize(
+    ("number", "counter"),
+    [(errno.ENOSPC, "no_descriptor"), (errno.ENOMEM, "no_memory"), (errno.EAGAIN, "no_local_port")],
+)
+def test_what_we_lack_is_not_the_backends_fault(relay, peers, monkeypatch, number, counter) -> None:
+    """U14: whatever this host is out of, it is counted by its name, and no backend is blamed or asked in vain."""
+    server = peers.server()
+    where = start(relay, server)
+
+    def none_left(*_):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(udp, "connected", none_left)
+        peers.client(where).send(b"nothing to send it with")
+        eventually(lambda: relay.counter(counter) == 1)
+    assert relay.backend(server.address, "send_failed") == 0
+    assert relay.hints == []
+    exchange(peers.client(where), server)
 
 
 def test_out_of_descriptors_the_longest_idle_makes_room(relay, peers) -> None:

@@ -1,6 +1,7 @@
 """Sockets towards a backend: random ports, replaced in time and when broken, the old ones read a while longer."""
 
 import errno
+import os
 import socket
 import time
 
@@ -206,7 +207,17 @@ def test_a_broken_route_does_not_cost_a_socket_a_query(relay, start, server):
     assert relay.backend(nowhere, "total") == relay.counter("servfail") == 0
 
 
-def test_without_descriptors_the_old_ones_serve(relay, start, server, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "counter"),
+    [
+        (errno.EMFILE, "no_descriptor"),
+        (errno.ENOSPC, "no_descriptor"),
+        (errno.ENOBUFS, "no_memory"),
+        (errno.EAGAIN, "no_local_port"),
+        (errno.EADDRINUSE, "no_local_port"),
+    ],
+)
+def test_what_we_lack_is_not_the_backends_fault(relay, start, server, monkeypatch, number, counter):
     """T20: when no socket can be opened the old ones are kept past their time, and it is counted as our own fault."""
     where = start(server.address)
     ask_many(where)
@@ -214,12 +225,12 @@ def test_without_descriptors_the_old_ones_serve(relay, start, server, monkeypatc
     older(relay, LIFETIME)
 
     def none_left(*_):
-        raise OSError(errno.EMFILE, "Too many open files")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(upstream, "connected", none_left)
     ask_many(where)
     assert ports(relay) == before
-    assert relay.counter("no_descriptor") >= 1
+    assert relay.counter(counter) >= 1
     assert relay.backend(server.address, "send_failed") == 0
 
 
