@@ -32,6 +32,7 @@ class Files:
         self.names: list[str] = []
         self._digest = hashlib.sha256()
         self._seen: set[str] = set()
+        self._whole = True
 
     @property
     def sha256(self) -> str:
@@ -39,12 +40,12 @@ class Files:
         return self._digest.hexdigest()
 
     def load(self, path: str) -> Tab | None:
-        """Return the merged tree, or None after reporting; raises OSError if the main file cannot be read."""
+        """Return the merged tree, or None after reporting where a part is missing; OSError if the main file cannot be read."""
         tree = self._parse(path, self._read(path))
         if tree is None:
             return None
         self._include(tree, tree)
-        return None if self.report.errors else tree
+        return tree if self._whole else None
 
     def _include(self, tab: Tab, into: Tab) -> None:
         patterns = tab.pop("include", None)
@@ -52,13 +53,13 @@ class Files:
             return
         spot = tab.spots["include"]
         if not isinstance(patterns, Arr):
-            self.report.error(spot, 'include must be a list of paths: ["/etc/steelyard/conf.d/*.toml"]')
+            self._lacks(spot, 'include must be a list of paths: ["/etc/steelyard/conf.d/*.toml"]')
             return
         for pattern, place in zip(patterns, patterns.spots, strict=True):
             if not isinstance(pattern, str):
-                self.report.error(place, "include must be a list of paths in quotes")
+                self._lacks(place, "include must be a list of paths in quotes")
             elif not pattern.startswith("/"):
-                self.report.error(
+                self._lacks(
                     place,
                     f'"{pattern[:60]}" is a relative path: write it from the root, so that it means the same everywhere',
                 )
@@ -67,24 +68,31 @@ class Files:
 
     def _include_glob(self, pattern: str, place: Spot, into: Tab) -> None:
         if "\0" in pattern:
-            self.report.error(place, "a path holds no NUL character")
+            self._lacks(place, "a path holds no NUL character")
             return
         found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207 - Path globs from a folder
         for name in found:
             if os.path.realpath(name) in self._seen or (name != pattern and Path(name).is_dir()):
                 continue
             if len(self.names) >= MOST_FILES:
-                self.report.error(place, f"more than {MOST_FILES} files")
+                self._lacks(place, f"more than {MOST_FILES} files")
                 return
             try:
                 content = self._read(name)
             except OSError as error:
-                self.report.error(place, f"cannot read {name}: {error.strerror}")
+                self._lacks(place, f"cannot read {name}: {error.strerror}")
                 continue
             tab = self._parse(name, content)
-            if tab is not None:
-                self._include(tab, into)
-                self._merge(into, tab, "")
+            if tab is None:
+                self._whole = False
+                continue
+            self._include(tab, into)
+            self._merge(into, tab, "")
+
+    def _lacks(self, spot: Spot, message: str) -> None:
+        """Report why something of the file is not there; what else is wrong can then not be told."""
+        self._whole = False
+        self.report.error(spot, message)
 
     def _merge(self, into: Tab, tab: Tab, prefix: str) -> None:
         for key, value in tab.items():

@@ -160,6 +160,21 @@ def test_errors_of_every_file_are_told_at_once(write):
     assert [item.file for item in found] == [str(one), str(two)]
 
 
+def test_a_table_told_twice_hides_no_other_mistake(write):
+    """A table that two files define, or a file that anybody may write, is told together with what else is wrong."""
+    part = write(SERVICE.format("a", 1), "part.toml")
+    path = write(f'include = ["{part}"]\n' + SERVICE.format("a", 2) + "fall = 3\n")
+    path.chmod(0o666)
+    report = Report()
+    tree = Files(report, as_root=True).load(str(path))
+    assert [item.message[:25] for item in report.sorted()] == ["anybody may write this fi", "[service.a] is already de"]
+    assert tree is not None
+    assert tree["service"]["a"]["fall"] == 3
+    path.chmod(0o644)
+    _, found = diagnose(path)
+    assert [item.message for item in found if "unknown key" in item.message] == ['unknown key "fall"']
+
+
 def test_root_refuses_what_anybody_could_have_written(write):
     """S7: as root, a world-writable file, included file or folder is an error that says how to mend it."""
     path = write(SERVICE.format("a", 1))
