@@ -156,6 +156,8 @@ class PythonEngine:
                     relay.cut(moved["maint"])
             if moved["drain"] and service_.plan.drain_timeout != math.inf:
                 deadline = self._poller.now + service_.plan.drain_timeout
+                for target in moved["drain"]:
+                    target.drained = deadline
                 self._poller.at(deadline, partial(self._drained, slot, moved["drain"]))
 
     def weigh(self, changes: Sequence[tuple[int, int, int]]) -> None:
@@ -167,9 +169,9 @@ class PythonEngine:
             if slot in self._services:
                 self._services[slot].weigh(part)
 
-    def _drained(self, slot: int, targets: Iterable[Target], now: float) -> None:  # noqa: ARG002 - a timer's
-        """The time of backends that were drained is over: what is left on those that still are is cut."""
-        late = [target for target in targets if target.admin == "drain"]
+    def _drained(self, slot: int, targets: Iterable[Target], now: float) -> None:
+        """The time of backends that were drained is over: what is left on those that still are, and not anew, is cut."""
+        late = [target for target in targets if target.admin == "drain" and target.drained <= now]
         for transport in ("tcp", "udp"):
             self._relays[slot, transport].cut(late)
 

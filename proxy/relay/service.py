@@ -30,7 +30,7 @@ Moved = Literal["down", "up", "drain", "maint"]
 class Target(Backend):
     """A backend with what the relay needs to reach it and to count."""
 
-    __slots__ = ("address", "cell", "connections", "family", "hinted", "port", "send_proxy", "slot")
+    __slots__ = ("address", "cell", "connections", "drained", "family", "hinted", "port", "send_proxy", "slot")
 
     def __init__(self, plan: BackendPlan, index: int, layout: Layout) -> None:
         super().__init__(plan.name, index, plan.weight, cast("Verdict", plan.state), cast("Admin", plan.admin))
@@ -41,6 +41,7 @@ class Target(Backend):
         self.send_proxy = plan.send_proxy
         self.family = socket.AF_INET6 if ":" in plan.address else socket.AF_INET
         self.connections: set[Connection] = set()
+        self.drained = math.inf  # when the time of a draining one is over
         self.hinted = -math.inf  # when its next probe was last brought forward
 
     @property

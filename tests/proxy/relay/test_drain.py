@@ -1,6 +1,7 @@
 """Draining and maintenance, as the relay carries them out."""
 
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -32,7 +33,8 @@ def test_a_draining_backend_finishes_what_it_has(relay: Relay, server: socket.so
     client, backend = connect(at, server)
     with closing(client), closing(backend):
         relay.verdict(server.getsockname(), "up", "drain")
-        with socket.create_connection(at, timeout=5) as refused, pytest.raises(ConnectionResetError):
+        # The RST may come before connect has noticed that it is connected.
+        with pytest.raises(ConnectionResetError), socket.create_connection(at, timeout=5) as refused:
             refused.recv(1)
         client.sendall(b"still there?")
         assert backend.recv(100) == b"still there?"
@@ -66,6 +68,22 @@ def test_a_backend_that_is_ready_again_keeps_its_connections(relay: Relay, serve
         with pytest.raises(TimeoutError):
             client.recv(1)
     assert relay.counter("drained_hard") == 0
+
+
+def test_a_second_drain_has_its_whole_time(relay: Relay, server: socket.socket) -> None:
+    """T16: a drain that follows one that was taken back has a deadline of its own, not the first one's."""
+    at = relay.service([server.getsockname()], drain_timeout=0.5)
+    relay.start()
+    client, backend = connect(at, server)
+    with closing(client), closing(backend):
+        relay.verdict(server.getsockname(), "up", "drain")
+        relay.verdict(server.getsockname(), "up", "ready")
+        time.sleep(0.3)
+        began = time.monotonic()
+        relay.verdict(server.getsockname(), "up", "drain")
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+        assert time.monotonic() - began > 0.4
 
 
 def test_maintenance_ends_connections_at_once(relay: Relay, server: socket.socket) -> None:
