@@ -296,8 +296,11 @@ class DnsService:
         cells[cell + BACKEND_REPLIES] += 1
         cells[cell + BACKEND_BYTES_OUT] += size
         data = self.view[:size]
-        self._finish(query, ident)
-        self._reply(query, data)
+        # In this order: a worker that is killed in between has answered twice, in the other one not at all.
+        try:
+            self._reply(query, data)
+        finally:
+            self._finish(query, ident)
         if query.also is not None:
             self._reply_also(query.also, data)
 
@@ -305,8 +308,10 @@ class DnsService:
         """Send the same answer to those that wait for it, and to those that wait for these."""
         for query in queries:
             if not query.done:
-                self._finish(query)
-                self._reply(query, data)
+                try:
+                    self._reply(query, data)
+                finally:
+                    self._finish(query)
                 if query.also is not None:
                     queries += query.also
 
@@ -342,8 +347,10 @@ class DnsService:
 
     def _fail(self, query: Query) -> None:
         """Nobody answered.  Those that wait for the same answer have a time of their own."""
-        self._finish(query)
-        self._refuse(query)
+        try:
+            self._refuse(query)
+        finally:
+            self._finish(query)
 
     def _refuse(self, query: Query) -> None:
         """SERVFAIL to the client."""

@@ -105,12 +105,20 @@ def _entry(record: bytes) -> Entry | None:
     parts = record.split(b"\0", 5)
     try:
         listener, host, port, scope, local, message = parts
-        # The worker that wrote it may have died of anything, and a name would be looked up, which blocks.
-        client: Client = (str(ipaddress.ip_address(host.decode())), int(port))
+        # The worker that wrote it may have died of anything.  A name would be looked up, which blocks, and a number that
+        # no socket takes would raise with each answer.
+        client: Client = (str(ipaddress.ip_address(host.decode())), _number(port, 1 << 16))
         if scope:
-            client += (0, int(scope))
+            client += (0, _number(scope, 1 << 32))
         if local:
             client += (bytes.fromhex(local.decode()),)
         return Entry(int(listener), client, message)
     except ValueError:
         return None
+
+
+def _number(text: bytes, limit: int) -> int:
+    number = int(text)
+    if not 0 <= number < limit:
+        raise ValueError(text)
+    return number

@@ -722,6 +722,26 @@ def test_the_journal_knows_what_is_in_flight(relay, balanced, backends):
     eventually(lambda: not journal.used(relay.journal_fd))
 
 
+@pytest.mark.parametrize("usable", ["up", "down"])
+def test_a_query_is_forgotten_after_its_answer(relay, balanced, backends, usable):
+    """R10: a query is in the journal until its answer has been sent: a worker killed in between must lose none."""
+    backend = backends(Server)
+    where = balanced(backend.address)
+    relay.verdict(backend.address, usable)
+    (_, polled), *_ = relay.engine._listeners.values()
+    noted = []
+    send = polled.reply
+
+    def reply(*args):
+        noted.append([entry.message for entry in journal.entries(relay.journal_fd)])
+        return send(*args)
+
+    polled.reply = reply
+    assert ask(where, query(ident=5))[3] & 15 == (0 if usable == "up" else 2)
+    assert noted == [[query(ident=5)]]
+    eventually(lambda: not journal.used(relay.journal_fd))
+
+
 def test_counters_of_a_backend(relay, balanced, backends):
     """Bytes, answers and totals of a backend are those that it was sent and that it sent."""
     backend = backends(Server, lambda message: answer(message, bytes(100)))

@@ -71,9 +71,11 @@ def test_it_cannot_shrink_below_its_reader(fd):
 
 
 def test_a_name_in_place_of_an_address_is_passed_over(fd):
-    """What a dead worker left is not trusted: a host that is no address would be looked up, and block."""
+    """What a dead worker left is not trusted: a host would be looked up, and block; a port beyond all is no port."""
     writer = Journal(fd)
     writer.note(0, ("www.example.net", 53), b"x")
+    writer.note(0, ("192.0.2.1", 70000), b"x")
+    writer.note(0, ("fe80::1", 53, 0, 1 << 32), b"x")
     writer.note(0, ("192.0.2.1", 53), b"y")
     assert [entry.message for entry in journal.entries(fd)] == [b"y"]
     writer.close()
