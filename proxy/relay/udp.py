@@ -4,6 +4,8 @@ Laws:
 - A datagram goes on whole and unchanged, an empty one too; answers leave from the address that was asked.
 - A session whose backend is down, in maintenance or has closed the port picks anew with the client's next datagram; one
   on a draining backend stays.  A datagram that could not even be sent goes to another backend at once.
+- A session whose own address has left this host gets a new socket: Linux refuses to send from an IPv4 address that is
+  gone (EINVAL), and goes on to send from an IPv6 address.
 - Sessions end after `idle-timeout` without a datagram either way; the table never exceeds its bound.
 - A session answers through whichever socket of its listener is polled here, else through the last one that was.
 """
@@ -50,6 +52,7 @@ GRAIN = 0.25  # s: sessions that expire within it share a timer
 EXPIRED_AT_ONCE = 500
 EXPIRED_PAUSE = 0.005  # s between two lots of that size
 ANSWER_DUE = 0.5  # s after the last datagram of all sessions until nothing is waited for any more
+HEARD = 1.0  # s without an answer after which a session's own address is looked at, at most as often
 SPARE_FILES = 0.5  # the share of our descriptors that sessions may take: connections and probes need some
 
 _UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})  # this host is short of something
@@ -61,7 +64,7 @@ Key = tuple[int, Client]
 class Session:
     """One client's exchange with one backend."""
 
-    __slots__ = ("client", "epoch", "key", "listener", "refused", "sock", "target", "touched")
+    __slots__ = ("client", "epoch", "heard", "key", "listener", "local", "refused", "sock", "target", "touched")
 
     def __init__(self, listener: "UdpListener", client: Client, target: Target, sock: socket.socket) -> None:
         self.key: Key = (listener.ident, client)
@@ -70,6 +73,8 @@ class Session:
         self.target = target
         self.sock = sock
         self.touched = 0.0
+        self.heard = 0.0  # when the backend last said something
+        self.local = sock.getsockname() if target.family == socket.AF_INET6 else None
         self.refused = False  # the backend's port is closed, or there is no way to it: pick anew with the next datagram
         self.epoch = listener.udp.service.epoch  # when the target was last found good
 
@@ -91,6 +96,7 @@ class Session:
                     self.broke(error)
                 continue
             udp.touch(self)
+            self.heard = self.touched
             cells[cell + BACKEND_REPLIES] += 1
             cells[cell + BACKEND_BYTES_OUT] += size
             try:
@@ -154,6 +160,8 @@ class UdpService:
         self._evict = service.plan.udp.when_full == "evict-idle"
         self._access = service.access
         self._armed = False
+        self._homes: dict[tuple[str, int], bool] = {}  # (address, scope) of sessions: whether it was ours at `_looked`
+        self._looked = 0.0
         self._polled: list[UdpListener] = []
         self._retired: list[UdpListener] = []  # no longer polled, and sessions answer through them
 
@@ -223,7 +231,11 @@ class UdpService:
         if session is None:
             self._begin(listener, client, data, None)
             return
-        if not session.refused and (session.epoch == self.service.epoch or self._still_good(session)):
+        if (
+            not session.refused
+            and (session.epoch == self.service.epoch or self._still_good(session))
+            and (session.local is None or self._at_home(session))
+        ):
             self.touch(session)
             if self._forward(session, data):
                 return
@@ -296,6 +308,20 @@ class UdpService:
         session.epoch = self.service.epoch
         return session.target.verdict in {"up", "reserve"} and session.target.admin != "maint"
 
+    def _at_home(self, session: Session) -> bool:
+        """Whether the IPv6 address that a session sends from is still this host's, as far as that is worth a look."""
+        now = self.poller.now
+        if session.local is None or now - session.heard < HEARD:
+            return True
+        if now - self._looked >= HEARD:
+            self._looked = now
+            self._homes.clear()
+        host, _, _, scope = session.local
+        known = self._homes.get((host, scope))
+        if known is None:
+            known = self._homes[host, scope] = _is_ours(host, scope)
+        return known
+
     def _open(self, listener: UdpListener, client: Client, target: Target) -> Session:
         """Begin a session; OSError where a socket cannot be had."""
         cells, base = self.cells, self.base
@@ -307,7 +333,7 @@ class UdpService:
             sock.close()
             raise
         self.sessions[session.key] = session
-        session.touched = self.poller.now
+        session.touched = session.heard = self.poller.now
         listener.sessions += 1
         self.service.took(target)
         cells[base + SERVICE_SESSIONS] += 1
@@ -384,3 +410,13 @@ class UdpService:
 def _affordable() -> int:
     """How many sessions our limit of open files allows."""
     return max(16, int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * SPARE_FILES))
+
+
+def _is_ours(host: str, scope: int) -> bool:
+    """Whether an IPv6 address is on this host; what cannot be told is taken to be."""
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as trial:
+            trial.bind((host, 0, 0, scope))
+    except OSError as error:
+        return error.errno != errno.EADDRNOTAVAIL
+    return True

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e import clients
-from tests.e2e.bed import INSIDE, SERVICE, Bed, backend_address, site
+from tests.e2e.bed import INSIDE, INSIDE6, SERVICE, Bed, backend_address, backend_address6, site
 from tests.e2e.daemon import Daemon, backend_of
 from tests.e2e.process import BedError, until
 from tests.e2e.servers import Nsd
@@ -19,6 +19,16 @@ FILE = """
 listen   = ["198.51.100.10:53/udp"]
 protocol = "dns"
 backends = ["10.0.0.11"]
+probe    = { type = "none" }
+
+[service.plain]
+listen   = ["198.51.100.10:5304/udp"]
+backends = ["10.0.0.11:53"]
+probe    = { type = "none" }
+
+[service.plain6]
+listen   = ["198.51.100.10:5306/udp"]
+backends = ["[2001:db8:2::11]:53"]
 probe    = { type = "none" }
 
 [service.dns.dns]
@@ -32,7 +42,7 @@ PATIENCE = 3.0  # s until queries are answered again
 def healing() -> Iterator[tuple[Bed, Daemon]]:
     """Start a name server and a balancer that never probes it."""
     with site(backends=1) as bed:
-        Nsd(bed, "b1", [backend_address(1)])
+        Nsd(bed, "b1", [backend_address(1), backend_address6(1)])
         yield bed, Daemon(bed, "balancer", FILE, workers=1)
 
 
@@ -109,3 +119,42 @@ def test_the_balancers_address_changes(healing):
     bed.ip("balancer", f"addr del {INSIDE}/24 dev {interface}", f"addr add 10.0.0.99/24 dev {interface}")
     bed.route("b1", "default", "10.0.0.99")
     assert_healed(bed, daemon)
+
+
+@pytest.mark.parametrize("port", [5304, 5306], ids=["IPv4", "IPv6"])
+def test_a_session_outlives_its_address(healing, port):
+    """U8: a client of plain UDP that goes on asking is answered again soon after the balancer's address was replaced."""
+    bed, daemon = healing
+    query = bytes.fromhex("0007 0100 0001 0000 0000 0000 03777777 076578616d706c65 036e6574 00 0001 0001")
+    interface = bed.hosts["balancer"].ports["inside"]
+    old, new = (INSIDE6, "2001:db8:2::98") if port == 5306 else (backends_source(bed), "10.0.0.98")
+    prefix, family = (64, "-6 ") if port == 5306 else (24, "")
+    with bed.socket("client", kind=clients.UDP) as client:
+        client.connect((SERVICE, port))
+        client.settimeout(0.3)
+
+        def answered_here() -> bool:
+            client.send(query)
+            try:
+                return client.recv(512)[:2] == query[:2]
+            except TimeoutError:
+                return False
+
+        assert answered_here()
+        bed.ip(
+            "balancer",
+            f"{family}addr del {old}/{prefix} dev {interface}",
+            f"{family}addr add {new}/{prefix} dev {interface}" + (" nodad" if family else ""),
+        )
+        if not family:
+            bed.route("b1", "default", new)
+        until(answered_here, PATIENCE, "answers over the same session")
+    assert all(worker["restarts"] == 0 for worker in daemon.status()["workers"])
+
+
+def backends_source(bed: Bed) -> str:
+    """Return the balancer's IPv4 address on the inside, which an earlier test may have replaced."""
+    shown = bed.run(
+        "balancer", ["ip", "-4", "-o", "addr", "show", "dev", bed.hosts["balancer"].ports["inside"]], check=True
+    )
+    return shown.stdout.split()[3].partition("/")[0]
