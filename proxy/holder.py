@@ -35,6 +35,16 @@ def holders(wanted: Collection[Endpoint]) -> dict[Endpoint, str]:
     }
 
 
+def beside_ours(endpoint: Endpoint) -> bool:
+    """Whether all that an attempt to bind may have collided with is this process's own, at other addresses."""
+    transport, address, port = endpoint
+    table = list(_sockets(transport))
+    found = set(_in_the_way(endpoint, table))
+    same = {row[4] for row in table if row[:3] == (":" in address, _hex(address), port)}
+    own = {inode for name in _names("/proc/self/fd") if (inode := _inode(f"/proc/self/fd/{name}"))}
+    return bool(found) and found <= own - same
+
+
 def _sockets(transport: str) -> Iterator[tuple[bool, str, int, str, str]]:
     """Yield (of IPv6, local address, local port, state, inode) of each socket, as /proc/net writes them."""
     for table in (transport, f"{transport}6"):
@@ -77,16 +87,22 @@ def _owners(inodes: Collection[str]) -> dict[str, str]:
     for process in sorted((one for one in _names("/proc") if one.isdigit()), key=int):
         descriptors = _names(f"/proc/{process}/fd")
         for fd in descriptors[: LOOKED_AT - looked]:
-            try:
-                target = os.readlink(f"/proc/{process}/fd/{fd}")  # noqa: PTH115 - a hundred thousand of them
-            except OSError:
-                continue
-            if target.startswith("socket:[") and (inode := target[8:-1]) in inodes and inode not in owners:
+            inode = _inode(f"/proc/{process}/fd/{fd}")
+            if inode in inodes and inode not in owners:
                 owners[inode] = f"{_name(Path('/proc', process))} (pid {process})"
         looked += len(descriptors)
         if looked >= LOOKED_AT or len(owners) == len(inodes):
             break
     return owners
+
+
+def _inode(descriptor: str) -> str:
+    """Return the inode of a socket, nothing for other files."""
+    try:
+        target = os.readlink(descriptor)  # noqa: PTH115 - a hundred thousand of them
+    except OSError:
+        return ""
+    return target[8:-1] if target.startswith("socket:[") else ""
 
 
 def _names(directory: str) -> list[str]:

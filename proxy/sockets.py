@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 
-from proxy.holder import holders
+from proxy.holder import beside_ours, holders
 from proxy.relay import datagram, stream
 from proxy.relay.address import sockaddr
 from proxy.relay.plan import Member, TcpPlan
@@ -33,7 +33,7 @@ def bind(where: Member, members: int, tcp: TcpPlan, backlog: int, warn: Warn | N
     `warn` is told of an address that is not here yet; None where it comes and goes by itself (a virtual one).
 
     The first is bound without SO_REUSEPORT: with it, a second daemon of the same user would be let in and silently get
-    its share of the traffic.
+    its share of the traffic.  Unless nothing but a listener of our own is in the way, which is `*` beside an address.
     """
     transport, address, port = where.transport, where.address, where.port
     group: list[socket.socket] = []
@@ -43,7 +43,13 @@ def bind(where: Member, members: int, tcp: TcpPlan, backlog: int, warn: Warn | N
             group.append(sock)
             if index:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            _bind(sock, address, port, warn if not index else None)
+            try:
+                _bind(sock, address, port, warn if not index else None)
+            except OSError as error:
+                if index or error.errno != errno.EADDRINUSE or not beside_ours((transport, address, port)):
+                    raise
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+                _bind(sock, address, port, warn)
             if not index:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         # Not before all are bound: a listening socket would take connections of a group that is still growing.

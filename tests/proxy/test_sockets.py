@@ -3,7 +3,10 @@
 
 import errno
 import os
+import select
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -36,6 +39,51 @@ def group():
     yield make
     for sock in made:
         sock.close()
+
+
+def served(transport, address, port, own):
+    """Whether a datagram or a connection to this address meets a socket of `own`."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM if transport == "tcp" else socket.SOCK_DGRAM) as client:
+        client.connect((address, port))
+        if transport == "udp":
+            client.send(b"x")
+        return bool(select.select(own, [], [], 2)[0])
+
+
+@BOTH
+@pytest.mark.parametrize("order", [("0.0.0.0", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")], ids=["star first", "star last"])
+def test_a_star_beside_an_address(group, transport, order):
+    """A `*` and an address of one port stand side by side, in whatever order, and each gets its own traffic."""
+    port = free(transport)
+    found = {address: group(transport, port, address) for address in order}
+    assert served(transport, "127.0.0.1", port, found["127.0.0.1"])
+    assert served(transport, "127.0.0.2", port, found["0.0.0.0"])
+
+
+@BOTH
+@pytest.mark.parametrize("ours", [True, False], ids=["and ours", "alone"])
+def test_a_star_beside_somebody_elses_address(group, transport, ours):
+    """R11: where an address belongs to another process of the same user a `*` is refused, beside our own address too."""
+    port = free(transport)
+    if ours:
+        group(transport, port, "127.0.0.1")
+    script = (
+        "import socket, sys\n"
+        f"sock = socket.socket(socket.AF_INET, socket.SOCK_{'STREAM' if transport == 'tcp' else 'DGRAM'})\n"
+        "sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)\n"
+        f"sock.bind(('127.0.0.2', {port}))\n"
+        f"{'sock.listen()' if transport == 'tcp' else ''}\n"
+        "print('bound', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdout.readline() == "bound\n"
+        with pytest.raises(BindError) as told:
+            bind(transport, port, "0.0.0.0")
+        [line] = sockets.explain([told.value])
+        assert ours or f"(pid {process.pid})" in line
+        process.stdin.close()
+    assert told.value.errno == errno.EADDRINUSE
 
 
 def free(transport):
@@ -76,18 +124,17 @@ def test_a_group(group, transport):
 
 
 @BOTH
-@pytest.mark.parametrize("second", ["127.0.0.1", "0.0.0.0"])
-def test_a_second_group_of_the_same_user(group, transport, second):
+def test_a_second_group_of_the_same_user(group, transport):
     """R11: a second daemon of the same user gets neither the port nor a part of it, and is told who holds it."""
     port = free(transport)
     group(transport, port)
     before = sorted(os.listdir("/proc/self/fd"))
     with pytest.raises(BindError) as caught:
-        bind(transport, port, second)
+        bind(transport, port)
     assert caught.value.errno == errno.EADDRINUSE
     assert sorted(os.listdir("/proc/self/fd")) == before
     [line] = sockets.explain([caught.value])
-    assert line.startswith(f"{second}:{port}/{transport}: already in use by ")
+    assert line.startswith(f"127.0.0.1:{port}/{transport}: already in use by ")
     assert f"(pid {os.getpid()})" in line
 
 
