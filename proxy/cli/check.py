@@ -11,6 +11,7 @@ from proxy.cli import EXIT_CONFIG, EXIT_FAILED
 if TYPE_CHECKING:
     from health.spec import ProbeSpec
     from proxy.config import Config, Diagnostic
+    from proxy.host import Finding
 
 DEFAULT_FILE: Final = "/etc/steelyard/steelyard.toml"
 _AT_ONCE: Final = 50
@@ -21,28 +22,32 @@ _AT_ONCE: Final = 50
 @click.argument("file", default=DEFAULT_FILE, metavar="[FILE]")
 @click.option("--node", metavar="NAME", help="Check what this node makes of the file; without it, every node.")
 @click.option("--live", is_flag=True, help="Run each probe once and print a table.")
-@click.option("--host", is_flag=True, help="Look at sysctls, ports and firewall (not yet supported).")
+@click.option("--host", is_flag=True, help="Look at this host: sysctls, ports, firewall.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, *, file: str, node: str | None, live: bool, host: bool, as_json: bool) -> None:
     """Check FILE (default /etc/steelyard/steelyard.toml) and print every mistake with its line.
 
-    With --live a table of all probes, and the transcript of each that failed.
+    With --live a table of all probes, and the transcript of each that failed. With --host warnings about this host.
 
     Exit codes: 0 no errors, 1 a live probe failed, 2 errors, 6 no such file.
     """
-    if host:
-        raise click.UsageError("--host is not yet supported")
     from proxy.config import diagnose, unsupported
 
     config, found = diagnose(file, node)
     later = unsupported(config) if config is not None else []
     rows = asyncio.run(probe_all(config)) if live and config is not None else []
+    unwise = _look_at_host(config) if host and config is not None else []
     if as_json:
-        click.echo(json.dumps(_document(file, config, found, later, rows if live else None), indent=2))
+        document = _document(file, config, found, later, rows if live else None)
+        if host and config is not None:
+            document["host"] = [finding.as_dict() for finding in unwise]
+        click.echo(json.dumps(document, indent=2))
     else:
         for diagnostic in found:
             click.echo(str(diagnostic), err=True)
+        for finding in unwise:
+            click.echo(str(finding), err=True)
         click.echo(_summary(file, config, found, later), err=config is None)
         if rows:
             click.echo("\n".join(_table(rows)))
@@ -52,6 +57,12 @@ def command(ctx: click.Context, *, file: str, node: str | None, live: bool, host
         ctx.exit(EXIT_CONFIG)
     if any(row["ok"] is False and not row["report_only"] for row in rows):
         ctx.exit(EXIT_FAILED)
+
+
+def _look_at_host(config: "Config") -> "list[Finding]":
+    from proxy.host import look
+
+    return look(config)
 
 
 def _count(number: int, word: str) -> str:

@@ -112,10 +112,17 @@ def test_the_usual_file_is_the_default():
     assert "/etc/steelyard/steelyard.toml" in check("--help").stdout
 
 
-def test_looking_at_the_host_is_refused(write):
-    """`--host` is not there yet, and says so instead of doing nothing."""
-    done = check(write(""), "--host")
-    assert (done.returncode, "--host is not yet supported" in done.stderr) == (64, True)
+def test_looking_at_the_host(write):
+    """R2: `--host` warns of who holds a listener's port, as text and as JSON, fails for no warning, and binds nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        path = write(TCP.format(port=port, backends='"127.0.0.1:1"'))
+        done = check(path, "--host")
+        told = json.loads(check(path, "--host", "--json").stdout)["host"]
+    assert done.returncode == 0
+    assert f"host: warning: 127.0.0.1:{port}/tcp is in use by " in done.stderr
+    assert f"(pid {os.getpid()})" in done.stderr
+    assert any(f":{port}/tcp is in use" in finding["message"] for finding in told)
 
 
 def test_all_nodes_unless_told(write):
