@@ -58,6 +58,9 @@ def open_directory(path: Path) -> int:
     """Return a descriptor of a directory that nobody else may write to, made (0750) when missing; OSError."""
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o750)
+    itself = path.lstat()
+    if stat.S_ISLNK(itself.st_mode) and itself.st_uid not in {0, os.geteuid()}:
+        raise OSError("the directory is a symbolic link of somebody else's")
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     status = os.fstat(fd)
     if status.st_uid not in {0, os.geteuid()} or status.st_mode & stat.S_IWOTH:

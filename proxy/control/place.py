@@ -53,7 +53,7 @@ def claim(path: Path, gid: int | None = None) -> socket.socket:
 
     Makes the directory (0755) when it is missing and removes a socket that nobody answers on. ControlError, with
     nothing changed, where another daemon answers there (it names that one's pid), where something that is no socket
-    is in the way, and where the directory is one that anybody may tamper with.
+    is in the way, and where the directory is one that somebody else may tamper with.
     """
     try:
         path.parent.mkdir(mode=0o755, exist_ok=True)
@@ -70,9 +70,15 @@ def claim(path: Path, gid: int | None = None) -> socket.socket:
 
 
 def _refuse_shared(path: Path, directory: int) -> None:
-    mode = os.fstat(directory).st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    status = os.fstat(directory)
+    if status.st_mode & stat.S_ISVTX:
+        return  # what is ours in it can be replaced by nobody else
+    if status.st_mode & stat.S_IWOTH:
         raise ControlError(f"{path}: anybody may replace what is in this directory: no place for a control socket")
+    if status.st_uid not in {0, os.geteuid()}:
+        raise ControlError(
+            f"{path}: uid {status.st_uid} may replace what is in this directory: no place for a control socket"
+        )
 
 
 def _clear(path: Path) -> None:

@@ -70,6 +70,24 @@ def test_a_directory_that_anybody_may_write_is_refused(tmp_path):
     assert list(shared.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a link of another user")
+def test_a_planted_link_to_a_directory_is_not_followed(tmp_path):
+    """S5: a state directory that is somebody else's symbolic link is refused, one of our own is not."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    link = tmp_path / "state"
+    link.symlink_to(elsewhere)
+    Journal(link, "events.jsonl").close()
+    (elsewhere / "events.jsonl").unlink()
+    try:
+        os.chown(link, 12345, 12345, follow_symlinks=False)
+    except OSError:
+        pytest.skip("this root has no other users")
+    with pytest.raises(JournalError, match="symbolic link of somebody else"):
+        Journal(link, "events.jsonl")
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_rotated_at_its_bound(tmp_path):
     """Two files of at most the bound each hold the newest lines, in order, however many are written."""
     journal = Journal(tmp_path, "log", size_max=1000)

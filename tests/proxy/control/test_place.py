@@ -119,6 +119,19 @@ def test_a_directory_open_to_all_is_refused(path):
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a directory of another user")
+def test_another_users_directory_is_refused(path):
+    """S5: whoever owns the directory could replace the socket, and then answer for the daemon."""
+    path.parent.mkdir()
+    try:
+        os.chown(path.parent, 12345, 12345)
+    except OSError:
+        pytest.skip("this root has no other users")
+    with pytest.raises(ControlError, match="uid 12345 may replace"):
+        claim(path)
+    assert list(path.parent.iterdir()) == []
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave a socket of another user")
 def test_another_users_socket_is_not_removed(path):
     """S5: a stale socket of somebody else is an error that names the user."""
