@@ -16,6 +16,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.e2e import bed
 from tests.e2e.process import MissingError, Proc
@@ -23,6 +24,10 @@ from tests.e2e.process import MissingError, Proc
 E2E = Path(__file__).parent / "e2e"
 # Set in the second pytest, so that it neither starts a third nor runs what the first one ran.
 WRAPPED = "STEELYARD_TESTS_WRAPPED"
+# How long an example takes says more of this machine than of the code.
+settings.register_profile("steelyard", deadline=None)
+settings.load_profile("steelyard")
+
 # A shell starts its background jobs with SIGINT ignored, and all that they start; what we start is to be interruptible.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
