@@ -122,6 +122,11 @@ class Report:
             return
         self._found[key] = Diagnostic(severity, file, *place, message, text, hint, max(1, length))
 
+    def leave_out(self, count: int) -> None:
+        """Count so many errors without a word about each."""
+        self.errors += count
+        self.dropped += count
+
     def sorted(self) -> list[Diagnostic]:
         """Return everything in the order of the files and their lines."""
         found = sorted(self._found.values(), key=lambda each: (self._order[each.file], each.line, each.col))

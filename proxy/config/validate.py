@@ -7,7 +7,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from health.units import FROM_FILE, kebab
-from proxy.config.diagnostics import Report, closest, did_you_mean, listed
+from proxy.config.diagnostics import MOST_DIAGNOSTICS, Report, closest, did_you_mean, listed
 from proxy.config.positions import Arr, Spot, Tab
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -123,7 +123,11 @@ def examine(
             details = error.errors(include_url=False)
         sound = False
         # what is missing after the first round is what was left out
-        _report(model, rest, details, report, title, partial=partial or round_ > 0, homes=homes or {})
+        told = details[:MOST_DIAGNOSTICS]
+        _report(model, rest, told, report, title, partial=partial or round_ > 0, homes=homes or {})
+        if len(told) < len(details):  # this is no table of ours: to look at it again would take minutes
+            report.leave_out(len(details) - len(told))
+            return None, False
         for detail in details:
             rest = _pruned(rest, _culprit(detail))
     return None, False

@@ -1,6 +1,7 @@
 """From pydantic's errors to a sysadmin's."""
 
 import datetime as dt
+import time
 import tomllib
 
 import pytest
@@ -23,6 +24,17 @@ def test_what_is_wrong_is_left_out_and_the_rest_looked_at_again():
     assert [found.line for found in report.sorted()] == [1, 2]
     assert not sound
     assert model == ServiceSettings()
+
+
+def test_a_table_of_nothing_but_mistakes_takes_no_time():
+    """Of a table with more mistakes than are shown the rest is counted, and it is not looked at again for each."""
+    report = Report()
+    began = time.monotonic()
+    found = examine(NodeSettings, tab("".join(f"k{number} = 1\n" for number in range(20_000))), report, "[node]")
+    assert time.monotonic() - began < 10
+    assert found == (None, False)
+    assert report.errors > 20_000
+    assert report.sorted()[-1].message == "19501 more are not shown"
 
 
 def test_a_sound_table_is_its_model():
