@@ -228,7 +228,8 @@ def scarce(spare: int):
     fillers = []
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(descriptors()) + 1 + spare, hard))
-        with contextlib.suppress(OSError):  # until there is none
+        # Not counted but tried: a thread that waits in accept(2) holds one that is not there yet.
+        with contextlib.suppress(OSError):
             while True:
                 fillers.append(os.dup(0))
         for _ in range(spare):
