@@ -29,6 +29,8 @@ TEXT_MAX: Final = 2_000
 """Characters of a text or of a field's value: a reason may quote what a hostile server said."""
 
 _RESERVED: Final = frozenset({"at", "kind", "subject", "text", "level"})
+LATEST: Final = 1e12
+"""Unix seconds that no event has."""
 _LEVELS: Final[dict[str, int]] = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -70,8 +72,11 @@ class Event:
             raise ValueError("an event is an object")  # noqa: TRY004 - all bad input is one kind of error
         at, kind, subject, text = (entry.get(key) for key in ("at", "kind", "subject", "text"))
         level = entry.get("level", "info")
-        if isinstance(at, bool) or not isinstance(at, int | float) or level not in _LEVELS:
-            raise ValueError("an event has a time and a level")
+        # Compared before it is converted: an integer may be larger than any float.
+        if isinstance(at, bool) or not isinstance(at, int | float) or not -LATEST < at < LATEST:
+            raise ValueError("an event has a time")
+        if level not in [*_LEVELS]:  # a list: it may be something that has no hash
+            raise ValueError("an event has a level")
         if not (isinstance(kind, str) and isinstance(subject, str) and isinstance(text, str)):
             raise ValueError("an event has kind, subject and text")  # noqa: TRY004 - as above
         fields = {key: value for key, value in entry.items() if key not in _RESERVED}

@@ -75,8 +75,17 @@ def test_garbage_in_the_file_is_passed_over(tmp_path, clock):
         b'{"at": 1e999, "kind": 3}',
         b"null",
     ]
-    foreign = b'{"at": 1, "kind": "k", "subject": "s", "text": "t", "level": "loud"}'
-    (tmp_path / "events.jsonl").write_bytes(b"\n".join([good, *rubbish, foreign, good, good[:-10]]))
+    foreign = [
+        b'{"at": %s, "kind": "k", "subject": "s", "text": "t", "level": %s}' % (at, level)
+        for at, level in (
+            (b"1", b'"loud"'),
+            (b"1", b"[]"),
+            (b"1" * 400, b'"info"'),
+            (b"NaN", b'"info"'),
+            (b"1e999", b'"info"'),
+        )
+    ]
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join([good, *rubbish, *foreign, good, good[:-10]]))
     timeline = Timeline(tmp_path, clock=clock)
     timeline.add("verdict", "a", "new")
     assert texts(timeline) == ["kept", "kept", "new"]
