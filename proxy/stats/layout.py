@@ -104,7 +104,7 @@ SERVICE_BACKEND_TIMEOUT: Final = 32
 SERVICE_IDLE_TIMEOUT: Final = 33
 SERVICE_FIN_TIMEOUT: Final = 34
 SERVICE_ACCEPT_PAUSED: Final = 35  # times that accepting paused for want of descriptors
-SERVICE_REPLAYED: Final = 36  # early bytes of a client sent again to another backend
+SERVICE_REPLAYED: Final = 36  # queries that a dead worker had in flight, asked again
 SERVICE_RESET_ON_DOWN: Final = 37  # connections reset because their backend went down (on-down = reset)
 SERVICE_DRAINED_HARD: Final = 38  # connections cut at the end of drain-timeout or stop-timeout
 SERVICE_NO_LOCAL_PORT: Final = 39  # our own ports ran out: never the backend's fault
