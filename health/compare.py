@@ -6,7 +6,7 @@ that are in service are compared with: the newer data of one that has died are n
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from health.spec import DnsProbe, LdapProbe, ProbeBase
@@ -39,6 +39,43 @@ def serial_behind(serial: int, other: int) -> int:
     """
     distance = (other - serial) % SERIALS
     return distance if distance < SERIALS // 2 else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a run by itself found on a backend: `service` says with whom it is compared, `value` is None where it found none.
+
+    `serves` says whether the backend is fit to be compared with: whoever fails is no reason to give up the others.
+    """
+
+    service: str
+    name: str
+    spec: ProbeBase
+    value: float | None
+    serves: bool = True
+
+
+def lagging(samples: Sequence[Sample]) -> list[str]:
+    """Return for each of some single runs in words that it is too far behind the best of its service's others, or "".
+
+    A single run knows no history: that of a directory counts as one on a backend of which nothing is known.
+    """
+    values: dict[tuple[str, str], list[Peer]] = {}
+    about = [None if sample.value is None else subject(sample.spec) for sample in samples]
+    for sample, what in zip(samples, about, strict=True):
+        if what is not None and sample.value is not None and sample.serves:
+            values.setdefault((sample.service, what), []).append(Peer(sample.name, sample.value))
+    return [
+        ""
+        if what is None or sample.value is None
+        else Lag(sample.spec).observe(
+            sample.value,
+            [peer for peer in values.get((sample.service, what), ()) if peer.name != sample.name],
+            0.0,
+            first=True,
+        )
+        for sample, what in zip(samples, about, strict=True)
+    ]
 
 
 class Lag:

@@ -10,13 +10,14 @@ login that all of them refuse changes nothing but raises an alarm (`health.login
 """
 
 import asyncio
+import copy
 import logging
 import math
 import random
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ from health.backend import Backend, Subscription, Target
 from health.compare import Peer
 from health.icmp import Echoes
 from health.logins import Logins
-from health.probes import attempt_once, make
+from health.probes import attempt_once, make, not_run, told
 from health.probes.base import OurFault
 from health.runner import Runner
 from health.schedule import first_delay
@@ -149,8 +150,9 @@ class Monitor:
     async def run_now(self, keys: Sequence[str]) -> list[dict[str, Any]]:
         """Run each probe of the targets `keys` once, beside the regular ones, and return what each found.
 
-        [{key, type, address, port, report_only, ok, reason, latency_ms, transcript}]; a question that several of them
-        ask is asked once.  Nothing of it counts for a verdict.  What this host could not run is no pass either.
+        [{key, type, address, port, report_only, ok, reserve, standby, reason, latency_ms, transcript}]; a question that
+        several of them ask is asked once.  Values are compared with those of the service's other backends, as this run or
+        an earlier one found them.  Nothing of it counts for a verdict.  What this host could not run is no pass either.
         """
         rows = [
             (key, subscription)
@@ -161,6 +163,11 @@ class Monitor:
         asked = dict.fromkeys(subscription.question for _, subscription in rows)
         specs = {subscription.question: subscription.spec for _, subscription in rows}
         found = dict(zip(asked, await asyncio.gather(*(self._run_now(specs[one]) for one in asked)), strict=True))
+        fresh = {
+            (key, subscription.subject): value
+            for key, subscription in rows
+            if (value := found[subscription.question][0].value) is not None
+        }
         return [
             {
                 "key": key,
@@ -168,21 +175,33 @@ class Monitor:
                 "address": subscription.spec.address,
                 "port": subscription.spec.port,
                 "report_only": subscription.spec.report_only,
-                **found[subscription.question],
+                **told(
+                    *found[subscription.question], self._behind(subscription, found[subscription.question][0], fresh)
+                ),
             }
             for key, subscription in rows
         ]
 
-    async def _run_now(self, spec: ProbeSpec) -> dict[str, Any]:
+    async def _run_now(self, spec: ProbeSpec) -> tuple[Outcome, list[str]]:
         async with self._places:
             try:
                 probe = make(spec, self._secrets, self._echoes)
-                outcome, lines = await attempt_once(probe, spec.address or "", spec.port or 0)
+                return await attempt_once(probe, spec.address or "", spec.port or 0)
             except OurFault as fault:
-                reason = f"could not probe: {fault}"
-                return {"ok": False, "reason": reason, "latency_ms": None, "transcript": [f"FAIL: {reason}"]}
-        latency = round(outcome.latency * 1000, 3)
-        return {"ok": outcome.ok, "reason": outcome.reason, "latency_ms": latency, "transcript": lines}
+                return not_run(fault)
+
+    def _behind(
+        self, subscription: Subscription, outcome: Outcome, fresh: Mapping[tuple[str, str | None], float]
+    ) -> str:
+        """Return in words how far what a run by hand found is behind the other backends, "" if it is not."""
+        backend, what = subscription.backend, subscription.subject
+        if subscription.lag is None or what is None or outcome.value is None:
+            return ""
+        peers = [
+            Peer(peer.name, fresh.get((key, what), peer.value)) for key, peer in self._in_service(backend, what).items()
+        ]
+        now = asyncio.get_running_loop().time()
+        return copy.copy(subscription.lag).observe(outcome.value, peers, now, first=backend.state == "unknown")
 
     def report(self) -> dict[str, list[dict[str, Any]]]:
         """Return what each probe of each target found last, in the order of the configuration.
@@ -248,11 +267,14 @@ class Monitor:
 
     def peers(self, backend: Backend, subject: str) -> list[Peer]:
         """Return what the other backends of its service that are in service were last found to have."""
-        return [
-            peer
+        return list(self._in_service(backend, subject).values())
+
+    def _in_service(self, backend: Backend, subject: str) -> dict[str, Peer]:
+        return {
+            key: peer
             for key, peer in self._values.get((backend.circle, subject), {}).items()
             if key != backend.target.key and (other := self._backends.get(key)) and other.state in {"up", "reserve"}
-        ]
+        }
 
     def found(self, backend: Backend, subject: str, value: float) -> None:
         """Note what a backend has, NaN for one that has failed."""

@@ -39,6 +39,8 @@ class Outcome:
     """What is compared with the other backends of the service (`health.compare`)."""
     weight: int | None = None
     """The weight that the backend asks for, if it asks."""
+    standby: bool = False
+    """Of a failure: the backend is well, but plays another part than the wanted one, as a replica where a writer is asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ Stamp = tuple[int, ...]
 def named(config: Config) -> list[str]:
     """Return the password files that a configuration's probes name."""
     probes = [probe for service in config.services for backend in service.backends for probe in backend.probes]
-    probes += config.probes.values()
+    probes += config.probes.values()  # those that routers track
     return sorted({path for probe in probes if (path := getattr(probe, "password_file", None))})
 
 

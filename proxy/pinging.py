@@ -13,15 +13,14 @@ _RANGE = Path("/proc/sys/net/ipv4/ping_group_range")
 
 def versions(config: Config) -> list[int]:
     """Return the versions of IP that a configuration's pings go over."""
-    asked = [
-        probe.address or backend.address
+    probes = [
+        (probe, probe.address or backend.address)
         for service in config.services
         for backend in service.backends
         for probe in backend.probes
-        if isinstance(probe, PingProbe)
     ]
-    asked += [probe.address or "" for probe in config.probes.values() if isinstance(probe, PingProbe)]
-    return sorted({6 if ":" in address else 4 for address in asked})
+    probes += [(probe, probe.address or "") for probe in config.probes.values()]  # those that routers track
+    return sorted({6 if ":" in address else 4 for probe, address in probes if isinstance(probe, PingProbe)})
 
 
 def allowed(gid: int | None) -> bool:

@@ -7,6 +7,7 @@ library that it brings, is imported when a probe of its type is first made.
 import asyncio
 import importlib
 import logging
+import math
 import traceback
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from health.secrets import Source
 from health.spec import ProbeBase, ProbeSpec
 from health.state import Outcome
 
-__all__ = ["CLASSES", "NotSupported", "OurFault", "attempt_once", "load_all", "make", "run_once"]
+__all__ = ["CLASSES", "NotSupported", "OurFault", "attempt_once", "load_all", "make", "not_run", "run_once", "told"]
 
 CLASSES: Final[dict[str, str]] = {
     "dns": "DnsCheck",
@@ -78,7 +79,7 @@ async def attempt_once(probe: Probe[Any], address: str, port: int) -> tuple[Outc
     except TimeoutError:
         outcome = Outcome(False, attempt.late, attempt.elapsed)
     except Failed as failed:
-        outcome = Outcome(False, str(failed), attempt.elapsed, failed.credentials_rejected)
+        outcome = Outcome(False, str(failed), attempt.elapsed, failed.credentials_rejected, standby=failed.standby)
     except OurFault:
         raise
     except Exception as error:
@@ -104,5 +105,28 @@ async def run_once(spec: ProbeSpec, address: str, port: int) -> tuple[Outcome, l
     try:
         return await attempt_once(probe, spec.address or address, spec.port or port)
     except OurFault as fault:
-        reason = f"could not probe: {fault}"
-        return Outcome(False, reason, 0.0), [f"FAIL: {reason}"]
+        return not_run(fault)
+
+
+def not_run(fault: OurFault) -> tuple[Outcome, list[str]]:
+    """Return the outcome and the transcript of a run that this host could not make."""
+    reason = f"could not probe: {fault}"
+    return Outcome(False, reason, math.nan), [f"FAIL: {reason}"]
+
+
+def told(outcome: Outcome, lines: list[str], behind: str = "") -> dict[str, Any]:
+    """Return a single run as an answer shows it: {ok, reserve, standby, reason, latency_ms, transcript}.
+
+    `behind` says in words that the backend is too far behind the others of its service: it fails then.  `latency_ms` is
+    None for a run that this host could not make.
+    """
+    if behind:
+        lines = [*lines[:-1], f"FAIL: {behind}"]
+    return {
+        "ok": outcome.ok and not behind,
+        "reserve": outcome.reserve,
+        "standby": outcome.standby,
+        "reason": behind or outcome.reason,
+        "latency_ms": None if math.isnan(outcome.latency) else round(outcome.latency * 1000, 3),
+        "transcript": lines,
+    }

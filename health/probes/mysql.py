@@ -94,12 +94,12 @@ class MysqlCheck(Probe[MysqlProbe]):
         locked = mysqlrole.why_read_only(mysqlrole.settings(await session.query(mysqlrole.READ_ONLY)))
         if role == "writer":
             if locked:
-                raise Failed(f"is no writer: {locked} is on")
+                raise Failed(f"is no writer: {locked} is on", standby=True)
             return "writer", ""
         if locked:
             return await self._replica(session)
         if role == "replica":
-            raise Failed("is no replica: read_only is off")
+            raise Failed("is no replica: read_only is off", standby=True)
         return "writer", "kept in reserve behind the replicas"
 
     async def _replica(self, session: Session) -> tuple[str, str]:

@@ -29,11 +29,15 @@ class NotSupported(Exception):  # noqa: N818 - named for what it says
 
 
 class Failed(Exception):  # noqa: N818 - a probe that fails is no error of the program
-    """The backend failed the probe; the text says how, in words."""
+    """The backend failed the probe; the text says how, in words.
 
-    def __init__(self, reason: str, *, credentials_rejected: bool = False) -> None:
+    `standby` says that it is well, but plays another part than the wanted one, which another backend may have.
+    """
+
+    def __init__(self, reason: str, *, credentials_rejected: bool = False, standby: bool = False) -> None:
         super().__init__(reason)
         self.credentials_rejected = credentials_rejected
+        self.standby = standby
 
 
 class OurFault(Exception):  # noqa: N818 - see Failed

@@ -9,13 +9,10 @@ import click
 from proxy.cli import EXIT_CONFIG, EXIT_FAILED
 
 if TYPE_CHECKING:
-    from health.spec import ProbeSpec
     from proxy.config import Config, Diagnostic
     from proxy.host import Finding
 
 DEFAULT_FILE: Final = "/etc/steelyard/steelyard.toml"
-_AT_ONCE: Final = 50
-"""Live probes that run at the same time."""
 
 
 @click.command()
@@ -28,10 +25,14 @@ _AT_ONCE: Final = 50
 def command(ctx: click.Context, *, file: str, node: str | None, live: bool, host: bool, as_json: bool) -> None:
     """Check FILE (default /etc/steelyard/steelyard.toml) and print every mistake with its line.
 
-    With --live a table of all probes, and the transcript of each that failed. With --host warnings about this host.
+    With --live a table of all probes, and the transcript of each that failed. A server that plays another part than the
+    wanted one, as a replica where a writer is asked for, is on standby: no failure as long as another backend plays it.
+    With --host warnings about this host.
 
     Exit codes: 0 no errors, 1 a live probe failed, 2 errors, 6 no such file.
     """
+    from proxy.cli.live import probe_all, table, transcripts
+    from proxy.cli.probe import failed
     from proxy.config import diagnose, unsupported
 
     config, found = diagnose(file, node)
@@ -50,12 +51,12 @@ def command(ctx: click.Context, *, file: str, node: str | None, live: bool, host
             click.echo(str(finding), err=True)
         click.echo(_summary(file, config, found, later), err=config is None)
         if rows:
-            click.echo("\n".join(_table(rows)))
-            for block in _transcripts(rows):
+            click.echo("\n".join(table(rows)))
+            for block in transcripts(rows):
                 click.echo("\n" + "\n".join(block))
     if config is None:
         ctx.exit(EXIT_CONFIG)
-    if any(row["ok"] is False and not row["report_only"] for row in rows):
+    if failed(rows):
         ctx.exit(EXIT_FAILED)
 
 
@@ -109,71 +110,3 @@ def _document(
     if rows is not None:
         document["probes"] = rows
     return document
-
-
-async def probe_all(config: "Config") -> list[dict[str, Any]]:
-    """Run every probe of every backend once, some at a time; one row each, in the order of the file.
-
-    `ok` is None for a probe that this version cannot run.
-    """
-    gate = asyncio.Semaphore(_AT_ONCE)
-    asked: dict[str, asyncio.Task[dict[str, Any]]] = {}  # one question is asked once (H11)
-    rows: list[tuple[dict[str, Any], asyncio.Task[dict[str, Any]]]] = []
-    async with asyncio.TaskGroup() as group:
-        for service in config.services:
-            for backend in service.backends:
-                for spec in backend.probes:
-                    question = spec.question()
-                    if question not in asked:
-                        asked[question] = group.create_task(_probe(spec, backend.address, gate))
-                    row = {
-                        "service": service.name,
-                        "backend": backend.name,
-                        "probe": spec.type,
-                        "address": spec.address or backend.address,
-                        "port": spec.port,
-                        "report_only": spec.report_only,
-                    }
-                    rows.append((row, asked[question]))
-    return [row | task.result() for row, task in rows]
-
-
-async def _probe(spec: "ProbeSpec", address: str, gate: asyncio.Semaphore) -> dict[str, Any]:
-    from health.probes import NotSupported, run_once
-
-    async with gate:
-        try:
-            outcome, transcript = await run_once(spec, address, spec.port or 0)
-        except NotSupported as error:
-            return {"ok": None, "reason": str(error), "latency_ms": None, "transcript": []}
-    latency = round(outcome.latency * 1000, 2)
-    return {"ok": outcome.ok, "reason": outcome.reason, "latency_ms": latency, "transcript": transcript}
-
-
-def _transcripts(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Return what was said where a probe failed; a question that several ask is shown once."""
-    from proxy.cli.probe import transcript
-
-    shown: list[list[str]] = []
-    seen: set[tuple[str, ...]] = set()
-    for row in rows:
-        lines = tuple(row["transcript"])
-        if row["ok"] is False and lines not in seen:
-            seen.add(lines)
-            shown.append(transcript(row))
-    return shown
-
-
-def _table(rows: list[dict[str, Any]]) -> list[str]:
-    from proxy.cli.daemon import colour
-    from proxy.cli.grid import Cell, align
-
-    words = {True: Cell("ok", "green"), False: Cell("FAIL", "red"), None: Cell("not tried", "yellow")}
-    lines = [[Cell(text, "bold") for text in ("SERVICE", "BACKEND", "PROBE", "RESULT", "MS", "REASON")]]
-    for row in rows:
-        probe = row["probe"] if row["port"] is None else f"{row['probe']} {row['port']}"
-        latency = "" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}"
-        note = " (report only)" if row["report_only"] else ""
-        cells = [Cell(row["service"]), Cell(row["backend"]), Cell(probe), words[row["ok"]]]
-        lines.append([*cells, Cell(latency, right=True), Cell(row["reason"] + note)])
-    return align(lines, coloured=colour())

@@ -32,16 +32,36 @@ def command(ctx: click.Context, *, service: str, backend: str | None, as_json: b
         print_json({"probes": rows})
     else:
         click.echo("\n\n".join("\n".join(transcript(row, coloured=colour())) for row in rows), color=True)
-    if any(not row["ok"] and not row["report_only"] for row in rows):
+    if failed(rows):
         ctx.exit(EXIT_FAILED)
+
+
+def failed(rows: list[dict[str, Any]], *, report_only: bool = False) -> list[dict[str, Any]]:
+    """Return the runs that failed; those that only report are none, unless asked for.
+
+    Nor is a backend that plays another part than the wanted one, where another backend of its service plays that: a
+    service for writers lists its replicas too.
+    """
+    played = {(row["service"], _kind(row)) for row in rows if row["ok"]}
+    return [
+        row
+        for row in rows
+        if row["ok"] is False
+        and (report_only or not row["report_only"])
+        and not (row["standby"] and (row["service"], _kind(row)) in played)
+    ]
+
+
+def _kind(row: dict[str, Any]) -> str:
+    kind: str = row.get("type") or row["probe"]
+    return kind
 
 
 def transcript(row: dict[str, Any], *, coloured: bool = False) -> list[str]:
     """Return one run in lines: whose it was, then what we did ("->"), what came back ("<-") and how it ended."""
-    probe = row.get("type") or row["probe"]
     where = f" {row['address']}" + (f" port {row['port']}" if row["port"] else "")
     note = " (report only)" if row["report_only"] else ""
-    head = paint(printable(f"{row['service']}/{row['backend']}: {probe}{where}{note}"), "bold", coloured=coloured)
+    head = paint(printable(f"{row['service']}/{row['backend']}: {_kind(row)}{where}{note}"), "bold", coloured=coloured)
     lines = [printable(line) for line in row["transcript"]]
     if lines:
         lines[-1] = paint(lines[-1], "green" if row["ok"] else "red", coloured=coloured)

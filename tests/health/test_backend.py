@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import dns.message
@@ -289,3 +290,30 @@ async def test_run_now(watched: Watched, tcp_server, leftovers) -> None:
     rows = await watched.monitor.run_now(["a"])
     assert rows[0]["reason"] == f"could not probe: password file {FILE} was not handed over"
     assert os.path.basename(FILE) in rows[0]["transcript"][0]  # noqa: PTH119 - text
+
+
+async def test_run_now_compares(watched: Watched, udp_server) -> None:
+    """H7, H13: a run by hand tells who is behind the others, also when that one alone is asked, and judges nobody."""
+    zones, servers = await two_zones(watched, udp_server)
+    before = [server.received for server in servers]
+    watched.monitor.watch(
+        [
+            replace(one.target, probes=(SOA.model_copy(update={"interval": 3600.0, "fast_interval": 3600.0}),))
+            for one in watched.monitor._backends.values()
+        ]
+    )
+    while any(server.received == count for server, count in zip(servers, before, strict=True)):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)  # the last runs at the old pace
+    zones[1].serial = 111
+    behind = "serial 100 is 11 behind ns1's 111, over max-serial-lag (10)"
+    rows = await watched.monitor.run_now(["ns0", "ns1"])
+    assert (rows[0]["ok"], rows[0]["reason"]) == (False, behind)
+    assert rows[0]["transcript"][-1] == f"FAIL: {behind}"
+    assert rows[1]["ok"]
+    (row,) = await watched.monitor.run_now(["ns0"])
+    assert row["ok"]  # of ns1 counts what the probes found, as it is not asked now
+    assert watched.states() == ["up", "up"]
+    zones[0].serial = 85
+    (row,) = await watched.monitor.run_now(["ns0"])
+    assert row["reason"] == "serial 85 is 15 behind ns1's 100, over max-serial-lag (10)"
+    assert watched.verdicts.empty()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from health.compare import Lag, Peer, serial_behind, subject
+from health.compare import Lag, Peer, Sample, lagging, serial_behind, subject
 from health.spec import DnsProbe, LdapProbe, TcpProbe
 
 SOA = DnsProbe(query="example.net SOA", max_serial_lag=10)
@@ -81,3 +81,23 @@ def test_subjects() -> None:
     assert subject(LDAP) == "contextCSN dc=example,dc=net"
     assert subject(LdapProbe(base="dc=example,dc=net")) is None
     assert subject(TcpProbe()) is None
+
+
+def test_single_runs() -> None:
+    """H7, H9: single runs on the backends of a service are compared, but for who fails or belongs to another service."""
+    found = lagging(
+        [
+            Sample("dns", "ns1", SOA, 100.0),
+            Sample("dns", "ns2", SOA, 111.0),
+            Sample("dns", "ns3", SOA, None),
+            Sample("dns", "ns4", SOA, 2000.0, serves=False),
+            Sample("internal", "ns5", SOA, 3000.0),
+            Sample("ldap", "one", LDAP, 1000.0),
+            Sample("ldap", "two", LDAP, 1061.0),
+            Sample("ldap", "two", TcpProbe(), None),
+        ]
+    )
+    assert found == [
+        "serial 100 is 11 behind ns2's 111, over max-serial-lag (10)", "", "", "", "",
+        "last change is 61s behind two's, over max-lag (1m)", "", "",
+    ]  # fmt: skip

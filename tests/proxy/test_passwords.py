@@ -61,8 +61,8 @@ def test_nothing_is_shown(path: Path) -> None:
 
 
 def test_named(tmp_path: Path) -> None:
-    """The files are those that probes name, each once."""
-    for name in ("mysql.pw", "imap.pw"):
+    """The files are those that probes name, of backends and of routers, each once."""
+    for name in ("mysql.pw", "imap.pw", "pop3.pw"):
         (tmp_path / name).write_text("x")
         (tmp_path / name).chmod(0o600)
     path = tmp_path / "steelyard.toml"
@@ -70,5 +70,7 @@ def test_named(tmp_path: Path) -> None:
         f'[service.a]\nlisten = ["127.0.0.1:1/tcp"]\nbackends = ["127.0.0.2", "127.0.0.3"]\nprobe = [\n'
         f'  {{ type = "mysql", user = "p", password-file = "{tmp_path}/mysql.pw" }},\n'
         f'  {{ type = "imap", user = "p", password-file = "{tmp_path}/imap.pw" }}, {{ type = "tcp" }},\n]\n'
+        f'[probe.box]\ntype = "pop3"\naddress = "192.0.2.1"\nport = 110\nuser = "p"\npassword-file = "{tmp_path}/pop3.pw"\n'
+        '[vrrp.v]\ninterface = "eth0"\nvrid = 1\naddresses = ["192.0.2.9"]\ntrack = [{ probe = "box", penalty = 9 }]\n'
     )
-    assert named(load(path)) == [f"{tmp_path}/imap.pw", f"{tmp_path}/mysql.pw"]
+    assert named(load(path)) == [f"{tmp_path}/{name}.pw" for name in ("imap", "mysql", "pop3")]

@@ -23,7 +23,12 @@ def test_versions() -> None:
         4,
         6,
     ]
-    assert pinging.versions(config(gateway=PingProbe(address="198.51.100.1"), other=TcpProbe())) == [4]
+
+
+def test_versions_of_tracked_probes() -> None:
+    """A gateway that routers track is pinged as well."""
+    assert pinging.versions(config(gateway=PingProbe(address="198.51.100.1"))) == [4]
+    assert pinging.versions(config(gateway=TcpProbe(address="198.51.100.1", port=1))) == []
 
 
 def test_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

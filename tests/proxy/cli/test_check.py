@@ -6,8 +6,10 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
+import dns.message
+import dns.rrset
 import pytest
 
 TCP = '[service.a]\nlisten = ["127.0.0.1:{port}/tcp"]\nbackends = [{backends}]\n'
@@ -190,6 +192,65 @@ def test_a_report_only_probe_fails_nothing(write):
     )
     done = check(write(text), "--live")
     assert (done.returncode, "FAIL" in done.stdout, "(report only)" in done.stdout) == (0, True, True)
+
+
+def test_live_asks_what_routers_track(write, servers):
+    """`--live` runs the probes that routers track as well, beside the router's name, and one that fails makes it 1."""
+    text = (
+        '[vrrp.outside]\ninterface = "eth0"\nvrid = 1\naddresses = ["198.51.100.10/24"]\n'
+        'track = [{{ probe = "gateway", penalty = 60 }}]\n'
+        '[probe.gateway]\ntype = "tcp"\naddress = "127.0.0.1"\nport = {port}\n'
+    )
+    (row,) = json.loads(check(write(text.format(port=servers())), "--live", "--json").stdout)["probes"]
+    assert (row["service"], row["backend"], row["probe"], row["ok"]) == ("vrrp outside", "gateway", "tcp", True)
+    done = check(write(text.format(port=free_port())), "--live")
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "  FAIL: connection refused"
+
+
+def test_live_compares_the_backends(write):
+    """H7: of two DNS servers the one whose zone is too far behind fails, with the name of the other in the reason."""
+    with ExitStack() as stack:
+        ports = [stack.enter_context(dns_server(serial)) for serial in (7, 18)]
+        rows = ", ".join(f'"127.0.0.1:{port}"' for port in ports)
+        text = (
+            f'[service.dns]\nlisten = ["127.0.0.1:{free_port()}/udp"]\nprotocol = "dns"\nbackends = [{rows}]\n'
+            'probe = { type = "dns", query = "example.net SOA", max-serial-lag = 10 }\n'
+        )
+        done = check(write(text), "--live")
+        assert done.returncode == 1
+        behind = f"serial 7 is 11 behind 127.0.0.1:{ports[1]}'s 18, over max-serial-lag (10)"
+        assert [line.split()[4] for line in done.stdout.splitlines()[2:4]] == ["FAIL", "ok"]
+        assert done.stdout.splitlines()[-1] == f"  FAIL: {behind}"
+        assert check(write(text.replace("lag = 10", "lag = 11")), "--live").returncode == 0
+
+
+@contextmanager
+def dns_server(serial):
+    """Run a DNS server that has one zone; its port."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.settimeout(20)
+
+        def serve():
+            with suppress(OSError):
+                while True:
+                    query, client = sock.recvfrom(4096)
+                    if not query:
+                        return
+                    reply = dns.message.make_response(dns.message.from_wire(query))
+                    soa = f"ns.example.net. root.example.net. {serial} 1 1 1 1"
+                    reply.answer.append(dns.rrset.from_text("example.net.", 60, "IN", "SOA", soa))
+                    sock.sendto(reply.to_wire(), client)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield sock.getsockname()[1]
+        finally:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+                last.sendto(b"", sock.getsockname())
+            thread.join()
 
 
 def test_a_probe_that_cannot_be_made_is_not_tried(write):
