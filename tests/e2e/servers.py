@@ -74,9 +74,17 @@ class Server:
 
     def start(self) -> None:
         """Start it, again if it was killed, and return when it answers on every address."""
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start it."""
         self.proc: Proc = self.bed.spawn(
             self.host, self.command(), name=f"{type(self).__name__} {self.name}", cpus=self.cpus
         )
+
+    def wait(self) -> None:
+        """Return when it answers on every address."""
         for address in self.addresses:
             try:
                 until(functools.partial(self._check, address), self.patience, f"{self.name} on {address}")

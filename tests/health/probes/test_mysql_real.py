@@ -115,13 +115,13 @@ def caught_up(source: MariaDb, replica: MariaDb) -> None:
 
 @contextlib.contextmanager
 def behind(source: MariaDb, replica: MariaDb, number: int, seconds: int) -> Iterator[None]:
-    """Hold the replica up over a row until it is so far behind; afterwards it has all that the source has.
+    """Hold the replica up over a row that is so old; afterwards it has all that the source has.
 
-    The seconds are real ones: the lag that MariaDB tells does not go by older times in the log.
+    The lag that MariaDB tells goes by the times in the source's log.
     """
     with replica.connect() as session, session.cursor() as cursor:
         cursor.execute("FLUSH TABLES WITH READ LOCK")
-        source.sql(f"INSERT INTO app.t VALUES ({number})")
+        source.sql(f"SET timestamp = UNIX_TIMESTAMP() - {seconds}", f"INSERT INTO app.t VALUES ({number})")
         until(lambda: (replica.status()["Seconds_Behind_Master"] or 0) >= seconds, 20, f"a lag of {seconds} s")
         yield
     caught_up(source, replica)
@@ -245,7 +245,9 @@ async def test_reset(fresh: MariaDb, secret: str) -> None:
 
 async def test_lag(source: MariaDb, fresh: MariaDb, secret: str) -> None:
     """H8: a replica over max-lag goes to reserve, stays there until recover-lag, and comes back."""
-    spec = MysqlProbe(user=USER, password_file=secret, role="replica", max_lag=3, recover_lag=1, timeout=5, interval=5)
+    spec = MysqlProbe(
+        user=USER, password_file=secret, role="replica", max_lag=300, recover_lag=100, timeout=5, interval=5
+    )
     probe = make(spec)
 
     async def reserve() -> bool:
@@ -253,11 +255,11 @@ async def test_lag(source: MariaDb, fresh: MariaDb, secret: str) -> None:
         assert outcome.ok, lines
         return outcome.reserve
 
-    with behind(source, fresh, 201, 2):
+    with behind(source, fresh, 201, 200):
         assert not await reserve()
-    with behind(source, fresh, 202, 4):
+    with behind(source, fresh, 202, 400):
         assert await reserve()
-    with behind(source, fresh, 203, 2):
+    with behind(source, fresh, 203, 200):
         assert await reserve()
     assert not await reserve()
 
@@ -265,12 +267,12 @@ async def test_lag(source: MariaDb, fresh: MariaDb, secret: str) -> None:
 async def test_delayed(source: MariaDb, fresh: MariaDb, secret: str) -> None:
     """H8: a replica that is told to keep behind lags like any other."""
     fresh.sql("STOP SLAVE", "CHANGE MASTER TO MASTER_DELAY=3600", "START SLAVE")
-    source.sql("INSERT INTO app.t VALUES (300)")
-    until(lambda: (fresh.status()["Seconds_Behind_Master"] or 0) >= 2, 20, "a lag of 2 s")
+    source.sql("SET timestamp = UNIX_TIMESTAMP() - 200", "INSERT INTO app.t VALUES (300)")
+    until(lambda: (fresh.status()["Seconds_Behind_Master"] or 0) >= 200, 20, "a lag of 200 s")
     assert not (await ask(fresh, secret, "replica", max_lag=3000)).reserve
-    found = await ask(fresh, secret, "replica", max_lag=1)
+    found = await ask(fresh, secret, "replica", max_lag=100)
     assert (found.ok, found.reserve) == (True, True)
-    assert "is over max-lag (1s)" in found.reason
+    assert "is over max-lag (100s)" in found.reason
 
 
 async def test_lag_query(source: MariaDb, fresh: MariaDb, secret: str) -> None:
