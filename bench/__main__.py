@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from bench.loads import LOADS, Load
+from bench.probes import KINDS, LEAST, report
 from bench.report import Figures, Round, table
 from bench.systems import SYSTEMS, bench_bed
 from tests.e2e.bed import Bed
@@ -64,7 +65,7 @@ def bench(name: str, systems: Sequence[str], seconds: int, rounds: int, cpus: tu
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("load", type=click.Choice([*LOADS, "all"]))
+@click.argument("load", type=click.Choice([*LOADS, "probes", "all"]))
 @click.option("--seconds", default=5, show_default=True, help="How long each run counts.")
 @click.option("--rounds", default=5, show_default=True, help="How often each system has its turn.")
 @click.option("--peers", help="Systems to measure beside the subject, separated by commas.  [default: all that fit]")
@@ -72,7 +73,12 @@ def bench(name: str, systems: Sequence[str], seconds: int, rounds: int, cpus: tu
 @click.option("--balancer-cpu", default="0", show_default=True, help="Processors of the balancer, as for taskset.")
 @click.option("--other-cpus", default=ALL, show_default=True, help="Those of client and servers.")
 def main(load: str, subject: str, peers: str | None, **options: Any) -> None:
-    """Measure Steelyard beside its peers: dns, http, connect, bulk, or all of them."""
+    """Measure Steelyard beside its peers: dns, http, connect, bulk; its own probes; or all of them."""
+    if load in {"probes", "all"}:
+        for kind in KINDS:
+            click.echo(f"{report(kind, max(options['seconds'], LEAST))}\n")
+    if load == "probes":
+        return
     for name in LOADS if load == "all" else [load]:
         protocol = LOADS[name].protocol
         fitting = [system for system, kind in SYSTEMS.items() if protocol in kind.protocols]

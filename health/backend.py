@@ -141,7 +141,7 @@ class Subscription:
     def _compared(self, lag: Lag, outcome: Outcome, now: float) -> Outcome:
         """Return the outcome as it is beside those of the other backends."""
         self.behind = ""
-        if not outcome.ok or outcome.value is None or self.subject is None:
+        if not outcome.ok or outcome.value is None or self.subject is None or not lag.limited:
             return outcome
         others = self.backend.others.peers(self.backend, self.subject)
         self.behind = lag.observe(outcome.value, others, now, first=self.health.state == "unknown")

@@ -94,6 +94,11 @@ class Lag:
         limit = spec.max_serial_lag if isinstance(spec, DnsProbe) else getattr(spec, "max_lag", None)
         self._most = math.inf if limit is None else limit
 
+    @property
+    def limited(self) -> bool:
+        """Whether it is worth asking what the others have."""
+        return self._most < math.inf
+
     def observe(self, value: float, peers: Iterable[Peer], now: float, *, first: bool) -> str:
         """Return in words that `value` is too far behind the best of `peers`, "" if it is not.
 

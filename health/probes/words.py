@@ -62,5 +62,6 @@ def in_words(error: OSError, opened: socket.socket | None = None) -> Failed | Ou
 def excerpt(data: bytes | bytearray) -> str:
     """Return the start of what a server said, harmless on a terminal and in a log."""
     shown = data[: EXCERPT + 1].decode("ascii", "backslashreplace")
-    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
+    if not shown.isprintable():
+        shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)
     return f'"{shown[:EXCERPT]}…"' if len(shown) > EXCERPT else f'"{shown}"'

@@ -43,6 +43,15 @@ def test_without_a_limit_nothing_is_behind() -> None:
     assert Lag(DnsProbe(query="example.net SOA")).observe(1, [Peer("ns2", 100000)], 0.0, first=True) == ""
 
 
+def test_only_with_a_limit_are_the_others_asked() -> None:
+    """H5: a thousand probes without a limit do not look at each other, which would cost a million looks."""
+    lag = Lag(DnsProbe(query="example.net SOA"))
+    assert not lag.limited
+    lag.follow(SOA)
+    assert lag.limited
+    assert Lag(LDAP).limited
+
+
 def test_a_new_limit_applies() -> None:
     """H7: a reload's new limit applies to the next result."""
     lag = Lag(SOA)

@@ -11,7 +11,7 @@ import dns.rcode
 import dns.rrset
 import pytest
 
-from health.probes import NotSupported, run_once
+from health.probes import NotSupported, attempt_once, make, run_once
 from health.spec import DnsProbe
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
@@ -386,6 +386,29 @@ async def test_recursion_is_asked_as_told(udp_server, recurse: bool) -> None:
     _, port = await udp_server(lambda query: (seen.append(query[2] & 1), [respond(query)])[1])
     await run_once(DnsProbe(query=QUERY, recurse=recurse), "127.0.0.1", port)
     assert seen == [int(recurse)]
+
+
+async def test_each_reply_is_read(udp_server) -> None:
+    """H7: what a reply says counts, though the last one was as long and differed in a record or a flag alone."""
+    said = iter([("192.0.2.80", True), ("192.0.2.80", True), ("192.0.2.81", True), ("192.0.2.80", False)])
+
+    def answer(query: bytes) -> list[bytes]:
+        address, authoritative = next(said)
+
+        def change(response: dns.message.Message) -> None:
+            response.answer[0] = dns.rrset.from_text("www.example.net.", 60, "IN", "A", address)
+            response.flags = response.flags | dns.flags.AA if authoritative else response.flags & ~dns.flags.AA
+
+        return [respond(query, change)]
+
+    _, port = await udp_server(answer)
+    probe = make(DnsProbe(query=QUERY, expect="192.0.2.80", authoritative=True))
+    found = [await attempt_once(probe, "127.0.0.1", port) for _ in range(4)]
+    assert [outcome.ok for outcome, _ in found] == [True, True, False, False]
+    assert [outcome.reason for outcome, _ in found[2:]] == [
+        'wrong answer: "192.0.2.81", not "192.0.2.80"', "answer is to be authoritative, but AA is not set",
+    ]  # fmt: skip
+    assert [lines[3] for _, lines in found[:2]] == ['<-   "192.0.2.80"'] * 2
 
 
 @pytest.mark.parametrize("transport", ["udp", "tcp", "both"])

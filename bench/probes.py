@@ -1,0 +1,122 @@
+"""`python -m bench probes`: a thousand probes, nobody hanging and half of them, and what those do to the others.
+
+The installed command has one service of a thousand backends, probed by its defaults (every 2 s, what is down every 5 s).
+The backends are one process that notes when each of its probes begins.  What counts is the time between two probes of a
+backend that answers, beside that of the same run where nobody hangs, and the processor time of the health process.
+"""
+
+import itertools
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.bed import SERVICE, Bed
+from tests.e2e.daemon import Daemon
+from tests.e2e.process import BedError, cpu_seconds, until
+
+BACKENDS = 1000
+NETWORK, SERVER, BALANCER, PORT = "10.1.0.0/16", "10.0.0.11", "10.0.0.10", 9000
+INTERVAL = 2.0  # s, the default
+LEAST = 10  # s that a run counts: several probes of each backend
+KINDS = {
+    "tcp": ("tcp", "plain", '{ type = "tcp", expect = "ready" }'),
+    "dns": ("udp", "dns", '{ type = "dns", query = "example.net SOA" }'),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: seconds between two probes of a backend that answers, sorted, and the health process's share of a core."""
+
+    gaps: list[float]
+    share: float
+
+    def quantile(self, share: float) -> float:
+        """Return a quantile of the gaps, 1.0 being the longest."""
+        return self.gaps[min(len(self.gaps) - 1, int(share * len(self.gaps)))]
+
+
+@contextmanager
+def _servers(bed: Bed, kind: str, *, hang: bool) -> Iterator[list[str]]:
+    """Run the servers; the list has their lines when the block has ended."""
+    command = [
+        *bed.enter("servers"),
+        sys.executable,
+        str(Path(__file__).with_name("probed.py")),
+        kind,
+        str(PORT),
+        str(int(hang)),
+    ]
+    lines: list[str] = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise BedError("the servers did not start")
+        try:
+            yield lines
+        finally:
+            lines += process.communicate(timeout=30)[0].splitlines()
+
+
+def _health(daemon: Daemon) -> int:
+    """Return the health process's id."""
+    return next(pid for pid in daemon.pids() if b"proxy.healthd" in Path(f"/proc/{pid}/cmdline").read_bytes())
+
+
+def run(kind: str, seconds: int, *, hang: bool) -> Run:
+    """Measure once, in a bed of its own."""
+    transport, protocol, probe = KINDS[kind]
+    names = ", ".join(f'"10.1.{n // 250}.{n % 250 + 1}"' for n in range(BACKENDS))
+    text = f"""
+[service.bench]
+listen   = ["{SERVICE}:{PORT}/{transport}"]
+protocol = "{protocol}"
+backends = [{names}]
+probe    = {probe}
+"""
+    with Bed() as bed:
+        bed.host("balancer")
+        bed.host("servers")
+        bed.wire("balancer", "servers", [f"{BALANCER}/24", f"{SERVICE}/32"], [f"{SERVER}/24"])
+        bed.route("balancer", NETWORK, SERVER)
+        bed.route("servers", f"{SERVICE}/32", BALANCER)
+        bed.ip("servers", f"route add local {NETWORK} dev lo")
+        with _servers(bed, kind, hang=hang) as lines:
+            command = Path(sys.executable).with_name("steelyard")
+            daemon = Daemon(bed, "balancer", text, workers=1, command=(str(command),), patience=60)
+            down = BACKENDS // 2 if hang else 0
+            until(
+                lambda: [b["state"] for b in daemon.status()["services"][0]["backends"]].count("down") == down,
+                30,
+                "verdicts",
+            )
+            time.sleep(6)  # what is down is probed at its own pace from now on
+            pid = _health(daemon)
+            begun, used = time.monotonic(), cpu_seconds([pid])
+            time.sleep(seconds)
+            ended = time.monotonic()
+            used = cpu_seconds([pid]) - used
+            daemon.stop()
+    within = [[moment for moment in map(float, line.split()[1:]) if begun <= moment <= ended] for line in lines]
+    gaps = sorted(later - earlier for times in within for earlier, later in itertools.pairwise(times))
+    return Run(gaps, used / (ended - begun))
+
+
+def report(kind: str, seconds: int) -> str:
+    """Measure both, and return them as a table."""
+    runs = {"nobody hangs": run(kind, seconds, hang=False), "half hang": run(kind, seconds, hang=True)}
+    lines = [f"{kind:14}{'probes':>8}{'median s':>10}{'99 % s':>9}{'longest s':>11}{'% of a core':>13}"]
+    for name, one in runs.items():
+        figures = f"{statistics.median(one.gaps):10.3f}{one.quantile(0.99):9.3f}{one.quantile(1.0):11.3f}"
+        lines.append(f"{name:14}{len(one.gaps):8}{figures}{one.share * 100:13.1f}")
+    calm, crowded = runs.values()
+    later = max(crowded.quantile(share) - calm.quantile(share) for share in (0.5, 0.9, 0.99, 1.0))
+    lines.append(
+        f"those that hang delay the others by {max(0.0, later) * 1e3:.0f} ms; a tenth of the interval is {INTERVAL * 100:.0f} ms"
+    )
+    return "\n".join(lines)
