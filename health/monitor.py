@@ -119,10 +119,14 @@ class Monitor:
         for runner in self._runners.values():
             runner.subscribers = []
         previous, self._backends = self._backends, {}
+        joined: list[Subscription] = []
         for target in targets:
-            self._backends[target.key] = self._backend(target, wanted[target.key], previous.get(target.key))
+            self._backends[target.key] = self._backend(target, wanted[target.key], previous.get(target.key), joined)
         self._acquaint()
         now = asyncio.get_running_loop().time()
+        for subscription in joined:  # what is known already counts once those who are compared know of each other
+            if subscription.runner.last:
+                subscription.count(subscription.runner.last, now)
         for question, runner in list(self._runners.items()):
             if runner.subscribers:
                 runner.paces_changed()
@@ -226,8 +230,10 @@ class Monitor:
         self._backends.clear()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _backend(self, target: Target, probes: "_Questions", before: Backend | None) -> Backend:
-        """Return `target` with its subscriptions, those of the backend that it was `before` kept."""
+    def _backend(
+        self, target: Target, probes: "_Questions", before: Backend | None, joined: list[Subscription]
+    ) -> Backend:
+        """Return `target` with its subscriptions, those of the backend that it was `before` kept, new ones in `joined`."""
         same = before is not None and (before.target.address, before.target.port) == (target.address, target.port)
         state: State = before.state if before and same else "unknown" if before else target.state
         kept = before.subscriptions if before and same else []
@@ -240,8 +246,7 @@ class Monitor:
                 subscription.move(backend, spec)
             else:
                 subscription = Subscription(backend, spec, runner, question, state)
-                if runner.last:
-                    subscription.count(runner.last, asyncio.get_running_loop().time())
+                joined.append(subscription)
             backend.subscriptions.append(subscription)
             runner.subscribers.append(subscription)
         if before:

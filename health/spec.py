@@ -294,7 +294,7 @@ class HttpProbe(ProbeBase):
     type: Literal["http"] = "http"
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
     path: Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$")] = "/"
-    host: str | None = None
+    host: Annotated[str, Field(pattern=r"^[\x21-\x7e]+$")] | None = None
     status: Annotated[str, BeforeValidator(_statuses)] = "200-399"
     body: str | None = None
     body_digest: Annotated[str, BeforeValidator(_digest)] | None = None

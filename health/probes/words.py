@@ -7,7 +7,7 @@ import socket
 EXCERPT = 60  # characters of a server's words that a reason shows
 
 _OURS = frozenset((
-    errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT,
+    errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EAGAIN,
 ))  # fmt: skip
 
 _WORDS = {

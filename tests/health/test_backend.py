@@ -266,6 +266,25 @@ async def test_known_state_outlives_the_process(watched: Watched) -> None:
     )
 
 
+async def test_joining_a_shared_probe(watched: Watched, tcp_server) -> None:
+    """H8, H11: a backend that joins a service by a reload, asked already for another, takes part in its logins at once."""
+    boxes = [Mailbox(), Mailbox()]
+    ports = [(await tcp_server(box.talk))[1] for box in boxes]
+    one, other = (Target(f"mail/{at}", "127.0.0.1", port, (LOGIN,), service="mail") for at, port in enumerate(ports))
+    elsewhere = replace(other, key="more/1", service="more")
+    watched.monitor.watch([one, elsewhere])
+    assert {(await watched.next()).state for _ in range(2)} == {"up"}
+    watched.monitor.watch([one, elsewhere, other])
+    verdict = await watched.next()
+    assert (verdict.key, verdict.state) == ("mail/1", "up")
+    for box in boxes:
+        box.password = "another"
+    assert {(await watched.alarm()).service for _ in range(2)} == {"mail", "more"}
+    watched.monitor.watch([one, elsewhere, other, replace(other, key="new/1", service="new")])
+    assert (await watched.alarm()).service == "new"
+    assert watched.states() == ["up", "up", "up", "unknown"]
+
+
 async def test_run_now(watched: Watched, tcp_server, leftovers) -> None:
     """A run by hand shows what was said, asks a shared question once, changes no verdict and leaves nothing."""
     box = Mailbox()

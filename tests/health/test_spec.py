@@ -165,6 +165,7 @@ def test_record_types_may_be_numbers():
         ("ldap", {"filter": "uid=x"}, "not an LDAP filter"),
         ("http", {"status": "399-200"}, "not a list of HTTP statuses"),
         ("http", {"body-digest": "abc"}, "MD5 sum"),
+        ("http", {"host": "a\nb"}, "should match pattern"),
         ("imap", {"user": "x"}, "user needs password-file"),
         ("script", {"command": ["true"]}, "not an absolute path"),
         ("script", {"command": []}, "at least 1 item"),

@@ -31,9 +31,11 @@ def test_errors_in_words(code: int, words: str) -> None:
     assert str(found) == words
 
 
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL])
+@pytest.mark.parametrize(
+    "code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAGAIN]
+)
 def test_what_this_host_lacks_is_our_fault(code: int) -> None:
-    """Running out of descriptors, memory or local ports says nothing about the backend."""
+    """Running out of descriptors, memory, buffers or local ports says nothing about the backend."""
     assert isinstance(in_words(OSError(code, "x")), OurFault)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from health.probes import run_once
-from health.spec import HttpProbe, ImapProbe, Pop3Probe, ProbeBase, SmtpProbe, TcpProbe
+from health.spec import DnsProbe, HttpProbe, ImapProbe, LdapProbe, MysqlProbe, Pop3Probe, ProbeBase, SmtpProbe, TcpProbe
 from tests.health.conftest import TcpServer
 from tests.health.hostile import HOSTILE, Talk, endless_lines, hang_up, in_tls, mute, scripted, trickle
 
@@ -49,6 +49,9 @@ def spec_of(kind: str, password_file: str, **more: object) -> ProbeBase:
         "imap": lambda: ImapProbe(**keys),
         "http": lambda: HttpProbe(**keys, body_digest=digest),
         "tcp": lambda: TcpProbe(**keys, expect="It works"),
+        "ldap": lambda: LdapProbe(**keys, base="dc=example,dc=net", bind_dn="cn=probe", password_file=password_file),
+        "dns": lambda: DnsProbe(**keys, query="example.net SOA", transport="tcp"),
+        "mysql": lambda: MysqlProbe(**keys, user="probe", password_file=password_file),
     }[name]()
 
 
@@ -75,10 +78,10 @@ async def fails_in_time(spec: ProbeBase, port: int) -> str:
 
 @pytest.mark.parametrize("talk", HOSTILE, ids=lambda talk: talk.__name__)
 @pytest.mark.parametrize("tls", ["", "implicit", "starttls"])
-@pytest.mark.parametrize("name", ["tcp", "http", "smtp", "pop3", "imap"])
+@pytest.mark.parametrize("name", ["tcp", "dns", "http", "ldap", "mysql", "smtp", "pop3", "imap"])
 async def test_at_once(tcp_server, leftovers, password_file: str, name: str, tls: str, talk: Talk) -> None:
     """H4, H13, S9: whatever a server does from its first byte on, the probe ends in time, with a reason, and leaves nothing."""
-    if tls == "starttls" and name in {"tcp", "http"}:
+    if (tls == "starttls" and name in {"tcp", "dns", "http"}) or (tls == "implicit" and name == "mysql"):
         return
     _, port = await tcp_server(talk)
     leftovers.mark()
@@ -101,7 +104,18 @@ async def test_at_each_step(tcp_server, leftovers, password_file: str, kind: str
 
 
 @pytest.mark.parametrize("talk", HOSTILE, ids=lambda talk: talk.__name__)
-@pytest.mark.parametrize("kind", ["tcp implicit", "http implicit", "smtp implicit", "pop3 starttls", "imap implicit"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "tcp implicit",
+        "dns implicit",
+        "http implicit",
+        "ldap implicit",
+        "smtp implicit",
+        "pop3 starttls",
+        "imap implicit",
+    ],
+)
 async def test_inside_tls(tcp_server, leftovers, pki, password_file: str, kind: str, talk: Talk) -> None:
     """H4, H13, S9: a server that is trusted and then behaves badly inside TLS is found out in the same way."""
     clear = GOOD[kind] if kind.endswith("starttls") else ()

@@ -101,6 +101,59 @@ def _altered(read: object) -> object:
     return reading
 
 
+@raw
+@pytest.mark.parametrize("handed", [True, False])
+async def test_cancelled_at_each_await(monkeypatch, leftovers, cancelled_at, handed: bool) -> None:
+    """H4: cancelled at its wait, a run leaves no descriptor and no watched descriptor behind, and nobody who waits."""
+    monkeypatch.setattr(Attempt, "connect_icmp", lambda _: None)
+    echoes = icmp.Echoes()
+    if handed:
+        echoes.adopt(icmp.open_raw(4))
+    leftovers.mark()
+    assert await cancelled_at(lambda: attempt_once(make(PingProbe(), None, echoes), "127.0.0.1", 0), leftovers) == 1
+    assert echoes._waiting == {}
+    echoes.close()
+
+
+SHORT, WRONG = b"\0\0", icmp.HEADER.pack(0, 0, 0, 1, 1) + bytes(icmp.PAYLOAD)
+
+
+@pytest.mark.parametrize(
+    ("replies", "reason"),
+    [
+        ([], "no echo reply within 0.2 s"),
+        ([b""] * 5, "no echo reply within 0.2 s"),
+        ([SHORT, WRONG, bytes(range(256))], "no echo reply within 0.2 s"),
+        ([WRONG * 80] * 40, "talks without end: 64 KiB read"),
+    ],
+)
+async def test_hostile_hosts(monkeypatch, udp_server, leftovers, replies: list[bytes], reason: str) -> None:
+    """H4, H13, S9: whatever messages a host sends back, a ping ends by its timeout, in words, and leaves nothing open."""
+    monkeypatch.setattr(
+        Attempt, "connect_icmp", Attempt.connect_udp
+    )  # the same kind of socket, by which anything can come
+    _, port = await udp_server(lambda _: replies)
+    leftovers.mark()
+    outcome, lines = await attempt_once(make(PingProbe(timeout=0.2)), "127.0.0.1", port)
+    assert (outcome.ok, outcome.reason) == (False, reason)
+    assert len(lines) < 5
+    await leftovers.check()
+
+
+async def test_cancelled_with_a_socket_of_its_own(monkeypatch, udp_server, leftovers, cancelled_at) -> None:
+    """H4: cancelled at its wait on a datagram socket, a run leaves no descriptor and no watched descriptor behind."""
+    monkeypatch.setattr(Attempt, "connect_icmp", Attempt.connect_udp)
+    _, port = await udp_server(lambda request: [icmp.HEADER.pack(0, 0, *request_ident(request)) + request[8:]])
+    leftovers.mark()
+    assert await cancelled_at(lambda: attempt_once(make(PingProbe()), "127.0.0.1", port), leftovers) == 1
+
+
+def request_ident(request: bytes) -> tuple[int, int, int]:
+    """Return the checksum, identifier and sequence of a request."""
+    _, _, *rest = icmp.HEADER.unpack_from(request)
+    return tuple(rest)
+
+
 async def test_without_any_socket(monkeypatch, leftovers) -> None:
     """H13: a ping that cannot be sent at all says why, and is no verdict."""
 
