@@ -145,12 +145,7 @@ class Attempt:
         if result in {errno.EINPROGRESS, errno.EWOULDBLOCK}:
             await self.writable(opened)
             result = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if (
-            result == 0
-            and self.port >= FIRST_OWN_PORT
-            and opened.getsockname()[1] == self.port
-            and opened.getsockname() == opened.getpeername()
-        ):
+        if result == 0 and self.port >= FIRST_OWN_PORT and _met_itself(opened, self.port):
             result = errno.ECONNREFUSED  # met ourselves: nobody listens there, and our own port was the same
         if result:
             raise in_words(OSError(result, os.strerror(result)))
@@ -359,6 +354,13 @@ class Probe(ABC, Generic[Spec]):
     @abstractmethod
     async def check(self, attempt: Attempt) -> Finding:
         """Ask the backend; raises `Failed` or `OurFault`, and is cancelled at the deadline."""
+
+
+def _met_itself(opened: socket.socket, port: int) -> bool:
+    try:
+        return bool(opened.getsockname()[1] == port and opened.getsockname() == opened.getpeername())
+    except OSError:  # reset meanwhile, which shows at the next step
+        return False
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

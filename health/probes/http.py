@@ -53,9 +53,10 @@ class HttpCheck(Probe[HttpProbe]):
         return Finding(f"answered {response.status_code} in {took}")
 
     def _authority(self, attempt: Attempt) -> str:
+        address = attempt.address.partition("%")[0]  # a zone is for this host alone (RFC 6874, section 1)
         if attempt.port == _DEFAULT_PORTS.get(self.spec.tls):
-            return f"[{attempt.address}]" if ":" in attempt.address else attempt.address
-        return where(attempt.address, attempt.port)
+            return f"[{address}]" if ":" in address else address
+        return where(address, attempt.port)
 
 
 class _Exchange:

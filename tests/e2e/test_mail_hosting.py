@@ -1,15 +1,16 @@
-"""examples/mail-hosting.toml, the whole file, asked by `steelyard check --live` of real servers, sound and broken."""
+"""examples/mail-hosting.toml on real servers, sound and broken: the whole file by `check --live`, a part of it in a daemon."""
 
 import contextlib
 import json
 import sys
 
+import pymysql
 import pytest
 
 from tests.e2e.bed import Bed
-from tests.e2e.daemon import ROOT
+from tests.e2e.daemon import ROOT, Daemon, backend_of
 from tests.e2e.mailhosting import Site
-from tests.e2e.mailservers import PASSWORD
+from tests.e2e.mailservers import PASSWORD, USER
 from tests.e2e.process import until
 
 EXAMPLE = ROOT / "examples" / "mail-hosting.toml"
@@ -183,6 +184,124 @@ def test_a_replica_that_lags_and_a_password_that_is_wrong(site, file):
     assert checked.code == 1
     denied = "login refused: access denied (1045: "
     expect(checked, STANDBY | {"mysql-write 32 3306": denied, "mysql-read 32 3306": denied})
+
+
+DAEMON = """
+[defaults.probe]
+interval = "600ms"
+fast-interval = "200ms"
+down-interval = "600ms"
+timeout = "600ms"
+
+[probe.mysql]
+type = "mysql"
+user = "probe"
+password-file = "{password}"
+
+[service.dns]
+listen   = ["10.0.0.2:53/udp", "10.0.0.2:53/tcp"]
+protocol = "dns"
+backends = ["10.0.0.11", "10.0.0.12"]
+probe    = {{ type = "dns", query = "example.net SOA", max-serial-lag = 10 }}
+
+[service.ldap]
+listen   = ["10.0.0.2:389/tcp"]
+backends = ["10.0.0.21", "10.0.0.22"]
+
+[service.ldap.probe]
+type = "ldap"
+tls = "starttls"
+tls-name = "ldap.example.net"
+tls-ca-file = "{trusted}"
+base = "dc=example,dc=net"
+max-lag = "1s"
+
+[service.mysql-write]
+listen    = ["10.0.0.2:3306/tcp"]
+backends  = ["10.0.0.31", "10.0.0.32", "10.0.0.33"]
+scheduler = "failover"
+probe     = {{ use = "mysql", role = "writer" }}
+
+[service.mysql-read]
+listen   = ["10.0.0.2:3307/tcp"]
+backends = ["10.0.0.31", "10.0.0.32", "10.0.0.33"]
+backend-defaults = {{ port = 3306 }}
+probe    = {{ use = "mysql", role = "replica-first", max-lag = "30s" }}
+"""
+
+
+@pytest.fixture(scope="module")
+def daemon(site, file):
+    """Run Steelyard on lb1 with those services of the file that this version runs, probed faster."""
+    text = DAEMON.format(password=file.with_name("mysql.pw"), trusted=site.certificates.trusted)
+    made = Daemon(site.bed, "lb1", text, workers=1)
+    yield made
+    made.stop()
+
+
+def login(site, port: int) -> "pymysql.Connection":
+    """Return a session through the balancer, from the host of a web server."""
+    sock = site.bed.socket("h61")
+    sock.settimeout(5)
+    sock.connect(("10.0.0.2", port))
+    session = pymysql.connect(user=USER, password=PASSWORD, defer_connect=True, read_timeout=5)
+    session.connect(sock)
+    return session
+
+
+def number(session: "pymysql.Connection") -> int:
+    """Return which server it is."""
+    with session.cursor() as cursor:
+        cursor.execute("SELECT @@server_id")
+        return cursor.fetchone()[0]
+
+
+def reached(site, port: int) -> set[int]:
+    """Return whom eight new sessions reach that are open at the same time."""
+    with contextlib.ExitStack() as stack:
+        return {number(stack.enter_context(login(site, port))) for _ in range(8)}
+
+
+def states(daemon, service: str) -> list[str]:
+    """Return the states of a service's backends."""
+    return [b["state"] for s in daemon.status()["services"] if s["name"] == service for b in s["backends"]]
+
+
+def test_reserve_gets_new_clients_only_when_nobody_else_is_left(site, daemon):
+    """H8, H14: writer and replicas are told apart; a replica that lags keeps its clients and gets new ones only at need."""
+    until(lambda: states(daemon, "mysql-read") == ["reserve", "up", "up"], 10, "the replicas")
+    assert states(daemon, "mysql-write") == ["up", "down", "down"]
+    assert reached(site, 3306) == {1}
+    assert reached(site, 3307) == {2, 3}
+    kept = next(session for session in iter(lambda: login(site, 3307), None) if number(session) == 3)
+    with kept, site.lagging(site.dbs[2], 90):
+        status = daemon.until_backend("mysql-read", "10.0.0.33", "reserve")
+        assert "is over max-lag (30s)" in backend_of(status, "mysql-read", "10.0.0.33")["reason"]
+        assert number(kept) == 3
+        assert reached(site, 3307) == {2}
+        with site.dbs[1].not_replicating():
+            status = daemon.until_backend("mysql-read", "10.0.0.32", "down")
+            reason = backend_of(status, "mysql-read", "10.0.0.32")["reason"]
+            assert reason.startswith("replication stopped: the SQL thread does not run")
+            assert reached(site, 3307) == {1, 3}
+        daemon.until_backend("mysql-read", "10.0.0.32", "up")
+    daemon.until_backend("mysql-read", "10.0.0.33", "up")
+
+
+def test_old_data_is_not_served(site, daemon):
+    """H7, H9, H13: a zone and a directory that fall behind the others take their servers out, with the words for it."""
+    daemon.until_backend("ldap", "10.0.0.22", "up")
+    with site.dnss[0].behind(11), site.left_behind():
+        status = daemon.until_backend("dns", "10.0.0.11", "down")
+        behind = "serial 2026112589 is 11 behind 10.0.0.12's 2026112600, over max-serial-lag (10) "
+        until(lambda: backend_of(daemon.status(), "dns", "10.0.0.11")["reason"].startswith(behind), 10, "the reason")
+        status = daemon.until_backend("ldap", "10.0.0.22", "down")
+        assert " behind 10.0.0.21's, over max-lag (1s)" in backend_of(status, "ldap", "10.0.0.22")["reason"]
+        told = [event["text"] for event in daemon.events()]
+        assert any("over max-serial-lag (10)" in text for text in told)
+        assert any("over max-lag (1s)" in text for text in told)
+    daemon.until_backend("dns", "10.0.0.11", "up")
+    daemon.until_backend("ldap", "10.0.0.22", "up")
 
 
 def test_all_is_well_again(site, file):

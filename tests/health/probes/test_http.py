@@ -6,7 +6,8 @@ import hashlib
 import pytest
 
 from health.probes import run_once
-from health.probes.http import host_name, statuses
+from health.probes.base import Attempt
+from health.probes.http import HttpCheck, host_name, statuses
 from health.spec import HttpProbe
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nIt w\r\n4\r\norks\r\n0\r\n\r\n"
@@ -48,6 +49,20 @@ async def test_request(tcp_server) -> None:
     assert f"-> POST /healthz?deep=1 HTTP/1.1, Host: 127.0.0.1:{port}" in lines
     _, _, heard, _ = await ask(tcp_server, COUNTED, host="www.example.net")
     assert b"\r\nHost: www.example.net\r\n" in heard
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "tls", "host"),
+    [
+        ("192.0.2.1", 80, "off", "192.0.2.1"),
+        ("192.0.2.1", 443, "off", "192.0.2.1:443"),
+        ("2001:db8::1", 443, "implicit", "[2001:db8::1]"),
+        ("fe80::1%eth0", 8080, "off", "[fe80::1]:8080"),
+    ],
+)
+async def test_host_of_an_address(address: str, port: int, tls: str, host: str) -> None:
+    """H10: without a name the address is the host, in brackets for IPv6, without zone and without the usual port."""
+    assert HttpCheck(HttpProbe(tls=tls))._authority(Attempt(address, port, 1.0)) == host
 
 
 @pytest.mark.parametrize(
