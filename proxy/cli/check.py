@@ -19,10 +19,13 @@ DEFAULT_FILE: Final = "/etc/steelyard/steelyard.toml"
 @click.argument("file", default=DEFAULT_FILE, metavar="[FILE]")
 @click.option("--node", metavar="NAME", help="Check what this node makes of the file; without it, every node.")
 @click.option("--live", is_flag=True, help="Run each probe once and print a table.")
+@click.option("-v", "--verbose", is_flag=True, help="With --live: the transcript of every probe.")
 @click.option("--host", is_flag=True, help="Look at this host: sysctls, ports, firewall.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def command(ctx: click.Context, *, file: str, node: str | None, live: bool, host: bool, as_json: bool) -> None:
+def command(
+    ctx: click.Context, *, file: str, node: str | None, live: bool, verbose: bool, host: bool, as_json: bool
+) -> None:
     """Check FILE (default /etc/steelyard/steelyard.toml) and print every mistake with its line.
 
     With --live a table of all probes, and the transcript of each that failed. A server that plays another part than the
@@ -52,7 +55,7 @@ def command(ctx: click.Context, *, file: str, node: str | None, live: bool, host
         click.echo(_summary(file, config, found, later), err=config is None)
         if rows:
             click.echo("\n".join(table(rows)))
-            for block in transcripts(rows):
+            for block in transcripts(rows, every=verbose):
                 click.echo("\n" + "\n".join(block))
     if config is None:
         ctx.exit(EXIT_CONFIG)

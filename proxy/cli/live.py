@@ -105,13 +105,13 @@ def _not_tried(why: NotSupported) -> dict[str, Any]:
     return {"ok": None, "reserve": False, "standby": False, "reason": str(why), "latency_ms": None, "transcript": []}
 
 
-def transcripts(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Return what was said where a probe failed; a question that several ask is shown once."""
+def transcripts(rows: list[dict[str, Any]], *, every: bool = False) -> list[list[str]]:
+    """Return what was said where a probe failed, or by `every` one; a question that several ask is shown once."""
     shown: list[list[str]] = []
     seen: set[tuple[str, ...]] = set()
-    for row in failed(rows, report_only=True):
+    for row in rows if every else failed(rows, report_only=True):
         lines = tuple(row["transcript"])
-        if lines not in seen:
+        if lines and lines not in seen:
             seen.add(lines)
             shown.append(transcript(row))
     return shown

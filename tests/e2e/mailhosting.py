@@ -66,12 +66,18 @@ class Site:
         self.ldaps.append(Directory(bed, "h22", "10.0.0.22", made.good[LDAP], "10.0.0.21"))
         self.dnss = [Dns(bed, f"h{n}", [f"10.0.0.{n}"]) for n in (11, 12)]
         self.webs = [Web(bed, f"h{n}", f"10.0.0.{n}", made.good[WEB]) for n in (61, 62)]
-        for server in (*self.dnss, *self.ldaps, *self.mxs, *self.boxes, *self.webs, *self.dbs):
-            server.wait()
+        self.servers = (*self.dnss, *self.ldaps, *self.mxs, *self.boxes, *self.webs, *self.dbs)
+        self.settle()
         self.dbs[0].sql("CREATE DATABASE app", "CREATE TABLE app.t (id INT PRIMARY KEY AUTO_INCREMENT)")
         for replica in self.dbs[1:]:
             replica.replicate(self.dbs[0])
             replica.until("Slave_IO_Running", "Yes")
+
+    def settle(self) -> None:
+        """Wait for all servers that were launched meanwhile."""
+        for server in self.servers:
+            if server.pending:
+                server.wait()
 
     @contextlib.contextmanager
     def filtered(self, host: str, rule: str) -> Iterator[None]:

@@ -31,11 +31,22 @@ class Early(Server):
     """A server that is launched at once and waited for later; it is ready when its ports are open."""
 
     ports: tuple[int, ...] = ()
+    pending = False  # launched and not yet waited for
 
     def start(self) -> None:
         """Launch it."""
         self.dir.chmod(0o755)  # for servers that become other users
         self.launch()
+
+    def launch(self) -> None:
+        """Start it; `wait` is for later, so that several start together."""
+        super().launch()
+        self.pending = True
+
+    def wait(self) -> None:
+        """Return when it answers."""
+        super().wait()
+        self.pending = False
 
     def answers(self, address: str) -> bool:
         """Whether every port is open."""
@@ -54,6 +65,7 @@ class Early(Server):
 
     def kill(self) -> None:
         """Kill every process of the host, and return when they are gone."""
+        self.pending = False
         self.signal(signal.SIGKILL)
         self.proc.popen.wait(10)
         until(lambda: not _processes(self.bed, self.host), 5, f"the processes of {self.host} to end", every=0.01)
@@ -72,7 +84,6 @@ class Early(Server):
         """Kill it and start it again."""
         self.kill()
         self.launch()
-        self.wait()
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
@@ -91,7 +102,6 @@ class Early(Server):
             yield
         finally:
             self.launch()
-            self.wait()
 
 
 def _processes(bed: Bed, host: str) -> list[int]:
@@ -380,10 +390,10 @@ userdb {{
         self._write(protocols="imap")
         every, self.ports = self.ports, (143, 993)
         self.restart()
-        self.ports = every
         try:
             yield
         finally:
+            self.ports = every
             self.configure()
             self.restart()
 

@@ -23,6 +23,12 @@ def site():
         yield Site(bed)
 
 
+@pytest.fixture(autouse=True)
+def _settled(site):
+    """Wait for what the test before has repaired."""
+    site.settle()
+
+
 @pytest.fixture(scope="module")
 def file(site):
     """Return a copy of the file, whose password lies where this test may write; nothing else is changed."""
@@ -40,6 +46,7 @@ class Checked:
     """What `check --live` says on lb1, which trusts the authority of the site as its system would."""
 
     def __init__(self, site, file) -> None:
+        site.settle()  # what the test has broken
         command = [sys.executable, "-P", "-m", "proxy", "check", str(file), "--node", "lb1", "--live"]
         trust = f"SSL_CERT_FILE={site.certificates.trusted}"
         done = site.bed.run("lb1", ["env", trust, f"PYTHONPATH={ROOT}", *command, "--json"], timeout=30)
@@ -302,6 +309,39 @@ def test_old_data_is_not_served(site, daemon):
         assert any("over max-lag (1s)" in text for text in told)
     daemon.until_backend("dns", "10.0.0.11", "up")
     daemon.until_backend("ldap", "10.0.0.22", "up")
+
+
+def test_a_password_that_the_databases_changed(site, daemon, file):
+    """H8, S6: databases that all refuse the probe's login stay in service, an alarm tells it, and the new password ends it."""
+    until(lambda: states(daemon, "mysql-read") == ["reserve", "up", "up"], 10, "the replicas")
+    before = [states(daemon, service) for service in ("mysql-write", "mysql-read")]
+    new = "another-secret-of-the-probe"
+
+    def change(password: str) -> None:
+        for db in site.dbs:
+            db.sql("SET sql_log_bin = 0", f"SET PASSWORD FOR 'probe'@'%' = PASSWORD('{password}')", "FLUSH PRIVILEGES")
+
+    def alarms() -> list[str]:
+        return [event["text"] for event in daemon.events() if event["kind"] == "alarm"]
+
+    change(new)
+    try:
+        until(lambda: len(alarms()) == 2, 10, "an alarm of each service")
+        assert all("every backend refuses the mysql login of probe" in text for text in alarms())
+        refused = daemon.status()
+        assert [states(daemon, service) for service in ("mysql-write", "mysql-read")] == before
+        file.with_name("mysql.pw").write_text(f"{new}\n")
+        until(lambda: len(alarms()) == 4, 10, "the end of both")
+        assert all("over: the mysql login of probe succeeds again" in text for text in alarms()[2:])
+    finally:
+        change(PASSWORD)
+        file.with_name("mysql.pw").write_text(f"{PASSWORD}\n")
+    until(
+        lambda: len(alarms()) % 4 == 0 and states(daemon, "mysql-read") == before[1], 15, "the old password to be back"
+    )
+    told = daemon.proc.output() + json.dumps([refused, daemon.status(), daemon.events()])
+    assert PASSWORD not in told
+    assert new not in told
 
 
 def test_all_is_well_again(site, file):

@@ -175,6 +175,17 @@ def test_live_probes_each_backend_once(write, servers):
     ]
 
 
+def test_live_shows_every_transcript_when_asked(write, servers):
+    """`--live --verbose` prints what was said by the probes that passed as well."""
+    port = servers(b"220 ready\r\n")
+    text = TCP.format(port=8080, backends=f'"127.0.0.1:{port}"') + 'probe = { type = "tcp", expect = "220" }\n'
+    assert "<-" not in check(write(text), "--live").stdout
+    lines = check(write(text), "--live", "--verbose").stdout.splitlines()[3:]
+    assert lines[:3] == ["", f"a/127.0.0.1:{port}: tcp 127.0.0.1 port {port}", f"  -> connect 127.0.0.1:{port}/tcp"]
+    assert '  <- 11 bytes "220 ready\\r\\n"' in lines
+    assert lines[-1].startswith("  pass: answered as expected in ")
+
+
 def test_live_json_has_the_probes(write, servers):
     """With `--json` the table is a list of objects, each with its transcript."""
     port = servers(b"220 ready\r\n")
