@@ -15,6 +15,8 @@ from tests.e2e.daemon import Daemon, Status, backend_of
 from tests.e2e.process import cpu_seconds, until
 from tests.e2e.servers import Nginx
 
+pytestmark = pytest.mark.load
+
 if TYPE_CHECKING:
     import socket
 

@@ -23,6 +23,8 @@ from tests.e2e.daemon import ROOT, Daemon
 from tests.e2e.process import Proc
 from tests.e2e.servers import Nsd
 
+pytestmark = pytest.mark.load
+
 SOURCES = 1_000_000
 SPOOFED = "172.16.0.0/12"
 LONGEST = 45.0  # s that the flood may last

@@ -19,6 +19,8 @@ from tests.e2e.bed import CLIENT, SERVICE, Bed, backend_address, site
 from tests.e2e.daemon import Daemon, Status, backend_of
 from tests.e2e.servers import Nginx, Nsd
 
+pytestmark = pytest.mark.load
+
 RATE = 8000
 FILE = """
 [defaults.probe]

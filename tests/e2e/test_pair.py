@@ -125,6 +125,7 @@ def test_other_children_move_nothing(pair, number):
     assert [text.split(":")[0] for _, text in pair.b.moves()] == ["backup"]
 
 
+@pytest.mark.load
 def test_a_busy_data_plane(pair):
     """V17: with every processor busy relaying queries no advert is late enough for the address to move."""
     load = dnsperf_start(pair.bed, ADDRESS, 6, outstanding=400, clients=4)
