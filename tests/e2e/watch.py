@@ -1,0 +1,180 @@
+"""Who has an address and who advertises, as the kernels of the hosts tell: no polling, and no process that is late.
+
+A thread reads netlink in the hosts, and VRRP's packets in the client; the main thread asks it what it has seen.
+"""
+
+import contextlib
+import itertools
+import math
+import selectors
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from tests.e2e.bed import Bed
+
+VRRP = 112
+GROUP = "224.0.0.18"
+_RTM_NEWADDR, _RTM_DELADDR = 20, 21
+_RTMGRP_IPV4_IFADDR = 0x10
+_IFA_LOCAL = 2
+_NLMSGHDR = struct.Struct("=IHHII")
+_IFADDRMSG = struct.Struct("=BBBBI")
+_RTATTR = struct.Struct("=HH")
+_SO_TIMESTAMPNS = 35  # a message of this type carries the kernel's time of arrival
+_TIMESPEC = struct.Struct("=qq")
+
+
+@dataclass(frozen=True)
+class Told:
+    """Word of a kernel, in monotonic seconds: a host has an address (again), or has it no more."""
+
+    at: float
+    host: str
+    present: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """An advert on the wire: when it arrived (seconds of the wall clock, as the kernel took them), from whom, with what priority."""
+
+    at: float
+    source: str
+    priority: int
+
+
+def addresses_told(data: bytes) -> list[tuple[bool, str]]:
+    """Return what messages of rtnetlink say of IPv4 addresses, (present, address) each; others are passed over."""
+    found = []
+    while len(data) >= _NLMSGHDR.size:
+        length, kind, *_ = _NLMSGHDR.unpack_from(data)
+        if length < _NLMSGHDR.size:
+            break
+        message, data = data[_NLMSGHDR.size : length], data[length + 3 & ~3 :]
+        if kind not in (_RTM_NEWADDR, _RTM_DELADDR):
+            continue
+        rest = message[_IFADDRMSG.size :]
+        while len(rest) >= _RTATTR.size:
+            size, name = _RTATTR.unpack_from(rest)
+            if size < _RTATTR.size:
+                break
+            if name == _IFA_LOCAL:
+                found.append((kind == _RTM_NEWADDR, socket.inet_ntoa(rest[_RTATTR.size : size])))
+            rest = rest[size + 3 & ~3 :]
+    return found
+
+
+def advert_seen(packet: bytes, at: float) -> Seen | None:
+    """Return the advert in a packet with its IPv4 header; None where it is too short for one."""
+    header = 4 * (packet[0] & 0x0F) if packet else 0
+    if header < 20 or len(packet) < header + 8:
+        return None
+    return Seen(at, socket.inet_ntoa(packet[12:16]), packet[header + 2])
+
+
+def first(told: Sequence[Told], host: str, present: bool, since: float) -> float | None:
+    """Return seconds from `since` until a host has (or has no more) the address: 0 if it was so already, None if never."""
+    before = [one for one in told if one.host == host and one.at < since]
+    if (before[-1].present if before else False) == present:
+        return 0.0
+    return next(
+        (one.at - since for one in told if one.host == host and one.at >= since and one.present == present), None
+    )
+
+
+def changes(told: Sequence[Told]) -> list[Told]:
+    """Return what was a change: a lease that is refreshed is told as well, and is none."""
+    state: dict[str, bool] = {}
+    found = []
+    for one in told:
+        if state.get(one.host, False) != one.present:
+            found.append(one)
+        state[one.host] = one.present
+    return found
+
+
+def gaps(times: Sequence[float], begin: float = math.inf, end: float = -math.inf) -> list[float]:
+    """Return the times between neighbours; the first and the last one reach to the ends of what was watched, if given."""
+    edges = [*([begin] if begin < math.inf else []), *times, *([end] if end > -math.inf else [])]
+    return [max(0.0, later - earlier) for earlier, later in itertools.pairwise(edges)]
+
+
+class Watch:
+    """Follows `address` on `hosts`, and with `adverts` the adverts that reach that host; a context manager."""
+
+    def __init__(self, bed: Bed, address: str, hosts: Sequence[str] = ("a", "b"), adverts: str | None = None) -> None:
+        self.told: list[Told] = []
+        self.adverts: list[Seen] = []
+        self._address = address
+        self._selector = selectors.DefaultSelector()
+        self._ended = threading.Event()
+        for host in hosts:
+            made = bed.socket(host, socket.AF_NETLINK, socket.SOCK_RAW, 0)
+            made.bind((0, _RTMGRP_IPV4_IFADDR))
+            self._register(made, self._reader(made, host))
+        if adverts is not None:
+            made = bed.socket(adverts, socket.AF_INET, socket.SOCK_RAW, VRRP)
+            made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
+            with bed.inside(adverts):
+                index = socket.if_nametoindex("eth0")
+            made.setsockopt(
+                socket.IPPROTO_IP,
+                socket.IP_ADD_MEMBERSHIP,
+                struct.pack("=4s4si", socket.inet_aton(GROUP), bytes(4), index),
+            )
+            self._register(made, lambda: self._advert(made))
+        self._thread = threading.Thread(target=self._follow, name="watch", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(5)
+        self._selector.close()
+
+    def _register(self, made: socket.socket, read: Callable[[], None]) -> None:
+        made.setblocking(False)
+        self._selector.register(made, selectors.EVENT_READ, read)
+
+    def _reader(self, made: socket.socket, host: str) -> Callable[[], None]:
+        def read() -> None:
+            now = time.monotonic()
+            for present, address in addresses_told(made.recv(65536)):
+                if address == self._address:
+                    self.told.append(Told(now, host, present))
+
+        return read
+
+    def _advert(self, made: socket.socket) -> None:
+        packet, ancillary, _, _ = made.recvmsg(4096, 256)
+        for level, kind, value in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, _SO_TIMESTAMPNS):
+                seconds, nanoseconds = _TIMESPEC.unpack(value[: _TIMESPEC.size])
+                seen = advert_seen(packet, seconds + nanoseconds * 1e-9)
+                if seen is not None:
+                    self.adverts.append(seen)
+
+    def _follow(self) -> None:
+        while not self._ended.is_set():
+            for key, _ in self._selector.select(0.2):
+                with contextlib.suppress(BlockingIOError):
+                    key.data()
+
+    def holders(self) -> list[str]:
+        """Return the hosts that have the address now."""
+        state = {one.host: one.present for one in list(self.told)}
+        return sorted(host for host, present in state.items() if present)
+
+    def wait(self, host: str, present: bool, since: float, timeout: float) -> float | None:
+        """Return seconds from `since` until a host has the address, or has it no more; None after `timeout` seconds."""
+        while (found := first(list(self.told), host, present, since)) is None:
+            if time.monotonic() > since + timeout:
+                return None
+            time.sleep(0.01)
+        return found
