@@ -5,7 +5,7 @@ READY := .venv/stamp
 # Root alone: for everybody else these tests run in a second process, under unshare(1).
 SPREAD := $(if $(filter 0,$(shell id -u)),-n 2 --dist loadfile)
 
-.PHONY: demo test lint behaviours bench
+.PHONY: demo test lint behaviours bench soak
 
 demo: $(READY)  ## queries and connections balanced over embedded servers, one of which dies and returns
 	$(BIN)/steelyard demo
@@ -25,6 +25,10 @@ behaviours: $(READY)  ## the behaviours that no test names
 bench: $(READY)  ## beside dnsdist, HAProxy and no balancer; see bench/README.md for single runs
 	$(BIN)/python tests/packages.py tests/packages.txt bench/packages.txt
 	$(BIN)/python -m bench all
+
+soak: $(READY)  ## ten minutes of both processors saturated beneath a pair whose address must stay; SOAK=180 for three
+	$(BIN)/python tests/packages.py tests/packages.txt
+	$(BIN)/python -m tests.soak $(if $(SOAK),--seconds $(SOAK))
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv .venv
