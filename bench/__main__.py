@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from bench import failover, moves
 from bench.loads import LOADS, Load
 from bench.probes import KINDS, LEAST, report
 from bench.report import Figures, Round, table
@@ -64,8 +65,19 @@ def bench(name: str, systems: Sequence[str], seconds: int, rounds: int, cpus: tu
     return found
 
 
+def move(rounds: int) -> None:
+    """Measure how an address moves between two hosts, beside keepalived."""
+    try:
+        found = failover.bench(rounds, list(failover.SYSTEMS))
+        click.echo(f"\n{moves.table(found, 'steelyard')}\n")
+        click.echo(f"seconds, median (worst) of {rounds} rounds; {failover.version()}")
+    except (BedError, EndedError, MissingError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f"again: {shlex.join([sys.executable, '-m', 'bench', 'failover', '--rounds', str(rounds)])}\n")
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("load", type=click.Choice([*LOADS, "probes", "all"]))
+@click.argument("load", type=click.Choice([*LOADS, "probes", "failover", "all"]))
 @click.option("--seconds", default=5, show_default=True, help="How long each run counts.")
 @click.option("--rounds", default=5, show_default=True, help="How often each system has its turn.")
 @click.option("--peers", help="Systems to measure beside the subject, separated by commas.  [default: all that fit]")
@@ -73,13 +85,16 @@ def bench(name: str, systems: Sequence[str], seconds: int, rounds: int, cpus: tu
 @click.option("--balancer-cpu", default="0", show_default=True, help="Processors of the balancer, as for taskset.")
 @click.option("--other-cpus", default=ALL, show_default=True, help="Those of client and servers.")
 def main(load: str, subject: str, peers: str | None, **options: Any) -> None:
-    """Measure Steelyard beside its peers: dns, http, connect, bulk; its own probes; or all of them."""
+    """Measure Steelyard beside its peers: dns, http, connect, bulk, failover; its own probes; or all of them.
+
+    Of the options failover knows only --rounds.
+    """
     if load in {"probes", "all"}:
         for kind in KINDS:
             click.echo(f"{report(kind, max(options['seconds'], LEAST))}\n")
-    if load == "probes":
-        return
-    for name in LOADS if load == "all" else [load]:
+    if load in {"failover", "all"}:
+        move(options["rounds"])
+    for name in LOADS if load == "all" else [load] if load in LOADS else []:
         protocol = LOADS[name].protocol
         fitting = [system for system, kind in SYSTEMS.items() if protocol in kind.protocols]
         systems = [subject, *(peers.split(",") if peers else [system for system in fitting if system != subject])]
