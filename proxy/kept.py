@@ -9,7 +9,7 @@ from proxy.child import FIRST_PAUSE, Child, Identity, Pace
 from proxy.pulse import Pulse
 
 START = 15.0  # s that it may take to be ready
-SPARE_PAUSE = 1.0  # s before one is made to stand by, and between two tries
+SPARE_PAUSE = 3.0  # s before one is made to stand by, and between two tries
 
 
 class Kept:

@@ -96,7 +96,7 @@ def _only(pid: int, capabilities: int) -> bool:
 def test_rights(pair):
     """S1: workers and health have no capability, vrrp has NET_ADMIN and NET_RAW alone, and runs before all others."""
     wanted = {"proxy.worker": 0, "proxy.healthd": 0, "proxy.vrrpd": 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW}
-    until(lambda: len(pair.a.child("proxy.vrrpd")) == 2, 5, "the one that stands by")
+    until(lambda: len(pair.a.child("proxy.vrrpd")) == 2, 15, "the one that stands by")
     for module, capabilities in wanted.items():
         for pid in pair.a.child(module):
             until(lambda pid=pid, held=capabilities: _only(pid, held), 5, f"{module} to have only what it may")
