@@ -28,6 +28,14 @@ def pair():
         yield made
 
 
+@pytest.fixture(scope="module")
+def quiet():
+    """Make two for the tests that only look."""
+    with daemons() as made:
+        made.start()
+        yield made
+
+
 def test_standby_and_resume(pair):
     """V6, V11: standby hands the address over within 0.2 s, says who asked, survives a restart, and ends with resume."""
     pinger = Pinger(pair.bed, ADDRESS)
@@ -78,11 +86,11 @@ def test_standby_drains_first(pair):
     assert pair.holders() == ["b"]
 
 
-@pytest.mark.parametrize("arguments", [("standby", "nobody"), ("is-active", "nobody"), ("resume", "nobody")])
-def test_unknown_names(pair, arguments):
+def test_unknown_names(quiet):
     """A router that there is not is an error that names those that there are."""
-    done = pair.a.daemon.cli(*arguments)
-    assert (done.returncode, done.stderr) == (1, "steelyard: there is no [vrrp.nobody]: only outside\n")
+    for command in ("standby", "is-active", "resume"):
+        done = quiet.a.daemon.cli(command, "nobody")
+        assert (done.returncode, done.stderr) == (1, "steelyard: there is no [vrrp.nobody]: only outside\n")
 
 
 def _only(pid: int, capabilities: int) -> bool:
@@ -93,27 +101,27 @@ def _only(pid: int, capabilities: int) -> bool:
     return held == wanted and re.search(r"^NoNewPrivs:\s+1$", text, re.MULTILINE) is not None
 
 
-def test_rights(pair):
+def test_rights(quiet):
     """S1: workers and health have no capability, vrrp has NET_ADMIN and NET_RAW alone, and runs before all others."""
     wanted = {"proxy.worker": 0, "proxy.healthd": 0, "proxy.vrrpd": 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW}
-    until(lambda: len(pair.a.child("proxy.vrrpd")) == 2, 15, "the one that stands by")
+    until(lambda: len(quiet.a.child("proxy.vrrpd")) == 2, 15, "the one that stands by")
     for module, capabilities in wanted.items():
-        for pid in pair.a.child(module):
+        for pid in quiet.a.child(module):
             until(lambda pid=pid, held=capabilities: _only(pid, held), 5, f"{module} to have only what it may")
-    if os.sched_getscheduler(pair.a.child("proxy.vrrpd")[0]) & ~os.SCHED_RESET_ON_FORK != os.SCHED_RR:
-        assert pair.a.told("no real-time scheduling")
+    if os.sched_getscheduler(quiet.a.child("proxy.vrrpd")[0]) & ~os.SCHED_RESET_ON_FORK != os.SCHED_RR:
+        assert quiet.a.told("no real-time scheduling")
 
 
-def test_what_the_status_shows(pair):
+def test_what_the_status_shows(quiet):
     """H13, V11: status shows each router's state, priority with its parts, the peer's last advert, and why it moved last."""
-    row = pair.b.router
+    row = quiet.b.router
     assert (row["name"], row["state"], row["priority"], row["effective_priority"]) == ("outside", "backup", 100, 100)
     assert row["addresses"] == [f"{ADDRESS}/24"]
     assert (row["peer"]["address"], row["peer"]["priority"]) == ("198.51.100.2", 150)
     assert 0 <= row["peer"]["last_advert_s"] < 2
     assert abs(row["last_change"]["at"] - time.time()) < 60
     assert (row["last_change"]["from"], row["last_change"]["to"]) == ("init", "backup")
-    shown = pair.b.daemon.cli("status").stdout
+    shown = quiet.b.daemon.cli("status").stdout
     assert re.search(r"outside +backup +100 of 100 .*198\.51\.100\.10/24", shown)
 
 
@@ -210,22 +218,22 @@ def test_a_sync_group_moves_together():
         assert (pair.holders(), holders(pair.bed, "198.51.100.11")) == (["b"], ["b"])
 
 
-def test_our_own_connections_leave_from_elsewhere(pair):
+def test_our_own_connections_leave_from_elsewhere(quiet):
     """V25: the virtual address is never the source of what this host sends to its backends."""
-    wire = Capture(pair.bed, "server", "udp port 53 or tcp port 53")
+    wire = Capture(quiet.bed, "server", "udp port 53 or tcp port 53")
     for _ in range(5):
-        assert whoami_dns(pair.bed, ADDRESS, tcp=True) == "server"
-        assert whoami_dns(pair.bed, ADDRESS) == "server"
+        assert whoami_dns(quiet.bed, ADDRESS, tcp=True) == "server"
+        assert whoami_dns(quiet.bed, ADDRESS) == "server"
     seen = until(lambda: wire.packets() if len(wire.packets()) > 10 else None, 5, "packets at the server")
     assert not [packet for packet in seen if f"{ADDRESS}." in packet]
 
 
-def test_without_the_rights(pair):
+def test_without_the_rights(quiet):
     """A daemon that is to move addresses and may not says so at its start, and exits with 1."""
     with pytest.raises(EndedError, match=r"\[vrrp.NAME\] needs root, or CAP_NET_ADMIN and CAP_NET_RAW"):
         Daemon(
-            pair.bed, "client", pair.a.text.replace("a = 150", "client = 150").replace('"a", "b"', '"client", "b"'),
-            command=("setpriv", "--bounding-set", "-net_admin", "--", *pair.a.daemon.base),
+            quiet.bed, "client", quiet.a.text.replace("a = 150", "client = 150").replace('"a", "b"', '"client", "b"'),
+            command=("setpriv", "--bounding-set", "-net_admin", "--", *quiet.a.daemon.base),
         )  # fmt: skip
 
 
