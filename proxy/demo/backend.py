@@ -1,6 +1,7 @@
 """One embedded server of the demo, a process of its own so that it can die: DNS on UDP and TCP, or a greeting on TCP.
 
-Run as `python -m proxy.demo.backend dns|greeter NAME ADDRESS PORT`.
+Run as `python -m proxy.demo.backend dns|greeter NAME ADDRESS PORT`.  NAME is what it answers with; {peer} in it stands
+for the address that a query or a connection came from, which tells a client of two balancers who relayed it.
 """
 
 import asyncio
@@ -37,6 +38,10 @@ def answer(wire: bytes, name: str) -> bytes | None:
     return response.to_wire()
 
 
+def _named(name: str, peer: tuple[str, int]) -> str:
+    return name.replace("{peer}", peer[0])
+
+
 class _Udp(asyncio.DatagramProtocol):
     def __init__(self, name: str) -> None:
         self._name = name
@@ -48,7 +53,7 @@ class _Udp(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Answer."""
-        reply = answer(data, self._name)
+        reply = answer(data, _named(self._name, addr))
         if reply is not None:
             self._transport.sendto(reply, addr)
 
@@ -58,7 +63,8 @@ async def _dns(name: str, address: str, port: int) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
             while True:
                 size = int.from_bytes(await reader.readexactly(2), "big")
-                reply = answer(await reader.readexactly(size), name)
+                peer = writer.get_extra_info("peername")
+                reply = answer(await reader.readexactly(size), _named(name, peer))
                 if reply is None:
                     break
                 writer.write(len(reply).to_bytes(2, "big") + reply)
@@ -80,7 +86,8 @@ async def _greeter(name: str, address: str, port: int) -> None:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError):
-            writer.write(f"hello from {name}\n".encode())
+            peer = writer.get_extra_info("peername")
+            writer.write(f"hello from {_named(name, peer)}\n".encode())
             while line := await reader.readline():
                 writer.write(line)
                 await writer.drain()

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ import dns.rcode
 
 from proxy.demo.backend import ZONE
 
-QUERY_TIMEOUT = 5.0  # s, a stub resolver's patience (resolv.conf(5)); one try, so that nothing hides a loss
+ONE_TRY = (5.0,)  # s, a stub resolver's patience (resolv.conf(5)); one try, so that nothing hides a loss
 CONNECTION_TIMEOUT = 5.0  # s
 
 
@@ -24,6 +24,7 @@ class Tally:
     sent: int = 0
     answered: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0  # queries that were sent again, as there was no answer in time
     cut: int = 0  # connections that were open on a server or a worker when it was killed: no balancer can save them
     slowest: float = 0.0
 
@@ -57,12 +58,25 @@ class _Resolver(asyncio.DatagramProtocol):
 
 
 class Load:
-    """Steady load on one DNS service and one TCP service until `stop`."""
+    """Steady load on one DNS service and one TCP service until `stop`.
 
-    def __init__(self, dns_at: tuple[str, int], tcp_at: tuple[str, int], queries: float, connections: float) -> None:
-        """Aim at two addresses with so many queries and connections a second."""
+    `queries` and `connections` tally what has begun since the last `turn`, `heard` is when queries were answered, in
+    monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        dns_at: tuple[str, int],
+        tcp_at: tuple[str, int],
+        queries: float,
+        connections: float,
+        tries: Sequence[float] = ONE_TRY,
+    ) -> None:
+        """Aim at two addresses with so many queries and connections a second; a query waits as long as each try says."""
         self.queries = Tally()
         self.connections = Tally()
+        self.heard: list[float] = []
+        self._tries = tries
         self._dns_at = dns_at
         self._tcp_at = tcp_at
         self._pace = {"query": 1 / queries, "connection": 1 / connections}
@@ -82,6 +96,11 @@ class Load:
     def stop(self) -> None:
         """Send nothing more."""
         self._running = False
+
+    def turn(self) -> tuple[Tally, Tally]:
+        """Begin new tallies, of queries and connections; what is under way counts where it began."""
+        self.queries, self.connections = Tally(), Tally()
+        return self.queries, self.connections
 
     async def _send_queries(self, resolvers: list[_Resolver]) -> None:
         number = 0
@@ -111,16 +130,22 @@ class Load:
         future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         resolver.waiting[query.id] = future
         began = time.monotonic()
-        resolver.transport.sendto(query.to_wire())
         try:
-            async with asyncio.timeout(QUERY_TIMEOUT):
-                reply = dns.message.from_wire(await future)
+            for attempt, patience in enumerate(self._tries):
+                tally.repeated += attempt == 1
+                resolver.transport.sendto(query.to_wire())
+                if (await asyncio.wait([future], timeout=patience))[0]:
+                    break
+            else:
+                tally.lost["no answer"] += 1
+                return
+            reply = dns.message.from_wire(future.result())
             if reply.rcode() != dns.rcode.NOERROR or not reply.answer:
                 tally.lost[dns.rcode.to_text(reply.rcode())] += 1
             else:
-                tally.took(str(reply.answer[0][0]).strip('"'), time.monotonic() - began)
-        except TimeoutError:
-            tally.lost["no answer"] += 1
+                now = time.monotonic()
+                self.heard.append(now)
+                tally.took(str(reply.answer[0][0]).strip('"'), now - began)
         finally:
             resolver.waiting.pop(query.id, None)
 

@@ -4,25 +4,22 @@ import asyncio
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from proxy.control.client import Client
-from proxy.control.wire import ControlError
 from proxy.demo.load import Load, Tally
+from proxy.demo.parts import Daemon, DemoError, Say, spawn
 
-Say = Callable[[str], None]
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
 
 SERVERS = {"ns1": "127.0.0.11", "ns2": "127.0.0.12", "app1": "127.0.0.21", "app2": "127.0.0.22"}
 QUERIES = 400.0  # a second
 CONNECTIONS = 40.0  # a second
-READY_WITHIN = 15.0  # s
 DOWN_AT, UP_AT, WORKER_AT, END_AT = 5, 12, 20, 25  # s
 
 CONFIG = """\
@@ -46,10 +43,6 @@ probe    = {{ type = "tcp", expect = "hello", interval = "1s" }}
 """
 
 
-class DemoError(Exception):
-    """The demo cannot run here; says why."""
-
-
 class Demo:
     """The servers, the daemon and the clients of one run."""
 
@@ -59,8 +52,7 @@ class Demo:
         self._port = _free_port()
         self._app_port = _free_port()
         self._servers: dict[str, subprocess.Popen[bytes]] = {}
-        self._daemon: subprocess.Popen[bytes] | None = None
-        self._socket = str(folder / "control.sock")
+        self._daemon: Daemon
         self._noticed: set[str] = set()  # servers that the probes have found down
 
     async def run(self) -> bool:
@@ -73,11 +65,16 @@ class Demo:
         try:
             for name in SERVERS:
                 self._start(name)
-            self._daemon = _spawn("proxy", "run", "-c", str(file), log=self._folder / "daemon.log")
-            await self._ready()
-            return await self._play()
+            self._daemon = Daemon(self._folder / "control.sock", self._folder / "daemon.log", "-c", str(file))
+            try:
+                await self._daemon.ready()
+                return await self._play()
+            finally:
+                self._daemon.end()
         finally:
-            self._end()
+            for server in self._servers.values():
+                server.kill()
+                server.wait()
 
     async def _play(self) -> bool:
         self._say(f"Clients ask 127.0.0.1: {QUERIES:.0f} DNS queries and {CONNECTIONS:.0f} connections a second.\n")
@@ -123,17 +120,16 @@ class Demo:
             self._start(name)
 
     def _kill_worker(self) -> None:
-        pid = self._status()["workers"][0]["pid"]
+        pid = self._daemon.status()["workers"][0]["pid"]
         self._say(f"     -- one of Steelyard's own workers, pid {pid}, is killed")
         if pid:
             os.kill(pid, signal.SIGKILL)
 
     def _summary(self, load: Load) -> bool:
         self._say("\nWhat happened, as `steelyard events` tells it:\n")
-        with Client(self._socket) as client:
-            for event in client.request("events")["events"]:
-                moment = time.strftime("%H:%M:%S", time.localtime(event["at"]))
-                self._say(f"    {moment} {event['subject']}: {event['text']}")
+        for event in self._daemon.events():
+            moment = time.strftime("%H:%M:%S", time.localtime(event["at"]))
+            self._say(f"    {moment} {event['subject']}: {event['text']}")
         self._say("\nSummary:\n")
         for what, tally in (("queries", load.queries), ("connections", load.connections)):
             self._say(f"    {_told(what, tally)}")
@@ -149,45 +145,14 @@ class Demo:
     def _start(self, name: str) -> None:
         kind, port = ("dns", self._port) if name.startswith("ns") else ("greeter", self._app_port)
         log = self._folder / f"{name}.log"
-        self._servers[name] = _spawn("proxy.demo.backend", kind, name, SERVERS[name], str(port), log=log)
-
-    def _status(self) -> dict[str, Any]:
-        with Client(self._socket) as client:
-            status: dict[str, Any] = client.request("status")["status"]
-            return status
+        self._servers[name] = spawn("proxy.demo.backend", kind, name, SERVERS[name], str(port), log=log)
 
     def _up(self) -> str:
         """Tell who is up, with the others in brackets, and remember who was found down."""
         names = {address: name for name, address in SERVERS.items()}
-        backends = [backend for service in self._status()["services"] for backend in service["backends"]]
+        backends = [backend for service in self._daemon.status()["services"] for backend in service["backends"]]
         self._noticed |= {names[b["name"]] for b in backends if b["state"] == "down"}
         return " ".join(names[b["name"]] if b["state"] == "up" else f"({names[b['name']]})" for b in backends)
-
-    async def _ready(self) -> None:
-        deadline = time.monotonic() + READY_WITHIN
-        while True:
-            assert self._daemon is not None  # noqa: S101 - for the type checker: it was just started
-            if self._daemon.poll() is not None or time.monotonic() > deadline:
-                log = (self._folder / "daemon.log").read_text(encoding="utf-8", errors="replace")
-                raise DemoError(f"the daemon did not get ready:\n{log[-2000:]}")
-            try:
-                if all(s["state"] == "up" for s in self._status()["services"]):
-                    return
-            except ControlError:
-                pass  # not there yet
-            await asyncio.sleep(0.1)
-
-    def _end(self) -> None:
-        if self._daemon is not None:
-            self._daemon.terminate()
-            try:
-                self._daemon.wait(5)
-            except subprocess.TimeoutExpired:
-                self._daemon.kill()
-                self._daemon.wait()
-        for server in self._servers.values():
-            server.kill()
-            server.wait()
 
 
 def _told(what: str, tally: Tally) -> str:
@@ -195,16 +160,6 @@ def _told(what: str, tally: Tally) -> str:
     lost = ", ".join(f"{count} x {why}" for why, count in tally.lost.items()) or "0"
     cut = f", {tally.cut} cut with the process that held them" if tally.cut else ""
     return f"{what}: {tally.sent} sent, answered by {by}; lost: {lost}{cut}; slowest {tally.slowest * 1000:.0f} ms"
-
-
-def _spawn(module: str, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
-    here = str(Path(__file__).resolve().parents[2])
-    with log.open("ab") as file:
-        return subprocess.Popen(  # noqa: S603 - ourselves, and no shell
-            [sys.executable, "-m", module, *arguments],
-            stdin=subprocess.DEVNULL, stdout=file, stderr=file,
-            env={**os.environ, "PYTHONPATH": here}, start_new_session=True,
-        )  # fmt: skip
 
 
 def _free_port() -> int:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.demo.backend import answer
+from proxy.demo.backend import _named, answer
 
 
 def test_the_name_of_the_server_is_its_answer() -> None:
@@ -17,6 +17,14 @@ def test_the_name_of_the_server_is_its_answer() -> None:
     reply = dns.message.from_wire(wire)
     assert reply.id == query.id
     assert str(reply.answer[0][0]) == '"ns1"'
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("ns1", "ns1"), ("{peer}", "10.0.0.2"), ("ns1 to {peer}", "ns1 to 10.0.0.2")]
+)
+def test_a_name_may_tell_who_asked(name: str, told: str) -> None:
+    """{peer} in a server's name stands for the address that the query came from."""
+    assert _named(name, ("10.0.0.2", 4711)) == told
 
 
 def test_other_zones_are_refused() -> None:
