@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from health.units import format_duration
 from proxy import __version__, messages, planning, privileges, routing, sockets, statedir
 from proxy.child import Identity
 from proxy.config.model import Config
@@ -283,7 +284,9 @@ class Master:
             return
         self._stopping = True
         timeout = self.config.node.stop_timeout
-        self._timeline.add("stop", self.config.node.name, f"told to stop: finishing what is open within {timeout:g} s")
+        self._timeline.add(
+            "stop", self.config.node.name, f"told to stop: finishing what is open within {format_duration(timeout)}"
+        )
         self._leaving = self._loop.create_task(self._leave())
 
     async def _leave(self) -> None:
