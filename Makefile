@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/stamp
 # Root alone: for everybody else these tests run in a second process, under unshare(1).
-SPREAD := $(if $(filter 0,$(shell id -u)),-n 2 --dist loadfile)
+SPREAD := $(if $(filter 0,$(shell id -u)),-n 3 --dist loadfile)
 
 .PHONY: demo test lint behaviours bench soak
 
