@@ -14,8 +14,6 @@ from tests.e2e.daemon import Daemon, backend_of
 from tests.e2e.process import BedError, until
 from tests.e2e.servers import Nsd
 
-pytestmark = pytest.mark.load
-
 FILE = """
 [service.dns]
 listen   = ["198.51.100.10:53/udp"]

@@ -30,8 +30,6 @@ from tests.e2e.loopback import (
 )
 from tests.e2e.process import until
 
-pytestmark = pytest.mark.load
-
 ORDINARY = ["setpriv", "--bounding-set=-net_bind_service", "--"]
 UNSHARED = ["unshare", "-rn", "sh", "-c", 'ip link set lo up; exec "$0" "$@"']
 
