@@ -23,7 +23,7 @@ from tests.e2e.vrrp import Capture, Pinger, holders
 @pytest.fixture
 def pair():
     """Make two daemons that share an address, and start them."""
-    with daemons() as made:
+    with daemons(workers=1) as made:
         made.start()
         yield made
 
@@ -31,7 +31,7 @@ def pair():
 @pytest.fixture(scope="module")
 def quiet():
     """Make two for the tests that only look."""
-    with daemons() as made:
+    with daemons(workers=1) as made:
         made.start()
         yield made
 
@@ -127,7 +127,7 @@ def test_what_the_status_shows(quiet):
 
 def test_notifications():
     """V20, S4: each move runs the script with keepalived's arguments and no capability, and reaches the FIFO; what others can write is not run."""
-    with daemons(more="{notify}") as pair:
+    with daemons(workers=1, more="{notify}") as pair:
         seen = pair.bed.dir / "seen"
         script = pair.bed.dir / "notify.sh"
         script.write_text(f'#!/bin/sh\necho "$@" $(grep CapEff /proc/self/status) >> {seen}\n')
@@ -163,7 +163,7 @@ def test_notifications():
 def test_unicast_ipv6_by_the_members_addresses():
     """V10, V2: members know each other by the addresses in the file, IPv6 ones of any kind, and `status` by their names."""
     members = 'members = { a = "2001:db8:1::2", b = "2001:db8:1::3" }'
-    with daemons(family=6, vrrp=members) as pair:
+    with daemons(workers=1, family=6, vrrp=members) as pair:
         wire = Capture(pair.bed, "b", "ip6 proto 112")
         pair.start()
         assert whoami_dns(pair.bed, ADDRESS6) == "server"
@@ -176,7 +176,7 @@ def test_unicast_ipv6_by_the_members_addresses():
 def test_signed_adverts():
     """V21, S6: two hosts with the same key are a pair; the key shows nowhere, and without it nobody moves anybody."""
     key = "a-shared-key-of-some-length"
-    with daemons(vrrp='auth-key-files = ["{key}"]') as pair:
+    with daemons(workers=1, vrrp='auth-key-files = ["{key}"]') as pair:
         path = pair.bed.dir / "key"
         path.write_text(key)
         path.chmod(0o600)
@@ -204,7 +204,7 @@ def test_a_sync_group_moves_together():
         '[vrrp.inside]\ninterface = "eth0"\nvrid = 52\naddresses = ["198.51.100.11/24"]\n'
         'track = [{ service = "dns", penalty = 60 }]\n[sync-group.both]\nvrrp = ["outside", "inside"]'
     )
-    with daemons(vrrp="", more=second) as pair:
+    with daemons(workers=1, vrrp="", more=second) as pair:
         pair.start()
         assert holders(pair.bed, "198.51.100.11") == ["a"]
         pair.bed.rule("a", "output", f"ip daddr {SERVER} drop")
