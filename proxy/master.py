@@ -38,7 +38,8 @@ from proxy.supervisor import Supervisor, gone
 if TYPE_CHECKING:
     import socket
 
-FIRST_VERDICTS = 3.0  # s that a service's clients wait in the kernel's queue for the first verdicts
+FIRST_VERDICTS = 3.0  # s of probing that the clients of a service wait in the kernel for its first verdict
+FIRST_PROBES = 10.0  # s after the start until they wait no longer, probing or not
 TICK = 0.1  # s
 SAMPLE = 1.0  # s
 STOP_GRACE = 1.0  # s after stop-timeout until what is left is killed
@@ -95,6 +96,7 @@ class Master:
             lambda text: self.told("health", text, level="error", kind="health"),
             on_alarm=self._alarmed,
             means=self._means.handover,
+            on_begun=self._probing,
         )
         try:
             self._redundancy = Redundancy(config, identity, self._told_of_routers, self._opened_through)
@@ -122,7 +124,7 @@ class Master:
             self._prober.start()
             self._workers.start()
             self._redundancy.start()
-            self._loop.call_later(FIRST_VERDICTS, self._open_all)
+            self._loop.call_later(FIRST_PROBES, self._open_all, FIRST_PROBES)
             self._tick()
             await self._stopped.wait()
         finally:
@@ -409,12 +411,15 @@ class Master:
             self._open |= known
             self._workers.settle()
 
-    def _open_all(self) -> None:
+    def _probing(self) -> None:
+        """Wait for the first verdicts from here on: the start of the process that probes is no server's slowness."""
+        if not self._stopping:
+            self._loop.call_later(FIRST_VERDICTS, self._open_all, FIRST_VERDICTS)
+
+    def _open_all(self, waited: float) -> None:
         late = self._services.keys() - self._open
         for name in sorted(late):
-            self._timeline.add(
-                "service", name, f"no verdict after {FIRST_VERDICTS:g} s: served all the same", level="warning"
-            )
+            self._timeline.add("service", name, f"no verdict after {waited:g} s: served all the same", level="warning")
         if late:
             self._open |= late
             self._workers.settle()

@@ -26,6 +26,7 @@ class Prober:
 
     `targets()` is what it shall watch, `on_probed(change)` takes verdicts, `told(text)` records what happens to it,
     `on_alarm(alarm)` takes alarms, `means()` is what it must have before it watches: messages with their descriptors.
+    `on_begun()` hears when it, or a successor, has been told what to watch.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Prober:
         *,
         on_alarm: Callable[[messages.Alarm], None] | None = None,
         means: Callable[[], Iterable[tuple[messages.Message, Sequence[int]]]] = tuple,
+        on_begun: Callable[[], None] = lambda: None,
     ) -> None:
         self._means = means
+        self._on_begun = on_begun
         self._on_alarm = on_alarm
         self._targets = targets
         self._on_probed = on_probed
@@ -79,6 +82,7 @@ class Prober:
         for means, sockets in self._means():
             self._kept.send(means, sockets)
         self._kept.send(messages.Watch(self._targets()))
+        self._on_begun()
 
     def _take(self, message: messages.Message) -> None:
         match message:

@@ -506,7 +506,7 @@ def test_nothing_is_refused_before_the_first_verdict(make, backends, ports):
         client.ask(30)
         query = question("www.example.net", 7)
         sock.sendall(len(query).to_bytes(2, "big") + query)
-        until(lambda: all(one.probes for one in backends), 5, "the probes")
+        until(lambda: all(one.probes for one in backends), 10, "the probes")
         assert client.collect(0.5) == 30
         assert not backends[0].queries + backends[1].queries
         backends[0].release()
@@ -518,17 +518,17 @@ def test_nothing_is_refused_before_the_first_verdict(make, backends, ports):
 
 
 def test_a_first_verdict_that_does_not_come(make, backends, ports):
-    """H1: after 3 s without any verdict a service answers all the same: with SERVFAIL, as nobody is known to be up."""
+    """H1: after 3 s of probing without a verdict a service answers all the same: SERVFAIL, as nobody is known to be up."""
     for one in backends:
         one.silent = True
     service = dns_service(ports[0], backends).replace('timeout = "150ms"', 'timeout = "10s"')
     node = make(service.replace('interval = "200ms"', 'interval = "10s"')).start(ready=False)
     until(node.socket.exists, 5, "the daemon to have bound")
-    began = time.monotonic()
     with asker(ports[0]) as client:
         client.ask(10)
+        until(lambda: all(one.probes for one in backends), 10, "the probes")
+        assert client.collect(1.5) == 10
         assert client.collect(5) == 0
-        assert 2 < time.monotonic() - began < 4.5
         assert {code for _, code in client.bad} == {2}
     assert not backends[0].queries
     assert node.told("no verdict after 3 s")
