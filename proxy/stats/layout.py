@@ -116,7 +116,7 @@ SERVICE_DENIED: Final = 44  # connections and datagrams of clients that `allow` 
 SERVICE_PROXY_MALFORMED: Final = 45  # connections of a listed source without a PROXY header
 SERVICE_PROXY_TIMEOUT: Final = 46  # the same, whose header did not come in time
 
-SERVICE_SIZE: Final = 64
+SERVICE_SIZE: Final = 96
 
 SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("sessions", "gauge"),
