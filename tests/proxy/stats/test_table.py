@@ -10,7 +10,7 @@ import pytest
 from proxy.stats.layout import HEADER_MAGIC, Layout
 from proxy.stats.table import Table, TableError
 
-PLAN = Layout(1, 2)
+PLAN = Layout(1, 4)
 
 # Two halves that differ in every byte, written in turn by another process.
 ONE, OTHER = 0x0101010101010101, 0x7E7E7E7E7E7E7E7E
@@ -18,7 +18,7 @@ WRITER = f"""
 import sys
 from proxy.stats.layout import Layout
 from proxy.stats.table import Table
-table = Table.attach(int(sys.argv[1]), Layout(1, 2), writable=True)
+table = Table.attach(int(sys.argv[1]), Layout(1, 4), writable=True)
 cell, cells = int(sys.argv[2]), table.cells
 for _ in range(400_000):
     cells[cell] = {ONE}
@@ -97,9 +97,9 @@ def test_strange_descriptors_are_refused(table, tmp_path):
     plain = os.open(tmp_path / "plain", os.O_RDWR | os.O_CREAT)
     unsealed = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
     os.write(unsealed, bytes(table.cells))
-    same_size = Layout(3, 1)
+    same_size = Layout(5, 1)
     assert same_size.size == PLAN.size
-    for fd, plan in ((plain, PLAN), (unsealed, PLAN), (table.readonly_fd(), Layout(1, 3)), (table.fd, same_size)):
+    for fd, plan in ((plain, PLAN), (unsealed, PLAN), (table.readonly_fd(), Layout(1, 5)), (table.fd, same_size)):
         with pytest.raises(TableError):
             Table.attach(fd, plan)
         os.fstat(fd)
