@@ -61,6 +61,7 @@ def plan(
                 scheduler=service.scheduler,
                 hash_on=service.hash_on,
                 on_down=service.on_down,
+                on_failback=service.on_failback,
                 drain_timeout=service.drain_timeout,
                 backends=tuple(
                     BackendPlan(
@@ -98,7 +99,7 @@ def targets(
 ) -> list[dict[str, Any]]:
     """Return what health watches, and what is known of it.
 
-    A backend's key is "SERVICE SLOT.BACKEND SLOT", that of a probe which virtual routers track TRACKED and its name.
+    One in maintenance is not watched.  A backend's key is "SERVICE SLOT.BACKEND SLOT", that of a probe which virtual routers track TRACKED and its name.
     """
     services, backends = slots
     return [
@@ -109,6 +110,7 @@ def targets(
         }
         for service in config.services
         for backend in service.backends
+        if backend.admin != "maint"
     ] + [
         {
             "key": f"{TRACKED}{name}",

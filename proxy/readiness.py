@@ -6,13 +6,18 @@ Verdicts that come together are passed on together: a service of a thousand back
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from proxy import messages, planning
-from proxy.config.model import Config
+from proxy.balance.choice import Candidate, Choice, Rules, choose, ordered
+from proxy.balance.names import FAILOVER
+from proxy.config.model import Config, Service
 from proxy.events import Level
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import NO_VERDICT, BackendKey, Verdict
+
+if TYPE_CHECKING:
+    from proxy.stats.schema import State
 
 
 class Tell(Protocol):
@@ -47,8 +52,10 @@ class Readiness:
         """What health calls a backend -> (service, backend)."""
         self._verdicts: dict[BackendKey, Verdict] = {}
         self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
-        self._changed: set[BackendKey] = set()  # not passed on yet
-        self.able: dict[str, bool | None] = dict.fromkeys(self._services)
+        self._choices: dict[str, Choice] = {}
+        self._sent: dict[BackendKey, str] = {}  # what the workers know
+        self._changed: set[str] = set()  # services in which something has changed that is not passed on yet
+        self.able: dict[str, bool | None] = {name: self._is_able(name) for name in self._services}
         """Whether each service has somebody to serve with; None: nobody knows yet."""
 
     # -- from health
@@ -76,9 +83,7 @@ class Readiness:
             level="warning" if change.state == "down" else "info",
             state=change.state, previous=before.state if before else "unknown",
         )  # fmt: skip
-        if not self._changed:
-            self._loop.call_soon(self._pass_on)
-        self._changed.add(key)
+        self._note(key[0])
 
     def _probed_alone(self, change: messages.Probed) -> None:
         """Take the verdict of a probe that routers track."""
@@ -96,26 +101,75 @@ class Readiness:
         shown = self._backends[key].weight if weight is None else weight
         self._tell("weight", f"{key[0]}/{key[1]}", f"weight {shown}: {reason}", weight=shown)
         self._to_workers(messages.Weights([self._weight(key)]))
+        self._note(key[0])
+
+    def _note(self, service: str) -> None:
+        if not self._changed:
+            self._loop.call_soon(self._pass_on)
+        self._changed.add(service)
 
     def _pass_on(self) -> None:
         changed, self._changed = self._changed, set()
-        self._to_workers(messages.Verdicts([self._row(key) for key in changed]))
-        services = {name for name, _ in changed}
-        self.able |= {name: self._is_able(name) for name in services}
-        self._on_change(services)
+        news: list[BackendKey] = []
+        for name in changed:
+            news += self._choose(name)
+            self.able[name] = self._is_able(name)
+        if news:
+            self._to_workers(messages.Verdicts([self._row(key) for key in news]))
+        self._on_change(changed)
+
+    # -- who serves
+
+    def _choose(self, name: str) -> list[BackendKey]:
+        """Choose anew who serves; whose verdict, as the workers act on it, has changed by it."""
+        candidates = self._candidates(name)
+        before = self._choices.get(name)
+        choice = self._choices[name] = choose(_rules(self._services[name]), candidates, before)
+        self._tell_choice(name, before, choice)
+        news = []
+        for one in candidates:
+            key = (name, one.name)
+            verdict = ordered(one, choice)
+            if self._sent.get(key, "unknown") != verdict:
+                self._sent[key] = verdict
+                news.append(key)
+        return news
+
+    def _candidates(self, name: str) -> list[Candidate]:
+        found = []
+        for one in self._services[name].backends:
+            known = self._verdicts.get((name, one.name))
+            state: State = known.state if known is not None else "unknown"
+            weight = one.weight if known is None or known.weight is None else known.weight
+            found.append(Candidate(one.name, one.tier, weight, state, one.admin))
+        return found
+
+    def _tell_choice(self, name: str, before: Choice | None, choice: Choice) -> None:
+        """Record that another tier serves, or another backend of a failover service; not while first verdicts come."""
+        if not choice.settled:
+            return
+        last = before if before is not None and before.settled else None
+        if last is not None and last.level == choice.level:
+            if self._services[name].scheduler == FAILOVER and choice.serving != last.serving:
+                self._tell("service", name, f"{choice.serving[0]} serves, no longer {last.serving[0]}")
+            return
+        best = min((one.tier for one in self._services[name].backends), default=0)
+        worse = choice.rank > (best if last is None else last.rank)
+        if last is not None or worse:
+            self._tell("service", name, choice.why, level="warning" if worse else "info")
 
     # -- for the workers
 
     def verdicts(self) -> messages.Verdicts:
         """Return all verdicts that there are."""
-        return messages.Verdicts([self._row(key) for key in self._verdicts])
+        return messages.Verdicts([self._row(key) for key in self._sent])
 
     def weights(self) -> messages.Weights:
         """Return the weights that backends ask for."""
         return messages.Weights([self._weight(key) for key, one in self._verdicts.items() if one.weight is not None])
 
     def _row(self, key: BackendKey) -> list[Any]:
-        return [self._slots[0][key[0]], self._slots[1][key], self._verdicts[key].state, self._backends[key].admin]
+        return [self._slots[0][key[0]], self._slots[1][key], self._sent[key], self._backends[key].admin]
 
     def _weight(self, key: BackendKey) -> list[int]:
         asked = self._verdicts[key].weight
@@ -125,17 +179,15 @@ class Readiness:
     # -- for whoever asks
 
     def is_known(self, name: str) -> bool:
-        """Whether a service has somebody to serve with, or is known to have nobody."""
-        verdicts = [self._verdicts.get((name, backend.name)) for backend in self._services[name].backends]
-        return any(verdict is not None and verdict.state == "up" for verdict in verdicts) or all(verdicts)
+        """Whether it is known who serves: none that would come first is without a verdict."""
+        choice = self._choices.get(name)
+        return choice is not None and not choice.waits
 
     def _is_able(self, name: str) -> bool | None:
-        backends = [(one, self._verdicts.get((name, one.name))) for one in self._services[name].backends]
-        for one, known in backends:
-            weight = one.weight if known is None or known.weight is None else known.weight
-            if known is not None and known.state in {"up", "reserve"} and one.admin == "ready" and weight:
-                return True
-        return None if any(known is None or known.state == "unknown" for _, known in backends) else False
+        verdicts = {one.verdict for one in self._candidates(name) if one.wanted}
+        if verdicts & {"up", "reserve"}:
+            return True
+        return None if "unknown" in verdicts else False
 
     @property
     def tracked(self) -> dict[str, bool]:
@@ -149,7 +201,15 @@ class Readiness:
             known = self._verdicts.get(key)
             results: Any = [one for one in probes.get(text, []) if one.get("at") is not None]
             if known is not None:
-                found[key] = replace(known, probes=results)
+                choice = self._choices.get(key[0])
+                serving = choice is not None and key[1] in choice.serving
+                found[key] = replace(known, probes=results, serving=serving)
             elif results:
                 found[key] = Verdict("unknown", NO_VERDICT, None, results)
         return found
+
+
+def _rules(service: Service) -> Rules:
+    return Rules(
+        service.quorum, service.quorum_hysteresis, service.fail_open, service.failback, service.scheduler == FAILOVER
+    )

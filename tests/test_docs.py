@@ -25,7 +25,7 @@ SERVICE_KEYS = (ServiceTable, DefaultsTable, BackendTable)
 TOP = {"node": NodeSettings, "control": ControlSettings, "web": WebSettings, "log": LogSettings}
 ROUTERS = (VrrpSettings, NotifySettings)
 SPAN = re.compile(r"`([^`]+)`")
-LATER = {*SERVICE_LATER, *BACKEND_LATER, "backup"}  # which means tier = 1
+LATER = {*SERVICE_LATER, *BACKEND_LATER}
 
 OPTIONS = {
     "keepalived": (

@@ -2,7 +2,9 @@
 
 from typing import Any, Literal
 
-Verdict = Literal["up", "down", "reserve", "unknown"]
+Verdict = Literal["up", "down", "reserve", "standby", "unknown"]
+"""What a worker acts on.  "up" serves; "standby" is fit and not needed, because better ones serve; "reserve" is fit for
+nothing new while others serve: both keep what they have."""
 Admin = Literal["ready", "drain", "maint"]
 
 

@@ -1,4 +1,7 @@
-"""failover (ipvsadm: fo): the first usable backend takes everything; highest weight first, then file order."""
+"""failover (ipvsadm: fo): the first usable backend takes everything; highest weight first, then file order.
+
+Who is first is chosen for the whole host (`choice`): the others stand by, and are tried where it cannot be reached.
+"""
 
 from collections.abc import Collection
 
@@ -12,7 +15,7 @@ class Failover(Heedless):
     __slots__ = ("_first",)
 
     def __init__(self, backends: tuple[Backend, ...]) -> None:
-        super().__init__(tuple(sorted(backends, key=lambda backend: (-backend.weight, backend.index))))
+        super().__init__(tuple(sorted(backends, key=_order)))
         self._first = self.backends[0]
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
@@ -23,3 +26,7 @@ class Failover(Heedless):
             if backend not in exclude:
                 return backend
         return None
+
+
+def _order(backend: Backend) -> tuple[bool, int, int]:
+    return backend.verdict != "up", -backend.weight, backend.index

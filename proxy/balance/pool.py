@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from random import Random
 
 from proxy.balance.backend import Admin, Backend, Verdict
+from proxy.balance.names import FAILOVER
 from proxy.balance.selector import Selector, build
 
 __all__ = ["Admin", "Backend", "Pool", "Verdict"]
@@ -64,13 +65,15 @@ class Pool:
         return self._note(weight != before)
 
     def usable(self) -> tuple[Backend, ...]:
-        """Return the backends that may get something new, in file order.
+        """Return the backends that may get something new, in file order, those that serve first.
 
-        This is the one place that decides it: rules that choose among the usable ones act on this list.  Backends in
-        reserve get something new only where no backend is up.
+        Who serves is `choice.choose`'s to say, which calls them up.  The rest gets something new only where nobody is;
+        but a failover service tries those that stand by when the one that serves cannot be reached.
         """
         fit = tuple(backend for backend in self.backends if is_usable(backend))
-        return tuple(backend for backend in fit if backend.verdict == "up") or fit
+        serving = {"up", "standby"} if self.scheduler == FAILOVER else {"up"}
+        chosen = [backend for backend in fit if backend.verdict in serving]
+        return tuple(sorted(chosen, key=lambda backend: backend.verdict != "up")) or fit
 
     def configured(self) -> tuple[Backend, ...]:
         """Return the backends that would get a share if all were well: the stable base of the hashing schedulers."""
@@ -91,5 +94,5 @@ class Pool:
 
 
 def is_usable(backend: Backend) -> bool:
-    """Tell whether a backend is fit for something new: found up or in reserve, wanted, and weighing something."""
-    return backend.verdict in {"up", "reserve"} and backend.admin == "ready" and backend.weight > 0
+    """Tell whether a backend is fit: neither down nor unknown, wanted, and weighing something."""
+    return backend.verdict not in {"down", "unknown"} and backend.admin == "ready" and backend.weight > 0

@@ -13,11 +13,6 @@ from proxy.config.validate import locate
 
 SERVICE_LATER: Final = (
     "persistence",
-    "quorum",
-    "quorum-hysteresis",
-    "fail-open",
-    "failback",
-    "on-failback",
     "max-connections",
     "max-connections-per-client",
     "rate-per-client",
@@ -31,8 +26,6 @@ SERVICE_LATER: Final = (
 """Keys of a service that are refused unless they say their default."""
 
 BACKEND_LATER: Final = {
-    "tier": 0,
-    "admin": "ready",
     "max-connections": 0,
     "slow-start": 0.0,
     "source-addresses": (),

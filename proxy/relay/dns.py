@@ -139,6 +139,9 @@ class DnsService:
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: what is in flight there is retried when its time comes, or at once if the port is closed."""
 
+    def failed_back(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: no query outlives give-up."""
+
     def cut(self, targets: Iterable[Target]) -> None:
         """Nothing to do: no query outlives give-up."""
 

@@ -152,6 +152,8 @@ class PythonEngine:
                     relay.went_down(moved["down"])
                 if moved["up"]:
                     relay.returned(moved["up"])
+                if moved["standby"] and service_.plan.on_failback == "reset":
+                    relay.failed_back(moved["standby"])
                 if moved["maint"]:
                     relay.cut(moved["maint"])
             if moved["drain"] and service_.plan.drain_timeout != math.inf:

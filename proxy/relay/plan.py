@@ -71,6 +71,7 @@ class ServicePlan:
     deny: tuple[str, ...] = ()
     accept_proxy: tuple[str, ...] = ()
     """Blocks of addresses: clients that may use it (all), that may not, and from whom a PROXY header is awaited."""
+    on_failback: str = "keep"
 
 
 @dataclass(frozen=True, slots=True)

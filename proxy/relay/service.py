@@ -23,8 +23,9 @@ Change = tuple[int, int, str, str]
 """(service slot, backend slot, verdict, admin) as the master sends it."""
 
 
-Moved = Literal["down", "up", "drain", "maint"]
-"""What may befall a backend: its verdict went down, it became usable, the operator drains it or takes it out."""
+Moved = Literal["down", "up", "standby", "drain", "maint"]
+"""What may befall a backend: its verdict went down, it became usable, better ones serve again, the operator drains it or
+takes it out."""
 
 
 class Target(Backend):
@@ -121,6 +122,7 @@ class Service:
         return {
             "down": [one for one, (_, was, _) in before.items() if one.verdict == "down" and was != "down"],
             "up": [one for one, (was_usable, _, _) in before.items() if one.usable and not was_usable],
+            "standby": [one for one, (_, was, _) in before.items() if one.verdict == "standby" and was == "up"],
             "drain": [one for one, (_, _, was) in before.items() if one.admin == "drain" and was != "drain"],
             "maint": [one for one, (_, _, was) in before.items() if one.admin == "maint" and was != "maint"],
         }

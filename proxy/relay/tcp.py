@@ -21,6 +21,7 @@ from proxy.stats.layout import (
     SERVICE_NO_DESCRIPTOR,
     SERVICE_NO_MEMORY,
     SERVICE_RESET_ON_DOWN,
+    SERVICE_RESET_ON_FAILBACK,
     SERVICE_SESSIONS,
 )
 
@@ -139,6 +140,10 @@ class TcpService:
         """Backends went down: reset their connections where the service says so."""
         if self.service.plan.on_down == "reset":
             self._end(targets, SERVICE_RESET_ON_DOWN)
+
+    def failed_back(self, targets: Iterable[Target]) -> None:
+        """Better backends serve again, and the service wants nothing to stay on these."""
+        self._end(targets, SERVICE_RESET_ON_FAILBACK)
 
     def returned(self, targets: Iterable[Target]) -> None:
         """Nothing to do: connections stay where they are."""

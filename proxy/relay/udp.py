@@ -209,6 +209,10 @@ class UdpService:
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: each session there picks anew with its next datagram."""
 
+    def failed_back(self, targets: Iterable[Target]) -> None:
+        """Better backends serve again, and the service wants nothing to stay on these."""
+        self.cut(targets)
+
     def cut(self, targets: Iterable[Target]) -> None:
         """These backends serve nobody any more: their sessions end, and begin anew elsewhere."""
         ended = set(targets)
@@ -304,9 +308,9 @@ class UdpService:
     # -- the table
 
     def _still_good(self, session: Session) -> bool:
-        """Whether its backend may keep the session after a change: it is up or in reserve, ready or draining."""
+        """Whether its backend may keep the session after a change: it is fit, if not for new ones, ready or draining."""
         session.epoch = self.service.epoch
-        return session.target.verdict in {"up", "reserve"} and session.target.admin != "maint"
+        return session.target.verdict not in {"down", "unknown"} and session.target.admin != "maint"
 
     def _at_home(self, session: Session) -> bool:
         """Whether the IPv6 address that a session sends from is still this host's, as far as that is worth a look."""

@@ -115,6 +115,7 @@ SERVICE_CLOSED: Final = 43  # connections that ended with both FINs
 SERVICE_DENIED: Final = 44  # connections and datagrams of clients that `allow` and `deny` keep out
 SERVICE_PROXY_MALFORMED: Final = 45  # connections of a listed source without a PROXY header
 SERVICE_PROXY_TIMEOUT: Final = 46  # the same, whose header did not come in time
+SERVICE_RESET_ON_FAILBACK: Final = 47  # connections reset because better backends serve again (on-failback = reset)
 
 SERVICE_SIZE: Final = 96
 
@@ -166,6 +167,7 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("denied", "counter"),
     ("proxy_malformed", "counter"),
     ("proxy_timeout", "counter"),
+    ("reset_on_failback", "counter"),
 )
 
 # Backend block: what happened between this host and one backend of one service.

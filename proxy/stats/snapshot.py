@@ -34,13 +34,14 @@ BackendKey = tuple[str, str]
 """(service name, backend name)."""
 
 NO_VERDICT: Final = "no verdict yet"
+NOT_PROBED: Final = "in maintenance, not probed"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """The last verdict on one backend: `reason` in words, `since` in Unix seconds, `probes` as the monitor reports.
 
-    `weight` is the one that the backend asks for, None where it asks for none.
+    `weight` is the one that the backend asks for, None where it asks for none; `serving` says that it gets new traffic.
     """
 
     state: State
@@ -48,6 +49,7 @@ class Verdict:
     since: float | None
     probes: Sequence[ProbeStatus] = ()
     weight: int | None = None
+    serving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +155,6 @@ class SnapshotBuilder:
         for backend in service.backends:
             key = (service.name, backend.name)
             backends.append(self._backend(key, backend, verdicts.get(key), overrides.get(key)))
-        asked = {
-            backend.name: known.weight
-            for backend in service.backends
-            if (known := verdicts.get((service.name, backend.name)))
-        }
-        weigh(backends, asked)
         first = self._columns.layout.service(self._services[service.name])
         cells = self._columns.block(first, len(layout.SERVICE_CELLS))
         return {
@@ -176,10 +172,10 @@ class SnapshotBuilder:
         self, key: BackendKey, backend: "Backend", verdict: Verdict | None, override: Override | None
     ) -> BackendStatus:
         cells = self._columns.block(self._columns.layout.backend(self._backends[key]), layout.BACKEND_SIZE)
-        if verdict is None:
-            verdict = Verdict("unknown", NO_VERDICT, None)
         if override is None:
             override = Override(backend.admin, None if backend.admin == "ready" else "the configuration file")
+        if verdict is None:
+            verdict = Verdict("unknown", NOT_PROBED if override.admin == "maint" else NO_VERDICT, None)
         return {
             "name": backend.name,
             "address": endpoint(backend.address, backend.port),
@@ -190,7 +186,7 @@ class SnapshotBuilder:
             "admin_reason": override.reason,
             "tier": backend.tier,
             "weight": backend.weight,
-            "effective_weight": 0,
+            "effective_weight": _effective(backend.weight, verdict),
             "active": cells[layout.BACKEND_ACTIVE],
             "queued": cells[layout.BACKEND_QUEUED],
             "total": cells[layout.BACKEND_TOTAL],
@@ -235,21 +231,11 @@ def endpoint(address: str, port: int | None) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def weigh(backends: Collection[BackendStatus], asked: Mapping[str, int | None]) -> None:
-    """Fill in each `effective_weight`: its weight, or the one it asks for, where traffic may go to it now, else 0.
-
-    Backends in reserve count only while no other is up.
-    """
-    for state in ("up", "reserve"):
-        usable = []
-        for entry in backends:
-            weight = asked.get(entry["name"])
-            weight = entry["weight"] if weight is None else weight
-            if entry["state"] == state and entry["admin"] == "ready" and weight > 0:
-                entry["effective_weight"] = weight
-                usable.append(entry)
-        if usable:
-            return
+def _effective(weight: int, verdict: Verdict) -> int:
+    """Return the weight of a backend, or the one that it asks for, where new traffic goes to it, else 0."""
+    if not verdict.serving:
+        return 0
+    return weight if verdict.weight is None else verdict.weight
 
 
 def service_state(backends: Collection[BackendStatus], *, fail_open: bool) -> ServiceState:

@@ -31,8 +31,8 @@ probe = { type = "none" }
 class Bed:
     """A service of two backends, a probe that a router tracks, and what became of their verdicts."""
 
-    def __init__(self, path):
-        path.write_text(FILE)
+    def __init__(self, path, keys="", second='"192.0.2.12"'):
+        path.write_text(FILE.replace('"192.0.2.12"', second) + keys)
         config = load(path)
         slots = Slots(16), Slots(64)
         slots[0].assign(["a"])
@@ -98,3 +98,65 @@ async def test_results_before_a_verdict_are_shown(bed):
     assert [(key, one.state, one.probes) for key, one in shown.items()] == [
         (("a", "192.0.2.11"), "unknown", results[:1])
     ]
+
+
+BACKUP = '{ address = "192.0.2.12", backup = true }'
+
+
+async def test_a_backup_is_told_to_stand_by_and_to_serve(tmp_path):
+    """H13, H14: workers hear that the backup stands by, and in one message that it serves, when the first goes down."""
+    bed = Bed(tmp_path / "steelyard.toml", second=BACKUP)
+    await bed.probed(("0.1", "up"))
+    assert not bed.ready.is_known("a")  # the first one may still pass
+    await bed.probed(("0.0", "up"))
+    assert bed.ready.is_known("a")
+    assert bed.ready.verdicts() == messages.Verdicts([[0, 1, "standby", "ready"], [0, 0, "up", "ready"]])
+    assert [key[1] for key, one in bed.ready.shown({}).items() if one.serving] == ["192.0.2.11"]
+    assert not [event for event in bed.told if event[0] == "service"]
+    bed.sent.clear()
+    await bed.probed(("0.0", "down"))
+    assert bed.sent == [messages.Verdicts([[0, 0, "down", "ready"], [0, 1, "up", "ready"]])]
+    assert bed.told[-1] == ("service", "a", "tier 1 serves: 0 of 1 up in tier 0", "warning")
+    await bed.probed(("0.0", "up"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "standby", "ready"]])
+    assert bed.told[-1] == ("service", "a", "tier 0 serves", "info")
+
+
+async def test_a_weight_may_change_who_serves(tmp_path):
+    """H10, H14: a script that takes its backend's weight away lets the backup serve."""
+    bed = Bed(tmp_path / "steelyard.toml", second=BACKUP)
+    await bed.probed(("0.0", "up"), ("0.1", "up"))
+    await bed.probed(("0.0", "up", 0))
+    assert bed.sent[-2:] == [
+        messages.Weights([[0, 0, 0]]),
+        messages.Verdicts([[0, 0, "standby", "ready"], [0, 1, "up", "ready"]]),
+    ]
+
+
+async def test_failover_without_failback_is_one_memory(tmp_path):
+    """H14: who serves a failover service stays, is told when it changes, and a new worker hears the same."""
+    bed = Bed(tmp_path / "steelyard.toml", 'scheduler = "failover"\nfailback = false\n')
+    await bed.probed(("0.0", "up"), ("0.1", "up"))
+    await bed.probed(("0.0", "down"))
+    assert bed.told[-1] == ("service", "a", "192.0.2.12 serves, no longer 192.0.2.11", "info")
+    await bed.probed(("0.0", "up"))
+    assert bed.ready.verdicts().changes == [[0, 0, "standby", "ready"], [0, 1, "up", "ready"]]
+
+
+async def test_fail_open_serves_and_is_not_able(tmp_path):
+    """H14, V11: with everything down a service that fails open uses all, and the host counts as unable all the same."""
+    bed = Bed(tmp_path / "steelyard.toml", "fail-open = true\n")
+    await bed.probed(("0.0", "down"))
+    assert bed.ready.verdicts().changes == [[0, 0, "down", "ready"]]
+    await bed.probed(("0.1", "down"))
+    assert bed.ready.verdicts().changes == [[0, 0, "up", "ready"], [0, 1, "up", "ready"]]
+    assert bed.ready.able == {"a": False}
+    assert bed.told[-1][2:] == ("no backend is fit (0 of 2 up in tier 0): fail-open, all 2 serve", "warning")
+
+
+async def test_maintenance_of_the_file(tmp_path):
+    """H14, V24: a backend in maintenance is not watched, and nothing waits for its verdict."""
+    bed = Bed(tmp_path / "steelyard.toml", second='{ address = "192.0.2.12", admin = "maint" }')
+    assert [row["key"] for row in bed.ready.targets()] == ["0.0", "probe gateway"]
+    await bed.probed(("0.0", "down"))
+    assert (bed.ready.is_known("a"), bed.ready.able) == (True, {"a": False})

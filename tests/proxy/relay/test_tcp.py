@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.proxy.relay.conftest import TCP, eventually
+from tests.proxy.relay.conftest import TCP, eventually, free_port
 from tests.proxy.relay.streams import (
     END,
     RESET,
@@ -97,6 +97,50 @@ def test_backend_goes_down(relay, on_down):
                     assert exactly(end, 1) == b"y"
             assert relay.counter("reset_on_down") == (2 if on_down == "reset" else 0)
             assert relay.backend(where(one), "active") == (0 if on_down == "reset" else 2)
+
+
+@pytest.mark.parametrize("on_failback", ["keep", "reset"])
+def test_better_backends_serve_again(relay, on_failback):
+    """H14: connections of a backend that stands by again are kept, or reset on both sides, as configured."""
+    with listen() as main, listen() as backup:
+        address = relay.service([where(main), where(backup)], on_failback=on_failback)
+        relay.start()
+        relay.verdict(where(main), "down")
+        with connect(address) as client, accept(backup) as end:
+            relay.verdict(where(main), "up")
+            relay.verdict(where(backup), "standby")
+            gone = on_failback == "reset"
+            assert (is_reset(client), is_reset(end)) == (gone, gone)
+            with connect(address), accept(main):
+                pass
+            assert relay.counter("reset_on_failback") == int(gone)
+            assert relay.backend(where(backup), "active") == int(not gone)
+
+
+def test_a_reserve_keeps_what_it_has(relay):
+    """H8, H14: a backend that goes to reserve by its own verdict keeps its connections, whatever on-failback says."""
+    with listen() as one, listen() as two:
+        address = relay.service([where(one), where(two)], on_failback="reset", scheduler="failover")
+        relay.start()
+        with connect(address) as client, accept(one) as end:
+            relay.verdict(where(one), "reserve")
+            client.sendall(b"still")
+            assert exactly(end, 5) == b"still"
+            with connect(address), accept(two):
+                pass
+
+
+def test_those_that_stand_by_are_tried_when_the_first_is_gone(relay):
+    """T9, H14: a failover service goes on to a backend that stands by when the one that serves refuses."""
+    with listen() as backup:
+        gone = ("127.0.0.1", free_port())
+        address = relay.service([where(backup), gone], scheduler="failover")
+        relay.start()
+        relay.verdict(where(backup), "standby")
+        with connect(address) as client, accept(backup) as end:
+            end.sendall(b"hello")
+            assert exactly(client, 5) == b"hello"
+        assert relay.backend(gone, "connect_refused") == 1
 
 
 def test_connecting_when_the_backend_goes_down(relay):

@@ -19,7 +19,7 @@ LISTENER = Listener(address="10.0.0.10", port=53, transport="udp")
 FIRST = Backend(name="10.0.0.11", address="10.0.0.11")
 SECOND = Backend(name="ns2", address="2001:db8::12", port=5353, weight=3)
 SERVICE = Service(name="dns", protocol="dns", listeners=(LISTENER,), backends=(FIRST, SECOND))
-UP = Verdict("up", "answered NOERROR in 1.2 ms", 1000.0, ({"type": "dns", "ok": True, "reason": "answered", "latency_ms": 1.2, "at": 1001.0},))  # fmt: skip
+UP = Verdict("up", "answered NOERROR in 1.2 ms", 1000.0, ({"type": "dns", "ok": True, "reason": "answered", "latency_ms": 1.2, "at": 1001.0},), serving=True)  # fmt: skip
 DOWN = Verdict("down", "no answer within 1 s", 1005.0)
 
 # Every key of the public contract.
@@ -152,12 +152,14 @@ def test_workers_tell_their_own_cells(bed):
         ((UP, DOWN), "degraded", [1, 0], 1),
         ((DOWN, DOWN), "down", [0, 0], 2),
         ((), "down", [0, 0], 2),
-        ((replace(UP, state="reserve"), UP), "up", [0, 3], 0),
+        ((replace(UP, state="reserve", serving=False), UP), "up", [0, 3], 0),
         ((replace(UP, state="reserve"), DOWN), "degraded", [1, 0], 1),
+        ((UP, replace(UP, serving=False)), "up", [1, 0], 0),
+        ((replace(UP, weight=7), replace(UP, weight=0, serving=False)), "up", [7, 0], 0),
     ],
 )
 def test_what_a_service_amounts_to(bed, states, service, weights, code):
-    """Up with every backend up, degraded with some, down with none; a reserve serves only while nobody is up."""
+    """Up with every backend up, degraded with some, down with none; who does not serve has no weight."""
     snapshot = bed.build(*states)
     found = snapshot.as_dict()["services"][0]
     assert found["state"] == service
@@ -168,14 +170,15 @@ def test_what_a_service_amounts_to(bed, states, service, weights, code):
 def test_an_admin_state_alone_never_degrades(bed):
     """A backend that somebody drained is left out of the count and says who and why; when all are, the service refuses."""
     act = Override("drain", "uid 1000", "new disks")
-    snapshot = bed.build(UP, UP, overrides={("dns", "ns2"): act})
+    idle = replace(UP, serving=False)
+    snapshot = bed.build(UP, idle, overrides={("dns", "ns2"): act})
     service = snapshot.as_dict()["services"][0]
     assert (service["state"], snapshot.exit_status()) == ("up", 0)
     drained = service["backends"][1]
     assert (drained["admin"], drained["admin_by"], drained["admin_reason"]) == ("drain", "uid 1000", "new disks")
     assert drained["effective_weight"] == 0
     both = {("dns", backend.name): act for backend in SERVICE.backends}
-    assert bed.build(UP, UP, overrides=both).exit_status() == 2
+    assert bed.build(idle, idle, overrides=both).exit_status() == 2
 
 
 def test_an_admin_state_of_the_file_says_so(bed):
@@ -183,6 +186,8 @@ def test_an_admin_state_of_the_file_says_so(bed):
     service = SERVICE.model_copy(update={"backends": (FIRST, SECOND.model_copy(update={"admin": "maint"}))})
     backend = bed.build(UP, DOWN, service=service).as_dict()["services"][0]["backends"][1]
     assert (backend["admin"], backend["admin_by"]) == ("maint", "the configuration file")
+    unprobed = bed.build(UP, service=service).as_dict()["services"][0]["backends"][1]
+    assert (unprobed["state"], unprobed["reason"]) == ("unknown", "in maintenance, not probed")
 
 
 def test_a_failed_reload_and_fail_open_degrade(bed):

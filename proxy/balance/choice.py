@@ -1,0 +1,146 @@
+"""Which of a service's backends serve it now: tiers, quorum, reserve, fail-open and failback.  Pure, no clock.
+
+One place decides, the master, for the decision needs one memory for all workers of a host.  The workers hear of it as
+the verdict that they act on (`ordered`).
+
+Laws:
+- The lowest tier in which `quorum` backends are up serves.  Where none has so many, everything that is fit does, up or
+  in reserve, whatever its tier.  Where nothing is fit: with `fail-open` every backend, as though it were up, else nobody.
+- On the way back to a lower tier `quorum-hysteresis` more must be up, but never more than the tier has.
+- Without `failback` the tier that serves goes on as long as it meets the quorum, whichever lower one is back.
+- The scheduler `failover` has one backend serve, the others stand by: the highest weight, then file order; without
+  `failback` the one that serves as long as it is fit.
+- Until every backend has had a verdict nothing is remembered, so that the order in which the first ones come decides
+  nothing.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from proxy.balance.backend import Admin, Verdict
+
+Level = int | Literal["all", "open", "none"]
+"""The tier that serves; "all" that is fit, because no tier meets the quorum; "open": all, fit or not; "none"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a service wants; `single` is the scheduler failover."""
+
+    quorum: int = 1
+    hysteresis: int = 0
+    fail_open: bool = False
+    failback: bool = True
+    single: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One backend, in file order; `weight` is the one in effect."""
+
+    name: str
+    tier: int
+    weight: int
+    verdict: Verdict
+    admin: Admin
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the operator and its weight let it serve."""
+        return self.admin == "ready" and self.weight > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Who serves, from which level, and why in words.
+
+    `settled` once every wanted backend has had a verdict; `waits` while one without would serve instead if it passed.
+    """
+
+    level: Level
+    serving: tuple[str, ...]
+    why: str
+    settled: bool = True
+    waits: bool = False
+
+    @property
+    def rank(self) -> float:
+        """Return how far it is from the best, for a comparison: a tier's number, and more for what comes after all tiers."""
+        if isinstance(self.level, int):
+            return self.level
+        return {"all": 1e3, "open": 1e4, "none": 1e5}[self.level]
+
+
+def choose(rules: Rules, candidates: Sequence[Candidate], before: Choice | None = None) -> Choice:
+    """Choose, knowing what was chosen `before`; None at the start."""
+    wanted = [one for one in candidates if one.wanted]
+    unknown = [one for one in wanted if one.verdict == "unknown"]
+    before = before if before is not None and before.settled else None
+    level, serving, why = _level(rules, wanted, before)
+    single = rules.single and level != "open"
+    if single and len(serving) > 1:
+        serving = [_single(rules, serving, before)]
+    if not isinstance(level, int):
+        waits = bool(unknown)
+    elif single:
+        waits = _first([one for one in wanted if one in unknown or one is serving[0]]) is not serving[0]
+    else:
+        waits = any(one.tier < level for one in unknown)
+    return Choice(level, tuple(one.name for one in serving), why, before is not None or not unknown, waits)
+
+
+def ordered(candidate: Candidate, choice: Choice) -> Verdict:
+    """Return the verdict that a worker acts on: up for who serves, "standby" for who is up and does not."""
+    if candidate.name in choice.serving:
+        return "up"
+    return "standby" if candidate.verdict == "up" else candidate.verdict
+
+
+def _level(rules: Rules, wanted: Collection[Candidate], before: Choice | None) -> tuple[Level, list[Candidate], str]:
+    told: list[str] = []
+    for tier in sorted({one.tier for one in wanted}):
+        members = [one for one in wanted if one.tier == tier]
+        up = [one for one in members if one.verdict == "up"]
+        if len(up) >= _needed(rules, tier, len(members), before) and not _stays(rules, tier, wanted, before):
+            return tier, up, _because(tier, told)
+        told.append(f"{len(up)} of {len(members)} up in tier {tier}")
+    fit = [one for one in wanted if one.verdict in {"up", "reserve"}]
+    count = ", ".join(told) or "no backend is ready"
+    if fit:
+        return "all", fit, f"no tier meets the quorum of {rules.quorum} ({count}): all {len(fit)} that are fit serve"
+    if rules.fail_open and wanted and all(one.verdict == "down" for one in wanted):
+        return "open", list(wanted), f"no backend is fit ({count}): fail-open, all {len(wanted)} serve"
+    return "none", [], f"no backend is fit ({count}): nobody serves"
+
+
+def _needed(rules: Rules, tier: int, size: int, before: Choice | None) -> int:
+    """Return how many must be up in a tier of `size` for it to serve."""
+    if before is None or before.rank <= tier:
+        return rules.quorum
+    return max(rules.quorum, min(rules.quorum + rules.hysteresis, size))
+
+
+def _stays(rules: Rules, tier: int, wanted: Collection[Candidate], before: Choice | None) -> bool:
+    """Whether a higher tier that serves goes on although this one is back."""
+    if rules.failback or before is None or not isinstance(before.level, int) or before.level <= tier:
+        return False
+    return sum(one.tier == before.level and one.verdict == "up" for one in wanted) >= rules.quorum
+
+
+def _because(tier: int, told: Sequence[str]) -> str:
+    return f"tier {tier} serves" + (f": {', '.join(told)}" if told else "")
+
+
+def _single(rules: Rules, fit: Sequence[Candidate], before: Choice | None) -> Candidate:
+    """Return the one of a failover service: those that are up before those in reserve."""
+    up = [one for one in fit if one.verdict == "up"] or list(fit)
+    if not rules.failback and before is not None:
+        held = next((one for one in up if one.name in before.serving), None)
+        if held is not None:
+            return held
+    return _first(up)
+
+
+def _first(among: Sequence[Candidate]) -> Candidate:
+    return min(among, key=lambda one: (one.tier, -one.weight))  # of equals the first in the file
