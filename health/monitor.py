@@ -210,7 +210,7 @@ class Monitor:
     def report(self) -> dict[str, list[dict[str, Any]]]:
         """Return what each probe of each target found last, in the order of the configuration.
 
-        key -> [{type, ok, reason, latency_ms, at}]; `ok`, `latency_ms` and `at` (wall clock, seconds) are None before
+        key -> [{type, ok, standby, reason, latency_ms, at}]; `ok`, `latency_ms` and `at` (wall clock, seconds) are None before
         the first result.  A probe that this host could not run keeps its last result, with a reason that says so.
         """
         return {

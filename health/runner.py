@@ -82,6 +82,7 @@ class Runner:
         return {
             "type": self._probe.spec.type,
             "ok": last.ok if last else None,
+            "standby": last.standby if last else False,
             "reason": self._fault or (last.reason if last else "not probed yet"),
             "latency_ms": round(last.latency * 1000, 3) if last else None,
             "at": self._at,

@@ -199,14 +199,22 @@ class Readiness:
         found: dict[BackendKey, Verdict] = {}
         for text, key in self.keys.items():
             known = self._verdicts.get(key)
-            results: Any = [one for one in probes.get(text, []) if one.get("at") is not None]
+            rows = [one for one in probes.get(text, []) if one.get("at") is not None]
+            results: Any = [{name: value for name, value in one.items() if name != "standby"} for one in rows]
             if known is not None:
                 choice = self._choices.get(key[0])
                 serving = choice is not None and key[1] in choice.serving
-                found[key] = replace(known, probes=results, serving=serving)
+                standby = known.state == "down" and _plays_another_part(rows)
+                found[key] = replace(known, probes=results, serving=serving, standby=standby)
             elif results:
                 found[key] = Verdict("unknown", NO_VERDICT, None, results)
         return found
+
+
+def _plays_another_part(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every probe that fails says that the backend is well, as a replica is where a writer is wanted."""
+    failing = [one for one in rows if not one["ok"]]
+    return bool(failing) and all(one.get("standby") for one in failing)
 
 
 def _rules(service: Service) -> Rules:

@@ -1,6 +1,7 @@
 """What is legal and unwise: each warning says what will happen, and what to write instead."""
 
 import ipaddress
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -40,11 +41,23 @@ def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab]
         _open_dns(service, tab, report)
         _no_probe(service, tab, report)
         _no_weight(service, tab, report)
+        _quorum(service, tab, report)
     for router in config.vrrp:
         _track(router, routers[router.name], report)
         _link_local(router, routers[router.name], report)
     if not config.services and not config.vrrp:
         report.plain("warning", main, (1, 1), "no [service.NAME]: there is nothing to balance")
+
+
+def _quorum(service: Service, tab: Tab, report: Report) -> None:
+    tiers = Counter(backend.tier for backend in service.backends)
+    most = max(tiers.values(), default=0)
+    if service.backends and service.quorum > most:
+        report.warn(
+            _spot(tab, "quorum"),
+            f"quorum = {service.quorum}, and no tier has more than {most} backend{'s' * (most != 1)}: it is never met",
+            "all that are fit serve then, of every tier, whatever failed",
+        )
 
 
 def _spot(tab: Tab, *path: str | int) -> Spot:

@@ -41,7 +41,8 @@ NOT_PROBED: Final = "in maintenance, not probed"
 class Verdict:
     """The last verdict on one backend: `reason` in words, `since` in Unix seconds, `probes` as the monitor reports.
 
-    `weight` is the one that the backend asks for, None where it asks for none; `serving` says that it gets new traffic.
+    `weight` is the one that the backend asks for, None where it asks for none; `serving` says that it gets new traffic;
+    `standby` that it is down only because it plays another part than the wanted one, as a replica where a writer is.
     """
 
     state: State
@@ -50,6 +51,7 @@ class Verdict:
     probes: Sequence[ProbeStatus] = ()
     weight: int | None = None
     serving: bool = False
+    standby: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +164,10 @@ class SnapshotBuilder:
             "protocol": service.protocol,
             "listen": [listener.text for listener in service.listeners],
             "scheduler": service.scheduler,
-            "state": service_state(backends, fail_open=service.fail_open),
+            "state": service_state(
+                [entry for entry in backends if not _stands_by(verdicts.get((service.name, entry["name"])))],
+                fail_open=service.fail_open,
+            ),
             "quorum": service.quorum,
             "backends": backends,
             "counters": {name: cells[offset] for offset, (name, _) in enumerate(layout.SERVICE_CELLS)},
@@ -242,13 +247,17 @@ def service_state(backends: Collection[BackendStatus], *, fail_open: bool) -> Se
     """Return "up" with every backend up, "degraded" with some usable, "down" with none.
 
     A backend that somebody drained, put to maintenance or gave no weight is left out of the count, but where only such
-    are left the service refuses and is down all the same.
+    are left the service refuses and is down all the same.  So is one that plays another part, by the caller.
     """
     counted = _counted(backends)
     usable = [entry for entry in counted if entry["state"] in {"up", "reserve"}]
     if not usable:
         return "degraded" if fail_open and counted else "down"
     return "up" if len(usable) == len(counted) else "degraded"
+
+
+def _stands_by(verdict: Verdict | None) -> bool:
+    return verdict is not None and verdict.standby
 
 
 def _counted(backends: Collection[BackendStatus]) -> list[BackendStatus]:

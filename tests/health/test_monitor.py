@@ -253,7 +253,7 @@ async def test_report_only_is_reported(watched: Watched, tcp_server) -> None:
     )
     assert {(await watched.next())[1] for _ in range(2)} == {"up", "down"}
     first, second = watched.monitor.report()["web/a"]
-    assert set(first) == {"type", "ok", "reason", "latency_ms", "at"}
+    assert set(first) == {"type", "ok", "standby", "reason", "latency_ms", "at"}
     assert (first["type"], first["ok"], second["ok"], second["reason"]) == ("tcp", True, False, "connection refused")
     assert 0 < first["latency_ms"] < 1000
 
@@ -262,7 +262,9 @@ async def test_report_before_the_first_result(watched: Watched) -> None:
     """Before its first result a probe is reported as not probed yet."""
     watched.monitor.watch([target("web/a", 1)])
     assert watched.monitor.report() == {
-        "web/a": [{"type": "tcp", "ok": None, "reason": "not probed yet", "latency_ms": None, "at": None}]
+        "web/a": [
+            {"type": "tcp", "ok": None, "standby": False, "reason": "not probed yet", "latency_ms": None, "at": None}
+        ]
     }
 
 

@@ -91,6 +91,18 @@ async def test_a_weight_is_passed_on_at_once(bed):
     assert bed.ready.weights() == messages.Weights([])
 
 
+async def test_a_replica_of_a_writers_service_stands_by(bed):
+    """H8: who is down only for the part that it plays is told apart from who is dead; the status has no word for it."""
+    await bed.probed(("0.0", "up"), ("0.1", "down"))
+    replica = {"type": "mysql", "ok": False, "standby": True, "at": 5.0}
+    dead = {"type": "tcp", "ok": False, "standby": False, "at": 5.0}
+    for rows, standby in (([replica], True), ([replica, dead], False), ([dead], False), ([], False)):
+        shown = bed.ready.shown({"0.0": [], "0.1": rows})["a", "192.0.2.12"]
+        assert shown.standby == standby
+        assert not any("standby" in one for one in shown.probes)
+    assert not bed.ready.shown({"0.0": [replica]})["a", "192.0.2.11"].standby  # its verdict still holds
+
+
 async def test_results_before_a_verdict_are_shown(bed):
     """A probe's result is shown before there is a verdict, and one that never ran is not."""
     results = [{"type": "none", "ok": True, "at": 5.0}, {"type": "none", "ok": None, "at": None}]

@@ -6,6 +6,13 @@ SERVICE = '[service.a]\nlisten = ["{listen}"]\nbackends = ["10.0.0.11"]\n{rest}\
 ROUTER = '[vrrp.r]\ninterface = "eth0"\nvrid = 1\naddresses = ["{addresses}"]\n{rest}\n'
 
 
+TIERS = """[service.a]
+listen = ["10.0.0.10:80/tcp"]
+backends = ["10.0.0.11", {{ address = "10.0.0.12", backup = true }}]
+quorum = {quorum}
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -25,6 +32,8 @@ ROUTER = '[vrrp.r]\ninterface = "eth0"\nvrid = 1\naddresses = ["{addresses}"]\n{
         (SERVICE.format(listen="[fd00::1]:53/udp", rest='protocol = "dns"'), None),
         (SERVICE.format(listen="10.0.0.10:514/udp", rest=""), "2:10 warning: [service.a] is UDP and has no probe"),
         (SERVICE.format(listen="10.0.0.10:514/udp", rest='probe = { type = "none" }'), None),
+        (TIERS.format(quorum=2), "4:10 warning: quorum = 2, and no tier has more than 1 backend"),
+        (TIERS.format(quorum=1), None),
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest="backend-defaults = { weight = 0 }"), "3:12 warning: every backend of [service.a] has weight 0"),
         (ROUTER.format(addresses="10.0.0.1", rest='track = [{ service = "*" }]'), "5:10 warning: a service tracked without a penalty"),
         (ROUTER.format(addresses="10.0.0.1", rest='track = [{ service = "*", penalty = 60 }]'), None),
