@@ -17,6 +17,8 @@ from proxy.inherit import OURS
 FIRST_PAUSE = 0.1  # s before a child is restarted that died soon after its start, doubled each time
 LONGEST_PAUSE = 5.0  # s
 SETTLED = 10.0  # s of life after which a child is taken to be well
+# What children keep of our environment: where programs are, the language of messages, and whom OpenSSL trusts.
+KEPT = frozenset({"PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR"})
 FAREWELL = 1.0  # s that a child may live after it closed its channel
 
 
@@ -132,7 +134,7 @@ def _spawn(module: str, arguments: list[str], fd: int) -> subprocess.Popen[bytes
 
 def environment(ours: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
     """Let the child find the same packages, wherever the master was started from, and inherit nothing odd."""
-    kept = {name: value for name, value in ours.items() if name in ("PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")}
+    kept = {name: value for name, value in ours.items() if name in KEPT}
     kept["PYTHONDONTWRITEBYTECODE"] = "1"
     here = str(Path(__file__).resolve().parent.parent)
     if here not in [str(Path(one).resolve()) for one in site.getsitepackages()]:

@@ -77,7 +77,7 @@ def choose(rules: Rules, candidates: Sequence[Candidate], before: Choice | None 
     wanted = [one for one in candidates if one.wanted]
     unknown = [one for one in wanted if one.verdict == "unknown"]
     before = before if before is not None and before.settled else None
-    level, serving, why = _level(rules, wanted, before)
+    level, serving, told = _level(rules, wanted, before)
     single = rules.single and level != "open"
     if single and len(serving) > 1:
         serving = [_single(rules, serving, before)]
@@ -87,6 +87,7 @@ def choose(rules: Rules, candidates: Sequence[Candidate], before: Choice | None 
         waits = _first([one for one in wanted if one in unknown or one is serving[0]]) is not serving[0]
     else:
         waits = any(one.tier < level for one in unknown)
+    why = _why(rules, level, serving, told)
     return Choice(level, tuple(one.name for one in serving), why, before is not None or not unknown, waits)
 
 
@@ -97,21 +98,23 @@ def ordered(candidate: Candidate, choice: Choice) -> Verdict:
     return "standby" if candidate.verdict == "up" else candidate.verdict
 
 
-def _level(rules: Rules, wanted: Collection[Candidate], before: Choice | None) -> tuple[Level, list[Candidate], str]:
+def _level(
+    rules: Rules, wanted: Collection[Candidate], before: Choice | None
+) -> tuple[Level, list[Candidate], list[str]]:
+    """Return who may serve, and in words what keeps each lower tier from it."""
     told: list[str] = []
     for tier in sorted({one.tier for one in wanted}):
         members = [one for one in wanted if one.tier == tier]
         up = [one for one in members if one.verdict == "up"]
         if len(up) >= _needed(rules, tier, len(members), before) and not _stays(rules, tier, wanted, before):
-            return tier, up, _because(tier, told)
+            return tier, up, told
         told.append(f"{len(up)} of {len(members)} up in tier {tier}")
     fit = [one for one in wanted if one.verdict in {"up", "reserve"}]
-    count = ", ".join(told) or "no backend is ready"
     if fit:
-        return "all", fit, f"no tier meets the quorum of {rules.quorum} ({count}): all {len(fit)} that are fit serve"
+        return "all", fit, told
     if rules.fail_open and wanted and all(one.verdict == "down" for one in wanted):
-        return "open", list(wanted), f"no backend is fit ({count}): fail-open, all {len(wanted)} serve"
-    return "none", [], f"no backend is fit ({count}): nobody serves"
+        return "open", list(wanted), told
+    return "none", [], told
 
 
 def _needed(rules: Rules, tier: int, size: int, before: Choice | None) -> int:
@@ -128,8 +131,17 @@ def _stays(rules: Rules, tier: int, wanted: Collection[Candidate], before: Choic
     return sum(one.tier == before.level and one.verdict == "up" for one in wanted) >= rules.quorum
 
 
-def _because(tier: int, told: Sequence[str]) -> str:
-    return f"tier {tier} serves" + (f": {', '.join(told)}" if told else "")
+def _why(rules: Rules, level: Level, serving: Sequence[Candidate], told: Sequence[str]) -> str:
+    count = ", ".join(told) or "no backend is ready"
+    if level == "none":
+        return f"no backend is fit ({count}): nobody serves"
+    if level == "open":
+        return f"no backend is fit ({count}): fail-open, all {len(serving)} serve"
+    whom = serving[0].name if rules.single else f"all {len(serving)} that are fit"
+    if level == "all":
+        return f"no tier meets the quorum of {rules.quorum} ({count}): {whom} serve{'s' * rules.single}"
+    whom = f"{whom} of tier {level}" if rules.single else f"tier {level}"
+    return f"{whom} serves" + (f": {count}" if told else "")
 
 
 def _single(rules: Rules, fit: Sequence[Candidate], before: Choice | None) -> Candidate:

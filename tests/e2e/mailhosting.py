@@ -1,7 +1,7 @@
 """The site of examples/mail-hosting.toml: every server that it names, real ones, each on a host of its own.
 
-Addresses, names and ports are those of the file.  The balancer lb1 has interfaces eth0 outside and eth1 inside, and the
-gateway that it pings is a host.  All servers are launched before any of them is waited for.
+Addresses, names and ports are those of the file.  The balancers lb1 and lb2 have interfaces eth0 outside and eth1 inside,
+and the gateway that they ping is a host, where clients come from.  All servers are launched before any of them is waited for.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from tests.e2e.process import MissingError, until
 from tests.health.pki import Authority
 
 GATEWAY = "198.51.100.1"
-LB1 = ("198.51.100.2", "10.0.0.2")
+BALANCERS = {"lb1": ("198.51.100.2", "10.0.0.2", "fd00:10::2"), "lb2": ("198.51.100.3", "10.0.0.3", "fd00:10::3")}
 
 
 class Certificates:
@@ -43,14 +43,12 @@ class Site:
             raise MissingError("postfix and dovecot start as root only, to become their own users")
         bed.lan("outside")
         bed.lan("inside")
-        for name, lan, address in (
-            ("gateway", "outside", GATEWAY),
-            ("lb1", "outside", LB1[0]),
-            ("lb1", "inside", LB1[1]),
-        ):
-            if name not in bed.hosts:
-                bed.host(name)
-            bed.attach(name, lan, f"{address}/24")
+        bed.host("gateway")
+        bed.attach("gateway", "outside", f"{GATEWAY}/24")
+        for name, (outside, inside, inside6) in BALANCERS.items():
+            bed.host(name)
+            bed.attach(name, "outside", f"{outside}/24")
+            bed.attach(name, "inside", f"{inside}/24", f"{inside6}/64")
         for number in (11, 12, 21, 22, 31, 32, 33, 41, 42, 51, 52, 61, 62):
             bed.host(f"h{number}")
             bed.attach(f"h{number}", "inside", f"10.0.0.{number}/24")

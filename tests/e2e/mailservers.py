@@ -341,7 +341,9 @@ class Dovecot(Early):
         super().__init__(bed, host, [address])
 
     def configure(self) -> None:
-        """Write dovecot.conf."""
+        """Write dovecot.conf, and give it a place for mail."""
+        (self.dir / "mail").mkdir(exist_ok=True)
+        shutil.chown(self.dir / "mail", "mail", "mail")
         self._write()
 
     def _write(self, certificate: Issued | None = None, protocols: str = "imap pop3") -> None:
@@ -362,6 +364,7 @@ ssl = yes
 ssl_cert = <{shown.certificate}
 ssl_key = <{shown.key}
 haproxy_trusted_networks = 10.0.0.0/24
+first_valid_uid = 1
 mail_location = maildir:{self.dir}/mail/%u
 passdb {{
   driver = static

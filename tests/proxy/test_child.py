@@ -133,9 +133,10 @@ def test_pace():
 
 
 def test_environment(monkeypatch):
-    """Children get what finds programs, words and time zones, the checkout's path, and nothing else."""
-    found = child.environment({"PATH": "/bin", "TZ": "UTC", "LD_PRELOAD": "x", "PYTHONPATH": "/tmp/x", "TOKEN": "y"})
+    """Children get what finds programs, words, time zones and trust, the checkout's path, and nothing else."""
+    ours = {"PATH": "/bin", "TZ": "UTC", "SSL_CERT_FILE": "/ca"}
+    found = child.environment(ours | {"LD_PRELOAD": "x", "PYTHONPATH": "/tmp/x", "TOKEN": "y"})
     here = str(Path(child.__file__).parent.parent)
-    assert found == {"PATH": "/bin", "TZ": "UTC", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": here}
+    assert found == ours | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": here}
     monkeypatch.setattr(site, "getsitepackages", lambda: [here])
     assert "PYTHONPATH" not in child.environment({})

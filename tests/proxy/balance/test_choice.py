@@ -179,6 +179,11 @@ def test_the_reason_is_told():
         choose(Rules(fail_open=True), backends("d")).why
         == "no backend is fit (0 of 1 up in tier 0): fail-open, all 1 serve"
     )
+    assert choose(Rules(single=True), backends("ud", "u")).why == "a0 of tier 0 serves"
+    assert (
+        choose(Rules(single=True), backends("dr")).why
+        == "no tier meets the quorum of 1 (0 of 2 up in tier 0): a1 serves"
+    )
     assert choose(Rules(), []).why == "no backend is fit (no backend is ready): nobody serves"
 
 
