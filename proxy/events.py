@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Protocol, Self
 
 from proxy.journal import Journal, JournalError
 
@@ -123,6 +123,13 @@ class Follower:
         self._closed = True
         self._wake.set()
         self._timeline.forget(self)
+
+
+class Tell(Protocol):
+    """Records what happened, as `Timeline.add` does."""
+
+    def __call__(self, kind: str, subject: str, text: str, *, level: Level = "info", **fields: Any) -> None:
+        """Record it."""
 
 
 class Timeline:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from health.units import format_duration
 from proxy import __version__, messages, planning, privileges, routing, sockets, statedir
+from proxy.admin import ADMINS, Admins
 from proxy.child import Identity
 from proxy.config.model import Config
 from proxy.control.handlers import events_handler, probe_handler
@@ -30,7 +31,7 @@ from proxy.readiness import Readiness
 from proxy.redundancy import Redundancy
 from proxy.relay.plan import Member, to_tree
 from proxy.stats.columns import Columns
-from proxy.stats.layout import SERVICE_SESSIONS, Layout
+from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import BackendKey, Node, Snapshot, SnapshotBuilder
 from proxy.supervisor import Supervisor, gone
@@ -86,8 +87,15 @@ class Master:
         self._workers = Supervisor(self, config.node.workers, identity)
         self._means = Means(config, identity.gid, self._told_of_means)
         self._before += [("probe", text) for text in self._means.faults]
+        try:
+            self._admins = Admins(config, self._record, self._administered, self._active_on)
+        except statedir.StateError as error:
+            raise StartError(f"overrides: {error}") from error
+        self._before += [
+            ("admin", f"{name}: not in the file any more, its override is left out") for name in self._admins.strange
+        ]
         self._readiness = Readiness(
-            config, self._slots, self._record, self._to_workers, self._on_readiness,
+            config, self._slots, self._record, self._to_workers, self._on_readiness, self._admins,
         )  # fmt: skip
         self._prober = Prober(
             identity,
@@ -223,6 +231,10 @@ class Master:
         self._control.register("config", self._show_config, mutates=False)
         self._control.register("standby", self._redundancy.standby, mutates=True)
         self._control.register("resume", self._redundancy.resume, mutates=True)
+        for command in ADMINS:
+            self._control.register(command, self._admins.act, mutates=True)
+        self._control.register("overrides", self._admins.show, mutates=False)
+        self._control.register("overrides-clear", self._admins.clear, mutates=True)
         self._control.register("is-active", self._redundancy.is_active, mutates=False)
         try:
             await self._control.start()
@@ -388,6 +400,15 @@ class Master:
 
     # -- verdicts
 
+    def _administered(self, keys: Collection[BackendKey]) -> None:
+        """An operator wants something else of these backends."""
+        self._readiness.administered(keys)
+        self._prober.send(messages.Watch(self._readiness.targets()))
+
+    def _active_on(self, key: BackendKey) -> int:
+        """Return how many connections, sessions and queries a backend has."""
+        return self._columns.sum(self._layout.backend(self._slots[1][key]) + BACKEND_ACTIVE)
+
     def _alarmed(self, alarm: messages.Alarm) -> None:
         raised = alarm.state == "raised"
         self._timeline.add(
@@ -430,16 +451,19 @@ class Master:
         """Return the view of this instant."""
         probes, routers = await asyncio.gather(self._prober.report(), self._redundancy.rows())
         verdicts = self._readiness.shown(probes)
+        overrides = self._admins.overrides
         node = Node(
             name=self.config.node.name, version=__version__, uptime=time.monotonic() - self._began,
-            generation=self._generation, sha256=self.config.sha256,
+            generation=self._generation, sha256=self.config.sha256, overrides=len(overrides),
         )  # fmt: skip
         # In portions, with the other work in between: with thousands of backends it takes a part of a second.
         parts: list[Snapshot] = []
         for first in range(0, max(len(self.config.services), 1), PORTION):
             part = self.config.services[first : first + PORTION]
             rows = self._workers.rows()
-            parts.append(self._builder.build(node, part, verdicts, rows, now_ns=time.monotonic_ns(), vrrp=routers))
+            parts.append(self._builder.build(
+                node, part, verdicts, rows, now_ns=time.monotonic_ns(), overrides=overrides, vrrp=routers,
+            ))  # fmt: skip
             await asyncio.sleep(0)
         services = [service for part in parts for service in part.status["services"]]
         return Snapshot({**parts[-1].status, "services": services}, parts[-1].headers)

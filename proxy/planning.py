@@ -1,6 +1,6 @@
 """From the effective configuration to what the children work from: plans for workers, targets for health.  Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from proxy.config.model import Backend, Config, Service
@@ -96,10 +96,12 @@ def targets(
     slots: tuple[Slots[str], Slots[BackendKey]],
     verdicts: Mapping[BackendKey, Verdict],
     tracked: Mapping[str, Verdict],
+    resting: Collection[BackendKey] = (),
 ) -> list[dict[str, Any]]:
     """Return what health watches, and what is known of it.
 
-    One in maintenance is not watched.  A backend's key is "SERVICE SLOT.BACKEND SLOT", that of a probe which virtual routers track TRACKED and its name.
+    Those in `resting` are in maintenance, and not watched.  A backend's key is "SERVICE SLOT.BACKEND SLOT", that of a
+    probe which virtual routers track TRACKED and its name.
     """
     services, backends = slots
     return [
@@ -110,7 +112,7 @@ def targets(
         }
         for service in config.services
         for backend in service.backends
-        if backend.admin != "maint"
+        if (service.name, backend.name) not in resting
     ] + [
         {
             "key": f"{TRACKED}{name}",

@@ -6,25 +6,19 @@ Verdicts that come together are passed on together: a service of a thousand back
 import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from proxy import messages, planning
+from proxy.admin import Admins
 from proxy.balance.choice import Candidate, Choice, Rules, choose, ordered
 from proxy.balance.names import FAILOVER
 from proxy.config.model import Config, Service
-from proxy.events import Level
+from proxy.events import Level, Tell
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import NO_VERDICT, BackendKey, Verdict
 
 if TYPE_CHECKING:
     from proxy.stats.schema import State
-
-
-class Tell(Protocol):
-    """Records what happened, as `Timeline.add` does."""
-
-    def __call__(self, kind: str, subject: str, text: str, *, level: Level = "info", **fields: Any) -> None:
-        """Record it."""
 
 
 class Readiness:
@@ -37,12 +31,14 @@ class Readiness:
         tell: Tell,
         to_workers: Callable[[messages.Message], None],
         on_change: Callable[[Collection[str]], None],
+        admins: Admins,
     ) -> None:
         self._config = config
         self._slots = slots
         self._tell = tell
         self._to_workers = to_workers
         self._on_change = on_change
+        self._admins = admins
         self._loop = asyncio.get_running_loop()
         self._services = {service.name: service for service in config.services}
         self._backends = {
@@ -53,7 +49,7 @@ class Readiness:
         self._verdicts: dict[BackendKey, Verdict] = {}
         self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
         self._choices: dict[str, Choice] = {}
-        self._sent: dict[BackendKey, str] = {}  # what the workers know
+        self._sent: dict[BackendKey, tuple[str, str]] = {}  # verdict and admin state, as the workers know them
         self._changed: set[str] = set()  # services in which something has changed that is not passed on yet
         self.able: dict[str, bool | None] = {name: self._is_able(name) for name in self._services}
         """Whether each service has somebody to serve with; None: nobody knows yet."""
@@ -62,7 +58,8 @@ class Readiness:
 
     def targets(self) -> list[dict[str, Any]]:
         """Return what health watches, with what is known of it."""
-        return planning.targets(self._config, self._slots, self._verdicts, self._tracked)
+        resting = {key for key in self._backends if self._admins.state(key) == "maint"}
+        return planning.targets(self._config, self._slots, self._verdicts, self._tracked, resting)
 
     def probed(self, change: messages.Probed) -> None:
         """Take what health has found; what is known already is no news."""
@@ -70,6 +67,8 @@ class Readiness:
         if key is None:
             self._probed_alone(change)
             return
+        if self._admins.state(key) == "maint":
+            return  # it was under way
         before = self._verdicts.get(key)
         weight = None if change.weight < 0 else change.weight
         if weight != (before.weight if before is not None else None):
@@ -103,6 +102,13 @@ class Readiness:
         self._to_workers(messages.Weights([self._weight(key)]))
         self._note(key[0])
 
+    def administered(self, keys: Collection[BackendKey]) -> None:
+        """The admin state of these backends has changed; of one in maintenance nothing is known any more."""
+        for key in keys:
+            if self._admins.state(key) == "maint":
+                self._verdicts.pop(key, None)
+            self._note(key[0])
+
     def _note(self, service: str) -> None:
         if not self._changed:
             self._loop.call_soon(self._pass_on)
@@ -129,9 +135,9 @@ class Readiness:
         news = []
         for one in candidates:
             key = (name, one.name)
-            verdict = ordered(one, choice)
-            if self._sent.get(key, "unknown") != verdict:
-                self._sent[key] = verdict
+            told = (ordered(one, choice), self._admins.acted(key))
+            if self._sent.get(key, ("unknown", self._backends[key].admin)) != told:
+                self._sent[key] = told
                 news.append(key)
         return news
 
@@ -141,7 +147,7 @@ class Readiness:
             known = self._verdicts.get((name, one.name))
             state: State = known.state if known is not None else "unknown"
             weight = one.weight if known is None or known.weight is None else known.weight
-            found.append(Candidate(one.name, one.tier, weight, state, one.admin))
+            found.append(Candidate(one.name, one.tier, weight, state, self._admins.state((name, one.name))))
         return found
 
     def _tell_choice(self, name: str, before: Choice | None, choice: Choice) -> None:
@@ -169,7 +175,7 @@ class Readiness:
         return messages.Weights([self._weight(key) for key, one in self._verdicts.items() if one.weight is not None])
 
     def _row(self, key: BackendKey) -> list[Any]:
-        return [self._slots[0][key[0]], self._slots[1][key], self._sent[key], self._backends[key].admin]
+        return [self._slots[0][key[0]], self._slots[1][key], *self._sent[key]]
 
     def _weight(self, key: BackendKey) -> list[int]:
         asked = self._verdicts[key].weight

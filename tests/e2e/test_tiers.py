@@ -1,13 +1,19 @@
-"""Who serves (H14): tiers, quorum, failover without failback and fail-open, through a daemon with two workers."""
+"""Who serves: tiers, quorum, failover without failback, fail-open, and what operators want; a daemon with two workers."""
 
+import json
 import os
 import signal
+import socket
+import subprocess
+import sys
+import time
 
 import pytest
 
 from tests.e2e.loopback import (
     PROBE,
     QUICK,
+    ROOT,
     Backend,
     Node,
     connected,
@@ -15,6 +21,7 @@ from tests.e2e.loopback import (
     free_port,
     lift_loopback,
 )
+from tests.e2e.process import until
 
 NAMES = ("b0", "b1", "b2")
 
@@ -142,3 +149,97 @@ def test_drained_in_the_file(serve, backends):
     last = service["backends"][2]
     assert (service["state"], last["state"], last["admin"], last["effective_weight"]) == ("up", "up", "drain", 0)
     assert last["admin_by"] == "the configuration file"
+
+
+def steelyard(node, *arguments):
+    """Run a command of steelyard against a node; its exit code and what it said."""
+    command = [sys.executable, "-P", "-m", "proxy", "--socket", str(node.socket), *arguments]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=30, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_drained_by_an_operator(serve, backends):
+    """T16: a drained backend gets nothing new and keeps what it has until the deadline; all workers agree."""
+    node, port = serve("", backup="weight = 1")
+    held = []
+    while not backends[2].connections:
+        held.append(socket.create_connection(("127.0.0.1", port), timeout=5))
+        exchange(held[-1], b"word")
+    code, text = steelyard(node, "drain", "s", "b2", "--reason", "new disks", "--timeout", "1500ms")
+    assert (code, text.splitlines()[-1]) == (0, "changed")
+    assert "new disks" in text
+    assert served(port, backends) == ["b0", "b1"]
+    assert exchange(held[-1], b"still") == b"still"
+    last = node.status()["services"][0]["backends"][2]
+    assert (last["admin"], last["admin_reason"], last["state"]) == ("drain", "new disks", "up")
+    assert steelyard(node, "drain", "s", "b2")[1].splitlines()[-1] == "nothing changed"
+    assert steelyard(node, "status")[0] == 0
+    with pytest.raises(ConnectionResetError):
+        held[-1].recv(10)
+    assert node.told("s/b2", "drained for 1500ms, 1 left: cut")
+    for sock in held[:-1]:
+        assert exchange(sock, b"kept") == b"kept"
+        sock.close()
+    held[-1].close()
+    assert steelyard(node, "ready", "*", "b2")[0] == 0
+    assert served(port, backends) == list(NAMES)
+
+
+def test_waiting_for_a_drain(serve, backends):
+    """T16: with --wait the command comes back when the last connection has ended."""
+    node, port = serve("", backup="weight = 1")
+    with connected(port) as kept:
+        exchange(kept, b"word")
+        name = NAMES[next(place for place, one in enumerate(backends) if one.connections)]
+        command = [sys.executable, "-P", "-m", "proxy", "-s", str(node.socket), "drain", "s", name, "--wait", "--json"]
+        with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE) as waits:
+            node.until(lambda status: name not in serving(status), "the drain")
+            with pytest.raises(subprocess.TimeoutExpired):
+                waits.wait(0.5)
+            kept.close()
+            assert waits.wait(10) == 0
+            assert waits.stdout is not None
+            assert json.loads(waits.stdout.read())["backends"][0]["active"] == 0
+
+
+def test_maintenance(serve, backends):
+    """T16, H1, R9: maintenance resets, ends the probing and holds over a restart; the first pass brings it back."""
+    node, port = serve("", backup="weight = 1")
+    with connected(port) as lost:
+        exchange(lost, b"word")
+        place = next(place for place, one in enumerate(backends) if one.connections)
+        assert steelyard(node, "maint", "s", "127.0.0.1", "--save")[0] == 0
+        with pytest.raises(ConnectionResetError):
+            lost.recv(10)
+    assert steelyard(node, "ready", "s", "b0")[0] == 0
+    node.until(lambda status: serving(status) == ["b0"], "one to be ready")
+    time.sleep(0.3)  # what was under way
+    probes = backends[1].probes
+    node.until(
+        lambda status: status["services"][0]["backends"][1]["reason"] == "in maintenance, not probed", "maintenance"
+    )
+    assert served(port, backends) == ["b0"]
+    assert backends[1].probes == probes
+    node.end()
+    node.start(ready=False)
+    until(node.socket.exists, 10, "the daemon")
+    status = node.until(lambda status: serving(status) == ["b0"], "the first to be up again")
+    assert status["config"]["overrides"] == 2
+    code, text = steelyard(node, "overrides")
+    assert (code, text.count("maint"), "b1" in text) == (0, 2, True)
+    assert steelyard(node, "overrides", "clear")[1].splitlines()[-1] == "changed"
+    node.until(lambda status: serving(status) == list(NAMES), "all to serve")
+    assert place in range(3)
+
+
+def test_what_an_operator_cannot_mean(serve):
+    """R7: mistakes are told in words, with the exit codes of the manual."""
+    node, _ = serve("")
+    assert steelyard(node, "drain", "x", "b0") == (1, 'steelyard: there is no service "x": only s\n')
+    assert steelyard(node, "maint", "s", "b9") == (1, 'steelyard: s does not have a backend "b9": only b0, b1, b2\n')
+    assert steelyard(node, "drain", "s", "b0", "--timeout", "never")[0] == 64
+    assert steelyard(node, "drain", "s", "b0", "--timeout", "soon")[0] == 64
+    assert steelyard(node, "drain", "s")[0] == 64
+    assert steelyard(node, "overrides") == (0, "no overrides: all is as the file says\n")

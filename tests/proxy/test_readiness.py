@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from proxy import messages
+from proxy.admin import Admins
 from proxy.config.loader import load
 from proxy.readiness import Readiness
 from proxy.stats.slots import Slots
@@ -32,13 +33,19 @@ class Bed:
     """A service of two backends, a probe that a router tracks, and what became of their verdicts."""
 
     def __init__(self, path, keys="", second='"192.0.2.12"'):
-        path.write_text(FILE.replace('"192.0.2.12"', second) + keys)
+        file = FILE.replace("workers = 1", f'workers = 1\nstate-dir = "{path.parent}"')
+        path.write_text(file.replace('"192.0.2.12"', second) + keys)
         config = load(path)
         slots = Slots(16), Slots(64)
         slots[0].assign(["a"])
         slots[1].assign([("a", "192.0.2.11"), ("a", "192.0.2.12")])
         self.told, self.sent, self.changed = [], [], []
-        self.ready = Readiness(config, slots, self.tell, self.sent.append, self.changed.append)
+        self.admins = Admins(config, self.tell, self.administered, lambda _: 0)
+        self.ready = Readiness(config, slots, self.tell, self.sent.append, self.changed.append, self.admins)
+
+    def administered(self, keys):
+        """Pass on what an operator wants."""
+        self.ready.administered(keys)
 
     def tell(self, kind, subject, text, *, level="info", **fields):
         """Note an event."""

@@ -1,0 +1,110 @@
+"""`steelyard drain`, `maint`, `ready` and `overrides`: what an operator wants of backends, on this host."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from proxy.cli import EXIT_FAILED
+from proxy.cli.daemon import WrongUsageError, colour, daemon, print_json
+from proxy.cli.grid import Cell, align
+
+Function = Callable[..., Any]
+
+
+def _target(function: Function) -> Function:
+    for option in reversed(
+        (
+            click.argument("service"),
+            click.argument("backend"),
+            click.option("--reason", metavar="T", help="Why, for the status and the timeline."),
+            click.option("--save", is_flag=True, help="Hold over a restart of the daemon."),
+            click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+            click.pass_context,
+        )
+    ):
+        function = option(function)
+    return function
+
+
+@click.command()
+@_target
+@click.option("--wait", is_flag=True, help="Come back when nothing is open there any more.")
+@click.option("--timeout", metavar="D", help="Cut what is left then: 30s, 5m; at the latest at drain-timeout.")
+def drain(ctx: click.Context, *, wait: bool, timeout: str | None, **wanted: Any) -> None:
+    """Give BACKEND of SERVICE nothing new; what it has goes on.
+
+    SERVICE '*' means every service; BACKEND is a name or an address. It holds on this host alone, until `steelyard ready`.
+    """
+    from health.units import parse_duration
+
+    try:
+        seconds = None if timeout is None else parse_duration(timeout)
+    except ValueError as error:
+        raise WrongUsageError(str(error), ctx) from None
+    if seconds == float("inf"):
+        raise WrongUsageError("--timeout has an end: without it drain-timeout is", ctx)
+    _act(ctx, "drain", wait=wait, timeout=seconds, **wanted)
+
+
+@click.command()
+@_target
+@click.option("--wait", is_flag=True, help="Come back when nothing is open there any more.")
+def maint(ctx: click.Context, *, wait: bool, **wanted: Any) -> None:
+    """Take BACKEND of SERVICE out: connections are reset, it is not probed.
+
+    SERVICE '*' means every service; BACKEND is a name or an address. It holds on this host alone, until `steelyard ready`.
+    """
+    _act(ctx, "maint", wait=wait, **wanted)
+
+
+@click.command()
+@_target
+def ready(ctx: click.Context, **wanted: Any) -> None:
+    """Let BACKEND of SERVICE serve again: after maintenance with its first pass."""
+    _act(ctx, "ready", **wanted)
+
+
+@click.command()
+@click.argument("action", type=click.Choice(["clear"]), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def overrides(ctx: click.Context, *, action: str | None, as_json: bool) -> None:
+    """Show what operators have set instead of the file; `clear` ends all of it."""
+    answer: dict[str, Any] = {}
+    with daemon(ctx) as client:
+        answer = client.request("overrides-clear" if action else "overrides")
+    _show(answer, answer["overrides"], as_json=as_json)
+
+
+def _act(ctx: click.Context, command: str, *, as_json: bool, **wanted: Any) -> None:
+    answer: dict[str, Any] = {}
+    with daemon(ctx) as client:
+        *_, answer = client.stream(command, endless=True, **{k: v for k, v in wanted.items() if v not in (None, False)})
+    _show(answer, answer["backends"], as_json=as_json)
+    if wanted.get("wait") and any(one["active"] for one in answer["backends"]):
+        ctx.exit(EXIT_FAILED)  # somebody made it ready meanwhile
+
+
+def _show(answer: dict[str, Any], rows: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print_json({key: value for key, value in answer.items() if key not in {"ok", "more"}})
+        return
+    table = [[Cell(name, "bold") for name in ("BACKEND", "ADMIN", "OPEN", "BY", "SAVED", "REASON")]]
+    table += [
+        [
+            Cell(f"{one['service']}/{one['backend']}"),
+            Cell(one["admin"]),
+            Cell(str(one["active"]), right=True),
+            Cell(one["by"] or "the configuration file"),
+            Cell("yes" if one["saved"] else ""),
+            Cell(one["reason"] or ""),
+        ]
+        for one in rows
+    ]
+    if rows:
+        click.echo("\n".join(align(table, coloured=colour())), color=True)
+    if "changed" in answer:
+        click.echo("changed" if answer["changed"] else "nothing changed")
+    elif not rows:
+        click.echo("no overrides: all is as the file says")
