@@ -80,6 +80,7 @@ def plan(
                     service.udp.idle_timeout,
                     _share(service.udp.max_sessions, config.node.workers),
                     service.udp.when_full,
+                    service.udp.per_datagram,
                 ),
                 dns=DnsPlan(service.dns.retry_after, service.dns.give_up),
                 allow=service.allow,

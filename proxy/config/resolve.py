@@ -10,6 +10,7 @@ from proxy.config.merge import merged, without
 from proxy.config.model import Backend, Listener, Service, Vrrp
 from proxy.config.positions import Arr, Spot, Tab
 from proxy.config.probes import Checked, Filler, Probes, default_type
+from proxy.config.relations import check_service
 from proxy.config.settings import DnsSettings, ServiceSettings, TcpSettings, UdpSettings
 from proxy.config.tables import BackendDefaults, BackendTable, DefaultsTable, ServiceTable
 from proxy.config.types import join_endpoint, parse_endpoint, parse_listen, placed
@@ -92,6 +93,8 @@ class Services:
                 f"quorum = {settings.quorum}, but there {'is' if len(rows) == 1 else 'are'} only {len(rows)}"
                 f" backend{'' if len(rows) == 1 else 's'}: it can never be met",
             )
+        if settings is not None:
+            check_service(settings, listeners, backends, tab, self.report)
         if self.report.errors > before or settings is None:
             return None
         values = {key: getattr(settings, key) for key in ServiceSettings.model_fields}

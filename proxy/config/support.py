@@ -20,7 +20,6 @@ SERVICE_LATER: Final = (
     "transparent",
     "source-addresses",
     "eject",
-    "udp.per-datagram",
     "dns.client-subnet",
 )
 """Keys of a service that are refused unless they say their default."""

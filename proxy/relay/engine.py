@@ -17,6 +17,7 @@ from typing import Protocol
 
 from proxy.relay import journal
 from proxy.relay.dns import DnsListener, DnsService
+from proxy.relay.perdatagram import PerDatagramListener, PerDatagramService
 from proxy.relay.plan import Member, Plan, ServicePlan
 from proxy.relay.poller import Poller
 from proxy.relay.service import Hint, Service, Target
@@ -32,8 +33,8 @@ HOUSEKEEPING = 1.0  # s
 DRAIN_LOOK = 0.01  # s between two looks whether a draining listener is dry
 DRAIN_LIMIT = 1.0  # s that emptying the listeners may take: clients that never stop must not hold a worker
 
-Relay = DnsService | UdpService | TcpService
-Listener = DnsListener | UdpListener | TcpListener
+Relay = DnsService | UdpService | PerDatagramService | TcpService
+Listener = DnsListener | UdpListener | PerDatagramListener | TcpListener
 
 
 class Engine(Protocol):
@@ -106,6 +107,8 @@ class PythonEngine:
         self._admission.services.append(tcp)
         if plan.protocol == "dns":
             self._relays[plan.slot, "udp"] = DnsService(service, self._poller, self._journal)
+        elif plan.udp.per_datagram:
+            self._relays[plan.slot, "udp"] = PerDatagramService(service, self._poller)
         else:
             self._relays[plan.slot, "udp"] = UdpService(service, self._poller)
 

@@ -42,6 +42,8 @@ class UdpPlan:
     idle_timeout: float
     max_sessions: int
     when_full: str
+    per_datagram: bool = False
+    """No sessions: each datagram is balanced by itself, and no answers are relayed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ ANSWER_DUE = 0.5  # s after the last datagram of all sessions until nothing is w
 HEARD = 1.0  # s without an answer after which a session's own address is looked at, at most as often
 SPARE_FILES = 0.5  # the share of our descriptors that sessions may take: connections and probes need some
 
-_UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})  # this host is short of something
+UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})  # this host is short of something
 
 Key = tuple[int, Client]
 """(listener, client)"""
@@ -296,7 +296,7 @@ class UdpService:
                 if error.errno == errno.EMSGSIZE:
                     # It may be what ICMP said of an earlier datagram (RFC 1191), not sent; the path is known by now.
                     continue
-                if error.errno in _UNSENT:
+                if error.errno in UNSENT:
                     break
                 session.broke(error)
                 return False

@@ -116,6 +116,7 @@ SERVICE_DENIED: Final = 44  # connections and datagrams of clients that `allow` 
 SERVICE_PROXY_MALFORMED: Final = 45  # connections of a listed source without a PROXY header
 SERVICE_PROXY_TIMEOUT: Final = 46  # the same, whose header did not come in time
 SERVICE_RESET_ON_FAILBACK: Final = 47  # connections reset because better backends serve again (on-failback = reset)
+SERVICE_UNWANTED_REPLY: Final = 48  # what a backend sent where no answers are relayed (udp.per-datagram)
 
 SERVICE_SIZE: Final = 96
 
@@ -168,6 +169,7 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("proxy_malformed", "counter"),
     ("proxy_timeout", "counter"),
     ("reset_on_failback", "counter"),
+    ("unwanted_reply", "counter"),
 )
 
 # Backend block: what happened between this host and one backend of one service.

@@ -20,7 +20,6 @@ HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { a
         ('persistence = { timeout = "5m" }', "4:15", "persistence"),
         ("transparent = true", "4:15", "transparent"),
         ("eject = { errors = 5 }", "4:9", "eject"),
-        ("udp = { per-datagram = true }", "4:24", "udp.per-datagram"),
         ('dns = { client-subnet = "on" }', "4:25", "dns.client-subnet"),
         ('backend-defaults = { slow-start = "5s" }', "4:35", "a backend's slow-start = 5.0"),
         ('[web]\nlisten = "127.0.0.1:9600"', "4:2", "[web]"),
@@ -55,7 +54,7 @@ def test_a_backends_own_keys_are_refused_at_their_place(loaded, keys):
 @pytest.mark.parametrize(
     "rest",
     [
-        "quorum = 2\nfail-open = true\nfailback = false\non-failback = 'reset'", "backend-defaults = { backup = true, admin = 'drain' }", 'allow = ["10.0.0.0/8"]', 'deny = ["10.0.0.0/8"]', 'send-proxy = "off"', "queue = { size = 0 }", "udp = { per-datagram = false }",
+        "quorum = 2\nfail-open = true\nfailback = false\non-failback = 'reset'", "backend-defaults = { backup = true, admin = 'drain' }", 'allow = ["10.0.0.0/8"]', 'deny = ["10.0.0.0/8"]', 'send-proxy = "off"', "queue = { size = 0 }", "udp = { per-datagram = true }",
         'scheduler = "maglev"\nhash-on = "source-port"', 'on-down = "reset"', 'probe = "p"\n[probe.p]\ntype = "tcp"',
         '[log]\nlevel = "debug"\nformat = "json"\nconnections = "off"', "[node]\nworkers = 2", '[control]\ngroup = "adm"',
         'probe = [{ type = "tcp" }, { type = "dns", report-only = true }]\nprobe-require = 1',

@@ -1,0 +1,45 @@
+"""What the keys of one service cannot say together, where listeners and backends decide it: each error at its key."""
+
+from collections.abc import Sequence
+
+from proxy.config.diagnostics import Report
+from proxy.config.model import Backend, Listener
+from proxy.config.positions import Arr, Spot, Tab
+from proxy.config.settings import ServiceSettings
+from proxy.config.validate import locate
+
+
+def check_service(
+    settings: ServiceSettings, listeners: Sequence[Listener], backends: Sequence[Backend], tab: Tab, report: Report
+) -> None:
+    """Report what cannot be; `tab` is the merged table."""
+    if settings.udp.per_datagram and settings.protocol == "dns":
+        report.error(
+            locate(tab, ("udp", "per-datagram"))[1],
+            'per-datagram is for protocol = "plain": DNS is relayed query by query anyway, and its clients wait for answers',
+        )
+    if any(listener.transport == "udp" for listener in listeners):
+        _proxy_on_udp(backends, tab, report)
+
+
+def _proxy_on_udp(backends: Sequence[Backend], tab: Tab, report: Report) -> None:
+    told: list[Spot] = []
+    for index, backend in enumerate(backends):
+        spot = _of_backend(tab, index, "send-proxy")
+        if backend.send_proxy == "v1" and spot not in told:
+            told.append(spot)
+            report.error(
+                spot, 'send-proxy = "v1" is for TCP, and this service listens on UDP as well', 'send-proxy = "v2"'
+            )
+
+
+def _of_backend(tab: Tab, index: int, key: str) -> Spot:
+    """Return where a backend's value of a key is written: in its table, in `backend-defaults`, or in the service's."""
+    entry = locate(tab, ("backends", index))[0]
+    own = entry[index] if isinstance(entry, Arr) and index < len(entry) else None
+    if isinstance(own, Tab) and key in own:
+        return own.spots[key]
+    defaults = tab.get("backend-defaults")
+    if isinstance(defaults, Tab) and key in defaults:
+        return defaults.spots[key]
+    return locate(tab, (key,))[1]

@@ -1,0 +1,260 @@
+"""Plain UDP without sessions: each datagram is balanced by itself and goes one way (syslog, RFC 5426; metrics).
+
+Laws:
+- A datagram goes on whole and unchanged to one backend, picked for it alone; nothing is kept of its client.
+- One connected socket a backend and port, whoever the clients are; replaced every minute and when it proves broken.
+- What backends send is read, counted and dropped: nobody is known to wait for it.
+- A backend whose port is closed gets nothing for a moment, as long as another one is there.
+"""
+
+import errno
+import socket
+from collections.abc import Iterable
+
+from proxy.balance.hashing import hash_key
+from proxy.relay.datagram import endpoint
+from proxy.relay.journal import Client
+from proxy.relay.plan import Member
+from proxy.relay.poller import DATAGRAM, Poller
+from proxy.relay.service import Service, Target
+from proxy.relay.udp import ATTEMPTS, BATCH, LARGEST, UNSENT
+from proxy.relay.upstream import LIFETIME, PAUSE, SHORTAGES, connected
+from proxy.stats.layout import (
+    BACKEND_BYTES_IN,
+    BACKEND_PORT_UNREACHABLE,
+    BACKEND_SEND_FAILED,
+    SERVICE_DATAGRAMS,
+    SERVICE_DENIED,
+    SERVICE_REFUSED_NO_BACKEND,
+    SERVICE_RETRIES,
+    SERVICE_SOURCE_PORT_ZERO,
+    SERVICE_UNWANTED_REPLY,
+)
+
+REFUSED_PAUSE = 1.0  # s that a backend with a closed port is left out while another one is there
+
+
+class PerDatagramListener:
+    """One UDP socket that clients send to."""
+
+    def __init__(self, udp: "PerDatagramService", member: Member, sock: socket.socket) -> None:
+        self.udp = udp
+        self.member = member
+        self.sock = sock
+        self.receive, _ = endpoint(sock, member.address)
+        self.route = member.text.encode()
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
+        """Send the clients' datagrams on."""
+        receive = self.receive
+        udp = self.udp
+        buffer, view = udp.buffer, udp.view
+        for _ in range(BATCH):
+            try:
+                size, client = receive(buffer)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+            udp.admit(self, view[:size], client)
+        udp.poller.again(self.on_event)
+
+
+class Outlet:
+    """The way to one backend at one port: a connected socket, opened when it is needed."""
+
+    __slots__ = ("barred", "born", "port", "sock", "target", "udp")
+
+    def __init__(self, udp: "PerDatagramService", target: Target, port: int) -> None:
+        self.udp = udp
+        self.target = target
+        self.port = port
+        self.sock: socket.socket | None = None
+        self.born = 0.0
+        self.barred = 0.0  # no other try to open it before
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
+        """Drop what the backend sent, and hear of ICMP errors."""
+        udp = self.udp
+        for _ in range(BATCH):
+            if self.sock is None:
+                return
+            try:
+                self.sock.recv_into(udp.spare)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self.broke(error)
+                continue
+            udp.cells[udp.base + SERVICE_UNWANTED_REPLY] += 1
+        udp.poller.again(self.on_event)
+
+    def send(self, data: memoryview) -> bool:
+        """Send a datagram; False if it must go elsewhere."""
+        udp, target = self.udp, self.target
+        now = udp.poller.now
+        sock = self.sock
+        if sock is None or now - self.born >= LIFETIME:
+            sock = self._open(now)
+            if sock is None:
+                return False
+        for _ in range(2):
+            try:
+                sock.send(data)
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    # It may be what ICMP said of an earlier datagram (RFC 1191), not sent; the path is known by now.
+                    continue
+                if error.errno in UNSENT:
+                    break
+                self.broke(error)
+                return False
+            udp.service.took(target)
+            udp.service.gave_back(target)
+            udp.cells[target.cell + BACKEND_BYTES_IN] += len(data)
+            return True
+        udp.cells[target.cell + BACKEND_SEND_FAILED] += 1
+        return True
+
+    def broke(self, error: OSError) -> None:
+        """An ICMP error, which is an earlier datagram's, or a broken route, for which a new socket may help."""
+        udp, target = self.udp, self.target
+        refused = error.errno == errno.ECONNREFUSED
+        udp.cells[target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
+        udp.service.failed(target)
+        if refused:
+            udp.refused[target] = udp.poller.now + REFUSED_PAUSE
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Let the socket go."""
+        if self.sock is not None:
+            self.udp.poller.discard(self.sock)
+            self.sock = None
+
+    def _open(self, now: float) -> socket.socket | None:
+        """Open the socket, or replace one whose time is over; what there is then."""
+        if now < self.barred:
+            return self.sock
+        udp = self.udp
+        sock: socket.socket | None = None
+        try:
+            sock = connected(self.target.address, self.port)
+            udp.poller.register(sock, self.on_event, DATAGRAM)
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            self.barred = now + PAUSE
+            shortage = SHORTAGES.get(error.errno or 0)
+            if shortage is not None:
+                udp.cells[udp.base + shortage] += 1
+            else:
+                udp.cells[self.target.cell + BACKEND_SEND_FAILED] += 1
+                udp.service.failed(self.target)
+            return self.sock
+        self.close()
+        self.sock = sock
+        self.born = now
+        return sock
+
+
+class PerDatagramService:
+    """The datagrams of one service in one worker."""
+
+    idle = True
+    """Nothing is waited for."""
+
+    def __init__(self, service: Service, poller: Poller) -> None:
+        self.service = service
+        self.poller = poller
+        self.cells = service.cells
+        self.base = service.cell
+        self.buffer = bytearray(LARGEST)
+        self.view = memoryview(self.buffer)
+        self.spare = bytearray(LARGEST)  # for what backends send while a client's datagram is in the buffer
+        self.refused: dict[Target, float] = {}  # closed ports: until when they are left out
+        self._outlets: dict[tuple[int, int], Outlet] = {}
+        self._access = service.access
+
+    def listen(self, member: Member, sock: socket.socket) -> PerDatagramListener:
+        """Poll a member's socket."""
+        listener = PerDatagramListener(self, member, sock)
+        self.poller.register(sock, listener.on_event, DATAGRAM)
+        return listener
+
+    def unlisten(self, listener: PerDatagramListener) -> None:
+        """Stop polling it; nothing more is sent through it."""
+        self.poller.forget(listener.sock, listener.on_event)
+
+    def close(self) -> None:
+        """Close the sockets to the backends."""
+        for outlet in self._outlets.values():
+            outlet.close()
+
+    def returned(self, targets: Iterable[Target]) -> None:
+        """Backends that came up again get fresh sockets: their address or our route may have changed."""
+        back = set(targets)
+        for outlet in self._outlets.values():
+            if outlet.target in back:
+                outlet.close()
+        for target in back:
+            self.refused.pop(target, None)
+
+    def went_down(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: the next datagram goes to those who are up."""
+
+    def cut(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: nothing is kept."""
+
+    def admit(self, listener: PerDatagramListener, data: memoryview, client: Client) -> None:
+        """Send one datagram of a client to a backend."""
+        cells, base, service = self.cells, self.base, self.service
+        cells[base + SERVICE_DATAGRAMS] += 1
+        if not client[1]:
+            cells[base + SERVICE_SOURCE_PORT_ZERO] += 1
+            return
+        if not self._access.anybody and not self._access.permits(client[0]):
+            cells[base + SERVICE_DENIED] += 1
+            return
+        key = self._hash(listener, client) if service.selector.needs_key else 0
+        closed = self._closed() if self.refused else ()
+        target = service.pick(key, closed) or service.pick(key, ())
+        if target is None:
+            cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
+            return
+        first, tried = target, closed
+        for _ in range(ATTEMPTS):
+            if self._outlet(listener, target).send(data):
+                return
+            tried += (target,)
+            target = service.pick(key, tried)
+            if target is None:
+                break
+            cells[base + SERVICE_RETRIES] += 1
+        # What was refused may have been an earlier datagram: a port that is open again gets this one.
+        if not self._outlet(listener, first).send(data):
+            cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
+
+    def _closed(self) -> tuple[Target, ...]:
+        """Who has refused a datagram just now."""
+        now = self.poller.now
+        for target in [one for one, until in self.refused.items() if until <= now]:
+            del self.refused[target]
+        return tuple(self.refused)
+
+    def _outlet(self, listener: PerDatagramListener, target: Target) -> Outlet:
+        port = target.port or listener.member.port
+        outlet = self._outlets.get((target.index, port))
+        if outlet is None:
+            outlet = self._outlets[target.index, port] = Outlet(self, target, port)
+        return outlet
+
+    def _hash(self, listener: PerDatagramListener, client: Client) -> int:
+        match self.service.plan.hash_on:
+            case "listener":
+                return hash_key(listener.route)
+            case "source-port":
+                return hash_key(f"{client[0]} {client[1]}".encode())
+            case _:
+                return hash_key(str(client[0]).encode())
