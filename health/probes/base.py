@@ -57,7 +57,7 @@ class Finding:
 class Attempt:
     """One run of a probe against `address`, `port`: at most `timeout` seconds from its making on.
 
-    `send_proxy` ("off", "v1" or "v2") says which PROXY header its TCP connections begin with.
+    `send_proxy` ("off", "v1" or "v2") says which PROXY header its TCP connections begin with; "v2" its datagrams too.
     `lines` is the transcript: "-> " what we do, "<- " what comes back.
     """
 
@@ -211,6 +211,13 @@ class Attempt:
         if result:
             raise in_words(OSError(result, os.strerror(result)))
         return opened
+
+    async def send_datagram(self, opened: socket.socket, data: bytes) -> None:
+        """Send one datagram, with a PROXY header of version 2 before it if there is to be one: version 1 is for TCP."""
+        if self.send_proxy == "v2":
+            data = proxyheader.LOCAL + data
+            self.sent("PROXY v2 LOCAL")
+        await self.send(opened, data)
 
     def connect_icmp(self) -> socket.socket | None:
         """Return an ICMP socket that hears the errors about it too, None where this process may have none.

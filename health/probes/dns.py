@@ -70,7 +70,7 @@ class DnsCheck(Probe[DnsProbe]):
     async def _over_udp(self, attempt: Attempt) -> Reply:
         opened = attempt.connect_udp()
         ident, query = self._fresh()
-        await attempt.send(opened, query)
+        await attempt.send_datagram(opened, query)
         attempt.sent(f"query {self._question} id {ident:#06x}")
         attempt.missing = "no answer to the query over UDP"
         ignored = 0

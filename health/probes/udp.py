@@ -2,7 +2,7 @@
 
 Without `expect` any datagram from the backend is an answer, an empty one too.  With it the expected bytes may stand
 anywhere in one datagram; others are passed over until the deadline, as anybody can send such a thing, and the reason
-tells of them.  A port that ICMP says is closed fails at once (H3).  PROXY headers are for TCP: none is sent here.
+tells of them.  A port that ICMP says is closed fails at once (H3).
 """
 
 from health.probes.base import Attempt, Finding, Probe, excerpt
@@ -20,7 +20,7 @@ class UdpCheck(Probe[UdpProbe]):
         opened = attempt.connect_udp()
         sending, expected = self.spec.send_bytes, self.spec.expect_bytes
         attempt.sent(f"{len(sending)} bytes {excerpt(sending)}")
-        await attempt.send(opened, sending)
+        await attempt.send_datagram(opened, sending)
         attempt.missing = f"no answer with {excerpt(expected)}" if expected else "no answer"
         wrong = 0
         while True:

@@ -93,10 +93,6 @@ def _service(service: Service, tab: Tab, report: Report) -> None:
             default = getattr(default, part.replace("-", "_"))
         if value != default:
             _refuse(report, locate(tab, path)[1], key)
-    if any(listener.transport == "udp" for listener in service.listeners):
-        for key, value in (("send-proxy", service.send_proxy != "off"), ("accept-proxy", bool(service.accept_proxy))):
-            if value:
-                _refuse(report, locate(tab, (key,))[1], f"{key} of a service that listens on UDP")
     for index, backend in enumerate(service.backends):
         entry = locate(tab, ("backends", index))[0]
         own = entry[index] if isinstance(entry, Arr) and index < len(entry) else None

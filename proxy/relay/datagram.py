@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 
 from proxy.relay.journal import Client
+from proxy.relay.plan import Member
 
 # The socket module names these only from Python 3.14 (IPv4) on; the numbers are Linux's (linux/in.h, linux/in6.h).
 IP_PKTINFO = 8
@@ -60,6 +61,16 @@ def endpoint(sock: socket.socket, address: str) -> tuple[Receive, Reply]:
         return sock.sendmsg([data], ancillary, 0, client[:-1])
 
     return receive, reply
+
+
+def asked(member: Member, client: Client) -> tuple[str, int]:
+    """Return the address and port of ours that a client's datagram came to."""
+    local = client[-1]
+    if member.address not in WILDCARDS or not local:
+        return member.address, member.port
+    if len(local) == _PKTINFO4.size:
+        return socket.inet_ntop(socket.AF_INET, local[4:8]), member.port
+    return socket.inet_ntop(socket.AF_INET6, local[:16]), member.port
 
 
 def _source(pktinfo: bytes) -> bytes:

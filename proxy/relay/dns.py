@@ -6,11 +6,13 @@ Laws:
 - The first answer wins, whichever backend sent it; the client gets exactly one.
 - Opcode QUERY without an answer is asked elsewhere after `retry-after`, again after twice that, at once when the
   backend's port is closed.  No other opcode is ever sent twice: an UPDATE would act twice.
+- A source that is listed for it says before each query, by a PROXY header, who the client is; answers go to the source
+  without.  A backend that wants to know is told before each query, too.
 - By `give-up`, and at once when no backend is usable, the answer is SERVFAIL: never silence.
 """
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import cast
 
@@ -18,9 +20,11 @@ from proxy.balance.hashing import hash_key
 from proxy.relay.datagram import endpoint
 from proxy.relay.dnswire import HEADER, OPCODE, QR, question_end, servfail
 from proxy.relay.inflight import Inflight, Query
+from proxy.relay.introduction import Introducers, header_for, who
 from proxy.relay.journal import Client, Journal
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
+from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
 from proxy.relay.upstream import LIFETIME, PENDING_CAP, SOCKETS, Peer, Upstream, random_numbers
 from proxy.stats.histogram import bucket
@@ -78,7 +82,7 @@ class DnsListener:
         receive = self.receive
         dns = self.dns
         buffer, view = dns.buffer, dns.view
-        admit = dns.admit
+        take = dns.take
         now = monotonic()
         for _ in range(BATCH):
             try:
@@ -87,7 +91,7 @@ class DnsListener:
                 if isinstance(error, BlockingIOError):
                     return
                 continue
-            admit(self, view[:size].tobytes(), client, now)
+            take(self, view[:size].tobytes(), client, now)
         dns.poller.again(self.on_event)
 
 
@@ -107,6 +111,12 @@ class DnsService:
         self._peers: dict[tuple[int, int], Peer] = {}
         self._random = random_numbers()
         self._access = service.access
+        self._introduces = any(target.send_proxy != "off" for target in service.targets)
+        self._introducers = Introducers(service)
+        self.take: Callable[[DnsListener, bytes, Client, float], None] = (
+            self._introduced if self._introducers else self.admit
+        )
+        """Takes one datagram as it came."""
         self._large = 0  # queries in flight above LARGE
 
     # -- wiring
@@ -159,8 +169,25 @@ class DnsService:
 
     # -- from the client
 
-    def admit(self, listener: DnsListener, message: bytes, client: Client, now: float) -> None:
-        """Take one datagram of a client: drop it, join it to a query in flight, or ask a backend."""
+    def _introduced(self, listener: DnsListener, datagram: bytes, client: Client, now: float) -> None:
+        """Take one datagram, before which a listed source tells of its client."""
+        found = self._introducers.read(datagram, client)
+        if found is not None:
+            self.admit(listener, found[1], client, now, found[0], datagram)
+
+    def admit(
+        self,
+        listener: DnsListener,
+        message: bytes,
+        client: Client,
+        now: float,
+        told: Header | None = None,
+        datagram: bytes | None = None,
+    ) -> None:
+        """Take one query of a client: drop it, join it to a query in flight, or ask a backend.
+
+        `told`: of whom a PROXY header tells; `datagram`: all that came, header and query.
+        """
         cells = self.cells
         base = self.base
         cells[base + SERVICE_DATAGRAMS] += 1
@@ -172,10 +199,12 @@ class DnsService:
             cells[base + SERVICE_RESPONSE_AS_QUERY] += 1
             return
         access = self._access
-        if not client[1] or not (access.anybody or access.permits(client[0])):
+        if not client[1] or not (access.anybody or access.permits(who(client, told)[0])):
             cells[base + (SERVICE_DENIED if client[1] else SERVICE_SOURCE_PORT_ZERO)] += 1
             return
-        key = (listener.ident, client, message)
+        if datagram is None:
+            datagram = message
+        key = (listener.ident, client, datagram)
         inflight = self.inflight
         if key in inflight:
             cells[base + SERVICE_JOINED] += 1
@@ -185,7 +214,10 @@ class DnsService:
             cells[base + SERVICE_MALFORMED] += 1
             return
         cells[base + SERVICE_QUERIES] += 1
-        query = Query(listener, client, message, key, end, now)
+        query = Query(listener, client, message, key, end, now, told)
+        if self._introduces:
+            # What the backend answers may depend on the client.
+            query.twin = who(client, told)[0].encode() + query.payload
         if len(inflight) >= INFLIGHT_CAP or (size > LARGE and self._large >= LARGE_CAP):
             cells[base + SERVICE_TABLE_FULL] += 1
             self._refuse(query)
@@ -194,19 +226,23 @@ class DnsService:
         self._large += size > LARGE
         cells[base + SERVICE_INFLIGHT] += 1
         if self.journal is not None:
-            query.slot = self.journal.note(listener.ident, client, message)
+            query.slot = self.journal.note(listener.ident, client, datagram)
         # Sent or not: where every backend refused it just now, it is worth another try after `retry-after`.
         if not self._ask(query, now) and not query.tried:
             cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
             self._fail(query)
 
-    def replay(self, listener: DnsListener, message: bytes, client: Client, now: float) -> None:
+    def replay(self, listener: DnsListener, datagram: bytes, client: Client, now: float) -> None:
         """Ask again what a dead worker had in flight; SERVFAIL where that could act twice."""
+        found = self._introducers.read(datagram, client) if self._introducers else (None, datagram)
+        if found is None:
+            return
+        told, message = found
         if len(message) >= HEADER and message[2] & OPCODE:
             end = question_end(message, len(message)) or HEADER
-            self._refuse(Query(listener, client, message, (listener.ident, client, message), end, now))
+            self._refuse(Query(listener, client, message, (listener.ident, client, datagram), end, now, told))
         else:
-            self.admit(listener, message, client, now)
+            self.admit(listener, message, client, now, told, datagram)
 
     # -- to the backend
 
@@ -224,7 +260,7 @@ class DnsService:
         return False
 
     def _hash(self, query: Query) -> int:
-        listener, client = query.listener, query.client
+        listener, client = query.listener, who(query.client, query.told)
         match self.service.plan.hash_on:
             case "source":
                 return hash_key(str(client[0]).encode())
@@ -238,8 +274,11 @@ class DnsService:
     def _send(self, query: Query, target: Target, now: float) -> bool:
         """Send the query to this backend, or let it wait for an identical one's answer; False if neither worked."""
         peer = query.listener.peers[target.index]
-        payload = query.payload
-        twins = peer.asked.get(payload)
+        payload, twin = query.payload, query.twin
+        head = (
+            b"" if target.send_proxy == "off" else header_for(target, query.listener.member, query.client, query.told)
+        )
+        twins = peer.asked.get(twin)
         if twins is not None and len(twins) >= IDENTICAL_CAP and not payload[0] & OPCODE:
             return self._coalesce(query, twins)
         for _ in range(SOCKETS + 1):  # all may be broken: the host's address has changed
@@ -257,7 +296,7 @@ class DnsService:
             while ident in pending or ident in late:
                 ident = next(self._random) >> 16
             try:
-                upstream.send(ident.to_bytes(2, "big") + payload)
+                upstream.send(head + ident.to_bytes(2, "big") + payload)
             except OSError as error:
                 # An ICMP error is an earlier query's: this one was not sent, and may be by the next socket.
                 if upstream.broke(error, now):
@@ -266,7 +305,7 @@ class DnsService:
             pending[ident] = query
             query.attempts.append((upstream, ident, now))
             if twins is None:
-                peer.asked[payload] = [query]
+                peer.asked[twin] = [query]
             else:
                 twins.append(query)
             self.service.took(target)
@@ -330,15 +369,15 @@ class DnsService:
     def _finish(self, query: Query, answered: int = -1) -> None:
         """Take the query out of every table; all its IDs but the one that was answered may still be answered late."""
         query.done = True
-        payload = query.payload
+        twin = query.twin
         for upstream, ident, _ in query.attempts:
             del upstream.pending[ident]
             if ident != answered:
                 upstream.forget(ident)
             peer = upstream.peer
-            twins = peer.asked[payload]
+            twins = peer.asked[twin]
             if len(twins) == 1:
-                del peer.asked[payload]
+                del peer.asked[twin]
             else:
                 twins.remove(query)
             self.service.gave_back(peer.target)

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from proxy.relay.dns import DnsListener
     from proxy.relay.journal import Client
     from proxy.relay.poller import Poller
+    from proxy.relay.proxyheader import Header
     from proxy.relay.service import Target
     from proxy.relay.upstream import Upstream
 
 Key = tuple[int, "Client", bytes]
-"""(listener, client, message): a client that asks again from the same port with the same ID means the same query."""
+"""(listener, client, datagram): a client that asks again from the same port with the same ID means the same query."""
 
 Attempt = tuple["Upstream", int, float]
 """(socket, ID, when it was sent)"""
@@ -34,11 +35,18 @@ class Query:
 
     __slots__ = (
         "also", "attempts", "client", "done", "due", "end", "key", "listener", "message", "payload", "phase",
-        "question", "slot", "started", "tried",
+        "question", "slot", "started", "told", "tried", "twin",
     )  # fmt: skip
 
     def __init__(
-        self, listener: "DnsListener", client: "Client", message: bytes, key: Key, end: int, now: float
+        self,
+        listener: "DnsListener",
+        client: "Client",
+        message: bytes,
+        key: Key,
+        end: int,
+        now: float,
+        told: "Header | None" = None,
     ) -> None:
         self.listener = listener
         self.client = client
@@ -46,7 +54,8 @@ class Query:
         self.key = key
         self.end = end
         self.question = message[HEADER:end]
-        self.payload = message[2:]
+        self.payload = self.twin = message[2:]  # `twin`: queries that have it in common may have one answer in common
+        self.told = told  # of whom a PROXY header tells
         self.started = now
         self.due = now
         self.phase = 0

@@ -4,18 +4,21 @@ Laws:
 - A datagram goes on whole and unchanged to one backend, picked for it alone; nothing is kept of its client.
 - One connected socket a backend and port, whoever the clients are; replaced every minute and when it proves broken.
 - What backends send is read, counted and dropped: nobody is known to wait for it.
+- PROXY headers, in and out, are as for sessions: before each datagram.
 - A backend whose port is closed gets nothing for a moment, as long as another one is there.
 """
 
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from proxy.balance.hashing import hash_key
 from proxy.relay.datagram import endpoint
+from proxy.relay.introduction import Introducers, header_for, who
 from proxy.relay.journal import Client
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
+from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
 from proxy.relay.udp import ATTEMPTS, BATCH, LARGEST, UNSENT
 from proxy.relay.upstream import LIFETIME, PAUSE, SHORTAGES, connected
@@ -56,7 +59,7 @@ class PerDatagramListener:
                 return
             except OSError:
                 continue
-            udp.admit(self, view[:size], client)
+            udp.take(self, view[:size], client)
         udp.poller.again(self.on_event)
 
 
@@ -89,8 +92,8 @@ class Outlet:
             udp.cells[udp.base + SERVICE_UNWANTED_REPLY] += 1
         udp.poller.again(self.on_event)
 
-    def send(self, data: memoryview) -> bool:
-        """Send a datagram; False if it must go elsewhere."""
+    def send(self, head: bytes, data: memoryview) -> bool:
+        """Send a datagram behind a header; False if it must go elsewhere."""
         udp, target = self.udp, self.target
         now = udp.poller.now
         sock = self.sock
@@ -100,7 +103,7 @@ class Outlet:
                 return False
         for _ in range(2):
             try:
-                sock.send(data)
+                sock.sendmsg((head, data))
             except OSError as error:
                 if error.errno == errno.EMSGSIZE:
                     # It may be what ICMP said of an earlier datagram (RFC 1191), not sent; the path is known by now.
@@ -176,6 +179,11 @@ class PerDatagramService:
         self.refused: dict[Target, float] = {}  # closed ports: until when they are left out
         self._outlets: dict[tuple[int, int], Outlet] = {}
         self._access = service.access
+        self._introducers = Introducers(service)
+        self.take: Callable[[PerDatagramListener, memoryview, Client], None] = (
+            self._introduced if self._introducers else self.admit
+        )
+        """Takes one datagram as it came."""
 
     def listen(self, member: Member, sock: socket.socket) -> PerDatagramListener:
         """Poll a member's socket."""
@@ -207,17 +215,25 @@ class PerDatagramService:
     def cut(self, targets: Iterable[Target]) -> None:
         """Nothing to do: nothing is kept."""
 
-    def admit(self, listener: PerDatagramListener, data: memoryview, client: Client) -> None:
-        """Send one datagram of a client to a backend."""
+    def _introduced(self, listener: PerDatagramListener, data: memoryview, client: Client) -> None:
+        """Take one datagram, before which a listed source tells of its client."""
+        found = self._introducers.read(data, client)
+        if found is not None:
+            self.admit(listener, found[1], client, found[0])
+
+    def admit(
+        self, listener: PerDatagramListener, data: memoryview, client: Client, told: Header | None = None
+    ) -> None:
+        """Send one datagram of a client to a backend; `told`: of whom a PROXY header tells."""
         cells, base, service = self.cells, self.base, self.service
         cells[base + SERVICE_DATAGRAMS] += 1
         if not client[1]:
             cells[base + SERVICE_SOURCE_PORT_ZERO] += 1
             return
-        if not self._access.anybody and not self._access.permits(client[0]):
+        if not self._access.anybody and not self._access.permits(who(client, told)[0]):
             cells[base + SERVICE_DENIED] += 1
             return
-        key = self._hash(listener, client) if service.selector.needs_key else 0
+        key = self._hash(listener, who(client, told)) if service.selector.needs_key else 0
         closed = self._closed() if self.refused else ()
         target = service.pick(key, closed) or service.pick(key, ())
         if target is None:
@@ -225,7 +241,7 @@ class PerDatagramService:
             return
         first, tried = target, closed
         for _ in range(ATTEMPTS):
-            if self._outlet(listener, target).send(data):
+            if self._outlet(listener, target).send(header_for(target, listener.member, client, told), data):
                 return
             tried += (target,)
             target = service.pick(key, tried)
@@ -233,7 +249,7 @@ class PerDatagramService:
                 break
             cells[base + SERVICE_RETRIES] += 1
         # What was refused may have been an earlier datagram: a port that is open again gets this one.
-        if not self._outlet(listener, first).send(data):
+        if not self._outlet(listener, first).send(header_for(first, listener.member, client, told), data):
             cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
 
     def _closed(self) -> tuple[Target, ...]:

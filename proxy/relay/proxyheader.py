@@ -6,12 +6,14 @@ r"""The PROXY protocol, both versions: who a client is, told from one balancer o
                  | \r \n \r \n \0 \r \n Q U I T \n          | ver|cmd | fam|prot | length (2) | addresses, TLVs
                  +----------------------------------------------+---------+----------+------------+-----------------
 
-haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and 2.2.  Strictly parsed: whoever may send a header speaks
+haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and 2.2.  Over UDP each datagram begins with a header of
+version 2, as dnsdist sends it to name servers (dnsdist.org, "Proxy Protocol"); answers have none.  Strictly parsed: whoever may send a header speaks
 for others, so what is not exactly one is refused, not guessed at.
 """
 
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
@@ -24,7 +26,9 @@ _V1_LONGEST: Final = 107
 _HEAD: Final = struct.Struct("!12sBBH")
 _VERSION: Final = 0x20
 _LOCAL, _PROXY = 0x0, 0x1
-_UNSPEC, _TCP4, _TCP6 = 0x00, 0x11, 0x21
+_UNSPEC: Final = 0x00
+_INET, _INET6 = 0x10, 0x20
+_STREAM, _DGRAM = 0x1, 0x2
 _PORT_MAX: Final = 65535
 
 Endpoint = tuple[str, int]
@@ -45,30 +49,41 @@ class Header:
     """Octets of the header itself: what follows is the client's."""
 
 
-def build(version: str, client: Endpoint, asked: Endpoint) -> bytes:
-    """Return the header of "v1" or "v2" for a TCP connection of `client`, who asked the address `asked`.
+def build(version: str, client: Endpoint, asked: Endpoint, *, datagram: bool = False) -> bytes:
+    """Return the header of "v1" or "v2" for a TCP connection or a `datagram` of `client`, who asked the address `asked`.
 
     Scopes of link-local addresses are left out.  Addresses of different families are told as IPv6 (mapped, RFC 4291
     section 2.5.5.2), as both versions have one family only.
     """
-    one, other = ip_address(client[0].partition("%")[0]), ip_address(asked[0].partition("%")[0])
+    one, other = _host(client[0]), _host(asked[0])
     if one.version != other.version:
         one, other = _six(one), _six(other)
     if version == "v1":
         return f"PROXY TCP{one.version} {one} {other} {client[1]} {asked[1]}\r\n".encode()
     body = one.packed + other.packed + struct.pack("!HH", client[1], asked[1])
-    return _HEAD.pack(SIGNATURE, _VERSION | _PROXY, _TCP4 if one.version == 4 else _TCP6, len(body)) + body  # noqa: PLR2004
+    kind = (_INET if one.version == 4 else _INET6) | (_DGRAM if datagram else _STREAM)  # noqa: PLR2004
+    return _HEAD.pack(SIGNATURE, _VERSION | _PROXY, kind, len(body)) + body
 
 
 def parse(data: bytes) -> Header | None:
     """Return the header that `data` begins with; None while it may become one; HeaderError if it cannot."""
     if data.startswith(SIGNATURE):
-        return _parse_v2(data)
+        return _parse_v2(data, _STREAM)
     if data.startswith(_V1):
         return _parse_v1(data)
     if SIGNATURE.startswith(data) or _V1.startswith(data):
         return None
     raise HeaderError("it does not begin as a PROXY header does")
+
+
+def parse_datagram(data: bytes) -> Header:
+    """Return the header of version 2 that a datagram begins with; HeaderError if there is none, or not all of it."""
+    if not data.startswith(SIGNATURE):
+        raise HeaderError("it does not begin as a PROXY header of version 2 does")
+    header = _parse_v2(data, _DGRAM)
+    if header is None:
+        raise HeaderError("the datagram ends within the header")
+    return header
 
 
 def _parse_v1(data: bytes) -> Header | None:
@@ -106,7 +121,7 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _parse_v2(data: bytes) -> Header | None:
+def _parse_v2(data: bytes, transport: int) -> Header | None:
     if len(data) < _HEAD.size:
         return None
     _, kind, family, length = _HEAD.unpack_from(data)
@@ -119,15 +134,23 @@ def _parse_v2(data: bytes) -> Header | None:
         return None
     if kind & 0x0F == _LOCAL or family == _UNSPEC:
         return Header(None, None, size)
-    octets = {_TCP4: 4, _TCP6: 16}.get(family)
+    octets = {_INET | transport: 4, _INET6 | transport: 16}.get(family)
     if octets is None:
-        raise HeaderError(f"family and protocol {family:#04x} are not TCP over IP")
+        raise HeaderError(
+            f"family and protocol {family:#04x} are not {'UDP' if transport == _DGRAM else 'TCP'} over IP"
+        )
     if length < 2 * octets + 4:
         raise HeaderError(f"{length} octets are too few for two addresses and ports")
     at = _HEAD.size
     client, asked = (str(ip_address(data[at + n * octets : at + (n + 1) * octets])) for n in range(2))
     ports = struct.unpack_from("!HH", data, at + 2 * octets)
     return Header((client, ports[0]), (asked, ports[1]), size)
+
+
+@lru_cache(8192)
+def _host(text: str) -> Address:
+    """Return an address without its zone; kept, for clients of datagrams come again."""
+    return ip_address(text.partition("%")[0])
 
 
 def _six(address: Address) -> IPv6Address:

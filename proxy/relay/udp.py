@@ -7,6 +7,8 @@ Laws:
 - A session whose own address has left this host gets a new socket: Linux refuses to send from an IPv4 address that is
   gone (EINVAL), and goes on to send from an IPv6 address.
 - Sessions end after `idle-timeout` without a datagram either way; the table never exceeds its bound.
+- A source that is listed for it says before each datagram, by a PROXY header, who the client is, which has a session of
+  its own; answers go to the source without.  A backend that wants to know is told before each datagram, too.
 - A session answers through whichever socket of its listener is polled here, else through the last one that was.
 """
 
@@ -14,14 +16,16 @@ import errno
 import resource
 import socket
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 from proxy.balance.hashing import hash_key
 from proxy.relay.datagram import endpoint
+from proxy.relay.introduction import Introducers, header_for, who
 from proxy.relay.journal import Client
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
+from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
 from proxy.relay.upstream import SHORTAGES, connected
 from proxy.stats.layout import (
@@ -58,16 +62,18 @@ SPARE_FILES = 0.5  # the share of our descriptors that sessions may take: connec
 UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})  # this host is short of something
 
 Key = tuple[int, Client]
-"""(listener, client)"""
+"""(listener, client); where a PROXY header told of somebody, the client is the source and what the header said."""
 
 
 class Session:
     """One client's exchange with one backend."""
 
-    __slots__ = ("client", "epoch", "heard", "key", "listener", "local", "refused", "sock", "target", "touched")
+    __slots__ = ("client", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock", "target", "touched")
 
-    def __init__(self, listener: "UdpListener", client: Client, target: Target, sock: socket.socket) -> None:
-        self.key: Key = (listener.ident, client)
+    def __init__(
+        self, listener: "UdpListener", client: Client, target: Target, sock: socket.socket, told: Header | None = None
+    ) -> None:
+        self.key = key_of(listener, client, told)
         self.listener = listener
         self.client = client
         self.target = target
@@ -76,6 +82,7 @@ class Session:
         self.heard = 0.0  # when the backend last said something
         self.local = sock.getsockname() if target.family == socket.AF_INET6 else None
         self.refused = False  # the backend's port is closed, or there is no way to it: pick anew with the next datagram
+        self.head = header_for(target, listener.member, client, told)  # before each datagram to the backend
         self.epoch = listener.udp.service.epoch  # when the target was last found good
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
@@ -140,7 +147,7 @@ class UdpListener:
                 return
             except OSError:
                 continue
-            udp.admit(self, view[:size], client)
+            udp.take(self, view[:size], client)
         udp.poller.again(self.on_event)
 
 
@@ -159,6 +166,11 @@ class UdpService:
         self._idle = service.plan.udp.idle_timeout
         self._evict = service.plan.udp.when_full == "evict-idle"
         self._access = service.access
+        self._introducers = Introducers(service)
+        self.take: Callable[[UdpListener, memoryview, Client], None] = (
+            self._introduced if self._introducers else self.admit
+        )
+        """Takes one datagram as it came."""
         self._armed = False
         self._homes: dict[tuple[str, int], bool] = {}  # (address, scope) of sessions: whether it was ours at `_looked`
         self._looked = 0.0
@@ -221,19 +233,25 @@ class UdpService:
 
     # -- datagrams
 
-    def admit(self, listener: UdpListener, data: memoryview, client: Client) -> None:
-        """Take one datagram of a client and send it on."""
+    def _introduced(self, listener: UdpListener, data: memoryview, client: Client) -> None:
+        """Take one datagram, before which a listed source tells of its client."""
+        found = self._introducers.read(data, client)
+        if found is not None:
+            self.admit(listener, found[1], client, found[0])
+
+    def admit(self, listener: UdpListener, data: memoryview, client: Client, told: Header | None = None) -> None:
+        """Take one datagram of a client and send it on; `told`: of whom a PROXY header tells."""
         cells, base = self.cells, self.base
         cells[base + SERVICE_DATAGRAMS] += 1
         if not client[1]:
             cells[base + SERVICE_SOURCE_PORT_ZERO] += 1
             return
-        if not self._access.anybody and not self._access.permits(client[0]):
+        if not self._access.anybody and not self._access.permits(who(client, told)[0]):
             cells[base + SERVICE_DENIED] += 1
             return
-        session = self.sessions.get((listener.ident, client))
+        session = self.sessions.get((listener.ident, client) if told is None else key_of(listener, client, told))
         if session is None:
-            self._begin(listener, client, data, None)
+            self._begin(listener, client, data, None, told)
             return
         if (
             not session.refused
@@ -244,7 +262,7 @@ class UdpService:
             if self._forward(session, data):
                 return
         self._end(session)
-        if self._begin(listener, client, data, session.target if session.refused else None):
+        if self._begin(listener, client, data, session.target if session.refused else None, told):
             cells[base + SERVICE_MOVED] += self.sessions[session.key].target is not session.target
 
     def touch(self, session: Session) -> None:
@@ -252,7 +270,9 @@ class UdpService:
         session.touched = self.poller.now
         self.sessions.move_to_end(session.key)
 
-    def _begin(self, listener: UdpListener, client: Client, data: memoryview, avoid: Target | None) -> bool:
+    def _begin(
+        self, listener: UdpListener, client: Client, data: memoryview, avoid: Target | None, told: Header | None
+    ) -> bool:
         """Open a session for a datagram and send it; whether it was sent.
 
         `avoid` just refused: it is asked again only if nobody else is there.  What cannot be sent at all (no route, say)
@@ -264,7 +284,7 @@ class UdpService:
                 cells[base + SERVICE_TABLE_FULL] += 1
                 return False
             self._evict_oldest()
-        key = self._hash(listener, client) if service.selector.needs_key else 0
+        key = self._hash(listener, who(client, told)) if service.selector.needs_key else 0
         tried: tuple[Target, ...] = () if avoid is None else (avoid,)
         target = service.pick(key, tried) or service.pick(key, ())
         if target is None:
@@ -272,7 +292,7 @@ class UdpService:
             return False
         for _ in range(ATTEMPTS):
             try:
-                session = self._open(listener, client, target)
+                session = self._open(listener, client, target, told)
             except OSError as error:
                 if not self._count_unopened(error, target):
                     return False
@@ -291,7 +311,10 @@ class UdpService:
         cells, cell = self.cells, session.target.cell
         for _ in range(2):
             try:
-                session.sock.send(data)
+                if session.head:
+                    session.sock.sendmsg((session.head, data))
+                else:
+                    session.sock.send(data)
             except OSError as error:
                 if error.errno == errno.EMSGSIZE:
                     # It may be what ICMP said of an earlier datagram (RFC 1191), not sent; the path is known by now.
@@ -326,11 +349,11 @@ class UdpService:
             known = self._homes[host, scope] = _is_ours(host, scope)
         return known
 
-    def _open(self, listener: UdpListener, client: Client, target: Target) -> Session:
+    def _open(self, listener: UdpListener, client: Client, target: Target, told: Header | None) -> Session:
         """Begin a session; OSError where a socket cannot be had."""
         cells, base = self.cells, self.base
         sock = connected(target.address, target.port or listener.member.port)
-        session = Session(listener, client, target, sock)
+        session = Session(listener, client, target, sock, told)
         try:
             self.poller.register(sock, session.on_event, DATAGRAM)
         except OSError:
@@ -409,6 +432,11 @@ class UdpService:
             self.cells[self.base + SERVICE_EXPIRED] += 1
             self._end(session)
         self._arm(now + EXPIRED_PAUSE)
+
+
+def key_of(listener: UdpListener, client: Client, told: Header | None) -> Key:
+    """Return what a session is found by."""
+    return listener.ident, (client if told is None else (*client, told.client, told.asked))
 
 
 def _affordable() -> int:

@@ -161,6 +161,14 @@ zone:
         )
 
 
+def unbound_binary(directory: Path) -> str:
+    """Return the program, a copy of it where AppArmor would deny it every file but those of its package."""
+    binary = program("unbound")
+    if Path("/etc/apparmor.d/usr.sbin.unbound").exists() and Path("/sys/kernel/security/apparmor").exists():
+        return shutil.copy(binary, str(directory / "unbound"))
+    return binary
+
+
 class Unbound(Server):
     """A resolver that has example.net as local data, or forwards it to `forward_to`."""
 
@@ -201,11 +209,8 @@ class Unbound(Server):
 """)
 
     def command(self) -> list[str | Path]:
-        """Run it, from a copy where AppArmor would deny it every file but those of its package."""
-        binary = program("unbound")
-        if Path("/etc/apparmor.d/usr.sbin.unbound").exists() and Path("/sys/kernel/security/apparmor").exists():
-            binary = shutil.copy(binary, str(self.dir / "unbound"))
-        return [binary, "-d", "-c", self.dir / "unbound.conf"]
+        """Run it in the foreground."""
+        return [unbound_binary(self.dir), "-d", "-c", self.dir / "unbound.conf"]
 
     def answers(self, address: str) -> bool:
         """Ask for its name."""

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from health.probes import run_once
+from health.probes.proxyheader import LOCAL
 from health.spec import UdpProbe
 
 
@@ -101,3 +102,13 @@ async def test_cancelled_at_each_await(udp_server, leftovers, cancelled_at) -> N
     _, port = await udp_server(lambda data: [data])
     leftovers.mark()
     assert await cancelled_at(lambda: run_once(UdpProbe(send="ping"), "127.0.0.1", port), leftovers) == 1
+
+
+@pytest.mark.parametrize(("version", "head"), [("v2", LOCAL), ("v1", b""), ("off", b"")])
+async def test_a_header_before_the_datagram(udp_server, version: str, head: bytes) -> None:
+    """T22: with version 2 the datagram has a PROXY header that speaks for ourselves; version 1 is for TCP, none is sent."""
+    seen = []
+    _, port = await udp_server(lambda data: [seen.append(data) or b"pong"])
+    outcome, _ = await run_once(UdpProbe(send="ping", send_proxy=version), "127.0.0.1", port)
+    assert outcome.ok
+    assert seen == [head + b"ping"]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.relay.proxyheader import LONGEST, SIGNATURE, Header, HeaderError, build, parse
+from proxy.relay.proxyheader import LONGEST, SIGNATURE, Header, HeaderError, build, parse, parse_datagram
 
 ENDPOINTS = st.tuples(st.ip_addresses().map(str), st.integers(0, 65535))
 
@@ -91,3 +91,37 @@ def test_any_octets_are_harmless(data, start):
         return
     assert found is None or found.size <= len(start + data)
     assert found is not None or len(start + data) < LONGEST
+
+
+def test_the_header_of_a_datagram():
+    """T22: a datagram's header says that it is UDP (section 2.2: 0x12), and what is TCP's does not count there, nor the reverse."""
+    header = build("v2", ("192.0.2.1", 51234), ("198.51.100.10", 53), datagram=True)
+    assert header == SIGNATURE + bytes.fromhex("2112000c c0000201 c633640a c822 0035")
+    assert parse_datagram(header + b"query") == Header(("192.0.2.1", 51234), ("198.51.100.10", 53), len(header))
+    with pytest.raises(HeaderError):
+        parse(header)
+    for version in ("v1", "v2"):
+        with pytest.raises(HeaderError):
+            parse_datagram(build(version, ("192.0.2.1", 51234), ("198.51.100.10", 53)))
+
+
+@given(ENDPOINTS, ENDPOINTS, st.binary(max_size=40))
+def test_a_datagrams_header_is_there_whole_or_not_at_all(client, asked, more):
+    """T22: what we put before a datagram says to us the same, whatever follows; no beginning of it is a header."""
+    header = build("v2", client, asked, datagram=True)
+    found = parse_datagram(header + more)
+    assert found.size == len(header)
+    assert build("v2", found.client, found.asked, datagram=True) == header
+    for size in range(len(header)):
+        with pytest.raises(HeaderError):
+            parse_datagram(header[:size])
+
+
+@given(st.one_of(st.binary(max_size=300), st.binary(max_size=100).map(lambda data: SIGNATURE + data)))
+def test_any_datagram_is_a_header_or_an_error(data):
+    """T22, U13: any octets are a header that lies within them, or HeaderError; nothing else comes of them."""
+    try:
+        header = parse_datagram(data)
+    except HeaderError:
+        return
+    assert 16 <= header.size <= min(len(data), LONGEST)
