@@ -295,3 +295,16 @@ def test_the_headers_family_is_the_clients(service, peers):
     data, _ = server.get()
     assert data[:14] == SIGNATURE + b"\x21\x22"
     assert socket.inet_ntop(socket.AF_INET6, data[16:32]) == OTHER[0]
+
+
+def test_queries_are_hashed_by_the_header(service, peers, relay):
+    """T22: the client in a query's header picks its backend, not the source that all have in common."""
+    where, *servers = service(protocol="dns", count=2, scheduler="maglev", accept_proxy=("127.0.0.1/32",), dns=PATIENT)
+    front = peers.client(where)
+    for number in range(40):
+        for again in range(2):
+            front.send(header((f"192.0.2.{number}", 1)) + query(f"h{number}.example.net", 100 * again + number))
+    eventually(lambda: relay.counter("queries") == 80)
+    homes = [{server.get()[0][2:] for _ in range(relay.backend(server.address, "total"))} for server in servers]
+    assert all(homes)
+    assert not homes[0] & homes[1]
