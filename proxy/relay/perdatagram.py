@@ -212,6 +212,9 @@ class PerDatagramService:
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: the next datagram goes to those who are up."""
 
+    def failed_back(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: nothing is kept."""
+
     def cut(self, targets: Iterable[Target]) -> None:
         """Nothing to do: nothing is kept."""
 
