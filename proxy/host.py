@@ -8,6 +8,7 @@ from typing import Any
 from proxy import privileges
 from proxy.config.model import Config, Listener
 from proxy.holder import Endpoint, holders
+from proxy.ownaddresses import is_ours
 from proxy.planning import least_files
 from proxy.relay.upstream import RECEIVE_BUFFER
 
@@ -36,7 +37,8 @@ class Finding:
 
 def look(config: Config) -> list[Finding]:
     """Look at the host that this runs on, as the node of `config`."""
-    return findings(config, sysctl, holders, privileges.raise_open_files(), root=privileges.effective() >> 10 & 1 == 1)
+    root = privileges.effective() >> 10 & 1 == 1
+    return findings(config, sysctl, holders, privileges.raise_open_files(), is_ours, root=root)
 
 
 def findings(
@@ -44,15 +46,20 @@ def findings(
     read: Sysctl,
     held: Callable[[Collection[Endpoint]], Mapping[Endpoint, str]],
     open_files: int,
+    owned: Callable[[str], bool],
     *,
     root: bool,
 ) -> list[Finding]:
-    """Return what is unwise; `held` names the holders of ports, `root` is whether we may bind the privileged ones."""
+    """Return what is unwise; `held` names the holders of ports, `owned` tells whether an address is this host's.
+
+    `root` is whether we may bind the privileged ports.
+    """
     listeners = [listener for service in config.services for listener in service.listeners]
     return [
         *_buffers(listeners, read),
         *_connections(config, listeners, read),
         *_ports(listeners, read, held, root=root),
+        *_sources(config, owned),
         *_firewall(read),
         *_files(config, open_files),
     ]
@@ -123,6 +130,18 @@ def _ports(
         yield Finding(
             "IPv6 is off on this host: its listeners hear nothing", "sysctl -w net.ipv6.conf.all.disable_ipv6=0"
         )
+
+
+def _sources(config: Config, owned: Callable[[str], bool]) -> Iterator[Finding]:
+    told: set[str] = set()
+    for service in config.services:
+        for address in dict.fromkeys(one for backend in service.backends for one in backend.source_addresses):
+            if address not in told and not owned(address):
+                told.add(address)
+                yield Finding(
+                    f"[service.{service.name}] is to connect from {address}, which this host does not have",
+                    "ip address add, or leave it out of source-addresses",
+                )
 
 
 def _firewall(read: Sysctl) -> Iterator[Finding]:

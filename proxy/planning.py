@@ -72,6 +72,7 @@ def plan(
                         weight=backend.weight,
                         admin=backend.admin,
                         send_proxy=backend.send_proxy,
+                        source_addresses=backend.source_addresses,
                     )
                     for backend in service.backends
                 ),

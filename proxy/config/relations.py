@@ -18,6 +18,7 @@ def check_service(
             locate(tab, ("udp", "per-datagram"))[1],
             'per-datagram is for protocol = "plain": DNS is relayed query by query anyway, and its clients wait for answers',
         )
+    _sources(backends, tab, report)
     if any(listener.transport == "udp" for listener in listeners):
         _proxy_on_udp(backends, tab, report)
 
@@ -30,6 +31,23 @@ def _proxy_on_udp(backends: Sequence[Backend], tab: Tab, report: Report) -> None
             told.append(spot)
             report.error(
                 spot, 'send-proxy = "v1" is for TCP, and this service listens on UDP as well', 'send-proxy = "v2"'
+            )
+
+
+def _sources(backends: Sequence[Backend], tab: Tab, report: Report) -> None:
+    """A backend that could not be connected to from any of the addresses that are given for it."""
+    told: list[Spot] = []
+    for index, backend in enumerate(backends):
+        version6 = ":" in backend.address
+        if not backend.source_addresses or any((":" in one) == version6 for one in backend.source_addresses):
+            continue
+        spot = _of_backend(tab, index, "source-addresses")
+        if spot not in told:
+            told.append(spot)
+            report.error(
+                spot,
+                f"source-addresses has no IPv{6 if version6 else 4} address, but backend {backend.name} is {backend.address}",
+                "add one; source-addresses = [] of the backend leaves the choice to the kernel",
             )
 
 

@@ -18,7 +18,6 @@ SERVICE_LATER: Final = (
     "rate-per-client",
     "queue",
     "transparent",
-    "source-addresses",
     "eject",
     "dns.client-subnet",
 )
@@ -27,7 +26,6 @@ SERVICE_LATER: Final = (
 BACKEND_LATER: Final = {
     "max-connections": 0,
     "slow-start": 0.0,
-    "source-addresses": (),
 }
 """Keys of a backend that are refused unless they say this."""
 
@@ -96,17 +94,17 @@ def _service(service: Service, tab: Tab, report: Report) -> None:
     for index, backend in enumerate(service.backends):
         entry = locate(tab, ("backends", index))[0]
         own = entry[index] if isinstance(entry, Arr) and index < len(entry) else None
-        for spot, what in _backend(service, backend, tab, index):
+        for spot, what in _backend(backend, tab, index):
             _refuse(report, spot, what)
         _unmade(backend, own, tab, report)
 
 
-def _backend(service: Service, backend: Backend, tab: Tab, index: int) -> Iterator[tuple[Spot, str]]:
+def _backend(backend: Backend, tab: Tab, index: int) -> Iterator[tuple[Spot, str]]:
     entry, here, _ = locate(tab, ("backends", index))
     own = entry[index] if isinstance(entry, Arr) and index < len(entry) else None
     for key, default in BACKEND_LATER.items():
         value = getattr(backend, key.replace("-", "_"))
-        if value == default or (key == "source-addresses" and value == getattr(service, key.replace("-", "_"))):
+        if value == default:
             continue
         written = "backup" if key == "tier" and isinstance(own, Tab) and "backup" in own else key
         if isinstance(own, Tab) and written in own:

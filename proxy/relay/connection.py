@@ -8,7 +8,8 @@ Laws:
 - At most one buffer of `BUFFER` octets waits in each direction; while it waits, that side is not read.
 - A source that is listed for it says first, by a PROXY header, who the client is and whom it asked; a backend that wants
   to know is told in the same way, before anything else.
-- What we are short of (descriptors, memory, local ports) is no backend's fault: the client waits.
+- What we are short of (descriptors, memory, local ports, an address to connect from) is no backend's fault: the client
+  waits.
 """
 
 import errno
@@ -20,6 +21,7 @@ from proxy.relay.half import Half, State
 from proxy.relay.poller import ERR, HUP, IN, OUT, PRI, RDHUP, STREAM
 from proxy.relay.proxyheader import LONGEST, Endpoint, HeaderError, build, parse
 from proxy.relay.service import Target
+from proxy.relay.sources import NoSourceError, open_stream
 from proxy.relay.stream import OURS, arm_reset
 from proxy.stats.histogram import bucket
 from proxy.stats.layout import (
@@ -42,6 +44,7 @@ from proxy.stats.layout import (
     SERVICE_FIN_TIMEOUT,
     SERVICE_IDLE_TIMEOUT,
     SERVICE_NO_LOCAL_PORT,
+    SERVICE_NO_SOURCE_ADDRESS,
     SERVICE_PROXY_MALFORMED,
     SERVICE_PROXY_TIMEOUT,
     SERVICE_REFUSED_NO_BACKEND,
@@ -85,7 +88,7 @@ class Connection:
         self.lost: Half | None = None
         self.target: Target | None = None
         self.tried: tuple[Target, ...] = ()
-        self.portless: tuple[Target, ...] = ()  # tried in this turn, without a local port for them
+        self.portless: tuple[Target, ...] = ()  # tried in this turn, without a local address and port for them
         self.state = State.WAITING
         self.accepted = self.began = tcp.poller.now  # `began`: when this attempt did, and then when it was open
         self.touched = 0.0  # when something passed, octets or a FIN; 0.0: nothing has
@@ -176,9 +179,13 @@ class Connection:
         tcp = self.tcp
         sock: socket.socket | None = None
         try:
-            sock = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            tcp.tune(sock)
-            result = sock.connect_ex(sockaddr(target.address, target.port or self.listener.member.port))
+            where = sockaddr(target.address, target.port or self.listener.member.port)
+            if target.sources:
+                sock, result = open_stream(target.sources, target.family, tcp.tune, where)
+            else:
+                sock = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+                tcp.tune(sock)
+                result = sock.connect_ex(where)
             if result not in (0, errno.EINPROGRESS):
                 raise OSError(result, "connect")  # noqa: TRY301 - one place tells whose fault it was
             backend = Half(self, sock)
@@ -191,7 +198,8 @@ class Connection:
                 tcp.admission.wait(tcp, self, error.errno)
                 return True
             if error.errno == errno.EADDRNOTAVAIL:
-                tcp.cells[tcp.base + SERVICE_NO_LOCAL_PORT] += 1
+                missing = isinstance(error, NoSourceError)
+                tcp.cells[tcp.base + (SERVICE_NO_SOURCE_ADDRESS if missing else SERVICE_NO_LOCAL_PORT)] += 1
                 self.portless += (target,)
                 return False
             self.tried += (target,)

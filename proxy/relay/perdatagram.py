@@ -21,7 +21,7 @@ from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
 from proxy.relay.udp import ATTEMPTS, BATCH, LARGEST, UNSENT
-from proxy.relay.upstream import LIFETIME, PAUSE, SHORTAGES, connected
+from proxy.relay.upstream import LIFETIME, PAUSE, SHORTAGES, connect
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_PORT_UNREACHABLE,
@@ -143,7 +143,7 @@ class Outlet:
         udp = self.udp
         sock: socket.socket | None = None
         try:
-            sock = connected(self.target.address, self.port)
+            sock = connect(self.target, self.port)
             udp.poller.register(sock, self.on_event, DATAGRAM)
         except OSError as error:
             if sock is not None:

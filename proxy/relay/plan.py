@@ -21,7 +21,9 @@ class BackendPlan:
     state: str = "unknown"
     admin: str = "ready"
     send_proxy: str = "off"
-    """"v1" or "v2": the PROXY header that it is sent at the start of each connection."""
+    """"v1" or "v2": the PROXY header that it is sent at the start of each connection, "v2" before each datagram."""
+    source_addresses: tuple[str, ...] = ()
+    """Addresses of ours that sockets to it are bound to, in turn; without one the kernel chooses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,10 @@ def _service(tree: dict[str, Any]) -> ServicePlan:
     return ServicePlan(
         **{
             **tree,
-            "backends": tuple(BackendPlan(**backend) for backend in tree["backends"]),
+            "backends": tuple(
+                BackendPlan(**{**backend, "source_addresses": tuple(backend["source_addresses"])})
+                for backend in tree["backends"]
+            ),
             "tcp": TcpPlan(**tree["tcp"]),
             "udp": UdpPlan(**tree["udp"]),
             "dns": DnsPlan(**tree["dns"]),

@@ -10,6 +10,7 @@ from proxy.balance.backend import Admin, Backend, Verdict
 from proxy.balance.pool import Pool, is_usable
 from proxy.relay.access import Access
 from proxy.relay.plan import BackendPlan, ServicePlan
+from proxy.relay.sources import Sources
 from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
 
 if TYPE_CHECKING:
@@ -31,7 +32,18 @@ takes it out."""
 class Target(Backend):
     """A backend with what the relay needs to reach it and to count."""
 
-    __slots__ = ("address", "cell", "connections", "drained", "family", "hinted", "port", "send_proxy", "slot")
+    __slots__ = (
+        "address",
+        "cell",
+        "connections",
+        "drained",
+        "family",
+        "hinted",
+        "port",
+        "send_proxy",
+        "slot",
+        "sources",
+    )
 
     def __init__(self, plan: BackendPlan, index: int, layout: Layout) -> None:
         super().__init__(plan.name, index, plan.weight, cast("Verdict", plan.state), cast("Admin", plan.admin))
@@ -41,6 +53,7 @@ class Target(Backend):
         self.port = plan.port
         self.send_proxy = plan.send_proxy
         self.family = socket.AF_INET6 if ":" in plan.address else socket.AF_INET
+        self.sources = Sources(plan.source_addresses, self.family)
         self.connections: set[Connection] = set()
         self.drained = math.inf  # when the time of a draining one is over
         self.hinted = -math.inf  # when its next probe was last brought forward

@@ -27,7 +27,7 @@ from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
-from proxy.relay.upstream import SHORTAGES, connected
+from proxy.relay.upstream import SHORTAGES, connect
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_BYTES_OUT,
@@ -40,6 +40,7 @@ from proxy.stats.layout import (
     SERVICE_EXPIRED,
     SERVICE_MOVED,
     SERVICE_NO_LOCAL_PORT,
+    SERVICE_NO_SOURCE_ADDRESS,
     SERVICE_REFUSED_NO_BACKEND,
     SERVICE_REPLIES,
     SERVICE_SESSIONS,
@@ -352,7 +353,7 @@ class UdpService:
     def _open(self, listener: UdpListener, client: Client, target: Target, told: Header | None) -> Session:
         """Begin a session; OSError where a socket cannot be had."""
         cells, base = self.cells, self.base
-        sock = connected(target.address, target.port or listener.member.port)
+        sock = connect(target, target.port or listener.member.port)
         session = Session(listener, client, target, sock, told)
         try:
             self.poller.register(sock, session.on_event, DATAGRAM)
@@ -375,6 +376,8 @@ class UdpService:
         shortage = SHORTAGES.get(error.errno or 0)
         if shortage is not None:
             cells[base + shortage] += 1
+            if shortage == SERVICE_NO_SOURCE_ADDRESS:
+                return True  # another backend may have other addresses
             if shortage != SERVICE_NO_LOCAL_PORT and self._evict and self.sessions:
                 # Its descriptor is free by the end of the round: the client's next datagram finds it.
                 self._evict_oldest()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from proxy.relay.address import sockaddr
 from proxy.relay.dnswire import HEADER, QR, same_question
 from proxy.relay.poller import DATAGRAM, Poller
+from proxy.relay.sources import open_datagram
 from proxy.stats.layout import (
     BACKEND_NO_ANSWER,
     BACKEND_PORT_UNREACHABLE,
@@ -28,6 +29,7 @@ from proxy.stats.layout import (
     SERVICE_NO_DESCRIPTOR,
     SERVICE_NO_LOCAL_PORT,
     SERVICE_NO_MEMORY,
+    SERVICE_NO_SOURCE_ADDRESS,
 )
 
 if TYPE_CHECKING:
@@ -58,6 +60,7 @@ SHORTAGES = {
     errno.ENOMEM: SERVICE_NO_MEMORY,
     errno.EAGAIN: SERVICE_NO_LOCAL_PORT,
     errno.EADDRINUSE: SERVICE_NO_LOCAL_PORT,
+    errno.EADDRNOTAVAIL: SERVICE_NO_SOURCE_ADDRESS,
 }
 """Why a socket to a backend cannot be had that is no backend's fault, and how it is counted."""
 
@@ -80,7 +83,14 @@ def _port_range() -> tuple[int, int]:
         return 32768, 60999
 
 
-def connected(address: str, port: int) -> socket.socket:
+def connect(target: "Target", port: int) -> socket.socket:
+    """Open a non-blocking UDP socket connected to a backend, from one of its source addresses if it has any."""
+    if target.sources:
+        return open_datagram(target.sources, lambda source: connected(target.address, port, source))
+    return connected(target.address, port)
+
+
+def connected(address: str, port: int, source: str = "") -> socket.socket:
     """Open a non-blocking UDP socket connected to a backend from a random port; OSError when that is impossible."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
@@ -89,12 +99,15 @@ def connected(address: str, port: int) -> socket.socket:
         low, high = _port_range()
         for _ in range(8):
             try:
-                sock.bind(("", _random.randint(low, high)))
+                sock.bind(sockaddr(source, _random.randint(low, high)))
                 break
             except OSError as error:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise
-        # Eight taken ports in a row: the kernel's own choice, random too, looks at all of them.
+        else:
+            # Eight taken ports in a row: the kernel's own choice, random too, looks at all of them.
+            if source:
+                sock.bind(sockaddr(source, 0))
         sock.connect(sockaddr(address, port))
         # Between the two calls anybody could send to the port.
         with suppress(OSError):
@@ -223,7 +236,7 @@ class Peer:
         if now < self.barred[place]:
             return current
         try:
-            sock = connected(self.target.address, self.port)
+            sock = connect(self.target, self.port)
         except OSError as error:
             self._cannot_open(place, error, now)
             return current

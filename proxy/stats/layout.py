@@ -117,6 +117,7 @@ SERVICE_PROXY_MALFORMED: Final = 45  # connections of a listed source without a 
 SERVICE_PROXY_TIMEOUT: Final = 46  # the same, whose header did not come in time
 SERVICE_RESET_ON_FAILBACK: Final = 47  # connections reset because better backends serve again (on-failback = reset)
 SERVICE_UNWANTED_REPLY: Final = 48  # what a backend sent where no answers are relayed (udp.per-datagram)
+SERVICE_NO_SOURCE_ADDRESS: Final = 49  # this host has none of `source-addresses`: never the backend's fault
 
 SERVICE_SIZE: Final = 96
 
@@ -170,6 +171,7 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("proxy_timeout", "counter"),
     ("reset_on_failback", "counter"),
     ("unwanted_reply", "counter"),
+    ("no_source_address", "counter"),
 )
 
 # Backend block: what happened between this host and one backend of one service.

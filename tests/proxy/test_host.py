@@ -17,6 +17,7 @@ backends = ["192.0.2.11"]
 listen   = ["[2001:db8::1]:40000/tcp"]
 backends = ["192.0.2.12:80"]
 """
+OURS = {"192.0.2.2", "2001:db8::2"}
 GOOD = {
     "net.core.rmem_max": str(RECEIVE_BUFFER),
     "net.core.somaxconn": "4096",
@@ -41,7 +42,10 @@ def config(tmp_path):
 def found(config, held=(), files=10_000, root=True, **sysctls):
     """Return what is said of a host that is good but for this."""
     values = GOOD | {name.replace("__", "."): value for name, value in sysctls.items()}
-    return [finding.message for finding in findings(config, values.__getitem__, lambda _: dict(held), files, root=root)]
+    return [
+        finding.message
+        for finding in findings(config, values.__getitem__, lambda _: dict(held), files, OURS.__contains__, root=root)
+    ]
 
 
 def test_a_good_host(config):
@@ -70,6 +74,14 @@ def test_what_is_unwise(config, sysctls, words):
     """T19: each thing that would hurt is one warning, that local ports run out among them."""
     (message,) = found(config, **sysctls)
     assert words in message
+
+
+def test_sources_that_the_host_does_not_have(config, tmp_path):
+    """An address to connect from that the host does not have is a warning, once; one that it has is none."""
+    path = tmp_path / "steelyard.toml"
+    path.write_text(FILE.replace("[service.web]", 'source-addresses = ["192.0.2.2", "192.0.2.3"]\n[service.web]'))
+    (message,) = found(load(path))
+    assert message == "[service.dns] is to connect from 192.0.2.3, which this host does not have"
 
 
 def test_a_kernel_without_any(config):

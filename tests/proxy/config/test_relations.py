@@ -26,3 +26,18 @@ def test_version_1_is_not_for_udp(said, rest, place):
     (line,) = said(HEAD + rest + "\n")
     assert line.startswith(f'{place} error: send-proxy = "v1" is for TCP')
     assert said(HEAD + rest.replace("v1", "v2") + "\n") == []
+
+
+@pytest.mark.parametrize(
+    ("rest", "place"),
+    [
+        ('source-addresses = ["10.0.0.1"]\nbackends = ["10.0.0.11", "2001:db8::11", "2001:db8::12"]', "4:20"),
+        ('backends = ["10.0.0.11", { address = "10.0.0.12", source-addresses = ["2001:db8::1"] }]', "4:70"),
+    ],
+)
+def test_a_backend_needs_a_source_of_its_family(said, rest, place):
+    """Source addresses without one of a backend's family are one error at their key, which names the backend."""
+    (line,) = said(HEAD + rest + "\n")
+    assert line.startswith(f"{place} error: source-addresses has no IPv")
+    mixed = rest.replace('["10.0.0.1"]', '["10.0.0.1", "2001:db8::1"]').replace('["2001:db8::1"]', "[]")
+    assert said(HEAD + mixed + "\n") == []
