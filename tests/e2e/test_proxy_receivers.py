@@ -124,8 +124,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The four servers, and one daemon with a service for each and for each version, on both families."""
     lift_loopback()
     base = tmp_path_factory.mktemp("p")
-    for path in (base, *base.parents[:2]):
-        path.chmod(0o755)  # some servers become other users
+    for path in (base, *base.parents):
+        if path.owner() == base.owner() and "pytest" in str(path):
+            path.chmod(0o755)  # some servers become other users
     home, services, where = {}, [], {}
     with contextlib.ExitStack() as stack:
         for name in SERVERS:
