@@ -15,9 +15,12 @@ class Backend:
     >= 0. `active` counts this worker's connections, sessions or pending queries on it, `elsewhere` those of all other
     workers; the relay writes both. `attached` is the relay's own record (addresses, sockets, counter cells).
     `verdict`, `admin` and `weight` are changed through the `Pool` only, which knows what follows from a change.
+    `estimate` (s; 0: none yet), `observed` and `tried` (monotonic s) are `least_latency`'s, and outlive its selectors.
     """
 
-    __slots__ = ("active", "admin", "attached", "elsewhere", "index", "name", "verdict", "weight")
+    __slots__ = (
+        "active", "admin", "attached", "elsewhere", "estimate", "index", "name", "observed", "tried", "verdict", "weight",
+    )  # fmt: skip
 
     def __init__(
         self, name: str, index: int, weight: int = 1, verdict: Verdict = "unknown", admin: Admin = "ready"
@@ -32,6 +35,7 @@ class Backend:
         self.active = 0
         self.elsewhere = 0
         self.attached: Any = None
+        self.estimate = self.observed = self.tried = 0.0
 
     def __repr__(self) -> str:
         return f"<Backend {self.name} weight {self.weight} {self.verdict} {self.admin} active {self.active}>"

@@ -153,8 +153,8 @@ class Scan(Heedless):
 
     def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
         super().__init__(backends)
-        self._line = _Line(backends, rng)
-        self._retries = _Line(backends, rng)
+        self._line = Line(backends, rng)
+        self._retries = Line(backends, rng)
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
         """Return the least loaded one, of equals the first in the line."""
@@ -164,7 +164,7 @@ class Scan(Heedless):
 _Turn = tuple[int, int, Backend, int]
 
 
-class _Line:
+class Line:
     """Backends in the order of their turns: (when, lot, backend, price). Lots are drawn once, for equal times.
 
     A turn costs a backend the price scale / weight, and the next one is due by so much later than this one: over the
@@ -203,9 +203,13 @@ class _Line:
                     if not load:
                         break
                     least = load
-        when, lot, backend, price = picked
+        self.took(picked)
+        return picked[2]
+
+    def took(self, turn: _Turn) -> None:
+        """Put the next turn of the one that was picked into the line."""
+        when, lot, backend, price = turn
         if when > self._now:  # noqa: PLR1730 - a call of max costs more than all of this
             self._now = when
-        turns.remove(picked)
-        insort(turns, (self._now + price, lot, backend, price))
-        return backend
+        self._turns.remove(turn)
+        insort(self._turns, (self._now + price, lot, backend, price))

@@ -18,31 +18,31 @@ from random import Random
 from typing import Final
 
 from proxy.balance.backend import Backend
+from proxy.balance.trivial import Heedless
 
 SCALE: Final = 1 << 40
 """The price of a turn at weight 1: 2**24 at the greatest weight, so there rounding costs less than 1 in 10**7."""
 
-_Entry = tuple[float, int, int, Backend]
+Entry = tuple[float, int, int, Backend]
 
 
-class Heap:
+class Heap(Heedless):
     """Least-connections of any number of backends. A pick and a change are O(log n), amortised.
 
     Loads are quotients here, rounded to 53 bits: two that differ compare as they should as long as load x weight stays
     below 2**52, and equal ones are always equal.
     """
 
-    __slots__ = ("_heap", "_limit", "_now", "_prices", "_valid", "_weights", "backends")
+    __slots__ = ("_heap", "_limit", "_now", "_prices", "_valid", "_weights")
 
-    needs_key = False
     needs_changes = True
 
     def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
-        self.backends = backends
+        super().__init__(backends)
         size = max(backend.index for backend in backends) + 1
         self._weights = [0] * size
         self._prices = [0] * size
-        self._valid: list[_Entry | None] = [None] * size
+        self._valid: list[Entry | None] = [None] * size
         count = len(backends)
         for backend in backends:
             index = backend.index
@@ -52,7 +52,7 @@ class Heap:
             self._valid[index] = (0.0, rng.randrange(price), index, backend)
         self._now = 0
         self._limit = 2 * count
-        self._heap: list[_Entry] = []
+        self._heap: list[Entry] = []
         self.refreshed()
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
@@ -83,7 +83,7 @@ class Heap:
         """Compute all loads anew and sweep out the remains. O(n)."""
         weights = self._weights
         valid = self._valid
-        heap: list[_Entry] = []
+        heap: list[Entry] = []
         for old in valid:
             if old is not None:
                 _, turn, index, backend = old
@@ -92,7 +92,7 @@ class Heap:
         heapify(heap)
         self._heap = heap
 
-    def _settle(self) -> _Entry:
+    def _settle(self) -> Entry:
         """Put the top of the heap right and return it. There is a top: every backend has a valid entry."""
         heap = self._heap
         valid = self._valid
@@ -115,7 +115,7 @@ class Heap:
         If retries took turns, then with much of the weight failing they would take those of the healthy ones, and
         every new query would meet a failing one.
         """
-        aside: list[_Entry] = []
+        aside: list[Entry] = []
         picked = None
         while picked is None and len(aside) < len(self.backends):
             entry = self._settle()

@@ -18,6 +18,7 @@ from typing import Final
 from proxy.balance.backend import Backend
 from proxy.balance.hashing import rehash
 from proxy.balance.source_hash import by_name, first_left
+from proxy.balance.trivial import Heedless
 
 SIZES: Final = ((64, 4093), (1024, 16381), (4096, 65521), (16384, 262139))
 """Up to how many configured backends -> slots, each a prime: at least 16 a backend. The count that is configured, not
@@ -74,20 +75,19 @@ class Layout:
         return tuple(table)
 
 
-class Maglev:
+class Maglev(Heedless):
     """Consistent hashing by table. O(1)."""
 
-    __slots__ = ("_layout", "_size", "_table", "backends")
+    __slots__ = ("_layout", "_size", "_table")
 
     _layout: Layout
     needs_key = True
-    needs_changes = False
 
     def __init__(
         self, usable: Sequence[Backend], configured: Sequence[Backend], previous: "Maglev | None" = None
     ) -> None:
         members = frozenset(usable)
-        self.backends = by_name(members)
+        super().__init__(by_name(members))
         layout = by_name(members.union(configured))
         if previous is not None and previous.holds_for(layout):
             self._layout = previous._layout  # noqa: SLF001 - its own class
@@ -105,12 +105,6 @@ class Maglev:
         """Return the key's own backend, or its next one: always the same for the same key, `exclude` and members."""
         backend = self._table[key % self._size]
         return self._next(key, exclude) if backend in exclude else backend
-
-    def changed(self, backend: Backend) -> None:
-        """Do nothing."""
-
-    def refreshed(self) -> None:
-        """Do nothing."""
 
     def _next(self, key: int, exclude: Collection[Backend]) -> Backend | None:
         for _ in range(HOPS):

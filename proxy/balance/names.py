@@ -59,11 +59,6 @@ ALIASES: Final[Mapping[str, str]] = MappingProxyType(
 )
 """ipvsadm's short name -> canonical name. Weights count in every scheduler here, so `rr` and `wrr` are one."""
 
-IMPLEMENTED: Final[frozenset[str]] = frozenset(
-    {ROUND_ROBIN, LEAST_CONNECTIONS, SOURCE_HASH, MAGLEV, FAILOVER, RANDOM_TWO}
-)
-"""The schedulers that this version can build; the others are valid in a file and refused by `run`."""
-
 
 def canonical(name: str) -> str | None:
     """Return the canonical name of a scheduler written by name or alias (case matters); None for an unknown one."""

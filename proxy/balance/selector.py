@@ -12,17 +12,22 @@ The relay's part of the contract:
         selector.changed(backend)
 
 and the same two lines after `active -= 1`, with the selector in force at that time, whichever picked it. After it has
-rewritten `elsewhere` of many backends (every 20 ms) it calls `refreshed()` if `needs_changes`. Only least-connections
-above its scan limit asks for that; for all others it costs one attribute.
+rewritten `elsewhere` of many backends (every 20 ms) it calls `refreshed()` if `needs_changes`. Only schedulers that look
+for the least loaded of more backends than they would scan ask for that; for all others it costs one attribute. Once a
+second it calls `tick(now)` if `needs_ticks`: only those with a table that expires ask for it. For least-latency, and for
+no other, it tells `least_latency.observe` and `failed` what connects and answers took.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from random import Random
 from typing import Final, Protocol
 
-from proxy.balance import least_connections, names
+from proxy.balance import expected_delay, least_connections, names, overflow
+from proxy.balance.affinity import Affinity, Replicated
 from proxy.balance.backend import Backend
 from proxy.balance.failover import Failover
+from proxy.balance.least_latency import LeastLatency
 from proxy.balance.maglev import Maglev
 from proxy.balance.random_two import RandomTwo
 from proxy.balance.round_robin import RoundRobin
@@ -45,6 +50,10 @@ class Selector(Protocol):
     def needs_changes(self) -> bool:
         """Whether the relay must call `changed` and `refreshed`."""
 
+    @property
+    def needs_ticks(self) -> bool:
+        """Whether the relay must call `tick`."""
+
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
         """Return a member that is not in `exclude`, or None when nobody is left.
 
@@ -58,14 +67,26 @@ class Selector(Protocol):
     def refreshed(self) -> None:
         """Take note that `elsewhere` of any number of members changed: O(n), the same order as writing them."""
 
+    def tick(self, now: float) -> None:
+        """Forget what is too old; `now` is monotonic seconds."""
+
 
 _BUILDERS: Final[Mapping[str, Callable[[tuple[Backend, ...], Random], Selector]]] = {
     names.ROUND_ROBIN: RoundRobin,
     names.LEAST_CONNECTIONS: least_connections.build,
+    names.SHORTEST_EXPECTED_DELAY: partial(expected_delay.build, idle_first=False),
+    names.NEVER_QUEUE: partial(expected_delay.build, idle_first=True),
     names.RANDOM_TWO: RandomTwo,
     names.FAILOVER: lambda backends, _: Failover(backends),
+    names.OVERFLOW: overflow.build,
+    names.LEAST_LATENCY: LeastLatency,
 }
-"""What builds the schedulers that know the usable backends only; the others are built over the configured ones."""
+"""What builds the schedulers that know the usable backends only; the others are built over the configured ones, or have a memory."""
+
+_AFFINITIES: Final[Mapping[str, type[Affinity]]] = {
+    names.DESTINATION_AFFINITY: Affinity,
+    names.DESTINATION_AFFINITY_REPLICATED: Replicated,
+}
 
 
 def build(
@@ -82,16 +103,18 @@ def build(
     schedulers lay out their tables over these, so that a verdict moves nobody but the clients of the backend it is
     about. `previous` is the selector that is being replaced, whose tables are taken over where they still hold.
     `rng` chooses where rotations start, so that the workers do not move in step. Backends of weight 0 are left out.
-    Raises ValueError for a scheduler that this version cannot build.
+    Raises ValueError for a name that is none.
     """
-    if scheduler not in names.IMPLEMENTED:
-        raise ValueError(f"scheduler {scheduler!r} is not supported")
+    if scheduler not in names.SCHEDULERS:
+        raise ValueError(f"there is no scheduler {scheduler!r}")
     usable = tuple(backend for backend in backends if backend.weight > 0)
+    if scheduler in _AFFINITIES:
+        return _AFFINITIES[scheduler](usable, rng, previous)
     if not usable:
         return Nobody()
     if scheduler == names.MAGLEV:
         return Maglev(usable, configured or usable, previous if isinstance(previous, Maglev) else None)
-    if scheduler == names.SOURCE_HASH:
+    if scheduler in {names.SOURCE_HASH, names.DESTINATION_HASH}:  # they differ in what is hashed: `hash-on`
         return SourceHash(usable, configured or usable)
     if len(usable) == 1:
         return Only(usable[0])

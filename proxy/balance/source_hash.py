@@ -13,23 +13,23 @@ from typing import Final
 
 from proxy.balance.backend import Backend
 from proxy.balance.hashing import rehash
+from proxy.balance.trivial import Heedless
 
 HOPS: Final = 8
 """How many buckets a client tries before only the usable backends are hashed over."""
 
 
-class SourceHash:
+class SourceHash(Heedless):
     """Hash by weight over all configured backends, on to the next hash where one is not usable. O(log n)."""
 
-    __slots__ = ("_ends", "_owners", "_total", "_usable_ends", "backends")
+    __slots__ = ("_ends", "_owners", "_total", "_usable_ends")
 
     needs_key = True
-    needs_changes = False
 
     def __init__(self, usable: Sequence[Backend], configured: Sequence[Backend]) -> None:
         members = frozenset(usable)
         layout = by_name(members.union(configured))
-        self.backends = by_name(members)
+        super().__init__(by_name(members))
         self._ends = tuple(accumulate(backend.weight for backend in layout))
         self._total = self._ends[-1]
         self._owners = tuple(backend if backend in members else None for backend in layout)
@@ -41,12 +41,6 @@ class SourceHash:
         if backend is not None and backend not in exclude:
             return backend
         return self._next(key, exclude)
-
-    def changed(self, backend: Backend) -> None:
-        """Do nothing."""
-
-    def refreshed(self) -> None:
-        """Do nothing."""
 
     def _next(self, key: int, exclude: Collection[Backend]) -> Backend | None:
         for _ in range(HOPS):

@@ -12,6 +12,7 @@ class Heedless:
 
     needs_key = False
     needs_changes = False
+    needs_ticks = False
 
     def __init__(self, backends: tuple[Backend, ...]) -> None:
         self.backends = backends
@@ -20,6 +21,9 @@ class Heedless:
         """Do nothing."""
 
     def refreshed(self) -> None:
+        """Do nothing."""
+
+    def tick(self, now: float) -> None:
         """Do nothing."""
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from health.probes import NotSupported, make
-from proxy.balance.names import IMPLEMENTED
 from proxy.config.diagnostics import Diagnostic, Report
 from proxy.config.model import Backend, Config, Service
 from proxy.config.positions import Arr, Source, Spot, Tab
@@ -80,8 +79,6 @@ def _shown(value: Any) -> str:
 
 
 def _service(service: Service, tab: Tab, report: Report) -> None:
-    if service.scheduler not in IMPLEMENTED:
-        _refuse(report, locate(tab, ("scheduler",))[1], f'scheduler = "{service.scheduler}"')
     for key in SERVICE_LATER:
         path = key.split(".")
         value: Any = service

@@ -241,6 +241,8 @@ class Connection:
         assert target is not None  # noqa: S101 - for the type checker: an attempt has a target
         now = tcp.poller.now
         tcp.cells[target.cell + BACKEND_LATENCY + bucket(int((now - self.began) * 1e6))] += 1
+        if tcp.service.timed:
+            tcp.service.took_time(target, now - self.began)
         self.state = State.OPEN
         self.began = now
         client.bytes_cell = target.cell + BACKEND_BYTES_IN

@@ -117,6 +117,7 @@ class DnsService:
             self._introduced if self._introducers else self.admit
         )
         """Takes one datagram as it came."""
+        self._timed = service.timed
         self._large = 0  # queries in flight above LARGE
 
     # -- wiring
@@ -335,6 +336,8 @@ class DnsService:
         if len(attempts) > 1:
             sent = next(at for socket_, number, at in attempts if number == ident and socket_ is upstream)
         cells[cell + BACKEND_LATENCY + bucket(int((now - sent) * 1e6))] += 1
+        if self._timed:
+            self.service.took_time(upstream.peer.target, now - sent)
         cells[cell + BACKEND_REPLIES] += 1
         cells[cell + BACKEND_BYTES_OUT] += size
         data = self.view[:size]
@@ -407,7 +410,10 @@ class DnsService:
     def _silent(self, query: Query, now: float) -> None:
         """No answer in time: ask another backend as well, or begin anew where all were asked: a packet may be lost."""
         if query.attempts:
-            query.attempts[-1][0].unanswered(now)
+            upstream, _, sent = query.attempts[-1]
+            upstream.unanswered(now)
+            if self._timed:
+                self.service.took_time(upstream.peer.target, now - sent)
         if self.ask_elsewhere(query, now):
             return
         query.tried = query.tried[-1:]

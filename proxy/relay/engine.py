@@ -259,6 +259,8 @@ class PythonEngine:
     def _house(self, now: float) -> None:
         self._poller.at(now + HOUSEKEEPING, self._house)
         self._close_retired()
+        for service in self._services.values():
+            service.tick(now)
         cells = self._cells
         # Since Linux 6.2 the size of this directory is the number of descriptors; before, it is 0.
         with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Literal, cast
 
+from proxy.balance import least_latency, names
 from proxy.balance.backend import Admin, Backend, Verdict
 from proxy.balance.pool import Pool, is_usable
 from proxy.relay.access import Access
@@ -86,6 +87,9 @@ class Service:
         self.access = Access(plan.allow, plan.deny)
         self.pool = Pool(self.targets, plan.scheduler, rng)
         self.selector: Selector = self.pool.selector()
+        self.timed = (
+            plan.scheduler == names.LEAST_LATENCY
+        )  # whether the scheduler is told what connects and answers take
         self.epoch = 0  # how often a verdict or an admin state has changed: what was found good may not be any more
         self._hint = hint
         self._now = now
@@ -109,9 +113,15 @@ class Service:
         if self.selector.needs_changes:
             self.selector.changed(target)
 
+    def took_time(self, target: Target, seconds: float) -> None:
+        """A connect or an answer took so long; of interest if `timed`."""
+        least_latency.observe(target, seconds, self._now())
+
     def failed(self, target: Target) -> None:
         """Real traffic failed on `target`: its next probe should not wait (at most one hint in `HINT_PAUSE`)."""
         now = self._now()
+        if self.timed:
+            least_latency.failed(target, now)
         if now - target.hinted >= self.HINT_PAUSE:
             target.hinted = now
             self._hint(self.plan.slot, target.slot)
@@ -147,6 +157,11 @@ class Service:
             if target is not None:
                 self.pool.set_weight(target.name, weight)
         self.selector = self.pool.selector()
+
+    def tick(self, now: float) -> None:
+        """Let the scheduler forget what is too old; about once a second."""
+        if self.selector.needs_ticks:
+            self.selector.tick(now)
 
     def refresh(self, elsewhere: Sequence[int]) -> None:
         """Take over what the other workers have open, by backend in the plan's order."""

@@ -69,7 +69,7 @@ Key = tuple[int, Client]
 class Session:
     """One client's exchange with one backend."""
 
-    __slots__ = ("client", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock", "target", "touched")
+    __slots__ = ("asked", "client", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock", "target", "touched")  # fmt: skip
 
     def __init__(
         self, listener: "UdpListener", client: Client, target: Target, sock: socket.socket, told: Header | None = None
@@ -81,6 +81,7 @@ class Session:
         self.sock = sock
         self.touched = 0.0
         self.heard = 0.0  # when the backend last said something
+        self.asked = 0.0  # when its first answer began to be waited for, if that is to be timed; else 0.0
         self.local = sock.getsockname() if target.family == socket.AF_INET6 else None
         self.refused = False  # the backend's port is closed, or there is no way to it: pick anew with the next datagram
         self.head = header_for(target, listener.member, client, told)  # before each datagram to the backend
@@ -105,6 +106,9 @@ class Session:
                 continue
             udp.touch(self)
             self.heard = self.touched
+            if self.asked:
+                udp.service.took_time(self.target, self.heard - self.asked)
+                self.asked = 0.0
             cells[cell + BACKEND_REPLIES] += 1
             cells[cell + BACKEND_BYTES_OUT] += size
             try:
@@ -362,6 +366,8 @@ class UdpService:
             raise
         self.sessions[session.key] = session
         session.touched = session.heard = self.poller.now
+        if self.service.timed:
+            session.asked = session.touched
         listener.sessions += 1
         self.service.took(target)
         cells[base + SERVICE_SESSIONS] += 1

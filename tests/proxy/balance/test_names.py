@@ -30,8 +30,3 @@ def test_every_documented_name_and_alias_is_known():
 def test_canonical(written, name):
     """A name stands for itself, an alias for its scheduler, and anything else for nothing."""
     assert names.canonical(written) == name
-
-
-def test_what_can_be_built_is_a_part_of_what_can_be_written():
-    """Every scheduler that this version builds is one that a file may name."""
-    assert names.IMPLEMENTED.issubset(names.SCHEDULERS)

@@ -127,8 +127,8 @@ def test_mistakes_of_the_caller_are_told(make, pool):
         Pool([one, Backend(one.name, 1)], names.MAGLEV, Random(1))
     with pytest.raises(ValueError, match="indices"):
         Pool([two, one], names.MAGLEV, Random(1))
-    with pytest.raises(ValueError, match="overflow"):
-        Pool([one], names.OVERFLOW, Random(1))
+    with pytest.raises(ValueError, match="nonsense"):
+        Pool([one], "nonsense", Random(1))
     with pytest.raises(KeyError):
         pool.set_verdict("192.0.2.1", "up")
     with pytest.raises(ValueError, match="below 0"):

@@ -13,7 +13,6 @@ HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { a
 @pytest.mark.parametrize(
     ("rest", "place", "what"),
     [
-        ('scheduler = "sed"', "4:13", 'scheduler = "shortest-expected-delay"'),
         ("max-connections = 5", "4:19", "max-connections"),
         ('rate-per-client = "5/s"', "4:19", "rate-per-client"),
         ("queue = { size = 5 }", "4:9", "queue"),
@@ -54,7 +53,7 @@ def test_a_backends_own_keys_are_refused_at_their_place(loaded, keys):
     "rest",
     [
         "quorum = 2\nfail-open = true\nfailback = false\non-failback = 'reset'", "backend-defaults = { backup = true, admin = 'drain' }", 'source-addresses = ["10.0.0.1"]', 'allow = ["10.0.0.0/8"]', 'deny = ["10.0.0.0/8"]', 'send-proxy = "off"', "queue = { size = 0 }", "udp = { per-datagram = true }",
-        'scheduler = "maglev"\nhash-on = "source-port"', 'on-down = "reset"', 'probe = "p"\n[probe.p]\ntype = "tcp"',
+        'scheduler = "maglev"\nhash-on = "source-port"', 'scheduler = "sed"', 'scheduler = "lblcr"', 'on-down = "reset"', 'probe = "p"\n[probe.p]\ntype = "tcp"',
         '[log]\nlevel = "debug"\nformat = "json"\nconnections = "off"', "[node]\nworkers = 2", '[control]\ngroup = "adm"',
         'probe = [{ type = "tcp" }, { type = "dns", report-only = true }]\nprobe-require = 1',
         'probe = { type = "dns", query = "example.net SOA", max-serial-lag = 1 }', 'probe = { send-proxy = "v1" }',
