@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from health.spec import TcpProbe
+from proxy.balance.names import DESTINATION_HASH
 from proxy.config.diagnostics import Report
 from proxy.config.model import Config, Listener, Service, Vrrp
 from proxy.config.positions import Spot, Tab
@@ -42,6 +43,7 @@ def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab]
         _no_probe(service, tab, report)
         _no_weight(service, tab, report)
         _quorum(service, tab, report)
+        _no_destination(service, tab, report)
     for router in config.vrrp:
         _track(router, routers[router.name], report)
         _link_local(router, routers[router.name], report)
@@ -133,6 +135,15 @@ def _no_weight(service: Service, tab: Tab, report: Report) -> None:
     if all(backend.weight == 0 for backend in service.backends):
         report.warn(
             _spot(tab, "backends"), f"every backend of [service.{service.name}] has weight 0: none gets traffic"
+        )
+
+
+def _no_destination(service: Service, tab: Tab, report: Report) -> None:
+    if service.scheduler == DESTINATION_HASH and service.hash_on.startswith("source"):
+        report.warn(
+            _spot(tab, "scheduler"),
+            f'destination-hash with hash-on = "{service.hash_on}" hashes the client: it does what source-hash does',
+            'hash-on = "query-name" (dns) or "listener"',
         )
 
 

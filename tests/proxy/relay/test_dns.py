@@ -658,9 +658,9 @@ def test_updates_are_not_joined(relay, balanced, backends):
 # -- choosing
 
 
-@pytest.mark.parametrize("hash_on", ["query-name", "source", "listener"])
+@pytest.mark.parametrize("hash_on", ["query-name", "source", "source-port", "listener"])
 def test_what_is_hashed(relay, balanced, backends, hash_on):
-    """With source-hash the key decides: a name in whatever case, a client, or the listener always meets one backend."""
+    """U6: with source-hash the key decides: a name in whatever case, a client, a port or the listener always meets one backend."""
     servers = [backends(Server) for _ in range(4)]
     where = balanced(*(one.address for one in servers), scheduler="source-hash", hash_on=hash_on)
     for host in range(30):
@@ -671,6 +671,22 @@ def test_what_is_hashed(relay, balanced, backends, hash_on):
     used = [{message[12:-4].lower() for _, message, _ in one.seen} for one in servers]
     assert sum(map(len, used)) == 30
     assert sum(bool(names) for names in used) == (1 if hash_on == "listener" else 4)
+
+
+@pytest.mark.parametrize("scheduler", ["destination-hash", "destination-affinity", "destination-affinity-replicated"])
+def test_names_keep_their_backend(relay, balanced, backends, scheduler):
+    """U6: a destination scheduler with hash-on = query-name asks one backend for a name, whoever wants it, in whatever case."""
+    servers = [backends(Server) for _ in range(3)]
+    where = balanced(*(one.address for one in servers), scheduler=scheduler, hash_on="query-name")
+    for round_ in range(3):
+        with client(where, f"127.0.0.{round_ + 1}") as sock:
+            for host in range(20):
+                name = f"h{host}.example.net"
+                sock.send(query(name.upper() if round_ == 1 else name, host))
+                sock.recv(512)
+    used = [{message[12:-4].lower() for _, message, _ in one.seen} for one in servers]
+    assert all(used)
+    assert sum(map(len, used)) == 20
 
 
 # -- ends

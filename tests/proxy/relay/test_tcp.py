@@ -430,9 +430,9 @@ def test_hash_on_source(relay):
         assert len(set().union(*chosen.values())) == 2
 
 
-@pytest.mark.parametrize(("hash_on", "backends"), [("source-port", 2), ("listener", 1)])
+@pytest.mark.parametrize(("hash_on", "backends"), [("source-port", 2), ("listener", 1), ("query-name", 1)])
 def test_hash_on_others(relay, hash_on, backends):
-    """T18: hashing by source port spreads one client's connections, hashing by listener keeps them together."""
+    """T18: hashing by source port spreads one client's connections, by listener or (query-name) by client keeps them together."""
     with listen() as one, listen() as two:
         address = relay.service([where(one), where(two)], scheduler="source-hash", hash_on=hash_on)
         relay.start()

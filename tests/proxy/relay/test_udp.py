@@ -734,3 +734,21 @@ class Model:
         assert sum(target.active for target in targets) == live
         assert sum(table.cells[target.cell + BACKEND_ACTIVE] for target in targets) == live
         assert table.listener.sessions == live
+
+
+@pytest.mark.parametrize(("hash_on", "backends"), [("source", 1), ("source-port", 3), ("listener", 1)])
+def test_what_is_hashed(relay, hash_on, backends):
+    """U15: with a hashing scheduler sessions of one client meet one backend by its address or the listener, several by port."""
+    servers = [Server() for _ in range(3)]
+    address = relay.service(
+        [one.address for one in servers], transports=("udp",), scheduler="source-hash", hash_on=hash_on
+    )
+    relay.start()
+    clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(30)]
+    for number, sock in enumerate(clients):
+        sock.sendto(b"%d" % number, address)
+    eventually(lambda: relay.counter("sessions") == len(clients))
+    totals = [relay.backend(one.address, "total") for one in servers]
+    assert sum(total > 0 for total in totals) == backends
+    for sock in (*clients, *(one.sock for one in servers)):
+        sock.close()
