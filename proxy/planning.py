@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from proxy.config.model import Backend, Config, Service
-from proxy.relay.plan import BackendPlan, DnsPlan, Plan, ServicePlan, TcpPlan, UdpPlan
+from proxy.relay.plan import BackendPlan, DnsPlan, LimitsPlan, Plan, ServicePlan, TcpPlan, UdpPlan
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import BackendKey, Verdict
@@ -40,6 +40,15 @@ def tcp_plan(service: Service) -> TcpPlan:
     return TcpPlan(tcp.connect_timeout, idle, tcp.fin_timeout, tcp.keepalive, tcp.user_timeout)
 
 
+def limits_plan(service: Service) -> LimitsPlan:
+    """Return what a service takes; who waits for a backend's slot waits as long as for a connect, unless told."""
+    queue = service.queue
+    return LimitsPlan(
+        queue_size=queue.size,
+        queue_timeout=service.tcp.connect_timeout if queue.timeout is None else queue.timeout,
+    )
+
+
 def plan(
     config: Config,
     generation: int,
@@ -73,6 +82,7 @@ def plan(
                         admin=backend.admin,
                         send_proxy=backend.send_proxy,
                         source_addresses=backend.source_addresses,
+                        max_connections=backend.max_connections,
                     )
                     for backend in service.backends
                 ),
@@ -87,6 +97,7 @@ def plan(
                 allow=service.allow,
                 deny=service.deny,
                 accept_proxy=service.accept_proxy,
+                limits=limits_plan(service),
             )
             for service in config.services
         ),

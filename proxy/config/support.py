@@ -15,7 +15,6 @@ SERVICE_LATER: Final = (
     "max-connections",
     "max-connections-per-client",
     "rate-per-client",
-    "queue",
     "transparent",
     "eject",
     "dns.client-subnet",
@@ -23,7 +22,6 @@ SERVICE_LATER: Final = (
 """Keys of a service that are refused unless they say their default."""
 
 BACKEND_LATER: Final = {
-    "max-connections": 0,
     "slow-start": 0.0,
 }
 """Keys of a backend that are refused unless they say this."""

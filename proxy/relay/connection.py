@@ -47,6 +47,7 @@ from proxy.stats.layout import (
     SERVICE_NO_SOURCE_ADDRESS,
     SERVICE_PROXY_MALFORMED,
     SERVICE_PROXY_TIMEOUT,
+    SERVICE_QUEUE_TIMEOUT,
     SERVICE_REFUSED_NO_BACKEND,
     SERVICE_RETRIES,
 )
@@ -73,7 +74,7 @@ _GIVEN_UP = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 class Connection:
     """One client's connection, from its accept to the end of both sockets."""
 
-    __slots__ = ("accepted", "asked", "backend", "began", "client", "deadline", "leaves", "listener", "lost", "portless", "source",
+    __slots__ = ("accepted", "asked", "backend", "began", "client", "deadline", "leaves", "listener", "lost", "portless", "queued", "source",
                  "state", "target", "tcp", "timer", "touched", "tried", "wait")  # fmt: skip
 
     def __init__(
@@ -89,6 +90,7 @@ class Connection:
         self.target: Target | None = None
         self.tried: tuple[Target, ...] = ()
         self.portless: tuple[Target, ...] = ()  # tried in this turn, without a local address and port for them
+        self.queued: Target | None = None  # whose slots were taken, of those that it waits for
         self.state = State.WAITING
         self.accepted = self.began = tcp.poller.now  # `began`: when this attempt did, and then when it was open
         self.touched = 0.0  # when something passed, octets or a FIN; 0.0: nothing has
@@ -102,7 +104,7 @@ class Connection:
         """Let the peer say by a PROXY header for whom it speaks."""
         self.state = State.INTRODUCING
         self.deadline = self.accepted + self.tcp.times.connect_timeout
-        self._expect(self.deadline)
+        self.expect(self.deadline)
 
     def _read_header(self, mask: int) -> None:
         """Take the header, and nothing after it, once it is whole."""
@@ -157,22 +159,28 @@ class Connection:
         tcp = self.tcp
         service = tcp.service
         key = tcp.hash(self) if service.selector.needs_key else 0
+        full: Target | None = None
         while len(avoid := self.tried + self.portless) < ATTEMPTS:
-            target = service.pick(key, avoid)
+            target = service.pick(key, avoid) if tcp.queue is None else tcp.queue.pick(self, key, avoid)
             if target is None:
+                full = None if service.slots is None else service.slots.full
                 break
             if avoid:
                 tcp.cells[tcp.base + SERVICE_RETRIES] += 1
             if self._attempt(target):
                 return
+            service.unclaim(target)
         now = tcp.poller.now
         if self.portless and now < self.accepted + tcp.times.connect_timeout:
             self.portless = ()
             self.state = State.WAITING
-            self._expect(now + PORT_PAUSE)
+            self.expect(now + PORT_PAUSE)
             return
-        tcp.cells[tcp.base + SERVICE_REFUSED_NO_BACKEND] += 1
-        self.close(reset=True)
+        if tcp.queue is not None and full is not None:
+            tcp.queue.join(self, full)
+        else:
+            tcp.cells[tcp.base + SERVICE_REFUSED_NO_BACKEND] += 1
+            self.close(reset=True)
 
     def _attempt(self, target: Target) -> bool:
         """Begin to connect to `target`, or to wait for what we lack; False if another backend may be tried."""
@@ -194,6 +202,9 @@ class Connection:
             if sock is not None:
                 sock.close()
             if error.errno in OURS:
+                if tcp.queue is not None:
+                    tcp.queue.leave(self)
+                    tcp.queue.slots.unclaim(target)
                 self.state = State.WAITING
                 tcp.admission.wait(tcp, self, error.errno)
                 return True
@@ -205,6 +216,8 @@ class Connection:
             self.tried += (target,)
             self._count_failed(target, error.errno)
             return False
+        if tcp.queue is not None:
+            tcp.queue.leave(self)
         self.state = State.CONNECTING
         self.began = tcp.poller.now
         self.deadline = self.began + tcp.times.connect_timeout
@@ -215,7 +228,7 @@ class Connection:
         self.target = target
         target.connections.add(self)
         tcp.service.took(target)
-        self._expect(min(self.deadline, self.leaves))
+        self.expect(min(self.deadline, self.leaves))
         return True
 
     def _count_failed(self, target: Target, number: int | None) -> None:
@@ -247,7 +260,7 @@ class Connection:
         self.began = now
         client.bytes_cell = target.cell + BACKEND_BYTES_IN
         backend.bytes_cell = target.cell + BACKEND_BYTES_OUT
-        self._expect(now + tcp.times.idle_timeout)
+        self.expect(now + tcp.times.idle_timeout)
         if not number and target.send_proxy != "off":
             number = self._introduce(backend.sock, target.send_proxy)
         if number:
@@ -265,7 +278,7 @@ class Connection:
         match self.state:
             case State.INTRODUCING:
                 self._read_header(mask)
-            case State.WAITING | State.CONNECTING if half is self.client:
+            case State.WAITING | State.QUEUED | State.CONNECTING if half is self.client:
                 self._client_event(mask)
             case State.CONNECTING:
                 number = half.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -291,7 +304,7 @@ class Connection:
         if mask & RDHUP and not client.has_more():
             # It may be a half-closing client of a server-first protocol, or one that left: a short wait decides.
             self.leaves = min(self.leaves, self.tcp.poller.now + GRACE)
-            self._expect(self.leaves)
+            self.expect(self.leaves)
 
     def _gone(self) -> None:
         self.tcp.cells[self.tcp.base + SERVICE_CLIENT_GONE] += 1
@@ -317,7 +330,7 @@ class Connection:
             self.tcp.cells[self.tcp.base + SERVICE_CLOSED] += 1
             self.close()
         else:
-            self._expect(now + self.tcp.times.fin_timeout)
+            self.expect(now + self.tcp.times.fin_timeout)
 
     def broken(self, half: Half, number: int) -> None:
         """`half` was reset or timed out: what it sent before that is still delivered, nothing goes to it any more."""
@@ -341,7 +354,7 @@ class Connection:
             half.readable = True
             half.pull(dry=True)
         if self.state is State.RESETTING:
-            self._expect(self.deadline)
+            self.expect(self.deadline)
 
     def _count_broken(self, half: Half, number: int) -> None:
         cells, base = self.tcp.cells, self.tcp.base
@@ -357,7 +370,7 @@ class Connection:
         if self.lost is None or now >= self.deadline or self.lost.other.unsent() == 0:
             self.close(reset=True)
             return
-        self._expect(min(now + self.wait, self.deadline))
+        self.expect(min(now + self.wait, self.deadline))
         self.wait = min(2 * self.wait, 1.0)
 
     def close(self, *, reset: bool = False) -> None:
@@ -369,6 +382,8 @@ class Connection:
             self.timer.cancel()
             self.timer = None
         tcp = self.tcp
+        if tcp.queue is not None:
+            tcp.queue.leave(self)
         if reset:
             arm_reset(self.client.sock)
         tcp.poller.discard(self.client.sock)
@@ -390,7 +405,7 @@ class Connection:
 
     # -- time
 
-    def _expect(self, when: float) -> None:
+    def expect(self, when: float) -> None:
         """Look at this connection at `when`, or sooner if that was planned."""
         poller = self.tcp.poller
         when = min(when, poller.now + LOOK)
@@ -408,29 +423,37 @@ class Connection:
             case State.INTRODUCING:
                 self.tcp.cells[self.tcp.base + SERVICE_PROXY_TIMEOUT] += 1
                 self.close(reset=True)
-            case State.WAITING | State.CONNECTING if now >= self.leaves:
+            case State.WAITING | State.QUEUED | State.CONNECTING if now >= self.leaves:
                 self._gone()
             case State.WAITING:
                 self.connect()
-            case State.CONNECTING:
+            case State.QUEUED | State.CONNECTING:
                 if now < self.deadline:
-                    self._expect(min(self.deadline, self.leaves))
+                    self.expect(min(self.deadline, self.leaves))
                 else:
-                    self._lost_attempt(errno.ETIMEDOUT)
+                    self._too_late()
             case State.OPEN:
                 self._open_due(now)
             case State.RESETTING:
                 if now >= self.deadline or (self.lost is not None and self.lost.eof):
                     self._await_delivery(now)
                 else:
-                    self._expect(self.deadline)
+                    self.expect(self.deadline)
+
+    def _too_late(self) -> None:
+        """No slot in time: the client has waited in vain.  No connect in time: another backend may do better."""
+        if self.state is State.QUEUED:
+            self.tcp.cells[self.tcp.base + SERVICE_QUEUE_TIMEOUT] += 1
+            self.close(reset=True)
+        else:
+            self._lost_attempt(errno.ETIMEDOUT)
 
     def _open_due(self, now: float) -> None:
         times = self.tcp.times
         closing = self.client.eof or (self.backend is not None and self.backend.eof)
         ends = (self.touched or self.began) + (times.fin_timeout if closing else times.idle_timeout)
         if now < ends:
-            self._expect(ends)
+            self.expect(ends)
             return
         self.tcp.cells[self.tcp.base + (SERVICE_FIN_TIMEOUT if closing else SERVICE_IDLE_TIMEOUT)] += 1
         self.close(reset=True)

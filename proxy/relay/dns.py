@@ -44,7 +44,6 @@ from proxy.stats.layout import (
     SERVICE_MALFORMED,
     SERVICE_MALFORMED_REPLY,
     SERVICE_QUERIES,
-    SERVICE_REFUSED_NO_BACKEND,
     SERVICE_REPLIES,
     SERVICE_RESPONSE_AS_QUERY,
     SERVICE_RETRIES,
@@ -230,7 +229,7 @@ class DnsService:
             query.slot = self.journal.note(listener.ident, client, datagram)
         # Sent or not: where every backend refused it just now, it is worth another try after `retry-after`.
         if not self._ask(query, now) and not query.tried:
-            cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
+            cells[base + self.service.why_nobody()] += 1
             self._fail(query)
 
     def replay(self, listener: DnsListener, datagram: bytes, client: Client, now: float) -> None:
@@ -249,14 +248,20 @@ class DnsService:
 
     def _ask(self, query: Query, now: float) -> bool:
         """Send the query to a backend that it was not sent to yet; False when none is left."""
-        selector = self.service.selector
+        selector, slots = self.service.selector, self.service.slots
         key = self._hash(query) if selector.needs_key else 0
         while len(query.tried) < TRIED_CAP:
-            target = cast("Target | None", selector.pick(key, query.tried))
+            if slots is None:
+                target = cast("Target | None", selector.pick(key, query.tried))
+            else:
+                target = slots.pick(key, query.tried)
             if target is None:
                 return False
             query.tried += (target,)
-            if self._send(query, target, now):
+            sent = self._send(query, target, now)
+            if slots is not None:
+                slots.unclaim(target)
+            if sent:
                 return True
         return False
 

@@ -100,7 +100,7 @@ class PythonEngine:
         self._house(now)
 
     def _add(self, plan: ServicePlan, where: layout.Layout, rng: Random, hint: Hint) -> None:
-        service = Service(plan, where, self._cells, rng, hint, lambda: self._poller.now)
+        service = Service(plan, where, self._cells, rng, hint, lambda: self._poller.now, self._siblings)
         self._services[plan.slot] = service
         tcp = TcpService(service, self._poller, self._admission)
         self._relays[plan.slot, "tcp"] = tcp

@@ -28,6 +28,7 @@ class State(Enum):
 
     INTRODUCING = auto()  # a listed source is to say by a PROXY header for whom it speaks, until `deadline`
     WAITING = auto()  # no connect is under way: we are out of something, and try again
+    QUEUED = auto()  # for a free slot of a backend, in `relay.queue`
     CONNECTING = auto()  # to `target`, until `deadline`
     OPEN = auto()  # both sides are relayed; one may have sent its FIN, which starts the fin timer
     RESETTING = auto()  # `lost` is broken; what it had sent is delivered, then the other side is reset

@@ -240,17 +240,20 @@ class PerDatagramService:
         closed = self._closed() if self.refused else ()
         target = service.pick(key, closed) or service.pick(key, ())
         if target is None:
-            cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
+            cells[base + service.why_nobody()] += 1
             return
         first, tried = target, closed
         for _ in range(ATTEMPTS):
             if self._outlet(listener, target).send(header_for(target, listener.member, client, told), data):
                 return
+            service.unclaim(target)
             tried += (target,)
             target = service.pick(key, tried)
             if target is None:
                 break
             cells[base + SERVICE_RETRIES] += 1
+        else:
+            service.unclaim(target)
         # What was refused may have been an earlier datagram: a port that is open again gets this one.
         if not self._outlet(listener, first).send(header_for(first, listener.member, client, told), data):
             cells[base + SERVICE_REFUSED_NO_BACKEND] += 1

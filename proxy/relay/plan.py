@@ -24,6 +24,8 @@ class BackendPlan:
     """"v1" or "v2": the PROXY header that it is sent at the start of each connection, "v2" before each datagram."""
     source_addresses: tuple[str, ...] = ()
     """Addresses of ours that sockets to it are bound to, in turn; without one the kernel chooses."""
+    max_connections: int = 0
+    """The host's, over all workers; 0 is unlimited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,14 @@ class DnsPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitsPlan:
+    """What a service takes.  Numbers are the host's, over all workers; 0 is unlimited, but for the queue: none."""
+
+    queue_size: int = 0
+    queue_timeout: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePlan:
     """One service.  `slot` is its block of counters."""
 
@@ -76,6 +86,7 @@ class ServicePlan:
     accept_proxy: tuple[str, ...] = ()
     """Blocks of addresses: clients that may use it (all), that may not, and from whom a PROXY header is awaited."""
     on_failback: str = "keep"
+    limits: LimitsPlan = LimitsPlan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +143,7 @@ def _service(tree: dict[str, Any]) -> ServicePlan:
             "tcp": TcpPlan(**tree["tcp"]),
             "udp": UdpPlan(**tree["udp"]),
             "dns": DnsPlan(**tree["dns"]),
+            "limits": LimitsPlan(**tree["limits"]),
             **{key: tuple(tree[key]) for key in ("allow", "deny", "accept_proxy")},
         },
     )

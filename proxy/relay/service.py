@@ -2,7 +2,7 @@
 
 import math
 import socket
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -11,8 +11,16 @@ from proxy.balance.backend import Admin, Backend, Verdict
 from proxy.balance.pool import Pool, is_usable
 from proxy.relay.access import Access
 from proxy.relay.plan import BackendPlan, ServicePlan
+from proxy.relay.slots import Slots
 from proxy.relay.sources import Sources
-from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
+from proxy.stats.columns import Siblings
+from proxy.stats.layout import (
+    BACKEND_ACTIVE,
+    BACKEND_TOTAL,
+    SERVICE_REFUSED_LIMIT,
+    SERVICE_REFUSED_NO_BACKEND,
+    Layout,
+)
 
 if TYPE_CHECKING:
     from proxy.balance.selector import Selector
@@ -40,6 +48,7 @@ class Target(Backend):
         "drained",
         "family",
         "hinted",
+        "limit",
         "port",
         "send_proxy",
         "slot",
@@ -53,6 +62,7 @@ class Target(Backend):
         self.address = plan.address
         self.port = plan.port
         self.send_proxy = plan.send_proxy
+        self.limit = plan.max_connections
         self.family = socket.AF_INET6 if ":" in plan.address else socket.AF_INET
         self.sources = Sources(plan.source_addresses, self.family)
         self.connections: set[Connection] = set()
@@ -78,6 +88,7 @@ class Service:
         rng: Random,
         hint: Hint,
         now: Callable[[], float],
+        siblings: Siblings | None = None,
     ) -> None:
         self.plan = plan
         self.cells = cells
@@ -90,13 +101,31 @@ class Service:
         self.timed = (
             plan.scheduler == names.LEAST_LATENCY
         )  # whether the scheduler is told what connects and answers take
+        limited = any(target.limit for target in self.targets)
+        self.slots = Slots(self, siblings or Siblings()) if limited else None
         self.epoch = 0  # how often a verdict or an admin state has changed: what was found good may not be any more
         self._hint = hint
-        self._now = now
+        self.now = now
 
-    def pick(self, key: int, tried: tuple[Target, ...]) -> Target | None:
-        """Return the backend for a new query, session or connection, none of `tried`; None when nobody is left."""
+    def pick(self, key: int, tried: Collection[Target], since: float = math.inf) -> Target | None:
+        """Return the backend for a new query, session or connection, none of `tried`; None when nobody is left.
+
+        Where backends are limited, one of its slots is claimed: `took` or `unclaim` has to follow.  `since` is
+        when whom it is for began to wait (monotonic seconds).
+        """
+        if self.slots is not None:
+            return self.slots.pick(key, tried, since)
         return cast("Target | None", self.selector.pick(key, tried))
+
+    def unclaim(self, target: Target) -> None:
+        """Take back what `pick` claimed, because it came to nothing."""
+        if self.slots is not None:
+            self.slots.unclaim(target)
+
+    def why_nobody(self) -> int:
+        """Return the cell that counts why the last `pick` was None: no backend, or none with a free slot."""
+        crowded = self.slots is not None and self.slots.full is not None
+        return SERVICE_REFUSED_LIMIT if crowded else SERVICE_REFUSED_NO_BACKEND
 
     def took(self, target: Target) -> None:
         """A connection, session or query begins on `target`."""
@@ -112,14 +141,16 @@ class Service:
         self.cells[target.cell + BACKEND_ACTIVE] = target.active
         if self.selector.needs_changes:
             self.selector.changed(target)
+        if self.slots is not None:
+            self.slots.freed()
 
     def took_time(self, target: Target, seconds: float) -> None:
         """A connect or an answer took so long; of interest if `timed`."""
-        least_latency.observe(target, seconds, self._now())
+        least_latency.observe(target, seconds, self.now())
 
     def failed(self, target: Target) -> None:
         """Real traffic failed on `target`: its next probe should not wait (at most one hint in `HINT_PAUSE`)."""
-        now = self._now()
+        now = self.now()
         if self.timed:
             least_latency.failed(target, now)
         if now - target.hinted >= self.HINT_PAUSE:

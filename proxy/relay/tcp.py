@@ -11,6 +11,7 @@ from proxy.relay.connection import Connection
 from proxy.relay.half import BUFFER, State
 from proxy.relay.plan import Member
 from proxy.relay.poller import LISTENER, STREAM, Poller
+from proxy.relay.queue import Queue
 from proxy.relay.service import Service, Target
 from proxy.relay.stream import OURS, arm_reset, tune
 from proxy.stats.layout import (
@@ -81,6 +82,7 @@ class TcpService:
         self.introducers = Blocks(service.plan.accept_proxy)
         self.connections: set[Connection] = set()
         self.stalled: set[TcpListener] = set()
+        self.queue = Queue(self, service.slots) if service.slots is not None else None
 
     def listen(self, member: Member, sock: socket.socket) -> TcpListener:
         """Poll a member's socket; what is queued in it already is an edge of its own."""

@@ -41,7 +41,6 @@ from proxy.stats.layout import (
     SERVICE_MOVED,
     SERVICE_NO_LOCAL_PORT,
     SERVICE_NO_SOURCE_ADDRESS,
-    SERVICE_REFUSED_NO_BACKEND,
     SERVICE_REPLIES,
     SERVICE_SESSIONS,
     SERVICE_SESSIONS_OPENED,
@@ -293,12 +292,13 @@ class UdpService:
         tried: tuple[Target, ...] = () if avoid is None else (avoid,)
         target = service.pick(key, tried) or service.pick(key, ())
         if target is None:
-            cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
+            cells[base + service.why_nobody()] += 1
             return False
         for _ in range(ATTEMPTS):
             try:
                 session = self._open(listener, client, target, told)
             except OSError as error:
+                service.unclaim(target)
                 if not self._count_unopened(error, target):
                     return False
             else:
@@ -308,7 +308,8 @@ class UdpService:
             tried += (target,)
             target = service.pick(key, tried)
             if target is None:
-                break
+                return False
+        service.unclaim(target)
         return False
 
     def _forward(self, session: Session, data: memoryview) -> bool:

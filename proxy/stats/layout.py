@@ -118,8 +118,12 @@ SERVICE_PROXY_TIMEOUT: Final = 46  # the same, whose header did not come in time
 SERVICE_RESET_ON_FAILBACK: Final = 47  # connections reset because better backends serve again (on-failback = reset)
 SERVICE_UNWANTED_REPLY: Final = 48  # what a backend sent where no answers are relayed (udp.per-datagram)
 SERVICE_NO_SOURCE_ADDRESS: Final = 49  # this host has none of `source-addresses`: never the backend's fault
+SERVICE_QUEUED: Final = 50  # TCP connections that wait for a slot of a backend
+SERVICE_QUEUE_TIMEOUT: Final = 51  # those whose time was over before there was one
 
 SERVICE_SIZE: Final = 96
+
+TURN_QUEUE: Final = 95  # no counter: since when the first one in this worker's queue waits; 0: nobody does
 
 SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("sessions", "gauge"),
@@ -172,6 +176,8 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("reset_on_failback", "counter"),
     ("unwanted_reply", "counter"),
     ("no_source_address", "counter"),
+    ("queued", "gauge"),
+    ("queue_timeout", "counter"),
 )
 
 # Backend block: what happened between this host and one backend of one service.

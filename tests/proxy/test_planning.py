@@ -27,6 +27,8 @@ probe = {{ type = "dns", query = "example.net SOA" }}
 [service.web]
 listen = ["127.0.0.1:8080/tcp"]
 backends = ["192.0.2.2"]
+backend-defaults.max-connections = 7
+queue.size = 9
 tcp.idle-timeout = "never"
 udp.max-sessions = 100
 """
@@ -57,6 +59,8 @@ def test_a_plan_travels(config, slots):
         (1, "2001:db8::1", 54, 2, "unknown"),
     ]
     assert web.tcp.idle_timeout == float("inf")
+    assert web.backends[0].max_connections == 7
+    assert (web.limits.queue_size, web.limits.queue_timeout) == (9, web.tcp.connect_timeout)
     assert dns.tcp.idle_timeout == config.services[0].dns.idle_timeout
     assert plan.max_connections == 34
     assert web.udp.max_sessions == 34

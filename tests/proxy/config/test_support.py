@@ -15,7 +15,6 @@ HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { a
     [
         ("max-connections = 5", "4:19", "max-connections"),
         ('rate-per-client = "5/s"', "4:19", "rate-per-client"),
-        ("queue = { size = 5 }", "4:9", "queue"),
         ('persistence = { timeout = "5m" }', "4:15", "persistence"),
         ("transparent = true", "4:15", "transparent"),
         ("eject = { errors = 5 }", "4:9", "eject"),
@@ -42,7 +41,7 @@ def test_proxy_headers_run_on_both_transports(loaded, key):
     assert unsupported(loaded(text + f'{key}\nprobe = {{ type = "tcp" }}\n')) == []
 
 
-@pytest.mark.parametrize("keys", ["max-connections = 1"])
+@pytest.mark.parametrize("keys", ['slow-start = "5s"'])
 def test_a_backends_own_keys_are_refused_at_their_place(loaded, keys):
     """A backend's key that comes later is told where that backend says it."""
     (found,) = unsupported(loaded(HEAD.replace('"10.0.0.12" }', f'"10.0.0.12", {keys} }}')))

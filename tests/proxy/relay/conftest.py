@@ -76,12 +76,18 @@ class Relay:
         address: str = "127.0.0.1",
         port: int | None = None,
         scheduler: str = "round-robin",
+        limit: int = 0,
         **changes: Any,
     ) -> Address:
-        """Add a service before `start`; where it listens.  `tcp`, `udp`, `dns` and other fields may be replaced."""
+        """Add a service before `start`; where it listens.  `tcp`, `udp`, `dns` and other fields may be replaced.
+
+        `limit` is each backend's max-connections.
+        """
         plans = []
         for host, backend_port in backends:
-            plans.append(BackendPlan(self._slots, f"{host}:{backend_port}", host, backend_port, 1, "up"))
+            plans.append(
+                BackendPlan(self._slots, f"{host}:{backend_port}", host, backend_port, 1, "up", max_connections=limit)
+            )
             self._slots += 1
         plan = ServicePlan(
             slot=len(self.services), name=f"s{len(self.services)}", protocol=protocol, scheduler=scheduler,
