@@ -71,7 +71,7 @@ class Master:
         self._control = ControlServer(config.control.socket, group)
         backends = [(service.name, backend.name) for service in config.services for backend in service.backends]
         self._services = {service.name: service for service in config.services}
-        self._layout = Layout.roomy(len(config.services), len(backends))
+        self._layout = Layout.roomy(len(config.services), len(backends), planning.clients(config))
         self._columns = Columns(self._layout)
         self._slots: tuple[Slots[str], Slots[BackendKey]] = (
             Slots(self._layout.services),
@@ -81,6 +81,7 @@ class Master:
         self._slots[1].assign(backends)
         self._builder = SnapshotBuilder(self._columns, *self._slots)
         self._plan = b""
+        self._salt = os.urandom(16).hex()  # nobody can choose whom a client shares its place in a table with
         self._listeners: dict[int, Member] = {}
         self._groups: dict[Key, socket.socket] = {}
         self._open: set[str] = set()  # services that are served: the others wait for their first verdicts
@@ -328,7 +329,7 @@ class Master:
     def setup(self) -> bytes:
         """Return what a new worker is told first, encoded: the same for every worker of a configuration."""
         if not self._plan:
-            plan = planning.plan(self.config, self._generation, self._layout, self._slots, self._open_files)
+            plan = planning.plan(self.config, self._generation, self._layout, self._slots, self._open_files, self._salt)
             self._plan = messages.encode(messages.Setup(to_tree(plan)))
         return self._plan
 

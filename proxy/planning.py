@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 SPARE_FILES = 512  # descriptors of a worker that its connections leave alone
 FILES_A_CONNECTION = 2
 TRACKED = "probe "
+CLIENTS = 1 << 16  # of one worker that the others can see; more are bounded by each worker alone
 LEAST_CONNECTIONS = 32  # a worker that can have fewer is not worth its start
 
 
@@ -40,11 +41,18 @@ def tcp_plan(service: Service) -> TcpPlan:
     return TcpPlan(tcp.connect_timeout, idle, tcp.fin_timeout, tcp.keepalive, tcp.user_timeout)
 
 
+def clients(config: Config) -> int:
+    """Return how many clients' connections a worker tells the others of."""
+    return CLIENTS if any(service.max_connections_per_client for service in config.services) else 0
+
+
 def limits_plan(service: Service) -> LimitsPlan:
     """Return what a service takes; who waits for a backend's slot waits as long as for a connect, unless told."""
     queue = service.queue
     return LimitsPlan(
         queue_size=queue.size,
+        connections=service.max_connections,
+        per_client=service.max_connections_per_client,
         queue_timeout=service.tcp.connect_timeout if queue.timeout is None else queue.timeout,
     )
 
@@ -55,6 +63,7 @@ def plan(
     layout: Layout,
     slots: tuple[Slots[str], Slots[BackendKey]],
     open_files: int,
+    salt: str = "",
 ) -> Plan:
     """Return what one worker serves; what is known of the backends follows as `channel.Verdicts`."""
     services, backends = slots
@@ -62,6 +71,7 @@ def plan(
         generation=generation,
         layout=layout,
         max_connections=most_connections(config, open_files),
+        salt=salt,
         services=tuple(
             ServicePlan(
                 slot=services[service.name],

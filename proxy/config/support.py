@@ -12,8 +12,6 @@ from proxy.config.validate import locate
 
 SERVICE_LATER: Final = (
     "persistence",
-    "max-connections",
-    "max-connections-per-client",
     "rate-per-client",
     "transparent",
     "eject",

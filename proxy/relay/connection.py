@@ -48,6 +48,7 @@ from proxy.stats.layout import (
     SERVICE_PROXY_MALFORMED,
     SERVICE_PROXY_TIMEOUT,
     SERVICE_QUEUE_TIMEOUT,
+    SERVICE_REFUSED_CLIENT,
     SERVICE_REFUSED_NO_BACKEND,
     SERVICE_RETRIES,
 )
@@ -74,7 +75,7 @@ _GIVEN_UP = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 class Connection:
     """One client's connection, from its accept to the end of both sockets."""
 
-    __slots__ = ("accepted", "asked", "backend", "began", "client", "deadline", "leaves", "listener", "lost", "portless", "queued", "source",
+    __slots__ = ("accepted", "asked", "backend", "began", "client", "counted", "deadline", "leaves", "listener", "lost", "portless", "queued", "source",
                  "state", "target", "tcp", "timer", "touched", "tried", "wait")  # fmt: skip
 
     def __init__(
@@ -90,6 +91,7 @@ class Connection:
         self.target: Target | None = None
         self.tried: tuple[Target, ...] = ()
         self.portless: tuple[Target, ...] = ()  # tried in this turn, without a local address and port for them
+        self.counted = 0  # the client's key, where its connections are counted
         self.queued: Target | None = None  # whose slots were taken, of those that it waits for
         self.state = State.WAITING
         self.accepted = self.began = tcp.poller.now  # `began`: when this attempt did, and then when it was open
@@ -135,13 +137,16 @@ class Connection:
         self.admit()
 
     def admit(self) -> None:
-        """Connect to a backend if the client may use the service, else reset it."""
+        """Connect to a backend if the client may use the service, and has not too many connections, else reset it."""
         access = self.tcp.service.access
-        if access.anybody or access.permits(self.source[0]):
-            self.connect()
-        else:
+        if not (access.anybody or access.permits(self.source[0])):
             self.tcp.cells[self.tcp.base + SERVICE_DENIED] += 1
             self.close(reset=True)
+        elif not self.tcp.has_room_for(self):
+            self.tcp.cells[self.tcp.base + SERVICE_REFUSED_CLIENT] += 1
+            self.close(reset=True)
+        else:
+            self.connect()
 
     def _introduce(self, sock: socket.socket, version: str) -> int:
         """Tell a backend who the client is; 0, or the error that kept us from it."""

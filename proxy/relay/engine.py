@@ -16,6 +16,7 @@ from random import Random
 from typing import Protocol
 
 from proxy.relay import journal
+from proxy.relay.clients import Clients
 from proxy.relay.dns import DnsListener, DnsService
 from proxy.relay.perdatagram import PerDatagramListener, PerDatagramService
 from proxy.relay.plan import Member, Plan, ServicePlan
@@ -77,12 +78,13 @@ class PythonEngine:
         self._cells = table.cells
         self._poller = Poller(loop)
         self._journal = journal.Journal(journal_fd)
-        self._admission = Admission(plan.max_connections, self._poller)
+        self._siblings = Siblings()
+        clients = Clients(self._cells, plan.layout, self._siblings, bytes.fromhex(plan.salt))
+        self._admission = Admission(plan.max_connections, self._poller, self._siblings, clients)
         self._services: dict[int, Service] = {}
         self._relays: dict[tuple[int, str], Relay] = {}
         self._listeners: dict[tuple[int, int], tuple[Relay, Listener]] = {}
         self._retired: list[tuple[Relay, Listener]] = []  # polled no more, and open for answers under way
-        self._siblings = Siblings()
         self._draining = False
         self._drain_ends = 0.0
         self._refreshing = False

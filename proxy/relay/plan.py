@@ -64,6 +64,8 @@ class LimitsPlan:
 
     queue_size: int = 0
     queue_timeout: float = 3.0
+    connections: int = 0
+    per_client: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,13 @@ class ServicePlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything one worker serves.  `max_connections` bounds what it accepts at a time."""
+    """Everything one worker serves.  `max_connections` bounds what it accepts at a time; `salt` is the daemon's, in hex."""
 
     generation: int
     layout: Layout
     max_connections: int
     services: tuple[ServicePlan, ...]
+    salt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ def from_tree(tree: dict[str, Any]) -> Plan:
         layout=Layout(**tree["layout"]),
         max_connections=tree["max_connections"],
         services=tuple(_service(service) for service in tree["services"]),
+        salt=tree["salt"],
     )
 
 

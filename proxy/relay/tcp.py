@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING
 
 from proxy.balance.hashing import hash_key
 from proxy.relay.access import Blocks
+from proxy.relay.clients import Clients
 from proxy.relay.connection import Connection
+from proxy.relay.gate import Gate
 from proxy.relay.half import BUFFER, State
 from proxy.relay.plan import Member
 from proxy.relay.poller import LISTENER, STREAM, Poller
 from proxy.relay.queue import Queue
 from proxy.relay.service import Service, Target
 from proxy.relay.stream import OURS, arm_reset, tune
+from proxy.stats.columns import Siblings
 from proxy.stats.layout import (
     SERVICE_ACCEPT_FAILED,
     SERVICE_ACCEPT_PAUSED,
     SERVICE_ACCEPTED,
+    SERVICE_CONNECTIONS,
     SERVICE_DRAINED_HARD,
     SERVICE_NO_DESCRIPTOR,
     SERVICE_NO_MEMORY,
@@ -44,10 +48,15 @@ class TcpListener:
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, accepting tells
         """Accept what waits, as far as there is room."""
+        self._accept()
+        if self.tcp.gate is not None:
+            self.tcp.gate.settle()
+
+    def _accept(self) -> None:
         tcp = self.tcp
-        admission = tcp.admission
+        admission, gate = tcp.admission, tcp.gate
         for _ in range(ACCEPTS):
-            if not admission.room():
+            if not admission.room() or (gate is not None and not gate.enter(self)):
                 tcp.stalled.add(self)
                 return
             try:
@@ -82,6 +91,9 @@ class TcpService:
         self.introducers = Blocks(service.plan.accept_proxy)
         self.connections: set[Connection] = set()
         self.stalled: set[TcpListener] = set()
+        limits = service.plan.limits
+        self.gate = Gate(self, limits.connections, admission.siblings) if limits.connections else None
+        self.per_client = limits.per_client
         self.queue = Queue(self, service.slots) if service.slots is not None else None
 
     def listen(self, member: Member, sock: socket.socket) -> TcpListener:
@@ -111,6 +123,7 @@ class TcpService:
         cells = self.cells
         cells[self.base + SERVICE_ACCEPTED] += 1
         cells[self.base + SERVICE_SESSIONS] += 1
+        cells[self.base + SERVICE_CONNECTIONS] = len(self.connections)
         if self.introducers and source[0] in self.introducers:
             conn.await_header()
         else:
@@ -120,7 +133,23 @@ class TcpService:
         """A connection has ended: there is room for one that waits."""
         self.connections.discard(conn)
         self.cells[self.base + SERVICE_SESSIONS] -= 1
+        self.cells[self.base + SERVICE_CONNECTIONS] = len(self.connections)
+        if conn.counted:
+            self.admission.clients.leave(conn.counted)
         self.admission.freed()
+
+    def has_room_for(self, conn: Connection) -> bool:
+        """Whether a client may have one connection more, which is counted then."""
+        if not self.per_client:
+            return True
+        conn.counted = self.admission.clients.enter(self.service.plan.slot, conn.source[0], self.per_client)
+        return conn.counted != 0
+
+    def accept_again(self) -> None:
+        """Let the listeners that waited for room try again."""
+        stalled, self.stalled = self.stalled, set()
+        for listener in stalled:
+            self.poller.again(listener.on_event)
 
     def tune(self, sock: socket.socket) -> None:
         """Set the options of a socket to a backend."""
@@ -187,8 +216,10 @@ class Admission:
     wait in the kernel's queue, and nothing spins.  Clients that are accepted already are connected first after that.
     """
 
-    def __init__(self, most: int, poller: Poller) -> None:
+    def __init__(self, most: int, poller: Poller, siblings: Siblings, clients: Clients) -> None:
         self.most = most
+        self.siblings = siblings
+        self.clients = clients
         self.open = 0
         self.buffer = bytearray(BUFFER)
         self.view = memoryview(self.buffer)
@@ -241,6 +272,4 @@ class Admission:
     def _accept(self) -> None:
         for service in self.services:
             if service.stalled:
-                stalled, service.stalled = service.stalled, set()
-                for listener in stalled:
-                    self._poller.again(listener.on_event)
+                service.accept_again()

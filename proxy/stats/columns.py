@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from operator import add, itemgetter
 from typing import Final
 
-from proxy.stats.layout import BACKEND_SIZE, SERVICE_SIZE, Layout
+from proxy.stats.layout import BACKEND_SIZE, CELL_BYTES, SERVICE_SIZE, Layout
 from proxy.stats.table import Table
 
 _ZERO: Final = 0
@@ -23,7 +23,7 @@ class Columns:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        self._base = array("q", bytes(layout.size))
+        self._base = array("q", bytes(CELL_BYTES * layout.counted))
         self._live: dict[int, Table] = {}
 
     @property
@@ -131,6 +131,10 @@ class Siblings:
     def sum(self, cell: int) -> int:
         """Return the sum over all siblings of one cell, as it is now: about 100 ns a sibling."""
         return sum(table.cells[cell] for table in self._tables.values())
+
+    def cells(self) -> "list[memoryview[int]]":
+        """Return each sibling's whole column."""
+        return [table.cells for table in self._tables.values()]
 
     def each(self, cell: int) -> list[int]:
         """Return each sibling's value of one cell, as it is now."""

@@ -2,7 +2,7 @@
 
 A worker's *column* is one run of aligned, signed, little-endian 64-bit cells::
 
-    | header | service 0 | service 1 | ... | backend 0 | backend 1 | ... |
+    | header | service 0 | service 1 | ... | backend 0 | backend 1 | ... | clients |
 
 A cell's address is the base of its block plus a constant of this module, so that the data path writes a counter with
 one addition and one store::
@@ -120,9 +120,12 @@ SERVICE_UNWANTED_REPLY: Final = 48  # what a backend sent where no answers are r
 SERVICE_NO_SOURCE_ADDRESS: Final = 49  # this host has none of `source-addresses`: never the backend's fault
 SERVICE_QUEUED: Final = 50  # TCP connections that wait for a slot of a backend
 SERVICE_QUEUE_TIMEOUT: Final = 51  # those whose time was over before there was one
+SERVICE_CONNECTIONS: Final = 52  # TCP connections that are open
+SERVICE_REFUSED_CLIENT: Final = 53  # TCP connections of a client that has max-connections-per-client already
 
 SERVICE_SIZE: Final = 96
 
+TURN_ACCEPT: Final = 94  # no counter: since when this worker, at max-connections, lets clients wait; 0: it does not
 TURN_QUEUE: Final = 95  # no counter: since when the first one in this worker's queue waits; 0: nobody does
 
 SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
@@ -178,6 +181,8 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("no_source_address", "counter"),
     ("queued", "gauge"),
     ("queue_timeout", "counter"),
+    ("connections", "gauge"),
+    ("refused_client", "counter"),
 )
 
 # Backend block: what happened between this host and one backend of one service.
@@ -227,6 +232,8 @@ BACKEND_ERRORS: Final[tuple[tuple[str, int], ...]] = tuple(
 )
 """(reason, offset) of each cell that counts a failure of the backend's: the `errors` of the status."""
 
+CLIENT_SIZE: Final = 2  # a client's key, and its connections
+
 CELL_BYTES: Final = 8
 LEAST_SERVICES: Final = 16
 LEAST_BACKENDS: Final = 64
@@ -236,21 +243,28 @@ LEAST_BACKENDS: Final = 64
 class Layout:
     """How many blocks a column has; the same in every process of a daemon, for as long as the daemon lives.
 
-    `services` and `backends` are capacities in blocks, not what is configured: see `roomy`.
+    `services` and `backends` are capacities in blocks, not what is configured: see `roomy`.  `clients` is how many
+    clients' connections can be told to other workers (`proxy.stats.clients`), 0 where no service bounds them.
     """
 
     services: int
     backends: int
+    clients: int = 0
 
     @classmethod
-    def roomy(cls, services: int, backends: int) -> "Layout":
+    def roomy(cls, services: int, backends: int, clients: int = 0) -> "Layout":
         """Return a layout for this many configured services and backends that leaves a reload room to grow."""
-        return cls(max(LEAST_SERVICES, 2 * services), max(LEAST_BACKENDS, 2 * backends))
+        return cls(max(LEAST_SERVICES, 2 * services), max(LEAST_BACKENDS, 2 * backends), clients)
+
+    @property
+    def counted(self) -> int:
+        """How many cells are counters and gauges; the clients follow."""
+        return HEADER_SIZE + self.services * SERVICE_SIZE + self.backends * BACKEND_SIZE
 
     @property
     def cells(self) -> int:
         """The column's length in cells."""
-        return HEADER_SIZE + self.services * SERVICE_SIZE + self.backends * BACKEND_SIZE
+        return self.counted + self.clients * CLIENT_SIZE
 
     @property
     def size(self) -> int:
@@ -275,7 +289,7 @@ class Layout:
         for first, stop, stride, names in (
             (0, HEADER_SIZE, HEADER_SIZE, HEADER_CELLS),
             (HEADER_SIZE, backends, SERVICE_SIZE, SERVICE_CELLS),
-            (backends, self.cells, BACKEND_SIZE, BACKEND_CELLS),
+            (backends, self.counted, BACKEND_SIZE, BACKEND_CELLS),
         ):
             for offset, (_, kind) in enumerate(names):
                 if kind == "gauge":

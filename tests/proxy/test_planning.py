@@ -29,6 +29,8 @@ listen = ["127.0.0.1:8080/tcp"]
 backends = ["192.0.2.2"]
 backend-defaults.max-connections = 7
 queue.size = 9
+max-connections = 50
+max-connections-per-client = 5
 tcp.idle-timeout = "never"
 udp.max-sessions = 100
 """
@@ -61,6 +63,8 @@ def test_a_plan_travels(config, slots):
     assert web.tcp.idle_timeout == float("inf")
     assert web.backends[0].max_connections == 7
     assert (web.limits.queue_size, web.limits.queue_timeout) == (9, web.tcp.connect_timeout)
+    assert (web.limits.connections, web.limits.per_client) == (50, 5)
+    assert planning.clients(config) > 0
     assert dns.tcp.idle_timeout == config.services[0].dns.idle_timeout
     assert plan.max_connections == 34
     assert web.udp.max_sessions == 34

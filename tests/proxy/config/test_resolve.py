@@ -213,3 +213,14 @@ def test_mistakes_in_the_other_tables(said, text, expected):
     """Each mistake outside the services is told once, at the word that is wrong."""
     found = [line for line in said(text) if "nothing to balance" not in line]
     assert found == expected or (expected is None and len(found) == 1)
+
+
+@pytest.mark.parametrize("key", ["max-connections", "max-connections-per-client"])
+def test_bounds_on_connections_need_tcp(said, loaded, key):
+    """A bound on TCP connections is an error, at its place, of a service that listens on UDP only."""
+    rest = f'{key} = 5\nprobe = {{ type = "none" }}'
+    (found,) = said(service(listen='"10.0.0.10:80/udp"', rest=rest))
+    assert found.startswith(
+        f"4:{len(key) + 4} error: {key} bounds TCP connections, and this service listens on UDP only"
+    )
+    assert loaded(service(listen='"10.0.0.10:80/udp", "10.0.0.10:80/tcp"', rest=rest)).services

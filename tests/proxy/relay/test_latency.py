@@ -36,7 +36,7 @@ def test_connects_are_timed(relay, listening, scheduler):
     alive, refused = estimates(relay)
     assert 0 < alive < 0.5
     assert refused == FAILED
-    assert relay.backend(dead, "connect_refused") == 1
+    assert relay.backend(dead, "connect_refused") in {1, 2}  # the second one may come before the other has an estimate
 
 
 @pytest.mark.parametrize("scheduler", ["least-latency", "round-robin"])
