@@ -9,13 +9,14 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from health.units import format_duration
-from proxy import __version__, messages, planning, privileges, routing, sockets, statedir
+from proxy import __version__, messages, planning, privileges, routing, sockets, statedir, transparent
 from proxy.admin import ADMINS, Admins
 from proxy.child import Identity
 from proxy.config.model import Config
@@ -35,9 +36,6 @@ from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import BackendKey, Node, Snapshot, SnapshotBuilder
 from proxy.supervisor import Supervisor, gone
-
-if TYPE_CHECKING:
-    import socket
 
 FIRST_VERDICTS = 3.0  # s of probing that the clients of a service wait in the kernel for its first verdict
 FIRST_PROBES = 10.0  # s after the start until they wait no longer, probing or not
@@ -169,6 +167,12 @@ class Master:
             reasons.append(str(error))
         if self.config.vrrp and not privileges.holds(privileges.CAP_NET_ADMIN, privileges.CAP_NET_RAW):
             reasons.append("[vrrp.NAME] needs root, or CAP_NET_ADMIN and CAP_NET_RAW: addresses are to be moved")
+        see_through = [service.name for service in self.config.services if service.transparent]
+        if see_through and not transparent.possible():
+            reasons.append(
+                f"[service.{see_through[0]}] transparent needs root, CAP_NET_ADMIN or CAP_NET_RAW: "
+                "sockets are to have the clients' addresses"
+            )
         least = planning.least_files(self.config)
         if self._open_files < least:
             reasons.append(
@@ -368,6 +372,12 @@ class Master:
 
     def _to_workers(self, message: messages.Message) -> None:
         self._workers.tell(message)
+
+    def prepare(self, wanted: messages.Prepare) -> list[socket.socket]:
+        """Make transparent sockets for a worker."""
+        if not any(service.transparent for service in self.config.services):
+            return []
+        return transparent.make_some(wanted.family, wanted.kind, wanted.count)
 
     def hinted(self, hint: messages.Hint) -> None:
         """Pass on that real traffic failed on a backend."""

@@ -70,6 +70,24 @@ class Replayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """From a worker: make so many transparent sockets of an address family and a type (their numbers)."""
+
+    family: int
+    kind: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """To a worker: the answer to a `Prepare` for `asked` sockets.  fds: as many, or fewer where we are out of them."""
+
+    family: int
+    kind: int
+    asked: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """To a worker: take nothing new, finish what is open within `timeout` seconds, then leave."""
 
@@ -278,6 +296,8 @@ Message = (
     | Siblings
     | Replay
     | Replayed
+    | Prepare
+    | Prepared
     | Drain
     | Ready
     | Hint
@@ -307,7 +327,7 @@ ANSWERS = (Ran, Report, StoodBy, Routing)
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, Replay, Replayed, Drain, Ready, Hint, Watch, Probed, Ask, Report,
+        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Watch, Probed, Ask, Report,
         Beat, Route, Fitness, Standby, StoodBy, Resume, Leave, Held, Moved, Told, Routing,
     )
 }  # fmt: skip

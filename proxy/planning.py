@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.config.model import Backend, Config, Service
 from proxy.relay.plan import BackendPlan, DnsPlan, LimitsPlan, Plan, ServicePlan, TcpPlan, UdpPlan
+from proxy.relay.transparent import STOCK
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import BackendKey, Verdict
@@ -22,16 +23,27 @@ LEAST_CONNECTIONS = 32  # a worker that can have fewer is not worth its start
 def least_files(config: Config) -> int:
     """Return how many descriptors a process must be able to have: every member, and something to serve with."""
     listeners = sum(len(service.listeners) for service in config.services)
-    return listeners * config.node.workers + SPARE_FILES + FILES_A_CONNECTION * LEAST_CONNECTIONS
+    return listeners * config.node.workers + _spare(config) + FILES_A_CONNECTION * LEAST_CONNECTIONS
 
 
 def most_connections(config: Config, open_files: int) -> int:
     """Return how many connections one worker may have open at a time."""
     listeners = sum(len(service.listeners) for service in config.services)
-    affordable = max(1, (open_files - SPARE_FILES - listeners * config.node.workers) // FILES_A_CONNECTION)
+    affordable = max(1, (open_files - _spare(config) - listeners * config.node.workers) // FILES_A_CONNECTION)
     if config.node.max_connections is None:
         return affordable
     return min(affordable, _share(config.node.max_connections, config.node.workers))
+
+
+def _spare(config: Config) -> int:
+    """Return the descriptors that connections leave alone: a worker's own, and its stocks of transparent sockets."""
+    kinds = {
+        (":" in listener.address, listener.transport)
+        for service in config.services
+        if service.transparent
+        for listener in service.listeners
+    }
+    return SPARE_FILES + STOCK * len(kinds)
 
 
 def tcp_plan(service: Service) -> TcpPlan:
@@ -108,6 +120,7 @@ def plan(
                 deny=service.deny,
                 accept_proxy=service.accept_proxy,
                 limits=limits_plan(service),
+                transparent=service.transparent,
             )
             for service in config.services
         ),

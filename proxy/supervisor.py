@@ -6,6 +6,7 @@ the dead one had in flight is asked again from its journal.  One that stalls is 
 
 import asyncio
 import os
+import socket
 from collections.abc import Collection, Iterable
 from typing import Any, Protocol
 
@@ -47,6 +48,9 @@ class Owner(Protocol):
 
     def member(self, key: Key) -> tuple[Member, int]:
         """Return a member and its descriptor."""
+
+    def prepare(self, wanted: messages.Prepare) -> list[socket.socket]:
+        """Make transparent sockets for a worker; none where no service is transparent."""
 
     def told(self, subject: str, text: str, *, level: Level = "info", **fields: Any) -> None:
         """Record what happened."""
@@ -241,6 +245,13 @@ class Supervisor:
                         self._owner.told(worker.name, f"asked {queries} queries of a lost worker again")
             case messages.Hint():
                 self._owner.hinted(message)
+            case messages.Prepare() if worker.child is not None:
+                made = self._owner.prepare(message)
+                worker.child.send(
+                    messages.Prepared(message.family, message.kind, message.count), [sock.fileno() for sock in made]
+                )
+                for sock in made:
+                    sock.close()
 
     def _ready(self, worker: Worker, child: Child) -> None:
         child.ready = True

@@ -38,7 +38,7 @@ class Worker:
         column, journal = fds
         self._table = Table.attach(column, plan.layout, writable=True)
         self._layout = plan.layout
-        self._engine = PythonEngine(self._loop, plan, self._table, journal, self._hint)
+        self._engine = PythonEngine(self._loop, plan, self._table, journal, self._hint, self._want)
         os.close(journal)
         self._deadline: float | None = None
         self.done = asyncio.Event()
@@ -51,6 +51,10 @@ class Worker:
         # A master that is gone or busy has no use for a hint.
         with contextlib.suppress(channel.ChannelError):
             self._channel.send(messages.Hint(service, backend))
+
+    def _want(self, family: int, kind: int, count: int) -> None:
+        with contextlib.suppress(channel.ChannelError):
+            self._channel.send(messages.Prepare(family, kind, count))
 
     def _on_message(self, message: messages.Message, fds: list[int]) -> None:
         try:
@@ -86,6 +90,10 @@ class Worker:
                 self._engine.weigh([(one[0], one[1], one[2]) for one in weights])
             case messages.Siblings():
                 self._engine.siblings([Table.attach(fd, self._layout) for fd in fds])
+                return
+            case messages.Prepared(family, kind, asked):
+                socks = [socket.socket(family, kind, fileno=fd) for fd in fds]
+                self._engine.prepared(family, kind, asked, socks)
                 return
             case messages.Replay(number):
                 self._replay(number, fds[0])

@@ -19,6 +19,8 @@ def check_service(
             'per-datagram is for protocol = "plain": DNS is relayed query by query anyway, and its clients wait for answers',
         )
     _sources(backends, tab, report)
+    if settings.transparent:
+        _transparent(settings, listeners, backends, tab, report)
     if any(listener.transport == "udp" for listener in listeners):
         _proxy_on_udp(backends, tab, report)
 
@@ -49,6 +51,29 @@ def _sources(backends: Sequence[Backend], tab: Tab, report: Report) -> None:
                 f"source-addresses has no IPv{6 if version6 else 4} address, but backend {backend.name} is {backend.address}",
                 "add one; source-addresses = [] of the backend leaves the choice to the kernel",
             )
+
+
+def _transparent(
+    settings: ServiceSettings, listeners: Sequence[Listener], backends: Sequence[Backend], tab: Tab, report: Report
+) -> None:
+    spot = locate(tab, ("transparent",))[1]
+    if settings.protocol == "dns":
+        report.error(
+            spot,
+            'transparent is not for protocol = "dns": the queries of all clients share a few sockets',
+            'send-proxy = "v2", or dns.client-subnet = "on"',
+        )
+    addresses = [listener.address for listener in listeners] + [backend.address for backend in backends]
+    if len({":" in address for address in addresses}) > 1:
+        report.error(
+            spot,
+            "transparent with both IPv4 and IPv6: a backend can see a client's address only in its own family",
+            "one service for each family, each with listeners and backends of that family",
+        )
+    if any(backend.source_addresses for backend in backends) and not settings.source_addresses:
+        report.error(
+            spot, "source-addresses of a backend and transparent exclude each other: one source address a connection"
+        )
 
 
 def _of_backend(tab: Tab, index: int, key: str) -> Spot:

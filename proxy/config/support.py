@@ -13,7 +13,6 @@ from proxy.config.validate import locate
 SERVICE_LATER: Final = (
     "persistence",
     "rate-per-client",
-    "transparent",
     "eject",
     "dns.client-subnet",
 )

@@ -16,12 +16,13 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
+from proxy.relay import transparent
 from proxy.relay.address import sockaddr
 from proxy.relay.half import Half, State
 from proxy.relay.poller import ERR, HUP, IN, OUT, PRI, RDHUP, STREAM
 from proxy.relay.proxyheader import LONGEST, Endpoint, HeaderError, build, parse
 from proxy.relay.service import Target
-from proxy.relay.sources import NoSourceError, open_stream
+from proxy.relay.sources import LackError, open_stream
 from proxy.relay.stream import OURS, arm_reset
 from proxy.stats.histogram import bucket
 from proxy.stats.layout import (
@@ -44,7 +45,6 @@ from proxy.stats.layout import (
     SERVICE_FIN_TIMEOUT,
     SERVICE_IDLE_TIMEOUT,
     SERVICE_NO_LOCAL_PORT,
-    SERVICE_NO_SOURCE_ADDRESS,
     SERVICE_PROXY_MALFORMED,
     SERVICE_PROXY_TIMEOUT,
     SERVICE_QUEUE_TIMEOUT,
@@ -193,7 +193,9 @@ class Connection:
         sock: socket.socket | None = None
         try:
             where = sockaddr(target.address, target.port or self.listener.member.port)
-            if target.sources:
+            if tcp.service.stock is not None:
+                sock, result = transparent.open_stream(tcp.service.stock, target.family, self.source, tcp.tune, where)
+            elif target.sources:
                 sock, result = open_stream(target.sources, target.family, tcp.tune, where)
             else:
                 sock = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
@@ -214,8 +216,7 @@ class Connection:
                 tcp.admission.wait(tcp, self, error.errno)
                 return True
             if error.errno == errno.EADDRNOTAVAIL:
-                missing = isinstance(error, NoSourceError)
-                tcp.cells[tcp.base + (SERVICE_NO_SOURCE_ADDRESS if missing else SERVICE_NO_LOCAL_PORT)] += 1
+                tcp.cells[tcp.base + (error.cell if isinstance(error, LackError) else SERVICE_NO_LOCAL_PORT)] += 1
                 self.portless += (target,)
                 return False
             self.tried += (target,)

@@ -73,6 +73,14 @@ def asked(member: Member, client: Client) -> tuple[str, int]:
     return socket.inet_ntop(socket.AF_INET6, local[:16]), member.port
 
 
+def source_of(host: str) -> list[tuple[int, int, bytes]]:
+    """Return the control message with which a transparent socket sends from a client's address."""
+    bare, _, _ = host.partition("%")
+    if ":" not in bare:
+        return [(socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO4.pack(0, socket.inet_aton(bare), bytes(4)))]
+    return [(socket.IPPROTO_IPV6, IPV6_PKTINFO, socket.inet_pton(socket.AF_INET6, bare) + bytes(4))]
+
+
 def _source(pktinfo: bytes) -> bytes:
     """The control message that makes an answer leave from where its datagram arrived, by any interface (IPv4).
 

@@ -9,7 +9,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -23,6 +23,7 @@ from proxy.relay.plan import Member, Plan, ServicePlan
 from proxy.relay.poller import Poller
 from proxy.relay.service import Hint, Service, Target
 from proxy.relay.tcp import Admission, TcpListener, TcpService
+from proxy.relay.transparent import Stock
 from proxy.relay.udp import UdpListener, UdpService
 from proxy.stats import layout
 from proxy.stats.columns import Siblings
@@ -33,6 +34,9 @@ REFRESH = 0.02  # s between two looks at what the siblings have open
 HOUSEKEEPING = 1.0  # s
 DRAIN_LOOK = 0.01  # s between two looks whether a draining listener is dry
 DRAIN_LIMIT = 1.0  # s that emptying the listeners may take: clients that never stop must not hold a worker
+
+Want = Callable[[int, int, int], None]
+"""Called with (family, type, count) when transparent sockets are wanted; `Engine.prepared` is the answer."""
 
 Relay = DnsService | UdpService | PerDatagramService | TcpService
 Listener = DnsListener | UdpListener | PerDatagramListener | TcpListener
@@ -59,6 +63,9 @@ class Engine(Protocol):
     def replay(self, fd: int) -> int:
         """Ask again what a dead worker's journal holds; how many queries that were."""
 
+    def prepared(self, family: int, kind: int, asked: int, socks: Sequence[socket.socket]) -> None:
+        """Take over the transparent sockets that came for `asked` of them; they are the engine's from now on."""
+
     def drain(self) -> None:
         """Take what is queued already, and nothing after it."""
 
@@ -73,11 +80,20 @@ class Engine(Protocol):
 class PythonEngine:
     """The relay in pure Python, on the worker's event loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, plan: Plan, table: Table, journal_fd: int, hint: Hint) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        plan: Plan,
+        table: Table,
+        journal_fd: int,
+        hint: Hint,
+        want: Want = lambda *_: None,
+    ) -> None:
         self._table = table
         self._cells = table.cells
         self._poller = Poller(loop)
         self._journal = journal.Journal(journal_fd)
+        self._stock = Stock(want)
         self._siblings = Siblings()
         clients = Clients(self._cells, plan.layout, self._siblings, bytes.fromhex(plan.salt))
         self._admission = Admission(plan.max_connections, self._poller, self._siblings, clients)
@@ -104,6 +120,8 @@ class PythonEngine:
     def _add(self, plan: ServicePlan, where: layout.Layout, rng: Random, hint: Hint) -> None:
         service = Service(plan, where, self._cells, rng, hint, lambda: self._poller.now, self._siblings)
         self._services[plan.slot] = service
+        if plan.transparent:
+            service.stock = self._stock
         tcp = TcpService(service, self._poller, self._admission)
         self._relays[plan.slot, "tcp"] = tcp
         self._admission.services.append(tcp)
@@ -121,6 +139,9 @@ class PythonEngine:
             sock.close()
             return
         relay = self._relays[member.service, member.transport]
+        if relay.service.stock is not None:
+            family = socket.AF_INET6 if ":" in member.address else socket.AF_INET
+            self._stock.keep((family, socket.SOCK_STREAM if member.transport == "tcp" else socket.SOCK_DGRAM))
         try:
             self._listeners[key] = relay, relay.listen(member, sock)
         except OSError:
@@ -196,6 +217,10 @@ class PythonEngine:
             for service in self._services.values():
                 service.refresh([0] * len(service.targets))
 
+    def prepared(self, family: int, kind: int, asked: int, socks: Sequence[socket.socket]) -> None:
+        """Take over transparent sockets."""
+        self._stock.put((family, kind), asked, socks)
+
     def replay(self, fd: int) -> int:
         """Ask again what a dead worker's journal holds, through our own members of the same listeners."""
         by_listener = {polled.member.listener: (relay, polled) for relay, polled in self._listeners.values()}
@@ -235,6 +260,7 @@ class PythonEngine:
             polled.sock.close()
         self._listeners.clear()
         self._retired.clear()
+        self._stock.close()
         self._poller.close()
         self._siblings.close()
         self._journal.close()

@@ -13,15 +13,17 @@ import socket
 from collections.abc import Callable, Iterable
 
 from proxy.balance.hashing import hash_key
-from proxy.relay.datagram import endpoint
+from proxy.relay.address import sockaddr
+from proxy.relay.datagram import endpoint, source_of
 from proxy.relay.introduction import Introducers, header_for, who
 from proxy.relay.journal import Client
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
+from proxy.relay.transparent import EmptyStockError, open_outlet
 from proxy.relay.udp import ATTEMPTS, BATCH, LARGEST, UNSENT
-from proxy.relay.upstream import LIFETIME, PAUSE, SHORTAGES, connect
+from proxy.relay.upstream import LIFETIME, PAUSE, RECEIVE_BUFFER, SHORTAGES, connect
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_PORT_UNREACHABLE,
@@ -92,8 +94,8 @@ class Outlet:
             udp.cells[udp.base + SERVICE_UNWANTED_REPLY] += 1
         udp.poller.again(self.on_event)
 
-    def send(self, head: bytes, data: memoryview) -> bool:
-        """Send a datagram behind a header; False if it must go elsewhere."""
+    def send(self, head: bytes, data: memoryview, source: list[tuple[int, int, bytes]]) -> bool:
+        """Send a datagram behind a header, from a source if there is to be another than ours; False: it must go elsewhere."""
         udp, target = self.udp, self.target
         now = udp.poller.now
         sock = self.sock
@@ -103,7 +105,7 @@ class Outlet:
                 return False
         for _ in range(2):
             try:
-                sock.sendmsg((head, data))
+                sock.sendmsg((head, data), source)
             except OSError as error:
                 if error.errno == errno.EMSGSIZE:
                     # It may be what ICMP said of an earlier datagram (RFC 1191), not sent; the path is known by now.
@@ -143,11 +145,19 @@ class Outlet:
         udp = self.udp
         sock: socket.socket | None = None
         try:
-            sock = connect(self.target, self.port)
+            stock = udp.service.stock
+            if stock is None:
+                sock = connect(self.target, self.port)
+            else:
+                where = sockaddr(self.target.address, self.port)
+                sock = open_outlet(stock, self.target.family, where, RECEIVE_BUFFER)
             udp.poller.register(sock, self.on_event, DATAGRAM)
         except OSError as error:
             if sock is not None:
                 sock.close()
+            if isinstance(error, EmptyStockError):
+                udp.cells[udp.base + error.cell] += 1  # the next datagram may find one
+                return self.sock
             self.barred = now + PAUSE
             shortage = SHORTAGES.get(error.errno or 0)
             if shortage is not None:
@@ -242,9 +252,10 @@ class PerDatagramService:
         if target is None:
             cells[base + service.why_nobody()] += 1
             return
+        source = source_of(str(who(client, told)[0])) if service.stock is not None else []
         first, tried = target, closed
         for _ in range(ATTEMPTS):
-            if self._outlet(listener, target).send(header_for(target, listener.member, client, told), data):
+            if self._outlet(listener, target).send(header_for(target, listener.member, client, told), data, source):
                 return
             service.unclaim(target)
             tried += (target,)
@@ -255,7 +266,7 @@ class PerDatagramService:
         else:
             service.unclaim(target)
         # What was refused may have been an earlier datagram: a port that is open again gets this one.
-        if not self._outlet(listener, first).send(header_for(first, listener.member, client, told), data):
+        if not self._outlet(listener, first).send(header_for(first, listener.member, client, told), data, source):
             cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
 
     def _closed(self) -> tuple[Target, ...]:

@@ -89,6 +89,8 @@ class ServicePlan:
     """Blocks of addresses: clients that may use it (all), that may not, and from whom a PROXY header is awaited."""
     on_failback: str = "keep"
     limits: LimitsPlan = LimitsPlan()
+    transparent: bool = False
+    """Backends see the client's own address."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from proxy.stats.layout import (
 if TYPE_CHECKING:
     from proxy.balance.selector import Selector
     from proxy.relay.connection import Connection
+    from proxy.relay.transparent import Stock
 
 Hint = Callable[[int, int], None]
 """Called with (service slot, backend slot) when real traffic failed on a backend."""
@@ -78,6 +79,8 @@ class Target(Backend):
 class Service:
     """What all listeners of one service share in this worker."""
 
+    stock: "Stock | None" = None
+    """Of transparent sockets; None where backends do not see the clients' addresses."""
     HINT_PAUSE = 0.1  # s between two hints about one backend
 
     def __init__(

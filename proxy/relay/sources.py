@@ -10,16 +10,25 @@ import socket
 from collections.abc import Callable, Iterable
 
 from proxy.relay.address import Sockaddr, sockaddr
+from proxy.stats.layout import SERVICE_NO_SOURCE_ADDRESS
 
 # The socket module names it only from Python 3.13 on; the number is Linux's (linux/in.h), for both families.
 IP_BIND_ADDRESS_NO_PORT = 24
 
 
-class NoSourceError(OSError):
-    """This host has none of the addresses that it is to connect from."""
+class LackError(OSError):
+    """We have nothing to connect from; `cell` counts it in the service's block."""
+
+    cell: int
 
     def __init__(self) -> None:
         super().__init__(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+
+
+class NoSourceError(LackError):
+    """This host has none of the addresses that it is to connect from."""
+
+    cell = SERVICE_NO_SOURCE_ADDRESS
 
 
 class Sources:

@@ -27,7 +27,8 @@ from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
-from proxy.relay.upstream import SHORTAGES, connect
+from proxy.relay.sources import LackError, NoSourceError
+from proxy.relay.upstream import SHORTAGES, connect_as
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_BYTES_OUT,
@@ -40,7 +41,6 @@ from proxy.stats.layout import (
     SERVICE_EXPIRED,
     SERVICE_MOVED,
     SERVICE_NO_LOCAL_PORT,
-    SERVICE_NO_SOURCE_ADDRESS,
     SERVICE_REPLIES,
     SERVICE_SESSIONS,
     SERVICE_SESSIONS_OPENED,
@@ -81,7 +81,8 @@ class Session:
         self.touched = 0.0
         self.heard = 0.0  # when the backend last said something
         self.asked = 0.0  # when its first answer began to be waited for, if that is to be timed; else 0.0
-        self.local = sock.getsockname() if target.family == socket.AF_INET6 else None
+        ours = target.family == socket.AF_INET6 and listener.udp.service.stock is None
+        self.local = sock.getsockname() if ours else None
         self.refused = False  # the backend's port is closed, or there is no way to it: pick anew with the next datagram
         self.head = header_for(target, listener.member, client, told)  # before each datagram to the backend
         self.epoch = listener.udp.service.epoch  # when the target was last found good
@@ -358,7 +359,7 @@ class UdpService:
     def _open(self, listener: UdpListener, client: Client, target: Target, told: Header | None) -> Session:
         """Begin a session; OSError where a socket cannot be had."""
         cells, base = self.cells, self.base
-        sock = connect(target, target.port or listener.member.port)
+        sock = connect_as(target, target.port or listener.member.port, who(client, told), self.service.stock)
         session = Session(listener, client, target, sock, told)
         try:
             self.poller.register(sock, session.on_event, DATAGRAM)
@@ -380,11 +381,12 @@ class UdpService:
     def _count_unopened(self, error: OSError, target: Target) -> bool:
         """Count why there is no socket; whether another backend is worth a try, which it is not if we are at fault."""
         cells, base = self.cells, self.base
+        if isinstance(error, LackError):
+            cells[base + error.cell] += 1
+            return isinstance(error, NoSourceError)  # another backend may have other addresses
         shortage = SHORTAGES.get(error.errno or 0)
         if shortage is not None:
             cells[base + shortage] += 1
-            if shortage == SERVICE_NO_SOURCE_ADDRESS:
-                return True  # another backend may have other addresses
             if shortage != SERVICE_NO_LOCAL_PORT and self._evict and self.sessions:
                 # Its descriptor is free by the end of the round: the client's next datagram finds it.
                 self._evict_oldest()

@@ -18,6 +18,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.relay import transparent
 from proxy.relay.address import sockaddr
 from proxy.relay.dnswire import HEADER, QR, same_question
 from proxy.relay.poller import DATAGRAM, Poller
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from proxy.relay.dns import DnsService
     from proxy.relay.inflight import Query
     from proxy.relay.service import Target
+    from proxy.relay.transparent import Stock
 
 SOCKETS = 4
 LIFETIME = 60.0  # s until a socket is replaced
@@ -88,6 +90,13 @@ def connect(target: "Target", port: int) -> socket.socket:
     if target.sources:
         return open_datagram(target.sources, lambda source: connected(target.address, port, source))
     return connected(target.address, port)
+
+
+def connect_as(target: "Target", port: int, client: tuple[object, ...], stock: "Stock | None") -> socket.socket:
+    """Open one for a client's session: with `stock` (transparent mode) it has the client's own address."""
+    if stock is None:
+        return connect(target, port)
+    return transparent.open_datagram(stock, target.family, client, sockaddr(target.address, port), RECEIVE_BUFFER)
 
 
 def connected(address: str, port: int, source: str = "") -> socket.socket:

@@ -122,6 +122,7 @@ SERVICE_QUEUED: Final = 50  # TCP connections that wait for a slot of a backend
 SERVICE_QUEUE_TIMEOUT: Final = 51  # those whose time was over before there was one
 SERVICE_CONNECTIONS: Final = 52  # TCP connections that are open
 SERVICE_REFUSED_CLIENT: Final = 53  # TCP connections of a client that has max-connections-per-client already
+SERVICE_NO_TRANSPARENT_SOCKET: Final = 54  # the stock of prepared sockets was empty (transparent)
 
 SERVICE_SIZE: Final = 96
 
@@ -183,6 +184,7 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("queue_timeout", "counter"),
     ("connections", "gauge"),
     ("refused_client", "counter"),
+    ("no_transparent_socket", "counter"),
 )
 
 # Backend block: what happened between this host and one backend of one service.

@@ -20,6 +20,8 @@ EXAMPLES = [
     messages.Siblings(3),
     messages.Replay(1),
     messages.Replayed(1, 40),
+    messages.Prepare(2, 1, 64),
+    messages.Prepared(2, 1, 64),
     messages.Drain(30.0),
     messages.Ready(123),
     messages.Hint(0, 1),

@@ -98,7 +98,7 @@ def test_warnings_are_no_errors(write):
 
 def test_what_run_would_refuse_is_told(write):
     """A valid file that this version cannot run is no error for check, which says so and where."""
-    done = check(write(TCP.format(port=8080, backends='"10.0.0.1"') + "transparent = true\n"))
+    done = check(write(TCP.format(port=8080, backends='"10.0.0.1"') + '[web]\nlisten = "127.0.0.1:9600"\n'))
     assert done.returncode == 0
     assert "`steelyard run` of this version refuses it: 1 thing not supported yet (line 4)" in done.stdout
 
@@ -141,7 +141,7 @@ def test_all_nodes_unless_told(write):
 
 def test_json(write):
     """`--json` prints one object with every diagnostic and the counts, with the same exit code."""
-    done = check(write(TCP.format(port=3306, backends='"10.0.0.1"') + "transparent = true\n"), "--json")
+    done = check(write(TCP.format(port=3306, backends='"10.0.0.1"') + '[web]\nlisten = "127.0.0.1:9600"\n'), "--json")
     document = json.loads(done.stdout)
     assert (done.returncode, done.stderr, document["valid"]) == (0, "", True)
     assert (document["services"], document["backends"], document["listeners"]) == (1, 1, 1)

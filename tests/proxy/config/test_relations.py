@@ -41,3 +41,22 @@ def test_a_backend_needs_a_source_of_its_family(said, rest, place):
     assert line.startswith(f"{place} error: source-addresses has no IPv")
     mixed = rest.replace('["10.0.0.1"]', '["10.0.0.1", "2001:db8::1"]').replace('["2001:db8::1"]', "[]")
     assert said(HEAD + mixed + "\n") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('protocol = "dns"\nbackends = ["10.0.0.11"]', 'transparent is not for protocol = "dns"'),
+        ('backends = ["10.0.0.11", "2001:db8::11"]', "transparent with both IPv4 and IPv6"),
+        ('backends = ["2001:db8::11"]', "transparent with both IPv4 and IPv6"),
+        (
+            'backends = [{ address = "10.0.0.11", source-addresses = ["10.0.0.1"] }]',
+            "source-addresses of a backend and",
+        ),
+    ],
+)
+def test_what_transparent_cannot_be_with(said, text, words):
+    """T23: DNS, two families and sources of a backend's own are each one error, at the key."""
+    (line,) = said(HEAD + "transparent = true\n" + text + "\n")
+    assert line.startswith(f"4:15 error: {words}")
+    assert said(HEAD + 'transparent = true\nbackends = ["10.0.0.11"]\n') == []

@@ -15,14 +15,13 @@ HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { a
     [
         ('rate-per-client = "5/s"', "4:19", "rate-per-client"),
         ('persistence = { timeout = "5m" }', "4:15", "persistence"),
-        ("transparent = true", "4:15", "transparent"),
         ("eject = { errors = 5 }", "4:9", "eject"),
         ('dns = { client-subnet = "on" }', "4:25", "dns.client-subnet"),
         ('backend-defaults = { slow-start = "5s" }', "4:35", "a backend's slow-start = 5.0"),
         ('[web]\nlisten = "127.0.0.1:9600"', "4:2", "[web]"),
         ('[log]\nconnections = "all"', "5:15", 'log.connections = "all"'),
         ('[notify.n]\nfifo = "/run/x"\nto = ["active", "down"]', "6:17", 'to = "down"'),
-        ("[defaults]\ntransparent = true", "5:15", "transparent"),
+        ("[defaults]\neject = { errors = 5 }", "5:9", "eject"),
     ],
 )  # fmt: skip
 def test_what_comes_later_is_refused_at_its_place(loaded, rest, place, what):
@@ -50,7 +49,7 @@ def test_a_backends_own_keys_are_refused_at_their_place(loaded, keys):
 @pytest.mark.parametrize(
     "rest",
     [
-        "quorum = 2\nfail-open = true\nfailback = false\non-failback = 'reset'", "backend-defaults = { backup = true, admin = 'drain' }", 'source-addresses = ["10.0.0.1"]', 'allow = ["10.0.0.0/8"]', 'deny = ["10.0.0.0/8"]', 'send-proxy = "off"', "queue = { size = 5 }", "max-connections = 5\nmax-connections-per-client = 1", "backend-defaults = { max-connections = 5 }", "udp = { per-datagram = true }",
+        "quorum = 2\nfail-open = true\nfailback = false\non-failback = 'reset'", "backend-defaults = { backup = true, admin = 'drain' }", "transparent = true", 'source-addresses = ["10.0.0.1"]', 'allow = ["10.0.0.0/8"]', 'deny = ["10.0.0.0/8"]', 'send-proxy = "off"', "queue = { size = 5 }", "max-connections = 5\nmax-connections-per-client = 1", "backend-defaults = { max-connections = 5 }", "udp = { per-datagram = true }",
         'scheduler = "maglev"\nhash-on = "source-port"', 'scheduler = "sed"', 'scheduler = "lblcr"', 'on-down = "reset"', 'probe = "p"\n[probe.p]\ntype = "tcp"',
         '[log]\nlevel = "debug"\nformat = "json"\nconnections = "off"', "[node]\nworkers = 2", '[control]\ngroup = "adm"',
         'probe = [{ type = "tcp" }, { type = "dns", report-only = true }]\nprobe-require = 1',
@@ -83,6 +82,6 @@ def test_nothing_to_run_is_refused(loaded):
 
 def test_a_configuration_from_json_is_refused_too(write):
     """A configuration that lost its places on the channel is still refused, by the name of its file."""
-    path = write(HEAD + "transparent = true\n")
+    path = write(HEAD + "eject = { errors = 5 }\n")
     (found,) = unsupported(Config.model_validate(load(path).model_dump(mode="json")))
-    assert (found.file, found.message) == (str(path), "transparent is not supported yet")
+    assert (found.file, found.message) == (str(path), "eject is not supported yet")

@@ -566,7 +566,7 @@ def test_what_we_lack_is_not_the_backends_fault(relay, peers, monkeypatch, numbe
         raise OSError(number, os.strerror(number))
 
     with monkeypatch.context() as patch:
-        patch.setattr(udp, "connect", none_left)
+        patch.setattr(udp, "connect_as", none_left)
         peers.client(where).send(b"nothing to send it with")
         eventually(lambda: relay.counter(counter) == 1)
     assert relay.backend(server.address, "send_failed") == 0

@@ -1,0 +1,121 @@
+"""The stock of transparent sockets, and what becomes of clients while it is empty."""
+
+import socket
+from dataclasses import replace
+
+import pytest
+
+from proxy.relay.plan import UdpPlan
+from proxy.relay.transparent import LOT, STOCK, EmptyStockError, Stock
+from tests.proxy.relay.conftest import TCP, eventually
+from tests.proxy.relay.streams import RESET, connect, listen, read
+from tests.proxy.relay.test_udp import Peers, peers
+
+__all__ = ["peers"]
+
+KIND = (int(socket.AF_INET), int(socket.SOCK_STREAM))
+
+
+def socks(count, kind=socket.SOCK_STREAM):
+    """Make sockets; on loopback, where every address is ours, any is as good as a transparent one."""
+    return [socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK) for _ in range(count)]
+
+
+def test_a_stock_is_filled_up_while_it_is_not_empty():
+    """T23: all is asked for at first; then each lot that was taken is, and never more than the stock holds is under way."""
+    asked = []
+    stock = Stock(lambda *want: asked.append(want))
+    stock.keep(KIND)
+    assert asked == [(*KIND, LOT)] * (STOCK // LOT)
+    stock.keep(KIND)
+    assert len(asked) == STOCK // LOT
+    for _ in range(STOCK // LOT):
+        stock.put(KIND, LOT, socks(LOT))
+    asked.clear()
+    for number in range(1, STOCK + 1):
+        stock.take(KIND).close()
+        assert len(asked) == number // LOT
+    with pytest.raises(EmptyStockError):
+        stock.take(KIND)
+    assert len(asked) == STOCK // LOT
+
+
+def test_fewer_than_asked_for_are_asked_for_again():
+    """T20, T23: where the master could not make all, the rest is asked for when the next one is taken."""
+    asked = []
+    stock = Stock(lambda *want: asked.append(want))
+    stock.keep(KIND)
+    for _ in range(STOCK // LOT):
+        stock.put(KIND, LOT, socks(1))
+    asked.clear()
+    stock.take(KIND).close()
+    assert len(asked) == (STOCK - STOCK // LOT) // LOT
+    stock.close()
+
+
+def start(relay, address, transport, **changes):
+    """Begin to relay to a backend as the client; where the service listens."""
+    where = relay.service([address], transports=(transport,), transparent=True, **changes)
+    relay.start()
+    return where
+
+
+def put(relay, kind):
+    """Answer what the relay has asked for, with a few sockets."""
+    relay.call(lambda: relay.engine.prepared(socket.AF_INET, kind, LOT, socks(8, kind)))
+
+
+def test_a_connection_waits_for_a_socket(relay):
+    """T23: a client is connected, from its own address, when the stock is filled; until then it waits, counted."""
+    with listen() as backend:
+        where = start(relay, backend.getsockname()[:2], "tcp")
+        with connect(where) as client:
+            eventually(lambda: relay.counter("no_transparent_socket") >= 1)
+            put(relay, socket.SOCK_STREAM)
+            server, peer = backend.accept()
+            server.close()
+            assert peer[0] == client.getsockname()[0]  # its port is its own socket's, on the same host here
+        assert relay.hints == []
+
+
+def test_a_stock_that_stays_empty(relay):
+    """T10, T23: without any socket the client is reset after connect-timeout; no backend is blamed."""
+    with listen() as backend:
+        where = start(relay, backend.getsockname()[:2], "tcp", tcp=replace(TCP, connect_timeout=0.2))
+        with connect(where) as client:
+            assert read(client) == (b"", RESET)
+        assert relay.backend(backend.getsockname()[:2], "connect_unreachable") == 0
+        assert relay.counter("no_local_port") == 0
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_datagram_without_a_socket(relay, peers: Peers, each):
+    """T23: a datagram that finds the stock empty is dropped and counted, and the next one finds a socket."""
+    server = peers.server()
+    udp = UdpPlan(idle_timeout=30.0, max_sessions=10, when_full="drop-new", per_datagram=each)
+    client = peers.client(start(relay, server.address, "udp", udp=udp), "127.0.0.7")
+    client.send(b"lost")
+    eventually(lambda: relay.counter("no_transparent_socket") >= 1)
+    put(relay, socket.SOCK_DGRAM)
+    client.send(b"found")
+    data, peer = server.get()
+    assert data == b"found"
+    assert peer[0] == "127.0.0.7"
+    assert relay.hints == []
+
+
+def test_a_client_of_the_other_family(relay):
+    """T22, T23: a client of whom a PROXY header tells, and whose family is not the backend's, is refused as our fault."""
+    with listen() as backend:
+        where = start(
+            relay,
+            backend.getsockname()[:2],
+            "tcp",
+            accept_proxy=("127.0.0.1/32",),
+            tcp=replace(TCP, connect_timeout=0.2),
+        )
+        put(relay, socket.SOCK_STREAM)
+        with connect(where) as client:
+            client.sendall(b"PROXY TCP6 2001:db8::7 2001:db8::8 1 2\r\n")
+            assert read(client) == (b"", RESET)
+        assert relay.counter("no_source_address") >= 1
