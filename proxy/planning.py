@@ -115,7 +115,7 @@ def plan(
                     service.udp.when_full,
                     service.udp.per_datagram,
                 ),
-                dns=DnsPlan(service.dns.retry_after, service.dns.give_up),
+                dns=DnsPlan(service.dns.retry_after, service.dns.give_up, service.dns.client_subnet == "on"),
                 allow=service.allow,
                 deny=service.deny,
                 accept_proxy=service.accept_proxy,

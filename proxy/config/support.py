@@ -14,7 +14,6 @@ SERVICE_LATER: Final = (
     "persistence",
     "rate-per-client",
     "eject",
-    "dns.client-subnet",
 )
 """Keys of a service that are refused unless they say their default."""
 

@@ -8,6 +8,7 @@ Laws:
   backend's port is closed.  No other opcode is ever sent twice: an UPDATE would act twice.
 - A source that is listed for it says before each query, by a PROXY header, who the client is; answers go to the source
   without.  A backend that wants to know is told before each query, too.
+- With `client-subnet` a query tells its client's network to the backend, and the answer is sent on without.
 - By `give-up`, and at once when no backend is usable, the answer is SERVFAIL: never silence.
 """
 
@@ -17,6 +18,7 @@ from time import monotonic
 from typing import cast
 
 from proxy.balance.hashing import hash_key
+from proxy.relay.clientsubnet import add, undo
 from proxy.relay.datagram import endpoint
 from proxy.relay.dnswire import HEADER, OPCODE, QR, question_end, servfail
 from proxy.relay.inflight import Inflight, Query
@@ -110,6 +112,7 @@ class DnsService:
         self._peers: dict[tuple[int, int], Peer] = {}
         self._random = random_numbers()
         self._access = service.access
+        self._subnets = dns.client_subnet
         self._introduces = any(target.send_proxy != "off" for target in service.targets)
         self._introducers = Introducers(service)
         self.take: Callable[[DnsListener, bytes, Client, float], None] = (
@@ -215,6 +218,8 @@ class DnsService:
             return
         cells[base + SERVICE_QUERIES] += 1
         query = Query(listener, client, message, key, end, now, told)
+        if self._subnets:
+            self._tell_subnet(query)
         if self._introduces:
             # What the backend answers may depend on the client.
             query.twin = who(client, told)[0].encode() + query.payload
@@ -231,6 +236,13 @@ class DnsService:
         if not self._ask(query, now) and not query.tried:
             cells[base + self.service.why_nobody()] += 1
             self._fail(query)
+
+    def _tell_subnet(self, query: Query) -> None:
+        """Put the client's network into what backends are asked."""
+        told = add(query.message, query.end, str(who(query.client, query.told)[0]))
+        if told is not None:
+            query.payload = query.twin = told[0][2:]
+            query.subnet = told[1]
 
     def replay(self, listener: DnsListener, datagram: bytes, client: Client, now: float) -> None:
         """Ask again what a dead worker had in flight; SERVFAIL where that could act twice."""
@@ -366,6 +378,8 @@ class DnsService:
                     queries += query.also
 
     def _reply(self, query: Query, data: memoryview) -> None:
+        if query.subnet:
+            data = memoryview(undo(data, query.subnet))
         data[0:2] = query.message[0:2]
         try:
             query.listener.reply(data, query.client)

@@ -35,7 +35,7 @@ class Query:
 
     __slots__ = (
         "also", "attempts", "client", "done", "due", "end", "key", "listener", "message", "payload", "phase",
-        "question", "slot", "started", "told", "tried", "twin",
+        "question", "slot", "started", "subnet", "told", "tried", "twin",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +55,7 @@ class Query:
         self.end = end
         self.question = message[HEADER:end]
         self.payload = self.twin = message[2:]  # `twin`: queries that have it in common may have one answer in common
+        self.subnet = 0  # what it gained by its client's network, which its answer is to lose
         self.told = told  # of whom a PROXY header tells
         self.started = now
         self.due = now

@@ -56,6 +56,8 @@ class DnsPlan:
 
     retry_after: float
     give_up: float
+    client_subnet: bool = False
+    """Backends are told the client's network (RFC 7871)."""
 
 
 @dataclass(frozen=True, slots=True)
