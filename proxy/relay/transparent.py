@@ -121,14 +121,13 @@ def open_datagram(
     sock = stock.take((family, socket.SOCK_DGRAM))
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        # A client may have sessions with several listeners, from one port.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Without SO_REUSEADDR: of two sessions of one client's port with one backend, by two listeners, one would get the
+        # answers of both.
         try:
             sock.bind(sockaddr(str(client[0]), int(str(client[1]))))
         except OSError as error:
             if error.errno not in _TAKEN:
                 raise
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
             sock.bind(sockaddr(str(client[0]), 0))
         sock.connect(where)
     except BaseException:

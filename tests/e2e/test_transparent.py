@@ -35,8 +35,11 @@ def services() -> str:
             ("udp", "514/udp", 'probe = { type = "none" }'),
             ("log", "515/udp", 'udp = { per-datagram = true }\nprobe = { type = "none" }'),
         ):
+            port = listen.partition("/")[0]
+            twin = f', "{shown(service)}:516/udp"' if name == "udp" else ""
             text += (
-                f'[service.{name}{family}]\nlisten = ["{shown(service)}:{listen}"]\nbackends = ["{backend}"]\n'
+                f'[service.{name}{family}]\nlisten = ["{shown(service)}:{listen}"{twin}]\n'
+                f'backends = [{{ address = "{backend}", port = {port} }}]\n'
                 f"transparent = true\n{more}\n"
             )
     return text
@@ -127,6 +130,7 @@ def make_in(bed: Bed, host: str, family: int) -> socket.socket:
 def test_a_session_has_the_clients_address_and_port(balanced: tuple[Bed, Daemon], family: int) -> None:
     """T23: the backend of a UDP service sees the client's own address and port; its answer comes from the service."""
     bed, daemon = balanced
+    before = counter(daemon, f"udp{family}", "sessions_opened")
     with server(bed, family, 514, socket.SOCK_DGRAM) as one, client(bed, family, 514, socket.SOCK_DGRAM) as asking:
         for pause in (0.0, 1.2):  # a session is not begun anew because its address is not the balancer's
             select.select([], [], [], pause)
@@ -135,7 +139,27 @@ def test_a_session_has_the_clients_address_and_port(balanced: tuple[Bed, Daemon]
             assert (data, peer[:2]) == (b"question", asking.getsockname()[:2])
             one.sendto(b"answer", peer)
             assert asking.recv(100) == b"answer"
-    assert counter(daemon, f"udp{family}", "sessions_opened") == 1
+    assert counter(daemon, f"udp{family}", "sessions_opened") == before + 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_listeners_and_one_port_of_a_client(balanced: tuple[Bed, Daemon], family: int) -> None:
+    """U3, T23: where one port of a client asks two listeners in front of one backend, each answer comes from the asked one."""
+    bed, _ = balanced
+    with (
+        server(bed, family, 514, socket.SOCK_DGRAM) as one,
+        client(bed, family, 514, socket.SOCK_DGRAM, 4444) as first,
+        client(bed, family, 516, socket.SOCK_DGRAM, 4444) as second,
+    ):
+        peers = []
+        for sock, word in ((first, b"first"), (second, b"second")):
+            sock.send(word)
+            data, peer = one.recvfrom(100)
+            assert (data, peer[0]) == (word, FAMILIES[family][2])
+            peers.append(peer)
+        for peer, word in zip(peers, (b"first", b"second"), strict=True):
+            one.sendto(word, peer)
+        assert (first.recv(100), second.recv(100)) == (b"first", b"second")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
