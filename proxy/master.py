@@ -30,6 +30,7 @@ from proxy.members import Key
 from proxy.prober import Prober
 from proxy.readiness import Readiness
 from proxy.redundancy import Redundancy
+from proxy.relay.persistence import Store
 from proxy.relay.plan import Member, to_tree
 from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
@@ -80,6 +81,7 @@ class Master:
         self._builder = SnapshotBuilder(self._columns, *self._slots)
         self._plan = b""
         self._salt = os.urandom(16).hex()  # nobody can choose whom a client shares its place in a table with
+        self._templates: Store | None = None
         self._listeners: dict[int, Member] = {}
         self._groups: dict[Key, socket.socket] = {}
         self._open: set[str] = set()  # services that are served: the others wait for their first verdicts
@@ -147,6 +149,8 @@ class Master:
         self._close_groups()
         self._means.close()
         self._columns.close()
+        if self._templates is not None:
+            self._templates.close()
         if self._stopping:
             self._timeline.add("stop", self.config.node.name, "stopped")
         self._timeline.close()
@@ -336,6 +340,12 @@ class Master:
             plan = planning.plan(self.config, self._generation, self._layout, self._slots, self._open_files, self._salt)
             self._plan = messages.encode(messages.Setup(to_tree(plan)))
         return self._plan
+
+    def shared(self) -> list[int]:
+        """Return a descriptor of the templates, where clients of any service keep their backends."""
+        if self._templates is None and any(service.persistence for service in self.config.services):
+            self._templates = Store.create()
+        return [self._templates.again()] if self._templates is not None else []
 
     def verdicts(self) -> messages.Verdicts:
         """Return all verdicts that there are."""

@@ -14,7 +14,7 @@ class MessageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """To a worker, first of all: what to serve.  fds: its column (to write), its journal."""
+    """To a worker, first of all: what to serve.  fds: its column (to write), its journal, and the templates if any."""
 
     plan: dict[str, Any]
 

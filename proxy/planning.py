@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from proxy.config.model import Backend, Config, Service
-from proxy.relay.plan import BackendPlan, DnsPlan, LimitsPlan, Plan, ServicePlan, TcpPlan, UdpPlan
+from proxy.relay.plan import BackendPlan, DnsPlan, LimitsPlan, PersistencePlan, Plan, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.transparent import STOCK
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
@@ -69,6 +69,12 @@ def limits_plan(service: Service) -> LimitsPlan:
     )
 
 
+def persistence_plan(service: Service) -> PersistencePlan | None:
+    """Return how clients of a service keep their backends."""
+    kept = service.persistence
+    return PersistencePlan(kept.timeout, kept.ipv4_prefix, kept.ipv6_prefix) if kept else None
+
+
 def plan(
     config: Config,
     generation: int,
@@ -121,6 +127,7 @@ def plan(
                 accept_proxy=service.accept_proxy,
                 limits=limits_plan(service),
                 transparent=service.transparent,
+                persistence=persistence_plan(service),
             )
             for service in config.services
         ),

@@ -32,6 +32,9 @@ class Owner(Protocol):
     def setup(self) -> bytes:
         """Return a new worker's first message, a `Setup`, encoded."""
 
+    def shared(self) -> list[int]:
+        """Return new descriptors of what the workers share, for one worker's `Setup`; the caller closes them."""
+
     def verdicts(self) -> messages.Verdicts:
         """Return all that is known of the backends."""
 
@@ -210,7 +213,9 @@ class Supervisor:
         setup = self._owner.setup()
         journal = _journal.create()
         table = None
+        shared: list[int] = []
         try:
+            shared = self._owner.shared()
             table = Table.create(self._owner.columns.layout)
             child = Child(
                 "proxy.worker",
@@ -219,7 +224,8 @@ class Supervisor:
                 lambda how: self._died(worker, how),
             )
         except BaseException:
-            os.close(journal)
+            for fd in (journal, *shared):
+                os.close(fd)
             if table is not None:
                 table.close()
             raise
@@ -229,7 +235,9 @@ class Supervisor:
         worker.child, worker.journal = child, journal
         worker.stalled = False
         worker.pulse = Pulse()
-        child.send(setup, [table.fd, journal])
+        child.send(setup, [table.fd, journal, *shared])
+        for fd in shared:
+            os.close(fd)
 
     def _on_message(self, worker: Worker, message: messages.Message, fds: list[int]) -> None:
         for fd in fds:

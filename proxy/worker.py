@@ -18,6 +18,7 @@ import uvloop
 from proxy import channel, messages
 from proxy.inherit import inherit
 from proxy.relay.engine import PythonEngine
+from proxy.relay.persistence import Store
 from proxy.relay.plan import Member, from_tree
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
@@ -35,10 +36,11 @@ class Worker:
     def __init__(self, sock: socket.socket, setup: messages.Setup, fds: list[int]) -> None:
         self._loop = asyncio.get_running_loop()
         plan = from_tree(setup.plan)
-        column, journal = fds
+        column, journal, *shared = fds
         self._table = Table.attach(column, plan.layout, writable=True)
         self._layout = plan.layout
-        self._engine = PythonEngine(self._loop, plan, self._table, journal, self._hint, self._want)
+        store = Store(shared[0]) if shared else None
+        self._engine = PythonEngine(self._loop, plan, self._table, journal, self._hint, self._want, store)
         os.close(journal)
         self._deadline: float | None = None
         self.done = asyncio.Event()

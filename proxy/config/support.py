@@ -11,7 +11,6 @@ from proxy.config.settings import ServiceSettings
 from proxy.config.validate import locate
 
 SERVICE_LATER: Final = (
-    "persistence",
     "rate-per-client",
     "eject",
 )

@@ -14,6 +14,7 @@ Laws:
 
 import errno
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.relay import transparent
@@ -76,7 +77,7 @@ class Connection:
     """One client's connection, from its accept to the end of both sockets."""
 
     __slots__ = ("accepted", "asked", "backend", "began", "client", "counted", "deadline", "leaves", "listener", "lost", "portless", "queued", "source",
-                 "state", "target", "tcp", "timer", "touched", "tried", "wait")  # fmt: skip
+                 "state", "sticky", "target", "tcp", "timer", "touched", "tried", "wait")  # fmt: skip
 
     def __init__(
         self, tcp: "TcpService", listener: "TcpListener", sock: socket.socket, source: tuple[str, int]
@@ -94,6 +95,7 @@ class Connection:
         self.counted = 0  # the client's key, where its connections are counted
         self.queued: Target | None = None  # whose slots were taken, of those that it waits for
         self.state = State.WAITING
+        self.sticky = 0  # the key of the client's template, where it keeps its backend
         self.accepted = self.began = tcp.poller.now  # `began`: when this attempt did, and then when it was open
         self.touched = 0.0  # when something passed, octets or a FIN; 0.0: nothing has
         self.deadline = self.leaves = float("inf")  # `leaves`: when a client that sent nothing but a FIN has left
@@ -164,9 +166,16 @@ class Connection:
         tcp = self.tcp
         service = tcp.service
         key = tcp.hash(self) if service.selector.needs_key else 0
+        pick = service.pick if tcp.queue is None else partial(tcp.queue.pick, self)
+        persistence = service.persistence
+        if persistence is not None:
+            if not self.sticky:
+                self.sticky = persistence.key(self.source[0])
+                persistence.hold(self.sticky)
+            pick = partial(persistence.pick, self.sticky, otherwise=pick)
         full: Target | None = None
         while len(avoid := self.tried + self.portless) < ATTEMPTS:
-            target = service.pick(key, avoid) if tcp.queue is None else tcp.queue.pick(self, key, avoid)
+            target = pick(key, avoid)
             if target is None:
                 full = None if service.slots is None else service.slots.full
                 break
@@ -394,6 +403,8 @@ class Connection:
             arm_reset(self.client.sock)
         tcp.poller.discard(self.client.sock)
         self._release(reset=reset)
+        if self.sticky and tcp.service.persistence is not None:
+            tcp.service.persistence.release(self.sticky, tcp.poller.now)
         tcp.freed(self)
 
     def _release(self, *, reset: bool) -> None:

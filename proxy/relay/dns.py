@@ -262,8 +262,12 @@ class DnsService:
         """Send the query to a backend that it was not sent to yet; False when none is left."""
         selector, slots = self.service.selector, self.service.slots
         key = self._hash(query) if selector.needs_key else 0
+        persistence = self.service.persistence
+        sticky = persistence.key(str(who(query.client, query.told)[0])) if persistence is not None else 0
         while len(query.tried) < TRIED_CAP:
-            if slots is None:
+            if persistence is not None:
+                target = persistence.pick(sticky, key, query.tried)
+            elif slots is None:
                 target = cast("Target | None", selector.pick(key, query.tried))
             else:
                 target = slots.pick(key, query.tried)

@@ -19,6 +19,7 @@ from proxy.relay import journal
 from proxy.relay.clients import Clients
 from proxy.relay.dns import DnsListener, DnsService
 from proxy.relay.perdatagram import PerDatagramListener, PerDatagramService
+from proxy.relay.persistence import Persistence, Store
 from proxy.relay.plan import Member, Plan, ServicePlan
 from proxy.relay.poller import Poller
 from proxy.relay.service import Hint, Service, Target
@@ -88,6 +89,7 @@ class PythonEngine:
         journal_fd: int,
         hint: Hint,
         want: Want = lambda *_: None,
+        store: Store | None = None,
     ) -> None:
         self._table = table
         self._cells = table.cells
@@ -97,6 +99,7 @@ class PythonEngine:
         self._siblings = Siblings()
         clients = Clients(self._cells, plan.layout, self._siblings, bytes.fromhex(plan.salt))
         self._admission = Admission(plan.max_connections, self._poller, self._siblings, clients)
+        self._store = store
         self._services: dict[int, Service] = {}
         self._relays: dict[tuple[int, str], Relay] = {}
         self._listeners: dict[tuple[int, int], tuple[Relay, Listener]] = {}
@@ -122,6 +125,8 @@ class PythonEngine:
         self._services[plan.slot] = service
         if plan.transparent:
             service.stock = self._stock
+        if plan.persistence is not None and self._store is not None:
+            service.persistence = Persistence(plan.persistence, service, self._store, self._poller)
         tcp = TcpService(service, self._poller, self._admission)
         self._relays[plan.slot, "tcp"] = tcp
         self._admission.services.append(tcp)
@@ -264,6 +269,8 @@ class PythonEngine:
         self._poller.close()
         self._siblings.close()
         self._journal.close()
+        if self._store is not None:
+            self._store.close()
 
     # -- regular work: each is due again before it is done, so that an exception costs one turn
 

@@ -71,6 +71,15 @@ class LimitsPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class PersistencePlan:
+    """How long (s) and by how many bits of its address a client keeps its backend."""
+
+    timeout: float
+    ipv4_prefix: int
+    ipv6_prefix: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePlan:
     """One service.  `slot` is its block of counters."""
 
@@ -93,6 +102,7 @@ class ServicePlan:
     limits: LimitsPlan = LimitsPlan()
     transparent: bool = False
     """Backends see the client's own address."""
+    persistence: PersistencePlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +162,7 @@ def _service(tree: dict[str, Any]) -> ServicePlan:
             "udp": UdpPlan(**tree["udp"]),
             "dns": DnsPlan(**tree["dns"]),
             "limits": LimitsPlan(**tree["limits"]),
+            "persistence": PersistencePlan(**tree["persistence"]) if tree["persistence"] else None,
             **{key: tuple(tree[key]) for key in ("allow", "deny", "accept_proxy")},
         },
     )

@@ -25,6 +25,7 @@ from proxy.stats.layout import (
 if TYPE_CHECKING:
     from proxy.balance.selector import Selector
     from proxy.relay.connection import Connection
+    from proxy.relay.persistence import Persistence
     from proxy.relay.transparent import Stock
 
 Hint = Callable[[int, int], None]
@@ -106,6 +107,7 @@ class Service:
         )  # whether the scheduler is told what connects and answers take
         limited = any(target.limit for target in self.targets)
         self.slots = Slots(self, siblings or Siblings()) if limited else None
+        self.persistence: Persistence | None = None  # set by the engine, where clients keep their backends
         self.epoch = 0  # how often a verdict or an admin state has changed: what was found good may not be any more
         self._hint = hint
         self.now = now
@@ -119,6 +121,10 @@ class Service:
         if self.slots is not None:
             return self.slots.pick(key, tried, since)
         return cast("Target | None", self.selector.pick(key, tried))
+
+    def claim(self, target: Target) -> bool:
+        """Claim a slot of a backend that was chosen otherwise, as `pick` does; whether there was one."""
+        return self.slots is None or self.slots.claim(target)
 
     def unclaim(self, target: Target) -> None:
         """Take back what `pick` claimed, because it came to nothing."""

@@ -51,6 +51,10 @@ class Slots:
             without.add(picked)
         return None
 
+    def claim(self, target: "Target") -> bool:
+        """Claim a slot of this backend, behind all who wait; whether there was one."""
+        return self._claim(target, self._ahead(math.inf))
+
     def unclaim(self, target: "Target") -> None:
         """Take back a claim that came to nothing; harmless after `took`, which made it true."""
         self._service.cells[target.cell + BACKEND_ACTIVE] = target.active

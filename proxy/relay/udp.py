@@ -17,6 +17,7 @@ import resource
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import monotonic
 
 from proxy.balance.hashing import hash_key
@@ -68,7 +69,7 @@ Key = tuple[int, Client]
 class Session:
     """One client's exchange with one backend."""
 
-    __slots__ = ("asked", "client", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock", "target", "touched")  # fmt: skip
+    __slots__ = ("asked", "client", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock", "sticky", "target", "touched")  # fmt: skip
 
     def __init__(
         self, listener: "UdpListener", client: Client, target: Target, sock: socket.socket, told: Header | None = None
@@ -85,6 +86,7 @@ class Session:
         self.local = sock.getsockname() if ours else None
         self.refused = False  # the backend's port is closed, or there is no way to it: pick anew with the next datagram
         self.head = header_for(target, listener.member, client, told)  # before each datagram to the backend
+        self.sticky = 0  # the key of the client's template, where it keeps its backend
         self.epoch = listener.udp.service.epoch  # when the target was last found good
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
@@ -290,8 +292,14 @@ class UdpService:
                 return False
             self._evict_oldest()
         key = self._hash(listener, who(client, told)) if service.selector.needs_key else 0
+        persistence = service.persistence
+        if persistence is None:
+            sticky, pick = 0, service.pick
+        else:
+            sticky = persistence.key(str(who(client, told)[0]))
+            pick = partial(persistence.pick, sticky)
         tried: tuple[Target, ...] = () if avoid is None else (avoid,)
-        target = service.pick(key, tried) or service.pick(key, ())
+        target = pick(key, tried) or pick(key, ())
         if target is None:
             cells[base + service.why_nobody()] += 1
             return False
@@ -303,11 +311,14 @@ class UdpService:
                 if not self._count_unopened(error, target):
                     return False
             else:
+                if persistence is not None:
+                    session.sticky = sticky
+                    persistence.hold(sticky)
                 if self._forward(session, data):
                     return True
                 self._end(session)
             tried += (target,)
-            target = service.pick(key, tried)
+            target = pick(key, tried)
             if target is None:
                 return False
         service.unclaim(target)
@@ -405,6 +416,8 @@ class UdpService:
         session.listener.sessions -= 1
         self.poller.discard(session.sock)
         self.service.gave_back(session.target)
+        if session.sticky and self.service.persistence is not None:
+            self.service.persistence.release(session.sticky, session.touched)
         self.cells[self.base + SERVICE_SESSIONS] -= 1
 
     def _hand_on(self, old: UdpListener, new: UdpListener) -> None:

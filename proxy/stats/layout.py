@@ -123,6 +123,9 @@ SERVICE_QUEUE_TIMEOUT: Final = 51  # those whose time was over before there was 
 SERVICE_CONNECTIONS: Final = 52  # TCP connections that are open
 SERVICE_REFUSED_CLIENT: Final = 53  # TCP connections of a client that has max-connections-per-client already
 SERVICE_NO_TRANSPARENT_SOCKET: Final = 54  # the stock of prepared sockets was empty (transparent)
+SERVICE_PERSISTED: Final = 55  # picks that followed a client's template (persistence)
+SERVICE_PERSISTENCE_EVICTED: Final = 56  # templates given up before their time, because their bucket was full
+SERVICE_PERSISTENCE_UNLOCKED: Final = 57  # templates made or moved without the lock, which another worker kept too long
 
 SERVICE_SIZE: Final = 96
 
@@ -185,6 +188,9 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("connections", "gauge"),
     ("refused_client", "counter"),
     ("no_transparent_socket", "counter"),
+    ("persisted", "counter"),
+    ("persistence_evicted", "counter"),
+    ("persistence_unlocked", "counter"),
 )
 
 # Backend block: what happened between this host and one backend of one service.

@@ -9,7 +9,7 @@ from health.spec import PingProbe
 from proxy import planning
 from proxy.config.loader import load
 from proxy.healthd import target
-from proxy.relay.plan import from_tree, to_tree
+from proxy.relay.plan import PersistencePlan, from_tree, to_tree
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import Verdict
@@ -33,6 +33,7 @@ max-connections = 50
 max-connections-per-client = 5
 tcp.idle-timeout = "never"
 udp.max-sessions = 100
+persistence = {{ timeout = "5m", ipv6-prefix = 64 }}
 """
 
 
@@ -65,6 +66,7 @@ def test_a_plan_travels(config, slots):
     assert (web.limits.queue_size, web.limits.queue_timeout) == (9, web.tcp.connect_timeout)
     assert (web.limits.connections, web.limits.per_client) == (50, 5)
     assert planning.clients(config) > 0
+    assert (dns.persistence, web.persistence) == (None, PersistencePlan(300.0, 32, 64))
     assert dns.tcp.idle_timeout == config.services[0].dns.idle_timeout
     assert plan.max_connections == 34
     assert web.udp.max_sessions == 34

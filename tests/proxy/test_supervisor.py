@@ -29,6 +29,9 @@ class Master:
         self.events = []
         self.left = False
 
+    def shared(self):
+        return []
+
     def setup(self):
         return SETUP
 

@@ -98,16 +98,16 @@ def test_one_that_was_slow_is_tried_again_by_one(make):
     selector = LeastLatency((good, once_slow), Random(1))
     observe(good, 0.010, 40.0)
     assert selector.pick() is good  # ln(100) x 10 s = 46 s
-    observe(good, 0.010, 50.0)
+    observe(good, 0.010, 100.0)  # so long after that even a hundred at once would look cheap
     picked = selector.pick()
     assert picked is once_slow
     picked.active += 1
     assert {selector.pick() for _ in range(100)} == {good}
-    observe(once_slow, 0.010, 50.01)
+    observe(once_slow, 0.010, 100.01)
     once_slow.active -= 1
     assert once_slow.estimate < 0.020
-    observe(once_slow, 0.010, 60.0)
-    observe(good, 0.010, 60.0)
+    observe(once_slow, 0.010, 110.0)
+    observe(good, 0.010, 110.0)
     good.active = 1
     assert {selector.pick() for _ in range(100)} == {once_slow}
 

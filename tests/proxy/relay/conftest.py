@@ -16,6 +16,7 @@ import uvloop
 from proxy import sockets
 from proxy.relay import journal
 from proxy.relay.engine import PythonEngine
+from proxy.relay.persistence import Store
 from proxy.relay.plan import BackendPlan, DnsPlan, Member, Plan, ServicePlan, TcpPlan, UdpPlan
 from proxy.stats.layout import BACKEND_CELLS, BACKEND_ERRORS, SERVICE_CELLS, Layout
 from proxy.stats.table import Table
@@ -62,6 +63,7 @@ class Relay:
         self.hints: list[tuple[int, int]] = []
         self.engine: PythonEngine
         self.max_connections = 1000
+        self.store: Store | None = None  # of templates; shared by relays that are given the same one
         self._slots = 0
         self._listeners: list[tuple[Member, socket.socket]] = []
         self._loop = uvloop.new_event_loop()
@@ -108,8 +110,9 @@ class Relay:
         plan = Plan(1, LAYOUT, self.max_connections, tuple(self.services))
 
         def begin() -> None:
+            store = Store(self.store.again()) if self.store is not None else None
             self.engine = PythonEngine(
-                self._loop, plan, self.table, self.journal_fd, lambda *hint: self.hints.append(hint)
+                self._loop, plan, self.table, self.journal_fd, lambda *hint: self.hints.append(hint), store=store
             )
             for member, sock in self._listeners:
                 self.engine.listen(member, sock.dup())

@@ -6,7 +6,18 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from proxy.relay.plan import BackendPlan, DnsPlan, Member, Plan, ServicePlan, TcpPlan, UdpPlan, from_tree, to_tree
+from proxy.relay.plan import (
+    BackendPlan,
+    DnsPlan,
+    Member,
+    PersistencePlan,
+    Plan,
+    ServicePlan,
+    TcpPlan,
+    UdpPlan,
+    from_tree,
+    to_tree,
+)
 from proxy.stats.layout import Layout
 
 PLAN = Plan(
@@ -23,6 +34,7 @@ PLAN = Plan(
             tcp=TcpPlan(3.0, math.inf, 30.0, math.inf, 30.0),
             udp=UdpPlan(math.inf, 65536, "evict-idle"),
             dns=DnsPlan(0.4, 4.5),
+            persistence=PersistencePlan(math.inf, 24, 64),
         ),
         ServicePlan(
             slot=4, name="empty", protocol="dns", scheduler="maglev", hash_on="query-name", on_down="keep", drain_timeout=60.0, backends=(),
