@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from bench import failover, moves
+from bench import failover, moves, picks
 from bench.loads import LOADS, Load
 from bench.probes import KINDS, LEAST, report
 from bench.report import Figures, Round, table
@@ -77,7 +77,7 @@ def move(rounds: int) -> None:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("load", type=click.Choice([*LOADS, "probes", "failover", "all"]))
+@click.argument("load", type=click.Choice([*LOADS, "probes", "picks", "failover", "all"]))
 @click.option("--seconds", default=5, show_default=True, help="How long each run counts.")
 @click.option("--rounds", default=5, show_default=True, help="How often each system has its turn.")
 @click.option("--peers", help="Systems to measure beside the subject, separated by commas.  [default: all that fit]")
@@ -85,10 +85,12 @@ def move(rounds: int) -> None:
 @click.option("--balancer-cpu", default="0", show_default=True, help="Processors of the balancer, as for taskset.")
 @click.option("--other-cpus", default=ALL, show_default=True, help="Those of client and servers.")
 def main(load: str, subject: str, peers: str | None, **options: Any) -> None:
-    """Measure Steelyard beside its peers: dns, http, connect, bulk, failover; its own probes; or all of them.
+    """Measure Steelyard beside its peers: dns, http, connect, bulk, failover; its own probes and picks; or all of them.
 
-    Of the options failover knows only --rounds.
+    Of the options failover and picks know only --rounds.
     """
+    if load in {"picks", "all"}:
+        click.echo(f"{picks.report(options['rounds'])}\n")
     if load in {"probes", "all"}:
         for kind in KINDS:
             click.echo(f"{report(kind, max(options['seconds'], LEAST))}\n")

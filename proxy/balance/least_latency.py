@@ -96,8 +96,17 @@ class LeastLatency(Heedless):
         picked.tried = newest
         return picked
 
-    def _two(self, exclude: Collection[Backend]) -> list[Backend]:
+    def _two(self, exclude: Collection[Backend]) -> Sequence[Backend]:
         """Return two different backends that are drawn by weight; fewer where there are no more."""
+        if not exclude:
+            one = self._place()
+            for _ in range(REDRAWS):
+                two = self._place()
+                if two != one:
+                    break
+            else:
+                two = (one + 1) % self._count
+            return self.backends[one], self.backends[two]
         drawn: list[Backend] = []
         for _ in range(2):
             backend = self._draw((*exclude, *drawn))
@@ -106,16 +115,17 @@ class LeastLatency(Heedless):
         return drawn
 
     def _draw(self, exclude: Collection[Backend]) -> Backend | None:
-        backends = self.backends
         place = 0
         for _ in range(REDRAWS):
-            at = self._random() * self._count
-            place = int(at)
-            if at - place >= self._bounds[place]:
-                place = self._aliases[place]
-            if backends[place] not in exclude:
-                return backends[place]
-        return first_left(backends, place, exclude)
+            place = self._place()
+            if self.backends[place] not in exclude:
+                return self.backends[place]
+        return first_left(self.backends, place, exclude)
+
+    def _place(self) -> int:
+        at = self._random() * self._count
+        place = int(at)
+        return place if at - place < self._bounds[place] else self._aliases[place]
 
     def _is_cheaper(self, one: Backend, two: Backend) -> bool:
         left = _standing(one) * self._weights[two]
