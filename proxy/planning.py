@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+from proxy import slowstart
 from proxy.config.model import Backend, Config, Service
 from proxy.relay.plan import BackendPlan, DnsPlan, LimitsPlan, PersistencePlan, Plan, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.transparent import STOCK
@@ -106,7 +107,7 @@ def plan(
                         name=backend.name,
                         address=backend.address,
                         port=backend.port,
-                        weight=backend.weight,
+                        weight=backend.weight * slowstart.scale(service),
                         admin=backend.admin,
                         send_proxy=backend.send_proxy,
                         source_addresses=backend.source_addresses,

@@ -8,12 +8,14 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from health.units import format_duration
 from proxy import messages, planning
 from proxy.admin import Admins
 from proxy.balance.choice import Candidate, Choice, Rules, choose, ordered
 from proxy.balance.names import FAILOVER
 from proxy.config.model import Config, Service
 from proxy.events import Level, Tell
+from proxy.slowstart import STEPS, SlowStart
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import NO_VERDICT, BackendKey, Verdict
 
@@ -47,6 +49,8 @@ class Readiness:
         self.keys = {f"{slots[0][key[0]]}.{slots[1][key]}": key for key in self._backends}
         """What health calls a backend -> (service, backend)."""
         self._verdicts: dict[BackendKey, Verdict] = {}
+        self._slow = SlowStart(config, self._grown)
+        self._rested: set[BackendKey] = set()  # who was in maintenance and has not been up since
         self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
         self._choices: dict[str, Choice] = {}
         self._sent: dict[BackendKey, tuple[str, str]] = {}  # verdict and admin state, as the workers know them
@@ -83,6 +87,21 @@ class Readiness:
             state=change.state, previous=before.state if before else "unknown",
         )  # fmt: skip
         self._note(key[0])
+        if state == "down":
+            self._slow.left(key)
+        elif (before is not None and before.state == "down") or key in self._rested:
+            self._rested.discard(key)
+            self._returned(key)
+
+    def _returned(self, key: BackendKey) -> None:
+        """Let a backend that was away begin with a part of its weight, which the workers know before its verdict."""
+        time = self._slow.returned(key)
+        if time:
+            self._tell("weight", f"{key[0]}/{key[1]}", f"slow start: its share grows for {format_duration(time)}")
+            self._grown(key)
+
+    def _grown(self, key: BackendKey) -> None:
+        self._to_workers(messages.Weights([self._weight(key)]))
 
     def _probed_alone(self, change: messages.Probed) -> None:
         """Take the verdict of a probe that routers track."""
@@ -107,6 +126,8 @@ class Readiness:
         for key in keys:
             if self._admins.state(key) == "maint":
                 self._verdicts.pop(key, None)
+                self._slow.left(key)
+                self._rested.add(key)
             self._note(key[0])
 
     def _note(self, service: str) -> None:
@@ -172,7 +193,8 @@ class Readiness:
 
     def weights(self) -> messages.Weights:
         """Return the weights that backends ask for."""
-        return messages.Weights([self._weight(key) for key, one in self._verdicts.items() if one.weight is not None])
+        asked = {key for key, one in self._verdicts.items() if one.weight is not None}
+        return messages.Weights([self._weight(key) for key in asked.union(self._slow.ramping)])
 
     def _row(self, key: BackendKey) -> list[Any]:
         return [self._slots[0][key[0]], self._slots[1][key], *self._sent[key]]
@@ -180,7 +202,7 @@ class Readiness:
     def _weight(self, key: BackendKey) -> list[int]:
         asked = self._verdicts[key].weight
         weight = self._backends[key].weight if asked is None else asked
-        return [self._slots[0][key[0]], self._slots[1][key], weight]
+        return [self._slots[0][key[0]], self._slots[1][key], int(weight) * self._slow.factor(key)]
 
     # -- for whoever asks
 
@@ -211,10 +233,20 @@ class Readiness:
                 choice = self._choices.get(key[0])
                 serving = choice is not None and key[1] in choice.serving
                 standby = known.state == "down" and _plays_another_part(rows)
-                found[key] = replace(known, probes=results, serving=serving, standby=standby)
+                found[key] = replace(
+                    known, probes=results, weight=self._shown_weight(key, known), serving=serving, standby=standby
+                )
             elif results:
                 found[key] = Verdict("unknown", NO_VERDICT, None, results)
         return found
+
+    def _shown_weight(self, key: BackendKey, known: Verdict) -> float | None:
+        """Return the weight that a backend asks for, and what it has of it while it grows."""
+        tenths = self._slow.tenths(key)
+        if tenths == STEPS:
+            return known.weight
+        weight = self._backends[key].weight if known.weight is None else known.weight
+        return weight * tenths / STEPS
 
 
 def _plays_another_part(rows: Sequence[Mapping[str, Any]]) -> bool:

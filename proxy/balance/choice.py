@@ -41,7 +41,7 @@ class Candidate:
 
     name: str
     tier: int
-    weight: int
+    weight: float
     verdict: Verdict
     admin: Admin
 

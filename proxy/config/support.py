@@ -16,9 +16,7 @@ SERVICE_LATER: Final = (
 )
 """Keys of a service that are refused unless they say their default."""
 
-BACKEND_LATER: Final = {
-    "slow-start": 0.0,
-}
+BACKEND_LATER: Final[dict[str, Any]] = {}
 """Keys of a backend that are refused unless they say this."""
 
 SECTIONS_LATER: Final = ("web",)

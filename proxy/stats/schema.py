@@ -50,7 +50,7 @@ class BackendStatus(TypedDict):
     admin_reason: str | None
     tier: int
     weight: int
-    effective_weight: int
+    effective_weight: float
     active: int
     queued: int
     total: int

@@ -41,7 +41,7 @@ NOT_PROBED: Final = "in maintenance, not probed"
 class Verdict:
     """The last verdict on one backend: `reason` in words, `since` in Unix seconds, `probes` as the monitor reports.
 
-    `weight` is the one that the backend asks for, None where it asks for none; `serving` says that it gets new traffic;
+    `weight` is the one that the backend asks for, None where it asks for none, a part of it in the slow start; `serving` says that it gets new traffic;
     `standby` that it is down only because it plays another part than the wanted one, as a replica where a writer is.
     """
 
@@ -49,7 +49,7 @@ class Verdict:
     reason: str
     since: float | None
     probes: Sequence[ProbeStatus] = ()
-    weight: int | None = None
+    weight: float | None = None
     serving: bool = False
     standby: bool = False
 
@@ -236,7 +236,7 @@ def endpoint(address: str, port: int | None) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def _effective(weight: int, verdict: Verdict) -> int:
+def _effective(weight: int, verdict: Verdict) -> float:
     """Return the weight of a backend, or the one that it asks for, where new traffic goes to it, else 0."""
     if not verdict.serving:
         return 0

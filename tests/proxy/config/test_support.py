@@ -15,7 +15,6 @@ HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { a
     [
         ('rate-per-client = "5/s"', "4:19", "rate-per-client"),
         ("eject = { errors = 5 }", "4:9", "eject"),
-        ('backend-defaults = { slow-start = "5s" }', "4:35", "a backend's slow-start = 5.0"),
         ('[web]\nlisten = "127.0.0.1:9600"', "4:2", "[web]"),
         ('[log]\nconnections = "all"', "5:15", 'log.connections = "all"'),
         ('[notify.n]\nfifo = "/run/x"\nto = ["active", "down"]', "6:17", 'to = "down"'),
@@ -37,17 +36,10 @@ def test_proxy_headers_run_on_both_transports(loaded, key):
     assert unsupported(loaded(text + f'{key}\nprobe = {{ type = "tcp" }}\n')) == []
 
 
-@pytest.mark.parametrize("keys", ['slow-start = "5s"'])
-def test_a_backends_own_keys_are_refused_at_their_place(loaded, keys):
-    """A backend's key that comes later is told where that backend says it."""
-    (found,) = unsupported(loaded(HEAD.replace('"10.0.0.12" }', f'"10.0.0.12", {keys} }}')))
-    assert (found.line, found.col) == (3, 51 + keys.index("=") + 2)
-
-
 @pytest.mark.parametrize(
     "rest",
     [
-        "quorum = 2\nfail-open = true\nfailback = false\non-failback = 'reset'", "backend-defaults = { backup = true, admin = 'drain' }", 'dns = { client-subnet = "on" }', "transparent = true", 'source-addresses = ["10.0.0.1"]', 'allow = ["10.0.0.0/8"]', 'deny = ["10.0.0.0/8"]', 'send-proxy = "off"', "queue = { size = 5 }", "max-connections = 5\nmax-connections-per-client = 1", "backend-defaults = { max-connections = 5 }", "udp = { per-datagram = true }",
+        "quorum = 2\nfail-open = true\nfailback = false\non-failback = 'reset'", "backend-defaults = { backup = true, admin = 'drain' }", 'dns = { client-subnet = "on" }', "transparent = true", 'source-addresses = ["10.0.0.1"]', 'allow = ["10.0.0.0/8"]', 'deny = ["10.0.0.0/8"]', 'send-proxy = "off"', "queue = { size = 5 }", "max-connections = 5\nmax-connections-per-client = 1", "backend-defaults = { max-connections = 5, slow-start = '5s' }", "udp = { per-datagram = true }",
         'scheduler = "maglev"\nhash-on = "source-port"', 'scheduler = "sed"', 'scheduler = "lblcr"', 'persistence = { timeout = "5m", ipv4-prefix = 24 }', 'on-down = "reset"', 'probe = "p"\n[probe.p]\ntype = "tcp"',
         '[log]\nlevel = "debug"\nformat = "json"\nconnections = "off"', "[node]\nworkers = 2", '[control]\ngroup = "adm"',
         'probe = [{ type = "tcp" }, { type = "dns", report-only = true }]\nprobe-require = 1',
