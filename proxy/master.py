@@ -30,6 +30,7 @@ from proxy.members import Key
 from proxy.prober import Prober
 from proxy.readiness import Readiness
 from proxy.redundancy import Redundancy
+from proxy.relay import rates
 from proxy.relay.persistence import Store
 from proxy.relay.plan import Member, to_tree
 from proxy.stats.columns import Columns
@@ -82,6 +83,7 @@ class Master:
         self._plan = b""
         self._salt = os.urandom(16).hex()  # nobody can choose whom a client shares its place in a table with
         self._templates: Store | None = None
+        self._rates = rates.create() if any(one.rate_per_client for one in config.services) else -1
         self._listeners: dict[int, Member] = {}
         self._groups: dict[Key, socket.socket] = {}
         self._open: set[str] = set()  # services that are served: the others wait for their first verdicts
@@ -147,6 +149,8 @@ class Master:
         await self._workers.end(KILL_GRACE)
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._close_groups()
+        if self._rates >= 0:
+            os.close(self._rates)
         self._means.close()
         self._columns.close()
         if self._templates is not None:
@@ -342,10 +346,11 @@ class Master:
         return self._plan
 
     def shared(self) -> list[int]:
-        """Return a descriptor of the templates, where clients of any service keep their backends."""
+        """Return descriptors of what all workers write: the templates of clients that keep their backends, and clients' rates."""
         if self._templates is None and any(service.persistence for service in self.config.services):
             self._templates = Store.create()
-        return [self._templates.again()] if self._templates is not None else []
+        templates = [self._templates.again()] if self._templates is not None else []
+        return [*templates, os.dup(self._rates)] if self._rates >= 0 else templates
 
     def verdicts(self) -> messages.Verdicts:
         """Return all verdicts that there are."""

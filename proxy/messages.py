@@ -14,7 +14,10 @@ class MessageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """To a worker, first of all: what to serve.  fds: its column (to write), its journal, and the templates if any."""
+    """To a worker, first of all: what to serve.
+
+    fds: its column (to write), its journal, the templates if clients keep their backends, their rates if these are bounded.
+    """
 
     plan: dict[str, Any]
 

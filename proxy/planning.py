@@ -66,6 +66,7 @@ def limits_plan(service: Service) -> LimitsPlan:
         queue_size=queue.size,
         connections=service.max_connections,
         per_client=service.max_connections_per_client,
+        rate=service.rate_per_client or 0.0,
         queue_timeout=service.tcp.connect_timeout if queue.timeout is None else queue.timeout,
     )
 

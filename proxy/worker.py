@@ -20,6 +20,7 @@ from proxy.inherit import inherit
 from proxy.relay.engine import PythonEngine
 from proxy.relay.persistence import Store
 from proxy.relay.plan import Member, from_tree
+from proxy.relay.rates import Rates
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
 
@@ -39,8 +40,14 @@ class Worker:
         column, journal, *shared = fds
         self._table = Table.attach(column, plan.layout, writable=True)
         self._layout = plan.layout
-        store = Store(shared[0]) if shared else None
-        self._engine = PythonEngine(self._loop, plan, self._table, journal, self._hint, self._want, store)
+        more = iter(shared)
+        store = Store(next(more)) if any(service.persistence for service in plan.services) else None
+        rates = None
+        if any(service.limits.rate for service in plan.services):
+            fd = next(more)
+            rates = Rates(fd, bytes.fromhex(plan.salt))
+            os.close(fd)
+        self._engine = PythonEngine(self._loop, plan, self._table, journal, self._hint, self._want, store, rates)
         os.close(journal)
         self._deadline: float | None = None
         self.done = asyncio.Event()

@@ -144,6 +144,8 @@ class Connection:
         if not (access.anybody or access.permits(self.source[0])):
             self.tcp.cells[self.tcp.base + SERVICE_DENIED] += 1
             self.close(reset=True)
+        elif self.tcp.rate is not None and self.tcp.service.is_too_fast(self.tcp.rate, self.source[0]):
+            self.close(reset=True)
         elif not self.tcp.has_room_for(self):
             self.tcp.cells[self.tcp.base + SERVICE_REFUSED_CLIENT] += 1
             self.close(reset=True)

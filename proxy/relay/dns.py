@@ -20,13 +20,14 @@ from typing import cast
 from proxy.balance.hashing import hash_key
 from proxy.relay.clientsubnet import add, undo
 from proxy.relay.datagram import endpoint
-from proxy.relay.dnswire import HEADER, OPCODE, QR, question_end, servfail
+from proxy.relay.dnswire import HEADER, OPCODE, QR, question_end, servfail, truncated
 from proxy.relay.inflight import Inflight, Query
 from proxy.relay.introduction import Introducers, header_for, who
 from proxy.relay.journal import Client, Journal
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
+from proxy.relay.rates import Rate
 from proxy.relay.service import Service, Target
 from proxy.relay.upstream import LIFETIME, PENDING_CAP, SOCKETS, Peer, Upstream, random_numbers
 from proxy.stats.histogram import bucket
@@ -52,6 +53,7 @@ from proxy.stats.layout import (
     SERVICE_SERVFAIL,
     SERVICE_SOURCE_PORT_ZERO,
     SERVICE_TABLE_FULL,
+    SERVICE_TRUNCATED,
     SERVICE_UNSENT_REPLIES,
     SERVICE_WRONG_ID,
     SERVICE_WRONG_QUESTION,
@@ -64,6 +66,7 @@ LARGE_CAP = 512  # of these at a time: 65,536 datagrams of 64 KiB, of which two 
 IDENTICAL_CAP = 64  # the same question in flight to one backend: each more would help a forger (RFC 5452, section 5)
 TRIED_CAP = 8  # backends that one query is offered to at once: a hundred closed ports must not cost a hundred sends
 LARGEST = 65535
+SLIP = 2  # of so many queries above a client's rate one is answered, as with BIND's response rate limiting
 
 
 class DnsListener:
@@ -120,6 +123,8 @@ class DnsService:
         )
         """Takes one datagram as it came."""
         self._timed = service.timed
+        self._rate = service.rate("udp")
+        self._excess = 0
         self._large = 0  # queries in flight above LARGE
 
     # -- wiring
@@ -213,8 +218,8 @@ class DnsService:
             cells[base + SERVICE_JOINED] += 1
             return
         end = question_end(message, size)
-        if not end:
-            cells[base + SERVICE_MALFORMED] += 1
+        if not end or (self._rate is not None and self._is_too_fast(self._rate, listener, message, end, client, told)):
+            cells[base + SERVICE_MALFORMED] += not end
             return
         cells[base + SERVICE_QUERIES] += 1
         query = Query(listener, client, message, key, end, now, told)
@@ -243,6 +248,26 @@ class DnsService:
         if told is not None:
             query.payload = query.twin = told[0][2:]
             query.subnet = told[1]
+
+    def _is_too_fast(
+        self, rate: Rate, listener: DnsListener, message: bytes, end: int, client: Client, told: Header | None
+    ) -> bool:
+        """Whether a query is one too many of its client.
+
+        Every second one of these is sent to TCP, where a client cannot lie about who it is; the others get no answer.
+        """
+        if not self.service.is_too_fast(rate, str(who(client, told)[0])):
+            return False
+        cells, base = self.cells, self.base
+        cells[base + SERVICE_QUERIES] += 1
+        self._excess += 1
+        if not self._excess % SLIP:
+            cells[base + SERVICE_TRUNCATED] += 1
+            try:
+                listener.reply(truncated(message, end), client)
+            except OSError:
+                cells[base + SERVICE_UNSENT_REPLIES] += 1
+        return True
 
     def replay(self, listener: DnsListener, datagram: bytes, client: Client, now: float) -> None:
         """Ask again what a dead worker had in flight; SERVFAIL where that could act twice."""

@@ -14,6 +14,7 @@
 HEADER = 12
 QR = 0x80  # in octet 2
 OPCODE = 0x78
+TC = 0x02
 RD = 0x01
 CD = 0x10  # in octet 3
 RCODE = 0x0F
@@ -71,10 +72,19 @@ def servfail(query: Message, end: int) -> bytes:
 
     Never larger than the query (RFC 1035, section 4.1.1 for the flags; RFC 4035, section 3.1.6 for CD).
     """
+    return _answer(query, end, 0, SERVFAIL)
+
+
+def truncated(query: Message, end: int) -> bytes:
+    """An answer with TC and nothing in it, which sends who asked to TCP (RFC 7766, section 5); else as `servfail`."""
+    return _answer(query, end, TC, 0)
+
+
+def _answer(query: Message, end: int, flags: int, rcode: int) -> bytes:
     return b"".join(
         (
             bytes(query[0:2]),
-            bytes((QR | query[2] & (OPCODE | RD), query[3] & CD | SERVFAIL)),
+            bytes((QR | flags | query[2] & (OPCODE | RD), query[3] & CD | rcode)),
             bytes(query[4:6]),
             b"\0\0\0\0\0\0",
             bytes(query[HEADER:end]),

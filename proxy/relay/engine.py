@@ -22,6 +22,7 @@ from proxy.relay.perdatagram import PerDatagramListener, PerDatagramService
 from proxy.relay.persistence import Persistence, Store
 from proxy.relay.plan import Member, Plan, ServicePlan
 from proxy.relay.poller import Poller
+from proxy.relay.rates import Rates
 from proxy.relay.service import Hint, Service, Target
 from proxy.relay.tcp import Admission, TcpListener, TcpService
 from proxy.relay.transparent import Stock
@@ -90,6 +91,7 @@ class PythonEngine:
         hint: Hint,
         want: Want = lambda *_: None,
         store: Store | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self._table = table
         self._cells = table.cells
@@ -97,6 +99,7 @@ class PythonEngine:
         self._journal = journal.Journal(journal_fd)
         self._stock = Stock(want)
         self._siblings = Siblings()
+        self._rates = rates
         clients = Clients(self._cells, plan.layout, self._siblings, bytes.fromhex(plan.salt))
         self._admission = Admission(plan.max_connections, self._poller, self._siblings, clients)
         self._store = store
@@ -121,7 +124,7 @@ class PythonEngine:
         self._house(now)
 
     def _add(self, plan: ServicePlan, where: layout.Layout, rng: Random, hint: Hint) -> None:
-        service = Service(plan, where, self._cells, rng, hint, lambda: self._poller.now, self._siblings)
+        service = Service(plan, where, self._cells, rng, hint, lambda: self._poller.now, self._siblings, self._rates)
         self._services[plan.slot] = service
         if plan.transparent:
             service.stock = self._stock
@@ -271,6 +274,8 @@ class PythonEngine:
         self._journal.close()
         if self._store is not None:
             self._store.close()
+        if self._rates is not None:
+            self._rates.close()
 
     # -- regular work: each is due again before it is done, so that an exception costs one turn
 

@@ -189,6 +189,7 @@ class PerDatagramService:
         self.refused: dict[Target, float] = {}  # closed ports: until when they are left out
         self._outlets: dict[tuple[int, int], Outlet] = {}
         self._access = service.access
+        self._rate = service.rate("udp")
         self._introducers = Introducers(service)
         self.take: Callable[[PerDatagramListener, memoryview, Client], None] = (
             self._introduced if self._introducers else self.admit
@@ -245,6 +246,8 @@ class PerDatagramService:
             return
         if not self._access.anybody and not self._access.permits(who(client, told)[0]):
             cells[base + SERVICE_DENIED] += 1
+            return
+        if self._rate is not None and service.is_too_fast(self._rate, str(who(client, told)[0])):
             return
         key = self._hash(listener, who(client, told)) if service.selector.needs_key else 0
         closed = self._closed() if self.refused else ()

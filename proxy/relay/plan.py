@@ -68,6 +68,8 @@ class LimitsPlan:
     queue_timeout: float = 3.0
     connections: int = 0
     per_client: int = 0
+    rate: float = 0.0
+    """Of one client, a second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,15 @@ from proxy.balance.backend import Admin, Backend, Verdict
 from proxy.balance.pool import Pool, is_usable
 from proxy.relay.access import Access
 from proxy.relay.plan import BackendPlan, ServicePlan
+from proxy.relay.rates import Rate, Rates
 from proxy.relay.slots import Slots
 from proxy.relay.sources import Sources
 from proxy.stats.columns import Siblings
 from proxy.stats.layout import (
     BACKEND_ACTIVE,
     BACKEND_TOTAL,
+    SERVICE_RATE_LIMITED,
+    SERVICE_RATE_UNKNOWN,
     SERVICE_REFUSED_LIMIT,
     SERVICE_REFUSED_NO_BACKEND,
     Layout,
@@ -93,6 +96,7 @@ class Service:
         hint: Hint,
         now: Callable[[], float],
         siblings: Siblings | None = None,
+        rates: Rates | None = None,
     ) -> None:
         self.plan = plan
         self.cells = cells
@@ -108,6 +112,7 @@ class Service:
         limited = any(target.limit for target in self.targets)
         self.slots = Slots(self, siblings or Siblings()) if limited else None
         self.persistence: Persistence | None = None  # set by the engine, where clients keep their backends
+        self._rates = rates
         self.epoch = 0  # how often a verdict or an admin state has changed: what was found good may not be any more
         self._hint = hint
         self.now = now
@@ -130,6 +135,20 @@ class Service:
         """Take back what `pick` claimed, because it came to nothing."""
         if self.slots is not None:
             self.slots.unclaim(target)
+
+    def rate(self, transport: Literal["tcp", "udp"]) -> Rate | None:
+        """Return what bounds each client's rate over a transport, None where nothing does."""
+        rate = self.plan.limits.rate
+        return Rate(self._rates, rate, self.plan.slot, transport) if rate and self._rates is not None else None
+
+    def is_too_fast(self, rate: Rate, address: str) -> bool:
+        """Whether a client asks for more than its rate; counted."""
+        answer = rate.ask(address, self.now())
+        if answer == "granted":
+            return False
+        refused = answer == "refused"
+        self.cells[self.cell + (SERVICE_RATE_LIMITED if refused else SERVICE_RATE_UNKNOWN)] += 1
+        return refused
 
     def why_nobody(self) -> int:
         """Return the cell that counts why the last `pick` was None: no backend, or none with a free slot."""

@@ -94,6 +94,7 @@ class TcpService:
         limits = service.plan.limits
         self.gate = Gate(self, limits.connections, admission.siblings) if limits.connections else None
         self.per_client = limits.per_client
+        self.rate = service.rate("tcp")
         self.queue = Queue(self, service.slots) if service.slots is not None else None
 
     def listen(self, member: Member, sock: socket.socket) -> TcpListener:

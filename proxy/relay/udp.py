@@ -178,6 +178,7 @@ class UdpService:
             self._introduced if self._introducers else self.admit
         )
         """Takes one datagram as it came."""
+        self._rate = service.rate("udp")
         self._armed = False
         self._homes: dict[tuple[str, int], bool] = {}  # (address, scope) of sessions: whether it was ours at `_looked`
         self._looked = 0.0
@@ -258,7 +259,8 @@ class UdpService:
             return
         session = self.sessions.get((listener.ident, client) if told is None else key_of(listener, client, told))
         if session is None:
-            self._begin(listener, client, data, None, told)
+            if self._rate is None or not self.service.is_too_fast(self._rate, str(who(client, told)[0])):
+                self._begin(listener, client, data, None, told)
             return
         if (
             not session.refused

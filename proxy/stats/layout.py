@@ -126,6 +126,9 @@ SERVICE_NO_TRANSPARENT_SOCKET: Final = 54  # the stock of prepared sockets was e
 SERVICE_PERSISTED: Final = 55  # picks that followed a client's template (persistence)
 SERVICE_PERSISTENCE_EVICTED: Final = 56  # templates given up before their time, because their bucket was full
 SERVICE_PERSISTENCE_UNLOCKED: Final = 57  # templates made or moved without the lock, which another worker kept too long
+SERVICE_RATE_LIMITED: Final = 58  # what a client asked for beyond its rate
+SERVICE_RATE_UNKNOWN: Final = 59  # what passed because there was no place left to count its client
+SERVICE_TRUNCATED: Final = 60  # answers of our own that send such a client to TCP
 
 SERVICE_SIZE: Final = 96
 
@@ -191,6 +194,9 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("persisted", "counter"),
     ("persistence_evicted", "counter"),
     ("persistence_unlocked", "counter"),
+    ("rate_limited", "counter"),
+    ("rate_unknown", "counter"),
+    ("truncated", "counter"),
 )
 
 # Backend block: what happened between this host and one backend of one service.

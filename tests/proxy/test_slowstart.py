@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import messages, planning, slowstart
+from proxy.admin import Admins
 from proxy.config.loader import load
 from proxy.readiness import Readiness
 from proxy.slowstart import STEPS, next_step, share
@@ -58,7 +59,8 @@ class Bed:
         self.slots[0].assign(["a"])
         self.slots[1].assign([("a", "192.0.2.1"), ("a", "192.0.2.2")])
         self.sent, self.told = [], []
-        self.ready = Readiness(self.config, self.slots, self.tell, self.sent.append, lambda _: None)
+        self.admins = Admins(self.config, self.tell, lambda keys: self.ready.administered(keys), lambda _: 0)  # noqa: PLW0108
+        self.ready = Readiness(self.config, self.slots, self.tell, self.sent.append, lambda _: None, self.admins)
 
     def tell(self, kind, subject, text, *, level="info", **fields):
         """Note an event."""

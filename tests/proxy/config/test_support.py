@@ -13,7 +13,6 @@ HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { a
 @pytest.mark.parametrize(
     ("rest", "place", "what"),
     [
-        ('rate-per-client = "5/s"', "4:19", "rate-per-client"),
         ("eject = { errors = 5 }", "4:9", "eject"),
         ('[web]\nlisten = "127.0.0.1:9600"', "4:2", "[web]"),
         ('[log]\nconnections = "all"', "5:15", 'log.connections = "all"'),
@@ -39,7 +38,7 @@ def test_proxy_headers_run_on_both_transports(loaded, key):
 @pytest.mark.parametrize(
     "rest",
     [
-        "quorum = 2\nfail-open = true\nfailback = false\non-failback = 'reset'", "backend-defaults = { backup = true, admin = 'drain' }", 'dns = { client-subnet = "on" }', "transparent = true", 'source-addresses = ["10.0.0.1"]', 'allow = ["10.0.0.0/8"]', 'deny = ["10.0.0.0/8"]', 'send-proxy = "off"', "queue = { size = 5 }", "max-connections = 5\nmax-connections-per-client = 1", "backend-defaults = { max-connections = 5, slow-start = '5s' }", "udp = { per-datagram = true }",
+        "quorum = 2\nfail-open = true\nfailback = false\non-failback = 'reset'", "backend-defaults = { backup = true, admin = 'drain' }", 'dns = { client-subnet = "on" }', "transparent = true", 'source-addresses = ["10.0.0.1"]', 'allow = ["10.0.0.0/8"]', 'deny = ["10.0.0.0/8"]', 'send-proxy = "off"', "queue = { size = 5 }", "max-connections = 5\nmax-connections-per-client = 1", 'rate-per-client = "5/s"', "backend-defaults = { max-connections = 5, slow-start = '5s' }", "udp = { per-datagram = true }",
         'scheduler = "maglev"\nhash-on = "source-port"', 'scheduler = "sed"', 'scheduler = "lblcr"', 'persistence = { timeout = "5m", ipv4-prefix = 24 }', 'on-down = "reset"', 'probe = "p"\n[probe.p]\ntype = "tcp"',
         '[log]\nlevel = "debug"\nformat = "json"\nconnections = "off"', "[node]\nworkers = 2", '[control]\ngroup = "adm"',
         'probe = [{ type = "tcp" }, { type = "dns", report-only = true }]\nprobe-require = 1',

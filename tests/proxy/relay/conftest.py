@@ -14,10 +14,11 @@ import pytest
 import uvloop
 
 from proxy import sockets
-from proxy.relay import journal
+from proxy.relay import journal, rates
 from proxy.relay.engine import PythonEngine
 from proxy.relay.persistence import Store
 from proxy.relay.plan import BackendPlan, DnsPlan, Member, Plan, ServicePlan, TcpPlan, UdpPlan
+from proxy.relay.rates import Rates
 from proxy.stats.layout import BACKEND_CELLS, BACKEND_ERRORS, SERVICE_CELLS, Layout
 from proxy.stats.table import Table
 
@@ -64,6 +65,7 @@ class Relay:
         self.engine: PythonEngine
         self.max_connections = 1000
         self.store: Store | None = None  # of templates; shared by relays that are given the same one
+        self.rates_fd = rates.create()
         self._slots = 0
         self._listeners: list[tuple[Member, socket.socket]] = []
         self._loop = uvloop.new_event_loop()
@@ -112,7 +114,13 @@ class Relay:
         def begin() -> None:
             store = Store(self.store.again()) if self.store is not None else None
             self.engine = PythonEngine(
-                self._loop, plan, self.table, self.journal_fd, lambda *hint: self.hints.append(hint), store=store
+                self._loop,
+                plan,
+                self.table,
+                self.journal_fd,
+                lambda *hint: self.hints.append(hint),
+                store=store,
+                rates=Rates(self.rates_fd, b""),
             )
             for member, sock in self._listeners:
                 self.engine.listen(member, sock.dup())
@@ -170,6 +178,7 @@ class Relay:
         for _, sock in self._listeners:
             sock.close()
         os.close(self.journal_fd)
+        os.close(self.rates_fd)
         self.table.close()
         assert faults == 0, "a handler of the relay raised"
 
