@@ -398,6 +398,10 @@ class Master:
         """Pass on that real traffic failed on a backend."""
         self._prober.hint(hint)
 
+    def failing(self, message: messages.Failing) -> None:
+        """Leave a backend out on which real traffic fails, if it may be."""
+        self._readiness.failing(message)
+
     def workers_changed(self) -> None:
         """A worker can serve that could not, or cannot any more: nobody may be left, which others should know at once."""
         self._refit()

@@ -113,6 +113,15 @@ class Hint:
 
 
 @dataclass(frozen=True, slots=True)
+class Failing:
+    """From a worker: so many attempts of real traffic in a row have failed on a backend as eject it."""
+
+    service: int
+    backend: int
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
 class Watch:
     """To health: these targets, and no others."""
 
@@ -304,6 +313,7 @@ Message = (
     | Drain
     | Ready
     | Hint
+    | Failing
     | Watch
     | Probed
     | Secrets
@@ -330,7 +340,7 @@ ANSWERS = (Ran, Report, StoodBy, Routing)
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Watch, Probed, Ask, Report,
+        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Failing, Watch, Probed, Ask, Report,
         Beat, Route, Fitness, Standby, StoodBy, Resume, Leave, Held, Moved, Told, Routing,
     )
 }  # fmt: skip

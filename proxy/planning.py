@@ -67,6 +67,7 @@ def limits_plan(service: Service) -> LimitsPlan:
         connections=service.max_connections,
         per_client=service.max_connections_per_client,
         rate=service.rate_per_client or 0.0,
+        errors=service.eject.errors,
         queue_timeout=service.tcp.connect_timeout if queue.timeout is None else queue.timeout,
     )
 

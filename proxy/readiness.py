@@ -14,6 +14,7 @@ from proxy.admin import Admins
 from proxy.balance.choice import Candidate, Choice, Rules, choose, ordered
 from proxy.balance.names import FAILOVER
 from proxy.config.model import Config, Service
+from proxy.ejecting import Ejecting
 from proxy.events import Level, Tell
 from proxy.slowstart import STEPS, SlowStart
 from proxy.stats.slots import Slots
@@ -51,6 +52,7 @@ class Readiness:
         self._verdicts: dict[BackendKey, Verdict] = {}
         self._slow = SlowStart(config, self._grown)
         self._rested: set[BackendKey] = set()  # who was in maintenance and has not been up since
+        self._ejecting = Ejecting(config, tell, self._usable, self._ejected)
         self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
         self._choices: dict[str, Choice] = {}
         self._sent: dict[BackendKey, tuple[str, str]] = {}  # verdict and admin state, as the workers know them
@@ -100,6 +102,31 @@ class Readiness:
             self._tell("weight", f"{key[0]}/{key[1]}", f"slow start: its share grows for {format_duration(time)}")
             self._grown(key)
 
+    def failing(self, message: messages.Failing) -> None:
+        """Take from a worker that real traffic fails on a backend."""
+        key = self.keys.get(f"{message.service}.{message.backend}")
+        if key is not None:
+            self._ejecting.failing(key, message.failures)
+
+    def _ejected(self, key: BackendKey, out: bool) -> None:
+        """Pass on that a backend is left out, or no longer."""
+        known = self._verdicts.get(key)
+        if not out and known is not None and known.state != "down":
+            self._returned(key)
+        self._note(key[0])
+
+    def _usable(self, service: str) -> list[str]:
+        """Return who could serve, but for an ejection."""
+        backends = [(one, self._verdicts.get((service, one.name))) for one in self._services[service].backends]
+        return [
+            one.name
+            for one, known in backends
+            if known is not None
+            and known.state in {"up", "reserve"}
+            and self._admins.state((service, one.name)) == "ready"
+            and (one.weight if known.weight is None else known.weight)
+        ]
+
     def _grown(self, key: BackendKey) -> None:
         self._to_workers(messages.Weights([self._weight(key)]))
 
@@ -139,6 +166,7 @@ class Readiness:
         changed, self._changed = self._changed, set()
         news: list[BackendKey] = []
         for name in changed:
+            self._ejecting.verdicts_changed(name)
             news += self._choose(name)
             self.able[name] = self._is_able(name)
         if news:
@@ -156,7 +184,11 @@ class Readiness:
         news = []
         for one in candidates:
             key = (name, one.name)
-            told = (ordered(one, choice), self._admins.acted(key))
+            verdict = ordered(one, choice)
+            known = self._verdicts.get(key)
+            if verdict == "down" and known is not None and known.state != "down":
+                verdict = "ejected"  # which keeps what it has
+            told = (verdict, self._admins.acted(key))
             if self._sent.get(key, ("unknown", self._backends[key].admin)) != told:
                 self._sent[key] = told
                 news.append(key)
@@ -165,10 +197,13 @@ class Readiness:
     def _candidates(self, name: str) -> list[Candidate]:
         found = []
         for one in self._services[name].backends:
-            known = self._verdicts.get((name, one.name))
+            key = (name, one.name)
+            known = self._verdicts.get(key)
             state: State = known.state if known is not None else "unknown"
+            if state in {"up", "reserve"} and self._ejecting.reason(key) is not None:
+                state = "down"
             weight = one.weight if known is None or known.weight is None else known.weight
-            found.append(Candidate(one.name, one.tier, weight, state, self._admins.state((name, one.name))))
+            found.append(Candidate(one.name, one.tier, weight, state, self._admins.state(key)))
         return found
 
     def _tell_choice(self, name: str, before: Choice | None, choice: Choice) -> None:
@@ -236,6 +271,9 @@ class Readiness:
                 found[key] = replace(
                     known, probes=results, weight=self._shown_weight(key, known), serving=serving, standby=standby
                 )
+                why = self._ejecting.reason(key)
+                if why is not None and known.state != "down":
+                    found[key] = replace(found[key], state="down", reason=f"{why} (probes: {known.reason})")
             elif results:
                 found[key] = Verdict("unknown", NO_VERDICT, None, results)
         return found

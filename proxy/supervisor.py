@@ -61,6 +61,9 @@ class Owner(Protocol):
     def hinted(self, hint: messages.Hint) -> None:
         """Take a hint."""
 
+    def failing(self, message: messages.Failing) -> None:
+        """Learn that real traffic fails on a backend."""
+
     def workers_changed(self) -> None:
         """Learn that one can serve that could not, or cannot any more."""
 
@@ -260,6 +263,8 @@ class Supervisor:
                 )
                 for sock in made:
                     sock.close()
+            case messages.Failing():
+                self._owner.failing(message)
 
     def _ready(self, worker: Worker, child: Child) -> None:
         child.ready = True

@@ -47,7 +47,9 @@ class Worker:
             fd = next(more)
             rates = Rates(fd, bytes.fromhex(plan.salt))
             os.close(fd)
-        self._engine = PythonEngine(self._loop, plan, self._table, journal, self._hint, self._want, store, rates)
+        self._engine = PythonEngine(
+            self._loop, plan, self._table, journal, self._hint, self._want, store, rates, self._failing
+        )
         os.close(journal)
         self._deadline: float | None = None
         self.done = asyncio.Event()
@@ -64,6 +66,10 @@ class Worker:
     def _want(self, family: int, kind: int, count: int) -> None:
         with contextlib.suppress(channel.ChannelError):
             self._channel.send(messages.Prepare(family, kind, count))
+
+    def _failing(self, service: int, backend: int, failures: int) -> None:
+        with contextlib.suppress(channel.ChannelError):
+            self._channel.send(messages.Failing(service, backend, failures))
 
     def _on_message(self, message: messages.Message, fds: list[int]) -> None:
         try:

@@ -2,9 +2,10 @@
 
 from typing import Any, Literal
 
-Verdict = Literal["up", "down", "reserve", "standby", "unknown"]
+Verdict = Literal["up", "down", "reserve", "standby", "ejected", "unknown"]
 """What a worker acts on.  "up" serves; "standby" is fit and not needed, because better ones serve; "reserve" is fit for
-nothing new while others serve: both keep what they have."""
+nothing new while others serve; "ejected" is left out for a while because real traffic fails on it.  All three keep what
+they have."""
 Admin = Literal["ready", "drain", "maint"]
 
 

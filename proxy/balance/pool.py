@@ -94,5 +94,5 @@ class Pool:
 
 
 def is_usable(backend: Backend) -> bool:
-    """Tell whether a backend is fit: neither down nor unknown, wanted, and weighing something."""
-    return backend.verdict not in {"down", "unknown"} and backend.admin == "ready" and backend.weight > 0
+    """Tell whether a backend is fit: neither down nor unknown nor left out, wanted, and weighing something."""
+    return backend.verdict not in {"down", "unknown", "ejected"} and backend.admin == "ready" and backend.weight > 0

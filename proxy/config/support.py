@@ -10,7 +10,7 @@ from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.settings import ServiceSettings
 from proxy.config.validate import locate
 
-SERVICE_LATER: Final = ("eject",)
+SERVICE_LATER: Final[tuple[str, ...]] = ()
 """Keys of a service that are refused unless they say their default."""
 
 BACKEND_LATER: Final[dict[str, Any]] = {}

@@ -273,6 +273,7 @@ class Connection:
         tcp.cells[target.cell + BACKEND_LATENCY + bucket(int((now - self.began) * 1e6))] += 1
         if tcp.service.timed:
             tcp.service.took_time(target, now - self.began)
+        target.failures = 0
         self.state = State.OPEN
         self.began = now
         client.bytes_cell = target.cell + BACKEND_BYTES_IN

@@ -376,7 +376,9 @@ class DnsService:
     def answer(self, query: Query, upstream: Upstream, ident: int, size: int, now: float) -> None:
         """Send the answer in the buffer, to the query `ident` of a backend's socket, to whoever waits for it."""
         cells = self.cells
-        cell = upstream.peer.target.cell
+        target = upstream.peer.target
+        target.failures = 0
+        cell = target.cell
         attempts = query.attempts
         sent = attempts[0][2]
         if len(attempts) > 1:

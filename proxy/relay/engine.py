@@ -23,7 +23,7 @@ from proxy.relay.persistence import Persistence, Store
 from proxy.relay.plan import Member, Plan, ServicePlan
 from proxy.relay.poller import Poller
 from proxy.relay.rates import Rates
-from proxy.relay.service import Hint, Service, Target
+from proxy.relay.service import Failing, Hint, Service, Target
 from proxy.relay.tcp import Admission, TcpListener, TcpService
 from proxy.relay.transparent import Stock
 from proxy.relay.udp import UdpListener, UdpService
@@ -92,6 +92,7 @@ class PythonEngine:
         want: Want = lambda *_: None,
         store: Store | None = None,
         rates: Rates | None = None,
+        failing: Failing | None = None,
     ) -> None:
         self._table = table
         self._cells = table.cells
@@ -100,6 +101,7 @@ class PythonEngine:
         self._stock = Stock(want)
         self._siblings = Siblings()
         self._rates = rates
+        self._failing = failing
         clients = Clients(self._cells, plan.layout, self._siblings, bytes.fromhex(plan.salt))
         self._admission = Admission(plan.max_connections, self._poller, self._siblings, clients)
         self._store = store
@@ -124,7 +126,9 @@ class PythonEngine:
         self._house(now)
 
     def _add(self, plan: ServicePlan, where: layout.Layout, rng: Random, hint: Hint) -> None:
-        service = Service(plan, where, self._cells, rng, hint, lambda: self._poller.now, self._siblings, self._rates)
+        service = Service(
+            plan, where, self._cells, rng, hint, lambda: self._poller.now, self._siblings, self._rates, self._failing
+        )
         self._services[plan.slot] = service
         if plan.transparent:
             service.stock = self._stock

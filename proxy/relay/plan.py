@@ -70,6 +70,8 @@ class LimitsPlan:
     per_client: int = 0
     rate: float = 0.0
     """Of one client, a second."""
+    errors: int = 0
+    """Failures in a row, in one worker, that are told to the master; 0: none are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 Hint = Callable[[int, int], None]
 """Called with (service slot, backend slot) when real traffic failed on a backend."""
 
+Failing = Callable[[int, int, int], None]
+"""Called with (service slot, backend slot, failures) when so many in a row have failed on a backend as eject it."""
+
 Change = tuple[int, int, str, str]
 """(service slot, backend slot, verdict, admin) as the master sends it."""
 
@@ -51,6 +54,7 @@ class Target(Backend):
         "cell",
         "connections",
         "drained",
+        "failures",
         "family",
         "hinted",
         "limit",
@@ -72,6 +76,7 @@ class Target(Backend):
         self.sources = Sources(plan.source_addresses, self.family)
         self.connections: set[Connection] = set()
         self.drained = math.inf  # when the time of a draining one is over
+        self.failures = 0  # of real traffic, in a row
         self.hinted = -math.inf  # when its next probe was last brought forward
 
     @property
@@ -97,6 +102,7 @@ class Service:
         now: Callable[[], float],
         siblings: Siblings | None = None,
         rates: Rates | None = None,
+        failing: Failing | None = None,
     ) -> None:
         self.plan = plan
         self.cells = cells
@@ -113,6 +119,7 @@ class Service:
         self.slots = Slots(self, siblings or Siblings()) if limited else None
         self.persistence: Persistence | None = None  # set by the engine, where clients keep their backends
         self._rates = rates
+        self._failing = failing
         self.epoch = 0  # how often a verdict or an admin state has changed: what was found good may not be any more
         self._hint = hint
         self.now = now
@@ -177,7 +184,20 @@ class Service:
         least_latency.observe(target, seconds, self.now())
 
     def failed(self, target: Target) -> None:
-        """Real traffic failed on `target`: its next probe should not wait (at most one hint in `HINT_PAUSE`)."""
+        """Real traffic failed on `target`: its next probe should not wait, and the failure counts."""
+        self.hint(target)
+        self.erred(target)
+
+    def erred(self, target: Target) -> None:
+        """Count a failure of real traffic; what succeeds sets `failures` to 0."""
+        target.failures += 1
+        errors = self.plan.limits.errors
+        if errors and target.failures >= errors and self._failing is not None:
+            self._failing(self.plan.slot, target.slot, target.failures)
+            target.failures = 0
+
+    def hint(self, target: Target) -> None:
+        """Bring the next probe of `target` forward (at most one hint in `HINT_PAUSE`)."""
         now = self.now()
         if self.timed:
             least_latency.failed(target, now)

@@ -111,6 +111,7 @@ class Session:
             if self.asked:
                 udp.service.took_time(self.target, self.heard - self.asked)
                 self.asked = 0.0
+            self.target.failures = 0
             cells[cell + BACKEND_REPLIES] += 1
             cells[cell + BACKEND_BYTES_OUT] += size
             try:

@@ -212,9 +212,10 @@ class Upstream:
         """A query got no answer in time; after some in a row it may be the socket."""
         peer = self.peer
         peer.dns.cells[peer.target.cell + BACKEND_NO_ANSWER] += 1
+        peer.dns.service.erred(peer.target)
         self.silent += 1
         if self.silent >= SILENT:
-            peer.dns.service.failed(peer.target)
+            peer.dns.service.hint(peer.target)
             peer.replace(self, now)
 
     def forget(self, ident: int) -> None:

@@ -25,6 +25,7 @@ EXAMPLES = [
     messages.Drain(30.0),
     messages.Ready(123),
     messages.Hint(0, 1),
+    messages.Failing(1, 2, 5),
     messages.Watch([{"key": "0.0"}]),
     messages.Probed("0.0", "down", "nobody \x1b[31m answers\n", 1.5),
     messages.Probed("0.0", "up", "exit status 42: weight 40", 1.5, 40),

@@ -63,6 +63,7 @@ class Relay:
         self.services: list[ServicePlan] = []
         self.hints: list[tuple[int, int]] = []
         self.engine: PythonEngine
+        self.failing: list[tuple[int, int, int]] = []
         self.max_connections = 1000
         self.store: Store | None = None  # of templates; shared by relays that are given the same one
         self.rates_fd = rates.create()
@@ -121,6 +122,7 @@ class Relay:
                 lambda *hint: self.hints.append(hint),
                 store=store,
                 rates=Rates(self.rates_fd, b""),
+                failing=lambda *failing: self.failing.append(failing),
             )
             for member, sock in self._listeners:
                 self.engine.listen(member, sock.dup())

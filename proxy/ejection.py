@@ -1,0 +1,70 @@
+"""Passive ejection: who is left out of a service for a while because real traffic fails on it.  Pure.
+
+The rules are those of Envoy's outlier detection: each ejection in a row is longer by `time`, up to `LONGEST`; each `time`
+that a backend spends without one makes the next one shorter again; of the service's backends at most `max-share` are out
+at a time, but one may always be, and never the last that could serve.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+LONGEST = 300.0  # s, or `time` where that is longer
+
+
+@dataclass(slots=True)
+class Record:
+    """One backend's: out until `until` (monotonic seconds), for the `count`th time in a row."""
+
+    until: float
+    count: int
+    out: bool = True
+
+
+class Ejections:
+    """Who of one service is out."""
+
+    def __init__(self, backends: Sequence[str], time: float, max_share: float) -> None:
+        self._time = time
+        self.most = max(1, int(len(backends) * max_share + 1e-9))
+        """How many may be out at a time."""
+        self._records: dict[str, Record] = {}
+
+    @property
+    def out(self) -> list[str]:
+        """Who is out now."""
+        return [name for name, record in self._records.items() if record.out]
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When the first of them comes back; None if nobody does."""
+        return min((record.until for record in self._records.values() if record.out), default=None)
+
+    def eject(self, name: str, usable: Collection[str], now: float) -> float | None:
+        """Take a backend out, `usable` being all that could serve; for how long (s), None if it has to stay."""
+        out = self.out
+        if name in out or len(out) >= self.most or not set(usable).difference(out, (name,)):
+            return None
+        before = self._records.get(name)
+        count = 1
+        if before is not None:
+            count = max(0, before.count - int((now - before.until) / self._time)) + 1
+        period = min(self._time * count, max(LONGEST, self._time))
+        self._records[name] = Record(now + period, count)
+        return period
+
+    def over(self, now: float) -> list[str]:
+        """Let those back whose time is over; who they are."""
+        back = [name for name in self.out if self._records[name].until <= now]
+        for name in back:
+            self._records[name].out = False
+        return back
+
+    def release(self, usable: Collection[str], now: float) -> list[str]:
+        """Let all back if nobody else could serve any more; who they are."""
+        out = self.out
+        if not out or set(usable).difference(out):
+            return []
+        for name in out:
+            self._records[name].out = False
+            self._records[name].until = now
+        return out
