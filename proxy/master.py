@@ -25,6 +25,7 @@ from proxy.control.place import group_id
 from proxy.control.server import ControlServer, Request
 from proxy.control.wire import ControlError
 from proxy.events import Level, Timeline
+from proxy.logfile import ConnectionLogFile
 from proxy.means import Means
 from proxy.members import Key
 from proxy.prober import Prober
@@ -88,6 +89,9 @@ class Master:
         self._groups: dict[Key, socket.socket] = {}
         self._open: set[str] = set()  # services that are served: the others wait for their first verdicts
         self._workers = Supervisor(self, config.node.workers, identity)
+        self._connection_log = ConnectionLogFile(
+            planning.log_path(config), self._columns, self._told_of_log, self._workers.reopened
+        )
         self._means = Means(config, identity.gid, self._told_of_means)
         self._before += [("probe", text) for text in self._means.faults]
         try:
@@ -132,6 +136,7 @@ class Master:
             self._bind()
             await self._start_control()
             self._begin_timeline()
+            self._connection_log.look(self._began)
             self._prober.start()
             self._workers.start()
             self._redundancy.start()
@@ -152,6 +157,7 @@ class Master:
         if self._rates >= 0:
             os.close(self._rates)
         self._means.close()
+        self._connection_log.close()
         self._columns.close()
         if self._templates is not None:
             self._templates.close()
@@ -285,6 +291,7 @@ class Master:
             self._sampled = now
             self._guarded(lambda: self._builder.sample(now, self.config.services))
             self._guarded(self._look_at_means)
+            self._guarded(lambda: self._connection_log.look(now))
 
     def _guarded(self, act: Callable[[], None]) -> None:
         try:
@@ -393,6 +400,14 @@ class Master:
         if not any(service.transparent for service in self.config.services):
             return []
         return transparent.make_some(wanted.family, wanted.kind, wanted.count)
+
+    @property
+    def log_fd(self) -> int:
+        """The file that the connection log goes to, -1 if it goes to none."""
+        return self._connection_log.fd
+
+    def _told_of_log(self, text: str, level: Level) -> None:
+        self.told("connections", text, kind="log", level=level)
 
     def hinted(self, hint: messages.Hint) -> None:
         """Pass on that real traffic failed on a backend."""

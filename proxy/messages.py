@@ -91,6 +91,11 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class LogFile:
+    """To a worker: write the connection log to this file from now on.  fds: it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """To a worker: take nothing new, finish what is open within `timeout` seconds, then leave."""
 
@@ -306,6 +311,7 @@ Message = (
     | Verdicts
     | Weights
     | Siblings
+    | LogFile
     | Replay
     | Replayed
     | Prepare
@@ -340,7 +346,7 @@ ANSWERS = (Ran, Report, StoodBy, Routing)
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Failing, Watch, Probed, Ask, Report,
+        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, LogFile, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Failing, Watch, Probed, Ask, Report,
         Beat, Route, Fitness, Standby, StoodBy, Resume, Leave, Held, Moved, Told, Routing,
     )
 }  # fmt: skip

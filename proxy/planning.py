@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 from proxy import slowstart
 from proxy.config.model import Backend, Config, Service
-from proxy.relay.plan import BackendPlan, DnsPlan, LimitsPlan, PersistencePlan, Plan, ServicePlan, TcpPlan, UdpPlan
+from proxy.config.types import parse_endpoint
+from proxy.relay.plan import (
+    BackendPlan,
+    DnsPlan,
+    LimitsPlan,
+    LogPlan,
+    PersistencePlan,
+    Plan,
+    ServicePlan,
+    TcpPlan,
+    UdpPlan,
+)
 from proxy.relay.transparent import STOCK
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
@@ -134,7 +145,24 @@ def plan(
             )
             for service in config.services
         ),
+        log=log_plan(config),
     )
+
+
+def log_plan(config: Config) -> LogPlan:
+    """Return how the connection log is written."""
+    log = config.log
+    to, address, port = log.connections_to, "", 0
+    if to.startswith("udp://"):
+        address, written = parse_endpoint(to.removeprefix("udp://"))
+        to, port = "", written or 0
+    return LogPlan(log.connections, log.format, to, address, port, config.node.name)
+
+
+def log_path(config: Config) -> str | None:
+    """Return the file that the connection log goes to, None if it goes to none."""
+    to = config.log.connections_to
+    return to if to.startswith("/") and config.log.connections != "off" else None
 
 
 def targets(

@@ -58,6 +58,10 @@ class Owner(Protocol):
     def told(self, subject: str, text: str, *, level: Level = "info", **fields: Any) -> None:
         """Record what happened."""
 
+    @property
+    def log_fd(self) -> int:
+        """Return the file that the connection log goes to, -1 if it goes to none."""
+
     def hinted(self, hint: messages.Hint) -> None:
         """Take a hint."""
 
@@ -123,6 +127,16 @@ class Supervisor:
         for worker in self._workers:
             if worker.child is not None and worker.child.ready and worker.child.alive:
                 worker.child.send(message)
+
+    def reopened(self) -> None:
+        """Give every worker that is ready the new file of the connection log."""
+        for worker in self._workers:
+            if worker.child is not None and worker.child.ready and worker.child.alive:
+                self._give_log(worker.child)
+
+    def _give_log(self, child: Child) -> None:
+        if self._owner.log_fd >= 0:
+            child.send(messages.LogFile(), [self._owner.log_fd])
 
     def settle(self) -> None:
         """Hand the members to who should poll them now."""
@@ -275,6 +289,7 @@ class Supervisor:
         # What is usable must be known before anything is polled.
         child.send(self._owner.verdicts())
         child.send(self._owner.weights())
+        self._give_log(child)
         self.settle()
         self._hand_on()
         self._introduce()

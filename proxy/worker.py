@@ -90,12 +90,9 @@ class Worker:
         self.done.set()
 
     def _obey(self, message: messages.Message, fds: list[int]) -> None:
+        if self._took(message, fds):
+            return
         match message:
-            case messages.Listen(members):
-                self._apply(float("inf"))  # nothing is polled before it is known who is usable
-                for row, fd in zip(members, fds, strict=True):
-                    self._engine.listen(Member(*row), socket.socket(fileno=fd))
-                return
             case messages.Unlisten(members):
                 for listener, index in members:
                     self._engine.unlisten(listener, index)
@@ -103,13 +100,6 @@ class Worker:
                 self._learn(changes)
             case messages.Weights(weights):
                 self._engine.weigh([(one[0], one[1], one[2]) for one in weights])
-            case messages.Siblings():
-                self._engine.siblings([Table.attach(fd, self._layout) for fd in fds])
-                return
-            case messages.Prepared(family, kind, asked):
-                socks = [socket.socket(family, kind, fileno=fd) for fd in fds]
-                self._engine.prepared(family, kind, asked, socks)
-                return
             case messages.Replay(number):
                 self._replay(number, fds[0])
             case messages.Drain(timeout):
@@ -118,6 +108,24 @@ class Worker:
                 _log.error("a worker has no use for %s", type(message).__name__)
         for fd in fds:
             os.close(fd)
+
+    def _took(self, message: messages.Message, fds: list[int]) -> bool:
+        """Take over what a message brings along, the engine's from now on; whether it was such a message."""
+        match message:
+            case messages.Listen(members):
+                self._apply(float("inf"))  # nothing is polled before it is known who is usable
+                for row, fd in zip(members, fds, strict=True):
+                    self._engine.listen(Member(*row), socket.socket(fileno=fd))
+            case messages.Siblings():
+                self._engine.siblings([Table.attach(fd, self._layout) for fd in fds])
+            case messages.Prepared(family, kind, asked):
+                socks = [socket.socket(family, kind, fileno=fd) for fd in fds]
+                self._engine.prepared(family, kind, asked, socks)
+            case messages.LogFile():
+                self._engine.log_to(fds[0])
+            case _:
+                return False
+        return True
 
     def _learn(self, changes: list[list[Any]]) -> None:
         if not self._verdicts:

@@ -34,10 +34,6 @@ def unsupported(config: Config) -> list[Diagnostic]:
         if section in tree:
             spot = tree.spots[section]
             _refuse(report, spot, f"[{section}]", key=True)
-    for key, default in (("connections", "off"), ("connections-to", None)):
-        _, spot, name = locate(tree, ("log", key))
-        if name == key and tree["log"][key] != default:
-            _refuse(report, spot, f"log.{key} = {_shown(tree['log'][key])}")
     for told in config.notify:
         for index, state in enumerate(told.to):
             if state in NOTIFY_LATER:

@@ -201,9 +201,16 @@ def _network_log(text: str) -> str:
         address, port = parse_endpoint(text[6:])
         if port is None:
             raise ValueError(f'"{text[:60]}" has no port: write "udp://{text[6:60]}:514"')
+        if (found := ipaddress.ip_address(address)).is_unspecified or found.is_multicast:
+            raise ValueError(f'"{address}" is no host that a datagram can be sent to')
         return "udp://" + join_endpoint(address, port)
     if text != "stdout" and not text.startswith("/"):
         raise ValueError(f'"{text[:60]}" is none of "stdout", an absolute path, "udp://192.0.2.1:514"')
+    parts = text.split("/")[1:]
+    if text != "stdout" and ({"", ".", ".."}.intersection(parts) or not text.isprintable()):
+        raise ValueError(
+            f'"{text[:60]}" is not the plain path of a file: no "..", no "//", nothing behind the last "/"'
+        )
     return text
 
 

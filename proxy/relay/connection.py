@@ -49,6 +49,7 @@ from proxy.stats.layout import (
     SERVICE_PROXY_MALFORMED,
     SERVICE_PROXY_TIMEOUT,
     SERVICE_QUEUE_TIMEOUT,
+    SERVICE_RATE_LIMITED,
     SERVICE_REFUSED_CLIENT,
     SERVICE_REFUSED_NO_BACKEND,
     SERVICE_RETRIES,
@@ -76,8 +77,8 @@ _GIVEN_UP = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 class Connection:
     """One client's connection, from its accept to the end of both sockets."""
 
-    __slots__ = ("accepted", "asked", "backend", "began", "client", "counted", "deadline", "leaves", "listener", "lost", "portless", "queued", "source",
-                 "state", "sticky", "target", "tcp", "timer", "touched", "tried", "wait")  # fmt: skip
+    __slots__ = ("accepted", "asked", "backend", "began", "client", "counted", "deadline", "last", "leaves", "listener", "lost", "portless", "queued",
+                 "source", "state", "sticky", "target", "tcp", "timer", "touched", "tried", "wait", "why")  # fmt: skip
 
     def __init__(
         self, tcp: "TcpService", listener: "TcpListener", sock: socket.socket, source: tuple[str, int]
@@ -89,6 +90,8 @@ class Connection:
         self.client = Half(self, sock)
         self.backend: Half | None = None
         self.lost: Half | None = None
+        self.last: Half | None = None  # whose FIN was the second one
+        self.why = -1  # the counter that says why it ends
         self.target: Target | None = None
         self.tried: tuple[Target, ...] = ()
         self.portless: tuple[Target, ...] = ()  # tried in this turn, without a local address and port for them
@@ -121,7 +124,7 @@ class Connection:
         except BlockingIOError:
             return
         except HeaderError:
-            self.tcp.cells[self.tcp.base + SERVICE_PROXY_MALFORMED] += 1
+            self.ends(SERVICE_PROXY_MALFORMED)
             self.close(reset=True)
             return
         except OSError:
@@ -142,12 +145,13 @@ class Connection:
         """Connect to a backend if the client may use the service, and has not too many connections, else reset it."""
         access = self.tcp.service.access
         if not (access.anybody or access.permits(self.source[0])):
-            self.tcp.cells[self.tcp.base + SERVICE_DENIED] += 1
+            self.ends(SERVICE_DENIED)
             self.close(reset=True)
         elif self.tcp.rate is not None and self.tcp.service.is_too_fast(self.tcp.rate, self.source[0]):
+            self.why = SERVICE_RATE_LIMITED
             self.close(reset=True)
         elif not self.tcp.has_room_for(self):
-            self.tcp.cells[self.tcp.base + SERVICE_REFUSED_CLIENT] += 1
+            self.ends(SERVICE_REFUSED_CLIENT)
             self.close(reset=True)
         else:
             self.connect()
@@ -195,7 +199,7 @@ class Connection:
         if tcp.queue is not None and full is not None:
             tcp.queue.join(self, full)
         else:
-            tcp.cells[tcp.base + SERVICE_REFUSED_NO_BACKEND] += 1
+            self.ends(SERVICE_REFUSED_NO_BACKEND)
             self.close(reset=True)
 
     def _attempt(self, target: Target) -> bool:
@@ -325,7 +329,7 @@ class Connection:
             self.expect(self.leaves)
 
     def _gone(self) -> None:
-        self.tcp.cells[self.tcp.base + SERVICE_CLIENT_GONE] += 1
+        self.ends(SERVICE_CLIENT_GONE)
         self.close(reset=True)
 
     # -- the end
@@ -345,7 +349,8 @@ class Connection:
             self.broken(other, error.errno or errno.ECONNRESET)
             return
         if other.eof:
-            self.tcp.cells[self.tcp.base + SERVICE_CLOSED] += 1
+            self.last = half
+            self.ends(SERVICE_CLOSED)
             self.close()
         else:
             self.expect(now + self.tcp.times.fin_timeout)
@@ -375,13 +380,12 @@ class Connection:
             self.expect(self.deadline)
 
     def _count_broken(self, half: Half, number: int) -> None:
-        cells, base = self.tcp.cells, self.tcp.base
         given_up = number in _GIVEN_UP
         if half is self.client:
-            cells[base + (SERVICE_CLIENT_TIMEOUT if given_up else SERVICE_CLIENT_RESET)] += 1
+            self.ends(SERVICE_CLIENT_TIMEOUT if given_up else SERVICE_CLIENT_RESET)
         elif self.target is not None:
-            cells[base + (SERVICE_BACKEND_TIMEOUT if given_up else SERVICE_BACKEND_RESET)] += 1
-            cells[self.target.cell + (BACKEND_TIMEOUT if given_up else BACKEND_RESET)] += 1
+            self.ends(SERVICE_BACKEND_TIMEOUT if given_up else SERVICE_BACKEND_RESET)
+            self.tcp.cells[self.target.cell + (BACKEND_TIMEOUT if given_up else BACKEND_RESET)] += 1
 
     def _await_delivery(self, now: float) -> None:
         """All that the lost side had sent is in our send queue: reset the other side when it is empty."""
@@ -391,15 +395,22 @@ class Connection:
         self.expect(min(now + self.wait, self.deadline))
         self.wait = min(2 * self.wait, 1.0)
 
+    def ends(self, cell: int) -> None:
+        """Count why it ends, in a counter of its service."""
+        self.tcp.cells[self.tcp.base + cell] += 1
+        self.why = cell
+
     def close(self, *, reset: bool = False) -> None:
         """End both sides, with FINs or with RSTs; idempotent."""
         if self.state is State.CLOSED:
             return
+        tcp = self.tcp
+        if tcp.log is not None:
+            tcp.log.connection(self)
         self.state = State.CLOSED
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
-        tcp = self.tcp
         if tcp.queue is not None:
             tcp.queue.leave(self)
         if reset:
@@ -441,7 +452,7 @@ class Connection:
         self.timer = None
         match self.state:
             case State.INTRODUCING:
-                self.tcp.cells[self.tcp.base + SERVICE_PROXY_TIMEOUT] += 1
+                self.ends(SERVICE_PROXY_TIMEOUT)
                 self.close(reset=True)
             case State.WAITING | State.QUEUED | State.CONNECTING if now >= self.leaves:
                 self._gone()
@@ -463,7 +474,7 @@ class Connection:
     def _too_late(self) -> None:
         """No slot in time: the client has waited in vain.  No connect in time: another backend may do better."""
         if self.state is State.QUEUED:
-            self.tcp.cells[self.tcp.base + SERVICE_QUEUE_TIMEOUT] += 1
+            self.ends(SERVICE_QUEUE_TIMEOUT)
             self.close(reset=True)
         else:
             self._lost_attempt(errno.ETIMEDOUT)
@@ -475,5 +486,5 @@ class Connection:
         if now < ends:
             self.expect(ends)
             return
-        self.tcp.cells[self.tcp.base + (SERVICE_FIN_TIMEOUT if closing else SERVICE_IDLE_TIMEOUT)] += 1
+        self.ends(SERVICE_FIN_TIMEOUT if closing else SERVICE_IDLE_TIMEOUT)
         self.close(reset=True)

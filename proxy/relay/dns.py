@@ -39,6 +39,7 @@ from proxy.stats.layout import (
     SERVICE_COALESCED,
     SERVICE_DATAGRAMS,
     SERVICE_DENIED,
+    SERVICE_DRAINED_HARD,
     SERVICE_EMPTY_DATAGRAM,
     SERVICE_GAVE_UP,
     SERVICE_INFLIGHT,
@@ -47,6 +48,7 @@ from proxy.stats.layout import (
     SERVICE_MALFORMED,
     SERVICE_MALFORMED_REPLY,
     SERVICE_QUERIES,
+    SERVICE_REPLAYED,
     SERVICE_REPLIES,
     SERVICE_RESPONSE_AS_QUERY,
     SERVICE_RETRIES,
@@ -171,7 +173,7 @@ class DnsService:
     def close(self) -> None:
         """Answer what is in flight with SERVFAIL and close the sockets to the backends."""
         for query in self.inflight.values():
-            self._fail(query)
+            self._fail(query, SERVICE_DRAINED_HARD)
         for peer in self._peers.values():
             peer.close()
 
@@ -230,7 +232,7 @@ class DnsService:
             query.twin = who(client, told)[0].encode() + query.payload
         if len(inflight) >= INFLIGHT_CAP or (size > LARGE and self._large >= LARGE_CAP):
             cells[base + SERVICE_TABLE_FULL] += 1
-            self._refuse(query)
+            self._refuse(query, SERVICE_TABLE_FULL)
             return
         inflight.add(query)
         self._large += size > LARGE
@@ -239,8 +241,9 @@ class DnsService:
             query.slot = self.journal.note(listener.ident, client, datagram)
         # Sent or not: where every backend refused it just now, it is worth another try after `retry-after`.
         if not self._ask(query, now) and not query.tried:
-            cells[base + self.service.why_nobody()] += 1
-            self._fail(query)
+            cell = self.service.why_nobody()
+            cells[base + cell] += 1
+            self._fail(query, cell)
 
     def _tell_subnet(self, query: Query) -> None:
         """Put the client's network into what backends are asked."""
@@ -277,7 +280,8 @@ class DnsService:
         told, message = found
         if len(message) >= HEADER and message[2] & OPCODE:
             end = question_end(message, len(message)) or HEADER
-            self._refuse(Query(listener, client, message, (listener.ident, client, datagram), end, now, told))
+            query = Query(listener, client, message, (listener.ident, client, datagram), end, now, told)
+            self._refuse(query, SERVICE_REPLAYED)
         else:
             self.admit(listener, message, client, now, told, datagram)
 
@@ -440,16 +444,18 @@ class DnsService:
         if query.slot >= 0 and self.journal is not None:
             self.journal.clear(query.slot)
 
-    def _fail(self, query: Query) -> None:
+    def _fail(self, query: Query, why: int) -> None:
         """Nobody answered.  Those that wait for the same answer have a time of their own."""
         try:
-            self._refuse(query)
+            self._refuse(query, why)
         finally:
             self._finish(query)
 
-    def _refuse(self, query: Query) -> None:
-        """SERVFAIL to the client."""
+    def _refuse(self, query: Query, why: int) -> None:
+        """SERVFAIL to the client, for what this counter counts."""
         self.cells[self.base + SERVICE_SERVFAIL] += 1
+        if self.service.log is not None:
+            self.service.log.query(self.service, query, why)
         try:
             query.listener.reply(servfail(query.message, query.end), query.client)
         except OSError:
@@ -481,7 +487,7 @@ class DnsService:
 
     def _give_up(self, query: Query) -> None:
         self.cells[self.base + SERVICE_GAVE_UP] += 1
-        self._fail(query)
+        self._fail(query, SERVICE_GAVE_UP)
 
     # -- what a backend sent and nobody asked for
 

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from proxy.relay import journal
 from proxy.relay.clients import Clients
+from proxy.relay.connlog import ConnectionLog
 from proxy.relay.dns import DnsListener, DnsService
 from proxy.relay.perdatagram import PerDatagramListener, PerDatagramService
 from proxy.relay.persistence import Persistence, Store
@@ -61,6 +62,9 @@ class Engine(Protocol):
 
     def siblings(self, tables: Iterable[Table]) -> None:
         """Count with these columns of the other workers; they are the engine's from now on."""
+
+    def log_to(self, fd: int) -> None:
+        """Write the connection log to this file from now on; it is the engine's."""
 
     def replay(self, fd: int) -> int:
         """Ask again what a dead worker's journal holds; how many queries that were."""
@@ -112,6 +116,7 @@ class PythonEngine:
         self._draining = False
         self._drain_ends = 0.0
         self._refreshing = False
+        self._log = ConnectionLog(plan.log, self._poller) if plan.log.connections != "off" else None
         rng = Random(int.from_bytes(os.urandom(8), "big"))  # noqa: S311 - turns, not secrets
         for service in plan.services:
             self._add(service, plan.layout, rng, hint)
@@ -127,7 +132,16 @@ class PythonEngine:
 
     def _add(self, plan: ServicePlan, where: layout.Layout, rng: Random, hint: Hint) -> None:
         service = Service(
-            plan, where, self._cells, rng, hint, lambda: self._poller.now, self._siblings, self._rates, self._failing
+            plan,
+            where,
+            self._cells,
+            rng,
+            hint,
+            lambda: self._poller.now,
+            self._siblings,
+            self._rates,
+            self._failing,
+            self._log,
         )
         self._services[plan.slot] = service
         if plan.transparent:
@@ -233,6 +247,13 @@ class PythonEngine:
         """Take over transparent sockets."""
         self._stock.put((family, kind), asked, socks)
 
+    def log_to(self, fd: int) -> None:
+        """Write the connection log to this file from now on; it is ours."""
+        if self._log is not None:
+            self._log.open(fd)
+        else:
+            os.close(fd)
+
     def replay(self, fd: int) -> int:
         """Ask again what a dead worker's journal holds, through our own members of the same listeners."""
         by_listener = {polled.member.listener: (relay, polled) for relay, polled in self._listeners.values()}
@@ -320,6 +341,12 @@ class PythonEngine:
         cells[layout.LOOP_WAKEUPS] = self._poller.wakeups
         cells[layout.LOOP_EVENTS] = self._poller.events
         cells[layout.INTERNAL_ERRORS] = self._poller.faults
+        self._count_log()
+
+    def _count_log(self) -> None:
+        if self._log is not None:
+            self._cells[layout.LOG_LINES] = self._log.lines
+            self._cells[layout.LOG_LOST] = self._log.lost
 
     def _look_dry(self, now: float) -> None:
         """While draining: close each listener that has nothing more."""

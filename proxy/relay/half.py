@@ -41,7 +41,7 @@ OPEN = State.OPEN  # one look-up instead of two in the hot path
 class Half:
     """One socket of a connection, with what waits to be sent over it."""
 
-    __slots__ = ("bytes_cell", "conn", "eof", "other", "pending", "readable", "recv_into", "send", "sock")
+    __slots__ = ("bytes_cell", "conn", "eof", "octets", "other", "pending", "readable", "recv_into", "send", "sock")
 
     other: "Half"
 
@@ -54,6 +54,7 @@ class Half:
         self.readable = False  # the kernel may have more for us
         self.eof = False  # its end has been read, and all before it has been sent on
         self.bytes_cell = 0  # counts what is read here and sent to the other side
+        self.octets = 0  # the same, of this connection
 
     def on_event(self, mask: int) -> None:
         """Something happened on this socket, or (mask 0) there is more to relay."""
@@ -106,6 +107,7 @@ class Half:
                 conn.broken(other, error.errno or errno.ECONNRESET)
                 return
             cells[self.bytes_cell] += sent
+            self.octets += sent
             if sent < size:
                 other.pending = memoryview(bytes(view[sent:size]))
                 return
@@ -129,6 +131,7 @@ class Half:
             conn.broken(self, error.errno or errno.ECONNRESET)
             return
         conn.tcp.cells[other.bytes_cell] += sent
+        other.octets += sent
         conn.touched = conn.tcp.poller.now
         if sent < len(pending):
             self.pending = pending[sent:]

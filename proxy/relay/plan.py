@@ -84,6 +84,22 @@ class PersistencePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class LogPlan:
+    """The connection log: "off", "failed" or "all", in "text" or "json".
+
+    `to` is "stdout", a path (the master opens it and hands the descriptor over), or "" with `address` and `port` of a
+    collector of datagrams.
+    """
+
+    connections: str = "off"
+    format: str = "text"
+    to: str = "stdout"
+    address: str = ""
+    port: int = 0
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePlan:
     """One service.  `slot` is its block of counters."""
 
@@ -118,6 +134,7 @@ class Plan:
     max_connections: int
     services: tuple[ServicePlan, ...]
     salt: str = ""
+    log: LogPlan = LogPlan()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +168,7 @@ def from_tree(tree: dict[str, Any]) -> Plan:
         max_connections=tree["max_connections"],
         services=tuple(_service(service) for service in tree["services"]),
         salt=tree["salt"],
+        log=LogPlan(**tree["log"]),
     )
 
 

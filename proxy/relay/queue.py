@@ -59,7 +59,7 @@ class Queue:
         cells[self._cell] = place  # claimed first, as a slot is
         if place + self.slots.siblings.sum(self._cell) > self._size:
             cells[self._cell] = place - 1
-            cells[tcp.base + SERVICE_REFUSED_LIMIT] += 1
+            conn.ends(SERVICE_REFUSED_LIMIT)
             conn.close(reset=True)
             return
         now = tcp.poller.now

@@ -28,6 +28,7 @@ from proxy.stats.layout import (
 if TYPE_CHECKING:
     from proxy.balance.selector import Selector
     from proxy.relay.connection import Connection
+    from proxy.relay.connlog import ConnectionLog
     from proxy.relay.persistence import Persistence
     from proxy.relay.transparent import Stock
 
@@ -103,9 +104,11 @@ class Service:
         siblings: Siblings | None = None,
         rates: Rates | None = None,
         failing: Failing | None = None,
+        log: "ConnectionLog | None" = None,
     ) -> None:
         self.plan = plan
         self.cells = cells
+        self.log = log
         self.cell = layout.service(plan.slot)
         self.targets = tuple(Target(backend, index, layout) for index, backend in enumerate(plan.backends))
         self.by_slot = {target.slot: target for target in self.targets}

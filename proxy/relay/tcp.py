@@ -86,6 +86,7 @@ class TcpService:
         self.times = service.plan.tcp
         self.cells = service.cells
         self.base = service.cell
+        self.log = service.log
         self.buffer, self.view = admission.buffer, admission.view
         self.admission = admission
         self.introducers = Blocks(service.plan.accept_proxy)
@@ -190,7 +191,7 @@ class TcpService:
                 if conn.state is State.CONNECTING:
                     conn.move()
                 else:
-                    self.cells[self.base + cell] += 1
+                    conn.ends(cell)
                     conn.close(reset=True)
 
     @property
@@ -206,7 +207,7 @@ class TcpService:
     def close(self) -> None:
         """Reset every connection that is left."""
         for conn in list(self.connections):
-            self.cells[self.base + SERVICE_DRAINED_HARD] += 1
+            conn.ends(SERVICE_DRAINED_HARD)
             conn.close(reset=True)
 
 

@@ -38,6 +38,7 @@ from proxy.stats.layout import (
     BACKEND_SEND_FAILED,
     SERVICE_DATAGRAMS,
     SERVICE_DENIED,
+    SERVICE_DRAINED_HARD,
     SERVICE_EVICTED,
     SERVICE_EXPIRED,
     SERVICE_MOVED,
@@ -69,7 +70,8 @@ Key = tuple[int, Client]
 class Session:
     """One client's exchange with one backend."""
 
-    __slots__ = ("asked", "client", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock", "sticky", "target", "touched")  # fmt: skip
+    __slots__ = ("asked", "began", "bytes_in", "bytes_out", "client", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock",
+                 "sticky", "target", "touched", "who")  # fmt: skip
 
     def __init__(
         self, listener: "UdpListener", client: Client, target: Target, sock: socket.socket, told: Header | None = None
@@ -77,9 +79,11 @@ class Session:
         self.key = key_of(listener, client, told)
         self.listener = listener
         self.client = client
+        self.who = who(client, told)  # the client, as a PROXY header tells of it
         self.target = target
         self.sock = sock
-        self.touched = 0.0
+        self.began = self.touched = 0.0
+        self.bytes_in = self.bytes_out = 0
         self.heard = 0.0  # when the backend last said something
         self.asked = 0.0  # when its first answer began to be waited for, if that is to be timed; else 0.0
         ours = target.family == socket.AF_INET6 and listener.udp.service.stock is None
@@ -114,6 +118,7 @@ class Session:
             self.target.failures = 0
             cells[cell + BACKEND_REPLIES] += 1
             cells[cell + BACKEND_BYTES_OUT] += size
+            self.bytes_out += size
             try:
                 reply(view[:size], client)
             except OSError:
@@ -167,6 +172,7 @@ class UdpService:
         self.poller = poller
         self.cells = service.cells
         self.base = service.cell
+        self.log = service.log
         self.buffer = bytearray(LARGEST)
         self.view = memoryview(self.buffer)
         self.sessions: OrderedDict[Key, Session] = OrderedDict()
@@ -222,7 +228,7 @@ class UdpService:
     def close(self) -> None:
         """Close every session."""
         for session in list(self.sessions.values()):
-            self._end(session)
+            self._end(session, SERVICE_DRAINED_HARD)
 
     def returned(self, targets: Iterable[Target]) -> None:
         """Nothing to do: sessions that moved away stay where they are."""
@@ -238,7 +244,7 @@ class UdpService:
         """These backends serve nobody any more: their sessions end, and begin anew elsewhere."""
         ended = set(targets)
         for session in [one for one in self.sessions.values() if one.target in ended]:
-            self._end(session)
+            self._end(session, SERVICE_DRAINED_HARD)
 
     # -- datagrams
 
@@ -271,7 +277,7 @@ class UdpService:
             self.touch(session)
             if self._forward(session, data):
                 return
-        self._end(session)
+        self._end(session, SERVICE_MOVED)
         if self._begin(listener, client, data, session.target if session.refused else None, told):
             cells[base + SERVICE_MOVED] += self.sessions[session.key].target is not session.target
 
@@ -319,7 +325,7 @@ class UdpService:
                     persistence.hold(sticky)
                 if self._forward(session, data):
                     return True
-                self._end(session)
+                self._end(session, SERVICE_MOVED)
             tried += (target,)
             target = pick(key, tried)
             if target is None:
@@ -345,6 +351,7 @@ class UdpService:
                 session.broke(error)
                 return False
             cells[cell + BACKEND_BYTES_IN] += len(data)
+            session.bytes_in += len(data)
             return True
         cells[cell + BACKEND_SEND_FAILED] += 1
         return True
@@ -381,7 +388,7 @@ class UdpService:
             sock.close()
             raise
         self.sessions[session.key] = session
-        session.touched = session.heard = self.poller.now
+        session.began = session.touched = session.heard = self.poller.now
         if self.service.timed:
             session.asked = session.touched
         listener.sessions += 1
@@ -411,11 +418,14 @@ class UdpService:
 
     def _evict_oldest(self) -> None:
         self.cells[self.base + SERVICE_EVICTED] += 1
-        self._end(next(iter(self.sessions.values())))
+        self._end(next(iter(self.sessions.values())), SERVICE_EVICTED)
 
-    def _end(self, session: Session) -> None:
+    def _end(self, session: Session, why: int) -> None:
+        """End a session, for what this counter counts."""
         if self.sessions.pop(session.key, None) is None:
             return
+        if self.log is not None:
+            self.log.session(session, why)
         session.listener.sessions -= 1
         self.poller.discard(session.sock)
         self.service.gave_back(session.target)
@@ -458,7 +468,7 @@ class UdpService:
                 self._arm(max(when, now + GRAIN))
                 return
             self.cells[self.base + SERVICE_EXPIRED] += 1
-            self._end(session)
+            self._end(session, SERVICE_EXPIRED)
         self._arm(now + EXPIRED_PAUSE)
 
 

@@ -44,6 +44,8 @@ LOOP_WAKEUPS: Final = 13
 LOOP_EVENTS: Final = 14
 ACCEPT_PAUSES: Final = 15
 INTERNAL_ERRORS: Final = 16  # exceptions caught at the pump's outermost edge: each is a bug of ours
+LOG_LINES: Final = 17  # of the connection log, that were handed on to be written
+LOG_LOST: Final = 18  # of the connection log, dropped or not written: too many, or nobody takes them
 
 HEADER_SIZE: Final = 32
 
@@ -65,6 +67,8 @@ HEADER_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("loop_events", "counter"),
     ("accept_pauses", "counter"),
     ("internal_errors", "counter"),
+    ("log_lines", "counter"),
+    ("log_lost", "counter"),
 )
 
 # Service block: what happened between clients and the service as a whole.

@@ -18,6 +18,7 @@ EXAMPLES = [
     messages.Verdicts([[0, 1, "up", "ready"]]),
     messages.Weights([[0, 1, 5]]),
     messages.Siblings(3),
+    messages.LogFile(),
     messages.Replay(1),
     messages.Replayed(1, 40),
     messages.Prepare(2, 1, 64),

@@ -168,7 +168,8 @@ def test_values_with_a_form_of_their_own(kind, text, value):
     ("kind", "value"),
     [
         (Rate, "100"), (Rate, "0/s"), (Rate, 100), (Rate, "x/s"), (Share, "101%"), (Share, 0.1), (Share, "ten"), (Bind, "127.0.0.1"),
-        (Bind, 9600), (LogTarget, "syslog"), (LogTarget, "udp://192.0.2.1"), (InterfaceName, "a" * 16), (InterfaceName, "a b"),
+        (Bind, 9600), (LogTarget, "syslog"), (LogTarget, "udp://192.0.2.1"), (LogTarget, "/var/log/"), (LogTarget, "/var/../x"), (LogTarget, "/var//x"),
+        (LogTarget, "/x\ty"), (LogTarget, "udp://0.0.0.0:514"), (LogTarget, "udp://[ff02::1]:514"), (InterfaceName, "a" * 16), (InterfaceName, "a b"),
     ],
 )  # fmt: skip
 def test_values_of_the_wrong_form(kind, value):

@@ -17,7 +17,7 @@ from proxy import sockets
 from proxy.relay import journal, rates
 from proxy.relay.engine import PythonEngine
 from proxy.relay.persistence import Store
-from proxy.relay.plan import BackendPlan, DnsPlan, Member, Plan, ServicePlan, TcpPlan, UdpPlan
+from proxy.relay.plan import BackendPlan, DnsPlan, LogPlan, Member, Plan, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.rates import Rates
 from proxy.stats.layout import BACKEND_CELLS, BACKEND_ERRORS, SERVICE_CELLS, Layout
 from proxy.stats.table import Table
@@ -67,6 +67,7 @@ class Relay:
         self.max_connections = 1000
         self.store: Store | None = None  # of templates; shared by relays that are given the same one
         self.rates_fd = rates.create()
+        self.log = LogPlan()
         self._slots = 0
         self._listeners: list[tuple[Member, socket.socket]] = []
         self._loop = uvloop.new_event_loop()
@@ -110,7 +111,7 @@ class Relay:
     def start(self) -> "Relay":
         """Begin to relay."""
         self._thread.start()
-        plan = Plan(1, LAYOUT, self.max_connections, tuple(self.services))
+        plan = Plan(1, LAYOUT, self.max_connections, tuple(self.services), log=self.log)
 
         def begin() -> None:
             store = Store(self.store.again()) if self.store is not None else None
