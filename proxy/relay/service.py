@@ -63,6 +63,7 @@ class Target(Backend):
         "send_proxy",
         "slot",
         "sources",
+        "told",
     )
 
     def __init__(self, plan: BackendPlan, index: int, layout: Layout) -> None:
@@ -78,6 +79,7 @@ class Target(Backend):
         self.connections: set[Connection] = set()
         self.drained = math.inf  # when the time of a draining one is over
         self.failures = 0  # of real traffic, in a row
+        self.told = -math.inf  # when these were last told
         self.hinted = -math.inf  # when its next probe was last brought forward
 
     @property
@@ -192,10 +194,14 @@ class Service:
         self.erred(target)
 
     def erred(self, target: Target) -> None:
-        """Count a failure of real traffic; what succeeds sets `failures` to 0."""
+        """Count a failure of real traffic; what succeeds sets `failures` to 0.  At most one word in `HINT_PAUSE`."""
         target.failures += 1
         errors = self.plan.limits.errors
-        if errors and target.failures >= errors and self._failing is not None:
+        if not errors or target.failures < errors or self._failing is None:
+            return
+        now = self.now()
+        if now - target.told >= self.HINT_PAUSE:
+            target.told = now
             self._failing(self.plan.slot, target.slot, target.failures)
             target.failures = 0
 

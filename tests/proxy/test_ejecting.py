@@ -79,7 +79,7 @@ async def test_an_ejection_has_an_end(bed):
     )
     assert bed.ready.able["a"]
     await asyncio.sleep(0.2)
-    assert bed.said()[-1] == "up"
+    assert bed.sent[-1] == messages.Verdicts([[0, 0, "up", "ready"]])
     assert bed.ready.shown({})[FIRST].state == "up"
     assert bed.events == [
         "ejected for 100ms: 3 failures of real traffic in a row",
@@ -102,7 +102,7 @@ async def test_the_last_stays(bed):
     assert bed.said(1) == ["up", "up"]
     assert bed.events[1:] == ["not ejected, too few would be left: 3 failures of real traffic in a row"]
     await bed.probed((1, "down"))
-    assert bed.said(0)[-1] == "up"
+    assert messages.Verdicts([[0, 0, "up", "ready"]]) in bed.sent[-2:]
     assert bed.events[-1] == "no longer ejected: nobody else is left"
 
 
