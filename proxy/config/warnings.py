@@ -11,6 +11,7 @@ from proxy.config.diagnostics import Report
 from proxy.config.model import Config, Listener, Service, Vrrp
 from proxy.config.positions import Spot, Tab
 from proxy.config.validate import locate
+from proxy.slowstart import UNSHARED
 
 MAIL_PORTS: Final = {
     25: "SMTP",
@@ -44,6 +45,7 @@ def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab]
         _no_weight(service, tab, report)
         _quorum(service, tab, report)
         _no_destination(service, tab, report)
+        _no_effect(service, tab, report)
     for router in config.vrrp:
         _track(router, routers[router.name], report)
         _link_local(router, routers[router.name], report)
@@ -144,6 +146,20 @@ def _no_destination(service: Service, tab: Tab, report: Report) -> None:
             _spot(tab, "scheduler"),
             f'destination-hash with hash-on = "{service.hash_on}" hashes the client: it does what source-hash does',
             'hash-on = "query-name" (dns) or "listener"',
+        )
+
+
+def _no_effect(service: Service, tab: Tab, report: Report) -> None:
+    if service.queue.size and not any(backend.max_connections for backend in service.backends):
+        report.warn(
+            _spot(tab, "queue"),
+            "nobody will ever wait in this queue: no backend has max-connections",
+            "backend-defaults = { max-connections = 100 }",
+        )
+    if service.scheduler in UNSHARED and any(backend.slow_start for backend in service.backends):
+        report.warn(
+            _spot(tab, "scheduler"),
+            f"slow-start has no effect with {service.scheduler}: no share grows",
         )
 
 
