@@ -12,6 +12,7 @@ Laws:
 import fcntl
 import mmap
 import os
+from functools import lru_cache, partial
 from typing import Final, Literal
 
 from proxy.relay.clients import client_key
@@ -21,6 +22,7 @@ WAYS: Final = 8
 CELLS: Final = 2  # of an entry: key, time (ns)
 SIZE: Final = ENTRIES * CELLS * 8
 SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+REMEMBERED: Final = 8192  # clients whose key is not computed anew
 BURST: Final = 1_000_000_000  # ns: what a client may ask for at once is what it may in a second
 
 Answer = Literal["granted", "refused", "unknown"]
@@ -47,28 +49,29 @@ class Rates:
     def __init__(self, fd: int, salt: bytes) -> None:
         self._map = mmap.mmap(fd, SIZE)
         self._cells = memoryview(self._map).cast("q")
-        self._salt = salt
+        self._key = lru_cache(REMEMBERED)(partial(client_key, salt=salt))
 
     def ask(self, service: int, address: str, now: float, interval: int) -> Answer:
         """Grant or refuse a client one more, `now` in monotonic seconds; "unknown" where there is no place to count it."""
         cells = self._cells
-        key = client_key(service, address, self._salt)
+        key = self._key(service, address)
         at = int(now * 1e9)
         start = key % (ENTRIES // WAYS) * WAYS * CELLS
-        oldest, least = -1, at + 1
-        for place in range(start, start + WAYS * CELLS, CELLS):
-            if cells[place] == key:
-                after = arrival(cells[place + 1], at, interval)
-                if after is None:
-                    return "refused"
-                cells[place + 1] = after
-                return "granted"
-            if cells[place + 1] < least:
-                oldest, least = place, cells[place + 1]
-        if oldest < 0:
+        row = cells[start : start + WAYS * CELLS].tolist()
+        keys, times = row[::CELLS], row[1::CELLS]
+        if key in keys:
+            place = start + CELLS * keys.index(key)
+            after = arrival(cells[place + 1], at, interval)
+            if after is None:
+                return "refused"
+            cells[place + 1] = after
+            return "granted"
+        least = min(times)
+        if least > at:
             return "unknown"
-        cells[oldest] = key
-        cells[oldest + 1] = at + interval
+        place = start + CELLS * times.index(least)
+        cells[place] = key
+        cells[place + 1] = at + interval
         return "granted"
 
     def close(self) -> None:

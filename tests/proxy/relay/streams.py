@@ -64,6 +64,15 @@ def connect(address: tuple[str, int], buffer: int = 0) -> socket.socket:
     return sock
 
 
+def turned_away(address: tuple[str, int]) -> bool:
+    """Whether the relay resets a new client, be it before `connect` has returned."""
+    try:
+        with connect(address) as sock:
+            return read(sock) == (b"", RESET)
+    except ConnectionResetError:
+        return True
+
+
 def accept(listener: socket.socket) -> socket.socket:
     """The backend's end of the next connection."""
     sock, _ = listener.accept()
