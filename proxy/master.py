@@ -20,6 +20,7 @@ from proxy import __version__, messages, planning, privileges, routing, sockets,
 from proxy.admin import ADMINS, Admins
 from proxy.child import Identity
 from proxy.config.model import Config
+from proxy.control.connections import Connections
 from proxy.control.handlers import events_handler, probe_handler
 from proxy.control.place import group_id
 from proxy.control.server import ControlServer, Request
@@ -35,7 +36,7 @@ from proxy.relay import rates
 from proxy.relay.persistence import Store
 from proxy.relay.plan import Member, to_tree
 from proxy.stats.columns import Columns
-from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
+from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_INFLIGHT, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import BackendKey, Node, Snapshot, SnapshotBuilder
 from proxy.supervisor import Supervisor, gone
@@ -248,6 +249,11 @@ class Master:
             "probe", probe_handler(self.config.services, self._readiness.keys, self._prober.run), mutates=True
         )
         self._control.register("config", self._show_config, mutates=False)
+        browsed = Connections(
+            self.config.services, self._workers.alive, self._workers.ask, self._inflight, self._told_of_admin
+        )
+        self._control.register("connections", browsed.connections, mutates=False)
+        self._control.register("disconnect", browsed.disconnect, mutates=True)
         self._control.register("standby", self._redundancy.standby, mutates=True)
         self._control.register("resume", self._redundancy.resume, mutates=True)
         for command in ADMINS:
@@ -405,6 +411,12 @@ class Master:
     def log_fd(self) -> int:
         """The file that the connection log goes to, -1 if it goes to none."""
         return self._connection_log.fd
+
+    def _told_of_admin(self, subject: str, text: str, fields: Mapping[str, Any]) -> None:
+        self.told(subject, text, kind="admin", **fields)
+
+    def _inflight(self, service: str) -> int:
+        return self._columns.sum(self._layout.service(self._slots[0][service]) + SERVICE_INFLIGHT)
 
     def _told_of_log(self, text: str, level: Level) -> None:
         self.told("connections", text, kind="log", level=level)

@@ -96,6 +96,32 @@ class LogFile:
 
 
 @dataclass(frozen=True, slots=True)
+class Browse:
+    """To a worker: show ("list") or end ("reset") a portion of what is open.  Answered with `Listed`.
+
+    `first` is 1 for the first portion of a `listing`, which says which are meant ("" for any), then 0.
+    """
+
+    number: int
+    listing: int
+    first: int
+    service: str
+    client: str
+    backend: str
+    act: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """From a worker: a portion, how many it met, and whether (1) there are more."""
+
+    number: int
+    rows: list[dict[str, Any]]
+    met: int
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """To a worker: take nothing new, finish what is open within `timeout` seconds, then leave."""
 
@@ -312,6 +338,8 @@ Message = (
     | Weights
     | Siblings
     | LogFile
+    | Browse
+    | Listed
     | Replay
     | Replayed
     | Prepare
@@ -346,7 +374,7 @@ ANSWERS = (Ran, Report, StoodBy, Routing)
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, LogFile, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Failing, Watch, Probed, Ask, Report,
+        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, LogFile, Browse, Listed, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Failing, Watch, Probed, Ask, Report,
         Beat, Route, Fitness, Standby, StoodBy, Resume, Leave, Held, Moved, Told, Routing,
     )
 }  # fmt: skip

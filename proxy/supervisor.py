@@ -15,6 +15,7 @@ from proxy.child import FIRST_PAUSE, Child, Identity, Pace
 from proxy.events import Level
 from proxy.members import Key, Members
 from proxy.pulse import Pulse
+from proxy.questions import Question, Questions
 from proxy.relay import journal as _journal
 from proxy.relay.plan import Member
 from proxy.stats.columns import Columns
@@ -113,6 +114,7 @@ class Supervisor:
         self._replays = 0
         self._left_behind: list[int] = []  # journals of dead workers that nobody has taken over yet
         self._stopping = False
+        self._questions = Questions()
         self.members = Members(count)
 
     # -- orders
@@ -177,6 +179,17 @@ class Supervisor:
     def able(self) -> bool:
         """Whether anybody serves."""
         return any(worker.able for worker in self._workers)
+
+    def alive(self) -> list[int]:
+        """Return the indices of the workers that can be asked, those that drain too."""
+        return [worker.index for worker in self._workers if worker.able]
+
+    async def ask(self, index: int, question: Question, patience: float) -> messages.Message | None:
+        """Return a worker's answer to a numbered question; None if there is none within `patience` seconds."""
+        worker = self._workers[index]
+        if worker.child is None or not worker.able:
+            return None
+        return await self._questions.ask(worker.child, question, patience)
 
     def rows(self) -> list[WorkerRow]:
         """Return the workers as the status shows them."""
@@ -279,6 +292,8 @@ class Supervisor:
                     sock.close()
             case messages.Failing():
                 self._owner.failing(message)
+            case messages.Listed() if worker.child is not None:
+                self._questions.answered(worker.child, message)
 
     def _ready(self, worker: Worker, child: Child) -> None:
         child.ready = True
@@ -311,6 +326,7 @@ class Supervisor:
         child, worker.child = worker.child, None
         if child is None:
             return
+        self._questions.gone(child)
         lived = self._loop.time() - child.started
         self.members.lost(worker.index)
         self._left_behind += worker.inherited.values()

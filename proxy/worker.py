@@ -17,6 +17,7 @@ import uvloop
 
 from proxy import channel, messages
 from proxy.inherit import inherit
+from proxy.relay.browse import Wanted
 from proxy.relay.engine import PythonEngine
 from proxy.relay.persistence import Store
 from proxy.relay.plan import Member, from_tree
@@ -100,6 +101,8 @@ class Worker:
                 self._learn(changes)
             case messages.Weights(weights):
                 self._engine.weigh([(one[0], one[1], one[2]) for one in weights])
+            case messages.Browse():
+                self._browse(message)
             case messages.Replay(number):
                 self._replay(number, fds[0])
             case messages.Drain(timeout):
@@ -145,6 +148,12 @@ class Worker:
             if self._verdicts and time.monotonic() >= until:
                 self._loop.call_soon(self._guarded_apply)
                 return
+
+    def _browse(self, asked: messages.Browse) -> None:
+        wanted = Wanted(asked.service, asked.client, asked.backend) if asked.first else None
+        rows, met, more = self._engine.browse(asked.listing, wanted, reset=asked.act == "reset")
+        with contextlib.suppress(channel.ChannelError):
+            self._channel.send(messages.Listed(asked.number, rows, met, int(more)))
 
     def _replay(self, number: int, fd: int) -> None:
         count = 0

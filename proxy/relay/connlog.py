@@ -146,7 +146,7 @@ def ended_connection(conn: "Connection", closed: str, node: str, *, failed: bool
         client=endpoint(*conn.source[:2]),
         listener=endpoint(*asked_of(conn)),
         backend=target.name if target is not None else None,
-        backend_address=_address(target, conn.listener.member.port),
+        backend_address=backend_address(target, conn.listener.member.port),
         bytes_in=conn.client.octets,
         bytes_out=backend.octets if backend is not None else 0,
         connect_ms=round((conn.began - conn.accepted) * 1e3, 3) if opened else None,
@@ -168,7 +168,7 @@ def ended_session(session: "Session", closed: str, node: str, now: float, *, fai
         client=endpoint(*session.who[:2]),
         listener=endpoint(*datagram.asked(member, session.client)),
         backend=session.target.name,
-        backend_address=_address(session.target, member.port),
+        backend_address=backend_address(session.target, member.port),
         bytes_in=session.bytes_in,
         bytes_out=session.bytes_out,
         connect_ms=None,
@@ -191,7 +191,7 @@ def ended_query(service: "Service", query: "Query", closed: str, node: str, now:
         client=endpoint(*who(query.client, query.told)[:2]),
         listener=endpoint(*datagram.asked(member, query.client)),
         backend=target.name if target is not None else None,
-        backend_address=_address(target, member.port),
+        backend_address=backend_address(target, member.port),
         bytes_in=len(query.message),
         bytes_out=0,
         connect_ms=None,
@@ -217,5 +217,6 @@ def asked_of(conn: "Connection") -> tuple[str, int]:
     return host, port
 
 
-def _address(target: "Target | None", port: int) -> str | None:
+def backend_address(target: "Target | None", port: int) -> str | None:
+    """Return a backend's address and port; `port` is the listener's, which it has unless told otherwise."""
     return None if target is None else endpoint(target.address, target.port or port)

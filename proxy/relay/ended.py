@@ -31,6 +31,7 @@ WHY: Final[dict[int, tuple[str, bool]]] = {
     layout.SERVICE_REFUSED_LIMIT: ("backends-full", True),
     layout.SERVICE_QUEUE_TIMEOUT: ("queue-timeout", True),
     layout.SERVICE_DRAINED_HARD: ("drained", True),
+    layout.SERVICE_DISCONNECTED: ("disconnected", True),
     layout.SERVICE_EXPIRED: ("idle", False),
     layout.SERVICE_EVICTED: ("evicted", True),
     layout.SERVICE_MOVED: ("moved", True),

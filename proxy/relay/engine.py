@@ -16,6 +16,7 @@ from random import Random
 from typing import Protocol
 
 from proxy.relay import journal
+from proxy.relay.browse import Browser, Row, Wanted
 from proxy.relay.clients import Clients
 from proxy.relay.connlog import ConnectionLog
 from proxy.relay.dns import DnsListener, DnsService
@@ -72,6 +73,9 @@ class Engine(Protocol):
     def prepared(self, family: int, kind: int, asked: int, socks: Sequence[socket.socket]) -> None:
         """Take over the transparent sockets that came for `asked` of them; they are the engine's from now on."""
 
+    def browse(self, listing: int, wanted: Wanted | None, *, reset: bool) -> tuple[list[Row], int, bool]:
+        """Show or reset a portion of what is open: (rows, how many, whether there are more)."""
+
     def drain(self) -> None:
         """Take what is queued already, and nothing after it."""
 
@@ -120,6 +124,7 @@ class PythonEngine:
         rng = Random(int.from_bytes(os.urandom(8), "big"))  # noqa: S311 - turns, not secrets
         for service in plan.services:
             self._add(service, plan.layout, rng, hint)
+        self._browser = Browser(self._relays.values())
         targets = [target for service in self._services.values() for target in service.targets]
         self._siblings.watch(target.cell + layout.BACKEND_ACTIVE for target in targets)
         self._targets: list[Target] = targets
@@ -266,6 +271,10 @@ class PythonEngine:
                 count += 1
         return count
 
+    def browse(self, listing: int, wanted: Wanted | None, *, reset: bool) -> tuple[list[Row], int, bool]:
+        """Show or reset a portion of what is open: (rows, how many, whether there are more)."""
+        return self._browser.page(listing, wanted, time.monotonic(), reset=reset)
+
     def drain(self) -> None:
         """Take what is queued already, however much that is, and nothing after it."""
         if self._draining:
@@ -326,6 +335,7 @@ class PythonEngine:
         self._close_retired()
         for service in self._services.values():
             service.tick(now)
+        self._browser.expire(now)
         cells = self._cells
         # Since Linux 6.2 the size of this directory is the number of descriptors; before, it is 0.
         with contextlib.suppress(OSError):

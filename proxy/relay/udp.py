@@ -38,6 +38,7 @@ from proxy.stats.layout import (
     BACKEND_SEND_FAILED,
     SERVICE_DATAGRAMS,
     SERVICE_DENIED,
+    SERVICE_DISCONNECTED,
     SERVICE_DRAINED_HARD,
     SERVICE_EVICTED,
     SERVICE_EXPIRED,
@@ -245,6 +246,11 @@ class UdpService:
         ended = set(targets)
         for session in [one for one in self.sessions.values() if one.target in ended]:
             self._end(session, SERVICE_DRAINED_HARD)
+
+    def disconnect(self, session: Session) -> None:
+        """End a session because an operator wants it; the client's next datagram begins another."""
+        self.cells[self.base + SERVICE_DISCONNECTED] += 1
+        self._end(session, SERVICE_DISCONNECTED)
 
     # -- datagrams
 

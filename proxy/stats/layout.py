@@ -133,6 +133,7 @@ SERVICE_PERSISTENCE_UNLOCKED: Final = 57  # templates made or moved without the 
 SERVICE_RATE_LIMITED: Final = 58  # what a client asked for beyond its rate
 SERVICE_RATE_UNKNOWN: Final = 59  # what passed because there was no place left to count its client
 SERVICE_TRUNCATED: Final = 60  # answers of our own that send such a client to TCP
+SERVICE_DISCONNECTED: Final = 61  # connections and UDP sessions that an operator ended
 
 SERVICE_SIZE: Final = 96
 
@@ -201,6 +202,7 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("rate_limited", "counter"),
     ("rate_unknown", "counter"),
     ("truncated", "counter"),
+    ("disconnected", "counter"),
 )
 
 # Backend block: what happened between this host and one backend of one service.

@@ -143,3 +143,14 @@ async def test_a_setup_is_encoded_once(master):
     """Each worker's first message is the same octets: a large configuration is not encoded anew at each death."""
     assert master.setup() is master.setup()
     assert isinstance(messages.decode(master.setup()), messages.Setup)
+
+
+async def test_what_the_sockets_group_may_not(master):
+    """S2: the commands that end connections or move addresses are kept from the socket's group, those that look are not."""
+    await master._start_control()
+    try:
+        changing = {name for name, command in master._control._commands.items() if command.mutates}
+        assert {"disconnect", "standby", "resume"} <= changing
+        assert not changing & {"connections", "status", "events"}
+    finally:
+        await master._control.close()

@@ -19,6 +19,8 @@ EXAMPLES = [
     messages.Weights([[0, 1, 5]]),
     messages.Siblings(3),
     messages.LogFile(),
+    messages.Browse(1, 2, 1, "dns", "10.0.0.0/8", "", "list"),
+    messages.Listed(1, [{"client": "10.0.0.1:53"}], 1, 0),
     messages.Replay(1),
     messages.Replayed(1, 40),
     messages.Prepare(2, 1, 64),

@@ -1,0 +1,120 @@
+"""`steelyard connections` and `disconnect`: what is open on this host, and an end to it."""
+
+import ipaddress
+from typing import Any, Final
+
+import click
+
+from proxy.cli import EXIT_FAILED
+from proxy.cli.daemon import WrongUsageError, daemon, print_json
+from proxy.log import printable
+
+_WIDTHS: Final = (4, 12, 22, 22, 16, 11, 8, 8, 10, 10)
+"""Least widths of the columns: rows come in portions, and stay aligned with those before."""
+_HEADS: Final = ("kind", "service", "client", "listener", "backend", "state", "age", "idle", "in", "out")
+
+
+@click.command()
+@click.argument("service", required=False)
+@click.option("--client", metavar="CIDR", help="Of these clients only: 192.0.2.7, 10.0.0.0/8, 2001:db8::/32.")
+@click.option("--backend", metavar="NAME", help="Those on this backend only, by name or address.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.pass_context
+def connections(
+    ctx: click.Context, *, service: str | None, client: str | None, backend: str | None, as_json: bool
+) -> None:
+    """Show the TCP connections and UDP sessions that are open on this host, of SERVICE or of all.
+
+    Ages are in seconds, bytes are those sent on to the backend and to the client. DNS queries in flight are only counted.
+    """
+    import json
+
+    wanted = _wanted(ctx, service, client, backend)
+    shown = 0
+    missing: list[int] = []
+    with daemon(ctx) as asked:
+        for answer in asked.stream("connections", endless=False, **wanted):
+            for row in answer["connections"]:
+                if not shown and not as_json:
+                    click.echo(_line(_HEADS))
+                shown += 1
+                click.echo(json.dumps(row) if as_json else _line(cells(row)))
+            missing = answer.get("unanswered", missing)
+            flying = answer.get("queries_in_flight", {})
+    if as_json:
+        click.echo(json.dumps({"total": shown, "queries_in_flight": flying, "unanswered": missing}))
+    else:
+        queries = "".join(f", {number} DNS queries of {name} in flight" for name, number in flying.items())
+        click.echo(printable(f"{shown} open{queries}"))
+    if missing:
+        click.echo(f"steelyard: these workers did not answer: {', '.join(map(str, missing))}", err=True)
+        ctx.exit(EXIT_FAILED)
+
+
+@click.command()
+@click.argument("service", required=False)
+@click.option("--client", metavar="CIDR", help="Of these clients only: 192.0.2.7, 10.0.0.0/8, 2001:db8::/32.")
+@click.option("--backend", metavar="NAME", help="Those on this backend only, by name or address.")
+@click.option("--all", "everything", is_flag=True, help="All of this host, where nothing else is said.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def disconnect(
+    ctx: click.Context,
+    *,
+    service: str | None,
+    client: str | None,
+    backend: str | None,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Reset the connections, and end the UDP sessions, of SERVICE, of clients, on a backend: of what fits all that is said.
+
+    Clients may connect anew at once. The timeline says who asked for it.
+    """
+    wanted = _wanted(ctx, service, client, backend)
+    if bool(wanted) == everything:
+        raise WrongUsageError("say which: SERVICE, --client, --backend, or --all alone", ctx)
+    answer: dict[str, Any] = {}
+    with daemon(ctx) as asked:
+        answer = asked.request("disconnect", all=everything, **wanted)
+    if as_json:
+        print_json({"disconnected": answer["disconnected"], "changed": answer["changed"]})
+    else:
+        click.echo(f"{answer['disconnected']} disconnected\n{'changed' if answer['changed'] else 'nothing changed'}")
+
+
+def cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return one connection's cells, in the order of the headings."""
+    return (
+        row["kind"],
+        row["service"],
+        row["client"],
+        row["listener"],
+        row["backend"] or "-",
+        row["state"],
+        f"{row['age_s']:.1f}",
+        f"{row['idle_s']:.1f}",
+        str(row["bytes_in"]),
+        str(row["bytes_out"]),
+    )
+
+
+def _line(texts: tuple[str, ...]) -> str:
+    right = len(texts) - 4  # ages and bytes stand at the right edge
+    parts = [
+        printable(text).rjust(width) if at >= right else printable(text).ljust(width)
+        for at, (text, width) in enumerate(zip(texts, _WIDTHS, strict=True))
+    ]
+    return "  ".join(parts).rstrip()
+
+
+def _wanted(ctx: click.Context, service: str | None, client: str | None, backend: str | None) -> dict[str, Any]:
+    """Return what was said, for the daemon; wrong usage for a client that is no block of addresses."""
+    if client is not None:
+        try:
+            client = str(ipaddress.ip_network(client, strict=False))
+        except ValueError:
+            message = f'"{printable(client)[:60]}" is not a block of addresses: write 10.0.0.0/16 or 2001:db8::/32'
+            raise WrongUsageError(message, ctx) from None
+    said = {"service": service, "client": client, "backend": backend}
+    return {name: value for name, value in said.items() if value is not None}

@@ -1,0 +1,152 @@
+"""The commands `connections` and `disconnect`: what is open in all workers, asked for page by page."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy import messages
+from proxy.config.diagnostics import did_you_mean
+from proxy.config.types import parse_cidr
+from proxy.control.server import Request
+from proxy.control.wire import BAD_REQUEST, BUSY, ControlError
+from proxy.questions import Question
+
+if TYPE_CHECKING:
+    from proxy.config.model import Service
+
+ASKING: Final = 4
+"""Commands of this kind at a time: each keeps a listing in every worker."""
+PATIENCE: Final = 3.0
+"""Seconds that a worker may take for a page; it takes a few milliseconds."""
+
+Ask = Callable[[int, Question, float], Awaitable[messages.Message | None]]
+"""`Supervisor.ask`: the index of a worker, a question, seconds -> the answer, None if there is none."""
+
+
+class Connections:
+    """The commands.  `workers()` are the indices of those that serve, `inflight(services)` counts DNS queries,
+    `tell(subject, text, fields)` records what was done.
+    """  # noqa: D205 - one sentence needs two lines
+
+    def __init__(
+        self,
+        services: "Sequence[Service]",
+        workers: Callable[[], Collection[int]],
+        ask: Ask,
+        inflight: Callable[[str], int],
+        tell: Callable[[str, str, Mapping[str, Any]], None],
+    ) -> None:
+        self._services = {service.name: service for service in services}
+        self._workers = workers
+        self._ask = ask
+        self._inflight = inflight
+        self._tell = tell
+        self._listings = count(1)
+        self._asking = 0
+
+    async def connections(self, request: Request) -> AsyncIterator[Mapping[str, Any]]:
+        """Answer `connections`: those of `service`, `client` (a block) and `backend`, a page a line.
+
+        The last line has the DNS queries in flight by service, which are only counted, and the workers that did not answer.
+        """
+        wanted = self._wanted(request)
+        missing: list[int] = []
+        async for index, page in self._pages(wanted, "list", missing):
+            yield {"connections": [{**row, "worker": index} for row in page.rows], "more": True}
+        counted = {
+            name: self._inflight(name)
+            for name, service in self._services.items()
+            if service.protocol == "dns" and wanted["service"] in {"", name}
+        }
+        yield {"connections": [], "queries_in_flight": counted, "unanswered": missing, "more": False}
+
+    async def disconnect(self, request: Request) -> Mapping[str, Any]:
+        """Answer `disconnect`: reset what is meant; `all` must be said where nothing else is."""
+        wanted = self._wanted(request)
+        meant = ", ".join(f"{name} {value}" for name, value in wanted.items() if value)
+        if not meant and request.arguments.get("all") is not True:
+            raise ControlError("say which: a service, a client, a backend, or all", BAD_REQUEST)
+        missing: list[int] = []
+        total = 0
+        try:
+            async for _, page in self._pages(wanted, "reset", missing):
+                total += page.met
+        finally:
+            # Also where who asked has left in the middle of it: what was done is done.
+            self._tell(
+                wanted["service"] or "*",
+                f"{total} connections and sessions disconnected ({meant or 'all'}), "
+                f"asked for by uid {request.uid} (pid {request.pid})",
+                {"disconnected": total, "uid": request.uid},
+            )
+        if missing:
+            raise ControlError(
+                f"{total} disconnected, but these workers did not answer: {', '.join(map(str, missing))}",
+                disconnected=total,
+            )
+        return {"disconnected": total, "changed": total > 0}
+
+    async def _pages(
+        self, wanted: Mapping[str, str], act: str, missing: list[int]
+    ) -> AsyncIterator[tuple[int, messages.Listed]]:
+        """Yield (worker, page) of all workers, one after the other, and note in `missing` who did not answer."""
+        if self._asking >= ASKING:
+            raise ControlError(f"{ASKING} clients ask for connections already: try again", BUSY)
+        self._asking += 1
+        try:
+            for index in sorted(self._workers()):
+                listing = next(self._listings)
+                first, more = 1, True
+                while more:
+                    question = _question(listing, first, wanted, act)
+                    page = await self._ask(index, question, PATIENCE)
+                    if not isinstance(page, messages.Listed):
+                        missing.append(index)
+                        break
+                    first, more = 0, bool(page.more)
+                    yield index, page
+        finally:
+            self._asking -= 1
+
+    def _wanted(self, request: Request) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        for name in ("service", "client", "backend"):
+            value = request.arguments.get(name, "")
+            if not isinstance(value, str):
+                raise ControlError(f"{name} is a text", BAD_REQUEST)
+            texts[name] = value
+        if texts["service"]:
+            find_service(self._services, texts["service"])
+        if texts["client"]:
+            try:
+                texts["client"] = parse_cidr(texts["client"])
+            except ValueError as error:
+                raise ControlError(str(error), BAD_REQUEST) from None
+        if texts["backend"]:
+            self._check_backend(texts["service"], texts["backend"])
+        return texts
+
+    def _check_backend(self, service: str, wanted: str) -> None:
+        services = [self._services[service]] if service else self._services.values()
+        backends = [backend for one in services for backend in one.backends]
+        known = list(dict.fromkeys([*(one.name for one in backends), *(one.address for one in backends)]))
+        if wanted not in known:
+            where = f"{service} has" if service else "there is"
+            hint = did_you_mean(wanted, known) or f"only {', '.join(known[:10])}"
+            raise ControlError(f'{where} no backend "{wanted[:60]}": {hint}', BAD_REQUEST)
+
+
+def find_service(services: "Mapping[str, Service]", name: str) -> "Service":
+    """Return a service by name; ControlError with a suggestion."""
+    found = services.get(name)
+    if found is None:
+        hint = did_you_mean(name, services) or f"only {', '.join(list(services)[:10])}"
+        raise ControlError(f'there is no service "{name[:60]}": {hint}', BAD_REQUEST)
+    return found
+
+
+def _question(listing: int, first: int, wanted: Mapping[str, str], act: str) -> Question:
+    def make(number: int) -> messages.Message:
+        return messages.Browse(number, listing, first, wanted["service"], wanted["client"], wanted["backend"], act)
+
+    return make
