@@ -22,6 +22,7 @@ from proxy.child import Identity
 from proxy.config.model import Config
 from proxy.control.connections import Connections
 from proxy.control.handlers import events_handler, probe_handler
+from proxy.control.picking import pick_handler
 from proxy.control.place import group_id
 from proxy.control.server import ControlServer, Request
 from proxy.control.wire import ControlError
@@ -253,6 +254,9 @@ class Master:
             self.config.services, self._workers.alive, self._workers.ask, self._inflight, self._told_of_admin
         )
         self._control.register("connections", browsed.connections, mutates=False)
+        self._control.register(
+            "pick", pick_handler(self.config.services, self._workers.alive, self._workers.ask), mutates=False
+        )
         self._control.register("disconnect", browsed.disconnect, mutates=True)
         self._control.register("standby", self._redundancy.standby, mutates=True)
         self._control.register("resume", self._redundancy.resume, mutates=True)

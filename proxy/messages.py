@@ -122,6 +122,25 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Pick:
+    """To a worker: whom would this client of a service get?  `port` 0 and `query` "" are not said.  Answered with `Picked`."""
+
+    number: int
+    service: str
+    client: str
+    port: int
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """From a worker: what `foretell` found; empty where it does not poll that service."""
+
+    number: int
+    answer: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Drain:
     """To a worker: take nothing new, finish what is open within `timeout` seconds, then leave."""
 
@@ -340,6 +359,8 @@ Message = (
     | LogFile
     | Browse
     | Listed
+    | Pick
+    | Picked
     | Replay
     | Replayed
     | Prepare
@@ -374,7 +395,7 @@ ANSWERS = (Ran, Report, StoodBy, Routing)
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, LogFile, Browse, Listed, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Failing, Watch, Probed, Ask, Report,
+        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, LogFile, Browse, Listed, Pick, Picked, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Failing, Watch, Probed, Ask, Report,
         Beat, Route, Fitness, Standby, StoodBy, Resume, Leave, Held, Moved, Told, Routing,
     )
 }  # fmt: skip

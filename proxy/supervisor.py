@@ -292,7 +292,7 @@ class Supervisor:
                     sock.close()
             case messages.Failing():
                 self._owner.failing(message)
-            case messages.Listed() if worker.child is not None:
+            case messages.Listed() | messages.Picked() if worker.child is not None:
                 self._questions.answered(worker.child, message)
 
     def _ready(self, worker: Worker, child: Child) -> None:

@@ -101,8 +101,8 @@ class Worker:
                 self._learn(changes)
             case messages.Weights(weights):
                 self._engine.weigh([(one[0], one[1], one[2]) for one in weights])
-            case messages.Browse():
-                self._browse(message)
+            case messages.Browse() | messages.Pick():
+                self._answer(message)
             case messages.Replay(number):
                 self._replay(number, fds[0])
             case messages.Drain(timeout):
@@ -149,11 +149,17 @@ class Worker:
                 self._loop.call_soon(self._guarded_apply)
                 return
 
-    def _browse(self, asked: messages.Browse) -> None:
-        wanted = Wanted(asked.service, asked.client, asked.backend) if asked.first else None
-        rows, met, more = self._engine.browse(asked.listing, wanted, reset=asked.act == "reset")
+    def _answer(self, asked: messages.Browse | messages.Pick) -> None:
+        answer: messages.Message
+        if isinstance(asked, messages.Browse):
+            wanted = Wanted(asked.service, asked.client, asked.backend) if asked.first else None
+            rows, met, more = self._engine.browse(asked.listing, wanted, reset=asked.act == "reset")
+            answer = messages.Listed(asked.number, rows, met, int(more))
+        else:
+            found = self._engine.foretell(asked.service, asked.client, asked.port, asked.query)
+            answer = messages.Picked(asked.number, found)
         with contextlib.suppress(channel.ChannelError):
-            self._channel.send(messages.Listed(asked.number, rows, met, int(more)))
+            self._channel.send(answer)
 
     def _replay(self, number: int, fd: int) -> None:
         count = 0

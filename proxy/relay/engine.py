@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Any, Protocol
 
 from proxy.relay import journal
 from proxy.relay.browse import Browser, Row, Wanted
 from proxy.relay.clients import Clients
 from proxy.relay.connlog import ConnectionLog
 from proxy.relay.dns import DnsListener, DnsService
+from proxy.relay.foretell import foretell
 from proxy.relay.perdatagram import PerDatagramListener, PerDatagramService
 from proxy.relay.persistence import Persistence, Store
 from proxy.relay.plan import Member, Plan, ServicePlan
@@ -75,6 +76,9 @@ class Engine(Protocol):
 
     def browse(self, listing: int, wanted: Wanted | None, *, reset: bool) -> tuple[list[Row], int, bool]:
         """Show or reset a portion of what is open: (rows, how many, whether there are more)."""
+
+    def foretell(self, service: str, host: str, port: int, name: str) -> dict[str, Any]:
+        """Which backend this client of a service would get; empty where no listener of it is polled here."""
 
     def drain(self) -> None:
         """Take what is queued already, and nothing after it."""
@@ -274,6 +278,13 @@ class PythonEngine:
     def browse(self, listing: int, wanted: Wanted | None, *, reset: bool) -> tuple[list[Row], int, bool]:
         """Show or reset a portion of what is open: (rows, how many, whether there are more)."""
         return self._browser.page(listing, wanted, time.monotonic(), reset=reset)
+
+    def foretell(self, service: str, host: str, port: int, name: str) -> dict[str, Any]:
+        """Which backend this client of a service would get; empty where no listener of it is polled here."""
+        for _, (relay, polled) in sorted(self._listeners.items(), key=lambda item: item[0]):
+            if relay.service.plan.name == service:
+                return foretell(polled, host, port, name)
+        return {}
 
     def drain(self) -> None:
         """Take what is queued already, however much that is, and nothing after it."""

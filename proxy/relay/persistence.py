@@ -20,7 +20,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, Self
 
 from proxy.relay.plan import PersistencePlan
-from proxy.relay.templates import HEADER, LONGEST, MAGIC, Templates, cells_for
+from proxy.relay.templates import HEADER, LONGEST, MAGIC, Found, Templates, cells_for
 from proxy.stats.layout import SERVICE_PERSISTED, SERVICE_PERSISTENCE_EVICTED, SERVICE_PERSISTENCE_UNLOCKED
 from proxy.stats.table import SEALS, TableError
 
@@ -173,6 +173,11 @@ class Persistence:
                 self._count(SERVICE_PERSISTENCE_EVICTED)
         return target
 
+    def peek(self, sticky: int) -> "Target | None":
+        """Return the backend of a template that still holds, without renewing it."""
+        found = self._found(sticky, (), self._poller.now)
+        return found[0] if found is not None else None
+
     def hold(self, sticky: int) -> None:
         """Something that lasts begins: the template lasts as long."""
         self._held[sticky] = self._held.get(sticky, 0) + 1
@@ -191,6 +196,14 @@ class Persistence:
 
     def _kept(self, sticky: int, tried: "tuple[Target, ...]", now: float) -> "Target | None":
         """Return the backend of a template that still holds, and renew it."""
+        found = self._found(sticky, tried, now)
+        if found is None:
+            return None
+        self._templates.renew(sticky, found[1], now + self._timeout)
+        return found[0]
+
+    def _found(self, sticky: int, tried: "tuple[Target, ...]", now: float) -> "tuple[Target, Found] | None":
+        """Return the backend of a template that still holds, and the template."""
         found = self._templates.find(sticky, now)
         if found is None:
             return None
@@ -201,8 +214,7 @@ class Persistence:
         target = service.by_slot.get(found.slot)
         if target is None or target not in self._members or target in tried:
             return None
-        self._templates.renew(sticky, found, now + self._timeout)
-        return target
+        return target, found
 
     def _renew(self, sticky: int, when: float) -> None:
         found = self._templates.find(sticky, self._poller.now)

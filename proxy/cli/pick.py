@@ -1,0 +1,84 @@
+"""`steelyard pick`: which backend a client would get now, and why."""
+
+import ipaddress
+from typing import Any
+
+import click
+
+from proxy.cli.daemon import WrongUsageError, daemon, print_json
+from proxy.cli.grid import Cell, align
+from proxy.log import printable
+
+
+@click.command()
+@click.argument("service")
+@click.argument("client", metavar="CLIENT[:PORT]")
+@click.option("--query", metavar="NAME", default="", help='What is asked for, where hash-on = "query-name".')
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def command(ctx: click.Context, *, service: str, client: str, query: str, as_json: bool) -> None:
+    """Say which backend of SERVICE a new connection or query from CLIENT would get now, and why.
+
+    It takes no turn and changes no count. Schedulers that go by turns or by what is open have candidates only.
+    """
+    try:
+        host, port = address(client)
+    except ValueError:
+        message = (
+            f'"{printable(client)[:60]}" is not CLIENT[:PORT]: write 192.0.2.7, 192.0.2.7:4711, [2001:db8::7]:4711'
+        )
+        raise WrongUsageError(message, ctx) from None
+    answer: dict[str, Any] = {}
+    with daemon(ctx) as asked:
+        answer = asked.request("pick", service=service, client=host, port=port, query=query)["pick"]
+    if as_json:
+        print_json(answer)
+    else:
+        click.echo("\n".join(lines(answer)))
+
+
+def address(text: str) -> tuple[str, int]:
+    """Return (address, port), port 0 where none is said; ValueError."""
+    host, port = text, "0"
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        port = port.removeprefix(":") if port else "0"
+    elif text.count(":") == 1:
+        host, _, port = text.partition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the last port
+        raise ValueError(text)
+    return str(ipaddress.ip_address(host)), int(port)
+
+
+def lines(answer: dict[str, Any]) -> list[str]:
+    """Return the answer in words, and the candidates."""
+    head = printable(f"{answer['service']}, {answer['client']} at {answer['listener']}: {verdict(answer)}")
+    if not answer["candidates"]:
+        return [head]
+    heads = [Cell(text) for text in ("candidate", "address", "weight", "active")]
+    rows = [
+        [
+            Cell(one["name"]),
+            Cell(one["address"]),
+            Cell(str(one["weight"]), right=True),
+            Cell(str(one["active"]), right=True),
+        ]
+        for one in answer["candidates"]
+    ]
+    return [head, *align([heads, *rows], coloured=False, indent="  ")]
+
+
+def verdict(answer: dict[str, Any]) -> str:
+    """Return in words whom the client would get, and why."""
+    if not answer["permitted"]:
+        return "denied, by allow or deny"
+    if not answer["candidates"]:
+        return "nobody, no backend is usable"
+    if not answer["certain"]:
+        return f"{answer['scheduler']}, so it depends on the turn and on what is open"
+    if answer["persistent"]:
+        return f"{answer['backend']}, which the client keeps by persistence"
+    if answer["key"] is not None:
+        return f"{answer['backend']}, by {answer['scheduler']} of {answer['hash_on']} (key {answer['key']:016x})"
+    alone = len(answer["candidates"]) == 1
+    return f"{answer['backend']}, " + ("the only usable one" if alone else f"the first of {answer['scheduler']}")

@@ -1,0 +1,132 @@
+"""`steelyard pick`: what it says is what a client then gets."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from proxy.cli.pick import address
+from tests.e2e.loopback import ROOT, Backend, Node, exchange, free_port, lift_loopback
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory):
+    """Run services with different schedulers over the same backends."""
+    lift_loopback()
+    backends = [Backend() for _ in range(4)]
+    rows = ", ".join(
+        f'{{ name = "b{at}", address = "127.0.0.1", port = {one.port} }}' for at, one in enumerate(backends)
+    )
+    one = Node(tmp_path_factory.mktemp("n"), "")
+    one.ports = {}
+    for name, keys in {
+        "maglev": 'scheduler = "maglev"', "hash": 'scheduler = "source-hash"', "ports": 'scheduler = "maglev"\nhash-on = "source-port"',
+        "turns": 'scheduler = "round-robin"', "first": 'scheduler = "failover"', "shut": 'deny = ["127.0.0.0/8"]',
+    }.items():  # fmt: skip
+        port = one.ports[name] = free_port()
+        one.text += f'[service.{name}]\nlisten = ["127.0.0.1:{port}/tcp"]\nbackends = [{rows}]\nprobe = {{ type = "none" }}\n{keys}\n'
+    one.text += (
+        f'[service.names]\nprotocol = "dns"\nlisten = ["127.0.0.1:{free_port()}/udp"]\nbackends = [{rows}]\n'
+        'probe = { type = "none" }\nscheduler = "maglev"\nhash-on = "query-name"\n'
+    )
+    try:
+        yield one.start()
+    finally:
+        one.end()
+        for backend in backends:
+            backend.close()
+
+
+def steelyard(node, *arguments):
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "proxy", "pick", *arguments, "-s", node.socket],
+        capture_output=True, text=True, timeout=30, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def picked(node, *arguments):
+    code, out, err = steelyard(node, *arguments, "--json")
+    assert (code, err) == (0, "")
+    return json.loads(out)
+
+
+def totals(node, name):
+    service = next(one for one in node.status()["services"] if one["name"] == name)
+    return {backend["name"]: backend["total"] for backend in service["backends"]}
+
+
+@pytest.mark.parametrize("name", ["maglev", "hash", "first", "ports"])
+def test_it_tells_what_then_happens(node, name):
+    """For hashing schedulers and failover the backend that is told is the one that each of several clients then gets."""
+    seen = set()
+    for last in range(1, 9):
+        source = f"127.0.0.{last}", free_port()
+        told = picked(node, name, f"{source[0]}:{source[1]}" if name == "ports" else source[0])
+        assert told["certain"] is True
+        before = totals(node, name)
+        with socket.create_connection(("127.0.0.1", node.ports[name]), timeout=5, source_address=source) as sock:
+            assert exchange(sock, b"x") == b"x"
+        after = totals(node, name)
+        assert [one for one in after if after[one] > before[one]] == [told["backend"]]
+        seen.add(told["backend"])
+    assert (len(seen) > 1) == (name != "first")
+
+
+def test_a_turn_is_not_taken(node):
+    """A scheduler of turns has candidates only, however often it is asked, and no count changes by it."""
+    before = totals(node, "turns")
+    for _ in range(3):
+        told = picked(node, "turns", "192.0.2.7")
+        assert (told["backend"], told["certain"]) == (None, False)
+        assert [one["name"] for one in told["candidates"]] == ["b0", "b1", "b2", "b3"]
+    assert totals(node, "turns") == before == dict.fromkeys(("b0", "b1", "b2", "b3"), 0)
+    code, out, _ = steelyard(node, "turns", "192.0.2.7")
+    assert code == 0
+    assert "round-robin, so it depends on the turn" in out
+
+
+def test_names_of_queries(node):
+    """A service that hashes names tells the same backend for a name in any case, from any client."""
+    backends = {picked(node, "names", client, "--query", name)["backend"]
+                for client in ("192.0.2.1", "2001:db8::1") for name in ("www.example.net", "WWW.example.NET.")}  # fmt: skip
+    assert len(backends) == 1
+    assert (
+        len({picked(node, "names", "192.0.2.1", "--query", f"n{number}.example.net")["backend"] for number in range(6)})
+        > 1
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("maglv", "192.0.2.1"), 1, 'there is no service "maglv": did you mean "maglev"?'),
+        (("ports", "192.0.2.1"), 1, 'hash-on = "source-port" needs the client\'s port'),
+        (("names", "192.0.2.1"), 1, 'hash-on = "query-name" needs a name'),
+        (("maglev", "www.example.net"), 64, "is not CLIENT[:PORT]"),
+        (("maglev", "192.0.2.1:70000"), 64, "is not CLIENT[:PORT]"),
+    ],
+)
+def test_what_makes_no_sense(node, arguments, code, words):
+    """An unknown service, a missing part of the key and what is no address are told."""
+    got, _, err = steelyard(node, *arguments)
+    assert got == code
+    assert words in err
+
+
+def test_a_denied_client(node):
+    """A client that may not use the service is told so."""
+    assert picked(node, "shut", "127.0.0.9")["permitted"] is False
+    assert "denied, by allow or deny" in steelyard(node, "shut", "127.0.0.9")[1]
+
+
+def test_addresses():
+    """A client is an address, with a port or without."""
+    assert address("192.0.2.1") == ("192.0.2.1", 0)
+    assert address("192.0.2.1:5") == ("192.0.2.1", 5)
+    assert address("2001:db8::1") == ("2001:db8::1", 0)
+    assert address("[2001:db8::1]:5") == ("2001:db8::1", 5)
+    assert address("[2001:db8::1]") == ("2001:db8::1", 0)
