@@ -251,7 +251,12 @@ class Master:
         )
         self._control.register("config", self._show_config, mutates=False)
         browsed = Connections(
-            self.config.services, self._workers.alive, self._workers.ask, self._inflight, self._told_of_admin
+            self.config.services,
+            self._workers.alive,
+            self._workers.ask,
+            (self._workers.follow, self._workers.unfollow),
+            self._inflight,
+            self._told_of_admin,
         )
         self._control.register("connections", browsed.connections, mutates=False)
         self._control.register(

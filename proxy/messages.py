@@ -122,6 +122,26 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class Follow:
+    """To a worker: tell what begins ("on") and ends of what is meant, by `Happened`, until told "off"."""
+
+    follower: int
+    service: str
+    client: str
+    backend: str
+    act: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """From a worker: what a follower wants to know, and how much more there was."""
+
+    follower: int
+    rows: list[dict[str, Any]]
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pick:
     """To a worker: whom would this client of a service get?  `port` 0 and `query` "" are not said.  Answered with `Picked`."""
 
@@ -359,6 +379,8 @@ Message = (
     | LogFile
     | Browse
     | Listed
+    | Follow
+    | Happened
     | Pick
     | Picked
     | Replay
@@ -395,7 +417,7 @@ ANSWERS = (Ran, Report, StoodBy, Routing)
 _KINDS: dict[str, type[Message]] = {
     kind.__name__: kind
     for kind in (
-        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, LogFile, Browse, Listed, Pick, Picked, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Failing, Watch, Probed, Ask, Report,
+        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, LogFile, Browse, Listed, Follow, Happened, Pick, Picked, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Failing, Watch, Probed, Ask, Report,
         Beat, Route, Fitness, Standby, StoodBy, Resume, Leave, Held, Moved, Told, Routing,
     )
 }  # fmt: skip

@@ -7,7 +7,7 @@ the dead one had in flight is asked again from its journal.  One that stalls is 
 import asyncio
 import os
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
 from proxy import channel, messages
@@ -25,6 +25,10 @@ from proxy.stats.table import Table
 
 STALL = 1.0  # s without a heartbeat
 START = 15.0  # s that a worker may take to be ready
+
+
+Heard = Callable[[int, list[dict[str, Any]], int], None]
+"""Called with a worker's index, what happened there, and how much more did."""
 
 
 class Owner(Protocol):
@@ -115,6 +119,7 @@ class Supervisor:
         self._left_behind: list[int] = []  # journals of dead workers that nobody has taken over yet
         self._stopping = False
         self._questions = Questions()
+        self._followers: dict[int, tuple[messages.Follow, Heard]] = {}
         self.members = Members(count)
 
     # -- orders
@@ -190,6 +195,16 @@ class Supervisor:
         if worker.child is None or not worker.able:
             return None
         return await self._questions.ask(worker.child, question, patience)
+
+    def follow(self, wish: messages.Follow, heard: "Heard") -> None:
+        """Have all workers, and those to come, tell a follower what begins and ends."""
+        self._followers[wish.follower] = wish, heard
+        self.tell(wish)
+
+    def unfollow(self, follower: int) -> None:
+        """Have them tell it nothing more."""
+        if self._followers.pop(follower, None) is not None:
+            self.tell(messages.Follow(follower, "", "", "", "off"))
 
     def rows(self) -> list[WorkerRow]:
         """Return the workers as the status shows them."""
@@ -292,6 +307,8 @@ class Supervisor:
                     sock.close()
             case messages.Failing():
                 self._owner.failing(message)
+            case messages.Happened(follower, rows, lost) if follower in self._followers:
+                self._followers[follower][1](worker.index, rows, lost)
             case messages.Listed() | messages.Picked() if worker.child is not None:
                 self._questions.answered(worker.child, message)
 
@@ -305,6 +322,8 @@ class Supervisor:
         child.send(self._owner.verdicts())
         child.send(self._owner.weights())
         self._give_log(child)
+        for wish, _ in self._followers.values():
+            child.send(wish)
         self.settle()
         self._hand_on()
         self._introduce()

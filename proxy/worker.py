@@ -101,7 +101,7 @@ class Worker:
                 self._learn(changes)
             case messages.Weights(weights):
                 self._engine.weigh([(one[0], one[1], one[2]) for one in weights])
-            case messages.Browse() | messages.Pick():
+            case messages.Browse() | messages.Pick() | messages.Follow():
                 self._answer(message)
             case messages.Replay(number):
                 self._replay(number, fds[0])
@@ -149,8 +149,12 @@ class Worker:
                 self._loop.call_soon(self._guarded_apply)
                 return
 
-    def _answer(self, asked: messages.Browse | messages.Pick) -> None:
+    def _answer(self, asked: messages.Browse | messages.Pick | messages.Follow) -> None:
         answer: messages.Message
+        if isinstance(asked, messages.Follow):
+            meant = Wanted(asked.service, asked.client, asked.backend) if asked.act == "on" else None
+            self._engine.follow(asked.follower, meant, self._happened)
+            return
         if isinstance(asked, messages.Browse):
             wanted = Wanted(asked.service, asked.client, asked.backend) if asked.first else None
             rows, met, more = self._engine.browse(asked.listing, wanted, reset=asked.act == "reset")
@@ -160,6 +164,10 @@ class Worker:
             answer = messages.Picked(asked.number, found)
         with contextlib.suppress(channel.ChannelError):
             self._channel.send(answer)
+
+    def _happened(self, follower: int, rows: list[dict[str, Any]], lost: int) -> None:
+        with contextlib.suppress(channel.ChannelError):
+            self._channel.send(messages.Happened(follower, rows, lost))
 
     def _replay(self, number: int, fd: int) -> None:
         count = 0

@@ -1,6 +1,8 @@
 """`steelyard connections` and `disconnect`: what is open on this host, and an end to it."""
 
 import ipaddress
+import json
+import sys
 from typing import Any, Final
 
 import click
@@ -18,29 +20,44 @@ _HEADS: Final = ("kind", "service", "client", "listener", "backend", "state", "a
 @click.argument("service", required=False)
 @click.option("--client", metavar="CIDR", help="Of these clients only: 192.0.2.7, 10.0.0.0/8, 2001:db8::/32.")
 @click.option("--backend", metavar="NAME", help="Those on this backend only, by name or address.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what begins and ends, until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context
 def connections(
-    ctx: click.Context, *, service: str | None, client: str | None, backend: str | None, as_json: bool
+    ctx: click.Context, *, service: str | None, client: str | None, backend: str | None, follow: bool, as_json: bool
 ) -> None:
     """Show the TCP connections and UDP sessions that are open on this host, of SERVICE or of all.
 
     Ages are in seconds, bytes are those sent on to the backend and to the client. DNS queries in flight are only counted.
     """
-    import json
-
     wanted = _wanted(ctx, service, client, backend)
     shown = 0
     missing: list[int] = []
     with daemon(ctx) as asked:
-        for answer in asked.stream("connections", endless=False, **wanted):
-            for row in answer["connections"]:
-                if not shown and not as_json:
-                    click.echo(_line(_HEADS))
-                shown += 1
-                click.echo(json.dumps(row) if as_json else _line(cells(row)))
-            missing = answer.get("unanswered", missing)
-            flying = answer.get("queries_in_flight", {})
+        try:
+            for answer in asked.stream("connections", endless=follow, follow=follow, **wanted):
+                shown = _show(answer["connections"], shown, as_json=as_json)
+                if "unanswered" in answer:
+                    missing = answer["unanswered"]
+                    _total(shown, answer["queries_in_flight"], missing, as_json=as_json)
+                _happened(answer, as_json=as_json)
+        except KeyboardInterrupt:
+            ctx.exit(0)  # how one ends a --follow
+    if missing:
+        ctx.exit(EXIT_FAILED)
+
+
+def _show(rows: list[dict[str, Any]], shown: int, *, as_json: bool) -> int:
+    """Print some rows, below headings where they are the first; how many there are by now."""
+    for row in rows:
+        if not shown and not as_json:
+            click.echo(_line(_HEADS))
+        shown += 1
+        click.echo(json.dumps(row) if as_json else _line(cells(row)))
+    return shown
+
+
+def _total(shown: int, flying: dict[str, int], missing: list[int], *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"total": shown, "queries_in_flight": flying, "unanswered": missing}))
     else:
@@ -48,7 +65,26 @@ def connections(
         click.echo(printable(f"{shown} open{queries}"))
     if missing:
         click.echo(f"steelyard: these workers did not answer: {', '.join(map(str, missing))}", err=True)
-        ctx.exit(EXIT_FAILED)
+
+
+def _happened(answer: dict[str, Any], *, as_json: bool) -> None:
+    """Print what began and ended, at once."""
+    if answer.get("lost"):
+        click.echo(json.dumps({"event": "lost", "lost": answer["lost"]}) if as_json else f"{answer['lost']} lost")
+    for event in answer.get("events", []):
+        click.echo(json.dumps(event) if as_json else happening(event))
+    sys.stdout.flush()
+
+
+def happening(event: dict[str, Any]) -> str:
+    """Return the line of what began or ended."""
+    head = f"{event['event']:6}  {event['kind']}  {event['service']}  {event['client']} > {event['listener']}"
+    head += f" > {event['backend'] or '-'}"
+    if event["event"] == "ended":
+        head += (
+            f"  {event['closed']} after {event['duration_s']:.1f} s, {event['bytes_in']} in, {event['bytes_out']} out"
+        )
+    return printable(head)
 
 
 @click.command()

@@ -1,5 +1,7 @@
 """The commands `connections` and `disconnect`: what is open in all workers, asked for page by page."""
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
@@ -18,9 +20,40 @@ ASKING: Final = 4
 """Commands of this kind at a time: each keeps a listing in every worker."""
 PATIENCE: Final = 3.0
 """Seconds that a worker may take for a page; it takes a few milliseconds."""
+QUEUED: Final = 2000
+"""Events that may wait for one who follows."""
+PORTION: Final = 200
+"""Events a line."""
 
+Heard = Callable[[int, list[dict[str, Any]], int], None]
 Ask = Callable[[int, Question, float], Awaitable[messages.Message | None]]
 """`Supervisor.ask`: the index of a worker, a question, seconds -> the answer, None if there is none."""
+
+
+class Feed:
+    """What happened and was not yet sent to a follower: bounded, the oldest is dropped and counted."""
+
+    def __init__(self) -> None:
+        self._events: deque[dict[str, Any]] = deque()
+        self._lost = 0
+        self._wake = asyncio.Event()
+
+    def put(self, worker: int, rows: list[dict[str, Any]], lost: int) -> None:
+        """Take what happened in a worker; never waits."""
+        self._events.extend({**row, "worker": worker} for row in rows)
+        self._lost += lost
+        while len(self._events) > QUEUED:
+            self._events.popleft()
+            self._lost += 1
+        self._wake.set()
+
+    async def get(self) -> tuple[list[dict[str, Any]], int]:
+        """Return some events, once there are, and how many were lost before them."""
+        while not self._events:
+            self._wake.clear()
+            await self._wake.wait()
+        lost, self._lost = self._lost, 0
+        return [self._events.popleft() for _ in range(min(len(self._events), PORTION))], lost
 
 
 class Connections:
@@ -33,16 +66,19 @@ class Connections:
         services: "Sequence[Service]",
         workers: Callable[[], Collection[int]],
         ask: Ask,
+        following: tuple[Callable[[messages.Follow, Heard], None], Callable[[int], None]],
         inflight: Callable[[str], int],
         tell: Callable[[str, str, Mapping[str, Any]], None],
     ) -> None:
         self._services = {service.name: service for service in services}
         self._workers = workers
         self._ask = ask
+        self._follow, self._unfollow = following
         self._inflight = inflight
         self._tell = tell
         self._listings = count(1)
         self._asking = 0
+        self._followed = 0
 
     async def connections(self, request: Request) -> AsyncIterator[Mapping[str, Any]]:
         """Answer `connections`: those of `service`, `client` (a block) and `backend`, a page a line.
@@ -50,6 +86,27 @@ class Connections:
         The last line has the DNS queries in flight by service, which are only counted, and the workers that did not answer.
         """
         wanted = self._wanted(request)
+        follow = request.arguments.get("follow", False) is True
+        if follow and self._followed >= ASKING:
+            raise ControlError(f"{ASKING} clients follow the connections already", BUSY)
+        feed = Feed()
+        number = next(self._listings)
+        self._followed += follow
+        try:
+            if follow:  # before the list: nothing falls in between
+                self._follow(
+                    messages.Follow(number, wanted["service"], wanted["client"], wanted["backend"], "on"), feed.put
+                )
+            async for line in self._list(wanted, more=follow):
+                yield line
+            while follow:
+                events, lost = await feed.get()
+                yield {"connections": [], "events": events, "lost": lost, "more": True}
+        finally:
+            self._followed -= follow
+            self._unfollow(number)
+
+    async def _list(self, wanted: Mapping[str, str], *, more: bool) -> AsyncIterator[Mapping[str, Any]]:
         missing: list[int] = []
         async for index, page in self._pages(wanted, "list", missing):
             yield {"connections": [{**row, "worker": index} for row in page.rows], "more": True}
@@ -58,7 +115,7 @@ class Connections:
             for name, service in self._services.items()
             if service.protocol == "dns" and wanted["service"] in {"", name}
         }
-        yield {"connections": [], "queries_in_flight": counted, "unanswered": missing, "more": False}
+        yield {"connections": [], "queries_in_flight": counted, "unanswered": missing, "more": more}
 
     async def disconnect(self, request: Request) -> Mapping[str, Any]:
         """Answer `disconnect`: reset what is meant; `all` must be said where nothing else is."""

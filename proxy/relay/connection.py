@@ -283,6 +283,8 @@ class Connection:
         client.bytes_cell = target.cell + BACKEND_BYTES_IN
         backend.bytes_cell = target.cell + BACKEND_BYTES_OUT
         self.expect(now + tcp.times.idle_timeout)
+        if tcp.followed is not None:
+            tcp.followed.opened(self)
         if not number and target.send_proxy != "off":
             number = self._introduce(backend.sock, target.send_proxy)
         if number:
@@ -407,6 +409,8 @@ class Connection:
         tcp = self.tcp
         if tcp.log is not None:
             tcp.log.connection(self)
+        if tcp.followed is not None:
+            tcp.followed.connection(self)
         self.state = State.CLOSED
         if self.timer is not None:
             self.timer.cancel()

@@ -20,6 +20,7 @@ from proxy.relay.browse import Browser, Row, Wanted
 from proxy.relay.clients import Clients
 from proxy.relay.connlog import ConnectionLog
 from proxy.relay.dns import DnsListener, DnsService
+from proxy.relay.follow import Followers, Tell
 from proxy.relay.foretell import foretell
 from proxy.relay.perdatagram import PerDatagramListener, PerDatagramService
 from proxy.relay.persistence import Persistence, Store
@@ -77,6 +78,9 @@ class Engine(Protocol):
     def browse(self, listing: int, wanted: Wanted | None, *, reset: bool) -> tuple[list[Row], int, bool]:
         """Show or reset a portion of what is open: (rows, how many, whether there are more)."""
 
+    def follow(self, number: int, wanted: Wanted | None, tell: Tell) -> None:
+        """Tell what begins and ends from now on; None ends that."""
+
     def foretell(self, service: str, host: str, port: int, name: str) -> dict[str, Any]:
         """Which backend this client of a service would get; empty where no listener of it is polled here."""
 
@@ -129,6 +133,8 @@ class PythonEngine:
         for service in plan.services:
             self._add(service, plan.layout, rng, hint)
         self._browser = Browser(self._relays.values())
+        self._node = plan.log.node
+        self._followers: Followers | None = None
         targets = [target for service in self._services.values() for target in service.targets]
         self._siblings.watch(target.cell + layout.BACKEND_ACTIVE for target in targets)
         self._targets: list[Target] = targets
@@ -278,6 +284,15 @@ class PythonEngine:
     def browse(self, listing: int, wanted: Wanted | None, *, reset: bool) -> tuple[list[Row], int, bool]:
         """Show or reset a portion of what is open: (rows, how many, whether there are more)."""
         return self._browser.page(listing, wanted, time.monotonic(), reset=reset)
+
+    def follow(self, number: int, wanted: Wanted | None, tell: Tell) -> None:
+        """Tell what begins and ends from now on; None ends that."""
+        if self._followers is None:
+            self._followers = Followers(self._relays.values(), self._poller, self._node, tell)
+        if wanted is None:
+            self._followers.remove(number)
+        else:
+            self._followers.add(number, wanted)
 
     def foretell(self, service: str, host: str, port: int, name: str) -> dict[str, Any]:
         """Which backend this client of a service would get; empty where no listener of it is polled here."""

@@ -31,6 +31,7 @@ from proxy.stats.layout import (
 )
 
 if TYPE_CHECKING:
+    from proxy.relay.follow import Followers
     from proxy.relay.timers import Timer
 
 ACCEPTS = 64  # connections accepted in one turn
@@ -87,6 +88,7 @@ class TcpService:
         self.cells = service.cells
         self.base = service.cell
         self.log = service.log
+        self.followed: Followers | None = None  # while somebody wants to know what begins and ends
         self.buffer, self.view = admission.buffer, admission.view
         self.admission = admission
         self.introducers = Blocks(service.plan.accept_proxy)

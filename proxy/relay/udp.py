@@ -19,6 +19,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from functools import partial
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from proxy.balance.hashing import hash_key
 from proxy.relay.datagram import endpoint
@@ -51,6 +52,9 @@ from proxy.stats.layout import (
     SERVICE_TABLE_FULL,
     SERVICE_UNSENT_REPLIES,
 )
+
+if TYPE_CHECKING:
+    from proxy.relay.follow import Followers
 
 BATCH = 64  # datagrams read in one turn
 LARGEST = 65535
@@ -174,6 +178,7 @@ class UdpService:
         self.cells = service.cells
         self.base = service.cell
         self.log = service.log
+        self.followed: Followers | None = None  # while somebody wants to know what begins and ends
         self.buffer = bytearray(LARGEST)
         self.view = memoryview(self.buffer)
         self.sessions: OrderedDict[Key, Session] = OrderedDict()
@@ -401,6 +406,8 @@ class UdpService:
         self.service.took(target)
         cells[base + SERVICE_SESSIONS] += 1
         cells[base + SERVICE_SESSIONS_OPENED] += 1
+        if self.followed is not None:
+            self.followed.opened(session)
         if not self._armed:
             self._arm(session.touched + self._idle)
         return session
@@ -432,6 +439,8 @@ class UdpService:
             return
         if self.log is not None:
             self.log.session(session, why)
+        if self.followed is not None:
+            self.followed.session(session, why)
         session.listener.sessions -= 1
         self.poller.discard(session.sock)
         self.service.gave_back(session.target)

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
 
@@ -218,3 +218,58 @@ def test_a_worker_that_is_stopped(node):
     assert last["unanswered"] == [0]
     node.until(lambda status: all(w["alive"] and w["pid"] != pid for w in status["workers"]), "another worker")
     assert listed(node)[1]["unanswered"] == []
+
+
+@contextmanager
+def following(node, *arguments):
+    """Follow with the command, as JSON; what has come so far."""
+    command = [sys.executable, "-P", "-m", "proxy", "connections", "--follow", "--json", *arguments, "-s", node.socket]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    came = []
+    thread = threading.Thread(
+        target=lambda: came.extend(map(json.loads, iter(process.stdout.readline, ""))), daemon=True
+    )
+    try:
+        # Each line as it comes: `extend` of a list takes an iterator one by one.
+        thread.start()
+        until(lambda: any("total" in line for line in came), 10, "the list")
+        yield came
+    finally:
+        process.kill()
+        process.wait(5)
+        thread.join(5)
+        process.stdout.close()
+
+
+def test_following(node):
+    """What is open is shown, then each connection and session as it begins and as it ends, with why; others are not."""
+    with connected(node.ports[0]) as before, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        assert exchange(before, b"x") == b"x"
+        with following(node, "--client", "127.0.0.1") as came:
+            assert len([row for row in came if row.get("service") == "echo"]) == 1
+            with connected(node.ports[0]) as sock:
+                assert exchange(sock, b"hello") == b"hello"
+                client = "{}:{}".format(*sock.getsockname())
+                until(lambda: [row for row in came if row.get("event") == "opened"], 5, "its begin")
+                sock.shutdown(socket.SHUT_WR)
+                assert sock.recv(1) == b""
+            until(lambda: [row for row in came if row.get("event") == "ended"], 5, "its end")
+            told = [row for row in came if row.get("client") == client]
+            assert [row["event"] for row in told] == ["opened", "ended"]
+            assert (told[0]["backend"], told[1]["closed"], told[1]["bytes_in"], told[1]["bytes_out"]) == (
+                "b0",
+                "client-fin",
+                5,
+                5,
+            )
+            datagrams.sendto(b"1", ("127.0.0.1", node.ports[2]))
+            until(
+                lambda: [row for row in came if row.get("event") == "opened" and row["kind"] == "udp"], 5, "the session"
+            )
+            with socket.create_connection(
+                ("127.0.0.1", node.ports[0]), timeout=5, source_address=("127.0.0.2", 0)
+            ) as other:
+                assert exchange(other, b"x") == b"x"
+            assert disconnected(node, "datagrams", "--client", "127.0.0.1")["disconnected"] >= 1
+            until(lambda: [row for row in came if row.get("closed") == "disconnected"], 5, "its end")
+            assert not [row for row in came if row.get("client", "").startswith("127.0.0.2:")]

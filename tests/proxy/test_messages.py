@@ -21,6 +21,8 @@ EXAMPLES = [
     messages.LogFile(),
     messages.Browse(1, 2, 1, "dns", "10.0.0.0/8", "", "list"),
     messages.Listed(1, [{"client": "10.0.0.1:53"}], 1, 0),
+    messages.Follow(1, "dns", "", "b0", "on"),
+    messages.Happened(1, [{"event": "opened"}], 0),
     messages.Pick(1, "dns", "2001:db8::7", 0, "www.example.net"),
     messages.Picked(1, {"backend": "b0"}),
     messages.Replay(1),
