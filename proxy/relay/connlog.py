@@ -17,6 +17,7 @@ from proxy.relay.ended import BACKEND_FIN, CLIENT_FIN, OTHER, WHY, Ended, asked,
 from proxy.relay.half import State
 from proxy.relay.introduction import who
 from proxy.relay.sink import Collector, Descriptor, Nowhere, Sink, Writer
+from proxy.stats.layout import SERVICE_CLOSED
 
 if TYPE_CHECKING:
     from proxy.relay.connection import Connection
@@ -67,6 +68,8 @@ class ConnectionLog:
 
     def connection(self, conn: "Connection") -> None:
         """A TCP connection is about to be closed."""
+        if conn.why == SERVICE_CLOSED and not self._all:
+            return  # the usual one
         closed, failed = why(conn)
         if (failed or self._all) and self._room():
             self._add(ended_connection(conn, closed, self._plan.node, failed=failed))
