@@ -4,7 +4,7 @@ The runner of a probe may be shared with other backends (H11); what it finds is 
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from health.compare import Lag, Peer, subject
@@ -145,7 +145,7 @@ class Subscription:
             return outcome
         others = self.backend.others.peers(self.backend, self.subject)
         self.behind = lag.observe(outcome.value, others, now, first=self.health.state == "unknown")
-        return replace(outcome, ok=False, reason=self.behind) if self.behind else outcome
+        return outcome._replace(ok=False, reason=self.behind) if self.behind else outcome
 
     def heard(self, outcome: Outcome, now: float) -> None:
         """Count an outcome, and settle the backend's verdict if it may have changed."""

@@ -32,6 +32,7 @@ from health.schedule import first_delay
 from health.secrets import Source
 from health.spec import ProbeSpec
 from health.state import Outcome, State, judge
+from health.waiting import Places, Waits
 
 _log = logging.getLogger("steelyard.health")
 
@@ -88,7 +89,8 @@ class Monitor:
         self._secrets = secrets
         self._echoes = echoes
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
-        self._places = asyncio.Semaphore(max_open or _affordable())
+        self._waits = Waits()
+        self._places = Places(max_open or _affordable())
         self._runners: dict[str, Runner] = {}
         self._backends: dict[str, Backend] = {}
         self._logins: dict[_Shared, Logins] = {}
@@ -114,7 +116,7 @@ class Monitor:
             for question, spec in asked.items()
             if question not in self._runners
         }
-        fresh = [Runner(probe, self._places, self._rng) for probe in made.values()]
+        fresh = [Runner(probe, self._places, self._rng, self._waits) for probe in made.values()]
         self._runners.update(zip(made, fresh, strict=True))
         for runner in self._runners.values():
             runner.subscribers = []
@@ -187,12 +189,15 @@ class Monitor:
         ]
 
     async def _run_now(self, spec: ProbeSpec) -> tuple[Outcome, list[str]]:
-        async with self._places:
-            try:
-                probe = make(spec, self._secrets, self._echoes)
-                return await attempt_once(probe, spec.address or "", spec.port or 0)
-            except OurFault as fault:
-                return not_run(fault)
+        if not self._places.take():
+            await self._places.turn()
+        try:
+            probe = make(spec, self._secrets, self._echoes)
+            return await attempt_once(probe, spec.address or "", spec.port or 0)
+        except OurFault as fault:
+            return not_run(fault)
+        finally:
+            self._places.give()
 
     def _behind(
         self, subscription: Subscription, outcome: Outcome, fresh: Mapping[tuple[str, str | None], float]

@@ -14,6 +14,7 @@ from health.probes import attempt_once
 from health.probes.base import OurFault, Probe
 from health.schedule import Pace, Schedule
 from health.state import Outcome, Phase
+from health.waiting import Moment, Places, Waits
 
 _log = logging.getLogger("steelyard.health")
 
@@ -36,20 +37,22 @@ class Subscriber(Protocol):
 class Runner:
     """Runs one probe; `address` and `port` are those of its spec.  `places` bounds the probes that run at once."""
 
-    def __init__(self, probe: Probe[Any], places: asyncio.Semaphore, rng: random.Random) -> None:
+    def __init__(self, probe: Probe[Any], places: Places, rng: random.Random, waits: Waits) -> None:
         self.subscribers: list[Subscriber] = []
         self.last: Outcome | None = None
         self._at: float | None = None
         self._fault = ""
         self._probe = probe
+        self._name = f"probe {probe.spec.type}"
         self._places = places
         self._rng = rng
         self._schedule: Schedule | None = None
         self._wait = 0.0  # seconds, what the present due time was reckoned with, before jitter
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Moment | None = None
         self._task: asyncio.Task[None] | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
+        self._waits = waits
 
     @property
     def interval(self) -> float:
@@ -101,34 +104,37 @@ class Runner:
         return min(subscriber.pace.fast for subscriber in self.subscribers)
 
     def _shortest_wait(self) -> float:
-        return min(subscriber.pace.wait(subscriber.phase) for subscriber in self.subscribers)
+        return min([subscriber.pace.wait(subscriber.phase) for subscriber in self.subscribers])
 
     def _arm(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
         if not self._closed and self._schedule is not None and self._schedule.due is not None:
-            self._timer = self._loop.call_at(self._schedule.due, self._start)
+            self._timer = self._waits.at(self._schedule.due, self._start)
 
     def _start(self) -> None:
         self._timer = None
         if self._schedule is not None:
             self._schedule.started(self._loop.time())
-            self._task = self._loop.create_task(self._run(self._schedule), name=f"probe {self._probe.spec.type}")
+            self._task = self._loop.create_task(self._run(self._schedule), name=self._name)
 
     async def _run(self, schedule: Schedule) -> None:
         spec = self._probe.spec
         outcome: Outcome | None = None
-        await self._places.acquire()
+        if not self._places.take():
+            await self._places.turn()
         try:
             schedule.started(self._loop.time())
             try:
-                outcome, _ = await attempt_once(self._probe, spec.address or "", spec.port or 0)
+                outcome, _ = await attempt_once(
+                    self._probe, spec.address or "", spec.port or 0, recording=False, waits=self._waits
+                )
                 self._told("")
             except OurFault as fault:
                 self._told(f"could not probe: {fault}")
         finally:
-            self._places.release()
+            self._places.give()
         self._task = None
         if outcome is not None:
             self.last = outcome

@@ -28,7 +28,9 @@ class Pace:
 
     def wait(self, phase: Phase) -> float:
         """Return the interval that applies in `phase` (H6)."""
-        return {"steady": self.interval, "transition": self.fast, "down": self.down}[phase]
+        if phase == "steady":
+            return self.interval
+        return self.fast if phase == "transition" else self.down
 
 
 def first_delay(position: int, count: int, interval: float) -> float:
@@ -60,7 +62,7 @@ class Schedule:
         if self._started is None:
             raise ValueError("a probe finished that never started")
         grain = min(GRAIN, wait * FINEST)
-        wait *= self._rng.uniform(1 - JITTER, 1 + JITTER)
+        wait *= 1 - JITTER + 2 * JITTER * self._rng.random()
         if self._hinted:
             wait = min(wait, self.fast)
         self.due = max(now, math.ceil((self._started + wait) / grain) * grain)

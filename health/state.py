@@ -16,7 +16,7 @@ A result that was our own fault (no descriptors left) is no result: it must not 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 State = Literal["unknown", "up", "down", "reserve"]
 Require = Literal["all", "any"] | int
@@ -26,8 +26,7 @@ _RANKED: tuple[State, ...] = ("down", "reserve", "up")
 _DOWN, _RESERVE, _UP = range(3)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What one run of a probe found; `latency` in seconds, `reason` in words without a trailing full stop."""
 
     ok: bool

@@ -4,7 +4,6 @@ A protocol is one class in a module of its own, listed in `CLASSES`: nothing els
 library that it brings, is imported when a probe of its type is first made.
 """
 
-import asyncio
 import importlib
 import logging
 import math
@@ -16,6 +15,7 @@ from health.probes.base import Attempt, Failed, NotSupported, OurFault, Probe
 from health.secrets import Source
 from health.spec import ProbeBase, ProbeSpec
 from health.state import Outcome
+from health.waiting import CannotWait, Deadline, Waits
 
 __all__ = ["CLASSES", "NotSupported", "OurFault", "attempt_once", "load_all", "make", "not_run", "run_once", "told"]
 
@@ -63,15 +63,17 @@ def _load(kind: str) -> type[Probe[Any]]:
     return found
 
 
-async def attempt_once(probe: Probe[Any], address: str, port: int) -> tuple[Outcome, list[str]]:
-    """Run `probe` once and return what it found, with the transcript.
+async def attempt_once(
+    probe: Probe[Any], address: str, port: int, *, recording: bool = True, waits: Waits | None = None
+) -> tuple[Outcome, list[str]]:
+    """Run `probe` once and return what it found, with the transcript if it is `recording`, else without lines.
 
     Ends at the probe's timeout whatever the server does, and leaves no descriptor, reader or task behind, also when it
     is cancelled (H4).  Raises `OurFault` when this host could not probe at all; never anything else but cancellation.
     """
-    attempt = Attempt(address, port, probe.spec.timeout, probe.spec.send_proxy)
+    attempt = Attempt(address, port, probe.spec.timeout, probe.spec.send_proxy, recording=recording, waits=waits)
     try:
-        async with asyncio.timeout(attempt.timeout):
+        with Deadline(attempt.waits, attempt.timeout):
             finding = await probe.check(attempt)
         outcome = Outcome(
             True, finding.reason, attempt.elapsed, reserve=finding.reserve, value=finding.value, weight=finding.weight
@@ -80,6 +82,8 @@ async def attempt_once(probe: Probe[Any], address: str, port: int) -> tuple[Outc
         outcome = Outcome(False, attempt.late, attempt.elapsed)
     except Failed as failed:
         outcome = Outcome(False, str(failed), attempt.elapsed, failed.credentials_rejected, standby=failed.standby)
+    except CannotWait as fault:
+        raise OurFault(f"{fault} on this host") from None
     except OurFault:
         raise
     except Exception as error:
@@ -92,7 +96,8 @@ async def attempt_once(probe: Probe[Any], address: str, port: int) -> tuple[Outc
         outcome = Outcome(False, f"the probe broke down: {type(error).__name__}", attempt.elapsed)
     finally:
         attempt.close()
-    attempt.lines.append(f"{'pass' if outcome.ok else 'FAIL'}: {outcome.reason}")
+    if recording:
+        attempt.lines.append(f"{'pass' if outcome.ok else 'FAIL'}: {outcome.reason}")
     return outcome, attempt.lines
 
 

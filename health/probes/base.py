@@ -9,20 +9,20 @@ Every TCP connection begins with a PROXY header where the service sends them, an
 `send` and `receive` encrypt and decrypt what passes on that socket, so that a protocol need not know.
 """
 
-import asyncio
 import contextlib
 import errno
 import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from health.probes import proxyheader, tls
 from health.probes.words import EXCERPT, Failed, NotSupported, OurFault, excerpt, in_words, where
 from health.secrets import FromDisk, NoSecret, Source
 from health.spec import ProbeBase
+from health.waiting import IN, OUT, Waits
 
 __all__ = [
     "EXCERPT", "READ_COST", "READ_LIMIT", "Attempt", "Failed", "Finding", "NotSupported", "OurFault", "Probe", "drain", "excerpt",
@@ -42,8 +42,7 @@ _IP_RECVERR: Final = 11  # linux/in.h
 _IPV6_RECVERR: Final = 25  # linux/in6.h
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """A probe that passed: in words how, and whether the backend is fit for reserve only."""
 
     reason: str
@@ -58,14 +57,19 @@ class Attempt:
     """One run of a probe against `address`, `port`: at most `timeout` seconds from its making on.
 
     `send_proxy` ("off", "v1" or "v2") says which PROXY header its TCP connections begin with; "v2" its datagrams too.
-    `lines` is the transcript: "-> " what we do, "<- " what comes back.
+    `lines` is the transcript: "-> " what we do, "<- " what comes back; it stays empty unless it is `recording`.
     """
 
     __slots__ = (
-        "_begun", "_loop", "_opened", "_sessions", "address", "aside", "lines", "missing", "port", "send_proxy", "timeout", "unread",
+        "_begun", "_opened", "_sessions", "address", "aside", "lines", "missing", "port", "recording", "send_proxy",
+        "timeout", "unread", "waits",
     )  # fmt: skip
 
-    def __init__(self, address: str, port: int, timeout: float, send_proxy: str | None = None) -> None:
+    def __init__(
+        self, address: str, port: int, timeout: float, send_proxy: str | None = None,
+        *, recording: bool = True, waits: Waits | None = None,
+    ) -> None:  # fmt: skip
+        self.recording = recording
         self.address = address
         self.port = port
         self.timeout = timeout
@@ -75,7 +79,7 @@ class Attempt:
         self.aside = ""
         self.unread = READ_LIMIT
         self._begun = time.perf_counter()
-        self._loop = asyncio.get_running_loop()
+        self.waits = waits or Waits()
         self._opened: list[socket.socket] = []
         self._sessions: dict[socket.socket, tls.Session] = {}
 
@@ -96,11 +100,13 @@ class Attempt:
 
     def sent(self, text: str) -> None:
         """Note in the transcript what we did."""
-        self.lines.append(f"-> {text}")
+        if self.recording:
+            self.lines.append(f"-> {text}")
 
     def got(self, text: str) -> None:
         """Note in the transcript what came back."""
-        self.lines.append(f"<- {text}")
+        if self.recording:
+            self.lines.append(f"<- {text}")
 
     def close(self) -> None:
         """Close all that the run opened."""
@@ -136,20 +142,22 @@ class Attempt:
 
     async def connect_tcp(self) -> socket.socket:
         """Return a connected TCP socket, the PROXY header sent if there is to be one; raises `Failed` in words."""
-        self.sent(f"connect {where(self.address, self.port)}/tcp")
+        if self.recording:
+            self.sent(f"connect {where(self.address, self.port)}/tcp")
         self.missing = "no answer to the connect"
         opened, name = self._open(socket.SOCK_STREAM)
         # A small request behind a small one (TLS, LDAP) would wait 40 ms for the server's delayed acknowledgement.
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         result = opened.connect_ex(name)
         if result in {errno.EINPROGRESS, errno.EWOULDBLOCK}:
-            await self.writable(opened)
-            result = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            events = await self.writable(opened)
+            result = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & ~OUT else 0
         if result == 0 and self.port >= FIRST_OWN_PORT and _met_itself(opened, self.port):
             result = errno.ECONNREFUSED  # met ourselves: nobody listens there, and our own port was the same
         if result:
             raise in_words(OSError(result, os.strerror(result)))
-        self.got(f"connected, {self.took}")
+        if self.recording:
+            self.got(f"connected, {self.took}")
         if self.send_proxy != "off":
             try:
                 header, words = proxyheader.build(self.send_proxy, opened)
@@ -160,14 +168,16 @@ class Attempt:
             self.sent(words)
         return opened
 
-    async def connect(self, spec: ProbeBase, name: str | None = None) -> socket.socket:
-        """Return a TCP socket as a client's: with the PROXY header and, for `tls = "implicit"`, the handshake done.
+    def connect(self, spec: ProbeBase, name: str | None = None) -> Awaitable[socket.socket]:
+        """Return, awaited, a TCP socket as a client's: with the PROXY header and, for `tls = "implicit"`, the handshake done.
 
         `name` is whom to ask for and to expect in TLS where `tls_name` does not say.
         """
+        return self._connect_tls(spec, name) if spec.tls == "implicit" else self.connect_tcp()
+
+    async def _connect_tls(self, spec: ProbeBase, name: str | None) -> socket.socket:
         opened = await self.connect_tcp()
-        if spec.tls == "implicit":
-            await self.start_tls(opened, spec, name)
+        await self.start_tls(opened, spec, name)
         return opened
 
     async def start_tls(self, opened: socket.socket, spec: ProbeBase, name: str | None = None) -> None:
@@ -205,7 +215,8 @@ class Attempt:
 
     def connect_udp(self) -> socket.socket:
         """Return a UDP socket on a random local port, connected, so that ICMP errors reach us at once (H3)."""
-        self.sent(f"connect {where(self.address, self.port)}/udp")
+        if self.recording:
+            self.sent(f"connect {where(self.address, self.port)}/udp")
         opened, name = self._open(socket.SOCK_DGRAM)
         result = opened.connect_ex(name)
         if result:
@@ -317,23 +328,13 @@ class Attempt:
         drain(opened)
         self.sent("close")
 
-    async def readable(self, opened: socket.socket) -> None:
-        """Wait until `opened` has something to read, or an error to tell."""
-        waiter, number = self._loop.create_future(), opened.fileno()
-        self._loop.add_reader(number, _wake, waiter)
-        try:
-            await waiter
-        finally:
-            self._loop.remove_reader(number)
+    def readable(self, opened: socket.socket) -> Awaitable[int]:
+        """Wait until `opened` has something to read, or an error to tell; raises `CannotWait`."""
+        return self.waits.ready(opened.fileno(), IN)
 
-    async def writable(self, opened: socket.socket) -> None:
-        """Wait until `opened` is connected or takes more, or has an error to tell."""
-        waiter, number = self._loop.create_future(), opened.fileno()
-        self._loop.add_writer(number, _wake, waiter)
-        try:
-            await waiter
-        finally:
-            self._loop.remove_writer(number)
+    def writable(self, opened: socket.socket) -> Awaitable[int]:
+        """Wait until `opened` is connected or takes more, or has an error to tell; raises as `readable` does."""
+        return self.waits.ready(opened.fileno(), OUT)
 
 
 class Probe(ABC, Generic[Spec]):
@@ -370,14 +371,10 @@ def _met_itself(opened: socket.socket, port: int) -> bool:
         return False
 
 
-def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
-
-
 def drain(opened: socket.socket, limit: int = READ_LIMIT) -> None:
-    """Say that we are done and read what has come meanwhile, so that closing sends FIN rather than RST."""
-    with contextlib.suppress(OSError):
-        opened.shutdown(socket.SHUT_WR)
+    """Read what has come meanwhile, so that closing sends FIN rather than RST."""
+    try:
         while limit > 0 and (data := opened.recv(min(limit, 16384))):
             limit -= len(data)
+    except OSError:
+        return

@@ -39,9 +39,7 @@ class DnsCheck(Probe[DnsProbe]):
         self._must_answer = bool(spec.query) and spec.rcode == ("NOERROR",)
         self._udp = spec.transport in {None, "udp", "both"}
         self._tcp = spec.transport in {"tcp", "both"}
-        self._last: tuple[bytes, Reply, list[str]] | None = (
-            None  # a reply without its ID, what it says, and its records
-        )
+        self._last: tuple[bytes, Reply] | None = None  # a reply without its ID, and what it says
 
     async def check(self, attempt: Attempt) -> Finding:
         """Pass when the answer over every wanted transport is the wanted one."""
@@ -71,7 +69,8 @@ class DnsCheck(Probe[DnsProbe]):
         opened = attempt.connect_udp()
         ident, query = self._fresh()
         await attempt.send_datagram(opened, query)
-        attempt.sent(f"query {self._question} id {ident:#06x}")
+        if attempt.recording:
+            attempt.sent(f"query {self._question} id {ident:#06x}")
         attempt.missing = "no answer to the query over UDP"
         ignored = 0
         while True:
@@ -89,7 +88,8 @@ class DnsCheck(Probe[DnsProbe]):
         ident, query = self._fresh()
         attempt.missing = "could not send the query over TCP"
         await attempt.send(opened, len(query).to_bytes(2, "big") + query)  # RFC 1035, section 4.2.2
-        attempt.sent(f"query {self._question} id {ident:#06x}")
+        if attempt.recording:
+            attempt.sent(f"query {self._question} id {ident:#06x}")
         attempt.missing = "no answer to the query over TCP"
         size = int.from_bytes(await attempt.receive_exactly(opened, 2, "the answer's length"), "big")
         if size > attempt.unread:
@@ -107,27 +107,27 @@ class DnsCheck(Probe[DnsProbe]):
         return ident, ident.to_bytes(2, "big") + self._query[2:]
 
     def _stranger(self, data: bytes, ident: int) -> str:
+        if self._said(data) is not None and int.from_bytes(data[:_ID], "big") == ident:
+            return ""
         try:
             return stranger(data, ident, self._question)
         except Malformed as error:
             raise Failed(f"malformed answer: {error}") from None
 
+    def _said(self, data: bytes) -> Reply | None:
+        """Return what a reply says that repeats the last one but for its ID, None for another: reading it takes longest."""
+        return self._last[1] if self._last is not None and self._last[0] == data[_ID:] else None
+
     def _read(self, attempt: Attempt, data: bytes) -> Reply:
-        body = data[_ID:]
-        if self._last is None or self._last[0] != body:  # else it says what the last one said: reading it takes longest
+        reply = self._said(data)
+        if reply is None:
             try:
                 reply = read_reply(data, self._question)
             except Malformed as error:
                 raise Failed(f"malformed answer: {error}") from None
-            self._last = (body, reply, [excerpt(answer.to_text().encode()) for answer in reply.answers[:_TOLD]])
-        _, reply, records = self._last
-        if len(body) > _KEPT:
-            self._last = None
-        count = f"{len(reply.answers)} answer{'' if len(reply.answers) == 1 else 's'}"
-        marks = ", truncated" * reply.truncated + ", authoritative" * reply.authoritative
-        attempt.got(f"{reply.rcode_text}, {count}{marks}, {attempt.took}")
-        for record in records:
-            attempt.got(f"  {record}")
+            self._last = (data[_ID:], reply) if len(data) <= _KEPT else None
+        if attempt.recording:
+            _tell(attempt, reply)
         return reply
 
     def _judge(self, reply: Reply) -> None:
@@ -149,6 +149,15 @@ class DnsCheck(Probe[DnsProbe]):
                 ("authoritative", "AA is not set") if spec.authoritative else ("not authoritative", "AA is set")
             )
             raise Failed(f"answer is to be {wanted}, but {found}")
+
+
+def _tell(attempt: Attempt, reply: Reply) -> None:
+    """Note in the transcript what a reply says."""
+    count = f"{len(reply.answers)} answer{'' if len(reply.answers) == 1 else 's'}"
+    marks = ", truncated" * reply.truncated + ", authoritative" * reply.authoritative
+    attempt.got(f"{reply.rcode_text}, {count}{marks}, {attempt.took}")
+    for answer in reply.answers[:_TOLD]:
+        attempt.got(f"  {excerpt(answer.to_text().encode())}")
 
 
 def _serial(reply: Reply) -> float | None:

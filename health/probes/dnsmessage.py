@@ -6,6 +6,7 @@ the probes of the others.  Here at most `MAX_RECORDS` records are read, and of t
 """
 
 import contextlib
+import functools
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -74,7 +75,12 @@ class Reply:
     @property
     def rcode_text(self) -> str:
         """The response code's name: "NOERROR"."""
-        return dns.rcode.to_text(dns.rcode.Rcode(self.rcode))
+        return _rcode_text(self.rcode)
+
+
+@functools.cache  # there are sixteen
+def _rcode_text(rcode: int) -> str:
+    return dns.rcode.to_text(dns.rcode.Rcode(rcode))
 
 
 def stranger(data: bytes, ident: int, question: Question) -> str:

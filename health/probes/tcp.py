@@ -15,10 +15,18 @@ _CHUNK = 4096  # bytes a read
 class TcpCheck(Probe[TcpProbe]):
     """Connect over IPv4 or IPv6, optionally with one exchange."""
 
+    def __init__(self, spec: TcpProbe) -> None:
+        """Encode once what every run sends and expects."""
+        super().__init__(spec)
+        self._sending, self._expected = spec.send_bytes, spec.expect_bytes
+        self._passed = "answered as expected" if self._expected else "connected"
+        if spec.tls != "off":
+            self._passed += " over TLS"
+
     async def check(self, attempt: Attempt) -> Finding:
         """Pass when connected and, with `expect`, when the expected bytes have come."""
         opened = await attempt.connect(self.spec)
-        sending, expected = self.spec.send_bytes, self.spec.expect_bytes
+        sending, expected = self._sending, self._expected
         if sending:
             attempt.missing = "could not send: the server reads nothing"
             attempt.sent(f"{len(sending)} bytes {excerpt(sending)}")
@@ -27,9 +35,7 @@ class TcpCheck(Probe[TcpProbe]):
             await _expect(attempt, opened, expected)
         took = attempt.took
         attempt.hang_up(opened)
-        return Finding(
-            f"{'answered as expected' if expected else 'connected'}{' over TLS' if self.spec.tls != 'off' else ''} in {took}"
-        )
+        return Finding(f"{self._passed} in {took}")
 
 
 async def _expect(attempt: Attempt, opened: socket.socket, expected: bytes) -> None:

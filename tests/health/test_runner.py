@@ -8,6 +8,7 @@ from health.runner import Runner
 from health.schedule import Pace
 from health.spec import TcpProbe
 from health.state import Health, Outcome
+from health.waiting import Places, Waits
 
 
 class Listener:
@@ -30,7 +31,7 @@ class Listener:
 
 
 def runner(spec: TcpProbe, *listeners: Listener) -> Runner:
-    made = Runner(make(spec), asyncio.Semaphore(10), random.Random(1))
+    made = Runner(make(spec), Places(10), random.Random(1), Waits())
     made.subscribers = list(listeners)
     return made
 

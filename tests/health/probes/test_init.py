@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from health.probes import CLASSES, NotSupported, attempt_once, make, run_once
-from health.probes.base import Attempt, Finding, Probe
+from health.probes.base import Attempt, Finding, OurFault, Probe
 from health.spec import PROBE_TYPES, ImapProbe, ProbeBase, TcpProbe
+from health.waiting import CannotWait
 
 
 class Broken(Probe[TcpProbe]):
@@ -102,6 +103,30 @@ async def test_cancelling_closes(leftovers) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     await leftovers.check()
+
+
+async def test_what_cannot_be_watched_is_our_fault(leftovers) -> None:
+    """T20: a socket that this host cannot watch says nothing about the backend."""
+
+    class Unwatched(Deaf):
+        async def check(self, attempt: Attempt) -> Finding:
+            raise CannotWait("No space left on device")
+
+    with pytest.raises(OurFault, match="No space left on device on this host"):
+        await attempt_once(Unwatched(TcpProbe()), "127.0.0.1", 9)
+    await leftovers.check()
+
+
+async def test_nobody_wants_the_transcript(tcp_server) -> None:
+    """A run that is not recording finds the same, and leaves no lines."""
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    _, port = await tcp_server(hang_up)
+    outcome, lines = await attempt_once(make(TcpProbe()), "127.0.0.1", port, recording=False)
+    assert outcome.ok
+    assert lines == []
 
 
 async def test_own_address_and_port_win(tcp_server) -> None:

@@ -1,0 +1,220 @@
+"""What probes wait for, sockets and moments, by the thousand.
+
+asyncio's own way costs more than most probes do: a reader of the loop is two calls of the kernel and a walk through three
+layers, a timer a handle that a heap compares in Python, a timeout both that and two coroutines.  Here is one epoll set and
+one heap, of which the loop sees one descriptor and one timer.  What waits is still an asyncio task, and may be cancelled
+wherever it waits.
+
+Laws:
+- Whatever waits is forgotten when its wait ends, however it ends; nothing is left of the set and the timer when nothing waits.
+- A moment is never early.  One that is cancelled is not called, in the same round neither.
+- An exception costs the one callback that raised it.
+"""
+
+import asyncio
+import heapq
+import os
+import select
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from types import TracebackType
+from typing import Final
+
+IN: Final = select.EPOLLIN
+OUT: Final = select.EPOLLOUT
+REMAINS: Final = 64  # cancelled moments that may stay in the heap however few live ones there are
+_EVENTS = 1024  # that one look at the set takes in
+
+
+class CannotWait(Exception):  # noqa: N818 - named for what it says
+    """This host can watch no more descriptors; the text says what it lacks."""
+
+
+class Moment:
+    """A callback at a time; `cancel` forgets it."""
+
+    __slots__ = ("_waits", "callback")
+
+    def __init__(self, waits: "Waits", callback: Callable[[], object]) -> None:
+        self._waits = waits
+        self.callback: Callable[[], object] | None = callback
+
+    def cancel(self) -> None:
+        """Never call back.  Harmless once it has."""
+        if self.callback is not None:
+            self.callback = None
+            self._waits.cancelled()
+
+
+class Waits:
+    """The set and the heap of who shares it; lives in one asyncio loop, and needs no closing."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._epoll: select.epoll | None = None
+        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._heap: list[tuple[float, int, Moment]] = []
+        self._sequence = count()
+        self._live = 0  # moments that are not cancelled
+        self._timer: asyncio.TimerHandle | None = None
+        self._firing = False
+
+    async def ready(self, number: int, events: int) -> int:
+        """Wait until the descriptor is ready for one of `events`, or has an error to tell; return what it is ready for.
+
+        One wait a descriptor at a time.  Raises `CannotWait`.
+        """
+        epoll = self._watch(number, events)
+        waiter: asyncio.Future[int] = self.loop.create_future()
+        self._waiting[number] = waiter
+        try:
+            return await waiter
+        finally:
+            epoll.unregister(number)
+            del self._waiting[number]
+            if not self._waiting:
+                self._close()
+
+    def at(self, when: float, callback: Callable[[], object]) -> Moment:
+        """Call `callback` at `when`, seconds of the loop's clock."""
+        moment = Moment(self, callback)
+        heapq.heappush(self._heap, (when, next(self._sequence), moment))
+        self._live += 1
+        if not self._firing and (self._timer is None or when < self._timer.when()):
+            self._arm()
+        return moment
+
+    def cancelled(self) -> None:
+        """Take note that a moment was cancelled; `Moment.cancel` calls it."""
+        self._live -= 1
+        heap = self._heap
+        if len(heap) > REMAINS + 2 * self._live or not self._live:
+            heap[:] = [
+                entry for entry in heap if entry[2].callback is not None
+            ]  # in place: `_fire` may be at work on it
+            heapq.heapify(heap)
+        if not self._live and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _watch(self, number: int, events: int) -> select.epoll:
+        try:
+            if self._epoll is None:
+                self._epoll = select.epoll()
+                self.loop.add_reader(self._epoll.fileno(), self._look)
+            self._epoll.register(number, events)
+        except OSError as error:
+            if not self._waiting:
+                self._close()
+            raise CannotWait(os.strerror(error.errno or 0)) from None
+        return self._epoll
+
+    def _close(self) -> None:
+        if self._epoll is not None:
+            self.loop.remove_reader(self._epoll.fileno())
+            self._epoll.close()
+            self._epoll = None
+
+    def _look(self) -> None:
+        """Wake whom the kernel has something for."""
+        if self._epoll is None:
+            return
+        for number, events in self._epoll.poll(0, _EVENTS):
+            waiter = self._waiting[number]
+            if not waiter.done():
+                waiter.set_result(events)
+
+    def _arm(self) -> None:
+        """See to it that the loop calls at the first moment."""
+        heap = self._heap
+        while heap and heap[0][2].callback is None:
+            heapq.heappop(heap)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if heap:
+            self._timer = self.loop.call_at(heap[0][0], self._fire)
+
+    def _fire(self) -> None:
+        """Call all whose moment has come."""
+        self._timer = None
+        self._firing = True
+        heap, now = self._heap, self.loop.time()
+        try:
+            while heap and heap[0][0] <= now:
+                moment = heapq.heappop(heap)[2]
+                callback, moment.callback = moment.callback, None
+                if callback is not None:
+                    self._live -= 1
+                    try:
+                        callback()
+                    except Exception as error:
+                        self.loop.call_exception_handler({"message": f"fault in {callback!r}", "exception": error})
+        finally:
+            self._firing = False
+            self._arm()
+
+
+class Places:
+    """How many may do something at once.  Who is told by `take` that none is free waits his turn by `turn`."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    def take(self) -> bool:
+        """Take a free place; whether there was one."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    async def turn(self) -> None:
+        """Wait for a place, first come, first served, and take it."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._queue.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if not waiter.cancelled():  # the place came at the same time
+                self.give()
+            raise
+
+    def give(self) -> None:
+        """Give a place back."""
+        while self._queue:
+            waiter = self._queue.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+        self._free += 1
+
+
+class Deadline:
+    """Ends what the running task does within its block after `seconds`, by TimeoutError: `asyncio.timeout`, cheaper."""
+
+    __slots__ = ("_cancelling", "_moment", "_passed", "_seconds", "_task", "_waits")
+
+    def __init__(self, waits: Waits, seconds: float) -> None:
+        self._waits = waits
+        self._seconds = seconds
+        self._passed = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task(self._waits.loop)
+        if task is None:
+            raise RuntimeError("a deadline is for a task")
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._moment = self._waits.at(self._waits.loop.time() + self._seconds, self._pass)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._moment.cancel()
+        # Whoever else cancelled the task meanwhile wants it to end: theirs goes on.
+        if self._passed and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from error
+
+    def _pass(self) -> None:
+        self._passed = True
+        self._task.cancel()
