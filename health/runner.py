@@ -124,8 +124,8 @@ class Runner:
         outcome: Outcome | None = None
         if not self._places.take():
             await self._places.turn()
-        try:
             schedule.started(self._loop.time())
+        try:
             try:
                 outcome, _ = await attempt_once(
                     self._probe, spec.address or "", spec.port or 0, recording=False, waits=self._waits

@@ -65,49 +65,52 @@ class Waits:
 
         One wait a descriptor at a time.  Raises `CannotWait`.
         """
-        epoll = self._watch(number, events)
+        try:
+            epoll = self._epoll or self._open()
+            epoll.register(number, events)
+        except OSError as error:
+            if not self._waiting:
+                self._close()
+            raise CannotWait(os.strerror(error.errno or 0)) from None
         waiter: asyncio.Future[int] = self.loop.create_future()
         self._waiting[number] = waiter
         try:
             return await waiter
         finally:
-            epoll.unregister(number)
             del self._waiting[number]
-            if not self._waiting:
+            if self._waiting:
+                epoll.unregister(number)
+            else:
                 self._close()
 
     def at(self, when: float, callback: Callable[[], object]) -> Moment:
         """Call `callback` at `when`, seconds of the loop's clock."""
         moment = Moment(self, callback)
+        self.add(when, moment)
+        return moment
+
+    def add(self, when: float, moment: Moment) -> None:
+        """Call `moment.callback` at `when`, seconds of the loop's clock."""
         heapq.heappush(self._heap, (when, next(self._sequence), moment))
         self._live += 1
         if not self._firing and (self._timer is None or when < self._timer.when()):
             self._arm()
-        return moment
 
     def cancelled(self) -> None:
         """Take note that a moment was cancelled; `Moment.cancel` calls it."""
         self._live -= 1
         heap = self._heap
         if len(heap) > REMAINS + 2 * self._live or not self._live:
-            heap[:] = [
-                entry for entry in heap if entry[2].callback is not None
-            ]  # in place: `_fire` may be at work on it
+            # In place: `_fire` may be at work on it.
+            heap[:] = [entry for entry in heap if entry[2].callback is not None]
             heapq.heapify(heap)
         if not self._live and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _watch(self, number: int, events: int) -> select.epoll:
-        try:
-            if self._epoll is None:
-                self._epoll = select.epoll()
-                self.loop.add_reader(self._epoll.fileno(), self._look)
-            self._epoll.register(number, events)
-        except OSError as error:
-            if not self._waiting:
-                self._close()
-            raise CannotWait(os.strerror(error.errno or 0)) from None
+    def _open(self) -> select.epoll:
+        self._epoll = select.epoll()
+        self.loop.add_reader(self._epoll.fileno(), self._look)
         return self._epoll
 
     def _close(self) -> None:
@@ -191,26 +194,27 @@ class Places:
         self._free += 1
 
 
-class Deadline:
+class Deadline(Moment):
     """Ends what the running task does within its block after `seconds`, by TimeoutError: `asyncio.timeout`, cheaper."""
 
-    __slots__ = ("_cancelling", "_moment", "_passed", "_seconds", "_task", "_waits")
+    __slots__ = ("_cancelling", "_passed", "_seconds", "_task")
 
     def __init__(self, waits: Waits, seconds: float) -> None:
-        self._waits = waits
+        super().__init__(waits, self._pass)
         self._seconds = seconds
         self._passed = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task(self._waits.loop)
+        loop = self._waits.loop
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError("a deadline is for a task")
         self._task = task
         self._cancelling = task.cancelling()
-        self._moment = self._waits.at(self._waits.loop.time() + self._seconds, self._pass)
+        self._waits.add(loop.time() + self._seconds, self)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._moment.cancel()
+        self.cancel()
         # Whoever else cancelled the task meanwhile wants it to end: theirs goes on.
         if self._passed and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error

@@ -257,16 +257,17 @@ class Attempt:
             read += data
         return bytes(read)
 
-    async def send(self, opened: socket.socket, data: bytes) -> None:
-        """Send all of `data`."""
+    def send(self, opened: socket.socket, data: bytes) -> Awaitable[None]:
+        """Send, awaited, all of `data`."""
         session = self._sessions.get(opened)
-        if session is not None:
-            try:
-                session.write(data)
-            except tls.Refused as refused:
-                raise Failed(str(refused)) from None
-            data = session.take()
-        await self._send_raw(opened, data)
+        return self._send_raw(opened, data) if session is None else self._send_tls(opened, session, data)
+
+    async def _send_tls(self, opened: socket.socket, session: tls.Session, data: bytes) -> None:
+        try:
+            session.write(data)
+        except tls.Refused as refused:
+            raise Failed(str(refused)) from None
+        await self._send_raw(opened, session.take())
 
     async def _send_raw(self, opened: socket.socket, data: bytes) -> None:
         view = memoryview(data)
@@ -278,15 +279,16 @@ class Attempt:
             except OSError as error:
                 raise in_words(error, opened) from None
 
-    async def receive(self, opened: socket.socket, size: int) -> bytes:
-        """Wait for data and return at most `size` bytes of it; b"" at the end of a stream.
+    def receive(self, opened: socket.socket, size: int) -> Awaitable[bytes]:
+        """Wait, awaited, for data and return at most `size` bytes of it; b"" at the end of a stream.
 
         Raises `Failed` when the run has read `READ_LIMIT` bytes.  Gives way to the other probes each time, so that a
         server that never stops talking can neither outrun the deadline nor delay anybody (H4, H5).
         """
         session = self._sessions.get(opened)
-        if session is None:
-            return await self._receive_raw(opened, size)
+        return self._receive_raw(opened, size) if session is None else self._receive_tls(opened, session, size)
+
+    async def _receive_tls(self, opened: socket.socket, session: tls.Session, size: int) -> bytes:
         try:
             while (data := session.read(size)) is None:
                 await self._send_raw(opened, session.take())  # what the session itself has to say, as to a key update
