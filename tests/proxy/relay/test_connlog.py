@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
 
 import pytest
@@ -68,6 +69,23 @@ def test_an_orderly_end(relay, log, server):
         "backend": name, "backend_address": name, "bytes_in": 100_000, "bytes_out": 7, "tries": 1,
         "closed": "backend-fin", "failed": False,
     }  # fmt: skip
+
+
+def test_bytes_that_had_to_wait(relay, log, server):
+    """The bytes are exact too where the backend reads slowly, so that some had to wait for it."""
+    address = relay.service([where(server)])
+    relay.start()
+    with connect(address) as client, accept(server) as backend:
+        sender = threading.Thread(target=lambda: (client.sendall(b"q" * 8_000_000), client.shutdown(socket.SHUT_WR)))
+        sender.start()
+        time.sleep(0.3)  # until every buffer is full
+        data, end = read(backend)
+        sender.join(10)
+        assert (len(data), end) == (8_000_000, "end")
+        backend.shutdown(socket.SHUT_WR)
+        assert read(client) == (b"", "end")
+    (got,) = log()
+    assert (got["bytes_in"], got["bytes_out"], got["closed"]) == (8_000_000, 0, "client-fin")
 
 
 def ends(how, client, backend):
