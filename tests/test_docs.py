@@ -4,7 +4,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, get_args
 
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -17,18 +17,18 @@ from proxy.cli import main
 from proxy.config import diagnose, unsupported
 from proxy.config.model import NotifySettings, VrrpSettings
 from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings
-from proxy.config.support import BACKEND_LATER, SECTIONS_LATER, SERVICE_LATER
+from proxy.config.support import SECTIONS_LATER
 from proxy.config.tables import BackendTable, DefaultsTable, FileTable, ServiceTable
 
-PAGE = Path(__file__).parents[1] / "docs" / "coming-from-health-checks.md"
+DOCS = Path(__file__).parents[1] / "docs"
+CHECKS, BALANCERS = "coming-from-health-checks.md", "coming-from-balancers.md"
 SERVICE_KEYS = (ServiceTable, DefaultsTable, BackendTable)
 TOP = {"node": NodeSettings, "control": ControlSettings, "web": WebSettings, "log": LogSettings}
 ROUTERS = (VrrpSettings, NotifySettings)
 SPAN = re.compile(r"`([^`]+)`")
-LATER = {*SERVICE_LATER, *BACKEND_LATER}
 
 OPTIONS = {
-    "keepalived": (
+    (CHECKS, "keepalived"): (
         "connect_ip connect_port bindto bind_if bind_port fwmark connect_timeout delay_loop retry delay_before_retry warmup "
         "alpha omega log_all_failures url path digest status_code virtualhost regex regex_no_match regex_options regex_stack "
         "regex_min_offset regex_max_offset http_protocol fast_recovery enable_sni helo_name name type misc_path misc_timeout "
@@ -37,14 +37,14 @@ OPTIONS = {
         "uthreshold lthreshold ha_suspend TCP_CHECK HTTP_GET SSL_GET SMTP_CHECK DNS_CHECK MISC_CHECK PING_CHECK UDP_CHECK "
         "BFD_CHECK FILE_CHECK"
     ),
-    "HAProxy": (
+    (CHECKS, "HAProxy"): (
         "check no-check inter fastinter downinter rise fall port addr agent-check agent-addr agent-port agent-send agent-inter "
         "check-ssl check-sni check-alpn check-proto check-send-proxy check-via-socks4 spread-checks max-spread-checks observe "
         "on-error error-limit on-marked-down on-marked-up slowstart track init-addr httpchk disable-on-404 send-state send "
         "expect connect send-binary set-var comment min-recv smtpchk mysql-check pgsql-check ldap-check redis-check "
         "ssl-hello-chk spop-check external-check log-health-checks"
     ),
-    "ProxySQL": (
+    (CHECKS, "ProxySQL"): (
         "enabled history connect_interval connect_timeout ping_interval ping_max_failures ping_timeout "
         "aws_rds_topology_discovery_interval read_only_interval read_only_timeout read_only_max_timeout_count "
         "replication_lag_group_by_host replication_lag_interval replication_lag_timeout replication_lag_count "
@@ -56,8 +56,38 @@ OPTIONS = {
         "local_dns_cache_refresh_interval local_dns_resolver_queue_maxsize wait_timeout writer_is_also_reader "
         "max_replication_lag max_latency_ms use_ssl"
     ),
+    (BALANCERS, "ipvsadm"): (
+        "rr wrr lc wlc lblc lblcr dh sh sed nq fo ovf mh tcp-service udp-service sctp-service fwmark-service scheduler persistent "
+        "netmask pe sched-flags sh-port sh-fallback mh-port mh-fallback weight u-threshold l-threshold gatewaying ipip "
+        "masquerading tun-type timeout one-packet ops start-daemon connection stats rate zero save restore set"
+    ),
+    (BALANCERS, "HAProxy"): (
+        "roundrobin static-rr leastconn first source hash random rdp-cookie uri url_param hdr hash-type hash-balance-factor "
+        "stick-table stick weight backup allbackups maxconn minconn maxqueue fullconn queue slowstart disabled source usesrc "
+        "interface send-proxy send-proxy-v2 send-proxy-v2-ssl proxy-v2-options accept-proxy redispatch retries retry-on "
+        "on-marked-down on-marked-up observe pool-max-conn connect client server client-fin server-fin tunnel check tcp-ut "
+        "backlog defer-accept tfo nice id cookie redir namespace resolvers track agent-check log tcplog dontlognull "
+        "dontlog-normal log-separate-errors httplog rate-limit tcp-request clitcpka srvtcpka ssl mss shards maxconnrate"
+    ),
+    (BALANCERS, "dnsdist"): (
+        "leastOutstanding firstAvailable wrandom whashed chashed roundrobin weight order qps sockets source useProxyProtocol "
+        "useClientSubnet setECSSourcePrefixV4 setECSSourcePrefixV6 setECSOverride retries tcpConnectTimeout tcpRecvTimeout "
+        "tcpSendTimeout tcpFastOpen maxInFlight disableZeroScope pool setServerPolicy setUDPTimeout setTCPRecvTimeout "
+        "setMaxTCPClientThreads setMaxTCPConnectionsPerClient setMaxTCPQueriesPerConnection setMaxUDPOutstanding setACL addACL "
+        "setProxyProtocolACL MaxQPSIPRule DropAction TCAction addLocal reusePort setServFailWhenNoServer "
+        "setRoundRobinFailOnNoServer setWeightedBalancingFactor setConsistentHashingBalancingFactor newPacketCache setUp "
+        "setDown setAuto dynBlockRulesGroup LogAction showServers"
+    ),
+    (BALANCERS, "nginx"): (
+        "hash consistent ip_hash least_conn least_time random zone weight max_conns max_fails fail_timeout backup down slow_start "
+        "resolve service drain upstream proxy_pass proxy_connect_timeout proxy_timeout proxy_next_upstream "
+        "proxy_next_upstream_tries proxy_next_upstream_timeout proxy_bind transparent proxy_protocol proxy_responses "
+        "proxy_requests proxy_upload_rate proxy_download_rate proxy_buffer_size proxy_half_close proxy_socket_keepalive "
+        "proxy_session_drop proxy_ssl listen reuseport backlog so_keepalive set_real_ip_from limit_conn allow deny access_log "
+        "preread_timeout ssl_preread health_check"
+    ),
 }
-"""What the documentation of each lists as options of its health checks."""
+"""What the documentation of each lists as options of its health checks, and of servers and balancing."""
 
 
 class Row(NamedTuple):
@@ -68,24 +98,24 @@ class Row(NamedTuple):
     words: str
 
 
-def text() -> str:
+def text(page: str) -> str:
     """Return the page without its examples."""
-    return re.sub(r"```toml\n.*?```\n", "", PAGE.read_text(), flags=re.DOTALL)
+    return re.sub(r"```toml\n.*?```\n", "", (DOCS / page).read_text(), flags=re.DOTALL)
 
 
-def examples() -> list[str]:
-    return re.findall(r"```toml\n(.*?)```\n", PAGE.read_text(), re.DOTALL)
+def examples(page: str) -> list[str]:
+    return re.findall(r"```toml\n(.*?)```\n", (DOCS / page).read_text(), re.DOTALL)
 
 
-def rows(section: str) -> list[Row]:
+def rows(page: str, section: str) -> list[Row]:
     """Return the rows of the table below a heading that begins with `section`."""
-    body = re.search(rf"^## {section}.*?\n(.*?)(?=^## |\Z)", text(), re.DOTALL | re.MULTILINE)
+    body = re.search(rf"^## {section}.*?\n(.*?)(?=^## |\Z)", text(page), re.DOTALL | re.MULTILINE)
     lines = [line for line in body[1].splitlines() if line.startswith("|")] if body else []
     return [Row(*(cell.strip() for cell in line.strip("|").split("|"))) for line in lines[2:]]
 
 
-def all_rows() -> list[Row]:
-    return [row for section in ("keepalived", "HAProxy", "ProxySQL") for row in rows(section)]
+def all_rows(page: str) -> list[Row]:
+    return [row for of, section in OPTIONS if of == page for row in rows(page, section)]
 
 
 def fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
@@ -104,8 +134,10 @@ def found(path: str) -> Iterator[FieldInfo]:
             continue
         if not rest:
             yield field
-        elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from (inner for key, inner in fields(field.annotation).items() if key == rest)
+            continue
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from (inner for key, inner in fields(kind).items() if key == rest)
 
 
 def key(span: str) -> str:
@@ -123,7 +155,7 @@ def allowed(field: FieldInfo, value: Any) -> bool:
 
 def wrong(span: str) -> str:
     """Say what is wrong with what the page names in its code type as ours, "" if nothing."""
-    if section := re.fullmatch(r"\[([a-z-]+)\.NAME\]", span):
+    if section := re.fullmatch(r"\[([a-z-]+)(\.NAME)?\]", span):
         return "" if section[1] in fields(FileTable) else "no such section"
     if command := re.fullmatch(r"steelyard ([a-z]+)( --live| SERVICE BACKEND)?", span):
         return "" if command[1] in main.list_commands(None) else "no such command"
@@ -138,51 +170,50 @@ def wrong(span: str) -> str:
     return "" if any(allowed(field, value) for field in known) else "not a value of that key"
 
 
-def test_every_key_of_ours_exists():
+@pytest.mark.parametrize("page", [CHECKS, BALANCERS])
+def test_every_key_of_ours_exists(page):
     """Every key, value, section and command that the page names as ours is one, in the models that check the file."""
-    prose = "\n".join(line for line in text().splitlines() if not line.startswith("|"))
-    cells = "\n".join(f"{row.ours} {row.words}" for row in all_rows())
+    prose = "\n".join(line for line in text(page).splitlines() if not line.startswith("|"))
+    cells = "\n".join(f"{row.ours} {row.words}" for row in all_rows(page))
     spans = SPAN.findall(prose) + SPAN.findall(cells)
-    assert len(spans) > 200
+    assert len(spans) > 100
     assert {span: why for span in spans if (why := wrong(span))} == {}
 
 
-@pytest.mark.parametrize("row", all_rows(), ids=lambda row: row.theirs[:40])
+@pytest.mark.parametrize("row", [*all_rows(CHECKS), *all_rows(BALANCERS)], ids=lambda row: row.theirs[:40])
 def test_each_row_says_whether_it_is_there(row):
-    """A row names our keys, or says no or always; it says later of exactly those keys that `run` refuses."""
+    """A row names our keys, or says no or always; it says later of exactly those tables that `run` refuses."""
     if row.theirs.startswith("**") and not row.ours:
         return  # a heading
     assert re.fullmatch(r"no|always|(later: )?`[^`]+`(, `[^`]+`)*", row.ours), row.ours
     for span in SPAN.findall(row.ours):
-        section = re.fullmatch(r"\[([a-z-]+)\.NAME\]", span)
-        if section:
-            later = section[1] in SECTIONS_LATER
-        else:
-            first = key(span).partition(".")[0]
-            of_probes = any(first in fields(model) for model in PROBE_TYPES.values())
-            later = not of_probes and first in LATER
+        section = re.fullmatch(r"\[([a-z-]+)(\.NAME)?\]", span)
+        later = section is not None and section[1] in SECTIONS_LATER
         assert later == row.ours.startswith("later: "), span
 
 
-def test_probe_types_and_schedulers_that_are_named_are_made():
+@pytest.mark.parametrize("page", [CHECKS, BALANCERS])
+def test_probe_types_and_schedulers_that_are_named_are_made(page):
     """Every type of probe that the page names can be made by this version, and every scheduler runs."""
-    assert set(re.findall(r'`type = "([a-z0-9]+)"`', text())) <= set(CLASSES)
-    for name in re.findall(r'scheduler = "([a-z-]+)"', text()):
+    assert set(re.findall(r'`type = "([a-z0-9]+)"`', text(page))) <= set(CLASSES)
+    for name in re.findall(r'scheduler = "([a-z-]+)"', text(page)):
         assert canonical(name)
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_examples_run(number, tmp_path):
+@pytest.mark.parametrize(
+    ("page", "number"), [*((CHECKS, at) for at in range(3)), *((BALANCERS, at) for at in range(4))]
+)
+def test_examples_run(page, number, tmp_path):
     """Each example is a whole file without errors, and `steelyard run` refuses none of its keys."""
     path = tmp_path / "steelyard.toml"
-    path.write_text(examples()[number])
+    path.write_text(examples(page)[number])
     config, diagnostics = diagnose(path)
     assert config is not None, [str(item) for item in diagnostics]
     assert unsupported(config) == []
 
 
-@pytest.mark.parametrize(("section", "options"), OPTIONS.items())
-def test_no_option_of_theirs_is_left_out(section, options):
-    """Each table has a row for every health-check option of the program that it is about."""
-    words = set(re.findall(r"[\w-]+", " ".join(row.theirs for row in rows(section))))
+@pytest.mark.parametrize(("table", "options"), OPTIONS.items())
+def test_no_option_of_theirs_is_left_out(table, options):
+    """Each table has a row for every option of the program that it is about."""
+    words = set(re.findall(r"\w[\w-]*", " ".join(row.theirs for row in rows(*table))))
     assert set(options.split()) - words == set()

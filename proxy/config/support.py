@@ -1,20 +1,12 @@
-"""Which keys are valid, and ask for what this version does not do yet: `run` refuses them rather than ignoring them."""
+"""What is valid, and asks for what this version does not do yet: `run` refuses it rather than ignoring it."""
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from health.probes import NotSupported, make
 from proxy.config.diagnostics import Diagnostic, Report
 from proxy.config.model import Backend, Config, Service
 from proxy.config.positions import Arr, Source, Spot, Tab
-from proxy.config.settings import ServiceSettings
 from proxy.config.validate import locate
-
-SERVICE_LATER: Final[tuple[str, ...]] = ()
-"""Keys of a service that are refused unless they say their default."""
-
-BACKEND_LATER: Final[dict[str, Any]] = {}
-"""Keys of a backend that are refused unless they say this."""
 
 SECTIONS_LATER: Final = ("web",)
 """Tables that are refused when they stand in the file."""
@@ -24,7 +16,7 @@ NOTIFY_LATER: Final = ("up", "down", "reserve")
 
 
 def unsupported(config: Config) -> list[Diagnostic]:
-    """Return an error for each key whose feature comes later, at its place in the file; empty when `run` may start."""
+    """Return an error for each thing that comes later, at its place in the file; empty when `run` may start."""
     report = Report()
     tree = config._tree  # noqa: SLF001 - the two modules share the places
     if tree is None:  # from JSON: no file, no places
@@ -56,43 +48,11 @@ def _refuse(report: Report, spot: Spot, what: str, *, key: bool = False) -> None
     report.error(spot, f"{what} is not supported yet", hint, at="key" if key else "value")
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f'"{value}"' if isinstance(value, str) else str(value)
-
-
 def _service(service: Service, tab: Tab, report: Report) -> None:
-    for key in SERVICE_LATER:
-        path = key.split(".")
-        value: Any = service
-        default: Any = ServiceSettings()
-        for part in path:
-            value = getattr(value, part.replace("-", "_"))
-            default = getattr(default, part.replace("-", "_"))
-        if value != default:
-            _refuse(report, locate(tab, path)[1], key)
     for index, backend in enumerate(service.backends):
         entry = locate(tab, ("backends", index))[0]
         own = entry[index] if isinstance(entry, Arr) and index < len(entry) else None
-        for spot, what in _backend(backend, tab, index):
-            _refuse(report, spot, what)
         _unmade(backend, own, tab, report)
-
-
-def _backend(backend: Backend, tab: Tab, index: int) -> Iterator[tuple[Spot, str]]:
-    entry, here, _ = locate(tab, ("backends", index))
-    own = entry[index] if isinstance(entry, Arr) and index < len(entry) else None
-    for key, default in BACKEND_LATER.items():
-        value = getattr(backend, key.replace("-", "_"))
-        if value == default:
-            continue
-        written = "backup" if key == "tier" and isinstance(own, Tab) and "backup" in own else key
-        if isinstance(own, Tab) and written in own:
-            here = own.spots[written]
-        elif isinstance(tab.get("backend-defaults"), Tab):
-            here = locate(tab, ("backend-defaults", key))[1]
-        yield here, f"a backend's {written} = {'true' if written == 'backup' else _shown(value)}"
 
 
 def _unmade(backend: Backend, own: Any, tab: Tab, report: Report) -> None:
