@@ -141,7 +141,6 @@ class Pair:
         password.chmod(0o600)
         text = EXAMPLE.read_text()
         assert text.count("/etc/steelyard/mysql.pw") == 1
-        text = text.replace(', slow-start = "30s"', "")
         text = text.replace("/etc/steelyard/mysql.pw", str(password))
         # The nodes' names are their hosts', and whom OpenSSL trusts its own matter: nothing else of the file is changed.
         self.lb1, self.lb2 = (

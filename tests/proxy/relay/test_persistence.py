@@ -342,3 +342,20 @@ def test_without_persistence_nothing_is_kept(relay, servers):
     relay.start()
     assert len({backend_of(relay, address, "127.0.0.1", servers) for _ in range(3)}) == 3
     assert relay.engine._services[0].persistence is None
+
+
+def test_a_full_backend_is_passed_over_and_kept(relay, store, servers):
+    """T21: a client whose backend has no free slot gets another one for now, and its own again when there is one."""
+    relay.store = store
+    address = relay.service([one.getsockname() for one in servers], persistence=LONG)
+    plan = relay.services[0]
+    relay.services[0] = replace(plan, backends=tuple(replace(one, max_connections=1) for one in plan.backends))
+    relay.start()
+    with connected(relay, address, "127.0.0.1", servers) as own:
+        with connected(relay, address, "127.0.0.1", servers) as other:
+            assert other is not own
+        eventually(lambda: relay.counter("sessions") == 1)
+        assert all(relay.backend(one.getsockname(), "active") == (one is own) for one in servers)
+    eventually(lambda: relay.counter("sessions") == 0)
+    assert backend_of(relay, address, "127.0.0.1", servers) is own
+    assert relay.counter("persisted") == 1
