@@ -20,15 +20,15 @@ class StateError(Exception):
 
 
 def load(directory: Path, name: str) -> Any:
-    """Return the JSON document NAME, None if there is none; StateError for one that cannot be read."""
+    """Return the JSON document NAME, None if there is none; StateError for one that cannot be read.  Makes nothing."""
     try:
-        held = open_directory(directory)
+        held = open_directory(directory, make=False)
         try:
             with os.fdopen(open_file(held, name, os.O_RDONLY), "rb") as file:
                 return json.loads(file.read(DOCUMENT_MAX))
         finally:
             os.close(held)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise StateError(f"{directory / name}: {getattr(error, 'strerror', None) or error}") from error
@@ -54,10 +54,11 @@ def save(directory: Path, name: str, document: Any) -> None:
         raise StateError(f"{directory / name}: {error.strerror or error}") from error
 
 
-def open_directory(path: Path) -> int:
-    """Return a descriptor of a directory that nobody else may write to, made (0750) when missing; OSError."""
-    with contextlib.suppress(FileExistsError):
-        path.mkdir(mode=0o750)
+def open_directory(path: Path, *, make: bool = True) -> int:
+    """Return a descriptor of a directory that nobody else may write to, made (0750) when missing if `make`; OSError."""
+    if make:
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(mode=0o750)
     itself = path.lstat()
     if stat.S_ISLNK(itself.st_mode) and itself.st_uid not in {0, os.geteuid()}:
         raise OSError("the directory is a symbolic link of somebody else's")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.child import KEPT
 from tests.e2e.loopback import (
     ROOT,
     Asker,
@@ -587,7 +588,7 @@ def test_children_inherit_little(make, backends, ports, monkeypatch):
     node = make(dns_service(ports[0], backends)).start()
     for pid in node.family()[1:]:
         names = {line.partition(b"=")[0] for line in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")} - {b""}
-        assert names <= {b"PATH", b"LANG", b"LC_ALL", b"TZ", b"VIRTUAL_ENV", b"PYTHONPATH", b"PYTHONDONTWRITEBYTECODE"}
+        assert names <= {name.encode() for name in KEPT} | {b"PYTHONPATH", b"PYTHONDONTWRITEBYTECODE"}
         arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         assert str(node.dir).encode() not in b" ".join(arguments)
         fds = {os.readlink(f"/proc/{pid}/fd/{fd}").split(":")[0] for fd in (0, 1, 2)}

@@ -133,7 +133,7 @@ def test_nobody_is_fit(serve, backends, fail_open):
         assert node.told("service s", "fail-open, all 3 serve")
         assert served(port, backends, 30) == list(NAMES)
     else:
-        with connected(port) as sock, pytest.raises(ConnectionResetError):
+        with pytest.raises(ConnectionResetError), connected(port) as sock:  # perhaps before connect() has returned
             sock.recv(10)
         assert node.told("service s", "nobody serves")
     backends[1].silent = False
