@@ -68,7 +68,7 @@ class Admins:
         }
         self._acts: dict[BackendKey, Act] = {}
         self._deadlines: dict[BackendKey, asyncio.TimerHandle] = {}
-        self._remembered = False  # whether there are saved ones on disk
+        self._on_disk: set[BackendKey] = set()
         self.strange: list[str] = []
         """Saved acts on backends that the file does not have any more."""
         self._restore()
@@ -105,18 +105,19 @@ class Admins:
         news = [key for key in keys if self.state(key) != wanted or (save and self._is_unsaved(key, wanted))]
         for key in news:
             self._set(key, act)
+        limited = wanted == "drain" and timeout is not None
         if wanted == "drain" and timeout is not None:
             self._limit(keys, act, timeout)
         if news:
-            self._save()
             self._changed(news)
+            self._save()
         longest = max((self._services[key[0]].drain_timeout for key in keys), default=0.0)
         if wait and wanted != "ready":
             limit = min(longest, math.inf if timeout is None else timeout)
             yield {"timeout": None if limit == math.inf else limit, "more": True}
             while any(self.state(key) == wanted and self._active(key) for key in keys):  # noqa: ASYNC110 - shared counters
                 await asyncio.sleep(LOOK)
-        yield {"backends": [self._row(key) for key in keys], "changed": bool(news), "more": False}
+        yield {"backends": [self._row(key) for key in keys], "changed": bool(news) or limited, "more": False}
 
     def show(self, request: Request) -> Mapping[str, Any]:  # noqa: ARG002 - a handler's
         """Answer `overrides`."""
@@ -153,6 +154,13 @@ class Admins:
         return keys
 
     def _set(self, key: BackendKey, act: Act) -> None:
+        before = self._acts.get(key)
+        if before is not None and before.admin == act.admin:  # it was to be saved as well: its deadline stands
+            self._acts[key] = replace(before, saved=True)
+            self._tell(
+                "admin", _name(key), f"{act.admin} is to hold over a restart, by {act.by}", admin=act.admin, by=act.by
+            )
+            return
         self._forget(key)
         if not self._is_plain(key, act.admin):
             self._acts[key] = act
@@ -167,6 +175,7 @@ class Admins:
             if timer is not None:
                 timer.cancel()
             self._deadlines[key] = self._loop.call_later(timeout, self._cut, key, timeout)
+            self._tell("admin", _name(key), f"what is left is cut after {format_duration(timeout)}, by {act.by}")
 
     def _cut(self, key: BackendKey, timeout: float) -> None:
         self._deadlines.pop(key, None)
@@ -210,23 +219,26 @@ class Admins:
             for key, act in self._acts.items()
             if act.saved
         ]
-        if not document and not self._remembered:
+        if not document and not self._on_disk:
             return
-        self._remembered = bool(document)
         try:
             statedir.save(self._directory, SAVED, document)
+            self._on_disk = {key for key, act in self._acts.items() if act.saved}
         except statedir.StateError as error:
             self._tell("admin", SAVED, f"a restart will not know of it: {error}", level="error")
+            for key, act in self._acts.items():
+                self._acts[key] = replace(act, saved=act.saved and key in self._on_disk)
+            raise ControlError(f"it is so now, but a restart will not know of it: {error}") from error
 
     def _restore(self) -> None:
         document = statedir.load(self._directory, SAVED)
-        self._remembered = bool(document)
         for row in document if isinstance(document, list) else []:
             try:
                 key = (str(row["service"]), str(row["backend"]))
                 act = Act(ADMINS[row["admin"]], str(row["by"]), row["reason"], float(row["at"]), saved=True)
             except (KeyError, TypeError, ValueError) as error:
                 raise statedir.StateError(f"{self._directory / SAVED}: no act of ours: {error!r}") from error
+            self._on_disk.add(key)
             if key in self._backends:
                 self._acts[key] = act
             else:

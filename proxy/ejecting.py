@@ -67,6 +67,14 @@ class Ejecting:
         if ejections is not None and ejections.out:
             self._back(service, ejections.release(self._usable(service), self._loop.time()), "nobody else is left")
 
+    def forget(self, key: BackendKey) -> None:
+        """Let a backend begin anew, for an operator has taken it in hand."""
+        ejections = self._services.get(key[0])
+        if ejections is not None and ejections.forget(key[1]):
+            del self._reasons[key]
+            self._tell("eject", "/".join(key), "no longer ejected: an operator has taken it in hand")
+            self._arm(key[0])
+
     def _arm(self, service: str) -> None:
         timer = self._timers.pop(service, None)
         if timer is not None:

@@ -52,6 +52,11 @@ class Ejections:
         self._records[name] = Record(now + period, count)
         return period
 
+    def forget(self, name: str) -> bool:
+        """Forget all of a backend; whether it was out."""
+        record = self._records.pop(name, None)
+        return record is not None and record.out
+
     def over(self, now: float) -> list[str]:
         """Let those back whose time is over; who they are."""
         back = [name for name in self.out if self._records[name].until <= now]

@@ -45,7 +45,10 @@ class ConnectionLogFile:
     def look(self, now: float) -> None:
         """Open the file where it is not, or not any more, the one that we have; tell of lost lines."""
         self._look_at_loss(now)
-        if self._path is None or self._is_ours(self._path):
+        if self._path is None:
+            return
+        if self._is_ours(self._path):
+            self._well(self._path)
             return
         try:
             fd = open_safely(self._path)
@@ -58,10 +61,13 @@ class ConnectionLogFile:
         before, self.fd = self.fd, fd
         if before >= 0:
             os.close(before)
+        self._well(self._path)
+        self._hand_out()
+
+    def _well(self, path: str) -> None:
         if self._fault:
             self._fault = ""
-            self._tell(f"the connection log is written again: {self._path}", "info")
-        self._hand_out()
+            self._tell(f"the connection log is written again: {path}", "info")
 
     def close(self) -> None:
         """Close the file."""

@@ -71,7 +71,7 @@ class Prober:
     async def run(self, keys: list[str], patience: float) -> Rows | None:
         """Let it run the probes of these targets once; None if it has not done so within `patience` seconds and a grace."""
         answer = await self._kept.ask(lambda number: messages.Run(number, keys), patience + RUN_GRACE)
-        return answer.rows or None if isinstance(answer, messages.Ran) else None
+        return answer.rows if isinstance(answer, messages.Ran) else None
 
     async def report(self) -> Probes:
         """Return the last result of each probe by target; nothing if it has nothing to say within a second."""

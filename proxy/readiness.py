@@ -51,11 +51,12 @@ class Readiness:
         """What health calls a backend -> (service, backend)."""
         self._verdicts: dict[BackendKey, Verdict] = {}
         self._slow = SlowStart(config, self._grown)
-        self._rested: set[BackendKey] = set()  # who was in maintenance and has not been up since
+        self._rested = {key for key in self._backends if admins.state(key) == "maint"}  # and have not been up since
         self._ejecting = Ejecting(config, tell, self._usable, self._ejected)
         self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
         self._choices: dict[str, Choice] = {}
         self._sent: dict[BackendKey, tuple[str, str]] = {}  # verdict and admin state, as the workers know them
+        self._own: dict[BackendKey, str] = {}  # their own verdicts, when it was last chosen who serves
         self._changed: set[str] = set()  # services in which something has changed that is not passed on yet
         self.able: dict[str, bool | None] = {name: self._is_able(name) for name in self._services}
         """Whether each service has somebody to serve with; None: nobody knows yet."""
@@ -151,10 +152,13 @@ class Readiness:
     def administered(self, keys: Collection[BackendKey]) -> None:
         """The admin state of these backends has changed; of one in maintenance nothing is known any more."""
         for key in keys:
+            self._ejecting.forget(key)
             if self._admins.state(key) == "maint":
-                self._verdicts.pop(key, None)
+                known = self._verdicts.pop(key, None)
                 self._slow.left(key)
                 self._rested.add(key)
+                if known is not None and known.weight is not None:
+                    self._to_workers(messages.Weights([self._weight(key)]))  # what it asked for is forgotten, too
             self._note(key[0])
 
     def _note(self, service: str) -> None:
@@ -168,7 +172,10 @@ class Readiness:
         for name in changed:
             self._ejecting.verdicts_changed(name)
             news += self._choose(name)
-            self.able[name] = self._is_able(name)
+            able = self._is_able(name)
+            if able is None and self.able[name] is not None:
+                able = False  # what was known once is not unknown again: a backend that is to be probed anew proves nothing
+            self.able[name] = able
         if news:
             self._to_workers(messages.Verdicts([self._row(key) for key in news]))
         self._on_change(changed)
@@ -188,11 +195,19 @@ class Readiness:
             known = self._verdicts.get(key)
             if verdict == "down" and known is not None and known.state != "down":
                 verdict = "ejected"  # which keeps what it has
+            if verdict == "reserve" and self._stood_in(key):
+                verdict = "standby"  # better ones serve again: it is not the backend that has become worse
+            self._own[key] = one.verdict
             told = (verdict, self._admins.acted(key))
             if self._sent.get(key, ("unknown", self._backends[key].admin)) != told:
                 self._sent[key] = told
                 news.append(key)
         return news
+
+    def _stood_in(self, key: BackendKey) -> bool:
+        """Whether a backend in reserve has served, or still has what it had when it did."""
+        sent = self._sent.get(key, ("unknown", ""))[0]
+        return sent == "standby" or (sent == "up" and self._own.get(key) == "reserve")
 
     def _candidates(self, name: str) -> list[Candidate]:
         found = []
@@ -235,8 +250,8 @@ class Readiness:
         return [self._slots[0][key[0]], self._slots[1][key], *self._sent[key]]
 
     def _weight(self, key: BackendKey) -> list[int]:
-        asked = self._verdicts[key].weight
-        weight = self._backends[key].weight if asked is None else asked
+        known = self._verdicts.get(key)
+        weight = self._backends[key].weight if known is None or known.weight is None else known.weight
         return [self._slots[0][key[0]], self._slots[1][key], int(weight) * self._slow.factor(key)]
 
     # -- for whoever asks

@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import Any, Final
 
-DOCUMENT_MAX: Final = 1 << 20
+DOCUMENT_MAX: Final = 4 << 20
 """Octets of a document."""
 
 
@@ -37,13 +37,16 @@ def load(directory: Path, name: str) -> Any:
 def save(directory: Path, name: str, document: Any) -> None:
     """Replace the JSON document NAME as a whole: written beside it, synced, renamed; StateError, and the old one stays."""
     beside = f"{name}.new"
+    text = json.dumps(document, ensure_ascii=False).encode(errors="replace")
+    if len(text) > DOCUMENT_MAX:
+        raise StateError(f"{directory / name}: {len(text)} octets are more than the {DOCUMENT_MAX} that may be kept")
     try:
         held = open_directory(directory)
         try:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(beside, dir_fd=held)  # of a life that was cut off, or planted
             with os.fdopen(open_file(held, beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-                file.write(json.dumps(document).encode())
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(beside, name, src_dir_fd=held, dst_dir_fd=held)

@@ -95,7 +95,8 @@ def ordered(candidate: Candidate, choice: Choice) -> Verdict:
     """Return the verdict that a worker acts on: up for who serves, "standby" for who is up and does not."""
     if candidate.name in choice.serving:
         return "up"
-    return "standby" if candidate.verdict == "up" else candidate.verdict
+    # Who is not wanted gets nothing new for that: it does not stand by for others.
+    return "standby" if candidate.verdict == "up" and candidate.wanted else candidate.verdict
 
 
 def _level(
@@ -112,8 +113,9 @@ def _level(
     fit = [one for one in wanted if one.verdict in {"up", "reserve"}]
     if fit:
         return "all", fit, told
-    if rules.fail_open and wanted and all(one.verdict == "down" for one in wanted):
-        return "open", list(wanted), told
+    down = [one for one in wanted if one.verdict == "down"]
+    if rules.fail_open and down and (before is not None or len(down) == len(wanted)):
+        return "open", down, told
     return "none", [], told
 
 

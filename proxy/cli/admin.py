@@ -80,7 +80,9 @@ def overrides(ctx: click.Context, *, action: str | None, as_json: bool) -> None:
 def _act(ctx: click.Context, command: str, *, as_json: bool, **wanted: Any) -> None:
     answer: dict[str, Any] = {}
     with daemon(ctx) as client:
-        *_, answer = client.stream(command, endless=True, **{k: v for k, v in wanted.items() if v not in (None, False)})
+        *_, answer = client.stream(
+            command, endless=True, **{k: v for k, v in wanted.items() if v is not None and v is not False}
+        )
     _show(answer, answer["backends"], as_json=as_json)
     if wanted.get("wait") and any(one["active"] for one in answer["backends"]):
         ctx.exit(EXIT_FAILED)  # somebody made it ready meanwhile

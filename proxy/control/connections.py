@@ -77,7 +77,7 @@ class Connections:
         self._inflight = inflight
         self._tell = tell
         self._listings = count(1)
-        self._asking = 0
+        self._asking = {"list": 0, "reset": 0}  # apart: who may only read must not keep out who may do something
         self._followed = 0
 
     async def connections(self, request: Request) -> AsyncIterator[Mapping[str, Any]]:
@@ -147,9 +147,9 @@ class Connections:
         self, wanted: Mapping[str, str], act: str, missing: list[int]
     ) -> AsyncIterator[tuple[int, messages.Listed]]:
         """Yield (worker, page) of all workers, one after the other, and note in `missing` who did not answer."""
-        if self._asking >= ASKING:
+        if self._asking[act] >= ASKING:
             raise ControlError(f"{ASKING} clients ask for connections already: try again", BUSY)
-        self._asking += 1
+        self._asking[act] += 1
         try:
             for index in sorted(self._workers()):
                 listing = next(self._listings)
@@ -163,7 +163,7 @@ class Connections:
                     first, more = 0, bool(page.more)
                     yield index, page
         finally:
-            self._asking -= 1
+            self._asking[act] -= 1
 
     def _wanted(self, request: Request) -> dict[str, str]:
         texts: dict[str, str] = {}

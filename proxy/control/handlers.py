@@ -77,6 +77,9 @@ def probe_handler(services: "Sequence[Service]", keys: Mapping[str, tuple[str, s
         rows = await run(list(names), patience)
         if rows is None:
             raise ControlError("the health process is starting, or has too much to do: try again", BUSY)
+        if not rows:
+            known = ", ".join(list(names.values())[:10])
+            raise ControlError(f"{known}: in maintenance, which is not probed: drain it instead, or make it ready")
         told = [{"service": found.name, "backend": names[row["key"]], **row} for row in rows]
         for row in told:
             del row["key"]

@@ -165,7 +165,7 @@ class SnapshotBuilder:
             "listen": [listener.text for listener in service.listeners],
             "scheduler": service.scheduler,
             "state": service_state(
-                [entry for entry in backends if not _stands_by(verdicts.get((service.name, entry["name"])))],
+                [entry for entry in backends if _counts(entry, verdicts.get((service.name, entry["name"])))],
                 fail_open=service.fail_open,
             ),
             "quorum": service.quorum,
@@ -243,22 +243,19 @@ def _effective(weight: int, verdict: Verdict) -> float:
     return weight if verdict.weight is None else verdict.weight
 
 
-def service_state(backends: Collection[BackendStatus], *, fail_open: bool) -> ServiceState:
-    """Return "up" with every backend up, "degraded" with some usable, "down" with none.
+def service_state(counted: Collection[BackendStatus], *, fail_open: bool) -> ServiceState:
+    """Return "up" with every backend that counts up, "degraded" with some usable, "down" with none.
 
-    A backend that somebody drained, put to maintenance or gave no weight is left out of the count, but where only such
-    are left the service refuses and is down all the same.  So is one that plays another part, by the caller.
+    A backend that somebody drained, put to maintenance or gave no weight does not count, nor one that plays another part;
+    but where only such are left the service refuses and is down all the same.
     """
-    counted = _counted(backends)
     usable = [entry for entry in counted if entry["state"] in {"up", "reserve"}]
     if not usable:
         return "degraded" if fail_open and counted else "down"
     return "up" if len(usable) == len(counted) else "degraded"
 
 
-def _stands_by(verdict: Verdict | None) -> bool:
-    return verdict is not None and verdict.standby
-
-
-def _counted(backends: Collection[BackendStatus]) -> list[BackendStatus]:
-    return [entry for entry in backends if entry["admin"] == "ready" and entry["weight"] > 0]
+def _counts(entry: BackendStatus, verdict: Verdict | None) -> bool:
+    """Whether a backend counts for the state of its service: wanted, of some weight in effect, and of the wanted part."""
+    weight = entry["weight"] if verdict is None or verdict.weight is None else verdict.weight
+    return entry["admin"] == "ready" and weight > 0 and not (verdict is not None and verdict.standby)

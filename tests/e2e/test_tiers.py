@@ -222,6 +222,7 @@ def test_maintenance(serve, backends):
     )
     assert served(port, backends) == ["b0"]
     assert backends[1].probes == probes
+    assert "in maintenance, which is not probed" in steelyard(node, "probe", "s", "b1")[1]
     node.end()
     node.start(ready=False)
     until(node.socket.exists, 10, "the daemon")

@@ -179,3 +179,29 @@ async def test_mistakes_change_nothing(bed, arguments, words):
     with pytest.raises(ControlError, match=words.replace("*", r"\*")):
         await bed.ask("drain", **arguments)
     assert (bed.changed, bed.told) == ([], [])
+
+
+async def test_saving_later_keeps_the_deadline(bed):
+    """T16: a drain that is to hold over a restart as well is cut when that was promised."""
+    bed.active[SECOND] = 1
+    await bed.ask("drain", timeout=0.1)
+    assert (await bed.ask("drain", save=True))["backends"][0]["saved"]
+    await asyncio.sleep(0.3)
+    assert bed.admins.acted(SECOND) == "maint"
+
+
+async def test_a_deadline_is_a_change(bed):
+    """T16: a deadline for what is drained already changes something, and is told with who asked."""
+    await bed.ask("drain")
+    assert (await bed.ask("drain", timeout=5))["changed"]
+    assert bed.told[-1][2] == "what is left is cut after 5s, by uid 1000"
+
+
+async def test_what_cannot_be_saved_is_an_error(bed, tmp_path):
+    """R9: an act that a restart would not know of is done, and the operator is told that it is not saved."""
+    (tmp_path / SAVED).mkdir()
+    with pytest.raises(ControlError, match="a restart will not know of it"):
+        await bed.ask("maint", save=True)
+    assert (bed.admins.state(SECOND), bed.changed) == ("maint", [[SECOND]])
+    (row,) = bed.admins.show(Request("overrides", {}, 1, 0))["overrides"]
+    assert not row["saved"]

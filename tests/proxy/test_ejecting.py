@@ -116,3 +116,15 @@ async def test_who_is_down_already_is_not_ejected(bed):
     bed.failing()
     bed.failing()
     assert len(bed.events) == 1
+
+
+async def test_an_operator_ends_it(bed):
+    """H12, T16: a backend that an operator takes in hand is not ejected any more, and begins anew."""
+    bed.failing()
+    await asyncio.sleep(0)
+    bed.ready.administered([FIRST])
+    await asyncio.sleep(0)
+    assert bed.said()[-1] == "up"
+    assert bed.events[-1] == "no longer ejected: an operator has taken it in hand"
+    bed.failing()
+    assert bed.events[-1] == "ejected for 100ms: 3 failures of real traffic in a row"

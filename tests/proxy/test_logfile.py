@@ -169,3 +169,17 @@ def test_losses_are_told_once(bed):
     one.table.cells[LOG_LOST] = 10
     one.file.look(2 + QUIET + 1)
     assert len(one.told) == 3
+
+
+def test_a_directory_that_goes_and_returns(bed, folder):
+    """A file that vanishes with its directory and returns as it was is told each time."""
+    (folder / "sub").mkdir()
+    one = bed(folder / "sub" / "x")
+    one.file.look(0)
+    for now in (1, 3):
+        (folder / "sub").rename(folder / "away")
+        one.file.look(now)
+        (folder / "away").rename(folder / "sub")
+        one.file.look(now + 1)
+    assert [level for _, level in one.told] == ["error", "info"] * 2
+    assert one.handed == 1

@@ -7,6 +7,7 @@ import pytest
 from proxy import messages
 from proxy.admin import Admins
 from proxy.config.loader import load
+from proxy.control.server import Request
 from proxy.readiness import Readiness
 from proxy.stats.slots import Slots
 
@@ -42,6 +43,13 @@ class Bed:
         self.told, self.sent, self.changed = [], [], []
         self.admins = Admins(config, self.tell, self.administered, lambda _: 0)
         self.ready = Readiness(config, slots, self.tell, self.sent.append, self.changed.append, self.admins)
+
+    async def administer(self, command, backend="192.0.2.12"):
+        """Let an operator want something of a backend."""
+        request = Request(command, {"service": "a", "backend": backend}, 1, 0)
+        async for _ in self.admins.act(request):
+            pass
+        await asyncio.sleep(0)
 
     def administered(self, keys):
         """Pass on what an operator wants."""
@@ -148,7 +156,7 @@ async def test_a_weight_may_change_who_serves(tmp_path):
     await bed.probed(("0.0", "up", 0))
     assert bed.sent[-2:] == [
         messages.Weights([[0, 0, 0]]),
-        messages.Verdicts([[0, 0, "standby", "ready"], [0, 1, "up", "ready"]]),
+        messages.Verdicts([[0, 1, "up", "ready"]]),
     ]
 
 
@@ -179,3 +187,45 @@ async def test_maintenance_of_the_file(tmp_path):
     assert [row["key"] for row in bed.ready.targets()] == ["0.0", "probe gateway"]
     await bed.probed(("0.0", "down"))
     assert (bed.ready.is_known("a"), bed.ready.able) == (True, {"a": False})
+
+
+async def test_maintenance_forgets_the_weight_that_was_asked_for(bed):
+    """H10, T16: workers give a backend its configured weight again that a script had set to 0 before its maintenance."""
+    await bed.probed(("0.0", "up"), ("0.1", "up", 0))
+    await bed.administer("maint")
+    assert messages.Weights([[0, 1, 1]]) in bed.sent[-2:]
+    await bed.probed(("0.1", "down"))  # it was under way
+    await bed.administer("ready")
+    await bed.probed(("0.1", "up"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 1, "up", "ready"]])
+    assert bed.ready.shown({})["a", "192.0.2.12"].weight is None
+
+
+async def test_a_drained_backend_does_not_stand_by(bed):
+    """T16: workers hear of a drain alone: what stands by would be reset where `on-failback` says so."""
+    await bed.probed(("0.0", "up"), ("0.1", "up"))
+    await bed.administer("drain")
+    assert bed.sent[-1] == messages.Verdicts([[0, 1, "up", "drain"]])
+    assert [key[1] for key, one in bed.ready.shown({}).items() if one.serving] == ["192.0.2.11"]
+
+
+async def test_who_returns_from_maintenance_proves_nothing_yet(bed):
+    """V11: a service whose only hope is to be probed anew is not able, rather than unknown as at the start."""
+    await bed.administer("maint", "192.0.2.11")
+    await bed.probed(("0.1", "down"))
+    assert bed.ready.able == {"a": False}
+    await bed.administer("ready", "192.0.2.11")
+    assert bed.ready.able == {"a": False}
+    await bed.probed(("0.0", "up"))
+    assert bed.ready.able == {"a": True}
+
+
+async def test_a_reserve_that_has_stood_in(bed):
+    """H14: a backend in reserve that served for want of others stands by when they return; its own fall to reserve does not."""
+    await bed.probed(("0.0", "up"), ("0.1", "up"))
+    await bed.probed(("0.1", "reserve"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 1, "reserve", "ready"]])
+    await bed.probed(("0.0", "down"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 0, "down", "ready"], [0, 1, "up", "ready"]])
+    await bed.probed(("0.0", "up"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "standby", "ready"]])

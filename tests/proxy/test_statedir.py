@@ -5,7 +5,7 @@ import os
 import pytest
 
 from proxy import statedir
-from proxy.statedir import StateError
+from proxy.statedir import DOCUMENT_MAX, StateError, load, save
 
 
 def test_a_document_comes_back(tmp_path):
@@ -69,3 +69,17 @@ def test_a_write_that_fails_keeps_the_old_one(tmp_path, monkeypatch):
         statedir.save(tmp_path, "x.json", "new")
     monkeypatch.undo()
     assert statedir.load(tmp_path, "x.json") == "old"
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path):
+    """R9: a document beyond the bound is refused when it is saved, and the old one stays."""
+    save(tmp_path, "x", [1])
+    with pytest.raises(StateError, match="octets are more than"):
+        save(tmp_path, "x", ["x" * DOCUMENT_MAX])
+    assert load(tmp_path, "x") == [1]
+
+
+def test_reading_makes_nothing(tmp_path):
+    """R9: a directory that is not there has no documents, and is not made by looking."""
+    assert load(tmp_path / "state", "x") is None
+    assert not (tmp_path / "state").exists()

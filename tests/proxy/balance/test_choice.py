@@ -73,6 +73,14 @@ def walk(rules: Rules, *steps: tuple[str, ...]) -> list[tuple[object, str]]:
     return found
 
 
+def test_fail_open_goes_on_while_one_is_probed_anew():
+    """H14: a service that fails open does not close for a backend that comes from maintenance, and waits for it."""
+    rules = Rules(fail_open=True)
+    before = choose(rules, backends("dd"))
+    assert chosen(choose(rules, backends("d?"), before)) == ("open", "a0")
+    assert chosen(choose(rules, backends("??"), before)) == ("none", "")
+
+
 def test_hysteresis_counts_on_the_way_back_only():
     """H14: with a quorum of 2 and 1 more to come back, a tier of 4 is left below 2 and taken again at 3."""
     rules = Rules(quorum=2, hysteresis=1)
@@ -160,6 +168,8 @@ def test_what_workers_act_on():
     assert [ordered(one, choice) for one in candidates] == ["down", "reserve", "up", "reserve"]
     opened = choose(Rules(fail_open=True), backends("d", "d"))
     assert [ordered(one, opened) for one in backends("d", "d")] == ["up", "up"]
+    drained = replace(backends("uu")[1], admin="drain")
+    assert ordered(drained, choose(Rules(), [backends("uu")[0], drained])) == "up"  # it does not stand by for anybody
     idle = backends("u", "u")
     assert [ordered(one, choose(Rules(), idle)) for one in idle] == ["up", "standby"]
     lagging = backends("r")

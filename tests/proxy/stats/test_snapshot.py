@@ -156,6 +156,7 @@ def test_workers_tell_their_own_cells(bed):
         ((replace(UP, state="reserve"), DOWN), "degraded", [1, 0], 1),
         ((UP, replace(UP, serving=False)), "up", [1, 0], 0),
         ((UP, replace(DOWN, standby=True)), "up", [1, 0], 0),
+        ((replace(UP, weight=0, serving=False), replace(UP, weight=0, serving=False)), "down", [0, 0], 2),
         ((DOWN, replace(DOWN, standby=True)), "down", [0, 0], 2),
         ((replace(DOWN, standby=True), replace(DOWN, standby=True)), "down", [0, 0], 2),
         ((replace(UP, weight=7), replace(UP, weight=0, serving=False)), "up", [7, 0], 0),
