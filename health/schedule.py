@@ -5,7 +5,6 @@ the earliest when it has ended.  Each wait is jittered by 10 % either way, so th
 apart (H5).  A hint brings the next start forward, but never nearer to the last one than the fast interval (H12).
 """
 
-import math
 import random
 from dataclasses import dataclass
 
@@ -13,8 +12,8 @@ from health.state import Phase
 
 JITTER = 0.1  # of each interval, either way
 START_WINDOW = 0.5  # seconds within which all first probes start, if their interval is not shorter
-GRAIN = 0.1  # seconds: due probes start together at multiples of it, for fewer and warmer wake-ups
-FINEST = 0.05  # of an interval: short ones have a finer grain
+GRAIN = 0.2  # seconds: due probes start together at multiples of it, for fewer and warmer wake-ups
+FINEST = 0.1  # of an interval, no more than the jitter: short ones have a finer grain
 START_STEP = 0.005  # seconds between two first probes where there are few: a new daemon should serve soon
 
 
@@ -63,9 +62,10 @@ class Schedule:
             raise ValueError("a probe finished that never started")
         grain = min(GRAIN, wait * FINEST)
         wait *= 1 - JITTER + 2 * JITTER * self._rng.random()
+        due = round((self._started + wait) / grain) * grain
         if self._hinted:
-            wait = min(wait, self.fast)
-        self.due = max(now, math.ceil((self._started + wait) / grain) * grain)
+            due = min(due, self._started + self.fast)
+        self.due = max(now, due)
         return self.due
 
     def hint(self, now: float) -> bool:
