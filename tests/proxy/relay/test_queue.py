@@ -18,13 +18,15 @@ from tests.proxy.relay.streams import RESET, accept, connect, exactly, held, lis
 class Site:
     """Backends with `limit` slots each behind one service with a queue of `size`, in one relay or in two."""
 
-    def __init__(self, relays: list[Relay], count: int, limit: int, size: int, timeout: float) -> None:
+    def __init__(
+        self, relays: list[Relay], count: int, limit: int, size: int, timeout: float, **changes: object
+    ) -> None:
         self.relays = relays
         self.backends = [listen() for _ in range(count)]
         self.addresses = []
         self.ends = [where(one) for one in self.backends]
         for relay in relays:
-            self.addresses.append(relay.service(self.ends, limit=limit, limits=LimitsPlan(size, timeout)))
+            self.addresses.append(relay.service(self.ends, limit=limit, limits=LimitsPlan(size, timeout), **changes))
             relay.start()
         if len(relays) > 1:
             join(*relays)
@@ -61,8 +63,8 @@ def site(relay) -> Iterator[object]:
     """A maker of sites with one relay."""
     made: list[Site] = []
 
-    def make(count: int = 1, limit: int = 1, size: int = 10, timeout: float = 30.0) -> Site:
-        made.append(Site([relay], count, limit, size, timeout))
+    def make(count: int = 1, limit: int = 1, size: int = 10, timeout: float = 30.0, **changes: object) -> Site:
+        made.append(Site([relay], count, limit, size, timeout, **changes))
         return made[0]
 
     yield make
@@ -180,6 +182,26 @@ def test_a_full_backend_is_passed_over(site, relay):
     assert here.waits(0)
     here.client()
     eventually(lambda: here.waits(1))
+
+
+def test_a_full_backend_does_not_spill_onto_its_standby(site, relay):
+    """T21, H14: who finds the one backend of a failover service full waits for it; the standby is for when it is away."""
+    here = site(count=2, scheduler="failover")
+    relay.verdict(here.ends[1], "standby")
+    first = here.served(0)
+    waiting = here.client()
+    eventually(lambda: here.waits(1))
+    assert silent(here.backends[1])
+    over(*first)
+    assert greets(waiting, here.taken(0))
+
+
+def test_a_standby_takes_who_cannot_reach_the_first(site, relay):
+    """T9, T21: a standby with slots serves whose connect to the first backend failed."""
+    here = site(count=2, limit=2, scheduler="failover")
+    relay.verdict(here.ends[1], "standby")
+    here.backends[0].close()
+    assert greets(*here.served(1))
 
 
 @pytest.mark.parametrize("state", [("up", "ready"), ("down", "ready")])
