@@ -118,6 +118,18 @@ def test_a_backend_that_gets_nothing_new_is_left(relay, kept, servers, verdict, 
     assert {backend_of(relay, address, "127.0.0.1", servers) for _ in range(4)} == {second}
 
 
+def test_a_backend_that_stands_by_keeps_nobody(relay, kept, servers):
+    """T18, H14: what a failover service's second backend got while the first was down goes to the first when it is back."""
+    address = kept(scheduler="failover")
+    first, second, third = servers
+    relay.verdict(first.getsockname(), "down")
+    relay.verdict(third.getsockname(), "standby")
+    assert backend_of(relay, address, "127.0.0.1", servers) is second
+    relay.verdict(first.getsockname(), "up")
+    relay.verdict(second.getsockname(), "standby")
+    assert {backend_of(relay, address, "127.0.0.1", servers) for _ in range(3)} == {first}
+
+
 def test_a_failed_connect_moves_the_client(relay, kept, servers):
     """T9: a client whose backend refuses is moved by the retry, and the next connection goes there at once."""
     address = kept()
