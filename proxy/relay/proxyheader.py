@@ -112,7 +112,12 @@ def _address(text: str, version: int) -> str:
         raise HeaderError(f"{text[:45]!r} is no address") from None
     if address.version != version or "%" in text:
         raise HeaderError(f"{text[:45]!r} is no IPv{version} address")
-    return str(address)
+    return _plain(address)
+
+
+def _plain(address: Address) -> str:
+    """Return an address as text, an IPv4 one that is told as IPv6 (mapped) as what it is, as sockets' addresses are."""
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _port(text: str) -> int:
@@ -142,7 +147,7 @@ def _parse_v2(data: bytes, transport: int) -> Header | None:
     if length < 2 * octets + 4:
         raise HeaderError(f"{length} octets are too few for two addresses and ports")
     at = _HEAD.size
-    client, asked = (str(ip_address(data[at + n * octets : at + (n + 1) * octets])) for n in range(2))
+    client, asked = (_plain(ip_address(data[at + n * octets : at + (n + 1) * octets])) for n in range(2))
     ports = struct.unpack_from("!HH", data, at + 2 * octets)
     return Header((client, ports[0]), (asked, ports[1]), size)
 

@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from proxy.relay.proxyheader import LONGEST, SIGNATURE, Header, HeaderError, build, parse, parse_datagram
 
-ENDPOINTS = st.tuples(st.ip_addresses().map(str), st.integers(0, 65535))
+ENDPOINTS = st.tuples(
+    st.ip_addresses().filter(lambda one: getattr(one, "ipv4_mapped", None) is None).map(str), st.integers(0, 65535)
+)
 
 
 @pytest.mark.parametrize(
@@ -31,6 +33,17 @@ def test_what_is_built_is_understood(client, asked, version, more):
     assert build(version, found.client, found.asked) == header
     if (":" in client[0]) == (":" in asked[0]):
         assert (found.client, found.asked) == (client, asked)
+
+
+@pytest.mark.parametrize("asked", ["::ffff:198.51.100.10", "2001:db8::10"])
+@pytest.mark.parametrize("version", ["v1", "v2", "datagram"])
+def test_an_ipv4_client_is_one_however_it_is_told(version, asked):
+    """T22: an IPv4 address that is told as IPv6 (mapped) is the IPv4 address: what allows, denies and counts knows it so."""
+    told = ("::ffff:192.0.2.1", 51234), (asked, 25)
+    datagram = version == "datagram"
+    header = build("v2" if datagram else version, *told, datagram=datagram)
+    found = parse_datagram(header) if datagram else parse(header)
+    assert found == Header(("192.0.2.1", 51234), (asked.removeprefix("::ffff:"), 25), len(header))
 
 
 @given(ENDPOINTS, ENDPOINTS, st.sampled_from(["v1", "v2"]))
