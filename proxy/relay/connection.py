@@ -191,7 +191,10 @@ class Connection:
                 return
             service.unclaim(target)
         now = tcp.poller.now
-        if self.portless and now < self.accepted + tcp.times.connect_timeout:
+        patience = self.accepted + tcp.times.connect_timeout
+        if tcp.queue is not None:
+            patience = max(patience, tcp.queue.until(self))  # what it has waited for a slot is no time to connect
+        if self.portless and now < patience:
             self.portless = ()
             self.state = State.WAITING
             self.expect(now + PORT_PAUSE)

@@ -6,11 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from proxy.relay.plan import LimitsPlan
-from tests.proxy.relay.conftest import Relay, eventually
+from proxy.stats.layout import BACKEND_ACTIVE
+from tests.proxy.relay.conftest import LAYOUT, TCP, Relay, eventually
 from tests.proxy.relay.crowd import join, pair
 from tests.proxy.relay.streams import RESET, accept, connect, exactly, held, listen, read, reset, turned_away, where
 
@@ -19,7 +21,14 @@ class Site:
     """Backends with `limit` slots each behind one service with a queue of `size`, in one relay or in two."""
 
     def __init__(
-        self, relays: list[Relay], count: int, limit: int, size: int, timeout: float, **changes: object
+        self,
+        relays: list[Relay],
+        count: int,
+        limit: int,
+        size: int,
+        timeout: float,
+        sources: tuple[str, ...] = (),
+        **changes: object,
     ) -> None:
         self.relays = relays
         self.backends = [listen() for _ in range(count)]
@@ -27,6 +36,9 @@ class Site:
         self.ends = [where(one) for one in self.backends]
         for relay in relays:
             self.addresses.append(relay.service(self.ends, limit=limit, limits=LimitsPlan(size, timeout), **changes))
+            plan = relay.services[-1]
+            backends = tuple(replace(one, source_addresses=sources) for one in plan.backends)
+            relay.services[-1] = replace(plan, backends=backends)
             relay.start()
         if len(relays) > 1:
             join(*relays)
@@ -47,6 +59,10 @@ class Site:
         end = accept(self.backends[at])
         self.opened.append(end)
         return end
+
+    def taken_elsewhere(self, count: int) -> None:
+        """Show the second worker so many slots of the first backend as taken by the first worker."""
+        self.relays[0].table.cells[LAYOUT.backend(0) + BACKEND_ACTIVE] = count
 
     def waits(self, count: int, at: int = 0) -> bool:
         """Whether so many clients wait in that worker."""
@@ -72,11 +88,16 @@ def site(relay) -> Iterator[object]:
         one.close()
 
 
+NOBODYS = ("192.0.2.77",)  # an address that this host does not have: nothing can be connected from it
+
+
 @contextlib.contextmanager
-def two(count: int = 1, limit: int = 1, size: int = 10, timeout: float = 30.0) -> Iterator[Site]:
-    """A site with two workers."""
+def two(
+    count: int = 1, limit: int = 1, size: int = 10, timeout: float = 30.0, sources: tuple[str, ...] = ()
+) -> Iterator[Site]:
+    """A site with two workers, which connect from `sources` if there are any."""
     with pair() as relays:
-        made = Site(list(relays), count, limit, size, timeout)
+        made = Site(list(relays), count, limit, size, timeout, sources=sources)
         try:
             yield made
         finally:
@@ -315,3 +336,73 @@ def test_a_crowd_never_overshoots():
         here.backends[0].shutdown(socket.SHUT_RDWR)
         acceptor.join(5)
         assert most <= limit
+
+
+def test_who_lacked_a_source_still_times_out():
+    """T21: a client that got a slot, had nothing to connect from and found the slot taken again waits no longer than told."""
+    with two(timeout=1.0, sources=NOBODYS) as here:
+        here.taken_elsewhere(1)
+        client = here.client(1)
+        eventually(lambda: here.waits(1, at=1))
+        here.taken_elsewhere(0)
+        eventually(lambda: here.relays[1].counter("no_source_address") >= 1)
+        here.taken_elsewhere(1)
+        assert read(client) == (b"", RESET)
+        assert here.relays[1].counter("queue_timeout") == 1
+        assert here.waits(0, at=1)
+
+
+def test_time_in_the_queue_is_no_time_to_connect(site, relay):
+    """T10, T21: who waited for a slot for longer than connect-timeout, and then for a local port, is not turned away."""
+    here = site(transparent=True, tcp=replace(TCP, connect_timeout=0.2))
+    relay.call(lambda: relay.engine.prepared(socket.AF_INET, socket.SOCK_STREAM, 2, spare_sockets()))
+    first = here.served()
+    waiting = here.client()
+    eventually(lambda: here.waits(1))
+    time.sleep(0.4)
+    over(*first)
+    eventually(lambda: relay.counter("no_transparent_socket") >= 1)
+    relay.call(lambda: relay.engine.prepared(socket.AF_INET, socket.SOCK_STREAM, 2, spare_sockets()))
+    assert greets(waiting, here.taken())
+
+
+def spare_sockets() -> list[socket.socket]:
+    """Sockets for one connection, as good as transparent ones where the client is on loopback.
+
+    Two, for one is tried with the client's port, which is its own on this host.
+    """
+    return [socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(2)]
+
+
+def test_a_shortage_is_no_busy_loop():
+    """T10, T21: with free slots and nothing to connect from, those who wait try about as often as one alone would each."""
+    crowd = 40
+    with two(size=crowd, sources=NOBODYS) as here:
+        here.taken_elsewhere(1)
+        for _ in range(crowd):
+            here.client(1)
+        eventually(lambda: here.waits(crowd, at=1))
+        here.taken_elsewhere(0)
+        time.sleep(0.5)
+        tries = here.relays[1].counter("no_source_address")
+        assert crowd < tries < 50 * crowd  # every 0.05 s would be 10 each
+        assert here.waits(crowd, at=1)
+
+
+def test_who_was_refused_holds_up_nobody(site, relay):
+    """T9, T21: a queue full of clients whom one backend refused, and the other has no slot for, is not in a new one's way."""
+    crowd = 40
+    here = site(count=2, size=crowd)
+    port = here.ends[0][1]
+    here.backends[0].close()
+    held_ = here.served(1)
+    for _ in range(crowd):
+        here.client()
+    eventually(lambda: relay.backend(here.ends[0], "connect_refused") >= crowd)
+    eventually(lambda: here.waits(crowd))
+    here.backends[0] = socket.create_server(("127.0.0.1", port))
+    here.backends[0].settimeout(10)
+    assert greets(*here.served(0))
+    over(*held_)
+    assert greets(here.opened[2], here.taken(1))
+    assert relay.counter("refused_limit") == 0
