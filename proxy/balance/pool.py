@@ -7,7 +7,7 @@ new immutable selector in one assignment:
         service.selector = pool.selector()
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
 
 from proxy.balance.backend import Admin, Backend, Verdict
@@ -43,16 +43,18 @@ class Pool:
 
     def set_verdict(self, name: str, verdict: Verdict) -> bool:
         """Take over what health says of a backend."""
-        backend = self._by_name[name]
-        before = self.usable()
-        backend.verdict = verdict
-        return self._note(self.usable() != before)
+        return self.update([(name, verdict, self._by_name[name].admin)])
 
     def set_admin(self, name: str, admin: Admin) -> bool:
         """Take over what the operator wants of a backend."""
-        backend = self._by_name[name]
+        return self.update([(name, self._by_name[name].verdict, admin)])
+
+    def update(self, changes: Iterable[tuple[str, Verdict, Admin]]) -> bool:
+        """Take over what health says and the operator wants of many backends; who is usable is found out once for all."""
         before = self.usable()
-        backend.admin = admin
+        for name, verdict, admin in changes:
+            backend = self._by_name[name]
+            backend.verdict, backend.admin = verdict, admin
         return self._note(self.usable() != before)
 
     def set_weight(self, name: str, weight: int) -> bool:

@@ -220,14 +220,12 @@ class Service:
         The new selector is complete before it replaces the old one.  What is told twice, or taken back in one breath,
         is no change.
         """
-        before: dict[Target, tuple[bool, str, str]] = {}
-        for slot, verdict, admin in changes:
-            target = self.by_slot.get(slot)
-            if target is None or (target.verdict, target.admin) == (verdict, admin):
-                continue
-            before.setdefault(target, (target.usable, target.verdict, target.admin))
-            self.pool.set_verdict(target.name, cast("Verdict", verdict))
-            self.pool.set_admin(target.name, cast("Admin", admin))
+        last = {self.by_slot[slot]: (verdict, admin) for slot, verdict, admin in changes if slot in self.by_slot}
+        new = {one: now for one, now in last.items() if (one.verdict, one.admin) != now}
+        before = {one: (one.usable, one.verdict, one.admin) for one in new}
+        self.pool.update(
+            (one.name, cast("Verdict", verdict), cast("Admin", admin)) for one, (verdict, admin) in new.items()
+        )
         self.selector = self.pool.selector()
         self.epoch += bool(before)
         return {

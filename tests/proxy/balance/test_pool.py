@@ -100,6 +100,27 @@ def test_two_changes_at_once_are_one_selector(pool):
     assert not pool.set_verdict("10.0.0.0", "down")
 
 
+def test_many_changes_are_one(make, monkeypatch):
+    """However many backends a message tells of, who is usable is found out twice, before and after, and once to build."""
+    pool = Pool(make([1] * 500), names.ROUND_ROBIN, Random(1))
+    asked = []
+    usable = Pool.usable
+    monkeypatch.setattr(Pool, "usable", lambda self: (asked.append(self), usable(self))[1])
+    assert pool.update((backend.name, "down", "ready") for backend in pool.backends[1:])
+    assert pool.selector().backends == pool.backends[:1]
+    assert len(asked) == 3
+    assert not pool.update([])
+
+
+def test_what_is_taken_back_at_once_builds_nothing(pool):
+    """Of two changes of a backend in one message the last one counts."""
+    before = pool.selector()
+    assert not pool.update([("10.0.0.0", "down", "ready"), ("10.0.0.0", "up", "ready")])
+    assert pool.selector() is before
+    assert pool.update([("10.0.0.0", "down", "ready"), ("10.0.0.1", "up", "drain")])
+    assert [backend.name for backend in pool.selector().backends] == ["10.0.0.2"]
+
+
 def test_a_weight_of_zero_gives_nothing_new_and_returns(pool):
     """Weight 0 takes a backend out, a weight puts it back."""
     pool.set_weight("10.0.0.0", 0)

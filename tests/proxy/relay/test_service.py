@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from proxy.balance.pool import Pool
 from proxy.relay.plan import BackendPlan, DnsPlan, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.service import Service
 from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
@@ -89,6 +90,17 @@ def test_the_selector_is_replaced_whole() -> None:
     bench.moved((0, "down", "ready"), (2, "up", "ready"))
     assert bench.service.selector is now, "nothing has changed"
     assert bench.service.epoch == epoch
+
+
+def test_many_verdicts_are_one_change(monkeypatch) -> None:
+    """H1: with the verdicts of all backends in one message who is usable is not found out anew for each of them."""
+    bench = Bench(30, state="unknown")
+    asked = []
+    usable = Pool.usable
+    monkeypatch.setattr(Pool, "usable", lambda self: (asked.append(self), usable(self))[1])
+    assert bench.moved(*((number, "up", "ready") for number in range(30)))[1] == [f"b{number}" for number in range(30)]
+    assert len(asked) <= 3
+    assert bench.service.epoch == 1
 
 
 def test_a_draining_backend_that_goes_down_is_a_change() -> None:
