@@ -119,6 +119,7 @@ class Outlet:
             udp.cells[target.cell + BACKEND_BYTES_IN] += len(data)
             return True
         udp.cells[target.cell + BACKEND_SEND_FAILED] += 1
+        udp.service.unclaim(target)
         return True
 
     def broke(self, error: OSError) -> None:

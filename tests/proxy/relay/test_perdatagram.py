@@ -179,3 +179,18 @@ def test_a_refusal_is_an_earlier_datagrams(relay, peers):
         client.send(b"two")
     eventually(lambda: relay.backend(server.address, "total") == 2)
     assert relay.counter("refused_no_backend") == 0
+
+
+def test_what_is_too_long_takes_no_slot(relay, peers):
+    """T21, U12: a datagram that is too long with its PROXY header is dropped and counted, and takes no slot for good."""
+    server = peers.server()
+    where = relay.service([server.address], transports=("udp",), udp=PLAN, limit=1)
+    (backend,) = relay.services[0].backends
+    relay.services[0] = replace(relay.services[0], backends=(replace(backend, send_proxy="v2"),))
+    relay.start()
+    client = peers.client(where)
+    client.send(bytes(65507))
+    eventually(lambda: relay.backend(server.address, "send_failed") == 1)
+    assert relay.backend(server.address, "active") == 0
+    client.send(b"x")
+    assert server.get()[0].endswith(b"x")
