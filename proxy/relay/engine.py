@@ -336,6 +336,9 @@ class PythonEngine:
             self._store.close()
         if self._rates is not None:
             self._rates.close()
+        if self._log is not None:
+            self._log.close()  # last, for what was closed above has lines of its own
+            self._count_log()
 
     # -- regular work: each is due again before it is done, so that an exception costs one turn
 

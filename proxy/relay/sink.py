@@ -157,10 +157,12 @@ class Writer:
         self._thread: threading.Thread | None = None
         self.lost = 0
         self.done = 0
+        self._given = self._taken = 0  # lines, the latter by the thread
 
     def put(self, lines: list[bytes]) -> None:
         """Have lines written; never waits."""
         self._start()
+        self._given += len(lines)
         self._queue.put(lines)
 
     def turn_to(self, sink: Sink) -> None:
@@ -172,10 +174,12 @@ class Writer:
             self._queue.put(sink)
 
     def close(self) -> None:
-        """Have written what is left, as far as that takes no longer than FAREWELL."""
+        """Have written what is left, as far as that takes no longer than FAREWELL; the rest is lost."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(FAREWELL)
+            if self._thread.is_alive():
+                self.lost += self._given - self._taken
         else:
             self._sink.close()
 
@@ -193,6 +197,7 @@ class Writer:
                 except Exception:
                     self.lost += len(item)
                 self.done += sum(map(len, item))
+                self._taken += len(item)
             else:
                 self._sink.close()
                 self._sink = item

@@ -11,6 +11,7 @@ import pytest
 
 from proxy.relay import connlog
 from proxy.relay.plan import DnsPlan, LogPlan, TcpPlan, UdpPlan
+from proxy.stats import layout
 from tests.proxy.relay.conftest import TCP, eventually, free_port
 from tests.proxy.relay.dnsbed import Backend, query
 from tests.proxy.relay.streams import accept, connect, exactly, listen, read, reset, where
@@ -252,3 +253,17 @@ def test_a_reader_that_stopped_costs_lines_only(relay, server, monkeypatch):
     eventually(lambda: relay.counter("closed") == 100)
     eventually(lambda: relay.call(lambda: relay.engine._log.lost) > 50)
     os.close(reader)
+
+
+def test_the_last_lines(relay, log, server):
+    """What a worker's end cuts off is logged as drained, and counted, before the worker is no more."""
+    address = relay.service([where(server)])
+    relay.start()
+    with connect(address) as client, accept(server) as backend:
+        client.sendall(b"q")
+        assert exactly(backend, 1)
+        relay.call(relay.engine.close)
+        lines = log.path.read_bytes().splitlines()
+    assert [json.loads(line)["closed"] for line in lines] == ["drained"]
+    assert relay.table.cells[layout.LOG_LINES] == 1
+    assert relay.table.cells[layout.LOG_LOST] == 0

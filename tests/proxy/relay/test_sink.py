@@ -128,7 +128,10 @@ def test_no_way_to_a_collector():
 
 
 def test_a_stalled_reader_blocks_the_thread_alone():
-    """Whoever hands lines on never waits for a reader that has stopped, nor does the end for longer than a moment."""
+    """Whoever hands lines on never waits for a reader that has stopped, nor does the end for longer than a moment.
+
+    What is not written by then is counted as lost.
+    """
     reader, end = os.pipe()
     writer = Writer(Descriptor(end))
     began = time.monotonic()
@@ -138,8 +141,9 @@ def test_a_stalled_reader_blocks_the_thread_alone():
     assert writer.done == 0  # it is in the middle of the first ones
     writer.close()
     assert time.monotonic() - began < 3
-    os.close(reader)  # the thread meets EPIPE, loses what is left, and ends
-    eventually(lambda: writer.lost > 0 and not writer._thread.is_alive())
+    assert writer.lost == 100 * len(LINES)
+    os.close(reader)  # the thread meets EPIPE, and ends
+    eventually(lambda: not writer._thread.is_alive())
 
 
 def test_another_file_takes_over(append, tmp_path):
