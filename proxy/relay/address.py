@@ -22,3 +22,8 @@ def sockaddr(address: str, port: int) -> Sockaddr:
         return host, port, 0, socket.if_nametoindex(zone)
     except OSError:
         raise OSError(errno.ENODEV, os.strerror(errno.ENODEV), zone) from None
+
+
+def scope_of(client: tuple[object, ...]) -> int:
+    """Return the interface of an IPv6 client as the kernel told it, (host, port, flow, scope, ...); 0 for none or not said."""
+    return int(str(client[3])) if len(client) > 3 and ":" in str(client[0]) else 0  # noqa: PLR2004 - as above

@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Callable
 
+from proxy.relay.address import scope_of
 from proxy.relay.journal import Client
 from proxy.relay.plan import Member
 
@@ -73,12 +74,13 @@ def asked(member: Member, client: Client) -> tuple[str, int]:
     return socket.inet_ntop(socket.AF_INET6, local[:16]), member.port
 
 
-def source_of(host: str) -> list[tuple[int, int, bytes]]:
+def source_of(client: tuple[object, ...]) -> list[tuple[int, int, bytes]]:
     """Return the control message with which a transparent socket sends from a client's address."""
-    bare, _, _ = host.partition("%")
+    bare, _, _ = str(client[0]).partition("%")
     if ":" not in bare:
         return [(socket.IPPROTO_IP, IP_PKTINFO, _PKTINFO4.pack(0, socket.inet_aton(bare), bytes(4)))]
-    return [(socket.IPPROTO_IPV6, IPV6_PKTINFO, socket.inet_pton(socket.AF_INET6, bare) + bytes(4))]
+    packed = socket.inet_pton(socket.AF_INET6, bare)
+    return [(socket.IPPROTO_IPV6, IPV6_PKTINFO, packed + struct.pack("=I", scope_of(client)))]
 
 
 def _source(pktinfo: bytes) -> bytes:

@@ -21,7 +21,7 @@ from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
-from proxy.relay.transparent import EmptyStockError, open_outlet
+from proxy.relay.transparent import NO_WAY, EmptyStockError, open_outlet
 from proxy.relay.udp import ATTEMPTS, BATCH, LARGEST, UNSENT
 from proxy.relay.upstream import LIFETIME, PAUSE, RECEIVE_BUFFER, SHORTAGES, connect
 from proxy.stats.layout import (
@@ -30,6 +30,7 @@ from proxy.stats.layout import (
     BACKEND_SEND_FAILED,
     SERVICE_DATAGRAMS,
     SERVICE_DENIED,
+    SERVICE_NO_SOURCE_ADDRESS,
     SERVICE_REFUSED_NO_BACKEND,
     SERVICE_RETRIES,
     SERVICE_SOURCE_PORT_ZERO,
@@ -112,6 +113,10 @@ class Outlet:
                     continue
                 if error.errno in UNSENT:
                     break
+                if source and _is_the_clients(error, source):
+                    udp.cells[udp.base + SERVICE_NO_SOURCE_ADDRESS] += 1
+                    udp.service.unclaim(target)
+                    return True
                 self.broke(error)
                 return False
             udp.service.took(target)
@@ -256,7 +261,7 @@ class PerDatagramService:
         if target is None:
             cells[base + service.why_nobody()] += 1
             return
-        source = source_of(str(who(client, told)[0])) if service.stock is not None else []
+        source = source_of(who(client, told)) if service.stock is not None else []
         first, tried = target, closed
         for _ in range(ATTEMPTS):
             if self._outlet(listener, target).send(header_for(target, listener.member, client, told), data, source):
@@ -295,3 +300,9 @@ class PerDatagramService:
                 return hash_key(f"{client[0]} {client[1]}".encode())
             case _:
                 return hash_key(str(client[0]).encode())
+
+
+def _is_the_clients(error: OSError, source: list[tuple[int, int, bytes]]) -> bool:
+    """Whether it is the client's address that nothing can be sent from, or that has no way beyond its own link."""
+    scope = source[0][2][16:]  # of IPv6 only (RFC 3542, section 6.1)
+    return error.errno in {errno.EINVAL, errno.EADDRNOTAVAIL} or (any(scope) and error.errno in NO_WAY)

@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from proxy.relay.address import Sockaddr, sockaddr
+from proxy.relay.address import Sockaddr, scope_of, sockaddr
 from proxy.relay.sources import IP_BIND_ADDRESS_NO_PORT, LackError, NoSourceError
 from proxy.stats.layout import SERVICE_NO_TRANSPARENT_SOCKET
 
@@ -21,6 +21,10 @@ Kind = tuple[int, int]
 """(address family, type of socket)"""
 
 _TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})  # the client's port: in use, or privileged and we are not
+
+
+NO_WAY = frozenset({errno.EINVAL, errno.ENETUNREACH, errno.EHOSTUNREACH})
+"""What is said of a backend that is not on the link of a link-local client."""
 
 
 class EmptyStockError(LackError):
@@ -83,7 +87,8 @@ def open_stream(
     """Return (a TCP socket with the client's address, what `connect_ex` said).
 
     It has the client's port too where that is free: a connection of before may be in TIME-WAIT, or the port privileged.
-    NoSourceError for a client of the other family, whom a PROXY header told of; EmptyStockError.
+    NoSourceError for a client whose address cannot be had, or is of the other family, as a PROXY header may tell;
+    EmptyStockError.
     """
     _same_family(client, family)
 
@@ -95,11 +100,15 @@ def open_stream(
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             else:
                 sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-            sock.bind(sockaddr(str(client[0]), port))
-            return sock, sock.connect_ex(where)
+            _bind(sock, client, port)
+            result = sock.connect_ex(where)
         except BaseException:
             sock.close()
             raise
+        if result in NO_WAY and scope_of(client):
+            sock.close()
+            raise NoSourceError
+        return sock, result
 
     try:
         sock, result = attempt(int(str(client[1])))
@@ -116,7 +125,10 @@ def open_stream(
 def open_datagram(
     stock: Stock, family: socket.AddressFamily, client: tuple[object, ...], where: Sockaddr, buffer: int
 ) -> socket.socket:
-    """Return a UDP socket with the client's address, connected to a backend; the client's port too where that is free."""
+    """Return a UDP socket with the client's address, connected to a backend; the client's port too where that is free.
+
+    NoSourceError and EmptyStockError as above.
+    """
     _same_family(client, family)
     sock = stock.take((family, socket.SOCK_DGRAM))
     try:
@@ -124,12 +136,17 @@ def open_datagram(
         # Without SO_REUSEADDR: of two sessions of one client's port with one backend, by two listeners, one would get the
         # answers of both.
         try:
-            sock.bind(sockaddr(str(client[0]), int(str(client[1]))))
+            _bind(sock, client, int(str(client[1])))
         except OSError as error:
             if error.errno not in _TAKEN:
                 raise
-            sock.bind(sockaddr(str(client[0]), 0))
-        sock.connect(where)
+            _bind(sock, client, 0)
+        try:
+            sock.connect(where)
+        except OSError as error:
+            if error.errno in NO_WAY and scope_of(client):
+                raise NoSourceError from error
+            raise
     except BaseException:
         sock.close()
         raise
@@ -146,6 +163,18 @@ def open_outlet(stock: Stock, family: socket.AddressFamily, where: Sockaddr, buf
         sock.close()
         raise
     return sock
+
+
+def _bind(sock: socket.socket, client: tuple[object, ...], port: int) -> None:
+    """Give a socket the client's address; OSError where the port is taken, NoSourceError where the address is no good."""
+    scope = scope_of(client)
+    host = str(client[0])
+    try:
+        sock.bind((host, port, 0, scope) if scope else sockaddr(host, port))
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise
+        raise NoSourceError from error  # such as a link-local address without its interface
 
 
 def _same_family(client: tuple[object, ...], family: socket.AddressFamily) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.relay.address import sockaddr
+from proxy.relay.address import scope_of, sockaddr
 
 
 def test_what_sockets_take():
@@ -18,6 +18,13 @@ def test_what_sockets_take():
     assert sockaddr("2001:db8::1", 53) == ("2001:db8::1", 53)
     assert sockaddr("fe80::1%lo", 53) == ("fe80::1", 53, 0, number)
     assert sockaddr(f"fe80::1%{number}", 53) == ("fe80::1", 53, 0, number)
+
+
+def test_the_interface_of_a_client():
+    """The kernel tells an IPv6 client's interface, with or without a control message behind it; a PROXY header does not."""
+    assert scope_of(("fe80::7", 1, 0, 3)) == scope_of(("fe80::7", 1, 0, 3, b"local")) == 3
+    assert scope_of(("fe80::7", 1)) == scope_of(("2001:db8::7", 1, 0, 0)) == 0
+    assert scope_of(("192.0.2.1", 1, b"local")) == 0
 
 
 def test_an_interface_that_is_not_there():

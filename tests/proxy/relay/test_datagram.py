@@ -80,3 +80,11 @@ def test_an_interface_is_kept_for_link_local_only():
         address = first + bytes(14)
         assert datagram._source(address + index) == address + (index if kept else bytes(4))
     assert datagram._source(index + b"\x7f\0\0\x05" + b"\x7f\0\0\x09") == bytes(4) + b"\x7f\0\0\x05" + bytes(4)
+
+
+def test_whose_address_a_datagram_has():
+    """T23, U11: a transparent socket sends from the client's address, from a link-local one by the client's interface."""
+    assert datagram.source_of(("192.0.2.1", 7, b"local"))[0][2] == bytes(4) + b"\xc0\0\2\1" + bytes(4)
+    six = socket.inet_pton(socket.AF_INET6, "fe80::7")
+    assert datagram.source_of(("fe80::7", 7, 0, 3))[0][2] == six + b"\3\0\0\0"
+    assert datagram.source_of(("fe80::7", 7))[0][2] == six + bytes(4)

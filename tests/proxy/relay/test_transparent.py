@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.relay.plan import UdpPlan
+from proxy.relay.proxyheader import build
 from proxy.relay.transparent import LOT, STOCK, EmptyStockError, Stock
 from tests.proxy.relay.conftest import TCP, eventually
 from tests.proxy.relay.streams import RESET, connect, listen, read
@@ -16,9 +17,9 @@ __all__ = ["peers"]
 KIND = (int(socket.AF_INET), int(socket.SOCK_STREAM))
 
 
-def socks(count, kind=socket.SOCK_STREAM):
+def socks(count, kind=socket.SOCK_STREAM, family=socket.AF_INET):
     """Make sockets; on loopback, where every address is ours, any is as good as a transparent one."""
-    return [socket.socket(socket.AF_INET, kind | socket.SOCK_NONBLOCK) for _ in range(count)]
+    return [socket.socket(family, kind | socket.SOCK_NONBLOCK) for _ in range(count)]
 
 
 def test_a_stock_is_filled_up_while_it_is_not_empty():
@@ -53,16 +54,16 @@ def test_fewer_than_asked_for_are_asked_for_again():
     stock.close()
 
 
-def start(relay, address, transport, **changes):
+def start(relay, backend, transport, **changes):
     """Begin to relay to a backend as the client; where the service listens."""
-    where = relay.service([address], transports=(transport,), transparent=True, **changes)
+    where = relay.service([backend], transports=(transport,), transparent=True, **changes)
     relay.start()
     return where
 
 
-def put(relay, kind):
+def put(relay, kind, family=socket.AF_INET):
     """Answer what the relay has asked for, with a few sockets."""
-    relay.call(lambda: relay.engine.prepared(socket.AF_INET, kind, LOT, socks(8, kind)))
+    relay.call(lambda: relay.engine.prepared(family, kind, LOT, socks(8, kind, family)))
 
 
 def test_a_connection_waits_for_a_socket(relay):
@@ -119,3 +120,39 @@ def test_a_client_of_the_other_family(relay):
             client.sendall(b"PROXY TCP6 2001:db8::7 2001:db8::8 1 2\r\n")
             assert read(client) == (b"", RESET)
         assert relay.counter("no_source_address") >= 1
+
+
+def test_a_client_whose_address_is_no_good(relay):
+    """T23: a client whose address cannot be had, as a link-local one without its interface, is refused as our fault."""
+    with listen("::1") as backend:
+        where = start(
+            relay,
+            backend.getsockname()[:2],
+            "tcp",
+            address="::1",
+            accept_proxy=("::1/128",),
+            tcp=replace(TCP, connect_timeout=0.2),
+        )
+        put(relay, socket.SOCK_STREAM, socket.AF_INET6)
+        with connect(where) as client:
+            client.sendall(b"PROXY TCP6 fe80::7 2001:db8::8 1 2\r\n")
+            assert read(client) == (b"", RESET)
+        assert relay.counter("no_source_address") >= 1
+        assert relay.backend(backend.getsockname()[:2], "connect_unreachable") == 0
+        assert relay.hints == []
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_datagram_whose_address_is_no_good(relay, peers: Peers, each):
+    """T23: the same of datagrams, which are dropped and counted, and the next client's arrives."""
+    server = peers.server("::1")
+    udp = UdpPlan(idle_timeout=30.0, max_sessions=10, when_full="drop-new", per_datagram=each)
+    where = start(relay, server.address, "udp", address="::1", accept_proxy=("::1/128",), udp=udp)
+    put(relay, socket.SOCK_DGRAM, socket.AF_INET6)
+    client = peers.client(where)
+    client.send(build("v2", ("fe80::7", 9), ("2001:db8::8", 9), datagram=True) + b"lost")
+    eventually(lambda: relay.counter("no_source_address") == 1)
+    client.send(build("v2", ("::1", 9), ("2001:db8::8", 9), datagram=True) + b"found")
+    assert server.get()[0] == b"found"
+    assert relay.backend(server.address, "send_failed") == 0
+    assert relay.hints == []
