@@ -98,6 +98,9 @@ class Outlet:
     def send(self, head: bytes, data: memoryview, source: list[tuple[int, int, bytes]]) -> bool:
         """Send a datagram behind a header, from a source if there is to be another than ours; False: it must go elsewhere."""
         udp, target = self.udp, self.target
+        if source and (source[0][0] == socket.IPPROTO_IPV6) != (target.family == socket.AF_INET6):
+            udp.cells[udp.base + SERVICE_NO_SOURCE_ADDRESS] += 1  # the kernel would pass over it, and take ours
+            return False
         now = udp.poller.now
         sock = self.sock
         if sock is None or now - self.born >= LIFETIME:

@@ -156,3 +156,16 @@ def test_a_datagram_whose_address_is_no_good(relay, peers: Peers, each):
     assert server.get()[0] == b"found"
     assert relay.backend(server.address, "send_failed") == 0
     assert relay.hints == []
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_a_datagram_of_the_other_family(relay, peers: Peers, each):
+    """T22, T23: a datagram whose client is of another family than the backend is dropped, not sent from our address."""
+    server = peers.server("::1")
+    udp = UdpPlan(idle_timeout=30.0, max_sessions=10, when_full="drop-new", per_datagram=each)
+    where = start(relay, server.address, "udp", address="::1", accept_proxy=("::1/128",), udp=udp)
+    put(relay, socket.SOCK_DGRAM, socket.AF_INET6)
+    peers.client(where).send(build("v2", ("192.0.2.7", 9), ("192.0.2.8", 9), datagram=True) + b"x")
+    eventually(lambda: relay.counter("no_source_address") >= 1)
+    assert server.silent()
+    assert relay.hints == []
