@@ -79,6 +79,7 @@ def limits_plan(service: Service) -> LimitsPlan:
         per_client=service.max_connections_per_client,
         rate=service.rate_per_client or 0.0,
         errors=service.eject.errors,
+        errors_within=service.eject.time,
         queue_timeout=service.tcp.connect_timeout if queue.timeout is None else queue.timeout,
     )
 

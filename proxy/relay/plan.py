@@ -72,6 +72,8 @@ class LimitsPlan:
     """Of one client, a second."""
     errors: int = 0
     """Failures in a row, in one worker, that are told to the master; 0: none are."""
+    errors_within: float = 10.0
+    """Seconds between two failures after which they are in no row."""
 
 
 @dataclass(frozen=True, slots=True)

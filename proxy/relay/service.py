@@ -55,6 +55,7 @@ class Target(Backend):
         "cell",
         "connections",
         "drained",
+        "failed_at",
         "failures",
         "family",
         "hinted",
@@ -79,6 +80,7 @@ class Target(Backend):
         self.connections: set[Connection] = set()
         self.drained = math.inf  # when the time of a draining one is over
         self.failures = 0  # of real traffic, in a row
+        self.failed_at = -math.inf  # when the last one was
         self.told = -math.inf  # when these were last told
         self.hinted = -math.inf  # when its next probe was last brought forward
 
@@ -194,12 +196,18 @@ class Service:
         self.erred(target)
 
     def erred(self, target: Target) -> None:
-        """Count a failure of real traffic; what succeeds sets `failures` to 0.  At most one word in `HINT_PAUSE`."""
-        target.failures += 1
-        errors = self.plan.limits.errors
-        if not errors or target.failures < errors or self._failing is None:
-            return
+        """Count a failure of real traffic; what succeeds sets `failures` to 0.  At most one word in `HINT_PAUSE`.
+
+        Where traffic goes one way nothing is known to succeed: failures that are far apart are in no row either.
+        """
         now = self.now()
+        limits = self.plan.limits
+        if now - target.failed_at > limits.errors_within:
+            target.failures = 0
+        target.failed_at = now
+        target.failures += 1
+        if not limits.errors or target.failures < limits.errors or self._failing is None:
+            return
         if now - target.told >= self.HINT_PAUSE:
             target.told = now
             self._failing(self.plan.slot, target.slot, target.failures)

@@ -32,7 +32,7 @@ queue.size = 9
 max-connections = 50
 max-connections-per-client = 5
 rate-per-client = "30/m"
-eject.errors = 6
+eject = {{ errors = 6, time = "20s" }}
 tcp.idle-timeout = "never"
 udp.max-sessions = 100
 persistence = {{ timeout = "5m", ipv6-prefix = 64 }}
@@ -70,7 +70,7 @@ def test_a_plan_travels(config, slots):
     assert planning.clients(config) > 0
     assert (dns.persistence, web.persistence) == (None, PersistencePlan(300.0, 32, 64))
     assert (web.limits.rate, dns.limits.rate) == (0.5, 0.0)
-    assert web.limits.errors == 6
+    assert (web.limits.errors, web.limits.errors_within) == (6, 20.0)
     assert dns.tcp.idle_timeout == config.services[0].dns.idle_timeout
     assert plan.max_connections == 34
     assert web.udp.max_sessions == 34

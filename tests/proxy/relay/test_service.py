@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from proxy.balance.pool import Pool
-from proxy.relay.plan import BackendPlan, DnsPlan, ServicePlan, TcpPlan, UdpPlan
+from proxy.relay.plan import BackendPlan, DnsPlan, LimitsPlan, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.service import Service
 from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
 
@@ -15,17 +15,26 @@ LAYOUT = Layout(16, 64)
 class Bench:
     """One service with `count` backends, all up; their slots begin at 10."""
 
-    def __init__(self, count: int, scheduler: str = "round-robin", state: str = "up") -> None:
+    def __init__(
+        self, count: int, scheduler: str = "round-robin", state: str = "up", limits: LimitsPlan | None = None
+    ) -> None:
         backends = tuple(BackendPlan(10 + n, f"b{n}", "192.0.2.1", 53, 1, state) for n in range(count))
         plan = ServicePlan(
             2, "s", "plain", scheduler, "source", "keep", 60.0, backends,
-            TcpPlan(1, 1, 1, 1, 1), UdpPlan(1, 1, "drop-new"), DnsPlan(0.1, 1),
+            TcpPlan(1, 1, 1, 1, 1), UdpPlan(1, 1, "drop-new"), DnsPlan(0.1, 1), limits=limits or LimitsPlan(),
         )  # fmt: skip
         self.now = 0.0
         self.hints: list[tuple[int, int]] = []
+        self.failing: list[tuple[int, int, int]] = []
         self.cells = memoryview(bytearray(LAYOUT.size)).cast("q")
         self.service = Service(
-            plan, LAYOUT, self.cells, Random(1), lambda *hint: self.hints.append(hint), lambda: self.now
+            plan,
+            LAYOUT,
+            self.cells,
+            Random(1),
+            lambda *hint: self.hints.append(hint),
+            lambda: self.now,
+            failing=lambda *failing: self.failing.append(failing),
         )
 
     def moved(self, *changes: tuple[int, str, str]) -> tuple[list[str], list[str]]:
@@ -173,3 +182,17 @@ def test_weights_are_taken_over() -> None:
     assert bench.picks(4) == ["b0", "b0", "b0", "b1"]
     bench.service.weigh([(one.slot, 0)])
     assert bench.picks(2) == ["b1", "b1"]
+
+
+def test_failures_that_are_far_apart_are_in_no_row() -> None:
+    """H12: of one-way traffic, which never succeeds, failures count that follow each other within so many seconds."""
+    bench = Bench(1, limits=LimitsPlan(errors=3, errors_within=20.0))
+    (one,) = bench.service.targets
+    for minute in range(100):
+        bench.now = 60.0 * minute
+        bench.service.erred(one)
+    assert bench.failing == []
+    for _ in range(2):
+        bench.now += 20.0
+        bench.service.erred(one)
+    assert bench.failing == [(2, 10, 3)]
