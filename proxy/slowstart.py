@@ -5,18 +5,22 @@ weights, which are `STEPS` times those of the file where a service has such back
 """
 
 import asyncio
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from proxy.balance import names
-from proxy.config.model import Config, Service
-from proxy.stats.snapshot import BackendKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.config.model import Config, Service  # of which the warnings need UNSHARED
+    from proxy.stats.snapshot import BackendKey
 
 STEPS = 10
 UNSHARED = frozenset({names.FAILOVER, names.OVERFLOW, names.SOURCE_HASH, names.DESTINATION_HASH})
 """Schedulers to which a growing weight is of no use: it would move nobody, or at each step the clients of all others."""
 
 
-def scale(service: Service) -> int:
+def scale(service: "Service") -> int:
     """Return how many units of a worker's weight are one of the file's."""
     ramps = service.scheduler not in UNSHARED and any(backend.slow_start for backend in service.backends)
     return STEPS if ramps else 1
@@ -35,7 +39,7 @@ def next_step(elapsed: float, time: float) -> float:
 class SlowStart:
     """Who ramps just now.  `on_step(backend)` is called when its share has grown."""
 
-    def __init__(self, config: Config, on_step: Callable[[BackendKey], None]) -> None:
+    def __init__(self, config: "Config", on_step: "Callable[[BackendKey], None]") -> None:
         self._loop = asyncio.get_running_loop()
         self._on_step = on_step
         self._times = {
@@ -48,11 +52,11 @@ class SlowStart:
         self._timers: dict[BackendKey, asyncio.TimerHandle] = {}
 
     @property
-    def ramping(self) -> list[BackendKey]:
+    def ramping(self) -> "list[BackendKey]":
         """Who has not all of its weight."""
         return list(self._since)
 
-    def returned(self, key: BackendKey) -> float:
+    def returned(self, key: "BackendKey") -> float:
         """Begin a backend's ramp; how long it takes (s), 0 for one that has none."""
         self.left(key)
         time = self._times.get(key, 0.0)
@@ -61,27 +65,27 @@ class SlowStart:
             self._wait(key, 0.0)
         return time
 
-    def left(self, key: BackendKey) -> None:
+    def left(self, key: "BackendKey") -> None:
         """End a ramp: the backend is away again, or has all its weight."""
         self._since.pop(key, None)
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
 
-    def factor(self, key: BackendKey) -> int:
+    def factor(self, key: "BackendKey") -> int:
         """Return what a backend's weight is multiplied by for the workers."""
         return self.tenths(key) if key in self._times else 1
 
-    def tenths(self, key: BackendKey) -> int:
+    def tenths(self, key: "BackendKey") -> int:
         """Return a backend's share, 10 being the whole."""
         since = self._since.get(key)
         return STEPS if since is None else share(self._loop.time() - since, self._times[key])
 
-    def _wait(self, key: BackendKey, elapsed: float) -> None:
+    def _wait(self, key: "BackendKey", elapsed: float) -> None:
         when = self._since[key] + next_step(elapsed, self._times[key])
         self._timers[key] = self._loop.call_at(when, self._step, key)
 
-    def _step(self, key: BackendKey) -> None:
+    def _step(self, key: "BackendKey") -> None:
         elapsed = self._loop.time() - self._since[key]
         if share(elapsed, self._times[key]) == STEPS:
             self.left(key)
