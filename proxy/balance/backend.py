@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 Verdict = Literal["up", "down", "reserve", "standby", "ejected", "unknown"]
 """What a worker acts on.  "up" serves; "standby" is fit and not needed, because better ones serve; "reserve" is fit for
-nothing new while others serve; "ejected" is left out for a while because real traffic fails on it.  All three keep what
-they have."""
+nothing new while others serve; both keep what they have.  "ejected" is left out for a while because real traffic fails on
+it: it keeps its connections, UDP sessions leave it with their next datagram."""
 Admin = Literal["ready", "drain", "maint"]
 
 

@@ -240,7 +240,7 @@ class UdpService:
         """Nothing to do: sessions that moved away stay where they are."""
 
     def went_down(self, targets: Iterable[Target]) -> None:
-        """Nothing to do: each session there picks anew with its next datagram."""
+        """Nothing to do: each session there picks anew with its next datagram, as it does where one was ejected."""
 
     def failed_back(self, targets: Iterable[Target]) -> None:
         """Better backends serve again, and the service wants nothing to stay on these."""
@@ -372,7 +372,7 @@ class UdpService:
     def _still_good(self, session: Session) -> bool:
         """Whether its backend may keep the session after a change: it is fit, if not for new ones, ready or draining."""
         session.epoch = self.service.epoch
-        return session.target.verdict not in {"down", "unknown"} and session.target.admin != "maint"
+        return session.target.verdict not in {"down", "unknown", "ejected"} and session.target.admin != "maint"
 
     def _at_home(self, session: Session) -> bool:
         """Whether the IPv6 address that a session sends from is still this host's, as far as that is worth a look."""

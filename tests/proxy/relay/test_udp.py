@@ -408,12 +408,13 @@ def test_a_backend_without_a_route_costs_no_datagram(relay, peers) -> None:
     assert relay.counter("sessions") == 4
 
 
-def test_a_downed_backends_session_moves_with_the_next_datagram(relay, peers) -> None:
-    """U15: when a backend goes down its session picks anew with the next datagram, and does not go back by itself."""
+@pytest.mark.parametrize("verdict", ["down", "ejected"])
+def test_a_downed_backends_session_moves_with_the_next_datagram(relay, peers, verdict) -> None:
+    """U15: when a backend goes down, or is ejected, its session picks anew with the next datagram, and does not go back."""
     one, two = peers.server(), peers.server()
     client = peers.client(start(relay, one, two, scheduler="failover"))
     exchange(client, one)
-    relay.verdict(one.address, "down")
+    relay.verdict(one.address, verdict)
     exchange(client, two)
     relay.verdict(one.address, "up")
     exchange(client, two)
