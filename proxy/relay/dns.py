@@ -229,7 +229,7 @@ class DnsService:
             self._tell_subnet(query)
         if self._introduces:
             # What the backend answers may depend on the client.
-            query.twin = who(client, told)[0].encode() + query.payload
+            query.twin = who(client, told)[0].encode() + b"\0" + query.payload
         if len(inflight) >= INFLIGHT_CAP or (size > LARGE and self._large >= LARGE_CAP):
             cells[base + SERVICE_TABLE_FULL] += 1
             self._refuse(query, SERVICE_TABLE_FULL)

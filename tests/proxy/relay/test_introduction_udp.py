@@ -258,6 +258,22 @@ def test_only_one_clients_queries_share_an_answer(service, peers, relay):
     assert leftovers(relay) == []
 
 
+def test_no_client_can_pose_as_another_by_its_address(service, peers, relay):
+    """U20, T22: what a client appends to its address in a query makes no other client's query wait for its answer."""
+    where, server = service("v2", protocol="dns", dns=PATIENT)
+    one, eleven = peers.client(where, "127.0.0.1"), peers.client(where, "127.0.0.11")
+    for number in range(IDENTICAL_CAP):
+        one.send(number.to_bytes(2, "big") + b"1" + query("www.example.net")[2:])
+    for _ in range(IDENTICAL_CAP):
+        server.get()
+    eleven.send(query("www.example.net", 999))
+    data, source = server.get()
+    size = len(header())
+    server.sock.sendto(answer(data[size:]), source)
+    assert eleven.recv(1000)[:2] == b"\x03\xe7"
+    assert relay.counter("coalesced") == 0
+
+
 def test_a_dead_workers_queries_are_asked_behind_their_headers(service, peers, relay):
     """R10, T22: the journal keeps the header, so that a query is asked again for the client it tells of."""
     where, server = service("v2", protocol="dns", accept_proxy=("127.0.0.1/32",), dns=PATIENT)
