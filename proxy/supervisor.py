@@ -324,9 +324,10 @@ class Supervisor:
         self._give_log(child)
         for wish, _ in self._followers.values():
             child.send(wish)
+        # What the others have taken must be, too, for else it takes more than the host may have.
+        self._introduce()
         self.settle()
         self._hand_on()
-        self._introduce()
         self._owner.workers_changed()
 
     def _stalled(self, worker: Worker, child: Child, silence: float) -> None:

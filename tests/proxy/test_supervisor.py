@@ -11,7 +11,7 @@ import pytest
 from proxy import child, messages, supervisor
 from proxy.child import Identity
 from proxy.relay import journal
-from proxy.relay.plan import Plan, to_tree
+from proxy.relay.plan import Member, Plan, to_tree
 from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
 from proxy.supervisor import Supervisor
@@ -26,6 +26,7 @@ class Master:
     def __init__(self):
         self.columns = Columns(LAYOUT)
         self.open_listeners = ()
+        self.log_fd = -1
         self.events = []
         self.left = False
 
@@ -155,6 +156,30 @@ def wrapped(sent, worker):
         send(message, fds)
 
     return spy
+
+
+async def test_a_worker_knows_the_others_before_it_polls(bed, monkeypatch):
+    """T21: a worker that was restarted sees what the others have taken of the host's limits before it gets a listener."""
+    one = bed(2)
+    await one.ready()
+    sent = []
+    send = child.Child.send
+
+    def spy(self, message, fds=()):
+        sent.append((self.pid, type(message)))
+        if not isinstance(message, messages.Listen):  # of a service that this plan does not have
+            send(self, message, fds)
+
+    monkeypatch.setattr(child.Child, "send", spy)
+    monkeypatch.setattr(one.master, "open_listeners", (0,))
+    monkeypatch.setattr(one.master, "member", lambda key: (Member(*key, 0, "tcp", "127.0.0.1", 1), 0), raising=False)
+    one.supervisor.members.add(0)
+    os.kill(one.pids[0], signal.SIGKILL)
+    await one.until(lambda: one.supervisor.rows()[0].restarts)
+    await one.ready()
+    kinds = [kind for pid, kind in sent if pid == one.pids[0]]
+    assert messages.Listen in kinds
+    assert messages.Siblings in kinds[: kinds.index(messages.Listen)]
 
 
 async def test_one_that_never_gets_ready(bed, monkeypatch):
