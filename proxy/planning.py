@@ -143,6 +143,7 @@ def plan(
                 limits=limits_plan(service),
                 transparent=service.transparent,
                 persistence=persistence_plan(service),
+                weight_scale=slowstart.scale(service),
             )
             for service in config.services
         ),

@@ -41,7 +41,12 @@ def foretell(listener: Polled, host: str, port: int, name: str) -> dict[str, Any
         "certain": isinstance(selector, _SETTLED) or (selector.needs_key and plan.scheduler not in _REMEMBERING),
         "persistent": False,
         "candidates": [
-            {"name": one.name, "address": one.address, "weight": one.weight, "active": one.active + one.elsewhere}
+            {
+                "name": one.name,
+                "address": one.address,
+                "weight": _weight(one.weight, plan.weight_scale),
+                "active": one.active + one.elsewhere,
+            }
             for one in selector.backends
         ],
     }
@@ -58,6 +63,11 @@ def foretell(listener: Polled, host: str, port: int, name: str) -> dict[str, Any
         target = selector.pick(told["key"] or 0, ())
         told["backend"] = target.name if target is not None else None
     return told
+
+
+def _weight(weight: int, scale: int) -> float:
+    """Return a weight as the configuration means it, whole unless its backend is still on its way to all of it."""
+    return weight / scale if weight % scale else weight // scale
 
 
 def _relay(listener: Polled) -> Any:

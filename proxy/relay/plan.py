@@ -125,6 +125,8 @@ class ServicePlan:
     transparent: bool = False
     """Backends see the client's own address."""
     persistence: PersistencePlan | None = None
+    weight_scale: int = 1
+    """How many units of the backends' weights are one of the configuration's."""
 
 
 @dataclass(frozen=True, slots=True)

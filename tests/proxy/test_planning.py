@@ -27,7 +27,7 @@ probe = {{ type = "dns", query = "example.net SOA" }}
 [service.web]
 listen = ["127.0.0.1:8080/tcp"]
 backends = ["192.0.2.2"]
-backend-defaults.max-connections = 7
+backend-defaults = {{ max-connections = 7, slow-start = "10s" }}
 queue.size = 9
 max-connections = 50
 max-connections-per-client = 5
@@ -71,6 +71,8 @@ def test_a_plan_travels(config, slots):
     assert (dns.persistence, web.persistence) == (None, PersistencePlan(300.0, 32, 64))
     assert (web.limits.rate, dns.limits.rate) == (0.5, 0.0)
     assert (web.limits.errors, web.limits.errors_within) == (6, 20.0)
+    assert (dns.weight_scale, web.weight_scale) == (1, 10)
+    assert [backend.weight for backend in web.backends] == [10]
     assert dns.tcp.idle_timeout == config.services[0].dns.idle_timeout
     assert plan.max_connections == 34
     assert web.udp.max_sessions == 34
