@@ -1,7 +1,10 @@
 """The stock of transparent sockets, and what becomes of clients while it is empty."""
 
 import socket
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -169,3 +172,78 @@ def test_a_datagram_of_the_other_family(relay, peers: Peers, each):
     eventually(lambda: relay.counter("no_source_address") >= 1)
     assert server.silent()
     assert relay.hints == []
+
+
+SCRIPT = """
+import socket, sys
+from dataclasses import replace
+sys.path.insert(0, {root!r})
+from proxy.relay.address import sockaddr
+from proxy.relay.plan import UdpPlan
+from tests.proxy.relay.conftest import TCP, Relay, eventually
+from tests.proxy.relay.test_transparent import put
+HERE = "fe80::7%d0"
+EACH = UdpPlan(idle_timeout=30.0, max_sessions=10, when_full="drop-new", per_datagram=True)
+def server(kind, where=HERE):
+    sock = socket.socket(socket.AF_INET6, kind)
+    sock.bind(sockaddr(where, 0))
+    sock.settimeout(3)
+    return sock
+def client(kind, port):
+    sock = socket.socket(socket.AF_INET6, kind)
+    sock.settimeout(3)
+    sock.connect(sockaddr(HERE, port))
+    return sock
+relay = Relay()
+stream, datagram, far, away = (server(*one) for one in (
+    (socket.SOCK_STREAM,), (socket.SOCK_DGRAM,), (socket.SOCK_STREAM, "::1"), (socket.SOCK_DGRAM, "::1")))
+stream.listen()
+far.listen()
+def service(port, backend, where=HERE, **changes):
+    relay.service([(where, backend.getsockname()[1])], address=HERE, port=port, transparent=True, **changes)
+service(5001, stream)
+service(5002, datagram, transports=("udp",))
+service(5003, datagram, transports=("udp",), udp=EACH)
+service(5004, far, "::1", tcp=replace(TCP, connect_timeout=0.2))
+service(5005, away, "::1", transports=("udp",))
+service(5006, away, "::1", transports=("udp",), udp=EACH)
+relay.start()
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    for _ in range(8):
+        put(relay, kind, socket.AF_INET6)
+with client(socket.SOCK_STREAM, 5001):
+    two, source = stream.accept()
+    two.close()
+    assert (source[0], source[3]) == ("fe80::7", socket.if_nametoindex("d0"))
+for port in (5002, 5003):
+    with client(socket.SOCK_DGRAM, port) as one:
+        one.send(b"question")
+        data, source = datagram.recvfrom(100)
+        assert (data, source[0]) == (b"question", "fe80::7")
+print("as the client")
+with client(socket.SOCK_STREAM, 5004) as one:
+    try:
+        assert one.recv(1) == b"", "it was connected"
+    except ConnectionResetError:
+        pass
+for port in (5005, 5006):
+    with client(socket.SOCK_DGRAM, port) as one:
+        one.send(b"question")
+        eventually(lambda: relay.counter("no_source_address", port - 5001) >= 1)
+assert relay.counter("no_source_address", 3) >= 1
+assert relay.hints == [], relay.hints
+relay.close()
+print("nobody to blame")
+"""
+
+
+def test_link_local_clients():
+    """T23: a link-local client is itself to a backend on its link; one that is not on it is not blamed."""
+    setup = "ip link set lo up && ip link add d0 type veth peer name d1 && ip link set d1 up && ip link set d0 up"
+    setup += " && ip addr add fe80::7/64 dev d0 nodad"
+    done = subprocess.run(
+        ["unshare", "-rn", "sh", "-c", f'{setup} && exec "$0" -c "$1"', sys.executable,
+         SCRIPT.format(root=str(Path(__file__).parents[3]))],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout.split("\n")[:2] == ["as the client", "nobody to blame"], done.stderr
