@@ -16,7 +16,18 @@ from proxy.balance.names import canonical
 from proxy.cli import main
 from proxy.config import diagnose, unsupported
 from proxy.config.model import NotifySettings, VrrpSettings
-from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings
+from proxy.config.settings import (
+    ControlSettings,
+    DnsSettings,
+    Eject,
+    LogSettings,
+    NodeSettings,
+    Persistence,
+    Queue,
+    TcpSettings,
+    UdpSettings,
+    WebSettings,
+)
 from proxy.config.support import SECTIONS_LATER
 from proxy.config.tables import BackendTable, DefaultsTable, FileTable, ServiceTable
 
@@ -217,3 +228,21 @@ def test_no_option_of_theirs_is_left_out(table, options):
     """Each table has a row for every option of the program that it is about."""
     words = set(re.findall(r"\w[\w-]*", " ".join(row.theirs for row in rows(*table))))
     assert set(options.split()) - words == set()
+
+
+REFERENCE = DOCS / "reference" / "configuration.md"
+TABLES = (
+    ServiceTable, BackendTable, Persistence, Queue, Eject, TcpSettings, UdpSettings, DnsSettings, NodeSettings, LogSettings,
+    ControlSettings, WebSettings,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.__name__)
+def test_every_key_has_a_row_and_an_example(table):
+    """Each key of these tables has a row in the reference, and stands in an example that a test loads."""
+    pages = [*DOCS.rglob("*.md"), DOCS.parent / "README.md"]
+    shown = "".join("".join(re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL)) for page in pages)
+    shown += "".join(path.read_text() for path in (DOCS.parent / "examples").glob("*.toml"))
+    keys = fields(table)
+    assert {key for key in keys if f"`{key}`" not in REFERENCE.read_text()} == set()
+    assert {key for key in keys if not re.search(rf"(?<![\w-]){key} *=|\.{key}\]", shown)} == set()
