@@ -15,7 +15,7 @@ class Failover(Heedless):
     __slots__ = ("_first",)
 
     def __init__(self, backends: tuple[Backend, ...]) -> None:
-        super().__init__(tuple(sorted(backends, key=_order)))
+        super().__init__(tuple(sorted(backends, key=turn)))
         self._first = self.backends[0]
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
@@ -28,5 +28,6 @@ class Failover(Heedless):
         return None
 
 
-def _order(backend: Backend) -> tuple[bool, int, int]:
+def turn(backend: Backend) -> tuple[bool, int, int]:
+    """Return what backends are ordered by: who serves first, then by weight, then as in the file."""
     return backend.verdict != "up", -backend.weight, backend.index

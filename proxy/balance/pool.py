@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from proxy.balance.backend import Admin, Backend, Verdict
+from proxy.balance.failover import turn
 from proxy.balance.names import FAILOVER
 from proxy.balance.selector import Selector, build
 
@@ -67,15 +68,15 @@ class Pool:
         return self._note(weight != before)
 
     def usable(self) -> tuple[Backend, ...]:
-        """Return the backends that may get something new, in file order, those that serve first.
+        """Return the backends that may get something new, in file order; of a failover service in the order of their turns.
 
         Who serves is `choice.choose`'s to say, which calls them up.  The rest gets something new only where nobody is;
         but a failover service tries those that stand by when the one that serves cannot be reached.
         """
         fit = tuple(backend for backend in self.backends if is_usable(backend))
-        serving = {"up", "standby"} if self.scheduler == FAILOVER else {"up"}
-        chosen = [backend for backend in fit if backend.verdict in serving]
-        return tuple(sorted(chosen, key=lambda backend: backend.verdict != "up")) or fit
+        if self.scheduler == FAILOVER:
+            return tuple(sorted((one for one in fit if one.verdict in {"up", "standby"}), key=turn)) or fit
+        return tuple(backend for backend in fit if backend.verdict == "up") or fit
 
     def configured(self) -> tuple[Backend, ...]:
         """Return the backends that would get a share if all were well: the stable base of the hashing schedulers."""

@@ -155,3 +155,13 @@ def test_mistakes_of_the_caller_are_told(make, pool):
     with pytest.raises(ValueError, match="below 0"):
         pool.set_weight("10.0.0.0", -1)
     assert pool["10.0.0.0"].weight == 1
+
+
+def test_who_serves_a_failover_service_is_first(make):
+    """H14: a backend that goes on to serve while the heavier one stands by again is first at once, whatever came before."""
+    pool = Pool(make([1, 2]), names.FAILOVER, Random(1))
+    light, heavy = pool.backends
+    assert pool.selector().pick() is heavy  # both serve, as in fail-open
+    assert pool.update([(heavy.name, "standby", "ready")])
+    assert pool.selector().pick() is light
+    assert pool.selector().pick(0, (light,)) is heavy
