@@ -13,9 +13,9 @@ demo: $(READY)  ## queries and connections balanced over embedded servers, one o
 test: $(READY)  ## the whole suite; as root it installs the real servers it needs (tests/packages.txt)
 	$(BIN)/python tests/packages.py tests/packages.txt
 	$(BIN)/python -m compileall -q proxy health vrrp bench tests  # once, not at each start of each of their processes
-	$(BIN)/python -m pytest --ignore=tests/e2e -n 4 --dist loadfile --reruns 1
-	$(BIN)/python -m pytest tests/e2e --reruns 1 -m "not load" $(SPREAD)
-	$(BIN)/python -m pytest tests/e2e --reruns 1 -m load
+	$(BIN)/python -m pytest --ignore=tests/e2e -n 4 --dist loadfile --reruns 1 -rR
+	$(BIN)/python -m pytest tests/e2e --reruns 1 -rR -m "not load" $(SPREAD)
+	$(BIN)/python -m pytest tests/e2e --reruns 1 -rR -m load
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
