@@ -2,8 +2,8 @@
 
 Laws:
 - A connection that ended well costs one look-up where only failures are logged, and an attribute test where nothing is.
-- At most `LINES` lines are made in `PAUSE` seconds, and at most `WAITING` octets wait to be written: what is more is
-  dropped and counted.  A flood of refused clients costs no more than that.
+- At most `LINES` lines (`FAILURES`, where only failures are logged) are made in `PAUSE` seconds, and at most `WAITING`
+  octets wait to be written: what is more is dropped and counted.  A flood of refused clients costs no more than that.
 - The loop formats, and hands on every `PAUSE`; only the thread writes (`sink`).
 """
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PAUSE: Final = 0.1  # s between two times that lines are handed on
 LINES: Final = 500  # in one pause
+FAILURES: Final = 50  # the same, where only failures are logged: a flood of them must cost next to nothing
 HAND_OVER: Final = 64 << 10  # octets that are handed on before their time
 WAITING: Final = 1 << 20  # octets that are not written yet
 STDOUT: Final = 1
@@ -41,6 +42,7 @@ class ConnectionLog:
         self._plan = plan
         self._poller = poller
         self._all = plan.connections == "all"
+        self._most = LINES if self._all else FAILURES
         self._writer = Writer(_sink(plan))
         self._lines: list[bytes] = []
         self._octets = 0  # of these
@@ -92,7 +94,7 @@ class ConnectionLog:
         if not self._armed:
             self._armed = True
             self._poller.at(self._poller.now + PAUSE, self._due)
-        if self._made >= LINES or self._handed + self._octets - self._writer.done >= WAITING:
+        if self._made >= self._most or self._handed + self._octets - self._writer.done >= WAITING:
             self._dropped += 1
             return False
         return True

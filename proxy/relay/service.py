@@ -119,9 +119,8 @@ class Service:
         self.access = Access(plan.allow, plan.deny)
         self.pool = Pool(self.targets, plan.scheduler, rng)
         self.selector: Selector = self.pool.selector()
-        self.timed = (
-            plan.scheduler == names.LEAST_LATENCY
-        )  # whether the scheduler is told what connects and answers take
+        # Whether the scheduler is told what connects and answers take.
+        self.timed = plan.scheduler == names.LEAST_LATENCY
         limited = any(target.limit for target in self.targets)
         self.slots = Slots(self, siblings or Siblings()) if limited else None
         self.persistence: Persistence | None = None  # set by the engine, where clients keep their backends

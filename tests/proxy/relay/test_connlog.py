@@ -221,6 +221,7 @@ def test_queries_that_failed(relay, log):
 def test_a_flood_is_bounded(relay, log, monkeypatch):
     """No more lines than the bound are made in a while; the others are counted, and every client was served the same."""
     monkeypatch.setattr(connlog, "LINES", 5)
+    monkeypatch.setattr(connlog, "FAILURES", 5)
     monkeypatch.setattr(connlog, "PAUSE", 0.5)
     address = relay.service([("127.0.0.1", 9)], deny=("0.0.0.0/0",))
     relay.start()
