@@ -2,6 +2,7 @@
 
 - A drained backend gets nothing new and keeps what it has until its deadline, which cuts what is left.  One in maintenance
   is cut at once and not probed; when it is ready again, its first pass brings it back.
+- One that is to be removed is drained, whatever else is wanted of it, until nothing is open there any more.
 - An act concerns this host alone and ends with the daemon, unless it was to be saved.
 """
 
@@ -16,10 +17,11 @@ from typing import Any, Final
 from health.units import format_duration
 from proxy import statedir
 from proxy.balance.backend import Admin
-from proxy.config.model import Backend, Config
+from proxy.control.naming import find_keys
 from proxy.control.server import Request
 from proxy.control.wire import BAD_REQUEST, ControlError
 from proxy.events import Tell
+from proxy.running import Running, written
 from proxy.stats.snapshot import BackendKey, Override
 
 SAVED: Final = "overrides.json"
@@ -27,19 +29,25 @@ SAVED: Final = "overrides.json"
 WORDS: Final = 200
 """Characters of a reason."""
 LOOK: Final = 0.1  # s between two looks whether a drained backend is empty
-EVERYWHERE: Final = "*"
 ADMINS: Final[Mapping[str, Admin]] = {"drain": "drain", "maint": "maint", "ready": "ready"}
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What somebody asked of a backend, `at` in Unix seconds; `over` once the deadline of a drain has passed."""
+    """What somebody asked of a backend, `at` in Unix seconds.
+
+    What a drained one has left is cut at `until`, which is `latest` where nobody wanted less (monotonic seconds); then it
+    is `over`.
+    """
 
     admin: Admin
     by: str
     reason: str | None
     at: float
-    saved: bool
+    saved: bool = False
+    began: float = 0.0
+    until: float = math.inf
+    latest: float = math.inf
     over: bool = False
 
 
@@ -52,7 +60,7 @@ class Admins:
 
     def __init__(
         self,
-        config: Config,
+        running: Running,
         tell: Tell,
         changed: Callable[[Collection[BackendKey]], None],
         active: Callable[[BackendKey], int],
@@ -61,13 +69,10 @@ class Admins:
         self._changed = changed
         self._active = active
         self._loop = asyncio.get_running_loop()
-        self._directory = Path(config.node.state_dir)
-        self._services = {service.name: service for service in config.services}
-        self._backends: dict[BackendKey, Backend] = {
-            (service.name, backend.name): backend for service in config.services for backend in service.backends
-        }
-        self._acts: dict[BackendKey, Act] = {}
-        self._deadlines: dict[BackendKey, asyncio.TimerHandle] = {}
+        self._directory = Path(running.config.node.state_dir)
+        self._running = running
+        self._acts: dict[BackendKey, Act] = {}  # also of backends that were removed: they may be added again
+        self._leaving: dict[BackendKey, Act] = {}
         self._on_disk: set[BackendKey] = set()
         self.strange: list[str] = []
         """Saved acts on backends that the file does not have any more."""
@@ -76,17 +81,49 @@ class Admins:
     def state(self, key: BackendKey) -> Admin:
         """Return what is wanted of a backend."""
         act = self._acts.get(key)
-        return self._backends[key].admin if act is None else act.admin
+        admin: Admin = self._running.backends[key].admin if act is None else act.admin
+        return "drain" if admin == "ready" and key in self._leaving else admin
 
     def acted(self, key: BackendKey) -> Admin:
         """Return what workers act on: a drain whose deadline has passed is a maintenance to them."""
-        act = self._acts.get(key)
-        return "maint" if act is not None and act.over else self.state(key)
+        acts = (self._acts.get(key), self._leaving.get(key))
+        return "maint" if any(act is not None and act.over for act in acts) else self.state(key)
+
+    def leaves(self, key: BackendKey) -> bool:
+        """Whether a backend is to be removed."""
+        return key in self._leaving
 
     @property
     def overrides(self) -> dict[BackendKey, Override]:
         """What differs from the file, as the status shows it."""
-        return {key: Override(act.admin, act.by, act.reason) for key, act in self._acts.items()}
+        acts = {**self._acts, **self._leaving}
+        return {
+            key: Override(self.state(key), act.by, act.reason)
+            for key, act in acts.items()
+            if key in self._running.backends
+        }
+
+    def look(self, now: float) -> None:
+        """Cut what drained backends have left whose time is over."""
+        for acts in (self._acts, self._leaving):
+            for key, act in list(acts.items()):
+                if act.until <= now and not act.over and key in self._running.backends:
+                    acts[key] = replace(act, over=True)
+                    self._cut(key, act)
+
+    # -- backends that are to be removed
+
+    def retire(self, key: BackendKey, by: str, *, force: bool) -> None:
+        """Drain a backend until it can be removed; with `force` what it has is cut at once."""
+        act = self._until(key, Act("drain", by, "to be removed", time.time()))
+        self._leaving[key] = replace(act, over=True) if force else act
+        self._changed([key])
+
+    def stays(self, key: BackendKey) -> None:
+        """A backend is not to be removed after all, or has been."""
+        self._leaving.pop(key, None)
+        if key in self._running.backends:
+            self._changed([key])
 
     # -- commands
 
@@ -97,9 +134,12 @@ class Admins:
         `reason` in words; `save` to survive a restart.
         """
         wanted = ADMINS[request.command]
-        keys = self._named(request)
+        keys = find_keys(self._running.services, request.arguments.get("service"), request.arguments.get("backend"))
+        if wanted == "ready" and any(key in self._leaving for key in keys):
+            names = ", ".join(written(key) for key in keys if key in self._leaving)
+            raise ControlError(f"{names}: to be removed; `steelyard add` keeps it", BAD_REQUEST)
         reason = _text(request, "reason")
-        save, wait = (_flag(request, name) for name in ("save", "wait"))
+        save, wait = (flag(request, name) for name in ("save", "wait"))
         timeout = _seconds(request, "timeout")
         act = Act(wanted, f"uid {request.uid}", reason, time.time(), save)
         news = [key for key in keys if self.state(key) != wanted or (save and self._is_unsaved(key, wanted))]
@@ -111,88 +151,76 @@ class Admins:
         if news:
             self._changed(news)
             self._save()
-        longest = max((self._services[key[0]].drain_timeout for key in keys), default=0.0)
+        longest = max((self._running.services[key[0]].drain_timeout for key in keys), default=0.0)
         if wait and wanted != "ready":
             limit = min(longest, math.inf if timeout is None else timeout)
             yield {"timeout": None if limit == math.inf else limit, "more": True}
-            while any(self.state(key) == wanted and self._active(key) for key in keys):  # noqa: ASYNC110 - shared counters
+            while any(self._waits(key, wanted) for key in keys):  # noqa: ASYNC110 - shared counters
                 await asyncio.sleep(LOOK)
-        yield {"backends": [self._row(key) for key in keys], "changed": bool(news) or limited, "more": False}
+        rows = [self._row(key) for key in keys if key in self._running.backends]
+        yield {"backends": rows, "changed": bool(news) or limited, "more": False}
 
-    def show(self, request: Request) -> Mapping[str, Any]:  # noqa: ARG002 - a handler's
-        """Answer `overrides`."""
-        return {"overrides": [self._row(key) for key in self._acts]}
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what differs from the file, as `overrides` shows it."""
+        return [
+            {**self._row(key), "act": act.admin} for key, act in self._acts.items() if key in self._running.backends
+        ]
 
-    def clear(self, request: Request) -> Mapping[str, Any]:
-        """Answer `overrides clear`: what the file says holds again."""
-        gone = list(self._acts)
-        for key in gone:
-            self._forget(key)
-            admin = self._backends[key].admin
-            self._tell("admin", _name(key), f"{admin}, as the file says: overrides cleared by uid {request.uid}")
+    def clear(self, request: Request) -> None:
+        """Have again what the file says."""
+        gone, self._acts = self._acts, {}
+        known = [key for key in gone if key in self._running.backends]
+        for key in known:
+            admin = self._running.backends[key].admin
+            self._tell("admin", written(key), f"{admin}, as the file says: overrides cleared by uid {request.uid}")
         if gone:
             self._save()
-            self._changed(gone)
-        return {"overrides": [], "changed": bool(gone)}
+            self._changed(known)
 
     # -- inside
-
-    def _named(self, request: Request) -> list[BackendKey]:
-        service, backend = (request.arguments.get(name) for name in ("service", "backend"))
-        if service != EVERYWHERE and service not in self._services:
-            known = ", ".join(list(self._services)[:10])
-            raise ControlError(f'there is no service "{str(service)[:60]}": only {known}', BAD_REQUEST)
-        keys = [
-            key
-            for key, one in self._backends.items()
-            if service in (EVERYWHERE, key[0]) and backend in (one.name, one.address)
-        ]
-        if not keys:
-            where = "no service has" if service == EVERYWHERE else f"{service} does not have"
-            known = ", ".join(dict.fromkeys(name for of, name in self._backends if service in (EVERYWHERE, of)))
-            raise ControlError(f'{where} a backend "{str(backend)[:60]}": only {known[:400]}', BAD_REQUEST)
-        return keys
 
     def _set(self, key: BackendKey, act: Act) -> None:
         before = self._acts.get(key)
         if before is not None and before.admin == act.admin:  # it was to be saved as well: its deadline stands
             self._acts[key] = replace(before, saved=True)
             self._tell(
-                "admin", _name(key), f"{act.admin} is to hold over a restart, by {act.by}", admin=act.admin, by=act.by
+                "admin", written(key), f"{act.admin} is to hold over a restart, by {act.by}", admin=act.admin, by=act.by
             )
             return
-        self._forget(key)
+        self._acts.pop(key, None)
         if not self._is_plain(key, act.admin):
-            self._acts[key] = act
+            self._acts[key] = self._until(key, act)
         why = f": {act.reason}" if act.reason else ""
-        self._tell("admin", _name(key), f"{act.admin}, by {act.by}{why}", admin=act.admin, by=act.by)
+        self._tell("admin", written(key), f"{act.admin}, by {act.by}{why}", admin=act.admin, by=act.by)
+
+    def _until(self, key: BackendKey, act: Act) -> Act:
+        """Return the act with the deadline that the service gives a drain."""
+        if act.admin != "drain":
+            return act
+        now = self._loop.time()
+        latest = now + self._running.services[key[0]].drain_timeout
+        return replace(act, began=now, until=latest, latest=latest)
 
     def _limit(self, keys: Collection[BackendKey], act: Act, timeout: float) -> None:
         """Cut what these backends have left after `timeout` seconds; the file may have drained them before this act."""
         for key in keys:
-            self._acts.setdefault(key, act)
-            timer = self._deadlines.pop(key, None)
-            if timer is not None:
-                timer.cancel()
-            self._deadlines[key] = self._loop.call_later(timeout, self._cut, key, timeout)
-            self._tell("admin", _name(key), f"what is left is cut after {format_duration(timeout)}, by {act.by}")
+            drained = self._acts.get(key) or self._until(key, act)
+            until = min(self._loop.time() + timeout, drained.latest)
+            self._acts[key] = replace(drained, until=until)
+            self._tell("admin", written(key), f"what is left is cut after {format_duration(timeout)}, by {act.by}")
 
-    def _cut(self, key: BackendKey, timeout: float) -> None:
-        self._deadlines.pop(key, None)
-        self._acts[key] = replace(self._acts[key], over=True)
+    def _cut(self, key: BackendKey, act: Act) -> None:
         left = self._active(key)
-        self._tell("admin", _name(key), f"drained for {format_duration(timeout)}, {left} left: cut", left=left)
+        lasted = format_duration(round(act.until - act.began, 3))
+        self._tell("admin", written(key), f"drained for {lasted}, {left} left: cut", left=left)
         self._changed([key])
 
-    def _forget(self, key: BackendKey) -> None:
-        self._acts.pop(key, None)
-        timer = self._deadlines.pop(key, None)
-        if timer is not None:
-            timer.cancel()
+    def _waits(self, key: BackendKey, wanted: Admin) -> bool:
+        return key in self._running.backends and self.state(key) == wanted and self._active(key) > 0
 
     def _is_plain(self, key: BackendKey, wanted: Admin) -> bool:
         """Whether nothing has to be remembered for it: ready, as the file says."""
-        return wanted == self._backends[key].admin == "ready"
+        return wanted == self._running.backends[key].admin == "ready"
 
     def _is_unsaved(self, key: BackendKey, wanted: Admin) -> bool:
         act = self._acts.get(key)
@@ -239,17 +267,14 @@ class Admins:
             except (KeyError, TypeError, ValueError) as error:
                 raise statedir.StateError(f"{self._directory / SAVED}: no act of ours: {error!r}") from error
             self._on_disk.add(key)
-            if key in self._backends:
+            if key in self._running.backends:
                 self._acts[key] = act
             else:
-                self.strange.append(_name(key))
+                self.strange.append(written(key))
 
 
-def _name(key: BackendKey) -> str:
-    return f"{key[0]}/{key[1]}"
-
-
-def _flag(request: Request, name: str) -> bool:
+def flag(request: Request, name: str) -> bool:
+    """Return an argument that is true or false; ControlError for anything else."""
     value = request.arguments.get(name, False)
     if not isinstance(value, bool):
         raise ControlError(f"{name} is true or false", BAD_REQUEST)

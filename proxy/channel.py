@@ -21,7 +21,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from proxy.messages import Message, MessageError, decode, encode
+from proxy.codec import MessageError, decode, encode
+from proxy.messages import Message
 
 INLINE = 60_000  # octets of JSON in one packet
 PACKET = 64 << 10

@@ -5,9 +5,10 @@ import math
 from collections.abc import Callable, Collection
 
 from health.units import format_duration
-from proxy.config.model import Config
+from proxy.config.model import Service
 from proxy.ejection import Ejections
 from proxy.events import Tell
+from proxy.running import Running, written
 from proxy.stats.snapshot import BackendKey
 
 
@@ -16,7 +17,7 @@ class Ejecting:
 
     def __init__(
         self,
-        config: Config,
+        running: Running,
         tell: Tell,
         usable: Callable[[str], Collection[str]],
         on_change: Callable[[BackendKey, bool], None],
@@ -26,12 +27,8 @@ class Ejecting:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._services = {
-            service.name: Ejections(
-                [backend.name for backend in service.backends if backend.weight],
-                service.eject.time,
-                service.eject.max_share,
-            )
-            for service in config.services
+            service.name: Ejections(_size(service), service.eject.time, service.eject.max_share)
+            for service in running.services.values()
             if service.eject.errors
         }
         self._reasons: dict[BackendKey, str] = {}  # of those that are out
@@ -48,12 +45,12 @@ class Ejecting:
         if period is None:
             if key not in self._kept:
                 self._kept.add(key)
-                self._tell("eject", "/".join(key), f"not ejected, too few would be left: {text}", level="warning")
+                self._tell("eject", written(key), f"not ejected, too few would be left: {text}", level="warning")
             return
         self._kept.discard(key)
         how = "until a restart" if period == math.inf else f"for {format_duration(period)}"
         self._reasons[key] = f"ejected {how}: {text}"
-        self._tell("eject", "/".join(key), self._reasons[key], level="warning", seconds=period)
+        self._tell("eject", written(key), self._reasons[key], level="warning", seconds=period)
         self._arm(key[0])
         self._on_change(key, True)
 
@@ -67,12 +64,18 @@ class Ejecting:
         if ejections is not None and ejections.out:
             self._back(service, ejections.release(self._usable(service), self._loop.time()), "nobody else is left")
 
+    def relisted(self, service: Service) -> None:
+        """Take note of how many backends a service has now."""
+        ejections = self._services.get(service.name)
+        if ejections is not None:
+            ejections.resize(_size(service))
+
     def forget(self, key: BackendKey) -> None:
         """Let a backend begin anew, for an operator has taken it in hand."""
         ejections = self._services.get(key[0])
         if ejections is not None and ejections.forget(key[1]):
             del self._reasons[key]
-            self._tell("eject", "/".join(key), "no longer ejected: an operator has taken it in hand")
+            self._tell("eject", written(key), "no longer ejected: an operator has taken it in hand")
             self._arm(key[0])
 
     def _arm(self, service: str) -> None:
@@ -89,6 +92,11 @@ class Ejecting:
     def _back(self, service: str, names: Collection[str], why: str) -> None:
         for name in names:
             del self._reasons[service, name]
-            self._tell("eject", f"{service}/{name}", f"no longer ejected: {why}")
+            self._tell("eject", written((service, name)), f"no longer ejected: {why}")
             self._on_change((service, name), False)
         self._arm(service)
+
+
+def _size(service: Service) -> int:
+    """Return how many backends of a service get something."""
+    return sum(backend.weight > 0 for backend in service.backends)

@@ -5,7 +5,7 @@ that a backend spends without one makes the next one shorter again; of the servi
 at a time, but one may always be, and never the last that could serve.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 LONGEST = 300.0  # s, or `time` where that is longer
@@ -23,10 +23,13 @@ class Record:
 class Ejections:
     """Who of one service is out."""
 
-    def __init__(self, backends: Sequence[str], time: float, max_share: float) -> None:
+    def __init__(self, size: int, time: float, max_share: float) -> None:
+        """Begin for a service of so many backends."""
         self._time = time
-        self.most = max(1, int(len(backends) * max_share + 1e-9))
+        self._max_share = max_share
+        self.most = 1
         """How many may be out at a time."""
+        self.resize(size)
         self._records: dict[str, Record] = {}
 
     @property
@@ -38,6 +41,10 @@ class Ejections:
     def next_deadline(self) -> float | None:
         """When the first of them comes back; None if nobody does."""
         return min((record.until for record in self._records.values() if record.out), default=None)
+
+    def resize(self, size: int) -> None:
+        """Take note of how many backends the service has now; who is out stays out."""
+        self.most = max(1, int(size * self._max_share + 1e-9))
 
     def eject(self, name: str, usable: Collection[str], now: float) -> float | None:
         """Take a backend out, `usable` being all that could serve; for how long (s), None if it has to stay."""

@@ -108,8 +108,8 @@ class Health:
         match message:
             case messages.Watch(rows):
                 self._monitor.watch([target(row) for row in rows])
-            case messages.Hint(service, backend):
-                self._monitor.hint(f"{service}.{backend}")
+            case messages.Suspect(key):
+                self._monitor.hint(key)
             case messages.Ask(number):
                 self._send(messages.Report(number, self._monitor.report()))
             case messages.Secrets(files):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from proxy import messages
 from proxy.child import FIRST_PAUSE, Child, Identity, Pace
 from proxy.pulse import Pulse
+from proxy.questions import Question, Questions
 
 START = 15.0  # s that it may take to be ready
 SPARE_PAUSE = 3.0  # s before one is made to stand by, and between two tries
@@ -38,8 +39,7 @@ class Kept:
         self._silence = silence
         self._on_ready = on_ready
         self._on_message = on_message
-        self._asked = 0
-        self._answers: dict[int, asyncio.Future[messages.Message | None]] = {}
+        self._questions = Questions()
         self._told = told
         self._afterwards = afterwards
         self._loop = asyncio.get_running_loop()
@@ -123,23 +123,10 @@ class Kept:
         if child is not None and child.ready:
             child.send(message, fds)
 
-    async def ask(self, question: Callable[[int], messages.Message], patience: float) -> messages.Message | None:
+    async def ask(self, question: Question, patience: float) -> messages.Message | None:
         """Return the answer to a numbered question; None if there is none within `patience` seconds."""
         child = self.ready
-        if child is None:
-            return None
-        self._asked += 1
-        number = self._asked
-        future: asyncio.Future[messages.Message | None] = self._loop.create_future()
-        self._answers[number] = future
-        try:
-            child.send(question(number))
-            async with asyncio.timeout(patience):
-                return await future
-        except TimeoutError:
-            return None
-        finally:
-            self._answers.pop(number, None)
+        return None if child is None else await self._questions.ask(child, question, patience)
 
     def release(self) -> None:
         """Let it go when it likes: it is not replaced any more."""
@@ -165,8 +152,7 @@ class Kept:
         if child is not self.child:
             return
         self.child = None
-        for future in self._answers.values():
-            _resolve(future, None)
+        self._questions.gone(child)
         if self._ending:
             return
         self._told(f"pid {child.pid} died, {how}: {self._afterwards}")
@@ -186,7 +172,7 @@ class Kept:
             return  # a spare, which says that it lives
         elif isinstance(message, messages.ANSWERS):
             self._heard += 1
-            _resolve(self._answers.pop(message.number, None), message)
+            self._questions.answered(child, message)
         else:
             self._heard += 1
             self._on_message(message)
@@ -196,8 +182,3 @@ class Kept:
         self._on_ready()
         if self._wants_spare:
             self._loop.call_later(SPARE_PAUSE, self._stand_by)
-
-
-def _resolve(future: asyncio.Future[messages.Message | None] | None, answer: messages.Message | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(answer)

@@ -1,15 +1,7 @@
-"""The messages between the master and its children, and their form on the channel: JSON.
+"""The messages between the master and its children; `codec` has their form on the channel."""
 
-Both ends are ours and of one version: a message that cannot be read is a bug, or somebody took a child over.
-"""
-
-import json
-from dataclasses import dataclass, field, fields
-from typing import Any, get_origin, get_type_hints
-
-
-class MessageError(Exception):
-    """What came is no message."""
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +40,21 @@ class Weights:
     """To a worker: (service slot, backend slot, weight) for each backend whose weight is another than configured."""
 
     changes: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """To a worker: this service (a `ServicePlan` as a tree) has other backends now.  Answered with `Confirmed`."""
+
+    generation: int
+    service: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """From a worker: it references nothing any more that is not in this generation of the configuration."""
+
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +183,17 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """From a worker: real traffic failed on a backend.  To health: probe it soon."""
+    """From a worker: real traffic failed on a backend."""
 
     service: int
     backend: int
+
+
+@dataclass(frozen=True, slots=True)
+class Suspect:
+    """To health: real traffic failed on this target, which is to be probed soon."""
+
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +389,8 @@ Message = (
     | Unlisten
     | Verdicts
     | Weights
+    | Backends
+    | Confirmed
     | Siblings
     | LogFile
     | Browse
@@ -390,6 +406,7 @@ Message = (
     | Drain
     | Ready
     | Hint
+    | Suspect
     | Failing
     | Watch
     | Probed
@@ -414,33 +431,3 @@ Message = (
 )
 ANSWERS = (Ran, Report, StoodBy, Routing)
 """What is sent only because a message with the same `number` asked for it."""
-_KINDS: dict[str, type[Message]] = {
-    kind.__name__: kind
-    for kind in (
-        Setup, Listen, Unlisten, Verdicts, Weights, Secrets, Icmp, Alarm, Run, Ran, Siblings, LogFile, Browse, Listed, Follow, Happened, Pick, Picked, Replay, Replayed, Prepare, Prepared, Drain, Ready, Hint, Failing, Watch, Probed, Ask, Report,
-        Beat, Route, Fitness, Standby, StoodBy, Resume, Leave, Held, Moved, Told, Routing,
-    )
-}  # fmt: skip
-_TYPES: dict[type[Message], dict[str, Any]] = {
-    kind: {name: get_origin(hint) or hint for name, hint in get_type_hints(kind).items()} for kind in _KINDS.values()
-}
-
-
-def encode(message: Message) -> bytes:
-    """Message -> JSON."""
-    values = {field.name: getattr(message, field.name) for field in fields(message)}
-    return json.dumps([type(message).__name__, values], separators=(",", ":")).encode()
-
-
-def decode(data: bytes) -> Message:
-    """JSON -> message; MessageError if it is none, or if a field is of another kind than the message has."""
-    try:
-        name, values = json.loads(data)
-        message = _KINDS[name](**values)
-        for field, kind in _TYPES[type(message)].items():
-            value = getattr(message, field)
-            if not isinstance(value, int | float if kind is float else kind) or isinstance(value, bool):
-                raise TypeError(f"{field} is no {kind.__name__}")  # noqa: TRY301 - told like all else that is wrong
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise MessageError(f"unreadable message of {len(data)} octets: {error}") from error
-    return message

@@ -18,8 +18,8 @@ from proxy.relay.plan import (
     UdpPlan,
 )
 from proxy.relay.transparent import STOCK
+from proxy.running import Running, written
 from proxy.stats.layout import Layout
-from proxy.stats.slots import Slots
 from proxy.stats.snapshot import BackendKey, Verdict
 
 if TYPE_CHECKING:
@@ -90,64 +90,59 @@ def persistence_plan(service: Service) -> PersistencePlan | None:
     return PersistencePlan(kept.timeout, kept.ipv4_prefix, kept.ipv6_prefix) if kept else None
 
 
-def plan(
-    config: Config,
-    generation: int,
-    layout: Layout,
-    slots: tuple[Slots[str], Slots[BackendKey]],
-    open_files: int,
-    salt: str = "",
-) -> Plan:
-    """Return what one worker serves; what is known of the backends follows as `channel.Verdicts`."""
-    services, backends = slots
+def plan(running: Running, generation: int, layout: Layout, open_files: int, salt: str = "") -> Plan:
+    """Return what one worker serves; what is known of the backends follows as `messages.Verdicts`."""
+    config = running.config
     return Plan(
         generation=generation,
         layout=layout,
         max_connections=most_connections(config, open_files),
         salt=salt,
-        services=tuple(
-            ServicePlan(
-                slot=services[service.name],
-                name=service.name,
-                protocol=service.protocol,
-                scheduler=service.scheduler,
-                hash_on=service.hash_on,
-                on_down=service.on_down,
-                on_failback=service.on_failback,
-                drain_timeout=service.drain_timeout,
-                backends=tuple(
-                    BackendPlan(
-                        slot=backends[service.name, backend.name],
-                        name=backend.name,
-                        address=backend.address,
-                        port=backend.port,
-                        weight=backend.weight * slowstart.scale(service),
-                        admin=backend.admin,
-                        send_proxy=backend.send_proxy,
-                        source_addresses=backend.source_addresses,
-                        max_connections=backend.max_connections,
-                    )
-                    for backend in service.backends
-                ),
-                tcp=tcp_plan(service),
-                udp=UdpPlan(
-                    service.udp.idle_timeout,
-                    _share(service.udp.max_sessions, config.node.workers),
-                    service.udp.when_full,
-                    service.udp.per_datagram,
-                ),
-                dns=DnsPlan(service.dns.retry_after, service.dns.give_up, service.dns.client_subnet == "on"),
-                allow=service.allow,
-                deny=service.deny,
-                accept_proxy=service.accept_proxy,
-                limits=limits_plan(service),
-                transparent=service.transparent,
-                persistence=persistence_plan(service),
-                weight_scale=slowstart.scale(service),
-            )
-            for service in config.services
-        ),
+        services=tuple(service_plan(service, running) for service in config.services),
         log=log_plan(config),
+    )
+
+
+def service_plan(service: Service, running: Running) -> ServicePlan:
+    """Return what a worker does for one service."""
+    slots, backends = running.slots
+    return ServicePlan(
+        slot=slots[service.name],
+        name=service.name,
+        protocol=service.protocol,
+        scheduler=service.scheduler,
+        hash_on=service.hash_on,
+        on_down=service.on_down,
+        on_failback=service.on_failback,
+        backends=tuple(
+            BackendPlan(
+                slot=backends[service.name, backend.name],
+                name=backend.name,
+                address=backend.address,
+                port=backend.port,
+                weight=backend.weight * slowstart.scale(service),
+                admin=backend.admin,
+                send_proxy=backend.send_proxy,
+                source_addresses=backend.source_addresses,
+                max_connections=backend.max_connections,
+            )
+            for backend in service.backends
+        ),
+        tcp=tcp_plan(service),
+        udp=UdpPlan(
+            service.udp.idle_timeout,
+            _share(service.udp.max_sessions, running.config.node.workers),
+            service.udp.when_full,
+            service.udp.per_datagram,
+        ),
+        dns=DnsPlan(service.dns.retry_after, service.dns.give_up, service.dns.client_subnet == "on"),
+        allow=service.allow,
+        deny=service.deny,
+        accept_proxy=service.accept_proxy,
+        limits=limits_plan(service),
+        transparent=service.transparent,
+        persistence=persistence_plan(service),
+        weight_scale=slowstart.scale(service),
     )
 
 
@@ -168,27 +163,24 @@ def log_path(config: Config) -> str | None:
 
 
 def targets(
-    config: Config,
-    slots: tuple[Slots[str], Slots[BackendKey]],
+    running: Running,
     verdicts: Mapping[BackendKey, Verdict],
     tracked: Mapping[str, Verdict],
     resting: Collection[BackendKey] = (),
 ) -> list[dict[str, Any]]:
     """Return what health watches, and what is known of it.
 
-    Those in `resting` are in maintenance, and not watched.  A backend's key is "SERVICE SLOT.BACKEND SLOT", that of a
-    probe which virtual routers track TRACKED and its name.
+    Those in `resting` are in maintenance, and not watched.  A backend's key is "SERVICE/BACKEND", that of a probe which
+    virtual routers track TRACKED and its name.
     """
-    services, backends = slots
+    watched = {key: backend for key, backend in running.backends.items() if key not in resting}
     return [
         {
-            **target(service, backend, f"{services[service.name]}.{backends[service.name, backend.name]}"),
-            "state": known.state if (known := verdicts.get((service.name, backend.name))) else "unknown",
+            **target(running.services[key[0]], backend),
+            "state": known.state if (known := verdicts.get(key)) else "unknown",
             "weight": known.weight if known else None,
         }
-        for service in config.services
-        for backend in service.backends
-        if (service.name, backend.name) not in resting
+        for key, backend in watched.items()
     ] + [
         {
             "key": f"{TRACKED}{name}",
@@ -201,15 +193,15 @@ def targets(
             "state": tracked[name].state if name in tracked else "unknown",
             "weight": None,
         }
-        for name, probe in config.probes.items()
+        for name, probe in running.config.probes.items()
     ]
 
 
-def target(service: Service, backend: Backend, key: str) -> dict[str, Any]:
+def target(service: Service, backend: Backend) -> dict[str, Any]:
     """Return one backend as `health.monitor.Target` is built from."""
     require: Require = service.probe_require
     return {
-        "key": key,
+        "key": written((service.name, backend.name)),
         "service": service.name,
         "name": backend.name,
         "address": backend.address,

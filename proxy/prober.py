@@ -62,11 +62,11 @@ class Prober:
         """The same, for whoever waits for its end."""
         return self._kept.children
 
-    def hint(self, hint: messages.Hint) -> None:
-        """Pass on that real traffic failed on a backend."""
+    def suspect(self, key: str) -> None:
+        """Pass on that real traffic failed on a target."""
         child = self.child
         if child is not None and child.channel.waiting < HINTS:
-            self._kept.send(hint)
+            self._kept.send(messages.Suspect(key))
 
     async def run(self, keys: list[str], patience: float) -> Rows | None:
         """Let it run the probes of these targets once; None if it has not done so within `patience` seconds and a grace."""

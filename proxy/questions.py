@@ -1,4 +1,4 @@
-"""Questions to workers, each with a number, and the answers that are waited for."""
+"""Questions to children, each with a number, and the answers that are waited for."""
 
 import asyncio
 from collections.abc import Callable

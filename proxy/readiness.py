@@ -13,11 +13,11 @@ from proxy import messages, planning
 from proxy.admin import Admins
 from proxy.balance.choice import Candidate, Choice, Rules, choose, ordered
 from proxy.balance.names import FAILOVER
-from proxy.config.model import Config, Service
+from proxy.config.model import Service
 from proxy.ejecting import Ejecting
 from proxy.events import Level, Tell
+from proxy.running import Running, written
 from proxy.slowstart import STEPS, SlowStart
-from proxy.stats.slots import Slots
 from proxy.stats.snapshot import NO_VERDICT, BackendKey, Verdict
 
 if TYPE_CHECKING:
@@ -29,51 +29,50 @@ class Readiness:
 
     def __init__(
         self,
-        config: Config,
-        slots: tuple[Slots[str], Slots[BackendKey]],
+        running: Running,
         tell: Tell,
         to_workers: Callable[[messages.Message], None],
         on_change: Callable[[Collection[str]], None],
         admins: Admins,
     ) -> None:
-        self._config = config
-        self._slots = slots
+        self._running = running
         self._tell = tell
         self._to_workers = to_workers
         self._on_change = on_change
         self._admins = admins
         self._loop = asyncio.get_running_loop()
-        self._services = {service.name: service for service in config.services}
-        self._backends = {
-            (service.name, backend.name): backend for service in config.services for backend in service.backends
-        }
-        self.keys = {f"{slots[0][key[0]]}.{slots[1][key]}": key for key in self._backends}
-        """What health calls a backend -> (service, backend)."""
         self._verdicts: dict[BackendKey, Verdict] = {}
-        self._slow = SlowStart(config, self._grown)
-        self._rested = {key for key in self._backends if admins.state(key) == "maint"}  # and have not been up since
-        self._ejecting = Ejecting(config, tell, self._usable, self._ejected)
+        self._slow = SlowStart(running, self._grown)
+        self._rested = set(self._resting)  # those that were in maintenance, and have not been up since
+        self._ejecting = Ejecting(running, tell, self.usable, self._ejected)
         self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
         self._choices: dict[str, Choice] = {}
         self._sent: dict[BackendKey, tuple[str, str]] = {}  # verdict and admin state, as the workers know them
         self._own: dict[BackendKey, str] = {}  # their own verdicts, when it was last chosen who serves
         self._changed: set[str] = set()  # services in which something has changed that is not passed on yet
-        self.able: dict[str, bool | None] = {name: self._is_able(name) for name in self._services}
+        self.able: dict[str, bool | None] = {name: self._is_able(name) for name in running.services}
         """Whether each service has somebody to serve with; None: nobody knows yet."""
 
     # -- from health
 
     def targets(self) -> list[dict[str, Any]]:
         """Return what health watches, with what is known of it."""
-        resting = {key for key in self._backends if self._admins.state(key) == "maint"}
-        return planning.targets(self._config, self._slots, self._verdicts, self._tracked, resting)
+        return planning.targets(self._running, self._verdicts, self._tracked, self._resting)
+
+    @property
+    def _resting(self) -> set[BackendKey]:
+        """Those in maintenance."""
+        return {key for key in self._running.backends if self._admins.state(key) == "maint"}
 
     def probed(self, change: messages.Probed) -> None:
         """Take what health has found; what is known already is no news."""
-        key = self.keys.get(change.key)
-        if key is None:
+        if change.key.startswith(planning.TRACKED):
             self._probed_alone(change)
             return
+        service, _, backend = change.key.partition("/")
+        key = (service, backend)
+        if key not in self._running.backends:
+            return  # it was removed meanwhile
         if self._admins.state(key) == "maint":
             return  # it was under way
         before = self._verdicts.get(key)
@@ -85,7 +84,7 @@ class Readiness:
         state: Any = change.state
         self._verdicts[key] = Verdict(state, change.reason, change.at, weight=weight)
         self._tell(
-            "verdict", f"{key[0]}/{key[1]}", f"{change.state}: {change.reason}",
+            "verdict", written(key), f"{change.state}: {change.reason}",
             level="warning" if change.state == "down" else "info",
             state=change.state, previous=before.state if before else "unknown",
         )  # fmt: skip
@@ -100,12 +99,12 @@ class Readiness:
         """Let a backend that was away begin with a part of its weight, which the workers know before its verdict."""
         time = self._slow.returned(key)
         if time:
-            self._tell("weight", f"{key[0]}/{key[1]}", f"slow start: its share grows for {format_duration(time)}")
+            self._tell("weight", written(key), f"slow start: its share grows for {format_duration(time)}")
             self._grown(key)
 
     def failing(self, message: messages.Failing) -> None:
         """Take from a worker that real traffic fails on a backend."""
-        key = self.keys.get(f"{message.service}.{message.backend}")
+        key = self._running.key_at(message.service, message.backend)
         if key is not None:
             self._ejecting.failing(key, message.failures)
 
@@ -116,16 +115,14 @@ class Readiness:
             self._returned(key)
         self._note(key[0])
 
-    def _usable(self, service: str) -> list[str]:
+    def usable(self, service: str) -> list[str]:
         """Return who could serve, but for an ejection."""
-        backends = [(one, self._verdicts.get((service, one.name))) for one in self._services[service].backends]
         return [
             one.name
-            for one, known in backends
-            if known is not None
-            and known.state in {"up", "reserve"}
+            for one in self._running.services[service].backends
+            if self._state((service, one.name)) in {"up", "reserve"}
             and self._admins.state((service, one.name)) == "ready"
-            and (one.weight if known.weight is None else known.weight)
+            and self._in_effect((service, one.name))
         ]
 
     def _grown(self, key: BackendKey) -> None:
@@ -135,7 +132,7 @@ class Readiness:
         """Take the verdict of a probe that routers track."""
         name = change.key.removeprefix(planning.TRACKED)
         state: Any = change.state
-        if name in self._config.probes:
+        if name in self._running.config.probes:
             self._tracked[name] = Verdict(state, change.reason, change.at)
             level: Level = "warning" if state == "down" else "info"
             self._tell("probe", name, f"{state}: {change.reason}", level=level, state=state)
@@ -144,9 +141,11 @@ class Readiness:
     def _weighed(self, key: BackendKey, before: Verdict | None, weight: int | None, reason: str) -> None:
         """Pass on the weight that a backend asks for."""
         self._verdicts[key] = replace(before or Verdict("unknown", NO_VERDICT, None), weight=weight)
-        shown = self._backends[key].weight if weight is None else weight
-        self._tell("weight", f"{key[0]}/{key[1]}", f"weight {shown}: {reason}", weight=shown)
-        self._to_workers(messages.Weights([self._weight(key)]))
+        if key in self._running.weighed:
+            return  # by an operator, whose word counts
+        shown = self._in_effect(key)
+        self._tell("weight", written(key), f"weight {shown}: {reason}", weight=shown)
+        self._grown(key)
         self._note(key[0])
 
     def administered(self, keys: Collection[BackendKey]) -> None:
@@ -158,8 +157,27 @@ class Readiness:
                 self._slow.left(key)
                 self._rested.add(key)
                 if known is not None and known.weight is not None:
-                    self._to_workers(messages.Weights([self._weight(key)]))  # what it asked for is forgotten, too
+                    self._grown(key)  # what it asked for is forgotten, too
             self._note(key[0])
+
+    def relisted(self, service: str) -> None:
+        """A service has other backends: nothing is known of those that are new, nothing kept of those that are gone."""
+        listed = self._running.backends
+        for key in [key for key in self._sent.keys() | self._verdicts.keys() | self._rested if key not in listed]:
+            self._ejecting.forget(key)
+            self._slow.left(key)
+            self._rested.discard(key)
+            for known in (self._verdicts, self._sent, self._own):
+                known.pop(key, None)
+        self._ejecting.relisted(self._running.services[service])
+        self._rested |= {key for key in self._resting if key[0] == service and key not in self._verdicts}
+        self._note(service)
+
+    def reweighed(self, key: BackendKey) -> None:
+        """An operator has given a backend another weight, or its own again."""
+        self._ejecting.relisted(self._running.services[key[0]])
+        self._grown(key)
+        self._note(key[0])
 
     def _note(self, service: str) -> None:
         if not self._changed:
@@ -186,7 +204,7 @@ class Readiness:
         """Choose anew who serves; whose verdict, as the workers act on it, has changed by it."""
         candidates = self._candidates(name)
         before = self._choices.get(name)
-        choice = self._choices[name] = choose(_rules(self._services[name]), candidates, before)
+        choice = self._choices[name] = choose(_rules(self._running.services[name]), candidates, before)
         self._tell_choice(name, before, choice)
         news = []
         for one in candidates:
@@ -195,11 +213,13 @@ class Readiness:
             known = self._verdicts.get(key)
             if verdict == "down" and known is not None and known.state != "down":
                 verdict = "ejected"  # which keeps what it has
+            if self._admins.leaves(key) and verdict in {"up", "reserve"}:
+                verdict = "ejected"  # drained besides: its connections may finish, its UDP sessions move
             if verdict == "reserve" and self._stood_in(key):
                 verdict = "standby"  # better ones serve again: it is not the backend that has become worse
             self._own[key] = one.verdict
             told = (verdict, self._admins.acted(key))
-            if self._sent.get(key, ("unknown", self._backends[key].admin)) != told:
+            if self._sent.get(key, ("unknown", self._running.backends[key].admin)) != told:
                 self._sent[key] = told
                 news.append(key)
         return news
@@ -211,26 +231,36 @@ class Readiness:
 
     def _candidates(self, name: str) -> list[Candidate]:
         found = []
-        for one in self._services[name].backends:
+        for one in self._running.services[name].backends:
             key = (name, one.name)
-            known = self._verdicts.get(key)
-            state: State = known.state if known is not None else "unknown"
+            state = self._state(key)
             if state in {"up", "reserve"} and self._ejecting.reason(key) is not None:
                 state = "down"
-            weight = one.weight if known is None or known.weight is None else known.weight
-            found.append(Candidate(one.name, one.tier, weight, state, self._admins.state(key)))
+            found.append(Candidate(one.name, one.tier, self._in_effect(key), state, self._admins.state(key)))
         return found
+
+    def _state(self, key: BackendKey) -> "State":
+        """Return what the probes say of a backend."""
+        known = self._verdicts.get(key)
+        return "unknown" if known is None else known.state
+
+    def _in_effect(self, key: BackendKey) -> int:
+        """Return a backend's weight: an operator's, else what its probe asks for, else the file's."""
+        known = self._verdicts.get(key)
+        asked = None if known is None or key in self._running.weighed else known.weight
+        return self._running.backends[key].weight if asked is None else int(asked)
 
     def _tell_choice(self, name: str, before: Choice | None, choice: Choice) -> None:
         """Record that another tier serves, or another backend of a failover service; not while first verdicts come."""
         if not choice.settled:
             return
+        service = self._running.services[name]
         last = before if before is not None and before.settled else None
         if last is not None and last.level == choice.level:
-            if self._services[name].scheduler == FAILOVER and choice.serving != last.serving:
+            if service.scheduler == FAILOVER and choice.serving != last.serving:
                 self._tell("service", name, f"{choice.serving[0]} serves, no longer {last.serving[0]}")
             return
-        best = min((one.tier for one in self._services[name].backends), default=0)
+        best = min((one.tier for one in service.backends), default=0)
         worse = choice.rank > (best if last is None else last.rank)
         if last is not None or worse:
             self._tell("service", name, choice.why, level="warning" if worse else "info")
@@ -246,13 +276,18 @@ class Readiness:
         asked = {key for key, one in self._verdicts.items() if one.weight is not None}
         return messages.Weights([self._weight(key) for key in asked.union(self._slow.ramping)])
 
+    def state_of(self, service: str) -> list[messages.Message]:
+        """Return the weights and verdicts of one service's backends, for workers that have a new list of them."""
+        keys = [(service, one.name) for one in self._running.services[service].backends]
+        known = [self._row(key) for key in keys if key in self._sent]
+        return [messages.Weights([self._weight(key) for key in keys]), messages.Verdicts(known)]
+
     def _row(self, key: BackendKey) -> list[Any]:
-        return [self._slots[0][key[0]], self._slots[1][key], *self._sent[key]]
+        return [self._running.slots[0][key[0]], self._running.slots[1][key], *self._sent[key]]
 
     def _weight(self, key: BackendKey) -> list[int]:
-        known = self._verdicts.get(key)
-        weight = self._backends[key].weight if known is None or known.weight is None else known.weight
-        return [self._slots[0][key[0]], self._slots[1][key], int(weight) * self._slow.factor(key)]
+        slots = self._running.slots
+        return [slots[0][key[0]], slots[1][key], self._in_effect(key) * self._slow.factor(key)]
 
     # -- for whoever asks
 
@@ -275,9 +310,9 @@ class Readiness:
     def shown(self, probes: Mapping[str, Sequence[Any]]) -> dict[BackendKey, Verdict]:
         """Return the verdicts with the last result of each probe, as `Prober.report` has them."""
         found: dict[BackendKey, Verdict] = {}
-        for text, key in self.keys.items():
+        for key in self._running.backends:
             known = self._verdicts.get(key)
-            rows = [one for one in probes.get(text, []) if one.get("at") is not None]
+            rows = [one for one in probes.get(written(key), []) if one.get("at") is not None]
             results: Any = [{name: value for name, value in one.items() if name != "standby"} for one in rows]
             if known is not None:
                 choice = self._choices.get(key[0])
@@ -297,9 +332,8 @@ class Readiness:
         """Return the weight that a backend asks for, and what it has of it while it grows."""
         tenths = self._slow.tenths(key)
         if tenths == STEPS:
-            return known.weight
-        weight = self._backends[key].weight if known.weight is None else known.weight
-        return weight * tenths / STEPS
+            return None if key in self._running.weighed else known.weight
+        return self._in_effect(key) * tenths / STEPS
 
 
 def _plays_another_part(rows: Sequence[Mapping[str, Any]]) -> bool:

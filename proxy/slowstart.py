@@ -12,7 +12,8 @@ from proxy.balance import names
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from proxy.config.model import Config, Service  # of which the warnings need UNSHARED
+    from proxy.config.model import Service  # of which the warnings need UNSHARED
+    from proxy.running import Running
     from proxy.stats.snapshot import BackendKey
 
 STEPS = 10
@@ -39,15 +40,10 @@ def next_step(elapsed: float, time: float) -> float:
 class SlowStart:
     """Who ramps just now.  `on_step(backend)` is called when its share has grown."""
 
-    def __init__(self, config: "Config", on_step: "Callable[[BackendKey], None]") -> None:
+    def __init__(self, running: "Running", on_step: "Callable[[BackendKey], None]") -> None:
         self._loop = asyncio.get_running_loop()
         self._on_step = on_step
-        self._times = {
-            (service.name, backend.name): backend.slow_start
-            for service in config.services
-            if scale(service) > 1
-            for backend in service.backends
-        }
+        self._running = running
         self._since: dict[BackendKey, float] = {}
         self._timers: dict[BackendKey, asyncio.TimerHandle] = {}
 
@@ -59,7 +55,7 @@ class SlowStart:
     def returned(self, key: "BackendKey") -> float:
         """Begin a backend's ramp; how long it takes (s), 0 for one that has none."""
         self.left(key)
-        time = self._times.get(key, 0.0)
+        time = self._time(key)
         if time:
             self._since[key] = self._loop.time()
             self._wait(key, 0.0)
@@ -74,20 +70,24 @@ class SlowStart:
 
     def factor(self, key: "BackendKey") -> int:
         """Return what a backend's weight is multiplied by for the workers."""
-        return self.tenths(key) if key in self._times else 1
+        return self.tenths(key) if scale(self._running.services[key[0]]) > 1 else 1
 
     def tenths(self, key: "BackendKey") -> int:
         """Return a backend's share, 10 being the whole."""
         since = self._since.get(key)
-        return STEPS if since is None else share(self._loop.time() - since, self._times[key])
+        return STEPS if since is None else share(self._loop.time() - since, self._time(key))
+
+    def _time(self, key: "BackendKey") -> float:
+        """Return how long a backend's share grows (s); 0 where that is of no use."""
+        return self._running.backends[key].slow_start if scale(self._running.services[key[0]]) > 1 else 0.0
 
     def _wait(self, key: "BackendKey", elapsed: float) -> None:
-        when = self._since[key] + next_step(elapsed, self._times[key])
+        when = self._since[key] + next_step(elapsed, self._time(key))
         self._timers[key] = self._loop.call_at(when, self._step, key)
 
     def _step(self, key: "BackendKey") -> None:
         elapsed = self._loop.time() - self._since[key]
-        if share(elapsed, self._times[key]) == STEPS:
+        if share(elapsed, self._time(key)) == STEPS:
             self.left(key)
         else:
             self._wait(key, elapsed)

@@ -67,11 +67,14 @@ class Owner(Protocol):
     def log_fd(self) -> int:
         """Return the file that the connection log goes to, -1 if it goes to none."""
 
-    def hinted(self, hint: messages.Hint) -> None:
-        """Take a hint."""
+    def heard(self, life: int, message: messages.Message) -> None:
+        """Take what a worker's life says of backends, and of what it references."""
 
-    def failing(self, message: messages.Failing) -> None:
-        """Learn that real traffic fails on a backend."""
+    def held(self, life: int) -> None:
+        """Learn of a life that references what its `Setup` says."""
+
+    def released(self, life: int) -> None:
+        """Learn that a life has ended."""
 
     def workers_changed(self) -> None:
         """Learn that one can serve that could not, or cannot any more."""
@@ -110,7 +113,7 @@ class Supervisor:
     """All workers of a daemon."""
 
     def __init__(self, owner: Owner, count: int, identity: Identity) -> None:
-        self._owner = owner
+        self.owner = owner
         self._identity = identity
         self._loop = asyncio.get_running_loop()
         self._workers = [Worker(index) for index in range(count)]
@@ -135,6 +138,12 @@ class Supervisor:
             if worker.child is not None and worker.child.ready and worker.child.alive:
                 worker.child.send(message)
 
+    def relist(self, message: messages.Backends) -> None:
+        """Give every worker another list of a service's backends, those too that are not ready: it follows their `Setup`."""
+        for worker in self._workers:
+            if worker.child is not None and worker.child.alive:
+                worker.child.send(message)
+
     def reopened(self) -> None:
         """Give every worker that is ready the new file of the connection log."""
         for worker in self._workers:
@@ -142,15 +151,15 @@ class Supervisor:
                 self._give_log(worker.child)
 
     def _give_log(self, child: Child) -> None:
-        if self._owner.log_fd >= 0:
-            child.send(messages.LogFile(), [self._owner.log_fd])
+        if self.owner.log_fd >= 0:
+            child.send(messages.LogFile(), [self.owner.log_fd])
 
     def settle(self) -> None:
         """Hand the members to who should poll them now."""
         if self._stopping:
             return
         able = {worker.index for worker in self._workers if worker.able}
-        moves = self.members.settle(able, self._owner.open_listeners)
+        moves = self.members.settle(able, self.owner.open_listeners)
         # Granted first: for a moment two may poll a member, which costs nothing; nobody polling it would.
         for index, keys in moves.grants.items():
             self._grant(self._workers[index], keys)
@@ -231,11 +240,11 @@ class Supervisor:
                 continue
             if worker.stalled or not child.alive:
                 continue
-            silence = worker.pulse.silence(self._owner.columns.cell(worker.life or 0, HEARTBEAT), now)
+            silence = worker.pulse.silence(self.owner.columns.cell(worker.life or 0, HEARTBEAT), now)
             if child.ready and silence >= STALL:
                 self._stalled(worker, child, silence)
             elif not child.ready and silence >= START:
-                self._owner.told(worker.name, f"not ready {START:g} s after its start: killed", level="error")
+                self.owner.told(worker.name, f"not ready {START:g} s after its start: killed", level="error")
                 child.kill()
 
     # -- lives
@@ -247,7 +256,7 @@ class Supervisor:
         try:
             self._begin(worker)
         except OSError as error:
-            self._owner.told(worker.name, f"cannot be started: {error}", level="error")
+            self.owner.told(worker.name, f"cannot be started: {error}", level="error")
             self._start_later(worker, worker.pace.delay(0.0) or FIRST_PAUSE)
 
     def _start_later(self, worker: Worker, pause: float) -> None:
@@ -255,13 +264,13 @@ class Supervisor:
 
     def _begin(self, worker: Worker) -> None:
         """Give a worker a life; OSError, and nothing kept, if that is impossible."""
-        setup = self._owner.setup()
+        setup = self.owner.setup()
         journal = _journal.create()
         table = None
         shared: list[int] = []
         try:
-            shared = self._owner.shared()
-            table = Table.create(self._owner.columns.layout)
+            shared = self.owner.shared()
+            table = Table.create(self.owner.columns.layout)
             child = Child(
                 "proxy.worker",
                 self._identity,
@@ -276,7 +285,8 @@ class Supervisor:
             raise
         self._lives += 1
         worker.life = self._lives
-        self._owner.columns.attach(worker.life, table)
+        self.owner.columns.attach(worker.life, table)
+        self.owner.held(worker.life)
         worker.child, worker.journal = child, journal
         worker.stalled = False
         worker.pulse = Pulse()
@@ -295,32 +305,31 @@ class Supervisor:
                 if fd >= 0:
                     os.close(fd)
                     if queries:
-                        self._owner.told(worker.name, f"asked {queries} queries of a lost worker again")
-            case messages.Hint():
-                self._owner.hinted(message)
-            case messages.Prepare() if worker.child is not None:
-                made = self._owner.prepare(message)
-                worker.child.send(
-                    messages.Prepared(message.family, message.kind, message.count), [sock.fileno() for sock in made]
-                )
-                for sock in made:
-                    sock.close()
-            case messages.Failing():
-                self._owner.failing(message)
+                        self.owner.told(worker.name, f"asked {queries} queries of a lost worker again")
             case messages.Happened(follower, rows, lost) if follower in self._followers:
                 self._followers[follower][1](worker.index, rows, lost)
             case messages.Listed() | messages.Picked() if worker.child is not None:
                 self._questions.answered(worker.child, message)
+            case messages.Prepare() if worker.child is not None:
+                self._prepare(worker.child, message)
+            case _ if worker.life is not None:
+                self.owner.heard(worker.life, message)
+
+    def _prepare(self, child: Child, wanted: messages.Prepare) -> None:
+        made = self.owner.prepare(wanted)
+        child.send(messages.Prepared(wanted.family, wanted.kind, wanted.count), [sock.fileno() for sock in made])
+        for sock in made:
+            sock.close()
 
     def _ready(self, worker: Worker, child: Child) -> None:
         child.ready = True
         worker.pulse = Pulse()
         if worker.restarts:
             took = self._loop.time() - child.started
-            self._owner.told(worker.name, f"restarted as pid {child.pid} in {took:.2f} s", pid=child.pid)
+            self.owner.told(worker.name, f"restarted as pid {child.pid} in {took:.2f} s", pid=child.pid)
         # What is usable must be known before anything is polled.
-        child.send(self._owner.verdicts())
-        child.send(self._owner.weights())
+        child.send(self.owner.verdicts())
+        child.send(self.owner.weights())
         self._give_log(child)
         for wish, _ in self._followers.values():
             child.send(wish)
@@ -328,10 +337,10 @@ class Supervisor:
         self._introduce()
         self.settle()
         self._hand_on()
-        self._owner.workers_changed()
+        self.owner.workers_changed()
 
     def _stalled(self, worker: Worker, child: Child, silence: float) -> None:
-        self._owner.told(
+        self.owner.told(
             worker.name,
             f"no heartbeat for {silence:.1f} s: its members go to the others, pid {child.pid} is killed",
             level="error",
@@ -339,7 +348,7 @@ class Supervisor:
         )
         worker.stalled = True
         self.settle()
-        self._owner.workers_changed()
+        self.owner.workers_changed()
         child.kill()
 
     def _died(self, worker: Worker, how: str) -> None:
@@ -359,10 +368,10 @@ class Supervisor:
             self._gone_if_all_left()
             return
         self.settle()
-        self._owner.workers_changed()
+        self.owner.workers_changed()
         self._hand_on()
         if not worker.stalled:
-            self._owner.told(
+            self.owner.told(
                 worker.name, f"pid {child.pid} died, {how}: its members go to the others", level="error", pid=child.pid
             )
         worker.restarts += 1
@@ -376,7 +385,8 @@ class Supervisor:
     def _disown(self, worker: Worker) -> None:
         """Keep of a life that has ended only what it counted."""
         if worker.life is not None:
-            self._owner.columns.fold(worker.life)
+            self.owner.columns.fold(worker.life)
+            self.owner.released(worker.life)
             worker.life = None
         for fd in (worker.journal, *worker.inherited.values()):
             if fd >= 0:
@@ -386,7 +396,7 @@ class Supervisor:
 
     def _gone_if_all_left(self) -> None:
         if all(worker.child is None or not worker.child.alive for worker in self._workers):
-            self._owner.workers_gone()
+            self.owner.workers_gone()
 
     # -- what workers are given
 
@@ -395,7 +405,7 @@ class Supervisor:
         if child is None:
             return
         for first in range(0, len(keys), channel.DESCRIPTORS):
-            members = [self._owner.member(key) for key in keys[first : first + channel.DESCRIPTORS]]
+            members = [self.owner.member(key) for key in keys[first : first + channel.DESCRIPTORS]]
             rows = [[m.listener, m.index, m.service, m.transport, m.address, m.port] for m, _ in members]
             child.send(messages.Listen(rows), [fd for _, fd in members])
 
@@ -406,9 +416,9 @@ class Supervisor:
         try:
             for worker in able:
                 if worker.life is not None and len(able) > 1:
-                    views[worker.index] = self._owner.columns.live[worker.life].readonly_fd()
+                    views[worker.index] = self.owner.columns.live[worker.life].readonly_fd()
         except OSError as error:
-            self._owner.told("workers", f"cannot be shown each other's counters: {error}", level="warning")
+            self.owner.told("workers", f"cannot be shown each other's counters: {error}", level="warning")
         else:
             for worker in able:
                 fds = [fd for index, fd in views.items() if index != worker.index][: channel.DESCRIPTORS]

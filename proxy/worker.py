@@ -20,7 +20,7 @@ from proxy.inherit import inherit
 from proxy.relay.browse import Wanted
 from proxy.relay.engine import PythonEngine
 from proxy.relay.persistence import Store
-from proxy.relay.plan import Member, from_tree
+from proxy.relay.plan import Member, from_tree, service_from_tree
 from proxy.relay.rates import Rates
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
@@ -99,6 +99,10 @@ class Worker:
                     self._engine.unlisten(listener, index)
             case messages.Verdicts(changes):
                 self._learn(changes)
+            case messages.Backends(generation, tree):
+                self._apply(float("inf"))  # what was said before concerns those that were listed before
+                self._engine.relist(service_from_tree(tree), generation)
+                self._confirm(generation)
             case messages.Weights(weights):
                 self._engine.weigh([(one[0], one[1], one[2]) for one in weights])
             case messages.Browse() | messages.Pick() | messages.Follow():
@@ -129,6 +133,10 @@ class Worker:
             case _:
                 return False
         return True
+
+    def _confirm(self, generation: int) -> None:
+        with contextlib.suppress(channel.ChannelError):
+            self._channel.send(messages.Confirmed(generation))
 
     def _learn(self, changes: list[list[Any]]) -> None:
         if not self._verdicts:

@@ -28,16 +28,24 @@ class Pool:
     __slots__ = ("_by_name", "_rng", "_selector", "_stale", "backends", "scheduler")
 
     def __init__(self, backends: Sequence[Backend], scheduler: str, rng: Random) -> None:
-        self.backends = tuple(backends)
         self.scheduler = scheduler
-        self._by_name = {backend.name: backend for backend in self.backends}
-        if len(self._by_name) != len(self.backends):
-            raise ValueError("two backends of a pool have the same name")
-        if any(backend.index != place for place, backend in enumerate(self.backends)):
-            raise ValueError("the indices of a pool's backends must count from 0 in order")
         self._rng = rng
         self._stale = False
+        self._take(backends)
         self._selector = build(scheduler, self.usable(), rng, configured=self.configured())
+
+    def _take(self, backends: Sequence[Backend]) -> None:
+        by_name = {backend.name: backend for backend in backends}
+        if len(by_name) != len(backends):
+            raise ValueError("two backends of a pool have the same name")
+        if any(backend.index != place for place, backend in enumerate(backends)):
+            raise ValueError("the indices of a pool's backends must count from 0 in order")
+        self.backends, self._by_name = tuple(backends), by_name
+
+    def replace(self, backends: Sequence[Backend]) -> None:
+        """Have these backends from now on, some of which may have been here before; ValueError as at the beginning."""
+        self._take(backends)
+        self._stale = True
 
     def __getitem__(self, name: str) -> Backend:
         return self._by_name[name]

@@ -92,11 +92,11 @@ def _show(answer: dict[str, Any], rows: list[dict[str, Any]], *, as_json: bool) 
     if as_json:
         print_json({key: value for key, value in answer.items() if key not in {"ok", "more"}})
         return
-    table = [[Cell(name, "bold") for name in ("BACKEND", "ADMIN", "OPEN", "BY", "SAVED", "REASON")]]
+    table = [[Cell(name, "bold") for name in ("BACKEND", "WHAT", "OPEN", "BY", "SAVED", "REASON")]]
     table += [
         [
             Cell(f"{one['service']}/{one['backend']}"),
-            Cell(one["admin"]),
+            Cell(one.get("act", one["admin"])),
             Cell(str(one["active"]), right=True),
             Cell(one["by"] or "the configuration file"),
             Cell("yes" if one["saved"] else ""),

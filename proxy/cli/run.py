@@ -18,7 +18,8 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     from proxy.config.diagnostics import ConfigError
     from proxy.config.loader import load
     from proxy.config.support import unsupported
-    from proxy.master import StartError, serve
+    from proxy.master import serve
+    from proxy.preconditions import StartError
 
     config = load(path, node)
     missing = unsupported(config)

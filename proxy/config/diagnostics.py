@@ -37,6 +37,11 @@ class Diagnostic:
             text += f"\n    {_printable(self.hint)}"
         return text
 
+    @property
+    def text(self) -> str:
+        """The message and the hint alone, for whoever wrote no file."""
+        return _printable(f"{self.message}: {self.hint}" if self.hint else self.message)
+
     def as_dict(self) -> dict[str, Any]:
         """Return it for `--json`."""
         return asdict(self)

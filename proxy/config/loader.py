@@ -1,6 +1,8 @@
 """`load` and `diagnose`: the way from a file name to a `Config`, or to everything that is wrong with the file."""
 
+import json
 import os
+import tomllib
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -12,9 +14,9 @@ from proxy.config import settings as settings_module
 from proxy.config import warnings
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.files import Files
-from proxy.config.model import Announce, Config, NotifySettings, SyncGroup, Track, VrrpSettings
+from proxy.config.model import Announce, Backend, Config, NotifySettings, SyncGroup, Track, VrrpSettings
 from proxy.config.nodes import choose, read_nodes, this_node
-from proxy.config.positions import Tab
+from proxy.config.positions import Source, Tab, annotate
 from proxy.config.probes import Probes, standing_alone
 from proxy.config.resolve import Services
 from proxy.config.routers import check_tracks, notifies, routers, sync_groups, tables
@@ -41,6 +43,31 @@ def diagnose(path: str | os.PathLike[str], node: str | None = None) -> tuple[Con
     Without `node` every node of the file is checked, and the configuration is that of this host, else of the first.
     """
     return _read(path, node, all_nodes=node is None, need_files=False, running=False)
+
+
+def resolve_backend(config: Config, service: str, address: str) -> Backend:
+    """Return a backend as the file would make it of one more string in `backends` of a service; ConfigError if it cannot be.
+
+    `config` is what `load` returned.  That its name is new is the caller's to see to.
+    """
+    report = Report()
+    entry = f"backends = [{json.dumps(address)}]"
+    try:
+        row = annotate(Source("the command", entry), tomllib.loads(entry))
+    except ValueError:
+        report.plain("error", "the command", (1, 1), "an address has no control characters")
+        raise ConfigError(report.sorted()) from None
+    tree = config._tree  # noqa: SLF001 - this module made the Config
+    if tree is None:
+        raise TypeError("the configuration was not loaded from a file")
+    resolver = _Resolver(tree, config.nodes, config.node.name, report, need_files=False)
+    tab = tree["service"][service].copy()
+    tab.put("backends", row["backends"], row.spots["backends"])
+    tab.pop("quorum", None)  # the others are there, too
+    found = resolver.services().resolve(service, tab)
+    if found is None:
+        raise ConfigError(item for item in report.sorted() if item.severity == "error")
+    return Backend.model_validate(found.backends[0].model_dump())
 
 
 def _read(
@@ -97,21 +124,8 @@ class _Resolver:
         """Return the configuration, or None after reporting."""
         report, tree = self.report, self.tree
         validate(FileTable, tree, report, "the file", homes=_top_homes())
-        defaults = self._table("defaults")
-        named = Tab(tree.here)
-        for name, table, spot in tables(tree, "probe", report):
-            named.put(name, table, spot)
-        below = defaults.get("probe") if defaults is not None else None
-        probes = Probes(named, below if isinstance(below, Tab) else None, report, need_files=self.need_files)
-        if defaults is not None:
-            for key in ("probe", "vrrp"):
-                if key in defaults and not isinstance(defaults[key], Tab):
-                    report.error(defaults.spots[key], f"defaults.{key} must be a table")
-        found = routers(tree, defaults.get("vrrp") if defaults is not None else None, self.nodes, report)
-        broken = (
-            [name for name in tree.get("vrrp", {}) if name not in found] if isinstance(tree.get("vrrp"), Tab) else []
-        )
-        services = Services(defaults, found, broken, probes, report)
+        services = self.services()
+        found, probes = dict(services.vrrp), services.probes
         services.check_defaults()
         probes.check_defaults()
         section = tables(tree, "service", report)
@@ -146,6 +160,25 @@ class _Resolver:
             config, services.tabs, {name: tab for name, (_, tab) in found.items()}, tree.here.source.name, report
         )
         return config
+
+    def services(self) -> Services:
+        """Return what resolves services, with the defaults, the named probes and the routers that they refer to."""
+        report, tree = self.report, self.tree
+        defaults = self._table("defaults")
+        named = Tab(tree.here)
+        for name, table, spot in tables(tree, "probe", report):
+            named.put(name, table, spot)
+        below = defaults.get("probe") if defaults is not None else None
+        probes = Probes(named, below if isinstance(below, Tab) else None, report, need_files=self.need_files)
+        if defaults is not None:
+            for key in ("probe", "vrrp"):
+                if key in defaults and not isinstance(defaults[key], Tab):
+                    report.error(defaults.spots[key], f"defaults.{key} must be a table")
+        found = routers(tree, defaults.get("vrrp") if defaults is not None else None, self.nodes, report)
+        broken = (
+            [name for name in tree.get("vrrp", {}) if name not in found] if isinstance(tree.get("vrrp"), Tab) else []
+        )
+        return Services(defaults, found, broken, probes, report)
 
     def _table(self, key: str) -> Tab | None:
         value = self.tree.get(key)

@@ -4,7 +4,7 @@ Node-keyed values are chosen, defaults merged, router names in `listen` resolved
 comes back equal from its own JSON (`Config.model_validate(config.model_dump(mode="json"))`).
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -22,7 +22,8 @@ from proxy.config.settings import (
 )
 from proxy.config.types import InterfaceAddress, InterfaceName, Transport, join_endpoint
 
-Weight = Annotated[Int, Field(ge=0, le=65535)]
+MOST_WEIGHT: Final = 65535
+Weight = Annotated[Int, Field(ge=0, le=MOST_WEIGHT)]
 
 
 class Listener(Table):

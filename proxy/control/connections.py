@@ -2,19 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy import messages
-from proxy.config.diagnostics import did_you_mean
 from proxy.config.types import parse_cidr
+from proxy.control.naming import EVERYWHERE, find_keys, find_service
 from proxy.control.server import Request
 from proxy.control.wire import BAD_REQUEST, BUSY, ControlError
 from proxy.questions import Question
 
 if TYPE_CHECKING:
-    from proxy.config.model import Service
+    from proxy.running import Running
 
 ASKING: Final = 4
 """Commands of this kind at a time: each keeps a listing in every worker."""
@@ -63,14 +63,14 @@ class Connections:
 
     def __init__(
         self,
-        services: "Sequence[Service]",
+        running: "Running",
         workers: Callable[[], Collection[int]],
         ask: Ask,
         following: tuple[Callable[[messages.Follow, Heard], None], Callable[[int], None]],
         inflight: Callable[[str], int],
         tell: Callable[[str, str, Mapping[str, Any]], None],
     ) -> None:
-        self._services = {service.name: service for service in services}
+        self._running = running
         self._workers = workers
         self._ask = ask
         self._follow, self._unfollow = following
@@ -112,7 +112,7 @@ class Connections:
             yield {"connections": [{**row, "worker": index} for row in page.rows], "more": True}
         counted = {
             name: self._inflight(name)
-            for name, service in self._services.items()
+            for name, service in self._running.services.items()
             if service.protocol == "dns" and wanted["service"] in {"", name}
         }
         yield {"connections": [], "queries_in_flight": counted, "unanswered": missing, "more": more}
@@ -173,33 +173,15 @@ class Connections:
                 raise ControlError(f"{name} is a text", BAD_REQUEST)
             texts[name] = value
         if texts["service"]:
-            find_service(self._services, texts["service"])
+            find_service(self._running.services, texts["service"])
         if texts["client"]:
             try:
                 texts["client"] = parse_cidr(texts["client"])
             except ValueError as error:
                 raise ControlError(str(error), BAD_REQUEST) from None
         if texts["backend"]:
-            self._check_backend(texts["service"], texts["backend"])
+            find_keys(self._running.services, texts["service"] or EVERYWHERE, texts["backend"])
         return texts
-
-    def _check_backend(self, service: str, wanted: str) -> None:
-        services = [self._services[service]] if service else self._services.values()
-        backends = [backend for one in services for backend in one.backends]
-        known = list(dict.fromkeys([*(one.name for one in backends), *(one.address for one in backends)]))
-        if wanted not in known:
-            where = f"{service} has" if service else "there is"
-            hint = did_you_mean(wanted, known) or f"only {', '.join(known[:10])}"
-            raise ControlError(f'{where} no backend "{wanted[:60]}": {hint}', BAD_REQUEST)
-
-
-def find_service(services: "Mapping[str, Service]", name: str) -> "Service":
-    """Return a service by name; ControlError with a suggestion."""
-    found = services.get(name)
-    if found is None:
-        hint = did_you_mean(name, services) or f"only {', '.join(list(services)[:10])}"
-        raise ControlError(f'there is no service "{name[:60]}": {hint}', BAD_REQUEST)
-    return found
 
 
 def _question(listing: int, first: int, wanted: Mapping[str, str], act: str) -> Question:

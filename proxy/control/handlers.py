@@ -2,15 +2,17 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.control.naming import find_backends, find_service
 from proxy.control.server import Handler, Request
 from proxy.control.wire import BAD_REQUEST, BUSY, ControlError
 from proxy.events import Event, Timeline
+from proxy.running import written
 
 if TYPE_CHECKING:
-    from proxy.config.model import Service
+    from proxy.running import Running
 
 Run = Callable[[list[str], float], Awaitable[list[dict[str, Any]] | None]]
 """`Prober.run`: targets' keys and seconds -> rows, None if it could not be done."""
@@ -54,25 +56,18 @@ def events_handler(timeline: Timeline) -> Handler:
     return answer
 
 
-def probe_handler(services: "Sequence[Service]", keys: Mapping[str, tuple[str, str]], run: Run) -> Handler:
+def probe_handler(running: "Running", run: Run) -> Handler:
     """Return the handler of `probe`: the probes of a `service`'s backends, or of one `backend`, run once, now.
 
-    `keys` maps a target's key to its service's and its own name. A first line says how many seconds it may take.
+    A first line says how many seconds it may take.
     """
-    by_name = {service.name: service for service in services}
 
     async def answer(request: Request) -> AsyncIterator[Mapping[str, Any]]:
-        service, wanted = (request.arguments.get(name) for name in ("service", "backend"))
-        found = by_name.get(service) if isinstance(service, str) else None
-        if found is None:
-            known = ", ".join(list(by_name)[:10])
-            raise ControlError(f'there is no service "{str(service)[:60]}": only {known}', BAD_REQUEST)
-        backends = {one.name: one for one in found.backends if wanted in (None, one.name, one.address)}
-        if not backends:
-            known = ", ".join(one.name for one in found.backends[:10])
-            raise ControlError(f'{found.name} has no backend "{str(wanted)[:60]}": only {known}', BAD_REQUEST)
-        names = {key: name for key, (of, name) in keys.items() if of == found.name and name in backends}
-        patience = max((probe.timeout for one in backends.values() for probe in one.probes), default=0.0)
+        service = find_service(running.services, request.arguments.get("service"))
+        wanted = request.arguments.get("backend")
+        backends = service.backends if wanted is None else find_backends(service, wanted)
+        names = {written((service.name, one.name)): one.name for one in backends}
+        patience = max((probe.timeout for one in backends for probe in one.probes), default=0.0)
         yield {"timeout": patience, "more": True}
         rows = await run(list(names), patience)
         if rows is None:
@@ -80,7 +75,7 @@ def probe_handler(services: "Sequence[Service]", keys: Mapping[str, tuple[str, s
         if not rows:
             known = ", ".join(list(names.values())[:10])
             raise ControlError(f"{known}: in maintenance, which is not probed: drain it instead, or make it ready")
-        told = [{"service": found.name, "backend": names[row["key"]], **row} for row in rows]
+        told = [{"service": service.name, "backend": names[row["key"]], **row} for row in rows]
         for row in told:
             del row["key"]
         yield {"probes": told, "more": False}

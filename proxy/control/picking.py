@@ -1,28 +1,28 @@
 """The command `pick`: which backend a client would get now, asked of a worker, which knows."""
 
 import ipaddress
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from proxy import messages
-from proxy.control.connections import PATIENCE, Ask, find_service
+from proxy.control.connections import PATIENCE, Ask
+from proxy.control.naming import find_service
 from proxy.control.server import Handler, Request
 from proxy.control.wire import BAD_REQUEST, BUSY, ControlError
 
 if TYPE_CHECKING:
-    from proxy.config.model import Service
+    from proxy.running import Running
 
 NAME_MAX = 253
 PORT_MAX = 65535
 
 
-def pick_handler(services: "Sequence[Service]", workers: Callable[[], Collection[int]], ask: Ask) -> Handler:
+def pick_handler(running: "Running", workers: Callable[[], Collection[int]], ask: Ask) -> Handler:
     """Return the handler of `pick`: `service`, `client` (an address), and `port` and `query` where a key needs them."""
-    by_name = {service.name: service for service in services}
 
     async def answer(request: Request) -> Mapping[str, Any]:
         client, port, name = (request.arguments.get(key, default) for key, default in _ARGUMENTS)
-        service = find_service(by_name, str(request.arguments.get("service", "")))
+        service = find_service(running.services, request.arguments.get("service", ""))
         try:
             host = str(ipaddress.ip_address(client))
         except ValueError:

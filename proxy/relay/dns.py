@@ -79,7 +79,7 @@ class DnsListener:
         self.member = member
         self.sock = sock
         self.receive, self.reply = endpoint(sock, member.address)
-        self.peers = [dns.peer(target, member.port) for target in dns.service.targets]
+        self.peers = dns.peers(member.port)
         self.route = member.text.encode()
         self.ident = member.listener
 
@@ -114,7 +114,8 @@ class DnsService:
         self.view = memoryview(self.buffer)
         dns = service.plan.dns
         self.inflight = Inflight(poller, dns.retry_after, dns.give_up, self._silent, self._give_up)
-        self._peers: dict[tuple[int, int], Peer] = {}
+        self._peers: dict[tuple[Target, int], Peer] = {}
+        self._ports: dict[int, list[Peer]] = {}
         self._random = random_numbers()
         self._access = service.access
         self._subnets = dns.client_subnet
@@ -131,13 +132,29 @@ class DnsService:
 
     # -- wiring
 
-    def peer(self, target: Target, port: int) -> Peer:
-        """The sockets to one backend; listeners on the same port share them."""
-        port = target.port or port
-        peer = self._peers.get((target.index, port))
+    def peers(self, port: int) -> list[Peer]:
+        """The sockets to each backend, by its index, as listeners on this port see them: always the same list."""
+        peers = self._ports.setdefault(port, [])
+        peers[:] = [self._peer(target, target.port or port) for target in self.service.targets]
+        return peers
+
+    def _peer(self, target: Target, port: int) -> Peer:
+        peer = self._peers.get((target, port))
         if peer is None:
-            peer = self._peers[target.index, port] = Peer(self, target, port, self.poller)
+            peer = self._peers[target, port] = Peer(self, target, port, self.poller)
         return peer
+
+    def relisted(self, gone: Iterable[Target]) -> None:
+        """Ask those who are listed now; answers of those who are not may still be under way."""
+        left = set(gone)
+        for (target, port), peer in list(self._peers.items()):
+            if target in left:
+                peer.retire()
+            elif target not in self.service.targets and not peer.retired:
+                del self._peers[target, port]
+        for port in self._ports:
+            self.peers(port)
+        self._introduces = any(target.send_proxy != "off" for target in self.service.targets)
 
     def listen(self, member: Member, sock: socket.socket) -> DnsListener:
         """Poll a member's socket."""
@@ -151,9 +168,9 @@ class DnsService:
 
     def returned(self, targets: Iterable[Target]) -> None:
         """Backends that came up again get fresh sockets: their address or our route may have changed."""
-        indexes = {target.index for target in targets}
-        for (index, _), peer in self._peers.items():
-            if index in indexes:
+        back = set(targets)
+        for (target, _), peer in self._peers.items():
+            if target in back:
                 peer.renew(self.poller.now)
 
     def went_down(self, targets: Iterable[Target]) -> None:

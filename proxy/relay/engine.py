@@ -5,12 +5,10 @@ A native engine has the same methods and takes the same values.
 
 import asyncio
 import contextlib
-import math
 import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
@@ -27,7 +25,7 @@ from proxy.relay.persistence import Persistence, Store
 from proxy.relay.plan import Member, Plan, ServicePlan
 from proxy.relay.poller import Poller
 from proxy.relay.rates import Rates
-from proxy.relay.service import Failing, Hint, Service, Target
+from proxy.relay.service import Failing, Hint, Service
 from proxy.relay.tcp import Admission, TcpListener, TcpService
 from proxy.relay.transparent import Stock
 from proxy.relay.udp import UdpListener, UdpService
@@ -59,6 +57,9 @@ class Engine(Protocol):
 
     def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
         """Take over verdicts: (service slot, backend slot, verdict, admin)."""
+
+    def relist(self, plan: ServicePlan, generation: int) -> None:
+        """Serve a service with other backends from now on: what stays keeps all it has, what is new is unknown yet."""
 
     def weigh(self, changes: Sequence[tuple[int, int, int]]) -> None:
         """Take over weights: (service slot, backend slot, weight)."""
@@ -135,9 +136,7 @@ class PythonEngine:
         self._browser = Browser(self._relays.values())
         self._node = plan.log.node
         self._followers: Followers | None = None
-        targets = [target for service in self._services.values() for target in service.targets]
-        self._siblings.watch(target.cell + layout.BACKEND_ACTIVE for target in targets)
-        self._targets: list[Target] = targets
+        self._watch()
         now = time.monotonic()
         self._cells[layout.PID] = os.getpid()
         self._cells[layout.GENERATION] = plan.generation
@@ -203,7 +202,7 @@ class PythonEngine:
     def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
         """Take over verdicts and admin states; connections on a backend that went down are kept or reset.
 
-        A draining one keeps what it has until drain-timeout, one in maintenance is left at once.
+        A draining one keeps what it has, one in maintenance is left at once.
         """
         by_service: dict[int, list[tuple[int, str, str]]] = {}
         for service, backend, verdict, admin in changes:
@@ -223,11 +222,22 @@ class PythonEngine:
                     relay.failed_back(moved["standby"])
                 if moved["maint"]:
                     relay.cut(moved["maint"])
-            if moved["drain"] and service_.plan.drain_timeout != math.inf:
-                deadline = self._poller.now + service_.plan.drain_timeout
-                for target in moved["drain"]:
-                    target.drained = deadline
-                self._poller.at(deadline, partial(self._drained, slot, moved["drain"]))
+
+    def relist(self, plan: ServicePlan, generation: int) -> None:
+        """Serve a service with other backends from now on; what is still open on one that is gone is cut."""
+        service = self._services[plan.slot]
+        gone = service.relist(plan)
+        for transport in ("tcp", "udp"):
+            relay = self._relays[plan.slot, transport]
+            relay.cut(gone)
+            relay.relisted(gone)
+        self._watch()
+        self._cells[layout.GENERATION] = generation
+
+    def _watch(self) -> None:
+        """Have the siblings' counts refreshed for all backends."""
+        targets = [target for service in self._services.values() for target in service.targets]
+        self._siblings.watch(target.cell + layout.BACKEND_ACTIVE for target in targets)
 
     def weigh(self, changes: Sequence[tuple[int, int, int]]) -> None:
         """Take over weights; what is open stays where it is."""
@@ -237,12 +247,6 @@ class PythonEngine:
         for slot, part in by_service.items():
             if slot in self._services:
                 self._services[slot].weigh(part)
-
-    def _drained(self, slot: int, targets: Iterable[Target], now: float) -> None:
-        """The time of backends that were drained is over: what is left on those that still are, and not anew, is cut."""
-        late = [target for target in targets if target.admin == "drain" and target.drained <= now]
-        for transport in ("tcp", "udp"):
-            self._relays[slot, transport].cut(late)
 
     def siblings(self, tables: Iterable[Table]) -> None:
         """Count with these columns of the other workers, and no others."""

@@ -196,7 +196,7 @@ class PerDatagramService:
         self.view = memoryview(self.buffer)
         self.spare = bytearray(LARGEST)  # for what backends send while a client's datagram is in the buffer
         self.refused: dict[Target, float] = {}  # closed ports: until when they are left out
-        self._outlets: dict[tuple[int, int], Outlet] = {}
+        self._outlets: dict[tuple[Target, int], Outlet] = {}
         self._access = service.access
         self._rate = service.rate("udp")
         self._introducers = Introducers(service)
@@ -237,6 +237,13 @@ class PerDatagramService:
 
     def cut(self, targets: Iterable[Target]) -> None:
         """Nothing to do: nothing is kept."""
+
+    def relisted(self, gone: Iterable[Target]) -> None:
+        """Let go of those who are not listed any more."""
+        left = set(gone)
+        for target, port in [key for key in self._outlets if key[0] in left]:
+            self._outlets.pop((target, port)).close()
+            self.refused.pop(target, None)
 
     def _introduced(self, listener: PerDatagramListener, data: memoryview, client: Client) -> None:
         """Take one datagram, before which a listed source tells of its client."""
@@ -290,9 +297,9 @@ class PerDatagramService:
 
     def _outlet(self, listener: PerDatagramListener, target: Target) -> Outlet:
         port = target.port or listener.member.port
-        outlet = self._outlets.get((target.index, port))
+        outlet = self._outlets.get((target, port))
         if outlet is None:
-            outlet = self._outlets[target.index, port] = Outlet(self, target, port)
+            outlet = self._outlets[target, port] = Outlet(self, target, port)
         return outlet
 
     def _hash(self, listener: PerDatagramListener, client: Client) -> int:

@@ -111,7 +111,6 @@ class ServicePlan:
     scheduler: str
     hash_on: str
     on_down: str
-    drain_timeout: float
     backends: tuple[BackendPlan, ...]
     tcp: TcpPlan
     udp: UdpPlan
@@ -164,19 +163,25 @@ def to_tree(plan: Plan) -> dict[str, Any]:
     return asdict(plan)
 
 
+def service_tree(plan: ServicePlan) -> dict[str, Any]:
+    """Turn one service's plan into plain values."""
+    return asdict(plan)
+
+
 def from_tree(tree: dict[str, Any]) -> Plan:
     """Read back what `to_tree` made; it comes from our own master: a mistake in it raises KeyError or TypeError."""
     return Plan(
         generation=tree["generation"],
         layout=Layout(**tree["layout"]),
         max_connections=tree["max_connections"],
-        services=tuple(_service(service) for service in tree["services"]),
+        services=tuple(service_from_tree(service) for service in tree["services"]),
         salt=tree["salt"],
         log=LogPlan(**tree["log"]),
     )
 
 
-def _service(tree: dict[str, Any]) -> ServicePlan:
+def service_from_tree(tree: dict[str, Any]) -> ServicePlan:
+    """Read back what `service_tree` made."""
     return ServicePlan(
         **{
             **tree,

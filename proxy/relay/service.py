@@ -42,9 +42,9 @@ Change = tuple[int, int, str, str]
 """(service slot, backend slot, verdict, admin) as the master sends it."""
 
 
-Moved = Literal["down", "up", "standby", "drain", "maint"]
-"""What may befall a backend: its verdict went down, it became usable, better ones serve again, the operator drains it or
-takes it out."""
+Moved = Literal["down", "up", "standby", "maint"]
+"""What may befall a backend: its verdict went down, it became usable, better ones serve again, the operator takes it
+out."""
 
 
 class Target(Backend):
@@ -54,7 +54,6 @@ class Target(Backend):
         "address",
         "cell",
         "connections",
-        "drained",
         "failed_at",
         "failures",
         "family",
@@ -78,7 +77,6 @@ class Target(Backend):
         self.family = socket.AF_INET6 if ":" in plan.address else socket.AF_INET
         self.sources = Sources(plan.source_addresses, self.family)
         self.connections: set[Connection] = set()
-        self.drained = math.inf  # when the time of a draining one is over
         self.failures = 0  # of real traffic, in a row
         self.failed_at = -math.inf  # when the last one was
         self.told = -math.inf  # when these were last told
@@ -116,13 +114,15 @@ class Service:
         self.cell = layout.service(plan.slot)
         self.targets = tuple(Target(backend, index, layout) for index, backend in enumerate(plan.backends))
         self.by_slot = {target.slot: target for target in self.targets}
+        self._layout = layout
         self.access = Access(plan.allow, plan.deny)
         self.pool = Pool(self.targets, plan.scheduler, rng)
         self.selector: Selector = self.pool.selector()
         # Whether the scheduler is told what connects and answers take.
         self.timed = plan.scheduler == names.LEAST_LATENCY
-        limited = any(target.limit for target in self.targets)
-        self.slots = Slots(self, siblings or Siblings()) if limited else None
+        self._siblings = siblings or Siblings()
+        self.slots: Slots | None = None
+        self._limit()
         self.persistence: Persistence | None = None  # set by the engine, where clients keep their backends
         self._rates = rates
         self._failing = failing
@@ -239,9 +239,30 @@ class Service:
             "down": [one for one, (_, was, _) in before.items() if one.verdict == "down" and was != "down"],
             "up": [one for one, (was_usable, _, _) in before.items() if one.usable and not was_usable],
             "standby": [one for one, (_, was, _) in before.items() if one.verdict == "standby" and was == "up"],
-            "drain": [one for one, (_, _, was) in before.items() if one.admin == "drain" and was != "drain"],
             "maint": [one for one, (_, _, was) in before.items() if one.admin == "maint" and was != "maint"],
         }
+
+    def relist(self, plan: ServicePlan) -> list[Target]:
+        """Serve with other backends from now on; who is not among them any more.  Those that stay keep all they have."""
+        before = self.by_slot
+        targets = []
+        for index, backend in enumerate(plan.backends):
+            target = before.get(backend.slot) or Target(backend, index, self._layout)
+            target.index, target.weight = index, backend.weight
+            targets.append(target)
+        self.plan = plan
+        self.targets = tuple(targets)
+        self.by_slot = {target.slot: target for target in targets}
+        self._limit()
+        self.pool.replace(targets)
+        self.selector = self.pool.selector()
+        self.epoch += 1
+        return [target for slot, target in before.items() if slot not in self.by_slot]
+
+    def _limit(self) -> None:
+        """Claim slots from now on, if a backend is limited."""
+        if self.slots is None and any(target.limit for target in self.targets):
+            self.slots = Slots(self, self._siblings)
 
     def weigh(self, changes: Iterable[tuple[int, int]]) -> None:
         """Take over weights, (backend slot, weight)."""

@@ -252,6 +252,9 @@ class UdpService:
         for session in [one for one in self.sessions.values() if one.target in ended]:
             self._end(session, SERVICE_DRAINED_HARD)
 
+    def relisted(self, gone: Iterable[Target]) -> None:
+        """Nothing to do: the sessions of those who are not listed any more were cut."""
+
     def disconnect(self, session: Session) -> None:
         """End a session because an operator wants it; the client's next datagram begins another."""
         self.cells[self.base + SERVICE_DISCONNECTED] += 1

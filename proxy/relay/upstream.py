@@ -279,6 +279,12 @@ class Peer:
             if upstream is not None:
                 self.replace(upstream, now)
 
+    def retire(self) -> None:
+        """Ask no more: the backend is not listed any more."""
+        for place, upstream in enumerate(self.sockets):
+            if upstream is not None:
+                self._retire(upstream, place)
+
     def close(self) -> None:
         """Close all sockets; what was pending is the caller's to finish first."""
         for upstream in (*self.sockets, *self.retired):

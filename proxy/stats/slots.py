@@ -38,6 +38,11 @@ class Slots(Generic[Key]):
     def __len__(self) -> int:
         return len(self._slots)
 
+    def key_at(self, slot: int) -> Key | None:
+        """Return the configured key that has a slot; None where there is none."""
+        entry = self._slots.get(slot)
+        return entry.key if entry is not None and entry.assigned else None
+
     def assign(self, keys: Iterable[Key]) -> list[int]:
         """Make `keys` what is configured; a key that stays keeps its slot, one that comes takes the lowest free one.
 

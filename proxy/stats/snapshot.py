@@ -126,8 +126,12 @@ class SnapshotBuilder:
         now_ns: int,
         overrides: Mapping[BackendKey, Override] | None = None,
         vrrp: Sequence[dict[str, Any]] = (),
+        added: Collection[BackendKey] = (),
     ) -> Snapshot:
-        """Return the view of this instant; `now_ns` is CLOCK_MONOTONIC, which the workers' heartbeats are told in."""
+        """Return the view of this instant; `now_ns` is CLOCK_MONOTONIC, which the workers' heartbeats are told in.
+
+        `added` are the backends that are not in the file.
+        """
         status = Status(
             schema=SCHEMA,
             node=node.name,
@@ -135,7 +139,7 @@ class SnapshotBuilder:
             uptime_s=round(node.uptime, 3),
             generation=node.generation,
             config={"sha256": node.sha256, "valid": node.valid, "overrides": node.overrides},
-            services=[self._service(service, verdicts, overrides or {}) for service in services],
+            services=[self._service(service, verdicts, overrides or {}, added) for service in services],
             vrrp=list(vrrp),
             workers=[self._worker(row, now_ns) for row in workers],
         )
@@ -151,12 +155,17 @@ class SnapshotBuilder:
         return self._columns.block(self._columns.layout.backend(self._backends[key]) + layout.BACKEND_LATENCY, CELLS)
 
     def _service(
-        self, service: "Service", verdicts: Mapping[BackendKey, Verdict], overrides: Mapping[BackendKey, Override]
+        self,
+        service: "Service",
+        verdicts: Mapping[BackendKey, Verdict],
+        overrides: Mapping[BackendKey, Override],
+        added: Collection[BackendKey],
     ) -> ServiceStatus:
         backends = []
         for backend in service.backends:
             key = (service.name, backend.name)
-            backends.append(self._backend(key, backend, verdicts.get(key), overrides.get(key)))
+            entry = self._backend(key, backend, verdicts.get(key), overrides.get(key))
+            backends.append({**entry, "origin": "added"} if key in added else entry)
         first = self._columns.layout.service(self._services[service.name])
         cells = self._columns.block(first, len(layout.SERVICE_CELLS))
         return {

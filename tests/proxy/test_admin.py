@@ -10,6 +10,8 @@ from proxy.admin import SAVED, Admins
 from proxy.config.loader import load
 from proxy.control.server import Request
 from proxy.control.wire import ControlError
+from proxy.running import Running
+from proxy.stats.slots import Slots
 
 FILE = """
 [node]
@@ -36,11 +38,20 @@ class Bed:
         path.write_text(FILE.format(state=directory))
         self.told, self.changed = [], []
         self.active = {}
-        self.admins = Admins(load(path), self.tell, self.changed.append, lambda key: self.active.get(key, 0))
+        self.admins = Admins(
+            Running(load(path), Slots(16), Slots(64)),
+            self.tell,
+            self.changed.append,
+            lambda key: self.active.get(key, 0),
+        )
 
     def tell(self, kind, subject, text, **_):
         """Note an event."""
         self.told.append((kind, subject, text))
+
+    def later(self, seconds):
+        """Let so much time have passed."""
+        self.admins.look(asyncio.get_running_loop().time() + seconds)
 
     async def ask(self, command, service="dns", backend="ns2", **more):
         """Give a command; its last answer."""
@@ -83,16 +94,17 @@ async def test_what_the_file_drains_can_be_ready(bed):
     assert bed.admins.state(key) == "drain"
     assert (await bed.ask("ready", *key))["changed"]
     assert (bed.admins.state(key), bed.admins.overrides[key].admin) == ("ready", "ready")
-    assert bed.admins.clear(Request("overrides-clear", {}, 1, 0)) == {"overrides": [], "changed": True}
-    assert bed.admins.state(key) == "drain"
-    assert not bed.admins.clear(Request("overrides-clear", {}, 1, 0))["changed"]
+    bed.admins.clear(Request("overrides-clear", {}, 1, 0))
+    assert (bed.admins.state(key), bed.admins.rows()) == ("drain", [])
 
 
 async def test_the_deadline_cuts(bed):
     """T16: what is left at the deadline of an act is cut, is told, and a new drain begins anew."""
     bed.active[SECOND] = 3
     await bed.ask("drain", timeout=0.05)
-    await asyncio.sleep(0.2)
+    bed.later(0.04)
+    assert bed.admins.acted(SECOND) == "drain"
+    bed.later(0.06)
     assert (bed.admins.state(SECOND), bed.admins.acted(SECOND)) == ("drain", "maint")
     assert bed.told[-1] == ("admin", "dns/ns2", "drained for 50ms, 3 left: cut")
     await bed.ask("ready")
@@ -100,11 +112,33 @@ async def test_the_deadline_cuts(bed):
     assert bed.admins.acted(SECOND) == "drain"
 
 
+async def test_drain_timeout_cuts(bed):
+    """T16: what a drained backend has left at the service's drain-timeout is cut, whoever wants longer; "never" is never."""
+    await bed.ask("drain", timeout=7200)
+    bed.later(3599)
+    assert bed.admins.acted(SECOND) == "drain"
+    bed.later(3601)
+    assert bed.admins.acted(SECOND) == "maint"
+    key = ("web", "192.0.2.11")
+    await bed.ask("drain", *key)
+    bed.later(1e9)
+    assert bed.admins.acted(key) == "drain"
+
+
+async def test_a_second_drain_has_its_whole_time(bed):
+    """T16: a drain that follows one that was taken back has a deadline of its own, not the first one's."""
+    await bed.ask("drain", timeout=0.3)
+    await bed.ask("ready")
+    await bed.ask("drain")
+    bed.later(3000)
+    assert bed.admins.acted(SECOND) == "drain"
+
+
 async def test_ready_ends_the_deadline(bed):
     """T16: a backend that is ready again before the deadline is not cut."""
     await bed.ask("drain", timeout=0.05)
     await bed.ask("ready")
-    await asyncio.sleep(0.2)
+    bed.later(1)
     assert bed.admins.acted(SECOND) == "ready"
 
 
@@ -161,7 +195,8 @@ async def test_a_strange_file_is_refused(tmp_path, text):
     ("arguments", "words"),
     [
         ({"service": "ntp"}, 'there is no service "ntp": only dns, web'),
-        ({"backend": "ns9"}, 'dns does not have a backend "ns9": only 192.0.2.11, ns2'),
+        ({"backend": "ns9"}, 'dns does not have a backend "ns9": did you mean "ns2"'),
+        ({"backend": "x"}, 'dns does not have a backend "x": only 192.0.2.11, ns2'),
         ({"service": "*", "backend": "ns9"}, 'no service has a backend "ns9"'),
         ({"service": None}, "there is no service"),
         ({"backend": ["ns2"]}, "does not have a backend"),
@@ -186,7 +221,7 @@ async def test_saving_later_keeps_the_deadline(bed):
     bed.active[SECOND] = 1
     await bed.ask("drain", timeout=0.1)
     assert (await bed.ask("drain", save=True))["backends"][0]["saved"]
-    await asyncio.sleep(0.3)
+    bed.later(0.2)
     assert bed.admins.acted(SECOND) == "maint"
 
 
@@ -203,5 +238,5 @@ async def test_what_cannot_be_saved_is_an_error(bed, tmp_path):
     with pytest.raises(ControlError, match="a restart will not know of it"):
         await bed.ask("maint", save=True)
     assert (bed.admins.state(SECOND), bed.changed) == ("maint", [[SECOND]])
-    (row,) = bed.admins.show(Request("overrides", {}, 1, 0))["overrides"]
+    (row,) = bed.admins.rows()
     assert not row["saved"]

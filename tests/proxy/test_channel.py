@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy import channel, messages
+from proxy import channel, codec, messages
 from proxy.channel import Channel, ChannelError
-from proxy.messages import MessageError
+from proxy.codec import MessageError
 
 
 def descriptors():
@@ -93,7 +93,7 @@ async def test_an_end_that_does_not_read(monkeypatch):
     end.channel.close()
     theirs.close()
     monkeypatch.setattr(channel, "LARGEST", 2_000_000)
-    for fds, message in ((200, messages.Beat()), (0, messages.encode(messages.Setup({"x": "y" * 100_000})))):
+    for fds, message in ((200, messages.Beat()), (0, codec.encode(messages.Setup({"x": "y" * 100_000})))):
         ours, theirs = channel.pair()
         end = End(ours)
         with pytest.raises(ChannelError):
@@ -201,7 +201,7 @@ def test_cut_off_descriptors():
     with ours, theirs:
         before = descriptors()
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 253))
-        ours.sendmsg([b"J" + messages.encode(messages.Beat())], [rights])
+        ours.sendmsg([b"J" + codec.encode(messages.Beat())], [rights])
         with pytest.raises(MessageError, match="cut off"):
             channel.receive(theirs)
         ours.sendmsg([b""], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))])

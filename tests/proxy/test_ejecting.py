@@ -8,6 +8,7 @@ from proxy import messages
 from proxy.admin import Admins
 from proxy.config.loader import load
 from proxy.readiness import Readiness
+from proxy.running import Running
 from proxy.stats.slots import Slots
 
 FILE = """
@@ -27,13 +28,10 @@ class Bed:
 
     def __init__(self, path):
         path.write_text(FILE)
-        config = load(path)
-        slots = Slots(16), Slots(64)
-        slots[0].assign(["a"])
-        slots[1].assign([FIRST, ("a", "192.0.2.2")])
+        running = Running(load(path), Slots(16), Slots(64))
         self.told, self.sent = [], []
-        self.admins = Admins(config, self.tell, lambda _: None, lambda _: 0)
-        self.ready = Readiness(config, slots, self.tell, self.sent.append, lambda _: None, self.admins)
+        self.admins = Admins(running, self.tell, lambda _: None, lambda _: 0)
+        self.ready = Readiness(running, self.tell, self.sent.append, lambda _: None, self.admins)
 
     def tell(self, kind, subject, text, *, level="info", **fields):
         """Note an event."""
@@ -42,7 +40,7 @@ class Bed:
     async def probed(self, *states):
         """Let health find these states of the first and the second backend."""
         for number, state in states:
-            self.ready.probed(messages.Probed(f"0.{number}", state, "answers", 1.0))
+            self.ready.probed(messages.Probed(f"a/192.0.2.{number + 1}", state, "answers", 1.0))
         await asyncio.sleep(0)
 
     def failing(self, backend=0):

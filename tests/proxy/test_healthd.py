@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from health.monitor import Verdict
-from proxy import channel, healthd, messages
+from proxy import channel, codec, healthd, messages
 from proxy.healthd import CROWDED, Health
 
 NONE = {
@@ -65,8 +65,8 @@ async def test_a_master_that_does_not_read(pair):
 async def test_orders(pair):
     """It watches what it is told, reports when asked, takes hints on backends it does not know, and ends with its master."""
     ours, health = pair
-    for order in (messages.Watch([NONE]), messages.Hint(5, 5), messages.Ask(3)):
-        ours.send(b"J" + messages.encode(order))
+    for order in (messages.Watch([NONE]), messages.Suspect("a/b"), messages.Ask(3)):
+        ours.send(b"J" + codec.encode(order))
     got = []
     async with asyncio.timeout(5):
         while not any(isinstance(one, messages.Probed) for one in got):
@@ -89,7 +89,7 @@ async def test_passwords_and_runs(pair):
     orders = [messages.Secrets({"/no/such": ["", "password file /no/such is missing"]}), messages.Watch([mail])]
     runs = [messages.Run(number, ["0.0"]) for number in range(healthd.RUNS + 2)]
     for order in (*orders, *runs):
-        ours.send(b"J" + messages.encode(order))
+        ours.send(b"J" + codec.encode(order))
     ran = {}
     async with asyncio.timeout(5):
         while len(ran) < len(runs):
@@ -102,7 +102,7 @@ async def test_passwords_and_runs(pair):
 async def test_an_order_that_cannot_be_obeyed(pair):
     """Targets that make no sense end health as failed: one that watches nothing and still beats would be worse."""
     ours, health = pair
-    ours.send(b"J" + messages.encode(messages.Watch([{"key": "0.0"}])))
+    ours.send(b"J" + codec.encode(messages.Watch([{"key": "0.0"}])))
     async with asyncio.timeout(5):
         await health.done.wait()
     assert health.failed

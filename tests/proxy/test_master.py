@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from proxy import codec, messages
 from proxy import master as module
-from proxy import messages
 from proxy.config.loader import load
 from proxy.master import Master, StartError
 
@@ -57,13 +57,13 @@ def probed(key, state):
 
 async def test_a_service_opens_with_its_first_backend(master):
     """H1: a service is served once one backend is up, or when all are known to be down, and not before."""
-    master._readiness.probed(probed("0.0", "down"))
+    master._readiness.probed(probed("a/192.0.2.1", "down"))
     await asyncio.sleep(0)
     assert (master._open, master.settled) == (set(), 0)
-    master._readiness.probed(probed("1.2", "down"))
+    master._readiness.probed(probed("b/192.0.2.1", "down"))
     await asyncio.sleep(0)
     assert (master._open, master.settled) == ({"b"}, 1)
-    master._readiness.probed(probed("0.1", "up"))
+    master._readiness.probed(probed("a/192.0.2.2", "up"))
     await asyncio.sleep(0)
     assert (master._open, master.settled) == ({"a", "b"}, 2)
 
@@ -74,19 +74,19 @@ async def test_verdicts_are_passed_on_together_and_before_serving(master):
     master._workers.settle = lambda: order.append("settle")
     master._workers.tell = lambda message: order.append(sorted(message.changes))
     for state in ("down", "up", "down", "up"):
-        master._readiness.probed(probed("0.0", state))
-    master._readiness.probed(probed("0.1", "down"))
+        master._readiness.probed(probed("a/192.0.2.1", state))
+    master._readiness.probed(probed("a/192.0.2.2", "down"))
     await asyncio.sleep(0)
     assert order == [[[0, 0, "up", "ready"], [0, 1, "down", "ready"]], "settle"]
 
 
 async def test_what_is_no_news(master):
     """H13: a verdict that is known already, or on a backend that is not configured, is neither told nor passed on."""
-    master._readiness.probed(probed("0.0", "up"))
+    master._readiness.probed(probed("a/192.0.2.1", "up"))
     await asyncio.sleep(0)
     before = len(master._timeline)
-    master._readiness.probed(probed("0.0", "up"))
-    master._readiness.probed(probed("7.7", "up"))
+    master._readiness.probed(probed("a/192.0.2.1", "up"))
+    master._readiness.probed(probed("a/192.0.2.7", "up"))
     await asyncio.sleep(0)
     assert len(master._timeline) == before
     assert len(master.sent) == 1
@@ -142,7 +142,7 @@ async def test_all_that_is_wrong_is_told_at_once(config, tmp_path):
 async def test_a_setup_is_encoded_once(master):
     """Each worker's first message is the same octets: a large configuration is not encoded anew at each death."""
     assert master.setup() is master.setup()
-    assert isinstance(messages.decode(master.setup()), messages.Setup)
+    assert isinstance(codec.decode(master.setup()), messages.Setup)
 
 
 async def test_what_the_sockets_group_may_not(master):

@@ -10,6 +10,7 @@ from proxy import planning
 from proxy.config.loader import load
 from proxy.healthd import target
 from proxy.relay.plan import PersistencePlan, from_tree, to_tree
+from proxy.running import Running
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import Verdict
@@ -47,16 +48,13 @@ def config(tmp_path):
 
 
 @pytest.fixture
-def slots(config):
-    services, backends = Slots(16), Slots(64)
-    services.assign(service.name for service in config.services)
-    backends.assign((service.name, backend.name) for service in config.services for backend in service.backends)
-    return services, backends
+def running(config):
+    return Running(config, Slots(16), Slots(64))
 
 
-def test_a_plan_travels(config, slots):
+def test_a_plan_travels(config, running):
     """A plan comes out of JSON as it went in, with infinite durations, and shares the daemon's bounds between workers."""
-    plan = planning.plan(config, 1, Layout(16, 64), slots, 20_000)
+    plan = planning.plan(running, 1, Layout(16, 64), 20_000)
     assert from_tree(json.loads(json.dumps(to_tree(plan)))) == plan
     dns, web = plan.services
     assert [(b.slot, b.address, b.port, b.weight, b.state) for b in dns.backends] == [
@@ -87,25 +85,25 @@ def test_most_connections(config):
     assert planning.most_connections(unbounded, 20_000) == (20_000 - planning.SPARE_FILES - 9) // 2
 
 
-def test_targets_carry_what_is_known(config, slots):
+def test_targets_carry_what_is_known(running):
     """H2: health is told the last verdict of each backend, so that its restart forgets none."""
     known = {("dns", "b"): Verdict("down", "no answer", 1.0)}
-    rows = json.loads(json.dumps(planning.targets(config, slots, known, {})))
+    rows = json.loads(json.dumps(planning.targets(running, known, {})))
     found = [target(row) for row in rows]
     assert all(isinstance(one, Target) for one in found)
     assert [(one.key, one.address, one.port, one.state) for one in found] == [
-        ("0.0", "192.0.2.1", 5353, "unknown"),
-        ("0.1", "2001:db8::1", 54, "down"),
-        ("1.2", "192.0.2.2", 8080, "unknown"),
+        ("dns/192.0.2.1", "192.0.2.1", 5353, "unknown"),
+        ("dns/b", "2001:db8::1", 54, "down"),
+        ("web/192.0.2.2", "192.0.2.2", 8080, "unknown"),
     ]
     assert [probe.type for probe in found[0].probes] == ["dns"]
 
 
-def test_tracked_probes_are_targets(config, slots):
+def test_tracked_probes_are_targets(config):
     """V11: a probe that a router tracks is watched by its name, belongs to no service, and keeps what is known of it."""
     probe = PingProbe(address="198.51.100.1")
-    config = config.model_copy(update={"probes": {"gateway": probe}})
+    running = Running(config.model_copy(update={"probes": {"gateway": probe}}), Slots(16), Slots(64))
     known = {"gateway": Verdict("down", "no echo reply", 1.0)}
-    found = target(json.loads(json.dumps(planning.targets(config, slots, {}, known)[-1])))
+    found = target(json.loads(json.dumps(planning.targets(running, {}, known)[-1])))
     assert (found.key, found.address, found.service, found.state) == ("probe gateway", "198.51.100.1", "", "down")
     assert found.probes == (probe,)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from proxy import kept, messages, prober
+from proxy import kept, prober
 from proxy.child import Identity
 from proxy.prober import Prober
 
@@ -82,7 +82,7 @@ async def test_one_that_hangs(bed, monkeypatch):
     child = one.prober.child
     os.kill(child.pid, signal.SIGSTOP)
     for _ in range(10_000):
-        one.prober.hint(messages.Hint(0, 0))
+        one.prober.suspect("a/b")
     assert child.channel.waiting <= prober.HINTS
     began = time.monotonic()
     assert await one.prober.report() == {}

@@ -10,6 +10,7 @@ from proxy import messages, planning, slowstart
 from proxy.admin import Admins
 from proxy.config.loader import load
 from proxy.readiness import Readiness
+from proxy.running import Running
 from proxy.slowstart import STEPS, next_step, share
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
@@ -23,7 +24,7 @@ listen = ["127.0.0.1:80/tcp"]
 scheduler = "{scheduler}"
 backends = [{{ address = "192.0.2.1", slow-start = "0.2s" }}, {{ address = "192.0.2.2", weight = 3 }}]
 """
-FIRST = "0.0"
+FIRST = "a/192.0.2.1"
 
 
 @given(st.floats(0.001, 1e6), st.floats(0, 2e6))
@@ -54,13 +55,10 @@ class Bed:
 
     def __init__(self, path, scheduler="round-robin"):
         path.write_text(FILE.format(scheduler=scheduler))
-        self.config = load(path)
-        self.slots = Slots(16), Slots(64)
-        self.slots[0].assign(["a"])
-        self.slots[1].assign([("a", "192.0.2.1"), ("a", "192.0.2.2")])
+        self.running = Running(load(path), Slots(16), Slots(64))
         self.sent, self.told = [], []
-        self.admins = Admins(self.config, self.tell, lambda keys: self.ready.administered(keys), lambda _: 0)  # noqa: PLW0108
-        self.ready = Readiness(self.config, self.slots, self.tell, self.sent.append, lambda _: None, self.admins)
+        self.admins = Admins(self.running, self.tell, lambda keys: self.ready.administered(keys), lambda _: 0)  # noqa: PLW0108
+        self.ready = Readiness(self.running, self.tell, self.sent.append, lambda _: None, self.admins)
 
     def tell(self, kind, subject, text, *, level="info", **fields):
         """Note an event."""
@@ -126,10 +124,10 @@ async def test_a_ramp_ends_when_its_backend_leaves(tmp_path):
 async def test_weights_are_scaled_for_all(tmp_path, scheduler, scale):
     """T24: where a share grows, all weights of the service are told in tenths, else as they are written."""
     bed = Bed(tmp_path / "f.toml", scheduler)
-    plan = planning.plan(bed.config, 1, Layout(16, 64), bed.slots, 20_000)
+    plan = planning.plan(bed.running, 1, Layout(16, 64), 20_000)
     assert [backend.weight for backend in plan.services[0].backends] == [scale, 3 * scale]
-    assert slowstart.scale(bed.config.services[0]) == scale
+    assert slowstart.scale(bed.running.config.services[0]) == scale
     await bed.probed("up", "down", "up")
     assert bed.weights == ([1] if scale > 1 else [])
-    bed.ready.probed(messages.Probed("0.1", "up", "because", 1.0, 5))
+    bed.ready.probed(messages.Probed("a/192.0.2.2", "up", "because", 1.0, 5))
     assert bed.weights[-1] == 5 * scale

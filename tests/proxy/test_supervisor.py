@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from proxy import child, messages, supervisor
+from proxy import child, codec, messages, supervisor
 from proxy.child import Identity
 from proxy.relay import journal
 from proxy.relay.plan import Member, Plan, to_tree
@@ -17,7 +17,7 @@ from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
 from proxy.supervisor import Supervisor
 
 LAYOUT = Layout(16, 64)
-SETUP = messages.encode(messages.Setup(to_tree(Plan(generation=1, layout=LAYOUT, max_connections=10, services=()))))
+SETUP = codec.encode(messages.Setup(to_tree(Plan(generation=1, layout=LAYOUT, max_connections=10, services=()))))
 
 
 class Master:
@@ -45,11 +45,14 @@ class Master:
     def told(self, subject, text, **fields):
         self.events.append((subject, text))
 
-    def failing(self, message):
+    def heard(self, life, message):
         """Not of interest here."""
 
-    def hinted(self, hint):
-        pass
+    def held(self, life):
+        """Not of interest here."""
+
+    def released(self, life):
+        """Not of interest here."""
 
     def workers_changed(self):
         pass

@@ -17,7 +17,7 @@ from proxy.stats.table import Table
 
 LAYOUT = Layout(16, 64)
 SERVICE = ServicePlan(
-    slot=0, name="echo", protocol="plain", scheduler="round-robin", hash_on="source", on_down="keep", drain_timeout=60.0,
+    slot=0, name="echo", protocol="plain", scheduler="round-robin", hash_on="source", on_down="keep",
     backends=(BackendPlan(0, "b", "127.0.0.1", 9, 1),),
     tcp=TcpPlan(1.0, 60.0, 5.0, 120.0, 30.0), udp=UdpPlan(30.0, 100, "drop-new"), dns=DnsPlan(0.4, 4.5),
 )  # fmt: skip

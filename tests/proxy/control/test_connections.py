@@ -20,9 +20,9 @@ async def bed():
         await asyncio.wait_for(gate.wait(), patience)
         return messages.Listed(1, [{"client": f"192.0.2.{index}:1"}], 1, 0)
 
-    services = [SimpleNamespace(name="dns", protocol="dns")]
+    running = SimpleNamespace(services={"dns": SimpleNamespace(name="dns", protocol="dns")})
     following = (lambda *_: None, lambda *_: None)
-    commands = Connections(services, lambda: (0, 1), ask, following, lambda _: 7, lambda *act: told.append(act))
+    commands = Connections(running, lambda: (0, 1), ask, following, lambda _: 7, lambda *act: told.append(act))
     return SimpleNamespace(commands=commands, gate=gate, told=told)
 
 

@@ -104,28 +104,33 @@ def probing(answer, **arguments):
     backends = [
         SimpleNamespace(name=name, address=f"10.0.0.{at}", probes=(probe,)) for at, name in enumerate(("ns1", "ns2"))
     ]
-    services = [SimpleNamespace(name="dns", backends=backends), SimpleNamespace(name="ldap", backends=backends)]
-    keys = {
-        f"{at}.{number}": (of, name)
-        for at, of in enumerate(("dns", "ldap"))
-        for number, name in enumerate(("ns1", "ns2"))
-    }
-    return probe_handler(services, keys, run)(Request("probe", arguments, 1, 0)), asked
+    running = SimpleNamespace(
+        services={name: SimpleNamespace(name=name, backends=backends) for name in ("dns", "ldap")}
+    )
+    return probe_handler(running, run)(Request("probe", arguments, 1, 0)), asked
 
 
 async def test_probe_asks_for_the_right_backends():
     """`probe` runs those of the service, or the one that is named or addressed, and gives the rows their names."""
-    for backend, wanted in ({}, ["0.0", "0.1"]), ({"backend": "ns2"}, ["0.1"]), ({"backend": "10.0.0.0"}, ["0.0"]):
+    for backend, wanted in (
+        ({}, ["dns/ns1", "dns/ns2"]),
+        ({"backend": "ns2"}, ["dns/ns2"]),
+        ({"backend": "10.0.0.0"}, ["dns/ns1"]),
+    ):
         lines, asked = probing(lambda keys: [{"key": key, "ok": True} for key in keys], service="dns", **backend)
         first, last = [line async for line in lines]
         assert first == {"timeout": 2.5, "more": True}
         assert asked == [(wanted, 2.5)]
-        assert last["probes"][-1] == {"service": "dns", "backend": f"ns{int(wanted[-1][-1]) + 1}", "ok": True}
+        assert last["probes"][-1] == {"service": "dns", "backend": wanted[-1].partition("/")[2], "ok": True}
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({}, "no service"), ({"service": 5}, "no service"), ({"service": "dns", "backend": ["ns1"]}, "only ns1, ns2")],
+    [
+        ({}, "no service"),
+        ({"service": 5}, "no service"),
+        ({"service": "dns", "backend": ["ns1"]}, "does not have a backend"),
+    ],
 )
 async def test_probe_of_what_is_not_there(arguments, words):
     """`probe` of an unknown service or backend says which there are."""

@@ -97,7 +97,7 @@ class Relay:
             self._slots += 1
         plan = ServicePlan(
             slot=len(self.services), name=f"s{len(self.services)}", protocol=protocol, scheduler=scheduler,
-            hash_on="source", on_down="keep", drain_timeout=3600.0, backends=tuple(plans), tcp=TCP, udp=UDP, dns=DNS,
+            hash_on="source", on_down="keep", backends=tuple(plans), tcp=TCP, udp=UDP, dns=DNS,
         )  # fmt: skip
         plan = replace(plan, **changes)
         port = port or free_port(host=address)

@@ -128,7 +128,7 @@ def actives(relay: Relay, backends: list[socket.socket]) -> list[int]:
 
 def seen_elsewhere(relay: Relay) -> list[int]:
     """What it believes the others have, by backend."""
-    return [target.elsewhere for target in relay.engine._targets]
+    return [target.elsewhere for service in relay.engine._services.values() for target in service.targets]
 
 
 def test_least_connections_is_right_across_two_workers(two_relays, sockets) -> None:

@@ -26,7 +26,7 @@ PLAN = Plan(
     1000,
     (
         ServicePlan(
-            slot=3, name="ldap", protocol="plain", scheduler="least-connections", hash_on="source", on_down="reset", drain_timeout=60.0,
+            slot=3, name="ldap", protocol="plain", scheduler="least-connections", hash_on="source", on_down="reset",
             backends=(
                 BackendPlan(9, "one", "192.0.2.1", None, 1),
                 BackendPlan(10, "two", "2001:db8::2", 1389, 256, "up", "drain"),
@@ -37,7 +37,7 @@ PLAN = Plan(
             persistence=PersistencePlan(math.inf, 24, 64),
         ),
         ServicePlan(
-            slot=4, name="empty", protocol="dns", scheduler="maglev", hash_on="query-name", on_down="keep", drain_timeout=60.0, backends=(),
+            slot=4, name="empty", protocol="dns", scheduler="maglev", hash_on="query-name", on_down="keep", backends=(),
             tcp=TcpPlan(3.0, 10.0, 30.0, 60.0, math.inf), udp=UdpPlan(0.5, 1, "drop-new"), dns=DnsPlan(0.4, 4.5),
         ),
     ),

@@ -20,7 +20,7 @@ class Bench:
     ) -> None:
         backends = tuple(BackendPlan(10 + n, f"b{n}", "192.0.2.1", 53, 1, state) for n in range(count))
         plan = ServicePlan(
-            2, "s", "plain", scheduler, "source", "keep", 60.0, backends,
+            2, "s", "plain", scheduler, "source", "keep", backends,
             TcpPlan(1, 1, 1, 1, 1), UdpPlan(1, 1, "drop-new"), DnsPlan(0.1, 1), limits=limits or LimitsPlan(),
         )  # fmt: skip
         self.now = 0.0

@@ -615,7 +615,7 @@ class Table:
         self.loop = asyncio.new_event_loop()
         self.poller = Poller(self.loop)
         plan = ServicePlan(
-            0, "s", "plain", "round-robin", "source", "keep", 60.0,
+            0, "s", "plain", "round-robin", "source", "keep",
             tuple(BackendPlan(n, f"b{n}", host, port, 1, "up") for n, (host, port) in enumerate(backends)),
             TcpPlan(1, 1, 1, 1, 1), UdpPlan(IDLE, 3, when_full), DnsPlan(0.1, 1),
         )  # fmt: skip

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy import messages
-from proxy.messages import MessageError, decode, encode
+from proxy.codec import MessageError, decode, encode
 
 EXAMPLES = [
     messages.Setup({"generation": 1, "limit": float("inf")}),
@@ -17,6 +17,8 @@ EXAMPLES = [
     messages.Unlisten([[0, 1]]),
     messages.Verdicts([[0, 1, "up", "ready"]]),
     messages.Weights([[0, 1, 5]]),
+    messages.Backends(2, {"slot": 0, "backends": []}),
+    messages.Confirmed(2),
     messages.Siblings(3),
     messages.LogFile(),
     messages.Browse(1, 2, 1, "dns", "10.0.0.0/8", "", "list"),
@@ -32,6 +34,7 @@ EXAMPLES = [
     messages.Drain(30.0),
     messages.Ready(123),
     messages.Hint(0, 1),
+    messages.Suspect("dns/b0"),
     messages.Failing(1, 2, 5),
     messages.Watch([{"key": "0.0"}]),
     messages.Probed("0.0", "down", "nobody \x1b[31m answers\n", 1.5),
