@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 from proxy.relay.plan import PersistencePlan
 from proxy.relay.templates import HEADER, LONGEST, MAGIC, Found, Templates, cells_for
+from proxy.stats import sealed
 from proxy.stats.layout import SERVICE_PERSISTED, SERVICE_PERSISTENCE_EVICTED, SERVICE_PERSISTENCE_UNLOCKED
-from proxy.stats.table import SEALS, TableError
+from proxy.stats.table import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,12 +67,9 @@ class Store:
     @classmethod
     def create(cls, buckets: int = BUCKETS) -> Self:
         """Make an empty, sealed table with a secret of its own; OSError where memory or descriptors are wanting."""
-        fd = os.memfd_create("steelyard-templates", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = sealed.zeroed("templates", 8 * cells_for(buckets))
         try:
-            os.fchmod(fd, 0o600)
-            os.ftruncate(fd, 8 * cells_for(buckets))
             os.pwrite(fd, struct.pack("@qq", MAGIC, buckets) + os.urandom(SECRET), 0)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
             return cls(fd)
         except BaseException:
             os.close(fd)

@@ -9,19 +9,17 @@ Laws:
 - Two workers that write the same entry at the same moment may lose one of two grants, never more.
 """
 
-import fcntl
 import mmap
-import os
 from functools import lru_cache, partial
 from typing import Final, Literal
 
 from proxy.relay.clients import client_key
+from proxy.stats import sealed
 
 ENTRIES: Final = 1 << 16
 WAYS: Final = 8
 CELLS: Final = 2  # of an entry: key, time (ns)
 SIZE: Final = ENTRIES * CELLS * 8
-SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 REMEMBERED: Final = 8192  # clients whose key is not computed anew
 BURST: Final = 1_000_000_000  # ns: what a client may ask for at once is what it may in a second
 
@@ -30,11 +28,7 @@ Answer = Literal["granted", "refused", "unknown"]
 
 def create() -> int:
     """Make an empty, sealed table; its descriptor."""
-    fd = os.memfd_create("steelyard-rates", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.fchmod(fd, 0o600)
-    os.ftruncate(fd, SIZE)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-    return fd
+    return sealed.zeroed("rates", SIZE)
 
 
 def arrival(before: int, now: int, interval: int) -> int | None:
