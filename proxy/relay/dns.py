@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import cast
 
-from proxy.balance.hashing import hash_key
 from proxy.relay.clientsubnet import add, undo
 from proxy.relay.datagram import endpoint
 from proxy.relay.dnswire import HEADER, OPCODE, QR, question_end, servfail, truncated
@@ -289,9 +288,11 @@ class DnsService:
 
     def _ask(self, query: Query, now: float) -> bool:
         """Send the query to a backend that it was not sent to yet; False when none is left."""
-        selector, slots = self.service.selector, self.service.slots
-        key = self._hash(query) if selector.needs_key else 0
-        persistence = self.service.persistence
+        service = self.service
+        selector, slots, persistence = service.selector, service.slots, service.persistence
+        key = 0
+        if selector.needs_key:
+            key = service.key(query.listener.route, who(query.client, query.told), query.question)
         sticky = persistence.key(str(who(query.client, query.told)[0])) if persistence is not None else 0
         while len(query.tried) < TRIED_CAP:
             if persistence is not None:
@@ -309,18 +310,6 @@ class DnsService:
             if sent:
                 return True
         return False
-
-    def _hash(self, query: Query) -> int:
-        listener, client = query.listener, who(query.client, query.told)
-        match self.service.plan.hash_on:
-            case "source":
-                return hash_key(str(client[0]).encode())
-            case "source-port":
-                return hash_key(f"{client[0]} {client[1]}".encode())
-            case "query-name":
-                return hash_key(query.question[:-4].lower())
-            case _:
-                return hash_key(listener.route)
 
     def _send(self, query: Query, target: Target, now: float) -> bool:
         """Send the query to this backend, or let it wait for an identical one's answer; False if neither worked."""

@@ -21,7 +21,6 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.balance.hashing import hash_key
 from proxy.relay.datagram import endpoint
 from proxy.relay.introduction import Introducers, header_for, who
 from proxy.relay.journal import Client
@@ -311,7 +310,7 @@ class UdpService:
                 cells[base + SERVICE_TABLE_FULL] += 1
                 return False
             self._evict_oldest()
-        key = self._hash(listener, who(client, told)) if service.selector.needs_key else 0
+        key = service.key(listener.route, who(client, told)) if service.selector.needs_key else 0
         persistence = service.persistence
         if persistence is None:
             sticky, pick = 0, service.pick
@@ -456,15 +455,6 @@ class UdpService:
                     session.listener = new
             new.sessions += old.sessions
             old.sessions = 0
-
-    def _hash(self, listener: UdpListener, client: Client) -> int:
-        match self.service.plan.hash_on:
-            case "listener":
-                return hash_key(listener.route)
-            case "source-port":
-                return hash_key(f"{client[0]} {client[1]}".encode())
-            case _:
-                return hash_key(str(client[0]).encode())
 
     def _arm(self, when: float) -> None:
         if when != float("inf"):
