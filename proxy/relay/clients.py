@@ -22,7 +22,7 @@ def client_key(service: int, address: str, salt: bytes) -> int:
     else:
         packed = socket.inet_aton(address)
     digest = blake2b(service.to_bytes(4, "big") + packed, digest_size=8, key=salt).digest()
-    return int.from_bytes(digest, "big") >> 1 | 1
+    return int.from_bytes(digest, "big") >> 1 or 1
 
 
 class Clients:

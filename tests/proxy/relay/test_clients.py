@@ -91,6 +91,12 @@ def test_who_a_client_is():
     assert client_key(0, "fe80::1%lo", SALT) == client_key(0, "fe80::1", SALT)
 
 
+def test_clients_are_spread_over_a_whole_table():
+    """S8: a key may be even or odd, so that clients belong in every set of a table."""
+    sets = {client_key(0, f"10.0.0.{n}", SALT) % 16 for n in range(256)}
+    assert len(sets) == 16
+
+
 def test_too_many_of_one_client_are_reset(relay):
     """S8: a client above max-connections-per-client is reset and counted, its others live on, and a place is free again."""
     with listen() as server:
