@@ -1,6 +1,6 @@
 """How much a client asks for, in a table that all workers of the host share: it may have one port or many.
 
-Each entry is a key (`clients.client_key`) and the client's theoretical arrival time (GCRA, ITU-T I.371): when the last of
+Each entry is a key (`ClientKeys`) and the client's theoretical arrival time (GCRA, ITU-T I.371): when the last of
 what it was granted would have come, had it come evenly.  Times are CLOCK_MONOTONIC, which all processes share.
 
 Laws:
@@ -10,10 +10,10 @@ Laws:
 """
 
 import mmap
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Final, Literal
 
-from proxy.relay.clients import client_key
+from proxy.relay.clientkeys import ClientKeys
 from proxy.stats import sealed
 
 ENTRIES: Final = 1 << 16
@@ -43,7 +43,7 @@ class Rates:
     def __init__(self, fd: int, salt: bytes) -> None:
         self._map = mmap.mmap(fd, SIZE)
         self._cells = memoryview(self._map).cast("q")
-        self._key = lru_cache(REMEMBERED)(partial(client_key, salt=salt))
+        self._key = lru_cache(REMEMBERED)(ClientKeys(salt).of)
 
     def ask(self, service: int, address: str, now: float, interval: int) -> Answer:
         """Grant or refuse a client one more, `now` in monotonic seconds; "unknown" where there is no place to count it."""
