@@ -18,7 +18,7 @@ from time import monotonic
 from typing import cast
 
 from proxy.relay.clientsubnet import add, undo
-from proxy.relay.datagram import endpoint
+from proxy.relay.datagram import BATCH, LARGEST, endpoint
 from proxy.relay.dnswire import HEADER, OPCODE, QR, question_end, servfail, truncated
 from proxy.relay.inflight import Inflight, Query
 from proxy.relay.introduction import Introducers, header_for, who
@@ -60,13 +60,11 @@ from proxy.stats.layout import (
     SERVICE_WRONG_QUESTION,
 )
 
-BATCH = 64  # datagrams read in one turn
 INFLIGHT_CAP = 65536  # queries of one service in one worker
 LARGE = 1024  # octets: a query longer than that is an UPDATE or somebody's malice
 LARGE_CAP = 512  # of these at a time: 65,536 datagrams of 64 KiB, of which two copies are kept, would be 8 GB
 IDENTICAL_CAP = 64  # the same question in flight to one backend: each more would help a forger (RFC 5452, section 5)
 TRIED_CAP = 8  # backends that one query is offered to at once: a hundred closed ports must not cost a hundred sends
-LARGEST = 65535
 SLIP = 2  # of so many queries above a client's rate one is answered, as with BIND's response rate limiting
 
 

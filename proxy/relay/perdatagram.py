@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterable
 
 from proxy.relay.address import sockaddr
-from proxy.relay.datagram import endpoint, source_of
+from proxy.relay.datagram import BATCH, LARGEST, UNSENT, endpoint, source_of
 from proxy.relay.introduction import Introducers, header_for, who
 from proxy.relay.journal import Client
 from proxy.relay.plan import Member
@@ -21,7 +21,7 @@ from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
 from proxy.relay.transparent import NO_WAY, EmptyStockError, open_outlet
-from proxy.relay.udp import ATTEMPTS, BATCH, LARGEST, UNSENT
+from proxy.relay.udp import ATTEMPTS
 from proxy.relay.upstream import LIFETIME, PAUSE, RECEIVE_BUFFER, SHORTAGES, connect
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,

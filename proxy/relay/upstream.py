@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from proxy.relay import transparent
 from proxy.relay.address import sockaddr
+from proxy.relay.datagram import BATCH
 from proxy.relay.dnswire import HEADER, QR, same_question
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.sources import open_datagram
@@ -45,7 +46,6 @@ LINGER = 5.0  # s that a replaced socket is still read
 SPARE = 1.0  # s between two replacements of one socket: a broken route must not cost a socket a query
 PAUSE = 0.1  # s until opening a socket is tried again after it failed
 SILENT = 4  # queries without an answer in a row after which a socket is suspected
-BATCH = 64  # datagrams read in one turn
 MOVED = 256  # queries asked elsewhere in one turn
 RECEIVE_BUFFER = 4 << 20
 LATE_KEPT = 1024
