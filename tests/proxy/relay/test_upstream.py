@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from proxy.relay import dns as relay_dns
 from proxy.relay import upstream
 from proxy.relay.plan import DnsPlan
 from proxy.relay.upstream import LATE_KEPT, LIFETIME, SILENT, SOCKETS, connected
@@ -159,7 +158,7 @@ def test_healed_after_a_failed_send(relay, start, server):
 def test_healed_after_silence(relay, start, backend):
     """U8: SILENT queries without an answer in a row make a socket suspect; an answer in between clears it."""
     where = start(backend.address, dns=DnsPlan(0.05, 0.1))
-    relay.call(lambda: setattr(dns_of(relay), "_random", iter(range(0, 1 << 30, 1 << 16))))  # all over one socket
+    relay.call(lambda: setattr(dns_of(relay), "random", iter(range(0, 1 << 30, 1 << 16))))  # all over one socket
     with client(where) as sock:
 
         def silence(count):
@@ -238,7 +237,7 @@ def test_a_refusal_while_others_move(relay, start, server, backend, monkeypatch)
     """U7: a query that meets the closed port while earlier ones are being moved in portions is moved after them."""
     monkeypatch.setattr(upstream, "MOVED", 4)
     where = start(backend.address, server.address, scheduler="failover")
-    relay.call(lambda: setattr(dns_of(relay), "_random", iter(range(0, 1 << 30, 1 << 16))))  # all over one socket
+    relay.call(lambda: setattr(dns_of(relay), "random", iter(range(0, 1 << 30, 1 << 16))))  # all over one socket
     refused = ConnectionRefusedError(errno.ECONNREFUSED, "")
     with client(where) as sock:
         for number in range(10):
@@ -292,7 +291,7 @@ def test_late_ids_are_bounded(relay, start, server):
 
 def test_a_full_socket_goes_elsewhere(relay, start, server, backend, monkeypatch):
     """U18: a socket has so many IDs in use and no more; a query that finds none is asked of another backend."""
-    monkeypatch.setattr(relay_dns, "PENDING_CAP", 5)
+    monkeypatch.setattr(upstream, "PENDING_CAP", 5)
     where = start(backend.address, server.address, scheduler="failover")
     with client(where) as sock:
         for number in range(100):
