@@ -16,13 +16,14 @@ from proxy.relay.address import sockaddr
 from proxy.relay.datagram import BATCH, LARGEST, UNSENT, endpoint, source_of
 from proxy.relay.introduction import Introducers, header_for, who
 from proxy.relay.journal import Client
+from proxy.relay.outgoing import RECEIVE_BUFFER, SHORTAGES, connect
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
 from proxy.relay.transparent import NO_WAY, EmptyStockError, open_outlet
 from proxy.relay.udp import ATTEMPTS
-from proxy.relay.upstream import LIFETIME, PAUSE, RECEIVE_BUFFER, SHORTAGES, connect
+from proxy.relay.upstream import LIFETIME, PAUSE
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_PORT_UNREACHABLE,

@@ -25,13 +25,13 @@ from proxy.relay.datagram import BATCH, LARGEST, UNSENT, endpoint
 from proxy.relay.homes import Homes
 from proxy.relay.introduction import Introducers, who
 from proxy.relay.journal import Client
+from proxy.relay.outgoing import SHORTAGES, connect_as
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
 from proxy.relay.session import Key, Session, key_of
 from proxy.relay.sources import LackError, NoSourceError
-from proxy.relay.upstream import SHORTAGES, connect_as
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_SEND_FAILED,

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.relay import dns as relay_dns
-from proxy.relay import journal, upstream
+from proxy.relay import journal, outgoing, upstream
 from proxy.relay.dns import TRIED_CAP
 from proxy.relay.plan import DnsPlan
 from proxy.relay.upstream import IDENTICAL_CAP
@@ -607,7 +607,7 @@ def test_ids_come_from_the_kernel(relay, balanced, backends, monkeypatch):
     pool = b"".join(drawn)
     words = {int.from_bytes(pool[at : at + 4], "little") >> 16 for at in range(0, len(pool), 4)}
     assert {int.from_bytes(message[:2], "big") for _, message, _ in backend.seen} <= words
-    assert isinstance(upstream._random, random.SystemRandom)
+    assert isinstance(outgoing._random, random.SystemRandom)
 
 
 def test_identical_queries_are_capped(relay, balanced, backends):

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from proxy.relay import upstream
+from proxy.relay import outgoing, upstream
 from proxy.relay.plan import DnsPlan
-from proxy.relay.upstream import LATE_KEPT, LIFETIME, SILENT, SOCKETS, connected
-from tests.proxy.relay.conftest import eventually, free_port
+from proxy.relay.upstream import LATE_KEPT, LIFETIME, SILENT, SOCKETS
+from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.dnsbed import Backend, Server, answer, ask, client, dns_of, leftovers, query, quiet, upstreams
 
 PATIENT = DnsPlan(retry_after=5.0, give_up=20.0)
@@ -71,44 +71,6 @@ def test_four_sockets_on_first_use(relay, start, server):
     assert len(ports(relay)) == SOCKETS
     ask_many(where)
     assert len({source for _, _, source in server.seen}) == SOCKETS
-
-
-def test_connected_to_nobody_else(server):
-    """U2, U20: a socket is connected before it is used, does not block, and its port is drawn anew each time."""
-    socks = [connected(*server.address) for _ in range(50)]
-    for sock in socks:
-        assert sock.getpeername() == server.address
-        assert not sock.getblocking()
-    drawn = [sock.getsockname()[1] for sock in socks]
-    assert len(set(drawn)) == 50
-    assert drawn != sorted(drawn)
-    for sock in socks:
-        sock.close()
-
-
-def test_the_port_is_ours_to_draw(server, monkeypatch):
-    """U20: the port is the one that SystemRandom drew from the range, and the kernel's choice where that is taken."""
-    port = free_port(socket.SOCK_DGRAM)
-    monkeypatch.setattr(upstream, "_port_range", lambda: (port, port))
-    with connected(*server.address) as sock, connected(*server.address) as other:
-        assert sock.getsockname()[1] == port != other.getsockname()[1]
-
-
-def test_what_came_before_the_connection_is_not_read(server, monkeypatch):
-    """U2: a datagram that slips in between binding and connecting is thrown away."""
-    forger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-
-    class Slow(socket.socket):
-        def connect(self, address):
-            forger.sendto(b"forged", ("127.0.0.1", self.getsockname()[1]))
-            super().connect(address)
-
-    monkeypatch.setattr(upstream.socket, "socket", Slow)
-    sock = connected(*server.address)
-    with pytest.raises(BlockingIOError):
-        sock.recv(100)
-    sock.close()
-    forger.close()
 
 
 def test_replaced_every_minute(relay, start, server):
@@ -226,7 +188,7 @@ def test_what_we_lack_is_not_the_backends_fault(relay, start, server, monkeypatc
     def none_left(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(upstream, "connected", none_left)
+    monkeypatch.setattr(outgoing, "connected", none_left)
     ask_many(where)
     assert ports(relay) == before
     assert relay.counter(counter) >= 1
