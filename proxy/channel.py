@@ -13,7 +13,6 @@ import array
 import asyncio
 import contextlib
 import errno
-import fcntl
 import logging
 import os
 import socket
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 
 from proxy.codec import MessageError, decode, encode
 from proxy.messages import Message
+from proxy.stats import sealed
 
 INLINE = 60_000  # octets of JSON in one packet
 PACKET = 64 << 10
@@ -34,24 +34,9 @@ RETRY = 0.01  # s until what the kernel had no memory or no room for descriptors
 _PASSING = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
 _log = logging.getLogger("steelyard.channel")
 
-_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
-
 
 class ChannelError(Exception):
     """The message cannot be sent: the other end is gone or does not read, or we are out of descriptors."""
-
-
-def sealed(data: bytes) -> int:
-    """Put `data` into a memfd that nobody can change any more; its descriptor."""
-    fd = os.memfd_create("steelyard-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        with open(fd, "wb", closefd=False) as file:
-            file.write(data)
-        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, _SEALS)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 def _unsealed(fd: int) -> bytes:
@@ -243,7 +228,7 @@ class Channel:
 def _enlarge(entry: _Waiting, data: bytes) -> None:
     """Let a message travel in a memfd."""
     try:
-        fd = sealed(data)
+        fd = sealed.frozen("message", data)
     except OSError as error:
         raise ChannelError(f"no memory or descriptor for a message of {len(data)} octets: {error}") from error
     entry.data = b"M"

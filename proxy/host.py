@@ -10,7 +10,7 @@ from proxy.config.model import Config, Listener
 from proxy.holder import Endpoint, holders
 from proxy.ownaddresses import is_ours
 from proxy.planning import least_files
-from proxy.relay.upstream import RECEIVE_BUFFER
+from proxy.relay.outgoing import RECEIVE_BUFFER
 
 TIME_WAIT = 60  # s, net/tcp.h: how long the kernel keeps a local port after we closed first
 CROWDED = 0.8  # the share of the firewall's table above which it is worth a word

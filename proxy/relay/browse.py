@@ -14,8 +14,9 @@ from proxy.relay.connlog import asked_of, backend_address
 from proxy.relay.datagram import asked
 from proxy.relay.ended import endpoint
 from proxy.relay.half import State
+from proxy.relay.session import Session
 from proxy.relay.tcp import TcpService
-from proxy.relay.udp import Session, UdpService
+from proxy.relay.udp import UdpService
 from proxy.stats.layout import SERVICE_DISCONNECTED
 
 if TYPE_CHECKING:

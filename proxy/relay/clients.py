@@ -5,24 +5,11 @@ the end of our column: sets of `WAYS` entries, (key, connections) each, where a 
 client that finds its set full is not told, and the others do not count what it has here.
 """
 
-import socket
-from hashlib import blake2b
-
+from proxy.relay.clientkeys import ClientKeys
 from proxy.stats.columns import Siblings
 from proxy.stats.layout import CLIENT_SIZE, Layout
 
 WAYS = 8
-NETWORK = 8  # octets of an IPv6 address that make a client
-
-
-def client_key(service: int, address: str, salt: bytes) -> int:
-    """Return the key of a service's client: above 0, below 2^63, and nobody without the salt can choose it."""
-    if ":" in address:
-        packed = socket.inet_pton(socket.AF_INET6, address.partition("%")[0])[:NETWORK]
-    else:
-        packed = socket.inet_aton(address)
-    digest = blake2b(service.to_bytes(4, "big") + packed, digest_size=8, key=salt).digest()
-    return int.from_bytes(digest, "big") >> 1 | 1
 
 
 class Clients:
@@ -33,13 +20,13 @@ class Clients:
         self._first = layout.counted
         self._sets = layout.clients // WAYS
         self._siblings = siblings
-        self._salt = salt
+        self._key = ClientKeys(salt).of
         self._counts: dict[int, int] = {}
         self._places: dict[int, int] = {}  # key -> the cell of its entry
 
     def enter(self, service: int, address: str, most: int) -> int:
         """Count one connection more of a client; its key, for `leave`, or 0 if it has `most` on this host already."""
-        key = client_key(service, address, self._salt)
+        key = self._key(service, address)
         self._count(key, 1)  # claimed first, so that of two at the same time not both are let in
         if self._counts[key] + self._elsewhere(key) <= most:
             return key

@@ -171,7 +171,7 @@ class Connection:
         """Connect to the next backend that has not been tried; reset the client when there is none."""
         tcp = self.tcp
         service = tcp.service
-        key = tcp.hash(self) if service.selector.needs_key else 0
+        key = service.key(self.listener.route, self.source) if service.selector.needs_key else 0
         pick = service.pick if tcp.queue is None else partial(tcp.queue.pick, self)
         persistence = service.persistence
         if persistence is not None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from proxy.relay.plan import LogPlan
     from proxy.relay.poller import Poller
     from proxy.relay.service import Service, Target
-    from proxy.relay.udp import Session
+    from proxy.relay.session import Session
 
 PAUSE: Final = 0.1  # s between two times that lines are handed on
 LINES: Final = 500  # in one pause

@@ -5,6 +5,7 @@ the route prefers, so it asks for IP_PKTINFO (IPv6: RFC 3542 section 6.2) and gi
 travels as the last element of the client.
 """
 
+import errno
 import socket
 import struct
 from collections.abc import Callable
@@ -20,6 +21,10 @@ IPV6_PKTINFO = 50
 
 _PKTINFO4 = struct.Struct("=I4s4s")  # interface, local address, address in the header
 _ANCILLARY_ROOM = socket.CMSG_SPACE(20)
+
+BATCH = 64  # datagrams read from one socket in one turn
+LARGEST = 65535  # octets
+UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})  # this host is short of something
 
 Buffer = bytearray | memoryview
 Receive = Callable[[Buffer], tuple[int, Client]]

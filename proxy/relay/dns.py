@@ -17,26 +17,23 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import cast
 
-from proxy.balance.hashing import hash_key
 from proxy.relay.clientsubnet import add, undo
-from proxy.relay.datagram import endpoint
+from proxy.relay.datagram import BATCH, LARGEST, endpoint
 from proxy.relay.dnswire import HEADER, OPCODE, QR, question_end, servfail, truncated
 from proxy.relay.inflight import Inflight, Query
-from proxy.relay.introduction import Introducers, header_for, who
+from proxy.relay.introduction import Introducers, who
 from proxy.relay.journal import Client, Journal
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
 from proxy.relay.rates import Rate
 from proxy.relay.service import Service, Target
-from proxy.relay.upstream import LIFETIME, PENDING_CAP, SOCKETS, Peer, Upstream, random_numbers
+from proxy.relay.upstream import Peer, Upstream, random_numbers
 from proxy.stats.histogram import bucket
 from proxy.stats.layout import (
-    BACKEND_BYTES_IN,
     BACKEND_BYTES_OUT,
     BACKEND_LATENCY,
     BACKEND_REPLIES,
-    SERVICE_COALESCED,
     SERVICE_DATAGRAMS,
     SERVICE_DENIED,
     SERVICE_DRAINED_HARD,
@@ -44,9 +41,7 @@ from proxy.stats.layout import (
     SERVICE_GAVE_UP,
     SERVICE_INFLIGHT,
     SERVICE_JOINED,
-    SERVICE_LATE_REPLY,
     SERVICE_MALFORMED,
-    SERVICE_MALFORMED_REPLY,
     SERVICE_QUERIES,
     SERVICE_REPLAYED,
     SERVICE_REPLIES,
@@ -57,17 +52,12 @@ from proxy.stats.layout import (
     SERVICE_TABLE_FULL,
     SERVICE_TRUNCATED,
     SERVICE_UNSENT_REPLIES,
-    SERVICE_WRONG_ID,
-    SERVICE_WRONG_QUESTION,
 )
 
-BATCH = 64  # datagrams read in one turn
 INFLIGHT_CAP = 65536  # queries of one service in one worker
 LARGE = 1024  # octets: a query longer than that is an UPDATE or somebody's malice
 LARGE_CAP = 512  # of these at a time: 65,536 datagrams of 64 KiB, of which two copies are kept, would be 8 GB
-IDENTICAL_CAP = 64  # the same question in flight to one backend: each more would help a forger (RFC 5452, section 5)
 TRIED_CAP = 8  # backends that one query is offered to at once: a hundred closed ports must not cost a hundred sends
-LARGEST = 65535
 SLIP = 2  # of so many queries above a client's rate one is answered, as with BIND's response rate limiting
 
 
@@ -116,7 +106,7 @@ class DnsService:
         self.inflight = Inflight(poller, dns.retry_after, dns.give_up, self._silent, self._give_up)
         self._peers: dict[tuple[Target, int], Peer] = {}
         self._ports: dict[int, list[Peer]] = {}
-        self._random = random_numbers()
+        self.random = random_numbers()
         self._access = service.access
         self._subnets = dns.client_subnet
         self._introduces = any(target.send_proxy != "off" for target in service.targets)
@@ -306,9 +296,11 @@ class DnsService:
 
     def _ask(self, query: Query, now: float) -> bool:
         """Send the query to a backend that it was not sent to yet; False when none is left."""
-        selector, slots = self.service.selector, self.service.slots
-        key = self._hash(query) if selector.needs_key else 0
-        persistence = self.service.persistence
+        service = self.service
+        selector, slots, persistence = service.selector, service.slots, service.persistence
+        key = 0
+        if selector.needs_key:
+            key = service.key(query.listener.route, who(query.client, query.told), query.question)
         sticky = persistence.key(str(who(query.client, query.told)[0])) if persistence is not None else 0
         while len(query.tried) < TRIED_CAP:
             if persistence is not None:
@@ -320,77 +312,12 @@ class DnsService:
             if target is None:
                 return False
             query.tried += (target,)
-            sent = self._send(query, target, now)
+            sent = query.listener.peers[target.index].send(query, now)
             if slots is not None:
                 slots.unclaim(target)
             if sent:
                 return True
         return False
-
-    def _hash(self, query: Query) -> int:
-        listener, client = query.listener, who(query.client, query.told)
-        match self.service.plan.hash_on:
-            case "source":
-                return hash_key(str(client[0]).encode())
-            case "source-port":
-                return hash_key(f"{client[0]} {client[1]}".encode())
-            case "query-name":
-                return hash_key(query.question[:-4].lower())
-            case _:
-                return hash_key(listener.route)
-
-    def _send(self, query: Query, target: Target, now: float) -> bool:
-        """Send the query to this backend, or let it wait for an identical one's answer; False if neither worked."""
-        peer = query.listener.peers[target.index]
-        payload, twin = query.payload, query.twin
-        head = (
-            b"" if target.send_proxy == "off" else header_for(target, query.listener.member, query.client, query.told)
-        )
-        twins = peer.asked.get(twin)
-        if twins is not None and len(twins) >= IDENTICAL_CAP and not payload[0] & OPCODE:
-            return self._coalesce(query, twins)
-        for _ in range(SOCKETS + 1):  # all may be broken: the host's address has changed
-            number = next(self._random)
-            place = number % SOCKETS
-            upstream = peer.sockets[place]
-            if upstream is None or now - upstream.born >= LIFETIME:
-                upstream = peer.open(place, now)
-                if upstream is None:
-                    return False
-            pending, late = upstream.pending, upstream.late
-            if len(pending) >= PENDING_CAP:
-                return False
-            ident = number >> 16
-            while ident in pending or ident in late:
-                ident = next(self._random) >> 16
-            try:
-                upstream.send(head + ident.to_bytes(2, "big") + payload)
-            except OSError as error:
-                # An ICMP error is an earlier query's: this one was not sent, and may be by the next socket.
-                if upstream.broke(error, now):
-                    continue
-                return False
-            pending[ident] = query
-            query.attempts.append((upstream, ident, now))
-            if twins is None:
-                peer.asked[twin] = [query]
-            else:
-                twins.append(query)
-            self.service.took(target)
-            self.cells[target.cell + BACKEND_BYTES_IN] += len(payload) + 2
-            return True
-        return False
-
-    def _coalesce(self, query: Query, twins: list[Query]) -> bool:
-        """Let a query wait for the answer to an identical one; no more than IDENTICAL_CAP of these are ever sent."""
-        if query in twins:
-            return False
-        leader = twins[next(self._random) % len(twins)]
-        if leader.also is None:
-            leader.also = []
-        leader.also.append(query)
-        self.cells[self.base + SERVICE_COALESCED] += 1
-        return True
 
     # -- back to the client
 
@@ -505,17 +432,3 @@ class DnsService:
     def _give_up(self, query: Query) -> None:
         self.cells[self.base + SERVICE_GAVE_UP] += 1
         self._fail(query, SERVICE_GAVE_UP)
-
-    # -- what a backend sent and nobody asked for
-
-    def count_malformed_reply(self) -> None:
-        """An answer too short or without QR."""
-        self.cells[self.base + SERVICE_MALFORMED_REPLY] += 1
-
-    def count_stray(self, *, late: bool) -> None:
-        """An answer to no query in flight: `late` if there was one."""
-        self.cells[self.base + (SERVICE_LATE_REPLY if late else SERVICE_WRONG_ID)] += 1
-
-    def count_wrong_question(self) -> None:
-        """An answer to another question."""
-        self.cells[self.base + SERVICE_WRONG_QUESTION] += 1

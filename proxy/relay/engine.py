@@ -1,17 +1,14 @@
-"""The data plane of one worker behind one narrow seam: what the worker process tells it, and nothing more.
-
-A native engine has the same methods and takes the same values.
-"""
+"""The data plane of one worker in pure Python: what comes through the seam reaches services, listeners and backends."""
 
 import asyncio
 import contextlib
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any
 
 from proxy.relay import journal
 from proxy.relay.browse import Browser, Row, Wanted
@@ -25,6 +22,7 @@ from proxy.relay.persistence import Persistence, Store
 from proxy.relay.plan import Member, Plan, ServicePlan
 from proxy.relay.poller import Poller
 from proxy.relay.rates import Rates
+from proxy.relay.seam import Want
 from proxy.relay.service import Failing, Hint, Service
 from proxy.relay.tcp import Admission, TcpListener, TcpService
 from proxy.relay.transparent import Stock
@@ -39,65 +37,12 @@ HOUSEKEEPING = 1.0  # s
 DRAIN_LOOK = 0.01  # s between two looks whether a draining listener is dry
 DRAIN_LIMIT = 1.0  # s that emptying the listeners may take: clients that never stop must not hold a worker
 
-Want = Callable[[int, int, int], None]
-"""Called with (family, type, count) when transparent sockets are wanted; `Engine.prepared` is the answer."""
-
 Relay = DnsService | UdpService | PerDatagramService | TcpService
 Listener = DnsListener | UdpListener | PerDatagramListener | TcpListener
 
 
-class Engine(Protocol):
-    """What a worker asks of its data plane."""
-
-    def listen(self, member: Member, sock: socket.socket) -> None:
-        """Poll a member's socket, which is the engine's from now on."""
-
-    def unlisten(self, listener: int, index: int) -> None:
-        """Poll it no more; what was taken from it is still served, and then the socket is closed."""
-
-    def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
-        """Take over verdicts: (service slot, backend slot, verdict, admin)."""
-
-    def relist(self, plan: ServicePlan, generation: int) -> None:
-        """Serve a service with other backends from now on: what stays keeps all it has, what is new is unknown yet."""
-
-    def weigh(self, changes: Sequence[tuple[int, int, int]]) -> None:
-        """Take over weights: (service slot, backend slot, weight)."""
-
-    def siblings(self, tables: Iterable[Table]) -> None:
-        """Count with these columns of the other workers; they are the engine's from now on."""
-
-    def log_to(self, fd: int) -> None:
-        """Write the connection log to this file from now on; it is the engine's."""
-
-    def replay(self, fd: int) -> int:
-        """Ask again what a dead worker's journal holds; how many queries that were."""
-
-    def prepared(self, family: int, kind: int, asked: int, socks: Sequence[socket.socket]) -> None:
-        """Take over the transparent sockets that came for `asked` of them; they are the engine's from now on."""
-
-    def browse(self, listing: int, wanted: Wanted | None, *, reset: bool) -> tuple[list[Row], int, bool]:
-        """Show or reset a portion of what is open: (rows, how many, whether there are more)."""
-
-    def follow(self, number: int, wanted: Wanted | None, tell: Tell) -> None:
-        """Tell what begins and ends from now on; None ends that."""
-
-    def foretell(self, service: str, host: str, port: int, name: str) -> dict[str, Any]:
-        """Which backend this client of a service would get; empty where no listener of it is polled here."""
-
-    def drain(self) -> None:
-        """Take what is queued already, and nothing after it."""
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is open that could still end by itself."""
-
-    def close(self) -> None:
-        """End everything."""
-
-
 class PythonEngine:
-    """The relay in pure Python, on the worker's event loop."""
+    """A `seam.Engine` on the worker's event loop."""
 
     def __init__(
         self,

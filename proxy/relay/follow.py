@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy.relay.browse import Item, Row, Wanted, row
 from proxy.relay.connlog import ended_connection, ended_session, why
 from proxy.relay.ended import OTHER, WHY, Ended
+from proxy.relay.session import Session
 from proxy.relay.tcp import TcpService
-from proxy.relay.udp import Session, UdpService
+from proxy.relay.udp import UdpService
 
 if TYPE_CHECKING:
     from proxy.relay.connection import Connection

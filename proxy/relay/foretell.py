@@ -1,15 +1,15 @@
 """Which backend a client would get now, asked of the selector in force without taking a turn or touching a count."""
 
-from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from proxy.balance import names
 from proxy.balance.failover import Failover
 from proxy.balance.trivial import Nobody, Only
-from proxy.relay.dns import DnsListener, DnsService
+from proxy.relay.dns import DnsListener
 from proxy.relay.ended import endpoint
 from proxy.relay.perdatagram import PerDatagramListener
-from proxy.relay.tcp import TcpListener, TcpService
+from proxy.relay.service import Service, Target
+from proxy.relay.tcp import TcpListener
 from proxy.relay.udp import UdpListener
 
 Polled = DnsListener | UdpListener | PerDatagramListener | TcpListener
@@ -26,8 +26,7 @@ def foretell(listener: Polled, host: str, port: int, name: str) -> dict[str, Any
     `backend` is None where nobody is left, where it depends on the turn (`certain` is false then), and where `error`
     says what must be said as well for a key. `persistent`: it is the one that the client keeps.
     """
-    relay: Any = _relay(listener)
-    service = relay.service
+    service = _service(listener)
     selector, plan = service.selector, service.plan
     told: dict[str, Any] = {
         "service": plan.name,
@@ -47,7 +46,7 @@ def foretell(listener: Polled, host: str, port: int, name: str) -> dict[str, Any
                 "weight": _weight(one.weight, plan.weight_scale),
                 "active": one.active + one.elsewhere,
             }
-            for one in selector.backends
+            for one in cast("tuple[Target, ...]", selector.backends)
         ],
     }
     kept = service.persistence.peek(service.persistence.key(host)) if service.persistence is not None else None
@@ -58,7 +57,8 @@ def foretell(listener: Polled, host: str, port: int, name: str) -> dict[str, Any
         if lacking:
             what = "the client's port: CLIENT:PORT" if plan.hash_on == "source-port" else "a name: --query"
             return {**told, "error": f'hash-on = "{plan.hash_on}" needs {what}'}
-        told["key"] = _key(listener, host, port, name)
+        asked = question(name) if isinstance(listener, DnsListener) else None
+        told["key"] = service.key(listener.route, (host, port), asked)
     if told["certain"]:
         target = selector.pick(told["key"] or 0, ())
         told["backend"] = target.name if target is not None else None
@@ -70,27 +70,14 @@ def _weight(weight: int, scale: int) -> float:
     return weight / scale if weight % scale else weight // scale
 
 
-def _relay(listener: Polled) -> Any:
+def _service(listener: Polled) -> Service:
     match listener:
         case DnsListener():
-            return listener.dns
+            return listener.dns.service
         case UdpListener() | PerDatagramListener():
-            return listener.udp
-        case _:
-            return listener.tcp
-
-
-def _key(listener: Polled, host: str, port: int, name: str) -> int:
-    """Return the key that the relay itself would compute: it is asked, with a client that does not exist."""
-    relay: Any = _relay(listener)
-    if isinstance(relay, TcpService):
-        client: Any = SimpleNamespace(source=(host, port), listener=listener)
-        return relay.hash(client)
-    if isinstance(relay, DnsService):
-        query: Any = SimpleNamespace(listener=listener, client=(host, port), told=None, question=question(name))
-        return relay._hash(query)  # noqa: SLF001 - the same code, not the same twice
-    key: int = relay._hash(listener, (host, port))  # noqa: SLF001 - as above
-    return key
+            return listener.udp.service
+        case TcpListener():
+            return listener.tcp.service
 
 
 def question(name: str) -> bytes:

@@ -9,13 +9,13 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
+from proxy.relay.claims import claim
 from proxy.stats.columns import Siblings
 from proxy.stats.layout import SERVICE_CONNECTIONS, TURN_ACCEPT
 
 if TYPE_CHECKING:
     from proxy.relay.tcp import TcpListener, TcpService
 
-CLAIMS = 3  # tries where another worker claims the last place at the same time
 LOOK = 0.005  # s between two looks for places that became free in other workers, while clients wait here
 
 
@@ -32,18 +32,12 @@ class Gate:
 
     def enter(self, listener: "TcpListener") -> bool:
         """Claim a place for a connection that may be accepted next; False, and another try follows, if there is none."""
-        cells, cell, siblings = self._tcp.cells, self._cell, self._siblings
-        open_ = len(self._tcp.connections)
+        cells, siblings = self._tcp.cells, self._siblings
         since = cells[self._turn] or int(self._tcp.poller.now * 1e9)
         ahead = sum(0 < other < since for other in siblings.each(self._turn))
-        for _ in range(CLAIMS):
-            if open_ + siblings.sum(cell) + ahead >= self._most:
-                break
-            cells[cell] = open_ + 1
-            if open_ + 1 + siblings.sum(cell) <= self._most:
-                cells[self._turn] = 0
-                return True
-            cells[cell] = open_
+        if claim(cells, self._cell, siblings, len(self._tcp.connections), self._most, ahead):
+            cells[self._turn] = 0
+            return True
         waits = any(_waits(one.sock) for one in {listener, *self._tcp.stalled})
         cells[self._turn] = since if waits else 0
         if not self._looking:

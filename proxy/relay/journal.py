@@ -9,19 +9,18 @@ the members over, which asks those queries again.  The client sees an answer tha
 The length is written last and cleared first, so a slot is whole or free, whenever the worker dies.
 """
 
-import fcntl
 import ipaddress
 import mmap
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
+
+from proxy.stats import sealed
 
 SLOTS = 4096
 SLOT_SIZE = 1024
 _HEAD = 8
 ROOM = SLOT_SIZE - _HEAD
-SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 Client = tuple[Any, ...]
 """Who asked, as the listening socket names it: (host, port), IPv6 (host, port, flow, scope); a wildcard listener adds
@@ -39,10 +38,7 @@ class Entry:
 
 def create() -> int:
     """Make an empty, sealed journal; its descriptor."""
-    fd = os.memfd_create("steelyard-journal", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(fd, SLOTS * SLOT_SIZE)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-    return fd
+    return sealed.zeroed("journal", SLOTS * SLOT_SIZE)
 
 
 def _prefix(listener: int, client: Client) -> bytes:

@@ -12,18 +12,18 @@ import errno
 import socket
 from collections.abc import Callable, Iterable
 
-from proxy.balance.hashing import hash_key
 from proxy.relay.address import sockaddr
-from proxy.relay.datagram import endpoint, source_of
+from proxy.relay.datagram import BATCH, LARGEST, UNSENT, endpoint, source_of
 from proxy.relay.introduction import Introducers, header_for, who
 from proxy.relay.journal import Client
+from proxy.relay.outgoing import RECEIVE_BUFFER, SHORTAGES, connect
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
 from proxy.relay.transparent import NO_WAY, EmptyStockError, open_outlet
-from proxy.relay.udp import ATTEMPTS, BATCH, LARGEST, UNSENT
-from proxy.relay.upstream import LIFETIME, PAUSE, RECEIVE_BUFFER, SHORTAGES, connect
+from proxy.relay.udp import ATTEMPTS
+from proxy.relay.upstream import LIFETIME, PAUSE
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_PORT_UNREACHABLE,
@@ -265,7 +265,7 @@ class PerDatagramService:
             return
         if self._rate is not None and service.is_too_fast(self._rate, str(who(client, told)[0])):
             return
-        key = self._hash(listener, who(client, told)) if service.selector.needs_key else 0
+        key = service.key(listener.route, who(client, told)) if service.selector.needs_key else 0
         closed = self._closed() if self.refused else ()
         target = service.pick(key, closed) or service.pick(key, ())
         if target is None:
@@ -301,15 +301,6 @@ class PerDatagramService:
         if outlet is None:
             outlet = self._outlets[target, port] = Outlet(self, target, port)
         return outlet
-
-    def _hash(self, listener: PerDatagramListener, client: Client) -> int:
-        match self.service.plan.hash_on:
-            case "listener":
-                return hash_key(listener.route)
-            case "source-port":
-                return hash_key(f"{client[0]} {client[1]}".encode())
-            case _:
-                return hash_key(str(client[0]).encode())
 
 
 def _is_the_clients(error: OSError, source: list[tuple[int, int, bytes]]) -> bool:

@@ -12,17 +12,18 @@ Two workers that choose for one client at the same moment agree by a lock on the
 import fcntl
 import mmap
 import os
-import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from hashlib import blake2b
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
+from proxy.relay.clientkeys import ClientKeys
 from proxy.relay.plan import PersistencePlan
 from proxy.relay.templates import HEADER, LONGEST, MAGIC, Found, Templates, cells_for
+from proxy.stats import sealed
 from proxy.stats.layout import SERVICE_PERSISTED, SERVICE_PERSISTENCE_EVICTED, SERVICE_PERSISTENCE_UNLOCKED
-from proxy.stats.table import SEALS, TableError
+from proxy.stats.table import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,12 +67,9 @@ class Store:
     @classmethod
     def create(cls, buckets: int = BUCKETS) -> Self:
         """Make an empty, sealed table with a secret of its own; OSError where memory or descriptors are wanting."""
-        fd = os.memfd_create("steelyard-templates", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = sealed.zeroed("templates", 8 * cells_for(buckets))
         try:
-            os.fchmod(fd, 0o600)
-            os.ftruncate(fd, 8 * cells_for(buckets))
             os.pwrite(fd, struct.pack("@qq", MAGIC, buckets) + os.urandom(SECRET), 0)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
             return cls(fd)
         except BaseException:
             os.close(fd)
@@ -122,23 +120,14 @@ class Persistence:
         self._templates = store.templates
         self._poller = poller
         self._timeout = min(plan.timeout, LONGEST)
-        self._spare = {socket.AF_INET: 32 - plan.ipv4_prefix, socket.AF_INET6: 128 - plan.ipv6_prefix}
-        self._person = service.plan.slot.to_bytes(8, "big")
+        keys = ClientKeys(store.secret, plan.ipv4_prefix, plan.ipv6_prefix)
+        self.key: Callable[[str], int] = partial(keys.of, service.plan.slot)
+        """Returns the key of a client's network in this service; with a secret, so that nobody can aim at one bucket."""
         self._selector = service.selector
         self._members = frozenset(service.selector.backends)
         self._held: dict[int, int] = {}  # how many connections and sessions of a key are open here
         self._renewing: list[int] = []
         self._armed = False
-
-    def key(self, address: str) -> int:
-        """Return the key of a client's network in this service; with a secret, so that nobody can aim at one bucket."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        packed = socket.inet_pton(family, address.partition("%")[0])
-        spare = self._spare[family]
-        if spare:
-            packed = (int.from_bytes(packed, "big") >> spare).to_bytes(len(packed), "big")
-        digest = blake2b(packed, digest_size=8, key=self._store.secret, person=self._person).digest()
-        return int.from_bytes(digest, "big") >> 1 or 1
 
     def pick(
         self, sticky: int, key: int, tried: "tuple[Target, ...]", otherwise: "Pick | None" = None

@@ -12,6 +12,7 @@ from heapq import merge, nsmallest
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
+from proxy.relay.claims import claim
 from proxy.relay.half import State
 from proxy.relay.slots import Slots
 from proxy.stats.layout import BACKEND_QUEUED, SERVICE_QUEUED, SERVICE_REFUSED_LIMIT, TURN_QUEUE
@@ -69,10 +70,7 @@ class Queue:
         tcp = self._tcp
         cells = tcp.cells
         if conn not in self._waiting:
-            place = len(self._waiting) + 1
-            cells[self._cell] = place  # claimed first, as a slot is
-            if place + self.slots.siblings.sum(self._cell) > self._size:
-                cells[self._cell] = place - 1
+            if not claim(cells, self._cell, self.slots.siblings, len(self._waiting), self._size):
                 conn.ends(SERVICE_REFUSED_LIMIT)
                 conn.close(reset=True)
                 return

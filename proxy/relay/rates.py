@@ -1,6 +1,6 @@
 """How much a client asks for, in a table that all workers of the host share: it may have one port or many.
 
-Each entry is a key (`clients.client_key`) and the client's theoretical arrival time (GCRA, ITU-T I.371): when the last of
+Each entry is a key (`ClientKeys`) and the client's theoretical arrival time (GCRA, ITU-T I.371): when the last of
 what it was granted would have come, had it come evenly.  Times are CLOCK_MONOTONIC, which all processes share.
 
 Laws:
@@ -9,19 +9,17 @@ Laws:
 - Two workers that write the same entry at the same moment may lose one of two grants, never more.
 """
 
-import fcntl
 import mmap
-import os
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Final, Literal
 
-from proxy.relay.clients import client_key
+from proxy.relay.clientkeys import ClientKeys
+from proxy.stats import sealed
 
 ENTRIES: Final = 1 << 16
 WAYS: Final = 8
 CELLS: Final = 2  # of an entry: key, time (ns)
 SIZE: Final = ENTRIES * CELLS * 8
-SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 REMEMBERED: Final = 8192  # clients whose key is not computed anew
 BURST: Final = 1_000_000_000  # ns: what a client may ask for at once is what it may in a second
 
@@ -30,11 +28,7 @@ Answer = Literal["granted", "refused", "unknown"]
 
 def create() -> int:
     """Make an empty, sealed table; its descriptor."""
-    fd = os.memfd_create("steelyard-rates", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.fchmod(fd, 0o600)
-    os.ftruncate(fd, SIZE)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
-    return fd
+    return sealed.zeroed("rates", SIZE)
 
 
 def arrival(before: int, now: int, interval: int) -> int | None:
@@ -49,7 +43,7 @@ class Rates:
     def __init__(self, fd: int, salt: bytes) -> None:
         self._map = mmap.mmap(fd, SIZE)
         self._cells = memoryview(self._map).cast("q")
-        self._key = lru_cache(REMEMBERED)(partial(client_key, salt=salt))
+        self._key = lru_cache(REMEMBERED)(ClientKeys(salt).of)
 
     def ask(self, service: int, address: str, now: float, interval: int) -> Answer:
         """Grant or refuse a client one more, `now` in monotonic seconds; "unknown" where there is no place to count it."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from proxy.balance import least_latency, names
 from proxy.balance.backend import Admin, Backend, Verdict
+from proxy.balance.hashing import hash_key
 from proxy.balance.pool import Pool, is_usable
 from proxy.relay.access import Access
 from proxy.relay.plan import BackendPlan, ServicePlan
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from proxy.balance.selector import Selector
     from proxy.relay.connection import Connection
     from proxy.relay.connlog import ConnectionLog
+    from proxy.relay.journal import Client
     from proxy.relay.persistence import Persistence
     from proxy.relay.transparent import Stock
 
@@ -283,3 +285,18 @@ class Service:
             target.elsewhere = count
         if self.selector.needs_changes:
             self.selector.refreshed()
+
+    def key(self, route: bytes, client: "Client", question: bytes | None = None) -> int:
+        """Return what a hashing scheduler picks by, as `hash-on` says: the listener's `route`, the client, or a query's name.
+
+        `question` is a query's as on the wire.  What has none goes by its client: connections, those of a DNS service too.
+        """
+        match self.plan.hash_on:
+            case "source-port":
+                return hash_key(f"{client[0]} {client[1]}".encode())
+            case "listener":
+                return hash_key(route)
+            case "query-name" if question is not None:
+                return hash_key(question[:-4].lower())
+            case _:
+                return hash_key(client[0].encode())

@@ -1,8 +1,7 @@
 """The slots of a service's limited backends: how many are taken on the whole host, and who may have the next one.
 
 Laws:
-- A slot is claimed before it is used: the claim is written to this worker's cell, then all workers' cells are read, and
-  one that is found too much is taken back.  Of two claims at the same time both may be taken back, never both kept.
+- A slot is claimed before it is used, as `claims` says: never more of them are taken than there are.
 - Who has waited longer goes first, in whichever worker: for each sibling whose queue has an older head one slot is left.
 """
 
@@ -10,6 +9,7 @@ import math
 from collections.abc import Collection
 from typing import TYPE_CHECKING, cast
 
+from proxy.relay.claims import claim
 from proxy.stats.columns import Siblings
 from proxy.stats.layout import BACKEND_ACTIVE, TURN_QUEUE
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from proxy.relay.queue import Queue
     from proxy.relay.service import Service, Target
 
-CLAIMS = 3  # tries where another worker claims the last slot at the same time
 STALE = 1.0  # s beyond the queue's timeout after which a sibling's head is no longer believed
 
 
@@ -77,15 +76,8 @@ class Slots:
     def _claim(self, target: "Target", ahead: int) -> bool:
         if not target.limit:
             return True
-        cells, cell = self._service.cells, target.cell + BACKEND_ACTIVE
-        for _ in range(CLAIMS):
-            if not self.free(target, ahead):
-                return False
-            cells[cell] = target.active + 1
-            if target.active + 1 + self.siblings.sum(cell) <= target.limit:
-                return True
-            cells[cell] = target.active
-        return False
+        cell = target.cell + BACKEND_ACTIVE
+        return claim(self._service.cells, cell, self.siblings, target.active, target.limit, ahead)
 
     def _ahead(self, since: float) -> int:
         """Return how many queues have a head that waits since before `since`; a datagram, which waits for nothing, is last."""

@@ -5,7 +5,6 @@ import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from proxy.balance.hashing import hash_key
 from proxy.relay.access import Blocks
 from proxy.relay.clients import Clients
 from proxy.relay.connection import Connection
@@ -158,16 +157,6 @@ class TcpService:
     def tune(self, sock: socket.socket) -> None:
         """Set the options of a socket to a backend."""
         tune(sock, self.times.keepalive, self.times.user_timeout)
-
-    def hash(self, conn: Connection) -> int:
-        """The key that a hashing scheduler picks by."""
-        match self.service.plan.hash_on:
-            case "listener":
-                return hash_key(conn.listener.route)
-            case "source-port":
-                return hash_key(f"{conn.source[0]} {conn.source[1]}".encode())
-            case _:
-                return hash_key(conn.source[0].encode())
 
     # -- changes
 

@@ -21,21 +21,19 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.balance.hashing import hash_key
-from proxy.relay.datagram import endpoint
-from proxy.relay.introduction import Introducers, header_for, who
+from proxy.relay.datagram import BATCH, LARGEST, UNSENT, endpoint
+from proxy.relay.homes import Homes
+from proxy.relay.introduction import Introducers, who
 from proxy.relay.journal import Client
+from proxy.relay.outgoing import SHORTAGES, connect_as
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
 from proxy.relay.service import Service, Target
+from proxy.relay.session import Key, Session, key_of
 from proxy.relay.sources import LackError, NoSourceError
-from proxy.relay.upstream import SHORTAGES, connect_as
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
-    BACKEND_BYTES_OUT,
-    BACKEND_PORT_UNREACHABLE,
-    BACKEND_REPLIES,
     BACKEND_SEND_FAILED,
     SERVICE_DATAGRAMS,
     SERVICE_DENIED,
@@ -45,100 +43,22 @@ from proxy.stats.layout import (
     SERVICE_EXPIRED,
     SERVICE_MOVED,
     SERVICE_NO_LOCAL_PORT,
-    SERVICE_REPLIES,
     SERVICE_SESSIONS,
     SERVICE_SESSIONS_OPENED,
     SERVICE_SOURCE_PORT_ZERO,
     SERVICE_TABLE_FULL,
-    SERVICE_UNSENT_REPLIES,
 )
 
 if TYPE_CHECKING:
     from proxy.relay.follow import Followers
 
-BATCH = 64  # datagrams read in one turn
-LARGEST = 65535
 ATTEMPTS = 3  # backends that one datagram is offered to
 GRAIN = 0.25  # s: sessions that expire within it share a timer
 EXPIRED_AT_ONCE = 500
 EXPIRED_PAUSE = 0.005  # s between two lots of that size
 ANSWER_DUE = 0.5  # s after the last datagram of all sessions until nothing is waited for any more
-HEARD = 1.0  # s without an answer after which a session's own address is looked at, at most as often
+HEARD = 1.0  # s without an answer after which a session's own address is looked at
 SPARE_FILES = 0.5  # the share of our descriptors that sessions may take: connections and probes need some
-
-UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})  # this host is short of something
-
-Key = tuple[int, Client]
-"""(listener, client); where a PROXY header told of somebody, the client is the source and what the header said."""
-
-
-class Session:
-    """One client's exchange with one backend."""
-
-    __slots__ = ("asked", "began", "bytes_in", "bytes_out", "client", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock",
-                 "sticky", "target", "touched", "who")  # fmt: skip
-
-    def __init__(
-        self, listener: "UdpListener", client: Client, target: Target, sock: socket.socket, told: Header | None = None
-    ) -> None:
-        self.key = key_of(listener, client, told)
-        self.listener = listener
-        self.client = client
-        self.who = who(client, told)  # the client, as a PROXY header tells of it
-        self.target = target
-        self.sock = sock
-        self.began = self.touched = 0.0
-        self.bytes_in = self.bytes_out = 0
-        self.heard = 0.0  # when the backend last said something
-        self.asked = 0.0  # when its first answer began to be waited for, if that is to be timed; else 0.0
-        ours = target.family == socket.AF_INET6 and listener.udp.service.stock is None
-        self.local = sock.getsockname() if ours else None
-        self.refused = False  # the backend's port is closed, or there is no way to it: pick anew with the next datagram
-        self.head = header_for(target, listener.member, client, told)  # before each datagram to the backend
-        self.sticky = 0  # the key of the client's template, where it keeps its backend
-        self.epoch = listener.udp.service.epoch  # when the target was last found good
-
-    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
-        """Send the backend's datagrams on to the client."""
-        listener = self.listener
-        udp = listener.udp
-        cells, cell = udp.cells, self.target.cell
-        buffer, view = udp.buffer, udp.view
-        receive, reply, client = self.sock.recv_into, listener.reply, self.client
-        for _ in range(BATCH):
-            try:
-                size = receive(buffer)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                # It is told before the datagrams that arrived ahead of it, and no further edge tells of these.
-                if error.errno != errno.EMSGSIZE:
-                    self.broke(error)
-                continue
-            udp.touch(self)
-            self.heard = self.touched
-            if self.asked:
-                udp.service.took_time(self.target, self.heard - self.asked)
-                self.asked = 0.0
-            self.target.failures = 0
-            cells[cell + BACKEND_REPLIES] += 1
-            cells[cell + BACKEND_BYTES_OUT] += size
-            self.bytes_out += size
-            try:
-                reply(view[:size], client)
-            except OSError:
-                cells[udp.base + SERVICE_UNSENT_REPLIES] += 1
-            else:
-                cells[udp.base + SERVICE_REPLIES] += 1
-        udp.poller.again(self.on_event)
-
-    def broke(self, error: OSError) -> None:
-        """An ICMP error or a broken route: the next datagram gets a new socket, and another backend if it can."""
-        udp = self.listener.udp
-        refused = error.errno == errno.ECONNREFUSED
-        udp.cells[self.target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
-        udp.service.failed(self.target)
-        self.refused = True
 
 
 class UdpListener:
@@ -193,8 +113,7 @@ class UdpService:
         """Takes one datagram as it came."""
         self._rate = service.rate("udp")
         self._armed = False
-        self._homes: dict[tuple[str, int], bool] = {}  # (address, scope) of sessions: whether it was ours at `_looked`
-        self._looked = 0.0
+        self._homes = Homes()
         self._polled: list[UdpListener] = []
         self._retired: list[UdpListener] = []  # no longer polled, and sessions answer through them
 
@@ -314,7 +233,7 @@ class UdpService:
                 cells[base + SERVICE_TABLE_FULL] += 1
                 return False
             self._evict_oldest()
-        key = self._hash(listener, who(client, told)) if service.selector.needs_key else 0
+        key = service.key(listener.route, who(client, told)) if service.selector.needs_key else 0
         persistence = service.persistence
         if persistence is None:
             sticky, pick = 0, service.pick
@@ -382,14 +301,8 @@ class UdpService:
         now = self.poller.now
         if session.local is None or now - session.heard < HEARD:
             return True
-        if now - self._looked >= HEARD:
-            self._looked = now
-            self._homes.clear()
         host, _, _, scope = session.local
-        known = self._homes.get((host, scope))
-        if known is None:
-            known = self._homes[host, scope] = _is_ours(host, scope)
-        return known
+        return self._homes.has(host, scope, now)
 
     def _open(self, listener: UdpListener, client: Client, target: Target, told: Header | None) -> Session:
         """Begin a session; OSError where a socket cannot be had."""
@@ -460,15 +373,6 @@ class UdpService:
             new.sessions += old.sessions
             old.sessions = 0
 
-    def _hash(self, listener: UdpListener, client: Client) -> int:
-        match self.service.plan.hash_on:
-            case "listener":
-                return hash_key(listener.route)
-            case "source-port":
-                return hash_key(f"{client[0]} {client[1]}".encode())
-            case _:
-                return hash_key(str(client[0]).encode())
-
     def _arm(self, when: float) -> None:
         if when != float("inf"):
             self._armed = True
@@ -490,21 +394,6 @@ class UdpService:
         self._arm(now + EXPIRED_PAUSE)
 
 
-def key_of(listener: UdpListener, client: Client, told: Header | None) -> Key:
-    """Return what a session is found by."""
-    return listener.ident, (client if told is None else (*client, told.client, told.asked))
-
-
 def _affordable() -> int:
     """How many sessions our limit of open files allows."""
     return max(16, int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * SPARE_FILES))
-
-
-def _is_ours(host: str, scope: int) -> bool:
-    """Whether an IPv6 address is on this host; what cannot be told is taken to be."""
-    try:
-        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as trial:
-            trial.bind((host, 0, 0, scope))
-    except OSError as error:
-        return error.errno != errno.EADDRNOTAVAIL
-    return True

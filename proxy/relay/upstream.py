@@ -7,37 +7,34 @@ broken: a connected socket does not survive a change of the host's address or of
 
 import errno
 import os
-import random
 import socket
 from array import array
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.relay import transparent
-from proxy.relay.address import sockaddr
-from proxy.relay.dnswire import HEADER, QR, same_question
+from proxy.relay.datagram import BATCH
+from proxy.relay.dnswire import HEADER, OPCODE, QR, same_question
+from proxy.relay.introduction import header_for
+from proxy.relay.outgoing import SHORTAGES, connect
 from proxy.relay.poller import DATAGRAM, Poller
-from proxy.relay.sources import open_datagram
 from proxy.stats.layout import (
+    BACKEND_BYTES_IN,
     BACKEND_NO_ANSWER,
     BACKEND_PORT_UNREACHABLE,
     BACKEND_SEND_FAILED,
-    SERVICE_NO_DESCRIPTOR,
-    SERVICE_NO_LOCAL_PORT,
-    SERVICE_NO_MEMORY,
-    SERVICE_NO_SOURCE_ADDRESS,
+    SERVICE_COALESCED,
+    SERVICE_LATE_REPLY,
+    SERVICE_MALFORMED_REPLY,
+    SERVICE_WRONG_ID,
+    SERVICE_WRONG_QUESTION,
 )
 
 if TYPE_CHECKING:
     from proxy.relay.dns import DnsService
     from proxy.relay.inflight import Query
     from proxy.relay.service import Target
-    from proxy.relay.transparent import Stock
 
 SOCKETS = 4
 LIFETIME = 60.0  # s until a socket is replaced
@@ -45,87 +42,19 @@ LINGER = 5.0  # s that a replaced socket is still read
 SPARE = 1.0  # s between two replacements of one socket: a broken route must not cost a socket a query
 PAUSE = 0.1  # s until opening a socket is tried again after it failed
 SILENT = 4  # queries without an answer in a row after which a socket is suspected
-BATCH = 64  # datagrams read in one turn
 MOVED = 256  # queries asked elsewhere in one turn
-RECEIVE_BUFFER = 4 << 20
 LATE_KEPT = 1024
+IDENTICAL_CAP = 64  # the same question in flight to one backend: each more would help a forger (RFC 5452, section 5)
 PENDING_CAP = 32768  # IDs in use on one socket: beyond it a random free one is no longer cheap to find
 
 # The host is short of something, or the datagram is too large for any backend: a new socket would not help.
 _UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE})
-
-SHORTAGES = {
-    errno.EMFILE: SERVICE_NO_DESCRIPTOR,
-    errno.ENFILE: SERVICE_NO_DESCRIPTOR,
-    errno.ENOSPC: SERVICE_NO_DESCRIPTOR,  # epoll's watches
-    errno.ENOBUFS: SERVICE_NO_MEMORY,
-    errno.ENOMEM: SERVICE_NO_MEMORY,
-    errno.EAGAIN: SERVICE_NO_LOCAL_PORT,
-    errno.EADDRINUSE: SERVICE_NO_LOCAL_PORT,
-    errno.EADDRNOTAVAIL: SERVICE_NO_SOURCE_ADDRESS,
-}
-"""Why a socket to a backend cannot be had that is no backend's fault, and how it is counted."""
-
-
-_random = random.SystemRandom()
 
 
 def random_numbers() -> Iterator[int]:
     """32-bit numbers from the kernel's CSPRNG, read 4 KiB at a time: one system call for a thousand queries."""
     while True:
         yield from array("I", os.urandom(4096))
-
-
-@cache
-def _port_range() -> tuple[int, int]:
-    try:
-        low, high = Path("/proc/sys/net/ipv4/ip_local_port_range").read_bytes().split()
-        return int(low), int(high)
-    except (OSError, ValueError):
-        return 32768, 60999
-
-
-def connect(target: "Target", port: int) -> socket.socket:
-    """Open a non-blocking UDP socket connected to a backend, from one of its source addresses if it has any."""
-    if target.sources:
-        return open_datagram(target.sources, lambda source: connected(target.address, port, source))
-    return connected(target.address, port)
-
-
-def connect_as(target: "Target", port: int, client: tuple[object, ...], stock: "Stock | None") -> socket.socket:
-    """Open one for a client's session: with `stock` (transparent mode) it has the client's own address."""
-    if stock is None:
-        return connect(target, port)
-    return transparent.open_datagram(stock, target.family, client, sockaddr(target.address, port), RECEIVE_BUFFER)
-
-
-def connected(address: str, port: int, source: str = "") -> socket.socket:
-    """Open a non-blocking UDP socket connected to a backend from a random port; OSError when that is impossible."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-        low, high = _port_range()
-        for _ in range(8):
-            try:
-                sock.bind(sockaddr(source, _random.randint(low, high)))
-                break
-            except OSError as error:
-                if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                    raise
-        else:
-            # Eight taken ports in a row: the kernel's own choice, random too, looks at all of them.
-            if source:
-                sock.bind(sockaddr(source, 0))
-        sock.connect(sockaddr(address, port))
-        # Between the two calls anybody could send to the port.
-        with suppress(OSError):
-            for _ in range(BATCH):
-                sock.recv(1)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 class Upstream:
@@ -163,19 +92,19 @@ class Upstream:
                 self.broke(error, now)
                 continue
             if size < HEADER or not buffer[2] & QR:
-                dns.count_malformed_reply()
+                dns.cells[dns.base + SERVICE_MALFORMED_REPLY] += 1
                 continue
             ident = buffer[0] << 8 | buffer[1]
             query = pending.get(ident)
             if query is None:
-                dns.count_stray(late=ident in self.late)
+                dns.cells[dns.base + (SERVICE_LATE_REPLY if ident in self.late else SERVICE_WRONG_ID)] += 1
                 continue
             # The whole question byte for byte is the rule; what else may count is the slow path's business.
             end = query.end
             if (
                 size < end or buffer[HEADER:end] != query.question or buffer[5] != query.message[5] or buffer[4]
             ) and not same_question(buffer, size, query.question):
-                dns.count_wrong_question()
+                dns.cells[dns.base + SERVICE_WRONG_QUESTION] += 1
                 continue
             self.silent = 0
             dns.answer(query, self, ident, size, now)
@@ -239,6 +168,59 @@ class Peer:
     replaced: list[float] = field(default_factory=lambda: [-SPARE] * SOCKETS)
     barred: list[float] = field(default_factory=lambda: [-PAUSE] * SOCKETS)
     retired: set[Upstream] = field(default_factory=set)
+
+    def send(self, query: "Query", now: float) -> bool:
+        """Send a query to this backend, or let it wait for an identical one's answer; False if neither worked."""
+        dns, target = self.dns, self.target
+        payload, twin = query.payload, query.twin
+        head = (
+            b"" if target.send_proxy == "off" else header_for(target, query.listener.member, query.client, query.told)
+        )
+        twins = self.asked.get(twin)
+        if twins is not None and len(twins) >= IDENTICAL_CAP and not payload[0] & OPCODE:
+            return self._coalesce(query, twins)
+        for _ in range(SOCKETS + 1):  # all may be broken: the host's address has changed
+            number = next(dns.random)
+            place = number % SOCKETS
+            upstream = self.sockets[place]
+            if upstream is None or now - upstream.born >= LIFETIME:
+                upstream = self.open(place, now)
+                if upstream is None:
+                    return False
+            pending, late = upstream.pending, upstream.late
+            if len(pending) >= PENDING_CAP:
+                return False
+            ident = number >> 16
+            while ident in pending or ident in late:
+                ident = next(dns.random) >> 16
+            try:
+                upstream.send(head + ident.to_bytes(2, "big") + payload)
+            except OSError as error:
+                # An ICMP error is an earlier query's: this one was not sent, and may be by the next socket.
+                if upstream.broke(error, now):
+                    continue
+                return False
+            pending[ident] = query
+            query.attempts.append((upstream, ident, now))
+            if twins is None:
+                self.asked[twin] = [query]
+            else:
+                twins.append(query)
+            dns.service.took(target)
+            dns.cells[target.cell + BACKEND_BYTES_IN] += len(payload) + 2
+            return True
+        return False
+
+    def _coalesce(self, query: "Query", twins: "list[Query]") -> bool:
+        """Let a query wait for the answer to an identical one; no more than IDENTICAL_CAP of these are ever sent."""
+        if query in twins:
+            return False
+        leader = twins[next(self.dns.random) % len(twins)]
+        if leader.also is None:
+            leader.also = []
+        leader.also.append(query)
+        self.dns.cells[self.dns.base + SERVICE_COALESCED] += 1
+        return True
 
     def open(self, place: int, now: float) -> Upstream | None:
         """Open the socket for a place that has none, or one whose time is over; what it has, perhaps, if that fails."""

@@ -1,20 +1,17 @@
 """A column of cells in a sealed memfd: written by one worker, read by everyone else.
 
 The master makes one for each worker life, hands the worker the descriptor that may write and everybody else one that
-may only read. Sealed against shrinking, because a reader of a file that its writer cut short dies of SIGBUS; mode 0600
-and owned by the master, because a memfd is born 0777 and a reader could otherwise open its read-only descriptor again
-for writing. Aligned 8-byte loads and stores do not tear on the machines we run on, so there is no lock.
+may only read. Aligned 8-byte loads and stores do not tear on the machines we run on, so there is no lock.
 """
 
 import fcntl
 import mmap
 import os
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
+from proxy.stats import sealed
 from proxy.stats.layout import HEADER_BACKENDS, HEADER_MAGIC, HEADER_SERVICES, MAGIC, Layout
-
-SEALS: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 class TableError(Exception):
@@ -38,13 +35,10 @@ class Table:
         self.cells: memoryview[int] = self._view.cast("q")
 
     @classmethod
-    def create(cls, layout: Layout, name: str = "steelyard-stats") -> Self:
+    def create(cls, layout: Layout) -> Self:
         """Make a zeroed, sealed column, mapped for writing; OSError where memory or descriptors are wanting."""
-        fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = sealed.zeroed("stats", layout.size)
         try:
-            os.fchmod(fd, 0o600)
-            os.ftruncate(fd, layout.size)
-            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, SEALS)
             table = cls(fd, layout, writable=True)
         except BaseException:
             os.close(fd)

@@ -5,7 +5,7 @@ import pytest
 from proxy import host
 from proxy.config import load
 from proxy.host import findings, sysctl
-from proxy.relay.upstream import RECEIVE_BUFFER
+from proxy.relay.outgoing import RECEIVE_BUFFER
 
 FILE = """
 [service.dns]

@@ -5,7 +5,7 @@ import select
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.relay.clients import WAYS, Clients, client_key
+from proxy.relay.clients import WAYS, Clients
 from proxy.relay.plan import LimitsPlan
 from proxy.stats.columns import Siblings
 from proxy.stats.layout import Layout
@@ -75,20 +75,6 @@ def test_more_clients_than_can_be_told():
         assert there.enter(0, "10.1.0.1", 1)
     finally:
         host.close()
-
-
-def test_who_a_client_is():
-    """S8: a client is an IPv4 address or an IPv6 /64, of one service; the key fits a cell."""
-    key = client_key(1, "2001:db8:0:1::1", SALT)
-    assert key == client_key(1, "2001:db8:0:1:ffff::9", SALT)
-    others = [
-        client_key(1, "2001:db8:0:2::1", SALT),
-        client_key(2, "2001:db8:0:1::1", SALT),
-        client_key(1, "10.0.0.1", SALT),
-    ]
-    assert len({key, *others, client_key(1, "10.0.0.2", SALT), client_key(1, "10.0.0.1", b"other")}) == 6
-    assert all(0 < one < 1 << 63 for one in (key, *others))
-    assert client_key(0, "fe80::1%lo", SALT) == client_key(0, "fe80::1", SALT)
 
 
 def test_too_many_of_one_client_are_reset(relay):

@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.relay import dns as relay_dns
-from proxy.relay import journal, upstream
-from proxy.relay.dns import IDENTICAL_CAP, TRIED_CAP
+from proxy.relay import journal, outgoing, upstream
+from proxy.relay.dns import TRIED_CAP
 from proxy.relay.plan import DnsPlan
+from proxy.relay.upstream import IDENTICAL_CAP
 from tests.proxy.relay.conftest import DNS, eventually, free_port
 from tests.proxy.relay.dnsbed import (
     EDNS,
@@ -234,7 +235,7 @@ def test_a_late_reply_reaches_nobody_else(relay, balanced, backends):
     backend = backends()
     where = balanced(backend.address, dns=DnsPlan(0.2, 0.3))
     old, new = 0x1111_0000, 0x2222_0000
-    relay.call(lambda: setattr(dns_of(relay), "_random", iter([old, 0x3333_0000, old, new, new])))
+    relay.call(lambda: setattr(dns_of(relay), "random", iter([old, 0x3333_0000, old, new, new])))
     with client(where) as first, client(where) as second:
         first.send(query("first.example.net", 1))
         message, source = backend.take()
@@ -606,7 +607,7 @@ def test_ids_come_from_the_kernel(relay, balanced, backends, monkeypatch):
     pool = b"".join(drawn)
     words = {int.from_bytes(pool[at : at + 4], "little") >> 16 for at in range(0, len(pool), 4)}
     assert {int.from_bytes(message[:2], "big") for _, message, _ in backend.seen} <= words
-    assert isinstance(upstream._random, random.SystemRandom)
+    assert isinstance(outgoing._random, random.SystemRandom)
 
 
 def test_identical_queries_are_capped(relay, balanced, backends):

@@ -8,9 +8,9 @@ import dns.rcode
 import pytest
 
 from proxy.relay import clientsubnet
-from proxy.relay.dns import IDENTICAL_CAP
 from proxy.relay.plan import DnsPlan
 from proxy.relay.proxyheader import build
+from proxy.relay.upstream import IDENTICAL_CAP
 from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.dnsbed import answer, ask, client, leftovers, query
 from tests.proxy.relay.test_udp import Peers, peers

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.relay import journal
-from proxy.relay.dns import IDENTICAL_CAP
 from proxy.relay.plan import DnsPlan, UdpPlan
 from proxy.relay.proxyheader import SIGNATURE, build
+from proxy.relay.upstream import IDENTICAL_CAP
 from tests.proxy.relay.conftest import DNS, UDP, eventually
 from tests.proxy.relay.dnsbed import answer, dns_of, leftovers, query, quiet
 from tests.proxy.relay.test_udp import Peers, peers

@@ -4,6 +4,7 @@ from random import Random
 
 import pytest
 
+from proxy.balance.hashing import hash_key
 from proxy.balance.pool import Pool
 from proxy.relay.plan import BackendPlan, DnsPlan, LimitsPlan, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.service import Service
@@ -16,11 +17,16 @@ class Bench:
     """One service with `count` backends, all up; their slots begin at 10."""
 
     def __init__(
-        self, count: int, scheduler: str = "round-robin", state: str = "up", limits: LimitsPlan | None = None
+        self,
+        count: int,
+        scheduler: str = "round-robin",
+        state: str = "up",
+        limits: LimitsPlan | None = None,
+        hash_on: str = "source",
     ) -> None:
         backends = tuple(BackendPlan(10 + n, f"b{n}", "192.0.2.1", 53, 1, state) for n in range(count))
         plan = ServicePlan(
-            2, "s", "plain", scheduler, "source", "keep", backends,
+            2, "s", "plain", scheduler, hash_on, "keep", backends,
             TcpPlan(1, 1, 1, 1, 1), UdpPlan(1, 1, "drop-new"), DnsPlan(0.1, 1), limits=limits or LimitsPlan(),
         )  # fmt: skip
         self.now = 0.0
@@ -196,3 +202,22 @@ def test_failures_that_are_far_apart_are_in_no_row() -> None:
         bench.now += 20.0
         bench.service.erred(one)
     assert bench.failing == [(2, 10, 3)]
+
+
+@pytest.mark.parametrize(
+    ("hash_on", "of_a_query", "otherwise"),
+    [
+        ("source", b"2001:db8::1", b"2001:db8::1"),
+        ("source-port", b"2001:db8::1 99", b"2001:db8::1 99"),
+        ("listener", b"route", b"route"),
+        ("query-name", b"\3www\0", b"2001:db8::1"),
+    ],
+)
+def test_what_is_hashed(hash_on, of_a_query, otherwise) -> None:
+    """The key is of what `hash-on` says; what has no query name, which is not an empty one, goes by its client."""
+    service = Bench(1, hash_on=hash_on).service
+    client = ("2001:db8::1", 99, 0, 0)
+    assert service.key(b"route", client, b"\3WWW\0\0\1\0\1") == hash_key(of_a_query)
+    assert service.key(b"route", client) == hash_key(otherwise)
+    if hash_on == "query-name":
+        assert service.key(b"route", client, b"") == hash_key(b"")

@@ -7,11 +7,10 @@ import time
 
 import pytest
 
-from proxy.relay import dns as relay_dns
-from proxy.relay import upstream
+from proxy.relay import outgoing, upstream
 from proxy.relay.plan import DnsPlan
-from proxy.relay.upstream import LATE_KEPT, LIFETIME, SILENT, SOCKETS, connected
-from tests.proxy.relay.conftest import eventually, free_port
+from proxy.relay.upstream import LATE_KEPT, LIFETIME, SILENT, SOCKETS
+from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.dnsbed import Backend, Server, answer, ask, client, dns_of, leftovers, query, quiet, upstreams
 
 PATIENT = DnsPlan(retry_after=5.0, give_up=20.0)
@@ -74,44 +73,6 @@ def test_four_sockets_on_first_use(relay, start, server):
     assert len({source for _, _, source in server.seen}) == SOCKETS
 
 
-def test_connected_to_nobody_else(server):
-    """U2, U20: a socket is connected before it is used, does not block, and its port is drawn anew each time."""
-    socks = [connected(*server.address) for _ in range(50)]
-    for sock in socks:
-        assert sock.getpeername() == server.address
-        assert not sock.getblocking()
-    drawn = [sock.getsockname()[1] for sock in socks]
-    assert len(set(drawn)) == 50
-    assert drawn != sorted(drawn)
-    for sock in socks:
-        sock.close()
-
-
-def test_the_port_is_ours_to_draw(server, monkeypatch):
-    """U20: the port is the one that SystemRandom drew from the range, and the kernel's choice where that is taken."""
-    port = free_port(socket.SOCK_DGRAM)
-    monkeypatch.setattr(upstream, "_port_range", lambda: (port, port))
-    with connected(*server.address) as sock, connected(*server.address) as other:
-        assert sock.getsockname()[1] == port != other.getsockname()[1]
-
-
-def test_what_came_before_the_connection_is_not_read(server, monkeypatch):
-    """U2: a datagram that slips in between binding and connecting is thrown away."""
-    forger = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-
-    class Slow(socket.socket):
-        def connect(self, address):
-            forger.sendto(b"forged", ("127.0.0.1", self.getsockname()[1]))
-            super().connect(address)
-
-    monkeypatch.setattr(upstream.socket, "socket", Slow)
-    sock = connected(*server.address)
-    with pytest.raises(BlockingIOError):
-        sock.recv(100)
-    sock.close()
-    forger.close()
-
-
 def test_replaced_every_minute(relay, start, server):
     """U20: a socket that is a minute old is replaced by one at another port, a younger one is not."""
     where = start(server.address)
@@ -159,7 +120,7 @@ def test_healed_after_a_failed_send(relay, start, server):
 def test_healed_after_silence(relay, start, backend):
     """U8: SILENT queries without an answer in a row make a socket suspect; an answer in between clears it."""
     where = start(backend.address, dns=DnsPlan(0.05, 0.1))
-    relay.call(lambda: setattr(dns_of(relay), "_random", iter(range(0, 1 << 30, 1 << 16))))  # all over one socket
+    relay.call(lambda: setattr(dns_of(relay), "random", iter(range(0, 1 << 30, 1 << 16))))  # all over one socket
     with client(where) as sock:
 
         def silence(count):
@@ -227,7 +188,7 @@ def test_what_we_lack_is_not_the_backends_fault(relay, start, server, monkeypatc
     def none_left(*_):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(upstream, "connected", none_left)
+    monkeypatch.setattr(outgoing, "connected", none_left)
     ask_many(where)
     assert ports(relay) == before
     assert relay.counter(counter) >= 1
@@ -238,7 +199,7 @@ def test_a_refusal_while_others_move(relay, start, server, backend, monkeypatch)
     """U7: a query that meets the closed port while earlier ones are being moved in portions is moved after them."""
     monkeypatch.setattr(upstream, "MOVED", 4)
     where = start(backend.address, server.address, scheduler="failover")
-    relay.call(lambda: setattr(dns_of(relay), "_random", iter(range(0, 1 << 30, 1 << 16))))  # all over one socket
+    relay.call(lambda: setattr(dns_of(relay), "random", iter(range(0, 1 << 30, 1 << 16))))  # all over one socket
     refused = ConnectionRefusedError(errno.ECONNREFUSED, "")
     with client(where) as sock:
         for number in range(10):
@@ -292,7 +253,7 @@ def test_late_ids_are_bounded(relay, start, server):
 
 def test_a_full_socket_goes_elsewhere(relay, start, server, backend, monkeypatch):
     """U18: a socket has so many IDs in use and no more; a query that finds none is asked of another backend."""
-    monkeypatch.setattr(relay_dns, "PENDING_CAP", 5)
+    monkeypatch.setattr(upstream, "PENDING_CAP", 5)
     where = start(backend.address, server.address, scheduler="failover")
     with client(where) as sock:
         for number in range(100):
