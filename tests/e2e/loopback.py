@@ -207,6 +207,14 @@ class Node:
                 answer: dict[str, Any] = json.loads(lines.readline())
                 return answer
 
+    def steelyard(self, *arguments: str) -> tuple[int, str]:
+        """Give a command; its exit status, and what it said."""
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "proxy", "-s", str(self.socket), *arguments],
+            env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
     def status(self) -> Status:
         """Return the status."""
         status: Status = self.ask("status")["status"]
