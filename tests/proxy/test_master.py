@@ -2,15 +2,13 @@
 # ruff: noqa: ASYNC110 - a counter is polled
 
 import asyncio
-import resource
-import time
 
 import pytest
 
-from proxy import codec, messages
 from proxy import master as module
+from proxy import messages
 from proxy.config.loader import load
-from proxy.master import Master, StartError
+from proxy.master import Master
 
 FILE = """
 [node]
@@ -116,41 +114,41 @@ async def test_a_bug_does_not_stop_the_supervision(master, monkeypatch):
     assert "ZeroDivisionError" in faults[0].text
 
 
-async def test_all_that_is_wrong_is_told_at_once(config, tmp_path):
-    """A start that fails tells all its reasons, touches nothing, and needs no second try to learn the next one."""
-    wrong = config().model_copy(deep=True)
-    control = wrong.control.model_copy(update={"group": "no-such-group"})
-    wrong = wrong.model_copy(update={"control": control})
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    began = time.monotonic()
-    original = module.privileges.raise_open_files
-    module.privileges.raise_open_files = lambda: 100
-    try:
-        with pytest.raises(StartError) as caught:
-            Master(wrong)
-    finally:
-        module.privileges.raise_open_files = original
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    lines = str(caught.value).splitlines()
-    assert len(lines) == 2
-    assert "no-such-group" in lines[0]
-    assert "the limit of open files is 100" in lines[1]
-    assert time.monotonic() - began < 1
-    assert [one.name for one in tmp_path.iterdir()] == ["steelyard.toml"]
-
-
-async def test_a_setup_is_encoded_once(master):
-    """Each worker's first message is the same octets: a large configuration is not encoded anew at each death."""
-    assert master.setup() is master.setup()
-    assert isinstance(codec.decode(master.setup()), messages.Setup)
-
-
 async def test_what_the_sockets_group_may_not(master):
     """S2: the commands that end connections or move addresses are kept from the socket's group, those that look are not."""
     await master._start_control()
     try:
         changing = {name for name, command in master._control._commands.items() if command.mutates}
-        assert {"disconnect", "standby", "resume"} <= changing
-        assert not changing & {"connections", "status", "events"}
+        assert {"disconnect", "standby", "resume", "add", "remove", "weight", "drain", "overrides-clear"} <= changing
+        assert not changing & {"connections", "status", "events", "overrides"}
     finally:
         await master._control.close()
+
+
+async def test_what_a_worker_says_of_a_backend_that_is_gone(master, monkeypatch):
+    """R3: a hint or a failure that is about a backend that was removed meanwhile concerns nobody."""
+    suspected = []
+    monkeypatch.setattr(master._prober, "suspect", suspected.append)
+    master.heard(1, messages.Hint(0, 1))
+    service = master._running.services["a"]
+    master._running.replace(service.model_copy(update={"backends": service.backends[:1]}))
+    master.heard(1, messages.Hint(0, 1))
+    master.heard(1, messages.Failing(0, 1, 9))
+    assert suspected == ["a/192.0.2.2"]
+
+
+async def test_a_slot_is_given_up_when_all_workers_have_confirmed(master, monkeypatch):
+    """R3: the counters of a removed backend go to another one once each worker has said that it uses them no more."""
+    monkeypatch.setattr(master._workers, "relist", lambda message: None)
+    monkeypatch.setattr(master._prober, "send", lambda message: None)
+    slots = master._running.slots[1]
+    for life in (1, 2):
+        master.held(life)
+    service = master._running.services["a"]
+    master._relisted("a", master._running.replace(service.model_copy(update={"backends": service.backends[:1]})))
+    master.heard(1, messages.Confirmed(2))
+    assert len(slots) == 3
+    master.heard(2, messages.Confirmed(1))  # it has not heard of the second yet
+    assert len(slots) == 3
+    master.released(2)
+    assert len(slots) == 2
