@@ -28,6 +28,7 @@ SAVED: Final = "overrides.json"
 """In the state directory: the acts that a restart must not forget."""
 WORDS: Final = 200
 """Characters of a reason."""
+HEARD: Final = 1.0  # s until every worker has heard of an act: one that has not is taken for dead
 LOOK: Final = 0.1  # s between two looks whether a drained backend is empty
 ADMINS: Final[Mapping[str, Admin]] = {"drain": "drain", "maint": "maint", "ready": "ready"}
 
@@ -93,6 +94,11 @@ class Admins:
         """Whether a backend is to be removed."""
         return key in self._leaving
 
+    def has_left(self, key: BackendKey, now: float) -> bool:
+        """Whether a backend that is to be removed has nothing open, and each worker has heard that it gets nothing more."""
+        act = self._leaving.get(key)
+        return act is not None and now >= act.began + HEARD and not self._active(key)
+
     @property
     def overrides(self) -> dict[BackendKey, Override]:
         """What differs from the file, as the status shows it."""
@@ -135,9 +141,11 @@ class Admins:
         """
         wanted = ADMINS[request.command]
         keys = find_keys(self._running.services, request.arguments.get("service"), request.arguments.get("backend"))
-        if wanted == "ready" and any(key in self._leaving for key in keys):
-            names = ", ".join(written(key) for key in keys if key in self._leaving)
-            raise ControlError(f"{names}: to be removed; `steelyard add` keeps it", BAD_REQUEST)
+        if wanted == "ready":
+            leaving = [written(key) for key in keys if key in self._leaving]
+            keys = [key for key in keys if key not in self._leaving]
+            if not keys:
+                raise ControlError(f"{', '.join(leaving)}: to be removed; `steelyard add` keeps it", BAD_REQUEST)
         reason = _text(request, "reason")
         save, wait = (flag(request, name) for name in ("save", "wait"))
         timeout = _seconds(request, "timeout")

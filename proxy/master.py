@@ -194,7 +194,7 @@ class Master:
         self._guarded(lambda: self._prober.look(now))
         self._guarded(self._refit)
         self._guarded(lambda: self._admins.look(now))
-        self._guarded(self._membership.look)
+        self._guarded(lambda: self._membership.look(now))
         if now - self._sampled >= SAMPLE:
             self._sampled = now
             self._guarded(lambda: self._builder.sample(now, self.config.services))

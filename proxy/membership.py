@@ -74,9 +74,9 @@ class Membership:
         """Backends that are not in the file."""
         return self._added.keys()
 
-    def look(self) -> None:
-        """Take those out that are to leave and have nothing open any more."""
-        for key in [key for key in self._removed if self._admins.leaves(key) and not self._active(key)]:
+    def look(self, now: float) -> None:
+        """Take those out that are to leave and have nothing open any more; `now` in monotonic seconds."""
+        for key in [key for key in self._removed if self._admins.has_left(key, now)]:
             service = self._running.services[key[0]]
             self._list(service, [one for one in service.backends if one.name != key[1]])
             self._admins.stays(key)

@@ -23,6 +23,8 @@ def check_service(
         _transparent(settings, listeners, backends, tab, report)
     if any(listener.transport == "udp" for listener in listeners):
         _proxy_on_udp(backends, tab, report)
+    if listeners and all(listener.transport == "udp" for listener in listeners):
+        _tcp_alone(settings, tab, report)
 
 
 def _proxy_on_udp(backends: Sequence[Backend], tab: Tab, report: Report) -> None:
@@ -33,6 +35,17 @@ def _proxy_on_udp(backends: Sequence[Backend], tab: Tab, report: Report) -> None
             told.append(spot)
             report.error(
                 spot, 'send-proxy = "v1" is for TCP, and this service listens on UDP as well', 'send-proxy = "v2"'
+            )
+
+
+def _tcp_alone(settings: ServiceSettings, tab: Tab, report: Report) -> None:
+    """Bounds on TCP connections for a service that has none."""
+    for key in ("max-connections", "max-connections-per-client"):
+        if getattr(settings, key.replace("-", "_")):
+            report.error(
+                locate(tab, (key,))[1],
+                f"{key} bounds TCP connections, and this service listens on UDP only",
+                "udp.max-sessions bounds the sessions of a service, a backend's max-connections its own",
             )
 
 

@@ -95,22 +95,10 @@ class Services:
             )
         if settings is not None:
             check_service(settings, listeners, backends, tab, self.report)
-        if settings is not None and listeners and all(listener.transport == "udp" for listener in listeners):
-            self._tcp_alone(settings, tab)
         if self.report.errors > before or settings is None:
             return None
         values = {key: getattr(settings, key) for key in ServiceSettings.model_fields}
         return Service.model_construct(name=name, listeners=tuple(listeners), backends=tuple(backends), **values)
-
-    def _tcp_alone(self, settings: ServiceSettings, tab: Tab) -> None:
-        """Refuse bounds on TCP connections for a service that has none."""
-        for key in ("max-connections", "max-connections-per-client"):
-            if getattr(settings, key.replace("-", "_")):
-                self.report.error(
-                    locate(tab, (key,))[1],
-                    f"{key} bounds TCP connections, and this service listens on UDP only",
-                    "udp.max-sessions bounds the sessions of a service, a backend's max-connections its own",
-                )
 
     # -- listen
 

@@ -67,10 +67,11 @@ class Bed:
         answer = getattr(self.membership, command)(request)
         return answer["changed"] if answer else None
 
-    def later(self, seconds=0.0):
+    def later(self, seconds=1.5):
         """Let the master have its regular look, so many seconds later."""
-        self.admins.look(asyncio.get_running_loop().time() + seconds)
-        self.membership.look()
+        now = asyncio.get_running_loop().time() + seconds
+        self.admins.look(now)
+        self.membership.look(now)
 
     @property
     def names(self):
@@ -114,6 +115,19 @@ async def test_one_that_is_removed(bed):
     assert not bed.admins.leaves(SECOND)
     assert [(row["backend"], row["act"]) for row in bed.membership.rows()] == [("ns2", "removed")]
     assert not bed.ask("remove", backend="ns2")
+
+
+async def test_each_worker_has_heard_of_it(bed):
+    """T16: a backend that has nothing open stays listed until no worker can have given it something after that."""
+    bed.ask("remove", backend="ns2")
+    bed.later(0.5)
+    assert "ns2" in bed.names
+    bed.active[SECOND] = 1  # from a worker that had not heard of it yet
+    bed.later()
+    assert "ns2" in bed.names
+    bed.active.clear()
+    bed.later()
+    assert "ns2" not in bed.names
 
 
 async def test_its_connections_have_until_drain_timeout(bed):
@@ -201,6 +215,17 @@ async def test_an_act_on_one_that_leaves(bed):
     with pytest.raises(ControlError, match="dns/ns2: to be removed; `steelyard add` keeps it"):
         async for _ in bed.admins.act(Request("ready", {"service": "dns", "backend": "ns2"}, 1, 0)):
             pass
+
+
+async def test_ready_everywhere_but_where_it_leaves(bed):
+    """R7: a host that is ready again is so in every service but those that it is being removed from."""
+    bed.active[FIRST] = 1
+    bed.ask("remove", backend="192.0.2.11")
+    for command in ("maint", "ready"):
+        async for _ in bed.admins.act(Request(command, {"service": "*", "backend": "192.0.2.11"}, 1, 0)):
+            pass
+    assert bed.admins.state(("web", "192.0.2.11")) == "ready"
+    assert bed.admins.leaves(FIRST)
 
 
 async def test_an_act_outlives_a_removal(bed):
