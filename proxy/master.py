@@ -20,7 +20,7 @@ from proxy.admin import Admins
 from proxy.commands import Parts, register
 from proxy.config.model import Config
 from proxy.control.handlers import events_handler
-from proxy.control.server import ControlServer, Request
+from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
 from proxy.events import Level, Timeline
 from proxy.handout import Handout
@@ -29,6 +29,7 @@ from proxy.logfile import ConnectionLogFile
 from proxy.means import Means
 from proxy.members import Key
 from proxy.membership import Membership
+from proxy.overview import Overview
 from proxy.preconditions import StartError, standing
 from proxy.prober import Prober
 from proxy.readiness import Readiness
@@ -38,7 +39,7 @@ from proxy.running import Running, written
 from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
-from proxy.stats.snapshot import BackendKey, Node, Snapshot, SnapshotBuilder
+from proxy.stats.snapshot import BackendKey, SnapshotBuilder
 from proxy.supervisor import Supervisor, gone
 
 FIRST_VERDICTS = 3.0  # s of probing that the clients of a service wait in the kernel for its first verdict
@@ -46,7 +47,6 @@ FIRST_PROBES = 10.0  # s after the start until they wait no longer, probing or n
 TICK = 0.1  # s
 SAMPLE = 1.0  # s
 STOP_GRACE = 1.0  # s after stop-timeout until what is left is killed
-PORTION = 20  # services of a status that are looked at in one go
 KILL_GRACE = 2.0  # s that a killed child may take to be gone
 FAULTS_TOLD = 10  # bugs of ours that are told in full, then one in a thousand
 
@@ -165,7 +165,12 @@ class Master:
         parts = Parts(
             self._running, self._columns, self._workers, self._prober, self._redundancy, self._admins, self._membership,
         )  # fmt: skip
-        register(self._control, self._status, parts)
+        overview = Overview(
+            self._running, self._builder, self._handout,
+            workers=self._workers, prober=self._prober, readiness=self._readiness, redundancy=self._redundancy,
+            admins=self._admins, membership=self._membership,
+        )  # fmt: skip
+        register(self._control, overview.status, parts)
         try:
             await self._control.start()
         except ControlError as error:
@@ -421,35 +426,6 @@ class Master:
         if late:
             self._open |= late
             self._workers.settle()
-
-    # -- answers
-
-    async def snapshot(self) -> Snapshot:
-        """Return the view of this instant."""
-        probes, routers = await asyncio.gather(self._prober.report(), self._redundancy.rows())
-        verdicts = self._readiness.shown(probes)
-        overrides = self._admins.overrides
-        count = len(self._admins.rows()) + self._membership.edits
-        node = Node(
-            name=self.config.node.name, version=__version__, uptime=time.monotonic() - self._began,
-            generation=self._handout.generation, sha256=self.config.sha256, overrides=count,
-        )  # fmt: skip
-        # In portions, with the other work in between: with thousands of backends it takes a part of a second.
-        parts: list[Snapshot] = []
-        for first in range(0, max(len(self.config.services), 1), PORTION):
-            part = self.config.services[first : first + PORTION]
-            rows = self._workers.rows()
-            parts.append(self._builder.build(
-                node, part, verdicts, rows, now_ns=time.monotonic_ns(), overrides=overrides, vrrp=routers,
-                added=self._membership.added,
-            ))  # fmt: skip
-            await asyncio.sleep(0)
-        services = [service for part in parts for service in part.status["services"]]
-        return Snapshot({**parts[-1].status, "services": services}, parts[-1].headers)
-
-    async def _status(self, request: Request) -> Mapping[str, Any]:  # noqa: ARG002 - it takes no arguments
-        snapshot = await self.snapshot()
-        return {"status": snapshot.as_dict()}
 
 
 async def serve(config: Config) -> None:
