@@ -42,11 +42,12 @@ class Worker:
         self._table = Table.attach(column, plan.layout, writable=True)
         self._layout = plan.layout
         more = iter(shared)
-        store = Store(next(more)) if any(service.persistence for service in plan.services) else None
+        salt = bytes.fromhex(plan.salt)
+        store = Store(next(more), salt) if any(service.persistence for service in plan.services) else None
         rates = None
         if any(service.limits.rate for service in plan.services):
             fd = next(more)
-            rates = Rates(fd, bytes.fromhex(plan.salt))
+            rates = Rates(fd, salt)
             os.close(fd)
         self._engine = PythonEngine(
             self._loop, plan, self._table, journal, self._hint, self._want, store, rates, self._failing

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from proxy.relay.clientkeys import ClientKeys
 from proxy.relay.plan import PersistencePlan
-from proxy.relay.templates import HEADER, LONGEST, MAGIC, Found, Templates, cells_for
+from proxy.relay.templates import LONGEST, MAGIC, Found, Templates, cells_for
 from proxy.stats import sealed
 from proxy.stats.layout import SERVICE_PERSISTED, SERVICE_PERSISTENCE_EVICTED, SERVICE_PERSISTENCE_UNLOCKED
 from proxy.stats.table import TableError
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 BUCKETS: Final = 16_384
 """131,072 templates, of all services of a host: 2 MiB, of which the kernel gives what is used."""
 
-SECRET: Final = 16  # octets
 TRIES: Final = 20  # to lock, with a chance for the holder to run after each
 RENEWALS: Final = 3  # times in `timeout` that the template of a client with something open is renewed
 RENEWED_AT_ONCE: Final = 256
@@ -46,9 +45,12 @@ _FLOCK: Final = struct.Struct("@hhqqi4x")  # type, whence, start, length, pid (f
 
 
 class Store:
-    """The memory of all templates, mapped into this process. `fd` is an open file description of its own."""
+    """The memory of all templates, mapped into this process. `fd` is an open file description of its own.
 
-    def __init__(self, fd: int) -> None:
+    `secret` is what a host's workers make their clients' keys with.
+    """
+
+    def __init__(self, fd: int, secret: bytes = b"") -> None:
         """Map a descriptor that `create` or `Store.again` returned, and own it; TableError, and it is still the caller's."""
         size = os.fstat(fd).st_size
         try:
@@ -61,15 +63,15 @@ class Store:
             self._unmap()
             raise TableError(f"descriptor {fd} holds no table of templates")
         self.fd = fd
+        self.secret = secret
         self.templates = Templates(self.cells)
-        self.secret = self._view[8 * (HEADER - 2) : 8 * HEADER].tobytes()
 
     @classmethod
     def create(cls, buckets: int = BUCKETS) -> Self:
-        """Make an empty, sealed table with a secret of its own; OSError where memory or descriptors are wanting."""
+        """Make an empty, sealed table; OSError where memory or descriptors are wanting."""
         fd = sealed.zeroed("templates", 8 * cells_for(buckets))
         try:
-            os.pwrite(fd, struct.pack("@qq", MAGIC, buckets) + os.urandom(SECRET), 0)
+            os.pwrite(fd, struct.pack("@qq", MAGIC, buckets), 0)
             return cls(fd)
         except BaseException:
             os.close(fd)

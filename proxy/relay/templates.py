@@ -2,8 +2,7 @@
 
     cell   0  magic
            1  how many buckets there are
-           2  3  the secret that keys are hashed with
-           4  bucket 0, bucket 1, ...
+           2  bucket 0, bucket 1, ...
 
     bucket, WAYS times:  | key | expiry in ms << SLOT_BITS | backend slot |
 
@@ -16,7 +15,7 @@ choose two backends for it.
 from typing import Final, NamedTuple
 
 MAGIC: Final = 0x31_50_54_53  # "STP1"
-HEADER: Final = 4
+HEADER: Final = 2
 WAYS: Final = 8
 BUCKET: Final = 2 * WAYS  # cells
 SLOT_BITS: Final = 20

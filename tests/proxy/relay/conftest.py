@@ -66,6 +66,7 @@ class Relay:
         self.failing: list[tuple[int, int, int]] = []
         self.max_connections = 1000
         self.store: Store | None = None  # of templates; shared by relays that are given the same one
+        self.salt = ""
         self.rates_fd = rates.create()
         self.log = LogPlan()
         self._slots = 0
@@ -111,10 +112,10 @@ class Relay:
     def start(self) -> "Relay":
         """Begin to relay."""
         self._thread.start()
-        plan = Plan(1, LAYOUT, self.max_connections, tuple(self.services), log=self.log)
+        plan = Plan(1, LAYOUT, self.max_connections, tuple(self.services), salt=self.salt, log=self.log)
 
         def begin() -> None:
-            store = Store(self.store.again()) if self.store is not None else None
+            store = Store(self.store.again(), bytes.fromhex(self.salt)) if self.store is not None else None
             self.engine = PythonEngine(
                 self._loop,
                 plan,
