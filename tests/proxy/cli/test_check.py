@@ -1,29 +1,25 @@
 """`steelyard check`."""
 
-import io
 import json
 import os
 import socket
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import dns.message
 import dns.rrset
 import pytest
 
-from proxy.cli import main
+from tests.command import steelyard
 
 TCP = '[service.a]\nlisten = ["127.0.0.1:{port}/tcp"]\nbackends = [{backends}]\n'
 
 
 def check(*arguments):
-    """Run the command in this process: in one of its own nine tenths of the time go into imports."""
-    output, errors = io.StringIO(), io.StringIO()
-    with redirect_stdout(output), redirect_stderr(errors), pytest.raises(SystemExit) as ended:
-        main(["check", *map(str, arguments)])
-    return subprocess.CompletedProcess(arguments, ended.value.code, output.getvalue(), errors.getvalue())
+    """Run the command in this process."""
+    return steelyard("check", *arguments)
 
 
 def run(*arguments, prefix=("-m", "proxy")):
