@@ -98,6 +98,7 @@ def test_no_worker_left(pair):
     for pid in pair.a.child("proxy.worker"):
         os.kill(pid, signal.SIGKILL)
     until(lambda: pair.a.told("backup: no worker is alive"), 3, "the address to be given up", every=0.02)
+    assert pair.until_owner("b", 3) < 3  # told comes first, and the address goes a moment later
     assert pair.until_owner("a", 8) < 8
     assert any(text.startswith("active") for _, text in pair.b.moves())
 
@@ -109,6 +110,7 @@ def test_stopped_workers(pair):
         os.kill(pid, signal.SIGSTOP)
     until(lambda: pair.a.told("backup: no worker is alive"), 3, "the address to be given up", every=0.02)
     assert time.monotonic() - began < 1.5 + ROOM
+    assert pair.until_owner("b", 3) < 3
     assert pair.until_owner("a", 8) < 8
 
 
