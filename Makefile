@@ -2,18 +2,22 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/stamp
+# A file's tests stay together, as they share servers; tests/conftest.py says which files begin.
+FILES := --dist loadfile --no-loadscope-reorder
 # Root alone: for everybody else these tests run in a second process, under unshare(1).
-SPREAD := $(if $(filter 0,$(shell id -u)),-n 3 --dist loadfile)
+SPREAD := $(if $(filter 0,$(shell id -u)),-n 3 $(FILES))
 
 .PHONY: demo test lint behaviours bench soak
 
 demo: $(READY)  ## queries and connections balanced over embedded servers, one of which dies and returns
 	$(BIN)/steelyard demo
 
+# Each of pytest's processes rewrites the assertions of every test module, unless it may keep what it has rewritten.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(READY)  ## the whole suite; as root it installs the real servers it needs (tests/packages.txt)
 	$(BIN)/python tests/packages.py tests/packages.txt
 	$(BIN)/python -m compileall -q proxy health vrrp bench tests  # once, not at each start of each of their processes
-	$(BIN)/python -m pytest --ignore=tests/e2e -n 4 --dist loadfile --reruns 1 -rR
+	$(BIN)/python -m pytest --ignore=tests/e2e -n 3 $(FILES) --reruns 1 -rR
 	$(BIN)/python -m pytest tests/e2e --reruns 1 -rR -m "not load" $(SPREAD)
 	$(BIN)/python -m pytest tests/e2e --reruns 1 -rR -m load
 

@@ -5,6 +5,7 @@
   second pytest under `unshare -rn`, where the kernel allows it; where it does not, each skips with that reason.
 - What the machine lacks (a server, a right) skips a test. Under CI nothing end to end may skip: it fails instead.
 - A test that fails shows what the processes of its bed have written.
+- The files that take longest begin first.
 """
 
 import os
@@ -30,6 +31,22 @@ settings.load_profile("steelyard")
 
 # A shell starts its background jobs with SIGINT ignored, and all that they start; what we start is to be interruptible.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Of these files each takes longest among those that run beside it: they begin first, lest one worker ends alone with one.
+# xdist gives each of its three the first and the fourth, the second and the fifth, ...: the two pairs of daemons, which
+# ask most of the machine, are not beside each other.
+LONGEST = (
+    "test_story.py",
+    "test_mysql_real.py",
+    "test_election.py",
+    "test_demo_pair.py",
+    "test_pair.py",
+    "test_vrrp_keepalived.py",
+    "test_processes.py",
+    "test_mail_hosting_run.py",
+    "test_pair_operating.py",
+    "test_mail_hosting.py",
+)
 
 LEFT_OUT = pytest.StashKey[bool]()
 ENDED = pytest.StashKey[list[Proc]]()
@@ -65,7 +82,9 @@ def pytest_cmdline_main(config: pytest.Config) -> Generator[None, object, object
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the end-to-end tests, and leave to the other pytest what it runs."""
+    """Mark the end-to-end tests, leave to the other pytest what it runs, and begin with what takes longest."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
     for item in items:
         if item.path.is_relative_to(E2E):
             item.add_marker(pytest.mark.e2e)

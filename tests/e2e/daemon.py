@@ -86,13 +86,17 @@ class Daemon:
 
         Raises OSError while nobody answers, ValueError and LookupError for what is no status.
         """
+        status: Status = self._ask("status")["status"]
+        return status
+
+    def _ask(self, command: str) -> dict[str, Any]:
         with socket.socket(socket.AF_UNIX) as control:
             control.settimeout(5)
             control.connect(str(self.socket))
-            control.sendall(b'{"command": "status"}\n')
+            control.sendall(json.dumps({"command": command}).encode() + b"\n")
             with control.makefile("rb") as lines:
-                status: Status = json.loads(lines.readline())["status"]
-        return status
+                answer: dict[str, Any] = json.loads(lines.readline())
+                return answer
 
     def until(self, condition: Callable[[Status], bool], what: str, timeout: float = 20.0) -> Status:
         """Return the first status that `condition` accepts. Raises BedError with the daemon's output."""
@@ -119,12 +123,9 @@ class Daemon:
         return self.until(lambda status: bool(backend_of(status, service, backend)["state"] == state), what, timeout)
 
     def events(self) -> list[dict[str, Any]]:
-        """Return the timeline, oldest first."""
-        done = self.cli("events", "--json")
-        if done.returncode:
-            message = f"events: exit {done.returncode}\n{done.stdout}{done.stderr}"
-            raise BedError(message)
-        return [json.loads(line) for line in done.stdout.splitlines()]
+        """Return the timeline, oldest first, asked as the status is. Raises OSError, ValueError and LookupError."""
+        events: list[dict[str, Any]] = self._ask("events")["events"]
+        return events
 
     def workers(self) -> list[int]:
         """Return the process ids of the workers that live, in the order of their indices."""

@@ -3,14 +3,14 @@
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.bed import Bed
 from tests.e2e.daemon import Daemon, Status, settled
-from tests.e2e.process import stat_fields, until
+from tests.e2e.process import BedError, stat_fields, until
 from tests.e2e.servers import Nsd
 from tests.e2e.vrrp import LAN, VIP, holders, owner_settles, pair
 
@@ -50,10 +50,18 @@ class Host:
         self.options.setdefault("node", {})
         self.options["node"] = {"state-dir": f'"{state}"', "stop-timeout": '"5s"'} | dict(self.options["node"])
         self.daemon: Daemon = None  # type: ignore[assignment]
+        self._since = 0.0  # of the wall clock: what was told before is no matter of this test
+        self._read = 0
+
+    def mark(self) -> None:
+        """Forget what it has told so far: `moves` and `told` are of what comes from now on."""
+        self._since = time.time()
+        self._read = len(self.daemon.proc.output())
 
     def start(self, *, wait: bool = True) -> None:
         """Start the daemon; with `wait` until its backends have verdicts and it takes part."""
         self.daemon = Daemon(self.bed, self.name, self.text, ready=lambda _: True, **self.options)
+        self._read = 0
         if wait:
             self.settle()
 
@@ -87,13 +95,19 @@ class Host:
         return [pid for _, pid in sorted(found)]
 
     def moves(self) -> list[tuple[str, str]]:
-        """Return the moves of its routers, (name, "state: why") each, oldest first."""
-        events = self.daemon.events()
-        return [(one["subject"], one["text"]) for one in events if one["kind"] == "vrrp" and one.get("previous")]
+        """Return the moves of its routers since the mark, (name, "state: why") each, oldest first."""
+        events = [one for one in self.daemon.events() if one["kind"] == "vrrp" and one["at"] >= self._since]
+        return [(one["subject"], one["text"]) for one in events if one.get("previous")]
 
     def told(self, pattern: str) -> bool:
-        """Whether an event says so, or the log if nobody answers."""
-        return re.search(pattern, self.daemon.proc.output()) is not None
+        """Whether the log says so since the mark."""
+        return re.search(pattern, self.daemon.proc.output()[self._read :]) is not None
+
+    def until_whole(self) -> None:
+        """Wait until all of its processes live: each worker, health, and two for the addresses."""
+        self.settle()
+        wanted = {"proxy.vrrpd": 2, "proxy.healthd": 1, "proxy.worker": len(self.daemon.status()["workers"])}
+        until(lambda: {name: len(self.child(name)) for name in wanted} == wanted, 15, f"all processes of {self.name}")
 
 
 class Pair:
@@ -117,10 +131,37 @@ class Pair:
         """Start both, and return when a is active, b backup, and each has heard of the other."""
         for host in (self.a, self.b):
             host.start(wait=False)
+        self._settle(Host.settle)
+
+    def restore(self) -> None:
+        """Bring both back to where `start` left them, whatever a test has done to them, and set the mark.
+
+        A start costs seven interpreters for each host: what is whole still stays. It is a test's own matter to end what
+        it changed in files.
+        """
+        self.bed.nft("a", "flush ruleset")
+        self.ns.cont()
+        try:
+            for host in (self.a, self.b):
+                host.daemon.proc.cont()
+                if not host.daemon.proc.alive:
+                    host.daemon.proc.kill()  # whoever was left without a master
+                    host.start(wait=False)
+                elif until(lambda host=host: host.router, 10, f"a status of {host.name}")["standby"]:  # type: ignore[misc]
+                    host.daemon.cli("resume")
+            self._settle(Host.until_whole)
+        except BedError:
+            for host in (self.a, self.b):
+                kill_all(host)
+            self.start()
+        for host in (self.a, self.b):
+            host.mark()
+
+    def _settle(self, each: Callable[[Host], None]) -> None:
         self.a.wait("active", 15)
         self.b.wait("backup", 15)
         for host in (self.a, self.b):
-            host.settle()
+            each(host)
         assert self.owner() == "a"
         until(lambda: self.b.router["peer"], 5, "b to hear a")
 

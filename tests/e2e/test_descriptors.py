@@ -15,8 +15,6 @@ from tests.e2e.daemon import Daemon, Status, backend_of
 from tests.e2e.process import cpu_seconds, until
 from tests.e2e.servers import Nginx
 
-pytestmark = pytest.mark.load
-
 if TYPE_CHECKING:
     import socket
 
@@ -101,6 +99,7 @@ class Client:
         return answer.startswith(b"HTTP/1.1 200 OK")
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("web", [2], indirect=True, ids=["2 workers"])
 def test_nothing_is_left_after_100_000_connections(web):
     """T19: after 100,000 connections no worker has a descriptor more than before, and every gauge is back at 0."""
@@ -115,7 +114,7 @@ def test_nothing_is_left_after_100_000_connections(web):
     deadline = time.monotonic() + 90
     while web.counters()["accepted"] < CONNECTIONS:
         assert time.monotonic() < deadline, f"only {web.counters()['accepted']} connections in 90 s"
-        load = clients.wrk(web.bed, clients.url(SERVICE, 80, "/close"), 10, connections=40)
+        load = clients.wrk(web.bed, clients.url(SERVICE, 80, "/close"), 4, connections=40)
         assert load.not_ok == 0
     web.daemon.until(quiet, "all connections to end")
     until(lambda: [descriptors(pid) for pid in workers] == idle, 3, f"descriptors to be {idle} again")

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.load
 
 SOURCES = 1_000_000
 SPOOFED = "172.16.0.0/12"
-LONGEST = 45.0  # s that the flood may last
+LONGEST = 25.0  # s that the flood may last
 TABLE = 2000  # sessions of the plain service, both workers together
 FILE = f"""
 [service.dns]
@@ -121,7 +121,7 @@ def test_dns(flooded):
     after = counters(daemon, "dns")
     assert after["queries"] - asked_before > 0.9 * int(attack.output().split()[-1]), attack.output()
     assert answered > 0.99 * asked, (asked, answered, after)
-    assert max(during, resident(worker)) < before + (32 << 20)
+    assert max(during, resident(worker)) < before + (16 << 20)
     daemon.until(lambda _: counters(daemon, "dns")["inflight"] == 0, "the table to be empty", 10)
     assert daemon.workers() == [worker]
 
@@ -138,7 +138,7 @@ def test_plain_udp_evicts_the_idle(flooded):
     asked, answered = real_clients(bed, 5300, 10)
     state = counters(daemon, "plain")
     attack.kill()
-    assert state["sessions"] == TABLE
+    assert state["sessions"] in (TABLE - 1, TABLE)  # one less between an eviction and the newcomer that it was for
     assert state["evicted"] > 2 * TABLE
     assert state["no_descriptor"] == 0
     assert answered > 0.99 * asked, (asked, answered, state)

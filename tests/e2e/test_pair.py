@@ -17,12 +17,34 @@ from tests.e2e.vrrp import Pinger
 ROOM = 0.1
 
 
-@pytest.fixture
-def pair():
+@pytest.fixture(scope="module")
+def started():
     """Make two daemons that share an address, and start them."""
     with daemons() as made:
         made.start()
         yield made
+
+
+@pytest.fixture
+def pair(started):
+    """Return these two, whole again after what the tests before did to them: a is active, b backup."""
+    started.restore()
+    return started
+
+
+@pytest.fixture(scope="module")
+def started_slow():
+    """Make two that advertise once a second."""
+    with daemons(interval="1s") as made:
+        made.start()
+        yield made
+
+
+@pytest.fixture
+def slow(started_slow):
+    """Return these two, whole again."""
+    started_slow.restore()
+    return started_slow
 
 
 def test_the_address_serves_wherever_it_is(pair):
@@ -76,6 +98,7 @@ def test_no_worker_left(pair):
     for pid in pair.a.child("proxy.worker"):
         os.kill(pid, signal.SIGKILL)
     until(lambda: pair.a.told("backup: no worker is alive"), 3, "the address to be given up", every=0.02)
+    assert pair.until_owner("b", 3) < 3  # told comes first, and the address goes a moment later
     assert pair.until_owner("a", 8) < 8
     assert any(text.startswith("active") for _, text in pair.b.moves())
 
@@ -87,6 +110,7 @@ def test_stopped_workers(pair):
         os.kill(pid, signal.SIGSTOP)
     until(lambda: pair.a.told("backup: no worker is alive"), 3, "the address to be given up", every=0.02)
     assert time.monotonic() - began < 1.5 + ROOM
+    assert pair.until_owner("b", 3) < 3
     assert pair.until_owner("a", 8) < 8
 
 
@@ -102,20 +126,16 @@ def test_a_stopped_master(pair):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_vrrp_process_is_replaced(number):
+def test_a_vrrp_process_is_replaced(slow, number):
     """V14: a vrrp process that is killed or stopped is replaced within the lease, and at 1 s adverts nothing moves."""
-    with daemons(interval="1s") as pair:
-        pair.start()
-        pid, spare = until(
-            lambda: pair.a.child("proxy.vrrpd")[1:] and pair.a.child("proxy.vrrpd"), 15, "two vrrp processes"
-        )
-        time.sleep(1)
-        os.kill(pid, number)
-        pair.steady("a", 4)
-        assert pair.a.child("proxy.vrrpd")[0] == spare
-        pair.a.wait("active")
-        assert [text for _, text in pair.b.moves()] == ["backup: started"]
-        assert pair.a.moves()[-1][1] == "active: adopted from the process before"
+    pid, spare = slow.a.child("proxy.vrrpd")
+    time.sleep(1)
+    os.kill(pid, number)
+    slow.steady("a", 4)
+    assert slow.a.child("proxy.vrrpd")[0] == spare
+    slow.a.wait("active")
+    assert slow.b.moves() == []
+    assert slow.a.moves()[-1][1] == "active: adopted from the process before"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -124,7 +144,7 @@ def test_other_children_move_nothing(pair, number):
     for module in ("proxy.healthd", "proxy.worker"):
         os.kill(pair.a.child(module)[0], number)
     pair.steady("a", 2)
-    assert [text.split(":")[0] for _, text in pair.b.moves()] == ["backup"]
+    assert pair.b.moves() == []
 
 
 @pytest.mark.load
@@ -135,7 +155,7 @@ def test_a_busy_data_plane(pair):
     assert dnsperf_result(load, 30).completed > 1000
     assert all(hog.wait(10) for hog in hogs)
     assert pair.holders() == ["a"]
-    assert [text.split(":")[0] for _, text in pair.b.moves()] == ["backup"]
+    assert pair.b.moves() == []
 
 
 def test_a_service_that_fails_here(pair):

@@ -20,12 +20,19 @@ from tests.e2e.process import EndedError, until
 from tests.e2e.vrrp import Capture, Pinger, holders
 
 
-@pytest.fixture
-def pair():
+@pytest.fixture(scope="module")
+def started():
     """Make two daemons that share an address, and start them."""
     with daemons(workers=1) as made:
         made.start()
         yield made
+
+
+@pytest.fixture
+def pair(started):
+    """Return these two, whole again after what the tests before did to them: a is active, b backup, none in standby."""
+    started.restore()
+    return started
 
 
 @pytest.fixture(scope="module")
@@ -247,6 +254,7 @@ def test_a_standby_that_cannot_be_read(pair):
     state.write_text("{")
     with pytest.raises(EndedError, match=r"standby\.json"):
         pair.a.start()
+    state.unlink()
 
 
 def test_two_stops_are_quick(pair):

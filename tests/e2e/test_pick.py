@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from proxy.cli.pick import address
+from tests.command import steelyard
 from tests.e2e.loopback import ROOT, Backend, Node, exchange, free_port, lift_loopback
 
 
@@ -40,7 +41,8 @@ def node(tmp_path_factory):
             backend.close()
 
 
-def steelyard(node, *arguments):
+def in_a_process(node, *arguments):
+    """Run the command as a user does; its exit code and what it wrote."""
     done = subprocess.run(
         [sys.executable, "-P", "-m", "proxy", "pick", *arguments, "-s", node.socket],
         capture_output=True, text=True, timeout=30, check=False, env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -49,9 +51,10 @@ def steelyard(node, *arguments):
 
 
 def picked(node, *arguments):
-    code, out, err = steelyard(node, *arguments, "--json")
-    assert (code, err) == (0, "")
-    return json.loads(out)
+    """Ask, in this process as it is asked often; the document."""
+    done = steelyard("pick", *arguments, "-s", node.socket, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    return json.loads(done.stdout)
 
 
 def totals(node, name):
@@ -84,7 +87,7 @@ def test_a_turn_is_not_taken(node):
         assert (told["backend"], told["certain"]) == (None, False)
         assert [one["name"] for one in told["candidates"]] == ["b0", "b1", "b2", "b3"]
     assert totals(node, "turns") == before == dict.fromkeys(("b0", "b1", "b2", "b3"), 0)
-    code, out, _ = steelyard(node, "turns", "192.0.2.7")
+    code, out, _ = in_a_process(node, "turns", "192.0.2.7")
     assert code == 0
     assert "round-robin, so it depends on the turn" in out
 
@@ -112,7 +115,7 @@ def test_names_of_queries(node):
 )
 def test_what_makes_no_sense(node, arguments, code, words):
     """An unknown service, a missing part of the key and what is no address are told."""
-    got, _, err = steelyard(node, *arguments)
+    got, _, err = in_a_process(node, *arguments)
     assert got == code
     assert words in err
 
@@ -120,7 +123,7 @@ def test_what_makes_no_sense(node, arguments, code, words):
 def test_a_denied_client(node):
     """A client that may not use the service is told so."""
     assert picked(node, "shut", "127.0.0.9")["permitted"] is False
-    assert "denied, by allow or deny" in steelyard(node, "shut", "127.0.0.9")[1]
+    assert "denied, by allow or deny" in in_a_process(node, "shut", "127.0.0.9")[1]
 
 
 def test_addresses():

@@ -1,12 +1,15 @@
 """What the watcher of the beds makes of messages, adverts and times."""
 
 import math
+import re
 import socket
 import struct
 
+import pytest
+
 from tests.e2e.bed import Bed
 from tests.e2e.process import until
-from tests.e2e.watch import Seen, Told, Watch, addresses_told, advert_seen, changes, first, gaps
+from tests.e2e.watch import Seen, Told, Watch, addresses_now, addresses_told, advert_seen, changes, first, gaps
 
 TOLD = [
     Told(1.0, "a", True),
@@ -58,6 +61,25 @@ def test_an_advert():
     assert advert_seen(packet, 5.0) == Seen(5.0, "192.0.2.1", 150)
     assert advert_seen(packet[:27], 5.0) is None
     assert advert_seen(b"", 5.0) is None
+
+
+def test_what_an_interface_has_now():
+    """An interface's addresses of both families are those that ip(8) shows; another interface's and another host's are not among them."""
+    with Bed() as bed:
+        bed.lan("wire")
+        for number, name in enumerate(("a", "b"), 2):
+            bed.host(name)
+            bed.attach(name, "wire", f"198.51.100.{number}/24", f"2001:db8:1::{number}/64")
+        own = {"198.51.100.2", "2001:db8:1::2"}
+        shown = bed.run("a", ["ip", "-o", "addr", "show", "dev", "eth0"], check=True).stdout
+        assert addresses_now(bed, "a") == set(re.findall(r" inet6? ([0-9a-f.:]+)/", shown)) >= own
+        bed.ip("a", "addr add 198.51.100.10/32 dev eth0", "addr add 192.0.2.1/32 dev lo")
+        assert addresses_now(bed, "a") - addresses_now(bed, "b") >= own | {"198.51.100.10"}
+        assert "192.0.2.1" not in addresses_now(bed, "a")
+        bed.ip("a", "addr del 198.51.100.10/32 dev eth0")
+        assert "198.51.100.10" not in addresses_now(bed, "a")
+        with pytest.raises(OSError, match="no interface with this name"):
+            addresses_now(bed, "a", "eth7")
 
 
 def test_a_real_kernel():

@@ -12,6 +12,7 @@ from typing import Any
 
 from tests.e2e.bed import SWITCH, Bed
 from tests.e2e.process import BedError, MissingError, Proc, program, until
+from tests.e2e.watch import addresses_now
 
 ROOT = Path(__file__).parents[2]
 LAN = "wire"
@@ -41,12 +42,7 @@ def pair(client: bool = True) -> Bed:
 
 def holders(bed: Bed, address: str, hosts: Sequence[str] = ("a", "b")) -> list[str]:
     """Return the hosts that have an address (without prefix) now."""
-    found = []
-    for name in hosts:
-        shown = bed.run(name, ["ip", "-o", "addr", "show", "dev", "eth0"], check=True).stdout
-        if re.search(rf" {re.escape(address)}/", shown):
-            found.append(name)
-    return found
+    return [name for name in hosts if address in addresses_now(bed, name)]
 
 
 def addresses_of(family: int) -> list[str]:

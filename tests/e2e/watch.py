@@ -1,6 +1,7 @@
-"""Who has an address and who advertises, as the kernels of the hosts tell: no polling, and no process that is late.
+"""Who has an address and who advertises, as the kernels of the hosts tell: no process that is late, or costs anything.
 
-A thread reads netlink in the hosts, and VRRP's packets in the client; the main thread asks it what it has seen.
+A thread reads netlink in the hosts, and VRRP's packets in the client; the main thread asks it what it has seen. Or the
+kernel is asked what there is now (`addresses_now`).
 """
 
 import contextlib
@@ -11,7 +12,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -19,9 +20,11 @@ from tests.e2e.bed import Bed
 
 VRRP = 112
 GROUP = "224.0.0.18"
-_RTM_NEWADDR, _RTM_DELADDR = 20, 21
+_RTM_NEWADDR, _RTM_DELADDR, _RTM_GETADDR = 20, 21, 22
 _RTMGRP_IPV4_IFADDR = 0x10
-_IFA_LOCAL = 2
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSGHDR = struct.Struct("=IHHII")
 _IFADDRMSG = struct.Struct("=BBBBI")
 _RTATTR = struct.Struct("=HH")
@@ -47,25 +50,60 @@ class Seen:
     priority: int
 
 
-def addresses_told(data: bytes) -> list[tuple[bool, str]]:
-    """Return what messages of rtnetlink say of IPv4 addresses, (present, address) each; others are passed over."""
-    found = []
+def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Take messages of netlink apart, (type, body) each."""
     while len(data) >= _NLMSGHDR.size:
         length, kind, *_ = _NLMSGHDR.unpack_from(data)
         if length < _NLMSGHDR.size:
             break
         message, data = data[_NLMSGHDR.size : length], data[length + 3 & ~3 :]
-        if kind not in (_RTM_NEWADDR, _RTM_DELADDR):
-            continue
-        rest = message[_IFADDRMSG.size :]
-        while len(rest) >= _RTATTR.size:
-            size, name = _RTATTR.unpack_from(rest)
-            if size < _RTATTR.size:
-                break
-            if name == _IFA_LOCAL:
-                found.append((kind == _RTM_NEWADDR, socket.inet_ntoa(rest[_RTATTR.size : size])))
-            rest = rest[size + 3 & ~3 :]
-    return found
+        yield kind, message
+
+
+def _attributes(rest: bytes) -> Iterator[tuple[int, bytes]]:
+    """Take the attributes of an rtnetlink message apart, (name, value) each."""
+    while len(rest) >= _RTATTR.size:
+        size, name = _RTATTR.unpack_from(rest)
+        if size < _RTATTR.size:
+            break
+        yield name, rest[_RTATTR.size : size]
+        rest = rest[size + 3 & ~3 :]
+
+
+def addresses_told(data: bytes) -> list[tuple[bool, str]]:
+    """Return what messages of rtnetlink say of IPv4 addresses, (present, address) each; others are passed over."""
+    return [
+        (kind == _RTM_NEWADDR, socket.inet_ntoa(value))
+        for kind, message in _messages(data)
+        if kind in (_RTM_NEWADDR, _RTM_DELADDR)
+        for name, value in _attributes(message[_IFADDRMSG.size :])
+        if name == _IFA_LOCAL
+    ]
+
+
+def addresses_now(bed: Bed, host: str, interface: str = "eth0") -> set[str]:
+    """Return the addresses that an interface of a host has now, of both families. Raises OSError.
+
+    Asked of the kernel, and not of ip(8): many wait for an address, and a hundred programs a second would be half the load.
+    """
+    found: set[str] = set()
+    with bed.inside(host), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as asked:
+        index = socket.if_nametoindex(interface)
+        body = _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+        flags = _NLM_F_REQUEST | _NLM_F_DUMP
+        asked.send(_NLMSGHDR.pack(_NLMSGHDR.size + len(body), _RTM_GETADDR, flags, 1, 0) + body)
+        while True:
+            for kind, message in _messages(asked.recv(1 << 17)):
+                if kind == _NLMSG_DONE:
+                    return found
+                if kind == _NLMSG_ERROR:
+                    number = -int.from_bytes(message[:4], "little", signed=True)
+                    raise OSError(number, f"the addresses of {host} cannot be read")
+                family, *_, where = _IFADDRMSG.unpack_from(message)
+                wanted = _IFA_LOCAL if family == socket.AF_INET else _IFA_ADDRESS
+                for name, value in _attributes(message[_IFADDRMSG.size :]):
+                    if name == wanted and where == index:
+                        found.add(socket.inet_ntop(family, value))
 
 
 def advert_seen(packet: bytes, at: float) -> Seen | None:

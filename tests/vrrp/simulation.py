@@ -44,10 +44,19 @@ class Host:
         self.lease_until = [-1.0] * len(configs)
         self.epoch = 0
         self.group: Group | None = None
+        self.known: float | None = None
+
+    @property
+    def due(self) -> float:
+        """The group's deadline in the network's time; only what is handed to the group changes it (`perform`)."""
+        if self.known is None:
+            deadline = self.group.deadline
+            self.known = float("inf") if deadline is None else deadline - self.offset
+        return self.known
 
     def start(self, now: float) -> None:
         """A fresh process: everything but what it stored is forgotten."""
-        self.running, self.stopped, self.inbox = True, False, []
+        self.running, self.stopped, self.inbox, self.known = True, False, [], None
         self.group = Group(self.configs, now + self.offset)
         if self.keys:
             wall = int((self.wall + now) * 1e6)
@@ -75,11 +84,7 @@ class Network:
     def run(self, until: float) -> None:
         """Let time pass; a host's deadline comes when it is due."""
         while True:
-            due = [
-                (host.group.deadline - host.offset, host)
-                for host in self.hosts
-                if host.running and not host.stopped and host.group.deadline is not None
-            ]
+            due = [(host.due, host) for host in self.hosts if host.running and not host.stopped]
             tick, host = min(due, key=lambda one: one[0], default=(float("inf"), None))
             action = self.heap[0][0] if self.heap else float("inf")
             when = min(tick, action)
@@ -151,6 +156,7 @@ class Network:
 
     def perform(self, host: Host, commands) -> None:
         """What the shell would do."""
+        host.known = None
         for router, command in commands:
             segment = host.group.routers.index(router)
             match command:

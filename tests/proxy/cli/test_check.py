@@ -12,15 +12,25 @@ import dns.message
 import dns.rrset
 import pytest
 
+from tests.command import steelyard
+
 TCP = '[service.a]\nlisten = ["127.0.0.1:{port}/tcp"]\nbackends = [{backends}]\n'
 
 
-def check(*arguments, prefix=("-m", "proxy"), **environment):
+def check(*arguments):
+    """Run the command in this process."""
+    return steelyard("check", *arguments)
+
+
+def run(*arguments, prefix=("-m", "proxy")):
     """Run the command in a process of its own."""
     return subprocess.run(
-        [sys.executable, *prefix, "check", *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60,
-        env={**os.environ, **environment},
-    )  # fmt: skip
+        [sys.executable, *prefix, "check", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
 
 
 @pytest.fixture
@@ -66,7 +76,7 @@ def servers():
 def test_a_sound_file_is_summed_up(write):
     """A file without errors is one line with its counts, exit code 0."""
     path = write(TCP.format(port=8080, backends='"10.0.0.1", "10.0.0.2"'))
-    done = check(path)
+    done = run(path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{path}: 1 service, 2 backends, 1 listener: no errors\n"
 
@@ -74,7 +84,7 @@ def test_a_sound_file_is_summed_up(write):
 def test_errors_go_to_standard_error_with_exit_code_2(write):
     """R1: every mistake is on standard error as file:line:col with its line and a caret, exit code 2."""
     path = write(TCP.format(port=8080, backends='"10.0.0.1"') + "quorum = 0\nschedular = 'rr'\n")
-    done = check(path)
+    done = run(path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
         f"{path}:4:10: error: quorum = 0 is too small: at least 1",
@@ -162,7 +172,7 @@ def test_live_probes_each_backend_once(write, servers):
     rows = done.stdout.splitlines()[1:]
     assert rows[0].split() == ["SERVICE", "BACKEND", "PROBE", "RESULT", "MS", "REASON"]
     assert rows[1].split()[:5] == ["a", f"127.0.0.1:{up}", "tcp", str(up), "ok"]
-    done = check(write(TCP.format(port=8080, backends=f'"127.0.0.1:{up}", "127.0.0.1:{down}"')), "--live")
+    done = run(write(TCP.format(port=8080, backends=f'"127.0.0.1:{up}", "127.0.0.1:{down}"')), "--live")
     assert done.returncode == 1
     rows = done.stdout.splitlines()[1:4]
     assert [row.split()[4] for row in rows[1:]] == ["ok", "FAIL"]
@@ -297,5 +307,5 @@ def test_check_binds_nothing(write, servers, live):
         + f'[service.b]\nlisten = ["127.0.0.1:{port}/udp", "127.0.0.1:{free_port()}/tcp"]\nbackends = ["127.0.0.1"]\n'
         + f'protocol = "dns"\nprobe = {{ type = "tcp", port = {port} }}\n'
     )
-    done = check(write(text), *live, prefix=("-c", WATCHED))
+    done = run(write(text), *live, prefix=("-c", WATCHED))
     assert (done.returncode, done.stderr) == (0, "")
