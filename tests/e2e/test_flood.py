@@ -1,4 +1,6 @@
-"""A flood from spoofed sources: a million of them at half of what the relay can do, and real clients in between.
+"""A flood from spoofed sources at half of what the relay can do, and real clients in between.
+
+Each source is a new one, a million in all if there is time: FLOOD_SECONDS=180; else as many as 25 s have room for.
 
 The flood is sent by a raw socket in the client's namespace, from addresses of 172.16.0.0/12, to which the balancer has
 a route back to where it came from: its answers are carried, and thrown away there.
@@ -27,7 +29,7 @@ pytestmark = pytest.mark.load
 
 SOURCES = 1_000_000
 SPOOFED = "172.16.0.0/12"
-LONGEST = 25.0  # s that the flood may last
+LONGEST = float(os.environ.get("FLOOD_SECONDS", "25"))  # that the flood may last: a million takes some minutes
 TABLE = 2000  # sessions of the plain service, both workers together
 FILE = f"""
 [service.dns]
@@ -104,9 +106,9 @@ def capacity(bed: Bed, port: int) -> float:
     return clients.dnsperf_result(clients.dnsperf_start(bed, SERVICE, 3, port=port, outstanding=200), 30).rate
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(175 + LONGEST)
 def test_dns(flooded):
-    """U18: a million spoofed clients of a DNS service: over 99 % of the real ones answered, memory flat, nothing left."""
+    """U18: a flood of spoofed clients of a DNS service: over 99 % of the real ones answered, memory flat, nothing left."""
     bed, daemon = flooded
     half = capacity(bed, 53) / 2
     (worker,) = daemon.workers()
@@ -126,9 +128,9 @@ def test_dns(flooded):
     assert daemon.workers() == [worker]
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(175 + LONGEST)
 def test_plain_udp_evicts_the_idle(flooded):
-    """U18: a million spoofed clients of a UDP service: its table stays at its cap, over 99 % of the real ones answered."""
+    """U18: a flood of spoofed clients of a UDP service: its table stays at its cap, over 99 % of the real ones answered."""
     bed, daemon = flooded
     # Each new client costs a session; its share of the capacity is what new clients can be served, not packets.
     (worker,) = daemon.workers()
