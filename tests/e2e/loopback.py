@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from tests.command import steelyard
 from tests.e2e.process import Proc, descendants, program, stat_fields, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -209,10 +210,7 @@ class Node:
 
     def steelyard(self, *arguments: str) -> tuple[int, str]:
         """Give a command; its exit status, and what it said."""
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "proxy", "-s", str(self.socket), *arguments],
-            env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+        done = steelyard(*arguments, "-s", self.socket)
         return done.returncode, done.stdout + done.stderr
 
     def status(self) -> Status:

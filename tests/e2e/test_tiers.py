@@ -151,15 +151,6 @@ def test_drained_in_the_file(serve, backends):
     assert last["admin_by"] == "the configuration file"
 
 
-def steelyard(node, *arguments):
-    """Run a command of steelyard against a node; its exit code and what it said."""
-    command = [sys.executable, "-P", "-m", "proxy", "--socket", str(node.socket), *arguments]
-    done = subprocess.run(
-        command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=30, check=False
-    )
-    return done.returncode, done.stdout + done.stderr
-
-
 def test_drained_by_an_operator(serve, backends):
     """T16: a drained backend gets nothing new and keeps what it has until the deadline; all workers agree."""
     node, port = serve("", backup="weight = 1")
@@ -167,15 +158,15 @@ def test_drained_by_an_operator(serve, backends):
     while not backends[2].connections:
         held.append(socket.create_connection(("127.0.0.1", port), timeout=5))
         exchange(held[-1], b"word")
-    code, text = steelyard(node, "drain", "s", "b2", "--reason", "new disks", "--timeout", "1500ms")
+    code, text = node.steelyard("drain", "s", "b2", "--reason", "new disks", "--timeout", "1500ms")
     assert (code, text.splitlines()[-1]) == (0, "changed")
     assert "new disks" in text
     assert served(port, backends) == ["b0", "b1"]
     assert exchange(held[-1], b"still") == b"still"
     last = node.status()["services"][0]["backends"][2]
     assert (last["admin"], last["admin_reason"], last["state"]) == ("drain", "new disks", "up")
-    assert steelyard(node, "drain", "s", "b2")[1].splitlines()[-1] == "nothing changed"
-    assert steelyard(node, "status")[0] == 0
+    assert node.steelyard("drain", "s", "b2")[1].splitlines()[-1] == "nothing changed"
+    assert node.steelyard("status")[0] == 0
     with pytest.raises(ConnectionResetError):
         held[-1].recv(10)
     assert node.told("s/b2", "drained for 1500ms, 1 left: cut")
@@ -183,7 +174,7 @@ def test_drained_by_an_operator(serve, backends):
         assert exchange(sock, b"kept") == b"kept"
         sock.close()
     held[-1].close()
-    assert steelyard(node, "ready", "*", "b2")[0] == 0
+    assert node.steelyard("ready", "*", "b2")[0] == 0
     assert served(port, backends) == list(NAMES)
 
 
@@ -209,11 +200,10 @@ def test_maintenance(serve, backends):
     node, port = serve("", backup="weight = 1")
     with connected(port) as lost:
         exchange(lost, b"word")
-        place = next(place for place, one in enumerate(backends) if one.connections)
-        assert steelyard(node, "maint", "s", "127.0.0.1", "--save")[0] == 0
+        assert node.steelyard("maint", "s", "127.0.0.1", "--save")[0] == 0
         with pytest.raises(ConnectionResetError):
             lost.recv(10)
-    assert steelyard(node, "ready", "s", "b0")[0] == 0
+    assert node.steelyard("ready", "s", "b0")[0] == 0
     node.until(lambda status: serving(status) == ["b0"], "one to be ready")
     time.sleep(0.3)  # what was under way
     probes = backends[1].probes
@@ -222,25 +212,24 @@ def test_maintenance(serve, backends):
     )
     assert served(port, backends) == ["b0"]
     assert backends[1].probes == probes
-    assert "in maintenance, which is not probed" in steelyard(node, "probe", "s", "b1")[1]
+    assert "in maintenance, which is not probed" in node.steelyard("probe", "s", "b1")[1]
     node.end()
     node.start(ready=False)
     until(node.socket.exists, 10, "the daemon")
     status = node.until(lambda status: serving(status) == ["b0"], "the first to be up again")
     assert status["config"]["overrides"] == 2
-    code, text = steelyard(node, "overrides")
+    code, text = node.steelyard("overrides")
     assert (code, text.count("maint"), "b1" in text) == (0, 2, True)
-    assert steelyard(node, "overrides", "clear")[1].splitlines()[-1] == "changed"
+    assert node.steelyard("overrides", "clear")[1].splitlines()[-1] == "changed"
     node.until(lambda status: serving(status) == list(NAMES), "all to serve")
-    assert place in range(3)
 
 
 def test_what_an_operator_cannot_mean(serve):
     """R7: mistakes are told in words, with the exit codes of the manual."""
     node, _ = serve("")
-    assert steelyard(node, "drain", "x", "b0") == (1, 'steelyard: there is no service "x": only s\n')
-    assert steelyard(node, "maint", "s", "b9") == (1, 'steelyard: s does not have a backend "b9": only b0, b1, b2\n')
-    assert steelyard(node, "drain", "s", "b0", "--timeout", "never")[0] == 64
-    assert steelyard(node, "drain", "s", "b0", "--timeout", "soon")[0] == 64
-    assert steelyard(node, "drain", "s")[0] == 64
-    assert steelyard(node, "overrides") == (0, "no overrides: all is as the file says\n")
+    assert node.steelyard("drain", "x", "b0") == (1, 'steelyard: there is no service "x": only s\n')
+    assert node.steelyard("maint", "s", "b9") == (1, 'steelyard: s does not have a backend "b9": only b0, b1, b2\n')
+    assert node.steelyard("drain", "s", "b0", "--timeout", "never")[0] == 64
+    assert node.steelyard("drain", "s", "b0", "--timeout", "soon")[0] == 64
+    assert node.steelyard("drain", "s")[0] == 64
+    assert node.steelyard("overrides") == (0, "no overrides: all is as the file says\n")
