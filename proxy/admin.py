@@ -74,6 +74,7 @@ class Admins:
         self._running = running
         self._acts: dict[BackendKey, Act] = {}  # also of backends that were removed: they may be added again
         self._leaving: dict[BackendKey, Act] = {}
+        self._told: dict[BackendKey, float] = {}  # when the workers had been sent word of those that leave
         self._on_disk: set[BackendKey] = set()
         self.strange: list[str] = []
         """Saved acts on backends that the file does not have any more."""
@@ -95,9 +96,13 @@ class Admins:
         return key in self._leaving
 
     def has_left(self, key: BackendKey, now: float) -> bool:
-        """Whether a backend that is to be removed has nothing open, and each worker has heard that it gets nothing more."""
-        act = self._leaving.get(key)
-        return act is not None and now >= act.began + HEARD and not self._active(key)
+        """Whether a backend that is to be removed has nothing open, and each worker has heard that it gets nothing more.
+
+        To be asked regularly: what workers must hear has been sent by the time of the next look.
+        """
+        if key not in self._leaving:
+            return False
+        return now >= self._told.setdefault(key, now) + HEARD and not self._active(key)
 
     @property
     def overrides(self) -> dict[BackendKey, Override]:
@@ -119,17 +124,26 @@ class Admins:
 
     # -- backends that are to be removed
 
-    def retire(self, key: BackendKey, by: str, *, force: bool) -> None:
-        """Drain a backend until it can be removed; with `force` what it has is cut at once."""
-        act = self._until(key, Act("drain", by, "to be removed", time.time()))
-        self._leaving[key] = replace(act, over=True) if force else act
-        self._changed([key])
+    def retire(self, keys: Collection[BackendKey], by: str, *, force: bool) -> None:
+        """Drain backends until they can be removed; with `force` what they have is cut at once."""
+        for key in keys:
+            act = self._until(key, Act("drain", by, "to be removed", time.time()))
+            self._leaving[key] = replace(act, over=True) if force else act
+        self._changed(keys)
 
-    def stays(self, key: BackendKey) -> None:
-        """A backend is not to be removed after all, or has been."""
+    def stays(self, keys: Collection[BackendKey]) -> None:
+        """Backends are not to be removed after all."""
+        for key in keys:
+            self._leaving.pop(key, None)
+            self._told.pop(key, None)
+        self._changed(keys)
+
+    def gone(self, key: BackendKey, *, forever: bool) -> None:
+        """A backend has been removed; what was wanted of it is forgotten if it is not in the file either."""
         self._leaving.pop(key, None)
-        if key in self._running.backends:
-            self._changed([key])
+        self._told.pop(key, None)
+        if forever and self._acts.pop(key, None) is not None:
+            self._save()
 
     # -- commands
 
@@ -212,9 +226,10 @@ class Admins:
     def _limit(self, keys: Collection[BackendKey], act: Act, timeout: float) -> None:
         """Cut what these backends have left after `timeout` seconds; the file may have drained them before this act."""
         for key in keys:
-            drained = self._acts.get(key) or self._until(key, act)
+            acts = self._leaving if key in self._leaving and key not in self._acts else self._acts
+            drained = acts.get(key) or self._until(key, act)
             until = min(self._loop.time() + timeout, drained.latest)
-            self._acts[key] = replace(drained, until=until)
+            acts[key] = replace(drained, until=until)
             self._tell("admin", written(key), f"what is left is cut after {format_duration(timeout)}, by {act.by}")
 
     def _cut(self, key: BackendKey, act: Act) -> None:

@@ -76,6 +76,6 @@ def _overrides(parts: Parts) -> list[dict[str, Any]]:
 def _clear(parts: Parts, request: Request) -> Mapping[str, Any]:
     """Answer `overrides clear`: what the file says holds again."""
     changed = bool(_overrides(parts))
-    parts.membership.clear(request)
     parts.admins.clear(request)
+    parts.membership.clear(request)
     return {"overrides": _overrides(parts), "changed": changed}

@@ -73,6 +73,7 @@ class Ejecting:
     def forget(self, key: BackendKey) -> None:
         """Let a backend begin anew, for an operator has taken it in hand."""
         ejections = self._services.get(key[0])
+        self._kept.discard(key)
         if ejections is not None and ejections.forget(key[1]):
             del self._reasons[key]
             self._tell("eject", written(key), "no longer ejected: an operator has taken it in hand")

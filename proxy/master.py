@@ -375,11 +375,14 @@ class Master:
         for slot in slots:
             self._columns.forget_backend(slot)
         self._handout.changed()
-        self._readiness.relisted(service)
-        plan = planning.service_plan(self._running.services[service], self._running)
+        new = [key for key in map(self._running.slots[1].key_at, slots) if key is not None]
+        self._readiness.relisted(service, new)
+        plan = planning.service_plan(
+            self._running.services[service], self._running, self._readiness.weights_of(service)
+        )
         self._workers.relist(messages.Backends(self._handout.generation, service_tree(plan)))
-        for message in self._readiness.state_of(service):
-            self._workers.tell(message)
+        for message, fds in self._means.relisted(self.config):
+            self._prober.send(message, fds)
         self._prober.send(messages.Watch(self._readiness.targets()))
 
     def _reweighed(self, key: BackendKey) -> None:

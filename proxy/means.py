@@ -16,9 +16,11 @@ class Means:
     def __init__(self, config: Config, gid: int | None, tell: Callable[[str, bool], None]) -> None:
         """Read the password files and open the sockets that a process of group `gid` may not open."""
         self._tell = tell
+        self._gid = gid
         self._passwords = passwords.Passwords(passwords.named(config))
-        icmp, why = pinging.sockets(config, gid)
-        self._icmp: list[socket.socket] = icmp
+        self._icmp: list[socket.socket] = []
+        self._versions: set[int] = set()
+        why = self._open(config)[1]
         self.faults = [*self._passwords.faults(), *([why] if why else [])]
 
     def handover(self) -> list[tuple[messages.Message, list[int]]]:
@@ -27,6 +29,22 @@ class Means:
         if self._icmp:
             found.append((messages.Icmp(len(self._icmp)), [sock.fileno() for sock in self._icmp]))
         return found
+
+    def relisted(self, config: Config) -> list[tuple[messages.Message, list[int]]]:
+        """Get what other backends' probes need besides; what to hand over for it."""
+        opened, why = self._open(config)
+        new = self._passwords.add(passwords.named(config))
+        for fault in filter(None, [why, *new.values()]):
+            self._tell(fault, True)
+        found: list[tuple[messages.Message, list[int]]] = [(self._secrets(), [])] if new else []
+        return [*found, (messages.Icmp(len(opened)), [sock.fileno() for sock in opened])] if opened else found
+
+    def _open(self, config: Config) -> "tuple[list[socket.socket], str]":
+        """Open the sockets that are missing; those, and in words what keeps us from it."""
+        opened, why = pinging.sockets(config, self._gid, self._versions)
+        self._icmp += opened
+        self._versions.update(pinging.versions(config))  # what cannot be had is told once
+        return opened, why
 
     def look(self) -> messages.Secrets | None:
         """Read password files again that have changed; what to tell the health process then."""

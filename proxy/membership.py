@@ -28,11 +28,17 @@ _WEIGHT: Final = f"weight is a whole number from 0 to {MOST_WEIGHT}"
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Who has changed something, and when (Unix seconds); `backend` is what was removed."""
+    """Who has changed something, and when (Unix seconds)."""
 
     by: str
     at: float
-    backend: Backend | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal(Edit):
+    """A backend that is leaving, or gone, as it would come back."""
+
+    backend: Backend
 
 
 class Membership:
@@ -61,13 +67,13 @@ class Membership:
         self._usable = usable
         self._active = active
         self._added: dict[BackendKey, Edit] = {}
-        self._removed: dict[BackendKey, Edit] = {}  # gone, or leaving
+        self._removed: dict[BackendKey, Removal] = {}  # gone, or leaving
         self._weights: dict[BackendKey, Edit] = {}
 
     @property
     def edits(self) -> int:
         """How much differs from the file."""
-        return len(self._added) + len(self._removed) + len(self._weights)
+        return len(self.rows())
 
     @property
     def added(self) -> Collection[BackendKey]:
@@ -76,14 +82,17 @@ class Membership:
 
     def look(self, now: float) -> None:
         """Take those out that are to leave and have nothing open any more; `now` in monotonic seconds."""
-        for key in [key for key in self._removed if self._admins.has_left(key, now)]:
-            service = self._running.services[key[0]]
-            self._list(service, [one for one in service.backends if one.name != key[1]])
-            self._admins.stays(key)
+        left = [key for key in self._removed if self._admins.has_left(key, now)]
+        for name in dict.fromkeys(key[0] for key in left):
+            service = self._running.services[name]
+            self._list(service, [one for one in service.backends if (name, one.name) not in left])
+        for key in left:
             self._weights.pop(key, None)
             self._running.weighed.discard(key)
-            if self._added.pop(key, None) is not None:
+            added = self._added.pop(key, None) is not None
+            if added:
                 del self._removed[key]  # what was never in the file, and is gone, differs from nothing
+            self._admins.gone(key, forever=added)
             self._tell("admin", written(key), "removed: nothing is open there any more")
 
     # -- commands
@@ -91,30 +100,38 @@ class Membership:
     def add(self, request: Request) -> Mapping[str, Any]:
         """Answer `add`: a backend at `address` for a `service`, with `weight` if told; one that was removed comes back."""
         service = find_service(self._running.services, request.arguments.get("service"))
-        address, weight = request.arguments.get("address"), _weight(request)
-        keys = [key for key, edit in self._removed.items() if key[0] == service.name and _is(edit.backend, address)]
-        there = [one for one in service.backends if _is(one, address)]
-        edit = _edit(request)
-        if keys:
-            for key in keys:
-                self._bring_back(key, f"by {edit.by}")
-                if weight is not None:
-                    self._weigh(key, weight, edit)
-        elif not there:
-            keys = [self._add(service, address, weight, edit)]
-        elif weight in {None, there[0].weight}:
-            return self._answer([(service.name, one.name) for one in there], changed=False)
+        wanted, weight, edit = request.arguments.get("address"), _weight(request), _edit(request)
+        if not isinstance(wanted, str):
+            raise ControlError("address is a text", BAD_REQUEST)
+        known = {one.name: one for one in service.backends}
+        known |= {key[1]: one.backend for key, one in self._removed.items() if key[0] == service.name}
+        backend = known.get(wanted) or self._resolved(service.name, wanted)
+        twin = next((one for one in known.values() if (one.address, one.port) == (backend.address, backend.port)), None)
+        key = (service.name, backend.name if twin is None else twin.name)
+        if key in self._removed:
+            self._bring_back([key], f"by {edit.by}")
+            if weight is not None:
+                self._weigh(key, weight, edit)
+        elif twin is None:
+            if weight is not None:
+                backend = backend.model_copy(update={"weight": weight})
+            self._list(service, [*service.backends, backend])
+            self._added[key] = edit
+            text = f"added with weight {backend.weight}, by {edit.by}"
+            self._tell("admin", written(key), text, weight=backend.weight, by=edit.by)
+        elif weight in {None, twin.weight}:
+            return self._answer([key], changed=False)
         else:
-            name, known = written((service.name, there[0].name)), there[0].weight
-            raise ControlError(f"{name} is there already with weight {known}: steelyard weight changes it", BAD_REQUEST)
-        return self._answer(keys, changed=True)
+            text = f"{written(key)} is there already with weight {twin.weight}: steelyard weight changes it"
+            raise ControlError(text, BAD_REQUEST)
+        return self._answer([key], changed=True)
 
     def remove(self, request: Request) -> Mapping[str, Any]:
         """Answer `remove`: a `backend` of a `service`.  `force` cuts what it has, and takes the last that could serve."""
         service = find_service(self._running.services, request.arguments.get("service"))
         wanted, force = request.arguments.get("backend"), flag(request, "force")
         if not any(_is(one, wanted) for one in service.backends) and any(
-            key[0] == service.name and _is(edit.backend, wanted) for key, edit in self._removed.items()
+            key[0] == service.name and _is(one.backend, wanted) for key, one in self._removed.items()
         ):
             return self._answer([], changed=False)
         going = {one.name for one in find_backends(service, wanted)}
@@ -123,14 +140,12 @@ class Membership:
         if not staying:
             raise ControlError(f"{service.name} would have no backend any more: add another one first", BAD_REQUEST)
         if usable & going and not usable & staying and not force:
-            raise ControlError(
-                f"nobody else of {service.name} can serve now: --force removes it all the same", BAD_REQUEST
-            )
-        edit = _edit(request)
+            text = f"nobody else of {service.name} can serve now: --force removes it all the same"
+            raise ControlError(text, BAD_REQUEST)
         keys = [(service.name, name) for name in sorted(going)]
         new = [key for key in keys if force or not self._admins.leaves(key)]
-        for key in new:
-            self._retire(key, edit, force=force)
+        if new:
+            self._retire(new, _edit(request), force=force)
         return self._answer(keys, changed=bool(new))
 
     def weight(self, request: Request) -> Mapping[str, Any]:
@@ -147,67 +162,69 @@ class Membership:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what differs from the file, as `overrides` shows it."""
-        acts = [("added", self._added), ("removed", self._removed)]
-        rows = [self._row(key, act, edit) for act, edits in acts for key, edit in edits.items()]
+        rows = [self._row(key, "added", one) for key, one in self._added.items()]
+        rows += [self._row(key, "removed", one) for key, one in self._removed.items() if key not in self._added]
         rows += [
-            self._row(key, f"weight {self._running.backends[key].weight}", one) for key, one in self._weights.items()
+            self._row(key, f"weight {self._running.backends[key].weight}", one)
+            for key, one in self._weights.items()
+            if key not in self._removed
         ]
         return rows
 
     def clear(self, request: Request) -> None:
-        """Have the backends again that the file has, with its weights; those that were added leave."""
+        """Have the backends again that the file has, with its weights; those that were added leave.
+
+        Raises ControlError where there is no room for who comes back before those have left.
+        """
         edit = _edit(request)
         for key in list(self._weights):
-            filed = key not in self._added
-            self._weigh(key, self._filed(key).weight if filed else self._running.backends[key].weight, None)
-        for key in [key for key in self._removed if key not in self._added]:
-            self._bring_back(key, f"overrides cleared by {edit.by}")
-        for key in [key for key in self._added if not self._admins.leaves(key)]:
-            self._retire(key, edit, force=False)
+            if key not in self._removed:
+                self._weigh(key, self._own_weight(key), None)
+        leaving = [key for key in self._added if not self._admins.leaves(key)]
+        if leaving:
+            self._retire(leaving, edit, force=False)
+        self._bring_back([key for key in self._removed if key not in self._added], f"overrides cleared by {edit.by}")
 
     # -- inside
 
-    def _add(self, service: Service, address: object, weight: int | None, edit: Edit) -> BackendKey:
-        if not isinstance(address, str):
-            raise ControlError("address is a text", BAD_REQUEST)
+    def _resolved(self, service: str, address: str) -> Backend:
         try:
-            backend = resolve_backend(self._running.file, service.name, address)
+            return resolve_backend(self._running.file, service, address)
         except ConfigError as error:
             raise ControlError("; ".join(one.text for one in error.diagnostics), BAD_REQUEST) from None
-        if weight is not None:
-            backend = backend.model_copy(update={"weight": weight})
-        key = (service.name, backend.name)
-        self._list(service, [*service.backends, backend])
-        self._added[key] = edit
-        self._tell(
-            "admin",
-            written(key),
-            f"added with weight {backend.weight}, by {edit.by}",
-            weight=backend.weight,
-            by=edit.by,
-        )
-        return key
 
-    def _retire(self, key: BackendKey, edit: Edit, *, force: bool) -> None:
-        left = self._active(key)
-        how = "what it has is cut" if force else f"{left} open, which may finish until drain-timeout"
-        self._tell("admin", written(key), f"to be removed, by {edit.by}: {how}", by=edit.by)
-        filed = None if key in self._added else self._filed(key)
-        self._removed[key] = Edit(edit.by, edit.at, filed or self._running.backends[key])
-        self._admins.retire(key, edit.by, force=force)
+    def _retire(self, keys: Collection[BackendKey], edit: Edit, *, force: bool) -> None:
+        for key in keys:
+            how = "what it has is cut" if force else f"{self._active(key)} open, which may finish until drain-timeout"
+            self._tell("admin", written(key), f"to be removed, by {edit.by}: {how}", by=edit.by)
+            self._removed[key] = Removal(edit.by, edit.at, self._filed(key) or self._running.backends[key])
+        self._admins.retire(keys, edit.by, force=force)
 
-    def _bring_back(self, key: BackendKey, why: str) -> None:
-        edit = self._removed[key]
-        if self._admins.leaves(key):
-            self._admins.stays(key)
-        elif edit.backend is not None:
-            service = self._running.services[key[0]]
-            self._list(service, [*service.backends, edit.backend])
+    def _bring_back(self, keys: Collection[BackendKey], why: str) -> None:
+        """Have backends again that were removed, as the file has them; those that are still leaving have lost nothing."""
+        still = [key for key in keys if self._admins.leaves(key)]
+        if still:
+            self._admins.stays(still)
+        for key in still:
+            self._back(key, why)
+            if key in self._weights:
+                self._weigh(key, self._own_weight(key), None)
+        gone = [key for key in keys if key not in still]
+        for name in dict.fromkeys(key[0] for key in gone):
+            service = self._running.services[name]
+            back = [key for key in gone if key[0] == name]
+            self._list(service, [*service.backends, *(self._removed[key].backend for key in back)])
+            for key in back:
+                self._back(key, why)
+
+    def _back(self, key: BackendKey, why: str) -> None:
         del self._removed[key]
         self._tell("admin", written(key), f"not removed any more, {why}")
 
     def _list(self, service: Service, backends: Collection[Backend]) -> None:
-        """Give a service these backends."""
+        """Give a service these backends, in the file's order, which decides between equals, and then as they were added."""
+        filed = {one.name: at for at, one in enumerate(self._filed_service(service.name).backends)}
+        backends = sorted(backends, key=lambda one: filed.get(one.name, len(filed)))
         try:
             slots = self._running.replace(service.model_copy(update={"backends": tuple(backends)}))
         except SlotsFullError as error:
@@ -230,10 +247,15 @@ class Membership:
         self._tell("admin", written(key), f"weight {weight}, {by}", weight=weight)
         self._reweighed(key)
 
-    def _filed(self, key: BackendKey) -> Backend:
-        """Return a backend as the file has it."""
-        service = next(one for one in self._running.file.services if one.name == key[0])
-        return next(one for one in service.backends if one.name == key[1])
+    def _filed_service(self, name: str) -> Service:
+        return next(one for one in self._running.file.services if one.name == name)
+
+    def _filed(self, key: BackendKey) -> Backend | None:
+        """Return a backend as the file has it, None for one that was added."""
+        return next((one for one in self._filed_service(key[0]).backends if one.name == key[1]), None)
+
+    def _own_weight(self, key: BackendKey) -> int:
+        return (self._filed(key) or self._running.backends[key]).weight
 
     def _row(self, key: BackendKey, act: str, edit: Edit) -> dict[str, Any]:
         listed = key in self._running.backends
@@ -241,7 +263,7 @@ class Membership:
             "service": key[0],
             "backend": key[1],
             "act": act,
-            "admin": self._admins.state(key) if listed else "drain",
+            "admin": self._admins.state(key) if listed else None,
             "by": edit.by,
             "reason": None,
             "at": edit.at,
@@ -268,8 +290,8 @@ def _edit(request: Request) -> Edit:
     return Edit(f"uid {request.uid}", time.time())
 
 
-def _is(backend: Backend | None, wanted: object) -> bool:
-    return backend is not None and wanted in (backend.name, backend.address)
+def _is(backend: Backend, wanted: object) -> bool:
+    return wanted in (backend.name, backend.address)
 
 
 def _weight(request: Request) -> int | None:

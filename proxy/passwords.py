@@ -36,6 +36,13 @@ class Passwords:
         for path in self._held:
             self._read(path)
 
+    def add(self, paths: Iterable[str]) -> dict[str, str]:
+        """Read these, too; those that are new, and in words what is wrong with each, "" if nothing."""
+        new = [path for path in paths if path not in self._held]
+        for path in new:
+            self._read(path)
+        return {path: held if isinstance(held := self._held[path], str) else "" for path in new}
+
     def __repr__(self) -> str:
         return f"<Passwords {len(self._held)}>"
 

@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Collection
 from pathlib import Path
 
 from health.icmp import open_raw
@@ -32,9 +33,12 @@ def allowed(gid: int | None) -> bool:
     return first <= (os.getegid() if gid is None else gid) <= last
 
 
-def sockets(config: Config, gid: int | None) -> tuple[list[socket.socket], str]:
-    """Return the raw sockets that the health process needs, and in words what keeps it from pinging, "" if nothing."""
-    wanted = versions(config)
+def sockets(config: Config, gid: int | None, have: Collection[int] = ()) -> tuple[list[socket.socket], str]:
+    """Return the raw sockets that the health process needs, and in words what keeps it from pinging, "" if nothing.
+
+    `have` are the versions of IP that it has some for.
+    """
+    wanted = [version for version in versions(config) if version not in have]
     if not wanted or allowed(gid):
         return [], ""
     opened: list[socket.socket] = []

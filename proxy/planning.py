@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from proxy import slowstart
 from proxy.config.model import Backend, Config, Service
 from proxy.config.types import parse_endpoint
 from proxy.relay.plan import (
@@ -103,9 +102,11 @@ def plan(running: Running, generation: int, layout: Layout, open_files: int, sal
     )
 
 
-def service_plan(service: Service, running: Running) -> ServicePlan:
-    """Return what a worker does for one service."""
+def service_plan(service: Service, running: Running, weights: Mapping[str, int] | None = None) -> ServicePlan:
+    """Return what a worker does for one service; `weights` are those in effect, by backend, if they are known."""
     slots, backends = running.slots
+    scale = running.scales[service.name]
+    weights = weights or {}
     return ServicePlan(
         slot=slots[service.name],
         name=service.name,
@@ -120,7 +121,7 @@ def service_plan(service: Service, running: Running) -> ServicePlan:
                 name=backend.name,
                 address=backend.address,
                 port=backend.port,
-                weight=backend.weight * slowstart.scale(service),
+                weight=weights.get(backend.name, backend.weight * scale),
                 admin=backend.admin,
                 send_proxy=backend.send_proxy,
                 source_addresses=backend.source_addresses,
@@ -142,7 +143,7 @@ def service_plan(service: Service, running: Running) -> ServicePlan:
         limits=limits_plan(service),
         transparent=service.transparent,
         persistence=persistence_plan(service),
-        weight_scale=slowstart.scale(service),
+        weight_scale=scale,
     )
 
 

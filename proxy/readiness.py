@@ -43,7 +43,7 @@ class Readiness:
         self._loop = asyncio.get_running_loop()
         self._verdicts: dict[BackendKey, Verdict] = {}
         self._slow = SlowStart(running, self._grown)
-        self._rested = set(self._resting)  # those that were in maintenance, and have not been up since
+        self._rested = set(self._resting)  # those that have not been up since they were in maintenance, or were added
         self._ejecting = Ejecting(running, tell, self.usable, self._ejected)
         self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
         self._choices: dict[str, Choice] = {}
@@ -160,8 +160,8 @@ class Readiness:
                     self._grown(key)  # what it asked for is forgotten, too
             self._note(key[0])
 
-    def relisted(self, service: str) -> None:
-        """A service has other backends: nothing is known of those that are new, nothing kept of those that are gone."""
+    def relisted(self, service: str, new: Collection[BackendKey]) -> None:
+        """A service has other backends: nothing is known of those that are `new`, nothing kept of those that are gone."""
         listed = self._running.backends
         for key in [key for key in self._sent.keys() | self._verdicts.keys() | self._rested if key not in listed]:
             self._ejecting.forget(key)
@@ -170,7 +170,8 @@ class Readiness:
             for known in (self._verdicts, self._sent, self._own):
                 known.pop(key, None)
         self._ejecting.relisted(self._running.services[service])
-        self._rested |= {key for key in self._resting if key[0] == service and key not in self._verdicts}
+        if self.able[service] is not None:  # else it is the start, where nobody has to begin slowly
+            self._rested |= set(new)
         self._note(service)
 
     def reweighed(self, key: BackendKey) -> None:
@@ -272,15 +273,13 @@ class Readiness:
         return messages.Verdicts([self._row(key) for key in self._sent])
 
     def weights(self) -> messages.Weights:
-        """Return the weights that backends ask for."""
-        asked = {key for key, one in self._verdicts.items() if one.weight is not None}
-        return messages.Weights([self._weight(key) for key in asked.union(self._slow.ramping)])
+        """Return the weights in effect of all backends: those of a worker's `Setup` may be older."""
+        return messages.Weights([self._weight(key) for key in self._running.backends])
 
-    def state_of(self, service: str) -> list[messages.Message]:
-        """Return the weights and verdicts of one service's backends, for workers that have a new list of them."""
-        keys = [(service, one.name) for one in self._running.services[service].backends]
-        known = [self._row(key) for key in keys if key in self._sent]
-        return [messages.Weights([self._weight(key) for key in keys]), messages.Verdicts(known)]
+    def weights_of(self, service: str) -> dict[str, int]:
+        """Return the weights in effect of a service's backends, as its workers count them."""
+        names = [one.name for one in self._running.services[service].backends]
+        return {name: self._weight((service, name))[2] for name in names}
 
     def _row(self, key: BackendKey) -> list[Any]:
         return [self._running.slots[0][key[0]], self._running.slots[1][key], *self._sent[key]]

@@ -6,6 +6,7 @@ Everybody in the master reads it here, anew each time: `services` and `backends`
 from collections.abc import Iterable, Mapping
 
 from proxy.config.model import Backend, Config, Service
+from proxy.slowstart import scale
 from proxy.stats.slots import Slots
 from proxy.stats.snapshot import BackendKey
 
@@ -21,6 +22,8 @@ class Running:
         self.config = config
         self.services: Mapping[str, Service] = {}
         self.backends: Mapping[BackendKey, Backend] = {}
+        self.scales: Mapping[str, int] = {}
+        """By service: how many units of its workers' weights are one of the file's."""
         services.assign(service.name for service in config.services)
         backends.assign(_keys(config.services))
         self.weighed: set[BackendKey] = set()
@@ -45,6 +48,7 @@ class Running:
 
     def _look_up(self) -> None:
         self.services = {service.name: service for service in self.config.services}
+        self.scales = {service.name: scale(service) for service in self.config.services}
         self.backends = {(one.name, backend.name): backend for one in self.config.services for backend in one.backends}
 
 

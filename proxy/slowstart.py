@@ -70,7 +70,7 @@ class SlowStart:
 
     def factor(self, key: "BackendKey") -> int:
         """Return what a backend's weight is multiplied by for the workers."""
-        return self.tenths(key) if scale(self._running.services[key[0]]) > 1 else 1
+        return self.tenths(key) if self._running.scales[key[0]] > 1 else 1
 
     def tenths(self, key: "BackendKey") -> int:
         """Return a backend's share, 10 being the whole."""
@@ -79,7 +79,7 @@ class SlowStart:
 
     def _time(self, key: "BackendKey") -> float:
         """Return how long a backend's share grows (s); 0 where that is of no use."""
-        return self._running.backends[key].slow_start if scale(self._running.services[key[0]]) > 1 else 0.0
+        return self._running.backends[key].slow_start if self._running.scales[key[0]] > 1 else 0.0
 
     def _wait(self, key: "BackendKey", elapsed: float) -> None:
         when = self._since[key] + next_step(elapsed, self._time(key))

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
-from proxy import channel, messages
+from proxy import channel, codec, messages
 from proxy.child import FIRST_PAUSE, Child, Identity, Pace
 from proxy.events import Level
 from proxy.members import Key, Members
@@ -140,9 +140,10 @@ class Supervisor:
 
     def relist(self, message: messages.Backends) -> None:
         """Give every worker another list of a service's backends, those too that are not ready: it follows their `Setup`."""
+        encoded = codec.encode(message)
         for worker in self._workers:
             if worker.child is not None and worker.child.alive:
-                worker.child.send(message)
+                worker.child.send(encoded)
 
     def reopened(self) -> None:
         """Give every worker that is ready the new file of the connection log."""

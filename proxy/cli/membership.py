@@ -14,7 +14,7 @@ _HERE = "It holds on this host alone and ends with the daemon: write it into the
 @click.argument("service")
 @click.argument("address")
 @click.option(
-    "--weight", metavar="N", type=int, help="Its share of what is new; 1, or what it had before it was removed."
+    "--weight", metavar="N", type=int, help="Its share of what is new, if not the file's or that of `backend-defaults`."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context

@@ -63,7 +63,7 @@ def resolve_backend(config: Config, service: str, address: str) -> Backend:
     resolver = _Resolver(tree, config.nodes, config.node.name, report, need_files=False)
     tab = tree["service"][service].copy()
     tab.put("backends", row["backends"], row.spots["backends"])
-    tab.pop("quorum", None)  # the others are there, too
+    tab.put("quorum", 1, tab.spots.get("quorum", tab.here))  # the others are there, too
     found = resolver.services().resolve(service, tab)
     if found is None:
         raise ConfigError(item for item in report.sorted() if item.severity == "error")

@@ -136,11 +136,11 @@ class DnsService:
 
     def relisted(self, gone: Iterable[Target]) -> None:
         """Ask those who are listed now; answers of those who are not may still be under way."""
-        left = set(gone)
+        left, listed = set(gone), set(self.service.targets)
         for (target, port), peer in list(self._peers.items()):
             if target in left:
                 peer.retire()
-            elif target not in self.service.targets and not peer.retired:
+            elif target not in listed and not peer.retired:
                 del self._peers[target, port]
         for port in self._ports:
             self.peers(port)

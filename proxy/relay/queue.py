@@ -18,7 +18,7 @@ from proxy.relay.slots import Slots
 from proxy.stats.layout import BACKEND_QUEUED, SERVICE_QUEUED, SERVICE_REFUSED_LIMIT, TURN_QUEUE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from proxy.relay.connection import Connection
     from proxy.relay.service import Target
@@ -97,6 +97,17 @@ class Queue:
             conn.queued = None
         cells[self._cell] = len(self._waiting)
         self._tell_head()
+
+    def relisted(self, gone: "Iterable[Target]") -> None:
+        """Who waits because of a backend that is not listed any more waits because of another one."""
+        left, targets, cells = set(gone), self._tcp.service.targets, self._tcp.cells
+        instead = next((target for target in targets if target.limit), targets[0])
+        for conn in self._waiting:
+            if conn.queued in left:
+                cells[conn.queued.cell + BACKEND_QUEUED] -= 1
+                cells[instead.cell + BACKEND_QUEUED] += 1
+                conn.queued = instead
+        self.wake()
 
     def wake(self) -> None:
         """Serve who waits, in the next round."""

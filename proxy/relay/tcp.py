@@ -172,9 +172,11 @@ class TcpService:
     def returned(self, targets: Iterable[Target]) -> None:
         """Nothing to do: connections stay where they are."""
 
-    def relisted(self, gone: Iterable[Target]) -> None:  # noqa: ARG002 - their connections were cut
-        """Let connections wait from now on, if a backend is limited that may be full."""
-        if self.queue is None and self.service.slots is not None:
+    def relisted(self, gone: Iterable[Target]) -> None:
+        """Let connections wait from now on, if a backend is limited that may be full, and for those who are listed."""
+        if self.queue is not None:
+            self.queue.relisted(gone)
+        elif self.service.slots is not None:
             self.queue = Queue(self, self.service.slots)
 
     def cut(self, targets: Iterable[Target]) -> None:

@@ -30,6 +30,8 @@ class Slots(Generic[Key]):
         self.capacity = capacity
         self._slots: dict[int, _Slot[Key]] = {}
         self._by_key: dict[Key, int] = {}
+        self._freed: dict[int, int] = {}  # when a slot had an owner no more, as a number that grows
+        self._ends = 0
 
     def __getitem__(self, key: Key) -> int:
         """Return the slot of a configured key; KeyError for any other."""
@@ -44,9 +46,10 @@ class Slots(Generic[Key]):
         return entry.key if entry is not None and entry.assigned else None
 
     def assign(self, keys: Iterable[Key]) -> list[int]:
-        """Make `keys` what is configured; a key that stays keeps its slot, one that comes takes the lowest free one.
+        """Make `keys` what is configured; a key that stays keeps its slot, one that comes takes a free one.
 
-        Returns the slots that changed hands, whose cells must read as zero from now on. SlotsFullError, with nothing
+        That is one that nobody has had yet, else the one that is free for longest: late news of its last owner, of which a
+        client's template may be some, hardly meets it.  Returns the slots that changed hands, whose cells must read as zero from now on. SlotsFullError, with nothing
         changed, where there are too few.
         """
         wanted = list(dict.fromkeys(keys))
@@ -56,8 +59,9 @@ class Slots(Generic[Key]):
         kept = {
             slot for slot, entry in self._slots.items() if entry.holders or (entry.assigned and entry.key in staying)
         }
+        freed = self._freed | {self._by_key[key]: self._ends + 1 for key in leaving}
         free = (slot for slot in range(self.capacity) if slot not in kept)
-        taken = [slot for slot, _ in zip(free, new, strict=False)]
+        taken = sorted(free, key=lambda slot: freed.get(slot, 0))[: len(new)]
         if len(taken) < len(new):
             raise SlotsFullError(
                 f"{len(wanted)} wanted and {len(kept) - len(staying)} still in use by workers: "
@@ -65,6 +69,8 @@ class Slots(Generic[Key]):
             )
         for key in leaving:
             slot = self._by_key.pop(key)
+            self._ends += 1
+            self._freed[slot] = self._ends
             self._slots[slot].assigned = False
             self._collect(slot)
         for key, slot in zip(new, taken, strict=True):

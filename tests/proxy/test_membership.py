@@ -68,10 +68,11 @@ class Bed:
         return answer["changed"] if answer else None
 
     def later(self, seconds=1.5):
-        """Let the master have its regular look, so many seconds later."""
-        now = asyncio.get_running_loop().time() + seconds
-        self.admins.look(now)
-        self.membership.look(now)
+        """Let the master have a regular look now, and another one so many seconds later."""
+        now = asyncio.get_running_loop().time()
+        for moment in (now, now + seconds):
+            self.admins.look(moment)
+            self.membership.look(moment)
 
     @property
     def names(self):
@@ -165,7 +166,7 @@ async def test_what_was_never_in_the_file_leaves_no_trace(bed):
     """R9: a backend that was added and is removed differs from nothing."""
     bed.ask("add", address="192.0.2.13")
     bed.ask("remove", backend="192.0.2.13")
-    assert [row["act"] for row in bed.membership.rows()] == ["added", "removed"]
+    assert [row["act"] for row in bed.membership.rows()] == ["added"]
     bed.later()
     assert (bed.membership.edits, bed.names) == (0, ["192.0.2.11", "ns2"])
 
@@ -237,6 +238,75 @@ async def test_an_act_outlives_a_removal(bed):
     assert bed.admins.rows() == []
     bed.ask("add", address="ns2")
     assert bed.admins.state(SECOND) == "maint"
+
+
+async def test_acts_end_with_one_that_was_added(bed):
+    """R9: what was wanted of an added backend is forgotten with it: one of the same address is as new."""
+    bed.ask("add", address="192.0.2.13")
+    async for _ in bed.admins.act(Request("maint", {"service": "dns", "backend": "192.0.2.13", "save": True}, 1, 0)):
+        pass
+    bed.ask("remove", backend="192.0.2.13")
+    bed.later()
+    bed.ask("add", address="192.0.2.13")
+    assert (bed.admins.state(NEW), bed.admins.rows()) == ("ready", [])
+
+
+async def test_an_earlier_deadline_for_one_that_leaves(bed):
+    """T16: a drain with a deadline cuts what is leaving earlier, and is over when it stays after all."""
+    bed.active[SECOND] = 1
+    bed.ask("remove", backend="ns2")
+    async for _ in bed.admins.act(Request("drain", {"service": "dns", "backend": "ns2", "timeout": 5}, 1, 0)):
+        pass
+    bed.later(6)
+    assert bed.admins.acted(SECOND) == "maint"
+    bed.ask("add", address="ns2")
+    assert (bed.admins.acted(SECOND), bed.admins.rows()) == ("ready", [])
+
+
+async def test_the_files_order(bed):
+    """H14: what comes back stands where the file has it, which decides between equals, what was added behind all of it."""
+    bed.ask("add", address="192.0.2.13")
+    bed.ask("remove", backend="192.0.2.11")
+    bed.later()
+    bed.ask("add", address="192.0.2.11")
+    assert bed.names == ["192.0.2.11", "ns2", "192.0.2.13"]
+
+
+async def test_no_twins(bed):
+    """R7: a backend is the same however its address is written: it is there already, or comes back."""
+    for address in ("2001:db8::13", "2001:DB8:0::13", "[2001:db8::13]"):
+        assert bed.ask("add", address=address) == (address == "2001:db8::13")
+    bed.ask("remove", backend="2001:db8::13")
+    assert bed.ask("add", address="2001:DB8::13")
+    assert bed.names == ["192.0.2.11", "ns2", "2001:db8::13"]
+    assert bed.ask("add", address="192.0.2.12:5353")  # another port is another server
+    assert len(bed.names) == 4
+
+
+async def test_many_leave_together(bed):
+    """R3: backends of a service that have left at the same look are one change of its list, and one word for the workers."""
+    for last in range(20, 40):
+        bed.ask("add", address=f"192.0.2.{last}")
+    bed.heard.clear()
+    bed.membership.clear(Request("overrides-clear", {}, 1, 0))
+    bed.later()
+    assert (bed.heard, bed.names) == ([("dns", [])], ["192.0.2.11", "ns2"])
+
+
+async def test_who_comes_back_where_there_is_no_room_yet(tmp_path):
+    """R9: cleared overrides let those leave that were added; who has to wait for their room comes with the next try."""
+    bed = Bed(tmp_path, capacity=4)
+    bed.ask("add", address="192.0.2.13")
+    bed.ask("remove", backend="ns2")
+    bed.later()
+    bed.ask("add", address="192.0.2.14")
+    for room in (False, True):
+        try:
+            bed.membership.clear(Request("overrides-clear", {}, 1, 0))
+        except ControlError:
+            assert not room
+        bed.later()
+    assert bed.names == ["192.0.2.11", "ns2"]
 
 
 async def test_no_room(tmp_path):

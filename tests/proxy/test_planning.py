@@ -76,6 +76,14 @@ def test_a_plan_travels(config, running):
     assert web.udp.max_sessions == 34
 
 
+def test_weights_in_effect(running):
+    """T24: a plan has the weights that are told with it, as the workers count them, and else the file's, scaled."""
+    dns, web = running.config.services
+    assert [one.weight for one in planning.service_plan(web, running).backends] == [10]
+    assert [one.weight for one in planning.service_plan(web, running, {"192.0.2.2": 3}).backends] == [3]
+    assert [one.weight for one in planning.service_plan(dns, running, {"b": 0}).backends] == [1, 0]
+
+
 def test_most_connections(config):
     """T20: a worker accepts what its descriptors allow, less what it needs besides, and no more than its share."""
     assert planning.most_connections(config, planning.least_files(config)) == planning.LEAST_CONNECTIONS

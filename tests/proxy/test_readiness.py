@@ -99,11 +99,45 @@ async def test_a_weight_is_passed_on_at_once(bed):
     """A weight that a script asks for reaches the workers, is shown, and is taken back with it."""
     await bed.probed((FIRST, "up", 7))
     assert messages.Weights([[0, 0, 7]]) in bed.sent
-    assert bed.ready.weights() == messages.Weights([[0, 0, 7]])
+    assert bed.ready.weights() == messages.Weights([[0, 0, 7], [0, 1, 1]])
     assert bed.ready.shown({})["a", "192.0.2.11"].weight == 7
     await bed.probed((FIRST, "up"))
     assert bed.sent[-1] == messages.Weights([[0, 0, 1]])
-    assert bed.ready.weights() == messages.Weights([])
+    assert bed.ready.weights() == messages.Weights([[0, 0, 1], [0, 1, 1]])
+
+
+async def test_an_operators_weight(bed):
+    """T24: an operator's weight holds over the one that a script asks for, and a worker that is just starting gets it."""
+    await bed.probed((FIRST, "up", 7))
+    service = bed.running.services["a"]
+    weighed = service.backends[0].model_copy(update={"weight": 0})
+    bed.running.replace(service.model_copy(update={"backends": (weighed, service.backends[1])}))
+    bed.running.weighed.add(("a", "192.0.2.11"))
+    bed.ready.reweighed(("a", "192.0.2.11"))
+    assert bed.ready.weights() == messages.Weights([[0, 0, 0], [0, 1, 1]])
+    await bed.probed((FIRST, "up", 9))
+    assert messages.Weights([[0, 0, 9]]) not in bed.sent
+    assert bed.ready.usable("a") == []
+    bed.running.weighed.clear()
+    assert bed.ready.weights_of("a") == {"192.0.2.11": 9, "192.0.2.12": 1}
+
+
+async def test_other_backends(bed):
+    """H1, U15: of a backend that is new nothing is known, of one that is gone nothing is kept, one that leaves gives up its sessions."""
+    await bed.probed((FIRST, "up"), (SECOND, "up"))
+    bed.admins.retire([("a", "192.0.2.11")], "uid 0", force=False)
+    await asyncio.sleep(0)
+    assert bed.sent[-1] == messages.Verdicts([[0, 0, "ejected", "drain"]])
+    service = bed.running.services["a"]
+    third = service.backends[1].model_copy(update={"name": "b3"})
+    slots = bed.running.replace(service.model_copy(update={"backends": (service.backends[1], third)}))
+    bed.ready.relisted("a", [bed.running.slots[1].key_at(slot) for slot in slots])
+    await bed.probed((FIRST, "down"))  # it comes late
+    assert bed.sent[-1] == messages.Verdicts([[0, 0, "ejected", "drain"]])
+    assert bed.ready.verdicts() == messages.Verdicts([[0, 1, "up", "ready"]])
+    assert [row["state"] for row in bed.ready.targets()] == ["up", "unknown", "unknown"]
+    await bed.probed(("a/b3", "up"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 2, "up", "ready"]])
 
 
 async def test_a_replica_of_a_writers_service_stands_by(bed):

@@ -36,7 +36,7 @@ def with_backends(running, *names):
 
 def test_a_service_is_replaced(running):
     """R3: who stays keeps its slot, who is new has one that is told, who is gone has none; the file's word is kept."""
-    assert running.replace(with_backends(running, "192.0.2.2", "x")) == [0]
+    assert running.replace(with_backends(running, "192.0.2.2", "x")) == [3]
     assert list(running.backends) == [("a", "192.0.2.2"), ("a", "x"), ("b", "192.0.2.1")]
     assert running.slots[1]["a", "192.0.2.2"] == 1
     assert [len(one.backends) for one in (running.config.services[0], running.file.services[0])] == [2, 2]

@@ -88,12 +88,12 @@ async def test_a_backend_that_returns_ramps(tmp_path):
     kinds = [type(message).__name__ for message in bed.sent]
     assert kinds == ["Verdicts", "Verdicts", "Weights", "Verdicts"]
     assert (bed.weights, bed.shown) == ([1], 0.1)
-    assert bed.ready.weights().changes == [[0, 0, 1]]  # of a worker that starts meanwhile
+    assert bed.ready.weights().changes == [[0, 0, 1], [0, 1, 30]]  # of a worker that starts meanwhile
     await asyncio.sleep(0.35)
     assert bed.weights == sorted(bed.weights)
     assert len(set(bed.weights)) > 3
     assert (bed.weights[-1], bed.shown) == (STEPS, None)
-    assert bed.ready.weights().changes == []
+    assert bed.ready.weights().changes == [[0, 0, 10], [0, 1, 30]]
     assert any("slow start" in text for text in bed.told)
 
 
@@ -131,3 +131,15 @@ async def test_weights_are_scaled_for_all(tmp_path, scheduler, scale):
     assert bed.weights == ([1] if scale > 1 else [])
     bed.ready.probed(messages.Probed("a/192.0.2.2", "up", "because", 1.0, 5))
     assert bed.weights[-1] == 5 * scale
+
+
+async def test_one_that_is_added_ramps(tmp_path):
+    """T24: a backend that is added while its service serves begins with a tenth of its weight."""
+    bed = Bed(tmp_path / "f.toml")
+    await bed.probed("up")
+    service = bed.running.services["a"]
+    new = service.backends[0].model_copy(update={"name": "new"})
+    slots = bed.running.replace(service.model_copy(update={"backends": (*service.backends, new)}))
+    bed.ready.relisted("a", [bed.running.slots[1].key_at(slot) for slot in slots])
+    bed.ready.probed(messages.Probed("a/new", "up", "because", 1.0))
+    assert bed.ready.weights_of("a") == {"192.0.2.1": 10, "192.0.2.2": 30, "new": 1}

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.config import Config, ConfigError, diagnose, load
+from proxy.config.loader import resolve_backend
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.toml"))
 WHOLE = next(path for path in EXAMPLES if path.name == "mail-hosting.toml").read_text()
@@ -163,3 +164,15 @@ def damaged(text, rng):
                 + lines[at][column + 1 :]
             )
     return "\n".join(lines)
+
+
+@pytest.mark.parametrize("top", ["[defaults]\nquorum = 2\n", ""])
+def test_one_more_backend(write, top):
+    """H1: a backend that is added is what one more string in the file would have made of it, whatever quorum there is."""
+    text = top + SMALL.replace('["10.0.0.11"]', '["10.0.0.11", "10.0.0.12"]') + "backend-defaults = { weight = 7 }\n"
+    config = load(write(text))
+    whole = load(write(text.replace('"10.0.0.12"', '"10.0.0.12", "[2001:db8::13]:81"')))
+    assert resolve_backend(config, "a", "[2001:db8::13]:81") == whole.services[0].backends[2]
+    for wrong in ("10.0.0", "ns.example.net", "10.0.0.13:0", "10.0.0.13\x00", '"'):
+        with pytest.raises(ConfigError):
+            resolve_backend(config, "a", wrong)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from proxy.relay.persistence import Store
-from proxy.relay.plan import BackendPlan, PersistencePlan, ServicePlan
-from tests.proxy.relay.conftest import UDP, Relay, eventually
+from proxy.relay.plan import BackendPlan, LimitsPlan, PersistencePlan, ServicePlan
+from proxy.stats.layout import BACKEND_QUEUED
+from tests.proxy.relay.conftest import LAYOUT, UDP, Relay, eventually
 
 Address = tuple[str, int]
 
@@ -220,6 +221,46 @@ def test_a_limited_backend_that_comes(relay: Relay, stream: Servers) -> None:
         with pytest.raises(ConnectionResetError), socket.create_connection(at, timeout=5) as refused:
             refused.recv(1)
     assert relay.counter("refused_limit") == 1
+
+
+def test_who_waits_for_one_that_goes(relay: Relay, stream: Servers) -> None:
+    """T21: who waits for a slot of a backend that is taken from the list waits for another's, and is counted there alone."""
+    at = relay.service(stream.names[:2], limit=1, limits=LimitsPlan(queue_size=10, queue_timeout=30.0))
+    relay.start()
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(socket.create_connection(at, timeout=5))
+        ends = [stack.enter_context(stream[place].accept()[0]) for place in (0, 1)]
+        waiting = [stack.enter_context(socket.create_connection(at, timeout=5)) for _ in range(3)]
+        eventually(lambda: relay.counter("queued") == 3)
+        stream.list(1, 2, max_connections=1)
+        third = stack.enter_context(stream[2].accept()[0])
+        eventually(lambda: relay.counter("queued") == 2)
+        assert queued(relay) == [0, 2, 0]
+        for sock in (*waiting, *ends, third):
+            sock.close()
+        eventually(lambda: relay.counter("queued") == 0)
+        assert queued(relay) == [0, 0, 0]
+
+
+def queued(relay: Relay) -> list[int]:
+    """How many clients wait for each of the backends, listed or not."""
+    return [relay.table.cells[LAYOUT.backend(slot) + BACKEND_QUEUED] for slot in range(3)]
+
+
+def test_weights_come_with_the_list(relay: Relay, stream: Servers) -> None:
+    """T24: a backend that stays has from the first moment of the new list the weight that it says."""
+    at = relay.service(stream.names[:2], scheduler="round-robin")
+    relay.start()
+    plan = relay.services[0]
+    host, port = stream.names[2]
+    weights = (0, 1)
+    backends = [replace(one, weight=weight) for one, weight in zip(plan.backends, weights, strict=True)]
+    listed = replace(plan, backends=(*backends, BackendPlan(2, "new", host, port, 1)))
+    relay.call(lambda: relay.engine.relist(listed, 2))
+    for _ in range(4):
+        for end in connection(at, stream[1]):
+            end.close()
 
 
 def test_kept_clients_of_one_that_goes(relay: Relay, stream: Servers) -> None:

@@ -11,10 +11,22 @@ def test_a_key_that_stays_keeps_its_slot():
     """A reload moves nobody: what stays keeps its slot, what comes takes a free one, and only that one is new."""
     slots = Slots(4)
     assert slots.assign(["a", "b"]) == [0, 1]
-    assert slots.assign(["c", "b"]) == [0]
-    assert (slots["c"], slots["b"]) == (0, 1)
+    assert slots.assign(["c", "b"]) == [2]
+    assert (slots["c"], slots["b"]) == (2, 1)
+    assert [slots.key_at(slot) for slot in range(4)] == [None, "b", "c", None]
     with pytest.raises(KeyError):
         slots["a"]
+
+
+def test_the_slot_that_is_free_for_longest():
+    """What was somebody's is given to another as late as can be: first those that are new, then in the order of leaving."""
+    slots = Slots(3)
+    slots.assign(["a", "b"])
+    slots.assign(["b"])
+    slots.assign(["b", "c"])
+    slots.assign(["c"])
+    assert slots.assign(["c", "d"]) == [0]
+    assert slots.assign(["c", "d", "e"]) == [1]
 
 
 def test_a_slot_that_a_worker_references_is_not_reused():
