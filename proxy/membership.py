@@ -195,7 +195,9 @@ class Membership:
 
     def _retire(self, keys: Collection[BackendKey], edit: Edit, *, force: bool) -> None:
         for key in keys:
-            how = "what it has is cut" if force else f"{self._active(key)} open, which may finish until drain-timeout"
+            left = self._active(key)
+            how = "what it has is cut" if force else f"what is open, {left}, may finish until drain-timeout"
+            how = how if left else "nothing is open"
             self._tell("admin", written(key), f"to be removed, by {edit.by}: {how}", by=edit.by)
             self._removed[key] = Removal(edit.by, edit.at, self._filed(key) or self._running.backends[key])
         self._admins.retire(keys, edit.by, force=force)

@@ -21,7 +21,7 @@ _HERE = "It holds on this host alone and ends with the daemon: write it into the
 def add(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
     """Give SERVICE one more backend, at ADDRESS or ADDRESS:PORT, as one more entry in its `backends` would.
 
-    It serves with the first pass of its probe. One that was removed, or is leaving, comes back as it was.
+    It serves with the first pass of its probe. One that was removed, or is leaving, comes back as the file has it.
     """
     _edit(ctx, "add", as_json=as_json, **wanted)
 
