@@ -2,8 +2,8 @@
 
 asyncio's own way costs more than most probes do: a reader of the loop is two calls of the kernel and a walk through three
 layers, a timer a handle that a heap compares in Python, a timeout both that and two coroutines.  Here is one epoll set and
-one heap, of which the loop sees one descriptor and one timer.  What waits is still an asyncio task, and may be cancelled
-wherever it waits.
+one heap, of which the loop sees one descriptor and one timer.  What waits is a run (`health.run`) or an asyncio task, and
+may be cancelled wherever it waits.
 
 Laws:
 - Whatever waits is forgotten when its wait ends, however it ends; nothing is left of the set and the timer when nothing waits.
@@ -18,8 +18,10 @@ import select
 from collections import deque
 from collections.abc import Callable
 from itertools import count
-from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from health.run import Run
 
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
@@ -52,8 +54,9 @@ class Waits:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.running: Run | None = None  # whose step this is, None for a task's
         self._epoll: select.epoll | None = None
-        self._waiting: dict[int, asyncio.Future[int]] = {}
+        self._waiting: dict[int, asyncio.Future[int] | Run] = {}
         self._heap: list[tuple[float, int, Moment]] = []
         self._sequence = count()
         self._live = 0  # moments that are not cancelled
@@ -72,7 +75,7 @@ class Waits:
             if not self._waiting:
                 self._close()
             raise CannotWait(os.strerror(error.errno or 0)) from None
-        waiter: asyncio.Future[int] = self.loop.create_future()
+        waiter: asyncio.Future[int] | Run = self.running or self.loop.create_future()
         self._waiting[number] = waiter
         try:
             return await waiter
@@ -91,9 +94,10 @@ class Waits:
 
     def add(self, when: float, moment: Moment) -> None:
         """Call `moment.callback` at `when`, seconds of the loop's clock."""
-        heapq.heappush(self._heap, (when, next(self._sequence), moment))
+        heap = self._heap
+        heapq.heappush(heap, (when, next(self._sequence), moment))
         self._live += 1
-        if not self._firing and (self._timer is None or when < self._timer.when()):
+        if heap[0][2] is moment and not self._firing:
             self._arm()
 
     def cancelled(self) -> None:
@@ -123,8 +127,8 @@ class Waits:
         """Wake whom the kernel has something for."""
         if self._epoll is None:
             return
-        for number, events in self._epoll.poll(0, _EVENTS):
-            waiter = self._waiting[number]
+        # All are found before the first goes on, which may end others and open descriptors of the same numbers.
+        for waiter, events in [(self._waiting[number], events) for number, events in self._epoll.poll(0, _EVENTS)]:
             if not waiter.done():
                 waiter.set_result(events)
 
@@ -192,33 +196,3 @@ class Places:
                 waiter.set_result(None)
                 return
         self._free += 1
-
-
-class Deadline(Moment):
-    """Ends what the running task does within its block after `seconds`, by TimeoutError: `asyncio.timeout`, cheaper."""
-
-    __slots__ = ("_cancelling", "_passed", "_seconds", "_task")
-
-    def __init__(self, waits: Waits, seconds: float) -> None:
-        super().__init__(waits, self._pass)
-        self._seconds = seconds
-        self._passed = False
-
-    def __enter__(self) -> None:
-        loop = self._waits.loop
-        task = asyncio.current_task(loop)
-        if task is None:
-            raise RuntimeError("a deadline is for a task")
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._waits.add(loop.time() + self._seconds, self)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.cancel()
-        # Whoever else cancelled the task meanwhile wants it to end: theirs goes on.
-        if self._passed and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError from error
-
-    def _pass(self) -> None:
-        self._passed = True
-        self._task.cancel()

@@ -1,4 +1,4 @@
-"""What probes wait for: sockets, moments, places and deadlines."""
+"""What probes wait for: sockets, moments and places."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from health.waiting import IN, OUT, REMAINS, CannotWait, Deadline, Places, Waits
+from health.waiting import IN, OUT, REMAINS, CannotWait, Places, Waits
 
 
 @pytest.fixture
@@ -152,57 +152,6 @@ async def test_a_fault_costs_one_moment() -> None:
     waits.at(loop.time(), done.set)
     await asyncio.wait_for(done.wait(), 10)
     assert told == ["no such thing"]
-
-
-async def test_a_deadline_ends_what_waits() -> None:
-    """H4: what is in the block when its time is over ends by TimeoutError, and the task may go on."""
-    waits = Waits()
-    with pytest.raises(TimeoutError), Deadline(waits, 0.01):
-        await asyncio.sleep(60)
-    assert asyncio.current_task().cancelling() == 0
-    with Deadline(waits, 0.01):
-        pass
-    await asyncio.sleep(0.03)  # the deadline is over, with its block
-    assert not waits._heap
-
-
-async def test_a_deadline_leaves_other_errors_alone() -> None:
-    """What the block raises comes through, also when it turned the end of its time into something else."""
-    waits = Waits()
-    with pytest.raises(KeyError), Deadline(waits, 60):
-        raise KeyError
-
-    async def stubborn() -> None:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            raise KeyError from None
-
-    with pytest.raises(KeyError), Deadline(waits, 0.01):
-        await stubborn()
-    assert asyncio.current_task().cancelling() == 0
-
-
-async def test_who_cancels_beside_a_deadline_wins() -> None:
-    """H4: a task that is cancelled ends as cancelled, also when its time is over in the same moment."""
-    waits = Waits()
-
-    async def long() -> None:
-        with Deadline(waits, 0.01):
-            await asyncio.sleep(60)
-
-    task = asyncio.ensure_future(long())
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    both = asyncio.ensure_future(long())
-    await asyncio.sleep(0)
-    deadline = waits._heap[0][2].callback
-    deadline()
-    both.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await both
 
 
 async def test_places_go_round_in_order() -> None:
