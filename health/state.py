@@ -78,6 +78,8 @@ class Health:
             self._not_above[rank] = self._not_above[rank] + 1 if found <= rank else 0
             self._not_below[rank] = self._not_below[rank] + 1 if found >= rank else 0
         self.last = outcome
+        if _RANKED[found] == self.state:  # nothing that could flip, and the most frequent case
+            return None
         state, in_a_row = self._decided(found)
         self._passed = self._passed or outcome.ok
         if state == self.state:

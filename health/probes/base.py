@@ -140,14 +140,18 @@ class Attempt:
         self._opened.append(opened)
         return opened, name
 
-    async def connect_tcp(self) -> socket.socket:
-        """Return a connected TCP socket, the PROXY header sent if there is to be one; raises `Failed` in words."""
+    async def connect_tcp(self, *, mute: bool = False) -> socket.socket:
+        """Return a connected TCP socket, the PROXY header sent if there is to be one; raises `Failed` in words.
+
+        `mute` says that nothing else will be sent.
+        """
         if self.recording:
             self.sent(f"connect {where(self.address, self.port)}/tcp")
         self.missing = "no answer to the connect"
         opened, name = self._open(socket.SOCK_STREAM)
-        # A small request behind a small one (TLS, LDAP) would wait 40 ms for the server's delayed acknowledgement.
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not mute:
+            # A small request behind a small one (TLS, LDAP) would wait 40 ms for the server's delayed acknowledgement.
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         result = opened.connect_ex(name)
         if result in {errno.EINPROGRESS, errno.EWOULDBLOCK}:
             events = await self.writable(opened)
@@ -168,12 +172,13 @@ class Attempt:
             self.sent(words)
         return opened
 
-    def connect(self, spec: ProbeBase, name: str | None = None) -> Awaitable[socket.socket]:
+    def connect(self, spec: ProbeBase, name: str | None = None, *, mute: bool = False) -> Awaitable[socket.socket]:
         """Return, awaited, a TCP socket as a client's: with the PROXY header and, for `tls = "implicit"`, the handshake done.
 
-        `name` is whom to ask for and to expect in TLS where `tls_name` does not say.
+        `name` is whom to ask for and to expect in TLS where `tls_name` does not say; `mute` says that without TLS nothing
+        else will be sent.
         """
-        return self._connect_tls(spec, name) if spec.tls == "implicit" else self.connect_tcp()
+        return self._connect_tls(spec, name) if spec.tls == "implicit" else self.connect_tcp(mute=mute)
 
     async def _connect_tls(self, spec: ProbeBase, name: str | None) -> socket.socket:
         opened = await self.connect_tcp()

@@ -25,8 +25,8 @@ class TcpCheck(Probe[TcpProbe]):
 
     async def check(self, attempt: Attempt) -> Finding:
         """Pass when connected and, with `expect`, when the expected bytes have come."""
-        opened = await attempt.connect(self.spec)
         sending, expected = self._sending, self._expected
+        opened = await attempt.connect(self.spec, mute=not sending)
         if sending:
             attempt.missing = "could not send: the server reads nothing"
             attempt.sent(f"{len(sending)} bytes {excerpt(sending)}")
