@@ -292,8 +292,8 @@ async def test_who_cancels_beside_a_deadline_wins() -> None:
         await task
     both = asyncio.ensure_future(long())
     await asyncio.sleep(0)
-    deadline = waits._heap[0][2].callback
-    deadline()
+    (moments,) = waits._moments.values()
+    next(iter(moments)).callback()
     both.cancel()
     with pytest.raises(asyncio.CancelledError):
         await both

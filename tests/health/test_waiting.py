@@ -1,6 +1,7 @@
 """What probes wait for: sockets, moments and places."""
 
 import asyncio
+import math
 import os
 import resource
 import socket
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from health.waiting import IN, OUT, REMAINS, CannotWait, Places, Waits
+from health.waiting import IN, OUT, REMAINS, TICKS, CannotWait, Places, Waits
 
 
 @pytest.fixture
@@ -126,12 +127,44 @@ async def test_cancelled_moments_are_not_called() -> None:
     assert called == ["first"]
 
 
+async def test_moments_of_a_tick_share_a_round() -> None:
+    """Moments within one tick are called together at its end, so that a thousand timeouts are not as many wake-ups."""
+    waits, loop = Waits(), asyncio.get_running_loop()
+    called: list[float] = []
+    done = asyncio.Event()
+    begin = math.ceil(loop.time() * TICKS + 2) / TICKS
+    for part in range(1, 100):
+        waits.at(begin + part / 100 / TICKS, lambda: called.append(loop.time()))
+    waits.at(begin + 1 / TICKS, done.set)
+    assert len(waits._heap) == 1
+    await asyncio.wait_for(done.wait(), 10)
+    assert len(called) == 99
+    assert min(called) >= begin + 1 / TICKS
+
+
+async def test_a_moment_of_the_round_may_be_cancelled_after_another_came() -> None:
+    """A moment may be cancelled by its own round, also when a new one has come to the same tick meanwhile."""
+    waits, loop = Waits(), asyncio.get_running_loop()
+    called: list[str] = []
+    done = asyncio.Event()
+    past = loop.time() - 1
+
+    def first() -> None:
+        waits.at(past, done.set)
+        second.cancel()
+
+    waits.at(past, first)
+    second = waits.at(past, lambda: called.append("second"))
+    await asyncio.wait_for(done.wait(), 10)
+    assert not called
+
+
 async def test_no_moment_no_timer() -> None:
     """When nothing is to come any more, the loop is left with no timer, and cancelled moments do not pile up."""
     waits, loop = Waits(), asyncio.get_running_loop()
     kept = waits.at(loop.time() + 3600, lambda: None)
-    for _ in range(100 * REMAINS):
-        waits.at(loop.time() + 7200, lambda: None).cancel()
+    for number in range(100 * REMAINS):
+        waits.at(loop.time() + 7200 + number, lambda: None).cancel()
         assert len(waits._heap) <= REMAINS + 3
     kept.cancel()
     assert not waits._heap
