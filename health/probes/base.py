@@ -11,11 +11,13 @@ Every TCP connection begins with a PROXY header where the service sends them, an
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from health.probes import proxyheader, tls
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 READ_LIMIT = 65536  # bytes that one run of a probe reads at most (H4)
 READ_COST = 64  # bytes that each read counts for at least: tiny segments and empty datagrams are bounded too
-FIRST_OWN_PORT = 1024  # no kernel picks lower local ports by itself
+OWN_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")  # of IPv6 too
 
 Spec = TypeVar("Spec", bound=ProbeBase)
 
@@ -156,7 +158,7 @@ class Attempt:
         if result in {errno.EINPROGRESS, errno.EWOULDBLOCK}:
             events = await self.writable(opened)
             result = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & ~OUT else 0
-        if result == 0 and self.port >= FIRST_OWN_PORT and _met_itself(opened, self.port):
+        if result == 0 and self.port >= first_own_port() and _met_itself(opened, self.port):
             result = errno.ECONNREFUSED  # met ourselves: nobody listens there, and our own port was the same
         if result:
             raise in_words(OSError(result, os.strerror(result)))
@@ -369,6 +371,15 @@ class Probe(ABC, Generic[Spec]):
     @abstractmethod
     async def check(self, attempt: Attempt) -> Finding:
         """Ask the backend; raises `Failed` or `OurFault`, and is cancelled at the deadline."""
+
+
+@functools.cache
+def first_own_port() -> int:
+    """Return the lowest port that this host's kernel gives to who connects: what listens below can be met by nobody himself."""
+    try:
+        return int(OWN_PORTS.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 1
 
 
 def _met_itself(opened: socket.socket, port: int) -> bool:
