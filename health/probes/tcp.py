@@ -38,7 +38,7 @@ class TcpCheck(Probe[TcpProbe]):
         return Finding(f"{self._passed} in {took}")
 
 
-async def _expect(attempt: Attempt, opened: socket.socket, expected: bytes) -> None:
+async def _expect(attempt: Attempt, opened: socket.SocketType, expected: bytes) -> None:
     """Read until `expected` has come; raises `Failed`."""
     read = bytearray()
     attempt.missing = f"{excerpt(expected)} did not come"
