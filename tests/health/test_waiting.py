@@ -142,7 +142,7 @@ async def test_moments_of_a_tick_share_a_round() -> None:
     assert min(called) >= begin + 1 / TICKS
 
 
-async def test_a_moment_of_the_round_may_be_cancelled_after_another_came() -> None:
+async def test_a_moment_of_the_round_may_be_cancelled_after_another_came(caplog) -> None:
     """A moment may be cancelled by its own round, also when a new one has come to the same tick meanwhile."""
     waits, loop = Waits(), asyncio.get_running_loop()
     called: list[str] = []
@@ -157,6 +157,7 @@ async def test_a_moment_of_the_round_may_be_cancelled_after_another_came() -> No
     second = waits.at(past, lambda: called.append("second"))
     await asyncio.wait_for(done.wait(), 10)
     assert not called
+    assert not caplog.records
 
 
 async def test_no_moment_no_timer() -> None:
