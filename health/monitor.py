@@ -95,7 +95,6 @@ class Monitor:
         self._backends: dict[str, Backend] = {}
         self._logins: dict[_Shared, Logins] = {}
         self._values: dict[_Shared, dict[str, Peer]] = {}
-        self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def watch(self, targets: Sequence[Target]) -> None:
@@ -132,9 +131,8 @@ class Monitor:
         for question, runner in list(self._runners.items()):
             if runner.subscribers:
                 runner.paces_changed()
-            elif ending := self._runners.pop(question).close():
-                self._ending.add(ending)
-                ending.add_done_callback(self._ending.discard)
+            else:
+                self._runners.pop(question).close()
         for position, runner in enumerate(fresh):
             runner.begin(now + first_delay(position, len(fresh), runner.interval))
         for backend in list(self._backends.values()):
@@ -230,10 +228,10 @@ class Monitor:
     async def close(self) -> None:
         """Stop; afterwards no task, timer or descriptor of a probe is left."""
         self._closed = True
-        tasks = [*self._ending, *(task for runner in self._runners.values() if (task := runner.close()))]
+        for runner in self._runners.values():
+            runner.close()
         self._runners.clear()
         self._backends.clear()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _backend(
         self, target: Target, probes: "_Questions", before: Backend | None, joined: list[Subscription]

@@ -1,6 +1,6 @@
 """One question to one address and port, asked again and again on behalf of all who want to know (H11).
 
-A waiting runner is one timer, a running probe one task.  Each outcome goes to every subscriber; the next run is due when
+A waiting runner is one timer, a running probe one run.  Each outcome goes to every subscriber; the next run is due when
 the first of them wants it, by its own intervals and its own verdict (H6).
 """
 
@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from health.probes import attempt_once
 from health.probes.base import OurFault, Probe
+from health.run import Run
 from health.schedule import Pace, Schedule
 from health.state import Outcome, Phase
 from health.waiting import Moment, Places, Waits
@@ -43,13 +44,12 @@ class Runner:
         self._at: float | None = None
         self._fault = ""
         self._probe = probe
-        self._name = f"probe {probe.spec.type}"
         self._places = places
         self._rng = rng
         self._schedule: Schedule | None = None
         self._wait = 0.0  # seconds, what the present due time was reckoned with, before jitter
         self._timer: Moment | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._running: Run | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._waits = waits
@@ -91,14 +91,13 @@ class Runner:
             "at": self._at,
         }
 
-    def close(self) -> asyncio.Task[None] | None:
-        """Stop; returns the task that is being cancelled, if a probe was running."""
+    def close(self) -> None:
+        """Stop, in the midst of a run too."""
         self._closed = True
         if self._timer:
             self._timer.cancel()
-        if self._task:
-            self._task.cancel()
-        return self._task
+        if self._running:
+            self._running.cancel()
 
     def _fast(self) -> float:
         return min(subscriber.pace.fast for subscriber in self.subscribers)
@@ -117,7 +116,8 @@ class Runner:
         self._timer = None
         if self._schedule is not None:
             self._schedule.started(self._loop.time())
-            self._task = self._loop.create_task(self._run(self._schedule), name=self._name)
+            self._running = Run(self._waits, self._run(self._schedule))
+            self._running.begin()
 
     async def _run(self, schedule: Schedule) -> None:
         spec = self._probe.spec
@@ -130,26 +130,26 @@ class Runner:
                 outcome, _ = await attempt_once(
                     self._probe, spec.address or "", spec.port or 0, recording=False, waits=self._waits
                 )
-                self._told("")
+                self._fault = ""
             except OurFault as fault:
-                self._told(f"could not probe: {fault}")
+                self._hindered(f"could not probe: {fault}")
         finally:
             self._places.give()
-        self._task = None
+        self._running = None
+        now = self._loop.time()
         if outcome is not None:
             self.last = outcome
             self._at = time.time()
-            now = self._loop.time()
             for subscriber in list(self.subscribers):
                 subscriber.heard(outcome, now)
         if self.subscribers and not (self._probe.constant and outcome):
             self._wait = self._shortest_wait() if outcome else self._fast()
-            schedule.finished(self._loop.time(), self._wait)
+            schedule.finished(now, self._wait)
             self._arm()
 
-    def _told(self, fault: str) -> None:
+    def _hindered(self, fault: str) -> None:
         """Remember what keeps this host from probing, and log it once: the verdicts stay as they are."""
-        if fault and not self._fault:
+        if not self._fault:
             spec = self._probe.spec
             _log.warning("%s probe of %s port %s: %s; its verdicts stay", spec.type, spec.address, spec.port, fault)
         self._fault = fault

@@ -58,7 +58,7 @@ class Health:
     A probe that is added to a backend with a verdict starts with that verdict (`state`), so that a reload flips nothing.
     """
 
-    __slots__ = ("_not_above", "_not_below", "_passed", "fall", "last", "rise", "since", "state")
+    __slots__ = ("_above", "_below", "_passed", "_results", "fall", "last", "rise", "since", "state")
 
     def __init__(self, fall: int, rise: int, state: State = "unknown") -> None:
         """Count towards `fall` and `rise` (1 or more) from `state` on."""
@@ -68,16 +68,21 @@ class Health:
         self.since: float | None = None
         self.last: Outcome | None = None
         self._passed = state in {"up", "reserve"}
-        self._not_above = [0, 0, 0]  # by rank: the results in a row that were of this rank or a lower one
-        self._not_below = [0, 0, 0]  # by rank: the results in a row that were of this rank or a higher one
+        self._results = 0
+        self._above = [0, 0, 0]  # by rank: which result was the last one above it, counted from 1
+        self._below = [0, 0, 0]  # by rank: which result was the last one below it
 
     def observe(self, outcome: Outcome, now: float) -> Change | None:
         """Take one result in, `now` in monotonic seconds; the change that it caused, if any."""
         found = _rank(outcome)
-        for rank in (_DOWN, _RESERVE, _UP):
-            self._not_above[rank] = self._not_above[rank] + 1 if found <= rank else 0
-            self._not_below[rank] = self._not_below[rank] + 1 if found >= rank else 0
+        self._results += 1
+        for rank in range(found):
+            self._above[rank] = self._results
+        for rank in range(found + 1, len(_RANKED)):
+            self._below[rank] = self._results
         self.last = outcome
+        if _RANKED[found] == self.state:  # nothing that could flip, and the most frequent case
+            return None
         state, in_a_row = self._decided(found)
         self._passed = self._passed or outcome.ok
         if state == self.state:
@@ -93,11 +98,11 @@ class Health:
             return _RANKED[found], 1
         rank = _RANKED.index(self.state)
         for worse in range(rank):  # the worst that is proven
-            if self._not_above[worse] >= self.fall:
-                return _RANKED[worse], self._not_above[worse]
+            if (in_a_row := self._results - self._above[worse]) >= self.fall:
+                return _RANKED[worse], in_a_row
         for better in range(_UP, rank, -1):  # the best that is proven
-            if self._not_below[better] >= self.rise:
-                return _RANKED[better], self._not_below[better]
+            if (in_a_row := self._results - self._below[better]) >= self.rise:
+                return _RANKED[better], in_a_row
         return self.state, 0
 
     @property
@@ -113,7 +118,7 @@ class Health:
             return "transition"
         if self.state != "down":
             return "steady"
-        return "down" if self._passed or self._not_above[_DOWN] >= self.fall else "transition"
+        return "down" if self._passed or self._results - self._above[_DOWN] >= self.fall else "transition"
 
 
 def _rank(outcome: Outcome) -> int:

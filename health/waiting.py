@@ -2,28 +2,31 @@
 
 asyncio's own way costs more than most probes do: a reader of the loop is two calls of the kernel and a walk through three
 layers, a timer a handle that a heap compares in Python, a timeout both that and two coroutines.  Here is one epoll set and
-one heap, of which the loop sees one descriptor and one timer.  What waits is still an asyncio task, and may be cancelled
-wherever it waits.
+one heap of ticks, of which the loop sees one descriptor and one timer.  What waits is a run (`health.run`) or an asyncio
+task, and may be cancelled wherever it waits.
 
 Laws:
 - Whatever waits is forgotten when its wait ends, however it ends; nothing is left of the set and the timer when nothing waits.
-- A moment is never early.  One that is cancelled is not called, in the same round neither.
+- A moment is never early, and no more than a tick late where the loop is not.  One that is cancelled is not called, in the same round neither.
 - An exception costs the one callback that raised it.
 """
 
 import asyncio
 import heapq
+import math
 import os
 import select
 from collections import deque
 from collections.abc import Callable
-from itertools import count
-from types import TracebackType
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from health.run import Run
 
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
-REMAINS: Final = 64  # cancelled moments that may stay in the heap however few live ones there are
+TICKS: Final = 256  # a second, at which moments are called: those that are near each other share a wake-up
+REMAINS: Final = 64  # ticks without a moment that may stay in the heap however few others there are
 _EVENTS = 1024  # that one look at the set takes in
 
 
@@ -34,17 +37,18 @@ class CannotWait(Exception):  # noqa: N818 - named for what it says
 class Moment:
     """A callback at a time; `cancel` forgets it."""
 
-    __slots__ = ("_waits", "callback")
+    __slots__ = ("_waits", "callback", "tick")
 
     def __init__(self, waits: "Waits", callback: Callable[[], object]) -> None:
         self._waits = waits
         self.callback: Callable[[], object] | None = callback
+        self.tick = 0.0
 
     def cancel(self) -> None:
         """Never call back.  Harmless once it has."""
         if self.callback is not None:
             self.callback = None
-            self._waits.cancelled()
+            self._waits.forget(self)
 
 
 class Waits:
@@ -52,11 +56,11 @@ class Waits:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
+        self.running: Run | None = None  # whose step this is, None for a task's
         self._epoll: select.epoll | None = None
-        self._waiting: dict[int, asyncio.Future[int]] = {}
-        self._heap: list[tuple[float, int, Moment]] = []
-        self._sequence = count()
-        self._live = 0  # moments that are not cancelled
+        self._waiting: dict[int, asyncio.Future[int] | Run] = {}
+        self._moments: dict[float, dict[Moment, None]] = {}  # by their ticks, each in the order of their coming
+        self._heap: list[float] = []  # the ticks, and some that have lost their moments
         self._timer: asyncio.TimerHandle | None = None
         self._firing = False
 
@@ -72,7 +76,7 @@ class Waits:
             if not self._waiting:
                 self._close()
             raise CannotWait(os.strerror(error.errno or 0)) from None
-        waiter: asyncio.Future[int] = self.loop.create_future()
+        waiter: asyncio.Future[int] | Run = self.running or self.loop.create_future()
         self._waiting[number] = waiter
         try:
             return await waiter
@@ -91,20 +95,30 @@ class Waits:
 
     def add(self, when: float, moment: Moment) -> None:
         """Call `moment.callback` at `when`, seconds of the loop's clock."""
-        heapq.heappush(self._heap, (when, next(self._sequence), moment))
-        self._live += 1
-        if not self._firing and (self._timer is None or when < self._timer.when()):
+        moment.tick = tick = math.ceil(when * TICKS) / TICKS
+        moments = self._moments.get(tick)
+        if moments is not None:
+            moments[moment] = None
+            return
+        self._moments[tick] = {moment: None}
+        heapq.heappush(self._heap, tick)
+        if self._heap[0] == tick and not self._firing:
             self._arm()
 
-    def cancelled(self) -> None:
-        """Take note that a moment was cancelled; `Moment.cancel` calls it."""
-        self._live -= 1
+    def forget(self, moment: Moment) -> None:
+        """Take a moment out that was cancelled; `Moment.cancel` calls it."""
+        moments = self._moments.get(moment.tick)
+        if moments is None or moment not in moments:  # its round has begun
+            return
+        del moments[moment]
+        if moments:
+            return
+        del self._moments[moment.tick]
         heap = self._heap
-        if len(heap) > REMAINS + 2 * self._live or not self._live:
-            # In place: `_fire` may be at work on it.
-            heap[:] = [entry for entry in heap if entry[2].callback is not None]
+        if len(heap) > REMAINS + 2 * len(self._moments) or not self._moments:
+            heap[:] = self._moments  # in place: `_fire` may be at work on it
             heapq.heapify(heap)
-        if not self._live and self._timer is not None:
+        if not self._moments and self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
@@ -123,21 +137,21 @@ class Waits:
         """Wake whom the kernel has something for."""
         if self._epoll is None:
             return
-        for number, events in self._epoll.poll(0, _EVENTS):
-            waiter = self._waiting[number]
+        # All are found before the first goes on, which may end others and open descriptors of the same numbers.
+        for waiter, events in [(self._waiting[number], events) for number, events in self._epoll.poll(0, _EVENTS)]:
             if not waiter.done():
                 waiter.set_result(events)
 
     def _arm(self) -> None:
         """See to it that the loop calls at the first moment."""
         heap = self._heap
-        while heap and heap[0][2].callback is None:
+        while heap and heap[0] not in self._moments:
             heapq.heappop(heap)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if heap:
-            self._timer = self.loop.call_at(heap[0][0], self._fire)
+            self._timer = self.loop.call_at(heap[0], self._fire)
 
     def _fire(self) -> None:
         """Call all whose moment has come."""
@@ -145,15 +159,14 @@ class Waits:
         self._firing = True
         heap, now = self._heap, self.loop.time()
         try:
-            while heap and heap[0][0] <= now:
-                moment = heapq.heappop(heap)[2]
-                callback, moment.callback = moment.callback, None
-                if callback is not None:
-                    self._live -= 1
-                    try:
-                        callback()
-                    except Exception as error:
-                        self.loop.call_exception_handler({"message": f"fault in {callback!r}", "exception": error})
+            while heap and heap[0] <= now:
+                for moment in self._moments.pop(heapq.heappop(heap), ()):
+                    callback, moment.callback = moment.callback, None
+                    if callback is not None:
+                        try:
+                            callback()
+                        except Exception as error:
+                            self.loop.call_exception_handler({"message": f"fault in {callback!r}", "exception": error})
         finally:
             self._firing = False
             self._arm()
@@ -192,33 +205,3 @@ class Places:
                 waiter.set_result(None)
                 return
         self._free += 1
-
-
-class Deadline(Moment):
-    """Ends what the running task does within its block after `seconds`, by TimeoutError: `asyncio.timeout`, cheaper."""
-
-    __slots__ = ("_cancelling", "_passed", "_seconds", "_task")
-
-    def __init__(self, waits: Waits, seconds: float) -> None:
-        super().__init__(waits, self._pass)
-        self._seconds = seconds
-        self._passed = False
-
-    def __enter__(self) -> None:
-        loop = self._waits.loop
-        task = asyncio.current_task(loop)
-        if task is None:
-            raise RuntimeError("a deadline is for a task")
-        self._task = task
-        self._cancelling = task.cancelling()
-        self._waits.add(loop.time() + self._seconds, self)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.cancel()
-        # Whoever else cancelled the task meanwhile wants it to end: theirs goes on.
-        if self._passed and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise TimeoutError from error
-
-    def _pass(self) -> None:
-        self._passed = True
-        self._task.cancel()

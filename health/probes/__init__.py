@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from health.icmp import Echoes
 from health.probes.base import Attempt, Failed, NotSupported, OurFault, Probe
+from health.run import Deadline
 from health.secrets import Source
 from health.spec import ProbeBase, ProbeSpec
 from health.state import Outcome
-from health.waiting import CannotWait, Deadline, Waits
+from health.waiting import CannotWait, Waits
 
 __all__ = ["CLASSES", "NotSupported", "OurFault", "attempt_once", "load_all", "make", "not_run", "run_once", "told"]
 

@@ -11,11 +11,13 @@ Every TCP connection begins with a PROXY header where the service sends them, an
 
 import contextlib
 import errno
+import functools
 import os
 import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from health.probes import proxyheader, tls
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 READ_LIMIT = 65536  # bytes that one run of a probe reads at most (H4)
 READ_COST = 64  # bytes that each read counts for at least: tiny segments and empty datagrams are bounded too
-FIRST_OWN_PORT = 1024  # no kernel picks lower local ports by itself
+OWN_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")  # of IPv6 too
 
 Spec = TypeVar("Spec", bound=ProbeBase)
 
@@ -80,8 +82,8 @@ class Attempt:
         self.unread = READ_LIMIT
         self._begun = time.perf_counter()
         self.waits = waits or Waits()
-        self._opened: list[socket.socket] = []
-        self._sessions: dict[socket.socket, tls.Session] = {}
+        self._opened: list[socket.SocketType] = []
+        self._sessions: dict[socket.SocketType, tls.Session] = {}
 
     @property
     def elapsed(self) -> float:
@@ -126,11 +128,12 @@ class Attempt:
         except OSError:
             raise OurFault(f"no interface {self.address.partition('%')[2]} on this host") from None
 
-    def _open(self, kind: socket.SocketKind, protocol: int = 0) -> tuple[socket.socket, tuple[Any, ...]]:
+    def _open(self, kind: socket.SocketKind, protocol: int = 0) -> tuple[socket.SocketType, tuple[Any, ...]]:
         family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
         name = self.name()
         try:
-            opened = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
+            # The class beneath `socket.socket`, whose additions a probe pays for and does not use.
+            opened = socket.SocketType(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         except PermissionError:
             if protocol:
                 raise
@@ -140,19 +143,23 @@ class Attempt:
         self._opened.append(opened)
         return opened, name
 
-    async def connect_tcp(self) -> socket.socket:
-        """Return a connected TCP socket, the PROXY header sent if there is to be one; raises `Failed` in words."""
+    async def connect_tcp(self, *, mute: bool = False) -> socket.SocketType:
+        """Return a connected TCP socket, the PROXY header sent if there is to be one; raises `Failed` in words.
+
+        `mute` says that nothing else will be sent.
+        """
         if self.recording:
             self.sent(f"connect {where(self.address, self.port)}/tcp")
         self.missing = "no answer to the connect"
         opened, name = self._open(socket.SOCK_STREAM)
-        # A small request behind a small one (TLS, LDAP) would wait 40 ms for the server's delayed acknowledgement.
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if not mute:
+            # A small request behind a small one (TLS, LDAP) would wait 40 ms for the server's delayed acknowledgement.
+            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         result = opened.connect_ex(name)
         if result in {errno.EINPROGRESS, errno.EWOULDBLOCK}:
             events = await self.writable(opened)
             result = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & ~OUT else 0
-        if result == 0 and self.port >= FIRST_OWN_PORT and _met_itself(opened, self.port):
+        if result == 0 and self.port >= first_own_port() and _met_itself(opened, self.port):
             result = errno.ECONNREFUSED  # met ourselves: nobody listens there, and our own port was the same
         if result:
             raise in_words(OSError(result, os.strerror(result)))
@@ -168,19 +175,20 @@ class Attempt:
             self.sent(words)
         return opened
 
-    def connect(self, spec: ProbeBase, name: str | None = None) -> Awaitable[socket.socket]:
+    def connect(self, spec: ProbeBase, name: str | None = None, *, mute: bool = False) -> Awaitable[socket.SocketType]:
         """Return, awaited, a TCP socket as a client's: with the PROXY header and, for `tls = "implicit"`, the handshake done.
 
-        `name` is whom to ask for and to expect in TLS where `tls_name` does not say.
+        `name` is whom to ask for and to expect in TLS where `tls_name` does not say; `mute` says that without TLS nothing
+        else will be sent.
         """
-        return self._connect_tls(spec, name) if spec.tls == "implicit" else self.connect_tcp()
+        return self._connect_tls(spec, name) if spec.tls == "implicit" else self.connect_tcp(mute=mute)
 
-    async def _connect_tls(self, spec: ProbeBase, name: str | None) -> socket.socket:
+    async def _connect_tls(self, spec: ProbeBase, name: str | None) -> socket.SocketType:
         opened = await self.connect_tcp()
         await self.start_tls(opened, spec, name)
         return opened
 
-    async def start_tls(self, opened: socket.socket, spec: ProbeBase, name: str | None = None) -> None:
+    async def start_tls(self, opened: socket.SocketType, spec: ProbeBase, name: str | None = None) -> None:
         """Go on in TLS, verified as `spec` says; raises `Failed` in words, `OurFault` where `tls-ca-file` is no use."""
         name = spec.tls_name or name
         try:
@@ -199,7 +207,7 @@ class Attempt:
         self._sessions[opened] = session
         self.got(f"{session.describe()}, {self.took}")
 
-    async def _shake_hands(self, opened: socket.socket, session: tls.Session) -> None:
+    async def _shake_hands(self, opened: socket.SocketType, session: tls.Session) -> None:
         heard = False
         while not session.handshake():
             await self._send_raw(opened, session.take())
@@ -213,7 +221,7 @@ class Attempt:
             self.missing = "the TLS handshake did not end"
         await self._send_raw(opened, session.take())
 
-    def connect_udp(self) -> socket.socket:
+    def connect_udp(self) -> socket.SocketType:
         """Return a UDP socket on a random local port, connected, so that ICMP errors reach us at once (H3)."""
         if self.recording:
             self.sent(f"connect {where(self.address, self.port)}/udp")
@@ -223,14 +231,14 @@ class Attempt:
             raise in_words(OSError(result, os.strerror(result)))
         return opened
 
-    async def send_datagram(self, opened: socket.socket, data: bytes) -> None:
+    async def send_datagram(self, opened: socket.SocketType, data: bytes) -> None:
         """Send one datagram, with a PROXY header of version 2 before it if there is to be one: version 1 is for TCP."""
         if self.send_proxy == "v2":
             data = proxyheader.LOCAL + data
             self.sent("PROXY v2 LOCAL")
         await self.send(opened, data)
 
-    def connect_icmp(self) -> socket.socket | None:
+    def connect_icmp(self) -> socket.SocketType | None:
         """Return an ICMP socket that hears the errors about it too, None where this process may have none.
 
         Datagram sockets of ICMP are for the groups in net.ipv4.ping_group_range (icmp(7)), of IPv6 as well.
@@ -247,7 +255,7 @@ class Attempt:
             raise in_words(OSError(result, os.strerror(result)))
         return opened
 
-    async def receive_exactly(self, opened: socket.socket, size: int, what: str) -> bytes:
+    async def receive_exactly(self, opened: socket.SocketType, size: int, what: str) -> bytes:
         """Return exactly `size` bytes of a stream; raises `Failed` where the server closes before (`what` it owed us)."""
         read = bytearray()
         while len(read) < size:
@@ -257,19 +265,19 @@ class Attempt:
             read += data
         return bytes(read)
 
-    def send(self, opened: socket.socket, data: bytes) -> Awaitable[None]:
+    def send(self, opened: socket.SocketType, data: bytes) -> Awaitable[None]:
         """Send, awaited, all of `data`."""
         session = self._sessions.get(opened)
         return self._send_raw(opened, data) if session is None else self._send_tls(opened, session, data)
 
-    async def _send_tls(self, opened: socket.socket, session: tls.Session, data: bytes) -> None:
+    async def _send_tls(self, opened: socket.SocketType, session: tls.Session, data: bytes) -> None:
         try:
             session.write(data)
         except tls.Refused as refused:
             raise Failed(str(refused)) from None
         await self._send_raw(opened, session.take())
 
-    async def _send_raw(self, opened: socket.socket, data: bytes) -> None:
+    async def _send_raw(self, opened: socket.SocketType, data: bytes) -> None:
         view = memoryview(data)
         while view:
             try:
@@ -279,7 +287,7 @@ class Attempt:
             except OSError as error:
                 raise in_words(error, opened) from None
 
-    def receive(self, opened: socket.socket, size: int) -> Awaitable[bytes]:
+    def receive(self, opened: socket.SocketType, size: int) -> Awaitable[bytes]:
         """Wait, awaited, for data and return at most `size` bytes of it; b"" at the end of a stream.
 
         Raises `Failed` when the run has read `READ_LIMIT` bytes.  Gives way to the other probes each time, so that a
@@ -288,7 +296,7 @@ class Attempt:
         session = self._sessions.get(opened)
         return self._receive_raw(opened, size) if session is None else self._receive_tls(opened, session, size)
 
-    async def _receive_tls(self, opened: socket.socket, session: tls.Session, size: int) -> bytes:
+    async def _receive_tls(self, opened: socket.SocketType, session: tls.Session, size: int) -> bytes:
         try:
             while (data := session.read(size)) is None:
                 await self._send_raw(opened, session.take())  # what the session itself has to say, as to a key update
@@ -297,7 +305,7 @@ class Attempt:
             raise Failed(str(refused)) from None
         return data
 
-    async def _receive_raw(self, opened: socket.socket, size: int) -> bytes:
+    async def _receive_raw(self, opened: socket.SocketType, size: int) -> bytes:
         while True:
             await self.readable(opened)
             try:
@@ -311,7 +319,7 @@ class Attempt:
                 raise Failed(f"talks without end: {READ_LIMIT // 1024} KiB read")
             return data
 
-    def send_at_once(self, opened: socket.socket, data: bytes) -> None:
+    def send_at_once(self, opened: socket.SocketType, data: bytes) -> None:
         """Send `data` as far as the server takes it now: a courtesy to one whose verdict is made."""
         with contextlib.suppress(OSError, tls.Refused):
             session = self._sessions.get(opened)
@@ -320,7 +328,7 @@ class Attempt:
                 data = session.take()
             opened.send(data)
 
-    def hang_up(self, opened: socket.socket) -> None:
+    def hang_up(self, opened: socket.SocketType) -> None:
         """Say that we are done, in TLS too, and read what has come meanwhile, so that closing sends FIN rather than RST."""
         session = self._sessions.pop(opened, None)
         if session is not None:
@@ -330,11 +338,11 @@ class Attempt:
         drain(opened)
         self.sent("close")
 
-    def readable(self, opened: socket.socket) -> Awaitable[int]:
+    def readable(self, opened: socket.SocketType) -> Awaitable[int]:
         """Wait until `opened` has something to read, or an error to tell; raises `CannotWait`."""
         return self.waits.ready(opened.fileno(), IN)
 
-    def writable(self, opened: socket.socket) -> Awaitable[int]:
+    def writable(self, opened: socket.SocketType) -> Awaitable[int]:
         """Wait until `opened` is connected or takes more, or has an error to tell; raises as `readable` does."""
         return self.waits.ready(opened.fileno(), OUT)
 
@@ -366,14 +374,23 @@ class Probe(ABC, Generic[Spec]):
         """Ask the backend; raises `Failed` or `OurFault`, and is cancelled at the deadline."""
 
 
-def _met_itself(opened: socket.socket, port: int) -> bool:
+@functools.cache
+def first_own_port() -> int:
+    """Return the lowest port that this host's kernel gives to who connects: what listens below can be met by nobody himself."""
+    try:
+        return int(OWN_PORTS.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 1
+
+
+def _met_itself(opened: socket.SocketType, port: int) -> bool:
     try:
         return bool(opened.getsockname()[1] == port and opened.getsockname() == opened.getpeername())
     except OSError:  # reset meanwhile, which shows at the next step
         return False
 
 
-def drain(opened: socket.socket, limit: int = READ_LIMIT) -> None:
+def drain(opened: socket.SocketType, limit: int = READ_LIMIT) -> None:
     """Read what has come meanwhile, so that closing sends FIN rather than RST."""
     try:
         while limit > 0 and (data := opened.recv(min(limit, 16384))):

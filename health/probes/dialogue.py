@@ -20,7 +20,7 @@ _CHUNK = 4096  # bytes a read
 class Dialogue:
     """Lines said and heard on one connection; what is in `secrets` shows as "****" wherever it turns up."""
 
-    def __init__(self, attempt: Attempt, opened: socket.socket, *secrets: str) -> None:
+    def __init__(self, attempt: Attempt, opened: socket.SocketType, *secrets: str) -> None:
         self._attempt = attempt
         self._opened = opened
         self._secrets = [secret.encode() for secret in secrets if secret]

@@ -62,7 +62,7 @@ class HttpCheck(Probe[HttpProbe]):
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, attempt: Attempt, opened: socket.socket) -> None:
+    def __init__(self, attempt: Attempt, opened: socket.SocketType) -> None:
         self.body = bytearray()
         self._attempt = attempt
         self._opened = opened

@@ -148,7 +148,7 @@ class _Refused(Failed):
 class _Conversation:
     """Requests and answers on one connection; `password` shows as "****" should the server repeat it."""
 
-    def __init__(self, attempt: Attempt, opened: socket.socket, password: str) -> None:
+    def __init__(self, attempt: Attempt, opened: socket.SocketType, password: str) -> None:
         self.attempt = attempt
         self._opened = opened
         self._password = password.encode()

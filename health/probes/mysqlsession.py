@@ -56,7 +56,7 @@ class ServerError(Exception):
 class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
     """One run on a fresh connection: `login`, then `query` as often as needed, then `quit`."""
 
-    def __init__(self, attempt: Attempt, connected: socket.socket, spec: MysqlProbe, password: str) -> None:
+    def __init__(self, attempt: Attempt, connected: socket.SocketType, spec: MysqlProbe, password: str) -> None:
         """Prepare on the socket that is `connected`; nothing is sent before `login`."""
         super().__init__(
             host=attempt.address,

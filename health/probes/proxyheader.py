@@ -6,7 +6,7 @@ from typing import Final
 LOCAL: Final = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"  # version 2, command LOCAL, no addresses
 
 
-def build(version: str, opened: socket.socket) -> tuple[bytes, str]:
+def build(version: str, opened: socket.SocketType) -> tuple[bytes, str]:
     """Return the PROXY header of "v1" or "v2" that speaks for ourselves on `opened`, and what to call it.
 
     Version 1 has no LOCAL, and its UNKNOWN is refused by Postfix: there our own connection's addresses stand, as the

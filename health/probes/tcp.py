@@ -25,8 +25,8 @@ class TcpCheck(Probe[TcpProbe]):
 
     async def check(self, attempt: Attempt) -> Finding:
         """Pass when connected and, with `expect`, when the expected bytes have come."""
-        opened = await attempt.connect(self.spec)
         sending, expected = self._sending, self._expected
+        opened = await attempt.connect(self.spec, mute=not sending)
         if sending:
             attempt.missing = "could not send: the server reads nothing"
             attempt.sent(f"{len(sending)} bytes {excerpt(sending)}")
@@ -38,7 +38,7 @@ class TcpCheck(Probe[TcpProbe]):
         return Finding(f"{self._passed} in {took}")
 
 
-async def _expect(attempt: Attempt, opened: socket.socket, expected: bytes) -> None:
+async def _expect(attempt: Attempt, opened: socket.SocketType, expected: bytes) -> None:
     """Read until `expected` has come; raises `Failed`."""
     read = bytearray()
     attempt.missing = f"{excerpt(expected)} did not come"

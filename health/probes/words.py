@@ -49,7 +49,7 @@ def where(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
-def in_words(error: OSError, opened: socket.socket | None = None) -> Failed | OurFault:
+def in_words(error: OSError, opened: socket.SocketType | None = None) -> Failed | OurFault:
     """Return what an operating system's error means for the verdict: the backend's fault or ours."""
     code = error.errno or 0
     if code in _OURS:

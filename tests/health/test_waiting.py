@@ -1,6 +1,7 @@
-"""What probes wait for: sockets, moments, places and deadlines."""
+"""What probes wait for: sockets, moments and places."""
 
 import asyncio
+import math
 import os
 import resource
 import socket
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from health.waiting import IN, OUT, REMAINS, CannotWait, Deadline, Places, Waits
+from health.waiting import IN, OUT, REMAINS, TICKS, CannotWait, Places, Waits
 
 
 @pytest.fixture
@@ -126,12 +127,45 @@ async def test_cancelled_moments_are_not_called() -> None:
     assert called == ["first"]
 
 
+async def test_moments_of_a_tick_share_a_round() -> None:
+    """Moments within one tick are called together at its end, so that a thousand timeouts are not as many wake-ups."""
+    waits, loop = Waits(), asyncio.get_running_loop()
+    called: list[float] = []
+    done = asyncio.Event()
+    begin = math.ceil(loop.time() * TICKS + 2) / TICKS
+    for part in range(1, 100):
+        waits.at(begin + part / 100 / TICKS, lambda: called.append(loop.time()))
+    waits.at(begin + 1 / TICKS, done.set)
+    assert len(waits._heap) == 1
+    await asyncio.wait_for(done.wait(), 10)
+    assert len(called) == 99
+    assert min(called) >= begin + 1 / TICKS
+
+
+async def test_a_moment_of_the_round_may_be_cancelled_after_another_came(caplog) -> None:
+    """A moment may be cancelled by its own round, also when a new one has come to the same tick meanwhile."""
+    waits, loop = Waits(), asyncio.get_running_loop()
+    called: list[str] = []
+    done = asyncio.Event()
+    past = loop.time() - 1
+
+    def first() -> None:
+        waits.at(past, done.set)
+        second.cancel()
+
+    waits.at(past, first)
+    second = waits.at(past, lambda: called.append("second"))
+    await asyncio.wait_for(done.wait(), 10)
+    assert not called
+    assert not caplog.records
+
+
 async def test_no_moment_no_timer() -> None:
     """When nothing is to come any more, the loop is left with no timer, and cancelled moments do not pile up."""
     waits, loop = Waits(), asyncio.get_running_loop()
     kept = waits.at(loop.time() + 3600, lambda: None)
-    for _ in range(100 * REMAINS):
-        waits.at(loop.time() + 7200, lambda: None).cancel()
+    for number in range(100 * REMAINS):
+        waits.at(loop.time() + 7200 + number, lambda: None).cancel()
         assert len(waits._heap) <= REMAINS + 3
     kept.cancel()
     assert not waits._heap
@@ -152,57 +186,6 @@ async def test_a_fault_costs_one_moment() -> None:
     waits.at(loop.time(), done.set)
     await asyncio.wait_for(done.wait(), 10)
     assert told == ["no such thing"]
-
-
-async def test_a_deadline_ends_what_waits() -> None:
-    """H4: what is in the block when its time is over ends by TimeoutError, and the task may go on."""
-    waits = Waits()
-    with pytest.raises(TimeoutError), Deadline(waits, 0.01):
-        await asyncio.sleep(60)
-    assert asyncio.current_task().cancelling() == 0
-    with Deadline(waits, 0.01):
-        pass
-    await asyncio.sleep(0.03)  # the deadline is over, with its block
-    assert not waits._heap
-
-
-async def test_a_deadline_leaves_other_errors_alone() -> None:
-    """What the block raises comes through, also when it turned the end of its time into something else."""
-    waits = Waits()
-    with pytest.raises(KeyError), Deadline(waits, 60):
-        raise KeyError
-
-    async def stubborn() -> None:
-        try:
-            await asyncio.sleep(60)
-        except asyncio.CancelledError:
-            raise KeyError from None
-
-    with pytest.raises(KeyError), Deadline(waits, 0.01):
-        await stubborn()
-    assert asyncio.current_task().cancelling() == 0
-
-
-async def test_who_cancels_beside_a_deadline_wins() -> None:
-    """H4: a task that is cancelled ends as cancelled, also when its time is over in the same moment."""
-    waits = Waits()
-
-    async def long() -> None:
-        with Deadline(waits, 0.01):
-            await asyncio.sleep(60)
-
-    task = asyncio.ensure_future(long())
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-    both = asyncio.ensure_future(long())
-    await asyncio.sleep(0)
-    deadline = waits._heap[0][2].callback
-    deadline()
-    both.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await both
 
 
 async def test_places_go_round_in_order() -> None:

@@ -5,11 +5,13 @@ import contextlib
 import errno
 import os
 import socket
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from health.probes import base
 from health.probes.base import EXCERPT, READ_LIMIT, Attempt, Failed, OurFault, drain, excerpt, in_words, where
 
 
@@ -127,6 +129,31 @@ async def test_meeting_ourselves_is_refused() -> None:
             await attempt.connect_tcp()
     finally:
         attempt.close()
+
+
+def test_own_ports_are_the_kernels(tmp_path: Path, monkeypatch) -> None:
+    """Where a connect may meet itself is what the kernel says, and anywhere where it says nothing."""
+    for text, first in (("32768\t60999\n", 32768), ("1024 65535", 1024), ("", 1), (None, 1)):
+        file = tmp_path / "range"
+        file.unlink(missing_ok=True)
+        if text is not None:
+            file.write_text(text)
+        monkeypatch.setattr(base, "OWN_PORTS", file)
+        base.first_own_port.cache_clear()
+        assert base.first_own_port() == first
+    base.first_own_port.cache_clear()
+
+
+async def test_who_talks_is_not_kept_waiting() -> None:
+    """A probe that sends more than one thing does not wait for acknowledgements between them; a mute one need not ask."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        attempt = Attempt("127.0.0.1", listener.getsockname()[1], 1.0)
+        try:
+            talker, mute = await attempt.connect_tcp(), await attempt.connect_tcp(mute=True)
+            assert talker.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+            assert not mute.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        finally:
+            attempt.close()
 
 
 async def test_drain_ends_with_fin() -> None:
