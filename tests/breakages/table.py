@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests import behaviours
 
 ROOT = Path(__file__).parents[2]
-AREAS = ""
+AREAS = "T"
 """The behaviours that have a row each."""
 
 

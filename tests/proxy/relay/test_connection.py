@@ -338,7 +338,7 @@ def test_what_waits_is_not_mixed_up(wire):
 
 @SIDES
 def test_a_stalled_reader_resumes(wire, side):
-    """T7: a reader that stalled gets all that waits, and what comes after it, without a further pause."""
+    """T7, T19: a reader that stalled gets all that waits, and what comes after it, without a further pause; all is counted."""
     near, far = wire.sides(side)
     sent = flood(near, PATTERN)
     began = time.monotonic()
@@ -349,6 +349,7 @@ def test_a_stalled_reader_resumes(wire, side):
     assert exactly(far, 6) == b"and on"
     far.sendall(b"back")
     assert exactly(near, 4) == b"back"
+    eventually(lambda: wire.counts("bytes_in", "bytes_out") == ([sent + 6, 4] if side == "client" else [4, sent + 6]))
     assert [side.pending for conn in wire.connections for side in (conn.client, conn.backend)] == [None, None]
 
 
