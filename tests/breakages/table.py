@@ -13,7 +13,7 @@ from typing import NamedTuple
 from tests import behaviours
 
 ROOT = Path(__file__).parents[2]
-AREAS = "TU"
+AREAS = "TUH"
 """The behaviours that have a row each."""
 
 
