@@ -79,15 +79,22 @@ def _tested(copy: Path, tests: Sequence[str], longest: float) -> tuple[str, str]
     )  # fmt: skip
     try:
         said, _ = process.communicate(timeout=longest)
-    except subprocess.TimeoutExpired:
+    except BaseException as error:  # whatever it is, nothing is left of them: what they start dies with who started it
         os.killpg(process.pid, signal.SIGKILL)
         said, _ = process.communicate()
+        if not isinstance(error, subprocess.TimeoutExpired):
+            raise
         return "error", f"{said}\nno end within {longest:g} s"
+    return judged(process.returncode, said), said
+
+
+def judged(code: int, said: str) -> str:
+    """Return "passed", "failed" or "error" for pytest's exit status and output."""
     summary = (SUMMARY.findall(said) or [""])[-1]
-    if process.returncode == 0 and "passed" in summary and "skipped" not in summary:
-        return "passed", said
+    if code == 0 and "passed" in summary and "skipped" not in summary:
+        return "passed"
     # What fails in a fixture is an "error" of pytest's, and no test has looked at what is broken.
-    return "failed" if process.returncode == 1 and "failed" in summary else "error", said
+    return "failed" if code == 1 and "failed" in summary else "error"
 
 
 def _prepare(copy: Path) -> None:
