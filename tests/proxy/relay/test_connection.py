@@ -426,7 +426,8 @@ def test_no_retry_after_an_octet(relay, greeting, wants):
         server = threading.Thread(target=resetting, args=(bad, greeting, wants))
         with connect(address) as client:
             server.start()
-            client.sendall(b"abc"[:wants])
+            if wants:  # a send of nothing would take the reset that may be there already
+                client.sendall(b"abc"[:wants])
             assert read(client) == (greeting, RESET)
         server.join(5)
         eventually(lambda: relay.counter("sessions") == 0)
