@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(copy: Path, chosen: Sequence[Breakage]) -> int:
-    verdict, said = _tested(copy, sorted({test for row in chosen for test in row.tests}), UNBROKEN)
+    # As in `make test` a second chance; with something broken there is none.
+    verdict, said = _tested(copy, ["--reruns=1", *sorted({test for row in chosen for test in row.tests})], UNBROKEN)
     if verdict != "passed":
         print(f"{said[-SHOWN:]}\nThe tests do not all pass before anything is broken.")
         return 1
@@ -70,7 +71,7 @@ def _run(copy: Path, chosen: Sequence[Breakage]) -> int:
 
 
 def _tested(copy: Path, tests: Sequence[str], longest: float) -> tuple[str, str]:
-    """Run tests of the copy; "passed", "failed" or "error", and what pytest said."""
+    """Run tests of the copy, given to pytest; "passed", "failed" or "error", and what pytest said."""
     # `-q` is in pyproject.toml; twice would leave out the summary.
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", A_TEST, *tests]
     process = subprocess.Popen(
