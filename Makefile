@@ -7,7 +7,7 @@ FILES := --dist loadfile --no-loadscope-reorder
 # Root alone: for everybody else these tests run in a second process, under unshare(1).
 SPREAD := $(if $(filter 0,$(shell id -u)),-n 3 $(FILES))
 
-.PHONY: demo test lint behaviours bench soak
+.PHONY: demo test lint behaviours breakages bench soak
 
 demo: $(READY)  ## queries and connections balanced over embedded servers, one of which dies and returns
 	$(BIN)/steelyard demo
@@ -26,6 +26,10 @@ lint: $(READY)
 
 behaviours: $(READY)  ## the behaviours that no test names
 	$(BIN)/python tests/behaviours.py
+
+breakages: $(READY)  ## breaks each behaviour in turn: is it seen? IDS="T4 U20" for some; tests/breakages
+	$(BIN)/python tests/packages.py tests/packages.txt
+	$(BIN)/python -m tests.breakages $(IDS)
 
 bench: $(READY)  ## beside dnsdist, HAProxy and no balancer; see bench/README.md for single runs
 	$(BIN)/python tests/packages.py tests/packages.txt bench/packages.txt

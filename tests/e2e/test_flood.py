@@ -140,7 +140,8 @@ def test_plain_udp_evicts_the_idle(flooded):
     asked, answered = real_clients(bed, 5300, 10)
     state = counters(daemon, "plain")
     attack.kill()
-    assert state["sessions"] in (TABLE - 1, TABLE)  # one less between an eviction and the newcomer that it was for
+    # One less where the counters were read between the end of one session and the beginning of the next.
+    assert TABLE - 1 <= state["sessions"] <= TABLE
     assert state["evicted"] > 2 * TABLE
     assert state["no_descriptor"] == 0
     assert answered > 0.99 * asked, (asked, answered, state)

@@ -112,7 +112,7 @@ def test_reserve_and_failures_count_together() -> None:
 
 
 def test_reserve_recovers_both_ways() -> None:
-    """A backend in reserve goes up after `rise` passes and down after `fall` failures."""
+    """H8: a backend in reserve goes up after `rise` passes and down after `fall` failures."""
     assert states(Health(2, 2), [RESERVE, PASS, PASS]) == ["reserve", "reserve", "up"]
     assert states(Health(2, 2), [RESERVE, FAIL, FAIL, RESERVE, RESERVE]) == [
         *["reserve", "reserve", "down", "down", "reserve"]

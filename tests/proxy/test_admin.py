@@ -112,9 +112,10 @@ async def test_the_deadline_cuts(bed):
     assert bed.admins.acted(SECOND) == "drain"
 
 
-async def test_drain_timeout_cuts(bed):
+@pytest.mark.parametrize("wanted", [{}, {"timeout": 7200}], ids=["nobody says", "longer"])
+async def test_drain_timeout_cuts(bed, wanted):
     """T16: what a drained backend has left at the service's drain-timeout is cut, whoever wants longer; "never" is never."""
-    await bed.ask("drain", timeout=7200)
+    await bed.ask("drain", **wanted)
     bed.later(3599)
     assert bed.admins.acted(SECOND) == "drain"
     bed.later(3601)

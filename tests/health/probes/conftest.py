@@ -1,6 +1,7 @@
 """An authority with its certificates, and the real servers that several test modules meet."""
 
 import shutil
+import socket
 import ssl
 import tempfile
 from collections.abc import Iterator
@@ -9,10 +10,25 @@ from typing import NamedTuple
 
 import pytest
 
+from health.probes.base import Attempt
 from tests.health.launch import PASSWORD, free_ports, needed, needs_root, running
 from tests.health.pki import Authority, Issued
 
 NAME = "mail.example.net"
+
+
+@pytest.fixture
+def octets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which each read of a probe adds how many octets it brought."""
+    receive, sizes = Attempt._receive_raw, []
+
+    async def counted(self: Attempt, opened: socket.socket, size: int) -> bytes:
+        data = await receive(self, opened, size)
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr(Attempt, "_receive_raw", counted)
+    return sizes
 
 
 class Pki(NamedTuple):

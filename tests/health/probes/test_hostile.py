@@ -145,14 +145,16 @@ async def test_memory(tcp_server, password_file: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(GOOD))
-async def test_reads_no_more_than_its_bound(tcp_server, password_file: str, kind: str) -> None:
+async def test_reads_no_more_than_its_bound(tcp_server, password_file: str, octets: list[int], kind: str) -> None:
     """H4: of an endless talk no more than 64 KiB are read, whichever step it begins at."""
     spec = spec_of(kind, password_file, timeout=5, interval=5)
     for step in range(len(GOOD[kind])):
         _, port = await tcp_server(scripted(GOOD[kind][:step], HOSTILE[2], wait=kind != "http"))
+        octets.clear()
         outcome, _ = await run_once(spec, "127.0.0.1", port)
         assert outcome.latency < 2.0
         assert not outcome.ok
+        assert 0 < sum(octets) <= 65536
 
 
 @pytest.mark.parametrize(

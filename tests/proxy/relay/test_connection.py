@@ -1,5 +1,6 @@
 """Connections through the relay, with real sockets on both sides."""
 
+import contextlib
 import hashlib
 import os
 import random
@@ -338,7 +339,7 @@ def test_what_waits_is_not_mixed_up(wire):
 
 @SIDES
 def test_a_stalled_reader_resumes(wire, side):
-    """T7: a reader that stalled gets all that waits, and what comes after it, without a further pause."""
+    """T7, T19: a reader that stalled gets all that waits, and what comes after it, without a further pause; all is counted."""
     near, far = wire.sides(side)
     sent = flood(near, PATTERN)
     began = time.monotonic()
@@ -349,6 +350,7 @@ def test_a_stalled_reader_resumes(wire, side):
     assert exactly(far, 6) == b"and on"
     far.sendall(b"back")
     assert exactly(near, 4) == b"back"
+    eventually(lambda: wire.counts("bytes_in", "bytes_out") == ([sent + 6, 4] if side == "client" else [4, sent + 6]))
     assert [side.pending for conn in wire.connections for side in (conn.client, conn.backend)] == [None, None]
 
 
@@ -424,7 +426,8 @@ def test_no_retry_after_an_octet(relay, greeting, wants):
         server = threading.Thread(target=resetting, args=(bad, greeting, wants))
         with connect(address) as client:
             server.start()
-            client.sendall(b"abc"[:wants])
+            if wants:  # a send of nothing would take the reset that may be there already
+                client.sendall(b"abc"[:wants])
             assert read(client) == (greeting, RESET)
         server.join(5)
         eventually(lambda: relay.counter("sessions") == 0)
@@ -541,13 +544,15 @@ def test_urgent_octet(wire, side, late):
     """T14: an out-of-band octet is left out of the stream, and what is before and after it arrives, its FIN too."""
     near, far = wire.sides(side)
     for number in range(3):
-        near.sendall(b"before")
-        if late:
-            assert exactly(far, 6) == b"before"
-        near.send(b"!", socket.MSG_OOB)
-        if late:
-            time.sleep(0.02)
-        near.sendall(b"after")
+        with contextlib.nullcontext() if late else held(wire.relay):
+            near.sendall(b"before")
+            if late:
+                assert exactly(far, 6) == b"before"
+            near.send(b"!", socket.MSG_OOB)
+            if late:
+                time.sleep(0.02)
+            near.sendall(b"after")
+            settle(near)
         assert exactly(far, 5 if late else 11) == (b"after" if late else b"beforeafter")
         far.sendall(bytes([number]))
         assert exactly(near, 1) == bytes([number])

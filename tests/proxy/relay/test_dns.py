@@ -256,10 +256,11 @@ def test_a_late_reply_reaches_nobody_else(relay, balanced, backends):
 # -- silence and refusal
 
 
-def test_silence_is_retried_elsewhere(relay, balanced, backends):
+@pytest.mark.parametrize("scheduler", ["round-robin", "failover"])
+def test_silence_is_retried_elsewhere(relay, balanced, backends, scheduler):
     """U9: a silent backend costs retry-after, the client gets exactly one answer, the second one is late."""
     one, two = backends(), backends()
-    where = balanced(one.address, two.address)
+    where = balanced(one.address, two.address, scheduler=scheduler)
     with client(where) as sock:
         began = time.monotonic()
         sock.send(query(ident=8))

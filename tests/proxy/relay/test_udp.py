@@ -472,7 +472,7 @@ def test_a_full_table_drops_new_clients(relay, peers) -> None:
 
 
 def test_a_full_table_evicts_the_longest_idle(relay, peers) -> None:
-    """U14: with evict-idle a full table gives up the session that has been idle longest, not the oldest, and counts it."""
+    """U14, U18: with evict-idle a full table gives up the session that has been idle longest, not the oldest, and counts it."""
     server = peers.server()
     where = start(relay, server, udp=replace(PLAN, max_sessions=2, when_full="evict-idle"))
     first, second, third = (peers.client(where) for _ in range(3))

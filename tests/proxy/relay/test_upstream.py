@@ -104,6 +104,25 @@ def test_the_old_one_is_read_a_while(relay, start, backend, monkeypatch):
     assert not old.peer.retired
 
 
+def test_a_refusal_makes_no_socket_deaf(relay, start, monkeypatch):
+    """U8: sockets that met a closed port hear its answers when it is open again, though nothing has replaced them."""
+    monkeypatch.setattr(upstream, "SILENT", 1000)
+    server = Server()
+    where = start(server.address, dns=DnsPlan(0.1, 0.3))
+    ask_many(where)
+    before = ports(relay)
+    server.close()
+    with client(where) as sock:
+        for number in range(60):
+            sock.send(query(f"h{number}.example.net", number))
+        assert {sock.recv(512)[3] & 15 for _ in range(60)} == {2}
+    assert relay.backend(server.address, "port_unreachable") >= SOCKETS
+    again = Server(port=server.address[1])
+    ask_many(where)
+    assert ports(relay) == before
+    again.close()
+
+
 def test_healed_after_a_failed_send(relay, start, server):
     """U8: a socket that cannot send is replaced at once, and the query goes out over its successor."""
     where = start(server.address)
