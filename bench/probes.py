@@ -7,6 +7,7 @@ Those that hang are hosts that drop what is sent to them.
 """
 
 import itertools
+import os
 import statistics
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from tests.e2e.bed import SERVICE, Bed
 from tests.e2e.daemon import Daemon
-from tests.e2e.process import TICKS, BedError, stat_fields, until
+from tests.e2e.process import TICKS, BedError, program, stat_fields, until
 
 BACKENDS = 1000
 NETWORK, SERVER, BALANCER, PORT = "10.1.0.0/16", "10.0.0.11", "10.0.0.10", 9000
@@ -63,6 +64,21 @@ def _servers(bed: Bed, kind: str) -> Iterator[list[str]]:
             yield lines
         finally:
             lines += process.communicate(timeout=30)[0].splitlines()
+
+
+def _apart(bed: Bed, health: int) -> None:
+    """Keep the servers' half of the network from the health process's account, as a real network does.
+
+    What enters a veth is taken in on the processor, and at the cost, of who sent it: there the servers' kernel would work
+    on the health process's time.  With receive packet steering their host takes it in on its own processor.
+    """
+    ours, *others = sorted(os.sched_getaffinity(0))
+    if not others:
+        return
+    os.sched_setaffinity(health, {ours})
+    mask = sum(1 << processor for processor in others)
+    script = f"mount -t sysfs sysfs /sys && for queue in /sys/class/net/*/queues/rx-*/rps_cpus; do echo {mask:x} > $queue; done"
+    subprocess.run([*bed.enter("servers"), program("unshare"), "--mount", "sh", "-c", script], check=True)
 
 
 def _health(daemon: Daemon) -> int:
@@ -115,6 +131,7 @@ probe    = {probe}
             )
             time.sleep(6)  # what is down is probed at its own pace from now on
             pid = _health(daemon)
+            _apart(bed, pid)
             pace, begun, before = _pace(), time.monotonic(), _times(pid)
             time.sleep(seconds)
             ended, after = time.monotonic(), _times(pid)

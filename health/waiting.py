@@ -7,7 +7,7 @@ task, and may be cancelled wherever it waits.
 
 Laws:
 - Whatever waits is forgotten when its wait ends, however it ends; nothing is left of the set and the timer when nothing waits.
-- A moment is never early, and no more than a tick late where the loop is not.  One that is cancelled is not called, in the same round neither.
+- A moment is never early, and no more than a tick (16 ms) late where the loop is not.  One that is cancelled is not called, in the same round neither.
 - An exception costs the one callback that raised it.
 """
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
-TICKS: Final = 256  # a second, at which moments are called: those that are near each other share a wake-up
+TICKS: Final = 64  # a second, at which moments are called: those that are near each other share a wake-up
 REMAINS: Final = 64  # ticks without a moment that may stay in the heap however few others there are
 _EVENTS = 1024  # that one look at the set takes in
 
