@@ -35,7 +35,7 @@ ADMINS: Final[Mapping[str, Admin]] = {"drain": "drain", "maint": "maint", "ready
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What somebody asked of a backend, `at` in Unix seconds.
+    """What somebody asked of a backend, `at` in Unix seconds, `began` in monotonic ones.
 
     What a drained one has left is cut at `until`, which is `latest` where nobody wanted less (monotonic seconds); then it
     is `over`.
@@ -127,7 +127,7 @@ class Admins:
     def retire(self, keys: Collection[BackendKey], by: str, *, force: bool) -> None:
         """Drain backends until they can be removed; with `force` what they have is cut at once."""
         for key in keys:
-            act = self._until(key, Act("drain", by, "to be removed", time.time()))
+            act = self._until(key, Act("drain", by, "to be removed", time.time(), began=self._loop.time()))
             self._leaving[key] = replace(act, over=True) if force else act
         self._changed(keys)
 
@@ -163,7 +163,7 @@ class Admins:
         reason = _text(request, "reason")
         save, wait = (flag(request, name) for name in ("save", "wait"))
         timeout = _seconds(request, "timeout")
-        act = Act(wanted, f"uid {request.uid}", reason, time.time(), save)
+        act = Act(wanted, f"uid {request.uid}", reason, time.time(), save, began=self._loop.time())
         news = [key for key in keys if self.state(key) != wanted or (save and self._is_unsaved(key, wanted))]
         for key in news:
             self._set(key, act)
@@ -219,16 +219,15 @@ class Admins:
         """Return the act with the deadline that the service gives a drain."""
         if act.admin != "drain":
             return act
-        now = self._loop.time()
-        latest = now + self._running.services[key[0]].drain_timeout
-        return replace(act, began=now, until=latest, latest=latest)
+        latest = act.began + self._running.services[key[0]].drain_timeout
+        return replace(act, until=latest, latest=latest)
 
     def _limit(self, keys: Collection[BackendKey], act: Act, timeout: float) -> None:
         """Cut what these backends have left after `timeout` seconds; the file may have drained them before this act."""
         for key in keys:
             acts = self._leaving if key in self._leaving and key not in self._acts else self._acts
             drained = acts.get(key) or self._until(key, act)
-            until = min(self._loop.time() + timeout, drained.latest)
+            until = min(act.began + timeout, drained.latest)
             acts[key] = replace(drained, until=until)
             self._tell("admin", written(key), f"what is left is cut after {format_duration(timeout)}, by {act.by}")
 

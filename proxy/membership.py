@@ -82,7 +82,7 @@ class Membership:
 
     def look(self, now: float) -> None:
         """Take those out that are to leave and have nothing open any more; `now` in monotonic seconds."""
-        left = [key for key in self._removed if self._admins.has_left(key, now)]
+        left = {key: None for key in self._removed if self._admins.has_left(key, now)}
         for name in dict.fromkeys(key[0] for key in left):
             service = self._running.services[name]
             self._list(service, [one for one in service.backends if (name, one.name) not in left])
@@ -245,7 +245,7 @@ class Membership:
         if edit is not None:
             self._weights[key] = edit
             self._running.weighed.add(key)
-        by = f"by {edit.by}" if edit is not None else "its own again: overrides cleared"
+        by = f"by {edit.by}" if edit is not None else "its own again"
         self._tell("admin", written(key), f"weight {weight}, {by}", weight=weight)
         self._reweighed(key)
 

@@ -266,7 +266,7 @@ def test_probe_by_hand(node):
         assert (row["backend"], row["ok"], row["reason"]) == ("b1", False, "connection refused")
         assert row["transcript"][-1] == "FAIL: connection refused"
         for wrong, words in (
-            (("probe", "ecko"), 'no service "ecko": only echo'),
+            (("probe", "ecko"), 'there is no service "ecko": did you mean "echo"?'),
             (("probe", "echo", "x"), "only b0, b1"),
         ):
             done = command(daemon, *wrong)
