@@ -7,6 +7,7 @@
 """
 
 import asyncio
+import contextlib
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
@@ -143,7 +144,8 @@ class Admins:
         self._leaving.pop(key, None)
         self._told.pop(key, None)
         if forever and self._acts.pop(key, None) is not None:
-            self._save()
+            with contextlib.suppress(ControlError):  # it is told already, and nobody waits for an answer
+                self._save()
 
     # -- commands
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from proxy.admin import Admins
+from proxy.admin import SAVED, Admins
 from proxy.config.loader import load
 from proxy.control.server import Request
 from proxy.control.wire import ControlError
@@ -249,6 +249,22 @@ async def test_acts_end_with_one_that_was_added(bed):
     bed.later()
     bed.ask("add", address="192.0.2.13")
     assert (bed.admins.state(NEW), bed.admins.rows()) == ("ready", [])
+
+
+async def test_a_removal_where_nothing_can_be_saved(bed, tmp_path):
+    """R9: a state directory that cannot be written keeps no removed backend half listed, and is told."""
+    for last in (13, 14):
+        bed.ask("add", address=f"192.0.2.{last}")
+    async for _ in bed.admins.act(Request("drain", {"service": "dns", "backend": "192.0.2.13", "save": True}, 1, 0)):
+        pass
+    (tmp_path / SAVED).unlink()
+    (tmp_path / SAVED).mkdir()
+    for last in (13, 14):
+        bed.ask("remove", backend=f"192.0.2.{last}")
+    bed.later()
+    assert (bed.names, bed.membership.edits) == (["192.0.2.11", "ns2"], 0)
+    assert any("a restart will not know of it" in text for text in bed.told)
+    bed.later()
 
 
 async def test_an_earlier_deadline_for_one_that_leaves(bed):
