@@ -1,8 +1,6 @@
 """`load` and `diagnose`: the way from a file name to a `Config`, or to everything that is wrong with the file."""
 
-import json
 import os
-import tomllib
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -16,7 +14,7 @@ from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.files import Files
 from proxy.config.model import Announce, Backend, Config, NotifySettings, SyncGroup, Track, VrrpSettings
 from proxy.config.nodes import choose, read_nodes, this_node
-from proxy.config.positions import Source, Tab, annotate
+from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.probes import Probes, standing_alone
 from proxy.config.resolve import Services
 from proxy.config.routers import check_tracks, notifies, routers, sync_groups, tables
@@ -51,18 +49,15 @@ def resolve_backend(config: Config, service: str, address: str) -> Backend:
     `config` is what `load` returned.  That its name is new is the caller's to see to.
     """
     report = Report()
-    entry = f"backends = [{json.dumps(address)}]"
-    try:
-        row = annotate(Source("the command", entry), tomllib.loads(entry))
-    except ValueError:
-        report.plain("error", "the command", (1, 1), "an address has no control characters")
-        raise ConfigError(report.sorted()) from None
+    spot = Spot(Source("the command", address), (0, 0), (0, len(address)))
+    backends = Arr(spot)
+    backends.put(address, spot)
     tree = config._tree  # noqa: SLF001 - this module made the Config
     if tree is None:
         raise TypeError("the configuration was not loaded from a file")
     resolver = _Resolver(tree, config.nodes, config.node.name, report, need_files=False)
     tab = tree["service"][service].copy()
-    tab.put("backends", row["backends"], row.spots["backends"])
+    tab.put("backends", backends, spot)
     tab.put("quorum", 1, tab.spots.get("quorum", tab.here))  # the others are there, too
     found = resolver.services().resolve(service, tab)
     if found is None:
