@@ -165,11 +165,7 @@ class Master:
         parts = Parts(
             self._running, self._columns, self._workers, self._prober, self._redundancy, self._admins, self._membership,
         )  # fmt: skip
-        overview = Overview(
-            self._running, self._builder, self._handout,
-            workers=self._workers, prober=self._prober, readiness=self._readiness, redundancy=self._redundancy,
-            admins=self._admins, membership=self._membership,
-        )  # fmt: skip
+        overview = Overview(parts, self._builder, self._handout, self._readiness)
         register(self._control, overview.status, parts)
         try:
             await self._control.start()
