@@ -72,7 +72,9 @@ async def attempt_once(
     Ends at the probe's timeout whatever the server does, and leaves no descriptor, reader or task behind, also when it
     is cancelled (H4).  Raises `OurFault` when this host could not probe at all; never anything else but cancellation.
     """
-    attempt = Attempt(address, port, probe.spec.timeout, probe.spec.send_proxy, recording=recording, waits=waits)
+    attempt = Attempt(
+        address, port, probe.spec.timeout, probe.spec.send_proxy, recording=recording, waits=waits, files=probe.secrets
+    )
     try:
         with Deadline(attempt.waits, attempt.timeout):
             finding = await probe.check(attempt)
