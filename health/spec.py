@@ -230,6 +230,8 @@ class MysqlProbe(ProbeBase):
     type: Literal["mysql"] = "mysql"
     user: str
     password_file: AbsolutePath | None = None
+    public_key_file: AbsolutePath | None = None
+    """The server's RSA key, for a caching_sha2_password or sha256_password login without TLS."""
     role: Literal["any", "writer", "replica", "replica-first", "galera"] = "any"
     max_lag: Interval | None = None
     recover_lag: Interval | None = Field(
