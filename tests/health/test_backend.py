@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 from health.monitor import Alarm, Monitor, Target, Verdict
 from health.secrets import Secrets
 from health.spec import DnsProbe, Pop3Probe, ScriptProbe, TcpProbe
+from tests.health.hostile import in_tls
+from tests.health.launch import needed
+from tests.health.pki import Authority
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 
@@ -336,3 +340,29 @@ async def test_run_now_compares(watched: Watched, udp_server) -> None:
     (row,) = await watched.monitor.run_now(["ns0"])
     assert row["reason"] == "serial 85 is 15 behind ns1's 100, over max-serial-lag (10)"
     assert watched.verdicts.empty()
+
+
+async def test_what_cannot_be_run_is_told(watched: Watched, tmp_path: Path, tcp_server) -> None:
+    """H13: a probe that this host cannot run has no verdict, and says why in its report and by one alarm, until it can."""
+    needed("openssl")
+    authority = Authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("127.0.0.1"))
+    _, port = await tcp_server(in_tls(context, lambda reader, _: reader.read(-1)))
+    path = "/etc/steelyard/ca.pem"
+    words = f"tls-ca-file {path} cannot be read: Permission denied"
+    watched.secrets.update({path: words})
+    spec = TcpProbe(tls="implicit", tls_ca_file=path, **{**QUICK, "timeout": 1, "interval": 1})
+    watched.monitor.watch([Target(key, "127.0.0.1", port, (spec,), service="web", name=key) for key in ("a", "b")])
+    alarm = await watched.alarm()
+    assert (alarm.service, alarm.active) == ("web", True)
+    assert alarm.text == f"the tcp probe cannot run ({words}): the verdicts stay as they are"
+    assert watched.states() == ["unknown", "unknown"]
+    row = watched.monitor.report()["a"][0]
+    assert (row["ok"], row["reason"], row["latency_ms"]) == (False, f"could not probe: {words}", None)
+    assert row["at"] is not None
+    watched.monitor.secrets_changed(watched.secrets.update({path: authority.ca.read_bytes()}))
+    assert not (await watched.alarm()).active
+    assert {(await watched.next()).state for _ in range(2)} == {"up"}
+    assert watched.monitor.report()["a"][0]["ok"]
+    assert watched.alarms.empty()

@@ -18,6 +18,7 @@ class Listener:
         self.pace = Pace(interval, fast, interval)
         self.heard_all: asyncio.Queue[Outcome] = asyncio.Queue()
         self.health = Health(3, 2)
+        self.hindrances: list[str] = []
 
     @property
     def phase(self) -> str:
@@ -28,6 +29,10 @@ class Listener:
         """Remember."""
         self.health.observe(outcome, now)
         self.heard_all.put_nowait(outcome)
+
+    def hindered(self, why: str) -> None:
+        """Remember."""
+        self.hindrances.append(why)
 
 
 def runner(spec: TcpProbe, *listeners: Listener) -> Runner:
