@@ -18,7 +18,7 @@ from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.probes import Probes, standing_alone
 from proxy.config.resolve import Services
 from proxy.config.routers import check_tracks, notifies, routers, sync_groups, tables
-from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings
+from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings, default_user
 from proxy.config.tables import BackendTable, FileTable, ServiceTable
 from proxy.config.validate import keys_of, validate
 
@@ -69,7 +69,7 @@ def _read(
     path: str | os.PathLike[str], node: str | None, *, all_nodes: bool, need_files: bool, running: bool
 ) -> tuple[Config | None, list[Diagnostic]]:
     report = Report()
-    files = Files(report, as_root=os.geteuid() == 0)
+    files = Files(report, running=running)
     tree = files.load(os.fspath(path))
     config: Config | None = None
     if tree is not None:
@@ -127,7 +127,7 @@ class _Resolver:
         resolved = [services.resolve(name, table) for name, table, _ in section]
         check_tracks(found, [name for name, _, _ in section], probes, report)
         groups = sync_groups(tree, list(tree.get("vrrp", {})), report)
-        told = notifies(tree, report)
+        told = notifies(tree, report, need_files=self.need_files)
         probes.check_unused()
         node = self._node()
         control = self._section("control", ControlSettings)
@@ -164,7 +164,15 @@ class _Resolver:
         for name, table, spot in tables(tree, "probe", report):
             named.put(name, table, spot)
         below = defaults.get("probe") if defaults is not None else None
-        probes = Probes(named, below if isinstance(below, Tab) else None, report, need_files=self.need_files)
+        node = tree.get("node")
+        user = node.get("user") if isinstance(node, Tab) else None
+        probes = Probes(
+            named,
+            below if isinstance(below, Tab) else None,
+            report,
+            need_files=self.need_files,
+            user=user or default_user(),
+        )
         if defaults is not None:
             for key in ("probe", "vrrp"):
                 if key in defaults and not isinstance(defaults[key], Tab):

@@ -6,10 +6,11 @@ from typing import Any
 
 from health.spec import ScriptProbe
 from proxy.config.diagnostics import Report, did_you_mean, listed
+from proxy.config.hostfiles import check_command, check_file
 from proxy.config.merge import merged
 from proxy.config.model import Notify, NotifySettings, SyncGroup, Vrrp, VrrpSettings
 from proxy.config.positions import Arr, Spot, Tab
-from proxy.config.probes import Probes, check_file
+from proxy.config.probes import Probes
 from proxy.config.types import is_name
 from proxy.config.validate import locate, validate
 
@@ -184,8 +185,8 @@ def sync_groups(tree: Tab, names: Sequence[str], report: Report) -> list[SyncGro
     return found
 
 
-def notifies(tree: Tab, report: Report) -> list[Notify]:
-    """Return whom to tell."""
+def notifies(tree: Tab, report: Report, *, need_files: bool = False) -> list[Notify]:
+    """Return whom to tell; `need_files` says that the commands are about to be run."""
     found: list[Notify] = []
     for name, table, spot in tables(tree, "notify", report):
         settings = validate(NotifySettings, table, report, f"[notify.{name}]")
@@ -195,6 +196,8 @@ def notifies(tree: Tab, report: Report) -> list[Notify]:
             report.error(spot, f"[notify.{name}] needs either command or fifo", at="key")
         if settings.command is not None and not (settings.command and settings.command[0].startswith("/")):
             report.error(table.spots["command"], "command is a list that begins with an absolute path")
+        elif settings.command is not None:
+            check_command(settings.command[0], table.spots["command"], report, need=need_files)
         states = ("active", "backup", "fault", "stop", "up", "down", "reserve")
         for index, state in enumerate(settings.to):
             if state not in states:

@@ -25,7 +25,8 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _user() -> str:
+def default_user() -> str:
+    """Return whom workers and probes run as, started as root, where the file does not say."""
     try:
         pwd.getpwnam("steelyard")
     except KeyError:
@@ -38,7 +39,7 @@ class NodeSettings(Table):
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     workers: Annotated[Int, Field(ge=1, le=256)] = Field(default_factory=_processors)
-    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?$")] = Field(default_factory=_user)
+    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?$")] = Field(default_factory=default_user)
     state_dir: AbsolutePath = "/var/lib/steelyard"
     stop_timeout: Duration = 30.0
     max_connections: Annotated[Int, Field(ge=1, le=100_000_000)] | None = None  # from the limit of open files
