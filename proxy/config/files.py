@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
+from proxy.config.characters import line_ends, stranger
 from proxy.config.diagnostics import Report
 from proxy.config.hostfiles import distrust
 from proxy.config.positions import Arr, NestingError, Source, Spot, Tab, annotate
@@ -140,6 +141,10 @@ class Files:
                 "error", source, 0, "a byte order mark stands before the text: save the file as UTF-8 without it"
             )
             return None
+        if found := line_ends(text):
+            at, words, hint = found
+            self.report.at("error", source, len(text[:at].replace("\r\n", "\n")), words, hint)
+            return None
         try:
             return annotate(source, tomllib.loads(text))
         except NestingError as error:
@@ -169,8 +174,9 @@ class Files:
             line, col = int(match["line"]), int(match["col"])
         else:
             line, col = source.line_col(len(source.text.rstrip()))
-        words, hint, start = _plainer(match["words"], source, line)
         shown = source.line(line)
+        strange = stranger(shown[col - 1]) if match["line"] and 0 < col <= len(shown) else None
+        words, hint, start = (*strange, None) if strange else _plainer(match["words"], source, line)
         self.report.plain("error", source.name, (line, start or col), words, shown, hint=hint)
 
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from health.spec import PROBE_TYPES
 from proxy.config import settings as settings_module
 from proxy.config import warnings
+from proxy.config.characters import check_values
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.files import Files
 from proxy.config.model import Announce, Backend, Config, NotifySettings, SyncGroup, Track, VrrpSettings
@@ -73,6 +74,7 @@ def _read(
     tree = files.load(os.fspath(path))
     config: Config | None = None
     if tree is not None:
+        check_values(tree, report)
         nodes = read_nodes(tree, _reserved(), report)
         config = _for_nodes(tree, nodes, node, report, all_nodes=all_nodes, need_files=need_files, running=running)
     if report.errors:

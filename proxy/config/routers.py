@@ -32,7 +32,9 @@ def tables(tree: Tab, key: str, report: Report) -> list[tuple[str, Tab, Spot]]:
             )
         elif not is_name(name):
             report.error(
-                spot, f'"{name[:60]}" is not a name: letters, digits, dots, hyphens, underscores, at most 63', at="key"
+                spot,
+                f'"{name[:60]}" is not a name: ASCII letters, digits, dots, hyphens, underscores, at most 63',
+                at="key",
             )
         else:
             found.append((name, table, spot))

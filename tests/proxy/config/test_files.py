@@ -31,6 +31,27 @@ SERVICE = '[service.{0}]\nlisten = ["10.0.0.10:{1}/tcp"]\nbackends = ["10.0.0.11
             "1:13 error: no key stands here | TOML forbids line breaks and a last comma inside { }: use a [table] of its own",
         ),
         ("\ufeffa = 1", "1:1 error: a byte order mark stands before the text: save the file as UTF-8 without it"),
+        (
+            "# old\r[a]\rb = 1\r",
+            "1:6 error: a carriage return alone ends no line in TOML | save the file with Unix line ends (LF)",
+        ),
+        (
+            "a = 1\r\nb = 2\rc = 3",
+            "2:6 error: a carriage return alone ends no line in TOML | save the file with Unix line ends (LF)",
+        ),
+        ('a = "x\0y"', "1:7 error: U+0000 (a control character) cannot stand in a file | delete it"),
+        (
+            "a = \u201c10.0.0.1\u201d",
+            '1:5 error: \u201c is a typographic quote | write strings in plain quotes: "10.0.0.1"',
+        ),
+        (
+            "[service.b\u00fcro]",
+            "1:11 error: \u00fc (U+00FC) cannot stand here | names and keys without quotes are of ASCII letters, digits, hyphens and underscores",
+        ),
+        (
+            "a\u00a0= 1",
+            "1:2 error: U+00A0 (no-break space) cannot stand here | names and keys without quotes are of ASCII letters, digits, hyphens and underscores",
+        ),
         ("a = " + "[" * 3000, "1:1 error: lists or tables are nested too deeply"),
         ("a" + ".a" * 100 + " = 1", None),
         ("a = " + "1" * 5000, None),
