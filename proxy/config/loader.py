@@ -202,10 +202,13 @@ class _Resolver:
         tab.put("name", self.node, tab.spots.get("name", tab.here))
         return validate(NodeSettings, tab, self.report, "[node]")
 
-    def _tracked(self, found: dict[str, Any], probes: Probes) -> dict[str, Any]:
-        names = {track.probe for router, _ in found.values() for track in router.track if track.probe}
+    def _tracked(self, routers: dict[str, Any], probes: Probes) -> dict[str, Any]:
+        names = {track.probe for router, _ in routers.values() for track in router.track if track.probe}
         specs = {name: probes.one(name, self.tree.here, None) for name in sorted(names)}
-        return {name: standing_alone(probe.spec) for name, probe in specs.items() if probe is not None}
+        found = {name: probe for name, probe in specs.items() if probe is not None}
+        for probe in found.values():
+            warnings.warn_of_probe(probe.spec, probe.tab, probe.spot, self.report)
+        return {name: standing_alone(probe.spec) for name, probe in found.items()}
 
     def _merged_tree(self, services: Services, found: dict[str, Any]) -> Tab:
         """Return the node's tree with the defaults merged in: what support.py looks at."""

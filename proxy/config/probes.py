@@ -12,6 +12,7 @@ from proxy.config.merge import merged, without
 from proxy.config.model import Listener
 from proxy.config.positions import Arr, Spot, Tab
 from proxy.config.validate import keys_of, toml_type, validate
+from proxy.config.warnings import warn_of_probe
 
 _FORMS: Final = 'a table { type = "tcp" }, a list of such tables, or the name of a [probe.NAME]'
 _MOST_PROBES: Final = 32
@@ -208,6 +209,7 @@ class Filler:
             if update["port"] is None and spec.needs_port:
                 return None
         filled: ProbeSpec = spec.model_copy(update=update)  # type: ignore[assignment]
+        warn_of_probe(filled, probe.tab, probe.spot, self.report)
         return filled
 
     def _port(self, probe: Checked) -> int | None:

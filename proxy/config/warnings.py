@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from health.spec import TcpProbe
+from health.spec import MysqlProbe, ProbeBase, TcpProbe
 from proxy.balance.names import DESTINATION_HASH
 from proxy.config.diagnostics import Report
 from proxy.config.model import Config, Listener, Service, Vrrp
@@ -51,6 +51,36 @@ def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab]
         _link_local(router, routers[router.name], report)
     if not config.services and not config.vrrp:
         report.plain("warning", main, (1, 1), "no [service.NAME]: there is nothing to balance")
+
+
+def warn_of_probe(spec: ProbeBase, tab: Tab, spot: Spot, report: Report) -> None:
+    """Report what is unwise in one probe of one backend, whose address it has; `tab` is its merged table, `spot` its place."""
+    if spec.tls != "off" and spec.tls_verify and spec.tls_name is None and getattr(spec, "host", None) is None:
+        report.warn(
+            tab.spots.get("tls", spot),
+            "without tls-name the certificate must hold the backend's address, as few do",
+            'tls-name = "…": the name that clients know',
+        )
+    # A mysql probe sends its password over verified TLS alone: it needs no warning.
+    if getattr(spec, "password_file", None) is None or isinstance(spec, MysqlProbe) or _is_loopback(spec.address):
+        return
+    if spec.tls == "off":
+        message, hint = (
+            "in clear text: whoever is on the way can read it",
+            'tls = "starttls" or tls = "implicit", with tls-name',
+        )
+    elif not spec.tls_verify:
+        message, hint = (
+            "to whoever answers, as tls-verify is off",
+            "tls-name and tls-ca-file, and no tls-verify = false",
+        )
+    else:
+        return
+    report.warn(tab.spots.get("password-file", spot), f"this {spec.type} probe sends its password {message}", hint)
+
+
+def _is_loopback(address: str | None) -> bool:
+    return address is not None and ipaddress.ip_address(address.partition("%")[0]).is_loopback
 
 
 def _quorum(service: Service, tab: Tab, report: Report) -> None:

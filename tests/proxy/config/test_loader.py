@@ -55,7 +55,10 @@ def test_load_raises_every_error_and_no_warning(write):
 
 def test_load_wants_the_files_that_check_only_looks_for(write):
     """A secret that is not there stops a daemon; a check on another host only warns."""
-    text = SMALL + 'probe = { type = "imap", user = "x", password-file = "/nonexistent/pw" }\n'
+    text = (
+        SMALL
+        + 'probe = { type = "imap", user = "x", password-file = "/nonexistent/pw", tls = "starttls", tls-name = "a" }\n'
+    )
     with pytest.raises(ConfigError, match="/nonexistent/pw: no such file"):
         load(write(text))
     config, found = diagnose(write(text))
