@@ -17,7 +17,7 @@ from proxy.relay.plan import (
     TcpPlan,
     UdpPlan,
 )
-from proxy.relay.transparent import STOCK
+from proxy.relay.sockets.transparent import STOCK
 from proxy.stats.layout import Layout
 from proxy.status.snapshot import BackendKey, Verdict
 

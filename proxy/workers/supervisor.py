@@ -16,7 +16,7 @@ from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
 from proxy.processes.requests import Question, Questions
 from proxy.records.timeline import Level
-from proxy.relay import journal as _journal
+from proxy.relay.dns import journal as _journal
 from proxy.relay.plan import Member
 from proxy.stats.columns import Columns
 from proxy.stats.layout import HEARTBEAT

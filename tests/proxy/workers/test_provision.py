@@ -8,9 +8,9 @@ from proxy.backends.effective import Running
 from proxy.config.loader import load
 from proxy.processes import codec
 from proxy.processes.messages import common as messages
-from proxy.relay.persistence import Store
+from proxy.relay.clients.persistence import Store
+from proxy.relay.clients.rates import Rates
 from proxy.relay.plan import from_tree
-from proxy.relay.rates import Rates
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.workers.provision import Handout

@@ -11,7 +11,7 @@ import pytest
 from proxy.processes import child, codec
 from proxy.processes.child import Identity
 from proxy.processes.messages import common as messages
-from proxy.relay import journal
+from proxy.relay.dns import journal
 from proxy.relay.plan import Member, Plan, to_tree
 from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
