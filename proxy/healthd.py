@@ -128,7 +128,7 @@ class Health:
 
 
 def target(row: dict[str, Any]) -> Target:
-    """Read one target as `proxy.workers.plans.target` wrote it."""
+    """Read one target as `proxy.backends.targets.target` wrote it."""
     probes = _PROBES.validate_python(row["probes"])
     return Target(
         key=row["key"], address=row["address"], port=row["port"], probes=probes, require=row["require"],

@@ -23,7 +23,7 @@ from proxy.backends.readiness import Readiness
 from proxy.commands.events import events_handler
 from proxy.commands.registry import Parts, register
 from proxy.commands.status import Overview
-from proxy.config.model import Config
+from proxy.config.model import BackendKey, Config
 from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
 from proxy.host import privileges
@@ -40,7 +40,7 @@ from proxy.start import StartError, standing
 from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
-from proxy.status.snapshot import BackendKey, SnapshotBuilder
+from proxy.status.snapshot import SnapshotBuilder
 from proxy.workers import plans, transparent_sockets
 from proxy.workers.listeners import Listeners
 from proxy.workers.member_owners import Key

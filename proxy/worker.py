@@ -18,9 +18,9 @@ import uvloop
 from proxy.processes import channel
 from proxy.processes.messages import common as messages
 from proxy.processes.startup import inherit
-from proxy.relay.clients.persistence import Store
 from proxy.relay.clients.rates import Rates
-from proxy.relay.observe.listing import Wanted
+from proxy.relay.clients.store import Store
+from proxy.relay.observe.wanted import Wanted
 from proxy.relay.plan import Member, from_tree, service_from_tree
 from proxy.relay.python_engine import PythonEngine
 from proxy.stats.layout import HEARTBEAT

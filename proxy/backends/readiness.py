@@ -9,17 +9,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from health.units import format_duration
+from proxy.backends import targets
 from proxy.backends.admin import Admins
 from proxy.backends.choice import Candidate, Choice, Rules, choose, ordered
-from proxy.backends.effective import Running, written
+from proxy.backends.effective import STEPS, Running, written
 from proxy.backends.ejector import Ejecting
-from proxy.backends.slow_start import STEPS, SlowStart
+from proxy.backends.slow_start import SlowStart
 from proxy.balance.names import FAILOVER
-from proxy.config.model import Service
+from proxy.config.model import BackendKey, Service
 from proxy.processes.messages import common as messages
 from proxy.records.timeline import Level, Tell
-from proxy.status.snapshot import NO_VERDICT, BackendKey, Verdict
-from proxy.workers import plans
+from proxy.status.rows import NO_VERDICT, Verdict
 
 if TYPE_CHECKING:
     from proxy.status.schema import State
@@ -58,7 +58,7 @@ class Readiness:
 
     def targets(self) -> list[dict[str, Any]]:
         """Return what health watches, with what is known of it."""
-        return plans.targets(self._running, self._verdicts, self._tracked, self._resting)
+        return targets.targets(self._running, self._verdicts, self._tracked, self._resting)
 
     @property
     def _resting(self) -> set[BackendKey]:
@@ -67,7 +67,7 @@ class Readiness:
 
     def probed(self, change: messages.Probed) -> None:
         """Take what health has found; what is known already is no news."""
-        if change.key.startswith(plans.TRACKED):
+        if change.key.startswith(targets.TRACKED):
             self._probed_alone(change)
             return
         service, _, backend = change.key.partition("/")
@@ -131,7 +131,7 @@ class Readiness:
 
     def _probed_alone(self, change: messages.Probed) -> None:
         """Take the verdict of a probe that routers track."""
-        name = change.key.removeprefix(plans.TRACKED)
+        name = change.key.removeprefix(targets.TRACKED)
         state: Any = change.state
         if name in self._running.config.probes:
             self._tracked[name] = Verdict(state, change.reason, change.at)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from proxy.config.model import Config
-from proxy.pair import router_settings
+from proxy.pair import router_rows, router_settings
 from proxy.processes.child import Child, Identity
 from proxy.processes.keeper import Kept
 from proxy.processes.messages import common as messages
@@ -108,8 +108,8 @@ class Routers:
         """Return the routers as the status has them."""
         report = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
         if not isinstance(report, messages.Routing):
-            return router_settings.unheard(self._config, self._states)
-        return router_settings.rows(self._config, report.routers, time.monotonic(), time.time())
+            return router_rows.unheard(self._config, self._states)
+        return router_rows.rows(self._config, report.routers, time.monotonic(), time.time())
 
     async def leave(self, *, hand_over: bool) -> None:
         """Let the process leave, and wait for its end within a bound: the addresses are somewhere else, or gone, then."""

@@ -6,7 +6,7 @@ from proxy.backends.effective import Running
 from proxy.processes import codec
 from proxy.processes.messages import common as messages
 from proxy.relay.clients import rates
-from proxy.relay.clients.persistence import Store
+from proxy.relay.clients.store import Store
 from proxy.relay.plan import to_tree
 from proxy.stats.layout import Layout
 from proxy.workers import plans

@@ -21,7 +21,7 @@ from proxy.relay.plan import Member
 from proxy.stats.columns import Columns
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
-from proxy.status.snapshot import WorkerRow
+from proxy.status.rows import WorkerRow
 from proxy.workers.member_owners import Key, Members
 
 STALL = 1.0  # s without a heartbeat

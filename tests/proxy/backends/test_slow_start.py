@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.backends import slow_start
+from proxy.backends import effective
 from proxy.backends.admin import Admins
-from proxy.backends.effective import Running
+from proxy.backends.effective import STEPS, Running
 from proxy.backends.readiness import Readiness
-from proxy.backends.slow_start import STEPS, next_step, share
+from proxy.backends.slow_start import next_step, share
 from proxy.config.loader import load
 from proxy.processes.messages import common as messages
 from proxy.stats.layout import Layout
@@ -128,7 +128,7 @@ async def test_weights_are_scaled_for_all(tmp_path, scheduler, scale):
     bed = Bed(tmp_path / "f.toml", scheduler)
     plan = plans.plan(bed.running, 1, Layout(16, 64), 20_000)
     assert [backend.weight for backend in plan.services[0].backends] == [scale, 3 * scale]
-    assert slow_start.scale(bed.running.config.services[0]) == scale
+    assert effective.scale(bed.running.config.services[0]) == scale
     await bed.probed("up", "down", "up")
     assert bed.weights == ([1] if scale > 1 else [])
     bed.ready.probed(messages.Probed("a/192.0.2.2", "up", "because", 1.0, 5))

@@ -8,8 +8,8 @@ from proxy.backends.effective import Running
 from proxy.config.loader import load
 from proxy.processes import codec
 from proxy.processes.messages import common as messages
-from proxy.relay.clients.persistence import Store
 from proxy.relay.clients.rates import Rates
+from proxy.relay.clients.store import Store
 from proxy.relay.plan import from_tree
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
