@@ -1,0 +1,1 @@
+"""UDP by sessions, and one way by datagrams. Imports sockets and proxy_header, neither tcp nor dns."""
