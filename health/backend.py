@@ -51,9 +51,6 @@ class Others(Protocol):
     def counts(self, backend: "Backend", account: str, outcome: Outcome, now: float) -> bool:
         """Whether a login's outcome counts for the verdict."""
 
-    def hindered(self, backend: "Backend", spec: ProbeSpec, question: str, why: str) -> None:
-        """Note that this host cannot run a probe, `why` in words; "" when it can again."""
-
     def settle(self, backend: "Backend") -> None:
         """Combine anew the verdicts of a backend's probes."""
 
@@ -154,7 +151,3 @@ class Subscription:
         """Count an outcome, and settle the backend's verdict if it may have changed."""
         if self.count(outcome, now):
             self.backend.others.settle(self.backend)
-
-    def hindered(self, why: str) -> None:
-        """Pass on what keeps this host from probing: it counts for no verdict."""
-        self.backend.others.hindered(self.backend, self.spec, self.question, why)

@@ -23,7 +23,6 @@ from typing import Any
 
 from health.backend import Backend, Subscription, Target
 from health.compare import Peer
-from health.hindrances import Change, Hindrances
 from health.icmp import Echoes
 from health.logins import Logins
 from health.probes import attempt_once, make, not_run, told
@@ -96,7 +95,6 @@ class Monitor:
         self._backends: dict[str, Backend] = {}
         self._logins: dict[_Shared, Logins] = {}
         self._values: dict[_Shared, dict[str, Peer]] = {}
-        self._hindrances = Hindrances()
         self._closed = False
 
     def watch(self, targets: Sequence[Target]) -> None:
@@ -126,11 +124,6 @@ class Monitor:
         for target in targets:
             self._backends[target.key] = self._backend(target, wanted[target.key], previous.get(target.key), joined)
         self._acquaint()
-        self._tell_hindrances(
-            self._hindrances.keep(
-                {_probe(backend, one.question) for backend in self._backends.values() for one in backend.subscriptions}
-            )
-        )
         now = asyncio.get_running_loop().time()
         for subscription in joined:  # what is known already counts once those who are compared know of each other
             if subscription.runner.last:
@@ -221,7 +214,7 @@ class Monitor:
         """Return what each probe of each target found last, in the order of the configuration.
 
         key -> [{type, ok, standby, reason, latency_ms, at}]; `ok`, `latency_ms` and `at` (wall clock, seconds) are None before
-        the first run.  A probe that this host could not run is not `ok`, and its reason says why.
+        the first result.  A probe that this host could not run keeps its last result, with a reason that says so.
         """
         return {
             key: [subscription.report() for subscription in backend.subscriptions]
@@ -322,24 +315,10 @@ class Monitor:
             if active
             else f"the {kind} login of {user} succeeds again on {label}"
         )
-        self._raise(backend.target.service or backend.target.key, text, active=active)
-
-    def _raise(self, service: str, text: str, *, active: bool) -> None:
         try:
-            self._on_alarm(Alarm(service, text, active, time.time()))
+            self._on_alarm(Alarm(backend.target.service or backend.target.key, text, active, time.time()))
         except Exception:  # as for verdicts
             _log.exception("an alarm could not be reported: %s", text)
-
-    def hindered(self, backend: Backend, spec: ProbeSpec, question: str, why: str) -> None:
-        """Note that this host cannot run a probe, `why` in words; "" when it can again."""
-        target = backend.target
-        if self._backends.get(target.key) is backend:
-            service = target.service or target.key
-            self._tell_hindrances(self._hindrances.note(_probe(backend, question), service, spec.type, why))
-
-    def _tell_hindrances(self, changes: Sequence[Change]) -> None:
-        for change in changes:
-            self._raise(change.service, change.text, active=change.active)
 
     def settle(self, backend: Backend) -> None:
         """Combine anew the verdicts of a backend's probes."""
@@ -365,10 +344,6 @@ class Monitor:
             self._on_verdict(verdict)
         except Exception:  # the probes go on whatever the listener does
             _log.exception("the verdict %s of %s could not be reported", verdict.state, verdict.key)
-
-
-def _probe(backend: Backend, question: str) -> str:
-    return f"{backend.target.key} {question}"
 
 
 _Shared = tuple[str, str]  # a service, and what its backends have in common

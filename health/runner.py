@@ -34,9 +34,6 @@ class Subscriber(Protocol):
     def heard(self, outcome: Outcome, now: float) -> None:
         """Take in what a run found; `now` in monotonic seconds.  Must not raise."""
 
-    def hindered(self, why: str) -> None:
-        """Take in that this host could not run the probe, `why` in words; "" when it can again.  Must not raise."""
-
 
 class Runner:
     """Runs one probe; `address` and `port` are those of its spec.  `places` bounds the probes that run at once."""
@@ -87,8 +84,8 @@ class Runner:
         last = self.last
         return {
             "type": self._probe.spec.type,
-            "ok": False if self._fault else last.ok if last else None,
-            "standby": last.standby if last and not self._fault else False,
+            "ok": last.ok if last else None,
+            "standby": last.standby if last else False,
             "reason": self._fault or (last.reason if last else "not probed yet"),
             "latency_ms": round(last.latency * 1000, 3) if last else None,
             "at": self._at,
@@ -133,11 +130,9 @@ class Runner:
                 outcome, _ = await attempt_once(
                     self._probe, spec.address or "", spec.port or 0, recording=False, waits=self._waits
                 )
-                if self._fault:
-                    self._fault = ""
-                    self._tell_hindrance("")
+                self._fault = ""
             except OurFault as fault:
-                self._hindered(str(fault))
+                self._hindered(f"could not probe: {fault}")
         finally:
             self._places.give()
         self._running = None
@@ -152,16 +147,9 @@ class Runner:
             schedule.finished(now, self._wait)
             self._arm()
 
-    def _hindered(self, why: str) -> None:
+    def _hindered(self, fault: str) -> None:
         """Remember what keeps this host from probing, and log it once: the verdicts stay as they are."""
-        fault = f"could not probe: {why}"
         if not self._fault:
             spec = self._probe.spec
             _log.warning("%s probe of %s port %s: %s; its verdicts stay", spec.type, spec.address, spec.port, fault)
         self._fault = fault
-        self._at = time.time()
-        self._tell_hindrance(why)
-
-    def _tell_hindrance(self, why: str) -> None:
-        for subscriber in list(self.subscribers):
-            subscriber.hindered(why)

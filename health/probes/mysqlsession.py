@@ -53,6 +53,7 @@ _UNPROVED: Final = (
 )
 _FIRST_WORD: Final = frozenset(("mysql_native_password", "caching_sha2_password"))
 _FALLBACK: Final = "mysql_native_password"  # with another default, the server is let ask for what it wants
+_NO_PASSWORD: Final = b"\0"  # of one byte, and no request for a key: a refused login, not a broken one
 _SWITCH: Final = b"\xfe"  # begins a request to use another plugin
 
 
@@ -128,9 +129,20 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
             secret = "with a password ****" if self._password else "without a password"
             attempt.sent(f"login as {excerpt(self._spec.user.encode())} {secret}")
             attempt.missing = "no answer to the login"
-            await self._request_authentication()
+            try:
+                await self._request_authentication()
+            except OurFault:
+                self._decline()
+                raise
             self._let_in = True
         attempt.got(f"logged in by {excerpt(str(self._auth_plugin_used).encode())}, {attempt.took}")
+
+    def _decline(self) -> None:
+        """Say something that is no password: who breaks off instead is blocked after max_connect_errors, and all with it."""
+        self._outgoing.clear()
+        self.write_packet(_NO_PASSWORD)
+        self._attempt.send_at_once(self._wire, bytes(self._outgoing))
+        self._attempt.hang_up(self._wire)
 
     async def query(self, sql: str, unbuffered: bool = False) -> list[dict[str, str | None]]:
         """Return the rows of one statement, each by column names in lower case; raises `Failed` or `ServerError`."""

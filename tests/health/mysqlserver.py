@@ -150,6 +150,7 @@ class Mysql8:
         self.answers = dict(answers or {})
         self.seen: list[str] = []
         self.statements: list[str] = []
+        self.refused: bytes | None = None  # what came in the place of the right password
         self._key = rsa.generate_private_key(65537, 2048)
 
     @property
@@ -202,6 +203,7 @@ class Mysql8:
             mixed = self._key.decrypt(given, padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None))
             given = bytes(letter ^ SALT[at % 20] for at, letter in enumerate(mixed))
         if given != self.password.encode() + b"\0":
+            self.refused = given
             writer.write(error(number + 1, 1045, "Access denied for user 'probe'@'192.0.2.1' (using password: YES)"))
             return False
         writer.write(ok(number + 1))

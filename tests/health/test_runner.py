@@ -18,7 +18,6 @@ class Listener:
         self.pace = Pace(interval, fast, interval)
         self.heard_all: asyncio.Queue[Outcome] = asyncio.Queue()
         self.health = Health(3, 2)
-        self.hindrances: list[str] = []
 
     @property
     def phase(self) -> str:
@@ -29,10 +28,6 @@ class Listener:
         """Remember."""
         self.health.observe(outcome, now)
         self.heard_all.put_nowait(outcome)
-
-    def hindered(self, why: str) -> None:
-        """Remember."""
-        self.hindrances.append(why)
 
 
 def runner(spec: TcpProbe, *listeners: Listener) -> Runner:

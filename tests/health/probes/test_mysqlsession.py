@@ -82,6 +82,7 @@ async def test_no_password_for_an_impostor(
         await attempt_once(probe, "127.0.0.1", port)
     await leftovers.check()
     assert impostor.seen[-1] == "full"
+    assert impostor.refused == b"\0"  # no password, but no session that breaks off either: max_connect_errors
 
 
 @pytest.mark.parametrize("content", ["", "no key\n", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
