@@ -11,6 +11,7 @@ from proxy.config.diagnostics import Report
 from proxy.config.model import Config, Listener, Service, Vrrp
 from proxy.config.positions import Spot, Tab
 from proxy.config.validate import locate
+from proxy.words import counted
 
 MAIL_PORTS: Final = {
     25: "SMTP",
@@ -88,7 +89,7 @@ def _quorum(service: Service, tab: Tab, report: Report) -> None:
     if service.backends and service.quorum > most:
         report.warn(
             _spot(tab, "quorum"),
-            f"quorum = {service.quorum}, and no tier has more than {most} backend{'s' * (most != 1)}: it is never met",
+            f"quorum = {service.quorum}, and no tier has more than {counted(most, 'backend')}: it is never met",
             "all that are fit serve then, of every tier, whatever failed",
         )
 
