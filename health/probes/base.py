@@ -376,6 +376,7 @@ class Probe(ABC, Generic[Spec]):
         self.spec = spec
         self.secrets: Source = FromDisk()
         self.echoes: Echoes | None = None
+        self.user = ""  # whom a program is run as where this process is root, "" for a usual one
 
     def secret(self) -> str:
         """Return the password of `password_file` as it is now, "" where the spec has none; raises `OurFault` in words."""

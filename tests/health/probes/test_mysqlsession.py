@@ -72,7 +72,7 @@ async def test_caching_sha2(
 async def test_no_password_for_an_impostor(
     tcp_server, leftovers, secret: str, authority: Authority, first: str, tls: bool
 ) -> None:
-    """S9: who has not proved to be the server gets no password, also none encrypted with a key of his own, nor over his TLS."""
+    """H8, S9: who has not proved to be the server gets no password, also none encrypted with a key of his own, nor over his TLS."""
     impostor = Mysql8(PASSWORD, cached=False, first=first, tls=trusted(authority) if tls else None)
     _, port = await tcp_server(impostor.talk)
     leftovers.mark()
@@ -444,3 +444,11 @@ async def test_repeated_password_is_masked(tcp_server, secret: str) -> None:
     outcome, lines = await run_once(MysqlProbe(user="probe", password_file=secret), "127.0.0.1", port)
     assert outcome.reason == 'login refused: access denied (1045: "no: ****")'
     assert PASSWORD not in "\n".join(lines)
+
+
+async def test_no_password_is_shown_as_none(tcp_server, secret: str) -> None:
+    """A transcript has "****" for a password that there is, and says where there is none."""
+    for keys, words in (({}, "without a password"), ({"password_file": secret}, "with a password ****")):
+        _, port = await tcp_server(Mysql8(PASSWORD).talk)
+        _, lines = await run_once(MysqlProbe(user="probe", **keys), "127.0.0.1", port)
+        assert f'-> login as "probe" {words}' in lines

@@ -133,7 +133,7 @@ def test_a_host_that_trusts_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path) ->
 
 
 async def test_without_a_name_the_address_counts(tcp_server, pki) -> None:
-    """S9: without tls-name the certificate must be for the server's address: any other one of the same authority fails."""
+    """H10, S9: without tls-name the certificate must be for the server's address: any other one of the same authority fails."""
     keys = {"tls": "implicit", "tls_ca_file": str(pki.ca)}
     _, port = await tcp_server(in_tls(pki.server(), lambda reader, _: reader.read(-1)))
     outcome, _ = await run_once(TcpProbe(**keys), "127.0.0.1", port)
