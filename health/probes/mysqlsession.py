@@ -53,8 +53,12 @@ _UNPROVED: Final = (
 )
 _FIRST_WORD: Final = frozenset(("mysql_native_password", "caching_sha2_password"))
 _FALLBACK: Final = "mysql_native_password"  # with another default, the server is let ask for what it wants
-_NO_PASSWORD: Final = b"\0"  # of one byte, and no request for a key: a refused login, not a broken one
+_NO_PASSWORD: Final = b"\0"  # no request for a key, and of the wrong length: a refused login, not a broken one
 _SWITCH: Final = b"\xfe"  # begins a request to use another plugin
+
+
+class _Unproved(OurFault):
+    """The server wants the password itself, and has not proved who it is."""
 
 
 class ServerError(Exception):
@@ -103,13 +107,13 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
     def server_public_key(self) -> bytes:
         """The key that a whole password is encrypted with: the configured one; raises `OurFault` where there is none."""
         if not self._public_key:
-            raise OurFault(_UNPROVED)
+            raise _Unproved(_UNPROVED)
         try:
             usable = isinstance(serialization.load_pem_public_key(self._public_key), RSAPublicKey)
         except (ValueError, UnsupportedAlgorithm):
             usable = False
         if not usable:
-            raise OurFault(f"public-key-file {self._spec.public_key_file} holds no RSA key in PEM form")
+            raise _Unproved(f"public-key-file {self._spec.public_key_file} holds no RSA key in PEM form")
         return self._public_key
 
     @server_public_key.setter
@@ -131,13 +135,13 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
             attempt.missing = "no answer to the login"
             try:
                 await self._request_authentication()
-            except OurFault:
-                self._decline()
+            except _Unproved:
+                self._give_nothing()
                 raise
             self._let_in = True
         attempt.got(f"logged in by {excerpt(str(self._auth_plugin_used).encode())}, {attempt.took}")
 
-    def _decline(self) -> None:
+    def _give_nothing(self) -> None:
         """Say something that is no password: who breaks off instead is blocked after max_connect_errors, and all with it."""
         self._outgoing.clear()
         self.write_packet(_NO_PASSWORD)
