@@ -71,6 +71,11 @@ def placed(address: str) -> str:
     return address
 
 
+def parse_bind(text: str) -> str:
+    """Return an address that a socket can be bound to; raises ValueError in words."""
+    return placed(parse_address(text))
+
+
 def parse_listen(text: str) -> ListenText:
     """Return what WHERE:PORTS/TRANSPORT says."""
     head, transport = _split(text)
@@ -91,7 +96,7 @@ def parse_listen(text: str) -> ListenText:
         )
         raise ValueError(f'"{head[:60]}" {wrong}: write "{_sound(head)}/{transport}"')
     if where == "*" or re.fullmatch(r"[0-9.]+", where, re.ASCII):
-        address = where if where == "*" else parse_address(where)
+        address = where if where == "*" else parse_bind(where)
         return ListenText(address, parse_ports(ports), transport, is_name=False)
     if not is_name(where):
         raise ValueError(f'"{where[:60]}" is neither an IP address, nor "*", nor the name of a [vrrp.NAME]')
@@ -122,7 +127,7 @@ def _parse_bracketed(text: str, head: str, transport: Transport) -> ListenText:
     mapped = ipaddress.IPv6Address(where).ipv4_mapped
     if mapped is not None:
         raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{_sound(f"{mapped}{rest}")}/{transport}"')
-    return ListenText(placed(where), parse_ports(ports), transport, is_name=False)
+    return ListenText(parse_bind(where), parse_ports(ports), transport, is_name=False)
 
 
 _PARTS: Final = re.compile(
@@ -142,7 +147,8 @@ def _sound(head: str) -> str:
         if _are_ports(head):
             where, ports = "*", head
     if _is_address(where) and ":" in where:
-        where = f"[{where}]"
+        mapped = ipaddress.IPv6Address(where).ipv4_mapped
+        where = f"[{where}]" if mapped is None else str(mapped)
     elif head.startswith("["):
         where = "[2001:db8::1]"
     elif where != "*" and not _is_address(where) and (not is_name(where) or where[0].isdigit()):
@@ -160,10 +166,10 @@ def _are_ports(text: str) -> bool:
 
 def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(text)
+        parse_bind(text)
     except ValueError:
         return False
-    return True
+    return "]" not in text  # which Python takes for a part of an interface's name
 
 
 def parse_endpoint(text: str) -> tuple[str, int | None]:
