@@ -80,10 +80,10 @@ def check_script(path: str, spot: Spot, report: Report, *, need: bool, user: str
 
 
 def check_command(path: str, spot: Spot, report: Report, *, need: bool) -> None:
-    """Tell when a program that this process runs itself would not be run; an error where others may change it (S4)."""
+    """Tell when a program that this process runs itself would not be run, as others could change it (S4) or it is missing."""
     why = _not_run(path, os.geteuid(), os.getegid(), need=need)
     if why is not None:
-        report.add("error" if why.hint else "warning", spot, f"it will not be run: {why}", why.hint)
+        report.warn(spot, f"it will not be run: {why}", why.hint)
 
 
 def _not_run(path: str, uid: int, gid: int, *, need: bool) -> Unsafe | None:

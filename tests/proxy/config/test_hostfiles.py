@@ -77,7 +77,7 @@ def test_root_reads_no_secret_of_another_user(about, secret, tmp_path, which):
 
 @ROOT
 def test_a_command_that_others_may_change(said, tmp_path):
-    """S4, V20: as root, the command of a [notify] that another user could change is an error; one that is not there is told."""
+    """S4, V20: as root, `check` says that a command of [notify] will not be run: another user could change it, or none is there."""
     command = tmp_path / "notify"
     command.write_text("#!/bin/sh\n")
     command.chmod(0o755)
@@ -85,7 +85,7 @@ def test_a_command_that_others_may_change(said, tmp_path):
     assert said(text) == []
     os.chown(command, 65534, 0)
     words = f"it will not be run: {command} belongs to another user (uid 65534), who could change it"
-    assert said(text) == [f"2:11 error: {words} | chown 0 {command}"]
+    assert said(text) == [f"2:11 warning: {words} | chown 0 {command}"]
     command.unlink()
     assert said(text) == [f"2:11 warning: it will not be run: {command}: no such file or directory"]
 
