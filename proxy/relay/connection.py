@@ -22,7 +22,7 @@ from proxy.relay.address import sockaddr
 from proxy.relay.half import Half, State
 from proxy.relay.poller import ERR, HUP, IN, OUT, PRI, RDHUP, STREAM
 from proxy.relay.proxyheader import LONGEST, Endpoint, HeaderError, build, parse
-from proxy.relay.service import Target
+from proxy.relay.service import ATTEMPTS, Target
 from proxy.relay.sources import LackError, open_stream
 from proxy.relay.stream import OURS, arm_reset
 from proxy.stats.histogram import bucket
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from proxy.relay.tcp import TcpListener, TcpService
     from proxy.relay.timers import Timer
 
-ATTEMPTS = 4  # backends tried for one connection
 GRACE = 0.5  # s that a connect may still take once the client has sent a FIN and nothing else
 LINGERING = 0.01  # s: how soon the send queue is looked at before an RST, doubled up to a second
 PORT_PAUSE = 0.05  # s until a connect is tried again when local ports have run out

@@ -20,9 +20,8 @@ from proxy.relay.outgoing import RECEIVE_BUFFER, SHORTAGES, connect
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
-from proxy.relay.service import Service, Target
+from proxy.relay.service import ATTEMPTS, Service, Target
 from proxy.relay.transparent import NO_WAY, EmptyStockError, open_outlet
-from proxy.relay.udp import ATTEMPTS
 from proxy.relay.upstream import LIFETIME, PAUSE
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
@@ -228,6 +227,9 @@ class PerDatagramService:
                 outlet.close()
         for target in back:
             self.refused.pop(target, None)
+
+    def unfit(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: what was sent there is not kept."""
 
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: the next datagram goes to those who are up."""

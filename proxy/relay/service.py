@@ -44,9 +44,13 @@ Change = tuple[int, int, str, str]
 """(service slot, backend slot, verdict, admin) as the master sends it."""
 
 
-Moved = Literal["down", "up", "standby", "maint"]
-"""What may befall a backend: its verdict went down, it became usable, better ones serve again, the operator takes it
-out."""
+Moved = Literal["down", "ejected", "up", "standby", "maint"]
+"""What may befall a backend: its verdict went down, real traffic fails on it, it became usable, better ones serve again,
+the operator takes it out."""
+
+ATTEMPTS = 16
+"""The most backends that one connection, session or query is offered to: a hundred closed ports must not cost a hundred
+tries."""
 
 
 class Target(Backend):
@@ -69,7 +73,9 @@ class Target(Backend):
     )
 
     def __init__(self, plan: BackendPlan, index: int, layout: Layout) -> None:
-        super().__init__(plan.name, index, plan.weight, cast("Verdict", plan.state), cast("Admin", plan.admin))
+        super().__init__(
+            plan.name, index, plan.weight, cast("Verdict", plan.state), cast("Admin", plan.admin), plan.tier
+        )
         self.slot = plan.slot
         self.cell = layout.backend(plan.slot)
         self.address = plan.address
@@ -135,6 +141,7 @@ class Service:
     def pick(self, key: int, tried: Collection[Target], since: float = math.inf) -> Target | None:
         """Return the backend for a new query, session or connection, none of `tried`; None when nobody is left.
 
+        Those that stand by have their turn when all that serve were tried.
         Where backends are limited, one of its slots is claimed: `took` or `unclaim` has to follow.  `since` is
         when whom it is for began to wait (monotonic seconds).
         """
@@ -239,8 +246,16 @@ class Service:
         self.epoch += bool(before)
         return {
             "down": [one for one, (_, was, _) in before.items() if one.verdict == "down" and was != "down"],
+            "ejected": [
+                one
+                for one, (_, was, _) in before.items()
+                # A drained one is called ejected as well, so that its sessions leave it; it is well.
+                if one.verdict == "ejected" and was != "ejected" and one.admin == "ready"
+            ],
             "up": [one for one, (was_usable, _, _) in before.items() if one.usable and not was_usable],
-            "standby": [one for one, (_, was, _) in before.items() if one.verdict == "standby" and was == "up"],
+            "standby": [
+                one for one, (_, was, _) in before.items() if one.verdict in {"standby", "relieved"} and was == "up"
+            ],
             "maint": [one for one, (_, _, was) in before.items() if one.admin == "maint" and was != "maint"],
         }
 
@@ -250,7 +265,7 @@ class Service:
         targets = []
         for index, backend in enumerate(plan.backends):
             target = before.get(backend.slot) or Target(backend, index, self._layout)
-            target.index, target.weight = index, backend.weight
+            target.index, target.weight, target.tier = index, backend.weight, backend.tier
             targets.append(target)
         self.plan = plan
         self.targets = tuple(targets)

@@ -160,6 +160,13 @@ class TcpService:
 
     # -- changes
 
+    def unfit(self, targets: Iterable[Target]) -> None:
+        """Backends went down or were ejected: connects that are not through yet are made elsewhere."""
+        for target in targets:
+            for conn in list(target.connections):
+                if conn.state is State.CONNECTING:
+                    conn.move()
+
     def went_down(self, targets: Iterable[Target]) -> None:
         """Backends went down: reset their connections where the service says so."""
         if self.service.plan.on_down == "reset":

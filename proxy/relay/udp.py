@@ -29,7 +29,7 @@ from proxy.relay.outgoing import SHORTAGES, connect_as
 from proxy.relay.plan import Member
 from proxy.relay.poller import DATAGRAM, Poller
 from proxy.relay.proxyheader import Header
-from proxy.relay.service import Service, Target
+from proxy.relay.service import ATTEMPTS, Service, Target
 from proxy.relay.session import Key, Session, key_of
 from proxy.relay.sources import LackError, NoSourceError
 from proxy.stats.layout import (
@@ -52,7 +52,6 @@ from proxy.stats.layout import (
 if TYPE_CHECKING:
     from proxy.relay.follow import Followers
 
-ATTEMPTS = 3  # backends that one datagram is offered to
 GRAIN = 0.25  # s: sessions that expire within it share a timer
 EXPIRED_AT_ONCE = 500
 EXPIRED_PAUSE = 0.005  # s between two lots of that size
@@ -157,6 +156,9 @@ class UdpService:
 
     def returned(self, targets: Iterable[Target]) -> None:
         """Nothing to do: sessions that moved away stay where they are."""
+
+    def unfit(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: what was sent there may have been answered."""
 
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: each session there picks anew with its next datagram, as it does where one was ejected."""
