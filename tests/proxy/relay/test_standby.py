@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.balance.names import SCHEDULERS
-from proxy.relay.persistence import Store
+from proxy.relay.clients.store import Store
 from proxy.relay.plan import DnsPlan, LimitsPlan, PersistencePlan, UdpPlan
 from tests.proxy.relay.conftest import DNS, TCP, eventually, free_port
 from tests.proxy.relay.dnsbed import Backend, Server, answer, ask, client, leftovers, query, quiet
