@@ -6,11 +6,13 @@ Verdict = Literal["up", "down", "reserve", "standby", "relieved", "ejected", "un
 """What a worker acts on.
 
 - "up" serves.
-- "standby" is up by its own verdict and not needed, because better ones serve; "reserve" is in reserve by its own verdict;
-  "relieved" is in reserve and served until better ones returned.  All three keep what they have, and get something new
-  only if no backend that serves can be reached.
-- "ejected" is left out for a while because real traffic fails on it: it keeps its connections, UDP sessions leave it with
-  their next datagram.
+- "standby": its probes pass, and better backends serve.
+- "reserve": its probes put it in reserve.
+- "relieved": its probes put it in reserve, and it served until better backends returned.
+- "ejected": it is left out for a while because real traffic fails on it. It keeps its connections. UDP sessions leave it
+  with their next datagram.
+
+The second, third and fourth keep what they have, and get something new only if no backend that serves can be reached.
 """
 Admin = Literal["ready", "drain", "maint"]
 
@@ -19,8 +21,9 @@ class Backend:
     """One backend of one service, the same object for the life of a worker's configuration.
 
     `index` is its place in the file, dense from 0 within the service. `weight` is the weight in effect, an integer
-    >= 0. `tier` orders the backends that stand by. `active` counts this worker's connections, sessions or pending queries on it, `elsewhere` those of all other
-    workers; the relay writes both. `attached` is the relay's own record (addresses, sockets, counter cells).
+    >= 0. `tier` orders the backends that stand by. `active` counts this worker's connections, sessions or pending
+    queries on it, `elsewhere` those of all other workers; the relay writes both. `attached` is the relay's own record
+    (addresses, sockets, counter cells).
     `verdict`, `admin` and `weight` are changed through the `Pool` only, which knows what follows from a change.
     `estimate` (s; 0: none yet), `observed` and `tried` (monotonic s) are `least_latency`'s, and outlive its selectors.
     """

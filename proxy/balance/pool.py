@@ -82,10 +82,10 @@ class Pool:
     def ranks(self) -> tuple[tuple[Backend, ...], ...]:
         """Return the fit backends, rank after rank, each in file order: those that serve, then those that stand by.
 
-        Who serves is `choice.choose`'s to say, which calls them up. Those that stand by are ordered as it would choose
-        them: up before in reserve, then by tier; of a failover service one by one, by weight and then as in the file.
-        Between two verdicts perhaps nobody is called up, as when an operator takes the last one's weight away: the best
-        rank serves.
+        The master chooses who serves. The others are ranked as it would choose them next: those that are up before those
+        in reserve, lower tiers before higher ones. In a failover service each is a rank of its own, by weight and then as
+        in the file. Between two verdicts perhaps nobody is chosen, as when an operator has set the last weight to 0: then
+        the best rank serves.
         """
         single = self.scheduler == FAILOVER
         ranks: dict[tuple[int, ...], list[Backend]] = {}

@@ -62,9 +62,9 @@ class Selector(Protocol):
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
         """Return a backend that is not in `exclude`, or None when nobody is left.
 
-        `exclude` is what was already tried for this query or connection. One that stands by is returned only if all
-        that serve are excluded. A pick with an empty `exclude` costs O(1) or
-        O(log n), as each scheduler says; `exclude` adds a factor of its own length.
+        `exclude` is what was already tried for this query or connection. A backend that stands by is returned only if
+        all that serve are excluded. A pick with an empty `exclude` costs O(1) or O(log n), as each scheduler says;
+        `exclude` adds a factor of its own length.
         """
 
     def changed(self, backend: Backend) -> None:

@@ -58,9 +58,7 @@ from proxy.stats.layout import (
 )
 
 INFLIGHT_CAP = 65536  # queries of one service in one worker
-ANEW = (
-    2  # moments at which a query that all backends have begins anew; it is not slower names that are to be asked more
-)
+ANEW = 2  # times that a query which every backend has is sent again: a packet may be lost
 LARGE = 1024  # octets: a query longer than that is an UPDATE or somebody's malice
 LARGE_CAP = 512  # of these at a time: 65,536 datagrams of 64 KiB, of which two copies are kept, would be 8 GB
 SLIP = 2  # of so many queries above a client's rate one is answered, as with BIND's response rate limiting

@@ -9,6 +9,7 @@ import pytest
 from proxy.balance.names import SCHEDULERS
 from proxy.relay.clients.store import Store
 from proxy.relay.plan import DnsPlan, LimitsPlan, PersistencePlan, UdpPlan
+from proxy.relay.tcp import service as tcp
 from tests.proxy.relay.conftest import DNS, TCP, eventually, free_port
 from tests.proxy.relay.dnsbed import Backend, Server, answer, ask, client, leftovers, query, quiet
 from tests.proxy.relay.streams import (
@@ -221,6 +222,23 @@ def test_an_update_in_flight_is_not_sent_twice(relay, balanced, peers):
     relay.verdict(first.address, "down")
     assert one.recv(512)[3] & 15 == 2
     assert quiet(backup.sock)
+
+
+def test_many_connects_under_way(relay, balanced, peers, monkeypatch):
+    """T9: connects that are not through move a few at a time, and all of them do."""
+    monkeypatch.setattr(tcp, "MOVED", 2)
+    with deaf() as (swallows, _):
+        backup = peers(listen())
+        (address,) = balanced(
+            swallows, where(backup), schedulers=["maglev"], tcp=replace(TCP, connect_timeout=30.0)
+        ).values()
+        for _ in range(5):
+            peers(connect(address))
+        eventually(lambda: [one.state.name for one in connections(relay)] == ["CONNECTING"] * 5)
+        relay.verdict(swallows, "down")
+        for _ in range(5):
+            peers(accept(backup))
+        eventually(lambda: [one.state.name for one in connections(relay)] == ["OPEN"] * 5)
 
 
 @pytest.mark.parametrize("verdict", ["down", "ejected"])
