@@ -15,13 +15,14 @@ from typing import Any
 
 import uvloop
 
-from proxy import channel, messages
-from proxy.inherit import inherit
-from proxy.relay.browse import Wanted
-from proxy.relay.engine import PythonEngine
-from proxy.relay.persistence import Store
+from proxy.processes import channel
+from proxy.processes.messages import common as messages
+from proxy.processes.startup import inherit
+from proxy.relay.clients.persistence import Store
+from proxy.relay.clients.rates import Rates
+from proxy.relay.observe.listing import Wanted
 from proxy.relay.plan import Member, from_tree, service_from_tree
-from proxy.relay.rates import Rates
+from proxy.relay.python_engine import PythonEngine
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
 

@@ -10,11 +10,11 @@ from proxy.balance import least_latency, names
 from proxy.balance.backend import Admin, Backend, Verdict
 from proxy.balance.hashing import hash_key
 from proxy.balance.pool import Pool, is_usable
-from proxy.relay.access import Access
+from proxy.relay.capacity import Slots
+from proxy.relay.clients.access import Access
+from proxy.relay.clients.rates import Rate, Rates
 from proxy.relay.plan import BackendPlan, ServicePlan
-from proxy.relay.rates import Rate, Rates
-from proxy.relay.slots import Slots
-from proxy.relay.sources import Sources
+from proxy.relay.sockets.sources import Sources
 from proxy.stats.columns import Siblings
 from proxy.stats.layout import (
     BACKEND_ACTIVE,
@@ -28,11 +28,11 @@ from proxy.stats.layout import (
 
 if TYPE_CHECKING:
     from proxy.balance.selector import Selector
-    from proxy.relay.connection import Connection
-    from proxy.relay.connlog import ConnectionLog
-    from proxy.relay.journal import Client
-    from proxy.relay.persistence import Persistence
-    from proxy.relay.transparent import Stock
+    from proxy.relay.clients.persistence import Persistence
+    from proxy.relay.dns.journal import Client
+    from proxy.relay.observe.connection_log import ConnectionLog
+    from proxy.relay.sockets.transparent import Stock
+    from proxy.relay.tcp.connection import Connection
 
 Hint = Callable[[int, int], None]
 """Called with (service slot, backend slot) when real traffic failed on a backend."""
