@@ -14,7 +14,8 @@ from proxy.stats.columns import Siblings
 from proxy.stats.layout import BACKEND_ACTIVE, TURN_QUEUE
 
 if TYPE_CHECKING:
-    from proxy.relay.service import Service, Target
+    from proxy.relay.service import Service
+    from proxy.relay.target import Target
     from proxy.relay.tcp.queue import Queue
 
 STALE = 1.0  # s beyond the queue's timeout after which a sibling's head is no longer believed

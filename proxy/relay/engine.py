@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from proxy.relay.observe.follow import Tell
-from proxy.relay.observe.listing import Row, Wanted
+from proxy.relay.observe.listing import Row
+from proxy.relay.observe.wanted import Wanted
 from proxy.relay.plan import Member, ServicePlan
 from proxy.stats.table import Table
 

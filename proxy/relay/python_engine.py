@@ -11,16 +11,18 @@ from random import Random
 from typing import Any
 
 from proxy.relay.clients.connection_counts import Clients
-from proxy.relay.clients.persistence import Persistence, Store
+from proxy.relay.clients.persistence import Persistence
 from proxy.relay.clients.rates import Rates
+from proxy.relay.clients.store import Store
 from proxy.relay.dns import journal
 from proxy.relay.dns.service import DnsListener, DnsService
 from proxy.relay.engine import Want
 from proxy.relay.loop.poller import Poller
 from proxy.relay.observe.connection_log import ConnectionLog
 from proxy.relay.observe.follow import Followers, Tell
-from proxy.relay.observe.listing import Browser, Row, Wanted
+from proxy.relay.observe.listing import Browser, Row
 from proxy.relay.observe.pick import foretell
+from proxy.relay.observe.wanted import Wanted
 from proxy.relay.plan import Member, Plan, ServicePlan
 from proxy.relay.service import Failing, Hint, Service
 from proxy.relay.sockets.transparent import Stock

@@ -9,108 +9,28 @@ Two workers that choose for one client at the same moment agree by a lock on the
 (fcntl(2)): the kernel takes it from a worker that dies. Nobody waits for it: after some tries it is done without.
 """
 
-import fcntl
-import mmap
-import os
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final
 
 from proxy.relay.clients.keys import ClientKeys
-from proxy.relay.clients.templates import LONGEST, MAGIC, Found, Templates, cells_for
+from proxy.relay.clients.store import Store
+from proxy.relay.clients.templates import LONGEST, Found
 from proxy.relay.plan import PersistencePlan
-from proxy.stats import sealed
 from proxy.stats.layout import SERVICE_PERSISTED, SERVICE_PERSISTENCE_EVICTED, SERVICE_PERSISTENCE_UNLOCKED
-from proxy.stats.table import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.relay.loop.poller import Poller
-    from proxy.relay.service import Service, Target
+    from proxy.relay.service import Service
+    from proxy.relay.target import Target
 
     Pick = Callable[[int, tuple[Target, ...]], Target | None]
 
-BUCKETS: Final = 16_384
-"""131,072 templates, of all services of a host: 2 MiB, of which the kernel gives what is used."""
 
-TRIES: Final = 20  # to lock, with a chance for the holder to run after each
 RENEWALS: Final = 3  # times in `timeout` that the template of a client with something open is renewed
 RENEWED_AT_ONCE: Final = 256
 PAUSE: Final = 0.005  # s between two lots of that size
-
-_FLOCK: Final = struct.Struct("@hhqqi4x")  # type, whence, start, length, pid (fcntl.h)
-
-
-class Store:
-    """The memory of all templates, mapped into this process. `fd` is an open file description of its own.
-
-    `secret` is what a host's workers make their clients' keys with.
-    """
-
-    def __init__(self, fd: int, secret: bytes = b"") -> None:
-        """Map a descriptor that `create` or `Store.again` returned, and own it; TableError, and it is still the caller's."""
-        size = os.fstat(fd).st_size
-        try:
-            self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
-        except (OSError, ValueError) as error:
-            raise TableError(f"descriptor {fd} is no table of templates: {error}") from error
-        self._view = memoryview(self._map)
-        self.cells: memoryview[int] = self._view.cast("q")
-        if size < 8 * cells_for(1) or self.cells[0] != MAGIC or 8 * cells_for(self.cells[1]) != size:
-            self._unmap()
-            raise TableError(f"descriptor {fd} holds no table of templates")
-        self.fd = fd
-        self.secret = secret
-        self.templates = Templates(self.cells)
-
-    @classmethod
-    def create(cls, buckets: int = BUCKETS) -> Self:
-        """Make an empty, sealed table; OSError where memory or descriptors are wanting."""
-        fd = sealed.zeroed("templates", 8 * cells_for(buckets))
-        try:
-            os.pwrite(fd, struct.pack("@qq", MAGIC, buckets), 0)
-            return cls(fd)
-        except BaseException:
-            os.close(fd)
-            raise
-
-    def again(self) -> int:
-        """Return a new open file description of the same memory, for another process: locks are between these."""
-        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
-
-    @contextmanager
-    def locked(self, bucket: int) -> Iterator[bool]:
-        """Hold the lock on a bucket, if it can be had at once or nearly; whether it is held."""
-        lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, bucket, 1, 0)
-        held = False
-        for _ in range(TRIES):
-            try:
-                fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, lock)
-            except OSError:
-                os.sched_yield()
-            else:
-                held = True
-                break
-        try:
-            yield held
-        finally:
-            if held:
-                fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, bucket, 1, 0))
-
-    def close(self) -> None:
-        """Let go of the memory and of `fd`; harmless when done twice."""
-        if self.fd >= 0:
-            self._unmap()
-            os.close(self.fd)
-            self.fd = -1
-
-    def _unmap(self) -> None:
-        self.cells.release()
-        self._view.release()
-        self._map.close()
 
 
 class Persistence:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from proxy.relay.dns.message import HEADER, OPCODE
 
 if TYPE_CHECKING:
-    from proxy.relay.dns.journal import Client
     from proxy.relay.dns.service import DnsListener
     from proxy.relay.dns.upstream import Upstream
     from proxy.relay.loop.poller import Poller
     from proxy.relay.proxy_header.header import Header
-    from proxy.relay.service import Target
+    from proxy.relay.sockets.address import Client
+    from proxy.relay.target import Target
 
 Key = tuple[int, "Client", bytes]
 """(listener, client, datagram): a client that asks again from the same port with the same ID means the same query."""

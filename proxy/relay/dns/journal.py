@@ -13,18 +13,14 @@ import ipaddress
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
+from proxy.relay.sockets.address import Client
 from proxy.stats import sealed
 
 SLOTS = 4096
 SLOT_SIZE = 1024
 _HEAD = 8
 ROOM = SLOT_SIZE - _HEAD
-
-Client = tuple[Any, ...]
-"""Who asked, as the listening socket names it: (host, port), IPv6 (host, port, flow, scope); a wildcard listener adds
-the control message that tells which of our addresses was asked."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,15 +19,17 @@ from typing import cast
 
 from proxy.relay.dns.client_subnet import add, undo
 from proxy.relay.dns.inflight import Inflight, Query
-from proxy.relay.dns.journal import Client, Journal
+from proxy.relay.dns.journal import Journal
 from proxy.relay.dns.message import HEADER, OPCODE, QR, formerr, question_end, servfail, truncated
 from proxy.relay.dns.upstream import Peer, Upstream, random_numbers
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.plan import Member
 from proxy.relay.proxy_header.datagrams import Introducers, who
 from proxy.relay.proxy_header.header import Header
-from proxy.relay.service import Service, Target
+from proxy.relay.service import Service
+from proxy.relay.sockets.address import Client
 from proxy.relay.sockets.datagram import BATCH, LARGEST, endpoint
+from proxy.relay.target import Target
 from proxy.stats.histogram import bucket
 from proxy.stats.layout import (
     BACKEND_BYTES_OUT,

@@ -18,7 +18,7 @@ from proxy.relay.dns.message import HEADER, OPCODE, QR, is_answer
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.proxy_header.datagrams import header_for
 from proxy.relay.sockets.datagram import BATCH
-from proxy.relay.sockets.outgoing import SHORTAGES, connect
+from proxy.relay.sockets.outgoing import LIFETIME, PAUSE, SHORTAGES, connect
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_NO_ANSWER,
@@ -34,13 +34,11 @@ from proxy.stats.layout import (
 if TYPE_CHECKING:
     from proxy.relay.dns.inflight import Query
     from proxy.relay.dns.service import DnsService
-    from proxy.relay.service import Target
+    from proxy.relay.target import Target
 
 SOCKETS = 4
-LIFETIME = 60.0  # s until a socket is replaced
 LINGER = 5.0  # s that a replaced socket is still read
 SPARE = 1.0  # s between two replacements of one socket: a broken route must not cost a socket a query
-PAUSE = 0.1  # s until opening a socket is tried again after it failed
 SILENT = 4  # queries without an answer in a row after which a socket is suspected
 MOVED = 256  # queries asked elsewhere in one turn
 LATE_KEPT = 1024

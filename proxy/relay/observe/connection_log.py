@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from proxy.relay.dns.inflight import Query
     from proxy.relay.loop.poller import Poller
     from proxy.relay.plan import LogPlan
-    from proxy.relay.service import Service, Target
+    from proxy.relay.service import Service
+    from proxy.relay.target import Target
     from proxy.relay.tcp.connection import Connection
     from proxy.relay.udp.session import Session
 

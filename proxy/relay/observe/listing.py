@@ -6,11 +6,11 @@ the first page is not seen.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from proxy.relay.clients.access import Blocks
 from proxy.relay.observe.connection_log import asked_of, backend_address
 from proxy.relay.observe.ended import endpoint
+from proxy.relay.observe.wanted import Item, Wanted
 from proxy.relay.sockets.datagram import asked
 from proxy.relay.tcp.connection import Connection
 from proxy.relay.tcp.service import TcpService
@@ -19,32 +19,12 @@ from proxy.relay.udp.session import Session
 from proxy.relay.udp.sessions import UdpService
 from proxy.stats.layout import SERVICE_DISCONNECTED
 
-if TYPE_CHECKING:
-    from proxy.relay.service import Target
-
 SCAN: Final = 1000
 ROWS: Final = 200
 LISTINGS: Final = 8  # at a time; the oldest is forgotten
 PATIENCE: Final = 30.0  # s after its last page that a listing is kept
 
 Row = dict[str, Any]
-Item = Connection | Session
-
-
-class Wanted:
-    """Which ones are meant: of a service, of clients in a block, on a backend by name or address; "" for any."""
-
-    def __init__(self, service: str, client: str, backend: str) -> None:
-        self.service = service
-        self._client = Blocks((client,)) if client else None
-        self._backend = backend
-
-    def __contains__(self, item: Item) -> bool:
-        source = item.source if isinstance(item, Connection) else item.who
-        if self._client is not None and source[0] not in self._client:
-            return False
-        target: Target | None = item.target
-        return not self._backend or (target is not None and self._backend in {target.name, target.address})
 
 
 class Browser:

@@ -1,16 +1,19 @@
 """Which backend a client would get now, asked of the selector in force without taking a turn or touching a count."""
 
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from proxy.balance import names
 from proxy.balance.failover import Failover
 from proxy.balance.trivial import Nobody, Only
 from proxy.relay.dns.service import DnsListener
 from proxy.relay.observe.ended import endpoint
-from proxy.relay.service import Service, Target
+from proxy.relay.service import Service
 from proxy.relay.tcp.service import TcpListener
 from proxy.relay.udp.one_way import PerDatagramListener
 from proxy.relay.udp.sessions import UdpListener
+
+if TYPE_CHECKING:
+    from proxy.relay.target import Target
 
 Polled = DnsListener | UdpListener | PerDatagramListener | TcpListener
 

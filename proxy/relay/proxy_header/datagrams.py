@@ -6,11 +6,12 @@ Every datagram stands for itself, so each has a header; what answers it has none
 from typing import TypeVar
 
 from proxy.relay.clients.access import Blocks
-from proxy.relay.dns.journal import Client
 from proxy.relay.plan import Member
 from proxy.relay.proxy_header.header import LONGEST, Header, HeaderError, build, parse_datagram
-from proxy.relay.service import Service, Target
+from proxy.relay.service import Service
+from proxy.relay.sockets.address import Client
 from proxy.relay.sockets.datagram import asked
+from proxy.relay.target import Target
 from proxy.stats.layout import SERVICE_DATAGRAMS, SERVICE_PROXY_MALFORMED
 
 Data = TypeVar("Data", bytes, memoryview)

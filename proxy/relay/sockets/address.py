@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+from typing import Any
 
 Sockaddr = tuple[str, int] | tuple[str, int, int, int]
 
@@ -27,3 +28,8 @@ def sockaddr(address: str, port: int) -> Sockaddr:
 def scope_of(client: tuple[object, ...]) -> int:
     """Return the interface of an IPv6 client as the kernel told it, (host, port, flow, scope, ...); 0 for none or not said."""
     return int(str(client[3])) if len(client) > 3 and ":" in str(client[0]) else 0  # noqa: PLR2004 - as above
+
+
+Client = tuple[Any, ...]
+"""Who asked, as the listening socket names it: (host, port), IPv6 (host, port, flow, scope); a wildcard listener adds
+the control message that tells which of our addresses was asked."""

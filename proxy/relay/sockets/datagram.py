@@ -10,9 +10,8 @@ import socket
 import struct
 from collections.abc import Callable
 
-from proxy.relay.dns.journal import Client
 from proxy.relay.plan import Member
-from proxy.relay.sockets.address import scope_of
+from proxy.relay.sockets.address import Client, scope_of
 
 # The socket module names these only from Python 3.14 (IPv4) on; the numbers are Linux's (linux/in.h, linux/in6.h).
 IP_PKTINFO = 8

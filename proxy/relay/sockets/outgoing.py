@@ -24,8 +24,11 @@ from proxy.stats.layout import (
 )
 
 if TYPE_CHECKING:
-    from proxy.relay.service import Target
+    from proxy.relay.target import Target
+
+if TYPE_CHECKING:
     from proxy.relay.sockets.transparent import Stock
+    from proxy.relay.target import Target
 
 RECEIVE_BUFFER = 4 << 20
 
@@ -94,3 +97,9 @@ def connected(address: str, port: int, source: str = "") -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+LIFETIME = 60.0  # s until a socket is replaced
+
+
+PAUSE = 0.1  # s until opening a socket is tried again after it failed

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from proxy.relay.loop.poller import ERR, HUP, IN, OUT, PRI, RDHUP, STREAM
 from proxy.relay.proxy_header.header import LONGEST, Endpoint, HeaderError, build, parse
-from proxy.relay.service import Target
 from proxy.relay.sockets import transparent
 from proxy.relay.sockets.address import sockaddr
 from proxy.relay.sockets.sources import LackError, open_stream
 from proxy.relay.sockets.stream_options import OURS, arm_reset
+from proxy.relay.target import Target
 from proxy.relay.tcp.side import Half, State
 from proxy.stats.histogram import bucket
 from proxy.stats.layout import (

@@ -20,7 +20,7 @@ from proxy.stats.layout import BACKEND_QUEUED, SERVICE_QUEUED, SERVICE_REFUSED_L
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from proxy.relay.service import Target
+    from proxy.relay.target import Target
     from proxy.relay.tcp.connection import Connection
     from proxy.relay.tcp.service import TcpService
 

@@ -9,8 +9,9 @@ from proxy.relay.clients.access import Blocks
 from proxy.relay.clients.connection_counts import Clients
 from proxy.relay.loop.poller import LISTENER, STREAM, Poller
 from proxy.relay.plan import Member
-from proxy.relay.service import Service, Target
+from proxy.relay.service import Service
 from proxy.relay.sockets.stream_options import OURS, arm_reset, tune
+from proxy.relay.target import Target
 from proxy.relay.tcp.connection import Connection
 from proxy.relay.tcp.gate import Gate
 from proxy.relay.tcp.queue import Queue

@@ -12,17 +12,16 @@ import errno
 import socket
 from collections.abc import Callable, Iterable
 
-from proxy.relay.dns.journal import Client
-from proxy.relay.dns.upstream import LIFETIME, PAUSE
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.plan import Member
 from proxy.relay.proxy_header.datagrams import Introducers, header_for, who
 from proxy.relay.proxy_header.header import Header
-from proxy.relay.service import Service, Target
-from proxy.relay.sockets.address import sockaddr
+from proxy.relay.service import Service
+from proxy.relay.sockets.address import Client, sockaddr
 from proxy.relay.sockets.datagram import BATCH, LARGEST, UNSENT, endpoint, source_of
-from proxy.relay.sockets.outgoing import RECEIVE_BUFFER, SHORTAGES, connect
+from proxy.relay.sockets.outgoing import LIFETIME, PAUSE, RECEIVE_BUFFER, SHORTAGES, connect
 from proxy.relay.sockets.transparent import NO_WAY, EmptyStockError, open_outlet
+from proxy.relay.target import Target
 from proxy.relay.udp.sessions import ATTEMPTS
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,

@@ -4,11 +4,11 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
-from proxy.relay.dns.journal import Client
 from proxy.relay.proxy_header.datagrams import header_for, who
 from proxy.relay.proxy_header.header import Header
-from proxy.relay.service import Target
+from proxy.relay.sockets.address import Client
 from proxy.relay.sockets.datagram import BATCH
+from proxy.relay.target import Target
 from proxy.stats.layout import (
     BACKEND_BYTES_OUT,
     BACKEND_PORT_UNREACHABLE,

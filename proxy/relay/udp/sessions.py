@@ -21,16 +21,17 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.relay.dns.journal import Client
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.plan import Member
 from proxy.relay.proxy_header.datagrams import Introducers, who
 from proxy.relay.proxy_header.header import Header
-from proxy.relay.service import Service, Target
+from proxy.relay.service import Service
+from proxy.relay.sockets.address import Client
 from proxy.relay.sockets.datagram import BATCH, LARGEST, UNSENT, endpoint
 from proxy.relay.sockets.outgoing import SHORTAGES, connect_as
 from proxy.relay.sockets.own_addresses import Homes
 from proxy.relay.sockets.sources import LackError, NoSourceError
+from proxy.relay.target import Target
 from proxy.relay.udp.session import Key, Session, key_of
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,

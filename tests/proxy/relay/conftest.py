@@ -14,8 +14,8 @@ import pytest
 import uvloop
 
 from proxy.relay.clients import rates
-from proxy.relay.clients.persistence import Store
 from proxy.relay.clients.rates import Rates
+from proxy.relay.clients.store import Store
 from proxy.relay.dns import journal
 from proxy.relay.plan import BackendPlan, DnsPlan, LogPlan, Member, Plan, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.python_engine import PythonEngine

@@ -9,16 +9,20 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 
 from proxy.relay.clients import persistence
-from proxy.relay.clients.persistence import Persistence, Store
+from proxy.relay.clients.store import Store
 from proxy.relay.plan import PersistencePlan
 from proxy.relay.sockets.stream_options import arm_reset
 from proxy.stats.table import TableError
 from tests.proxy.relay.conftest import UDP, Relay, eventually, free_port
 from tests.proxy.relay.dnsbed import Server, ask, client, query
+
+if TYPE_CHECKING:
+    from proxy.relay.clients.persistence import Persistence
 
 LONG = PersistencePlan(60.0, 32, 128)
 
@@ -251,7 +255,7 @@ def test_a_lock_is_not_waited_for_and_dies_with_its_holder(relay, kept, servers,
     """T18: while another process sits on every bucket clients are served without the lock, which is counted, until it dies."""
     address = kept()
     code = (
-        "import fcntl, os, sys, time\nfrom proxy.relay.clients.persistence import _FLOCK\n"
+        "import fcntl, os, sys, time\nfrom proxy.relay.clients.store import _FLOCK\n"
         "fcntl.fcntl(int(sys.argv[1]), fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, 0, 0, 64, 0))\n"
         "print('held', flush=True)\ntime.sleep(60)\n"
     )

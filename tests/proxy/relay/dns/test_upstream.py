@@ -8,9 +8,10 @@ import time
 import pytest
 
 from proxy.relay.dns import upstream
-from proxy.relay.dns.upstream import LATE_KEPT, LIFETIME, SILENT, SOCKETS
+from proxy.relay.dns.upstream import LATE_KEPT, SILENT, SOCKETS
 from proxy.relay.plan import DnsPlan
 from proxy.relay.sockets import outgoing
+from proxy.relay.sockets.outgoing import LIFETIME
 from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.dnsbed import Backend, Server, answer, ask, client, dns_of, leftovers, query, quiet, upstreams
 
@@ -183,7 +184,7 @@ def test_a_broken_route_does_not_cost_a_socket_a_query(relay, start, server):
     where = start(nowhere, server.address)
     began = time.monotonic()
     ask_many(where, 100)
-    rounds = (time.monotonic() - began) / upstream.PAUSE + 1
+    rounds = (time.monotonic() - began) / outgoing.PAUSE + 1
     assert SOCKETS <= relay.backend(nowhere, "send_failed") <= SOCKETS * rounds
     assert relay.backend(nowhere, "total") == relay.counter("servfail") == 0
 

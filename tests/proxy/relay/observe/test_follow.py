@@ -6,7 +6,7 @@ import time
 import pytest
 
 from proxy.relay.observe import follow
-from proxy.relay.observe.listing import Wanted
+from proxy.relay.observe.wanted import Wanted
 from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.streams import connect, read
 

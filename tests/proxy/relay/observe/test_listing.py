@@ -6,7 +6,7 @@ from contextlib import ExitStack
 import pytest
 
 from proxy.relay.observe import listing
-from proxy.relay.observe.listing import Wanted
+from proxy.relay.observe.wanted import Wanted
 from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.streams import connect, listen, reset, where
 
