@@ -364,12 +364,12 @@ class DnsService:
         """
         if not query.is_owed:
             return
-        for upstream, _, sent in query.attempts:
-            target = upstream.peer.target
-            if target is not answered and now - sent >= self._retry_after:
-                self.service.erred(target)
-                if self._timed:
-                    self.service.took_time(target, now - sent)
+        silent = {one.peer.target: sent for one, _, sent in query.attempts if now - sent >= self._retry_after}
+        silent.pop(answered, None)
+        for target, sent in silent.items():
+            self.service.erred(target)
+            if self._timed:
+                self.service.took_time(target, now - sent)
 
     def _reply_also(self, queries: list[Query], data: memoryview) -> None:
         """Send the same answer to those that wait for it, and to those that wait for these."""
