@@ -42,6 +42,11 @@ def explain(backend: str, chain: Chain) -> str:
     return f"{backend} is a listener of [service.{chain[1]}], which leads back here ({way}): without an end"
 
 
+def is_wild(services: Iterable[Service]) -> bool:
+    """Return True if any listener answers on every address."""
+    return any(one.address in WILDCARDS.values() for service in services for one in service.listeners)
+
+
 def loops(services: Collection[Service], own: Collection[str]) -> dict[tuple[str, str], Chain]:
     """Return the chain of each backend, by (service, backend), that leads back to its own service's listener.
 

@@ -1,4 +1,4 @@
-"""Keeps the last datagram of each UDP session while ICMP may still say that it was not delivered [pure].
+"""Keeps the last datagram of each UDP session while ICMP may still say that it was not delivered.  No I/O.
 
 Laws:
 - One datagram a session, the last one, until its backend says anything, and for `KEPT` seconds at most.
@@ -7,9 +7,10 @@ Laws:
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from proxy.relay.target import Target
+if TYPE_CHECKING:
+    from proxy.relay.target import Target
 
 KEPT = 1.0  # s: an ICMP error takes a round trip
 MOST = 4 << 20  # octets
@@ -21,7 +22,7 @@ class Unanswered(NamedTuple):
     """One datagram, the backends that had refused it before it was sent, and when that was (monotonic seconds)."""
 
     data: bytes
-    tried: tuple[Target, ...]
+    tried: "tuple[Target, ...]"
     at: float
 
 
@@ -37,7 +38,7 @@ class UnansweredTable(Generic[Holder]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(self, holder: Holder, data: bytes | memoryview, tried: tuple[Target, ...], now: float) -> None:
+    def keep(self, holder: Holder, data: bytes | memoryview, tried: "tuple[Target, ...]", now: float) -> None:
         """Keep a copy of a datagram that has just been sent, instead of the one before."""
         self.forget(holder)
         self._kept[holder] = Unanswered(bytes(data), tried, now)
