@@ -213,11 +213,11 @@ class Master:
         self._guarded(self._refit)
         self._guarded(lambda: self._admins.look(now))
         self._guarded(lambda: self._membership.look(now))
+        self._guarded(self._loops.look)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
             self._guarded(lambda: self._builder.sample(now, self.config.services))
             self._guarded(self._look_at_means)
-            self._guarded(self._loops.look)
             self._guarded(lambda: self._connection_log.look(now))
 
     def _guarded(self, act: Callable[[], None]) -> None:

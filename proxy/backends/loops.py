@@ -27,18 +27,20 @@ class LoopGuard:
         self._own = own
         self._tell = tell
         self._on_change = on_change
-        self._seen: tuple[object, Collection[str]] = (None, ())
+        self._config: object = None  # what was judged last, on which addresses of the host
+        self._addresses: Collection[str] | None = None
+        self._wild = False
         self._chains: Mapping[BackendKey, Chain] = {}
 
     def look(self) -> None:
-        """Find out whether a backend leads back now; to be called about once a second."""
+        """Find out whether a backend leads back now; to be called often, for until then it gets traffic."""
         config = self._running.config
-        if not is_wild(config.services):
-            return  # nothing that the file and `add` do not tell
-        own = self._own()
-        if self._seen[0] is config and self._seen[1] == own:
+        if self._config is not config:
+            self._config, self._addresses, self._wild = config, None, is_wild(config.services)
+        own = self._own() if self._wild else ()  # else there is nothing that the file and `add` do not tell
+        if not self._wild or own == self._addresses:
             return
-        self._seen = config, own
+        self._addresses = own
         before, self._chains = self._chains, self._find(config.services, own)
         for key in self._chains.keys() - before.keys():
             text = f"{explain(key[1], self._chains[key])}: it gets nothing"
