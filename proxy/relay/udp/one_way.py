@@ -24,6 +24,7 @@ from proxy.relay.sockets.datagram import BATCH, LARGEST, UNSENT, endpoint, sourc
 from proxy.relay.sockets.outgoing import LIFETIME, PAUSE, RECEIVE_BUFFER, SHORTAGES, connect
 from proxy.relay.sockets.transparent import NO_WAY, EmptyStockError, open_outlet
 from proxy.relay.target import Target
+from proxy.relay.udp.closed_ports import ClosedPorts
 from proxy.relay.udp.sessions import ATTEMPTS
 from proxy.relay.udp.unanswered import KEPT
 from proxy.stats.layout import (
@@ -38,8 +39,6 @@ from proxy.stats.layout import (
     SERVICE_SOURCE_PORT_ZERO,
     SERVICE_UNWANTED_REPLY,
 )
-
-REFUSED_PAUSE = 1.0  # s that a backend with a closed port is left out while another one is there
 
 
 class Sent(NamedTuple):
@@ -152,7 +151,7 @@ class Outlet:
         udp.cells[target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
         udp.service.failed(target)
         if refused:
-            udp.refused[target] = udp.poller.now + REFUSED_PAUSE
+            udp.closed_ports.note(target, udp.poller.now)
             udp.lose(self)
         else:
             self.close()
@@ -211,7 +210,7 @@ class PerDatagramService:
         self.buffer = bytearray(LARGEST)
         self.view = memoryview(self.buffer)
         self.spare = bytearray(LARGEST)  # for what backends send while a client's datagram is in the buffer
-        self.refused: dict[Target, float] = {}  # closed ports: until when they are left out
+        self.closed_ports = ClosedPorts()
         self._lost: list[Sent] = []  # datagrams that were refused, and go elsewhere in the next round
         self._outlets: dict[tuple[Target, int], Outlet] = {}
         self._access = service.access
@@ -244,7 +243,7 @@ class PerDatagramService:
             if outlet.target in back:
                 outlet.close()
         for target in back:
-            self.refused.pop(target, None)
+            self.closed_ports.forget(target)
 
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: the next datagram goes to those who are up."""
@@ -260,7 +259,7 @@ class PerDatagramService:
         left = set(gone)
         for target, port in [key for key in self._outlets if key[0] in left]:
             self._outlets.pop((target, port)).close()
-            self.refused.pop(target, None)
+            self.closed_ports.forget(target)
 
     def _introduced(self, listener: PerDatagramListener, data: memoryview, client: Client) -> None:
         """Take one datagram, before which a listed source tells of its client."""
@@ -304,7 +303,7 @@ class PerDatagramService:
         """Send one datagram to a backend, none of those that have `refused` it."""
         cells, base, service = self.cells, self.base, self.service
         key = service.key(listener.route, who(client, told)) if service.selector.needs_key else 0
-        closed = (*refused, *self._closed()) if self.refused else refused
+        closed = (*refused, *self.closed_ports.targets(self.poller.now)) if self.closed_ports else refused
         target = service.pick(key, closed)
         if target is None and refused:
             return  # counted as its backends' fault
@@ -331,13 +330,6 @@ class PerDatagramService:
         # What was refused may have been an earlier datagram: a port that is open again gets this one.
         if not self._outlet(listener, first).send(header_for(first, listener.member, client, told), data, source):
             cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
-
-    def _closed(self) -> tuple[Target, ...]:
-        """Who has refused a datagram just now."""
-        now = self.poller.now
-        for target in [one for one, until in self.refused.items() if until <= now]:
-            del self.refused[target]
-        return tuple(self.refused)
 
     def _outlet(self, listener: PerDatagramListener, target: Target) -> Outlet:
         port = target.port or listener.member.port

@@ -29,7 +29,7 @@ Key = tuple[int, Client]
 class Session:
     """One client's exchange with one backend."""
 
-    __slots__ = ("asked", "began", "bytes_in", "bytes_out", "client", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock",
+    __slots__ = ("asked", "began", "bytes_in", "bytes_out", "client", "end", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock",
                  "sticky", "target", "told", "touched", "who")  # fmt: skip
 
     def __init__(
@@ -41,6 +41,7 @@ class Session:
         self.told = told
         self.who = who(client, told)  # the client, as a PROXY header tells of it
         self.target = target
+        self.end = target, target.port or listener.member.port
         self.sock = sock
         self.began = self.touched = 0.0
         self.bytes_in = self.bytes_out = 0
@@ -72,7 +73,7 @@ class Session:
                 return False
             udp.cells[cell + BACKEND_BYTES_IN] += len(data)
             self.bytes_in += len(data)
-            udp.unanswered.keep(self, data, tried, udp.poller.now)
+            udp.unanswered.keep(self, data, self.end, tried, udp.poller.now)
             return True
         udp.cells[cell + BACKEND_SEND_FAILED] += 1
         return True
@@ -122,6 +123,8 @@ class Session:
         udp.cells[self.target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
         udp.service.failed(self.target)
         self.refused = True
+        if refused:
+            udp.closed(self)
 
 
 def key_of(listener: "UdpListener", client: Client, told: Header | None) -> Key:

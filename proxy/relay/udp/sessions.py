@@ -4,7 +4,8 @@ Laws:
 - A datagram goes on whole and unchanged, an empty one too; answers leave from the address that was asked.
 - A session whose backend is down or in maintenance picks anew with the client's next datagram; one on a draining backend
   stays.  Where the backend has closed the port, or cannot be sent to, the datagram goes to another backend at once: the
-  last one that was sent, if the backend has said nothing since (`unanswered`).
+  last one that was sent, if the backend has said nothing since, and so do those of other clients that it has not answered
+  (`unanswered`): ICMP tells of one of many.  New sessions leave it alone for a moment (`closed_ports`).
 - A session whose own address has left this host gets a new socket: Linux refuses to send from an IPv4 address that is
   gone (EINVAL), and goes on to send from an IPv6 address.
 - Sessions end after `idle-timeout` without a datagram either way; the table never exceeds its bound.
@@ -17,7 +18,6 @@ import resource
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from proxy.relay.sockets.outgoing import SHORTAGES, connect_as
 from proxy.relay.sockets.own_addresses import Homes
 from proxy.relay.sockets.sources import LackError, NoSourceError
 from proxy.relay.target import Target
+from proxy.relay.udp.closed_ports import ClosedPorts
 from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.session import Key, Session, key_of
 from proxy.relay.udp.unanswered import UnansweredTable
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from proxy.relay.observer import Observer
 
 ATTEMPTS = 3  # backends that one datagram is offered to
+MOVED = 256  # sessions moved in one turn
 GRAIN = 0.25  # s: sessions that expire within it share a timer
 EXPIRED_AT_ONCE = 500
 EXPIRED_PAUSE = 0.005  # s between two lots of that size
@@ -88,6 +90,8 @@ class UdpService:
         """Takes one datagram as it came."""
         self._rate = service.rate("udp")
         self.unanswered: UnansweredTable[Session] = UnansweredTable()
+        self.closed_ports = ClosedPorts()
+        self._moving: list[Session] = []  # whose last datagram goes elsewhere, as another one was refused
         self._armed = False
         self._homes = Homes()
         self._polled: list[UdpListener] = []
@@ -132,7 +136,9 @@ class UdpService:
             self._end(session, SERVICE_DRAINED_HARD)
 
     def returned(self, targets: Iterable[Target]) -> None:
-        """Nothing to do: sessions that moved away stay where they are."""
+        """Backends came up again: they get new sessions at once.  Those that moved away stay where they are."""
+        for target in targets:
+            self.closed_ports.forget(target)
 
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: each session there picks anew with its next datagram, as it does where one was ejected."""
@@ -200,12 +206,27 @@ class UdpService:
         if last is None or len(last.tried) + 1 >= ATTEMPTS:
             return False
         tried = (*last.tried, session.target)
-        self._end(session, SERVICE_MOVED)
-        if not self._begin(session.listener, session.client, last.data, tried, session.told, again=True):
+        if not self._begin(session.listener, session.client, last.data, tried, session.told, instead=session):
             return False
         self.cells[self.base + SERVICE_MOVED] += 1
         self.cells[self.base + SERVICE_RETRIES] += 1
         return True
+
+    def closed(self, session: Session) -> None:
+        """A backend's port is closed, as ICMP tells for one session: what others have sent there did not arrive either."""
+        if self.service.stock is not None:
+            return  # it may be that client's address alone that is refused
+        self.closed_ports.note(session.target, self.poller.now)
+        self._moving += self.unanswered.holders(session.end)
+        self.poller.again(self._move)
+
+    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller's
+        """Send elsewhere what was not answered where a port is closed, a portion at a time."""
+        portion, self._moving = self._moving[:MOVED], self._moving[MOVED:]
+        for session in portion:
+            self.resend(session)
+        if self._moving:
+            self.poller.again(self._move)
 
     def touch(self, session: Session) -> None:
         """Traffic of either direction keeps a session."""
@@ -214,21 +235,25 @@ class UdpService:
 
     def _begin(
         self, listener: UdpListener, client: Client, data: bytes | memoryview, tried: tuple[Target, ...],
-        told: Header | None, *, again: bool = False,
+        told: Header | None, *, instead: Session | None = None,
     ) -> bool:  # fmt: skip
         """Open a session for a datagram and send it; whether it was sent.
 
-        Backends in `tried` have just refused: they are asked only if nobody else is there, and never what they refused
-        (`again`).  If a datagram cannot be sent at all (no route, say), the next backend gets it.
+        Backends in `tried` have just refused: they are asked only if nobody else is there, and not at all where the new
+        session is one `instead` of another, which ends then.  If a datagram cannot be sent at all (no route, say), the
+        next backend gets it.
         """
         service = self.service
-        if not self._has_room():
+        if instead is None and not self._has_room():
             return False
-        sticky, pick = self._picker(listener, who(client, told))
-        target = pick(tried) or (None if again else pick(()))
+        sticky, pick = service.picker(listener.route, who(client, told))
+        target = pick((*tried, *self.closed_ports.targets(self.poller.now))) if self.closed_ports else None
+        target = target or pick(tried) or (pick(()) if instead is None and tried else None)
         if target is None:
-            self.cells[self.base + service.why_nobody()] += not again
+            self.cells[self.base + service.why_nobody()] += instead is None
             return False
+        if instead is not None:
+            self._end(instead, SERVICE_MOVED)
         for _ in range(ATTEMPTS):
             try:
                 session = self._open(listener, client, target, told)
@@ -258,17 +283,6 @@ class UdpService:
                 return False
             self._evict_oldest()
         return True
-
-    def _picker(
-        self, listener: UdpListener, client: Client
-    ) -> tuple[int, Callable[[tuple[Target, ...]], Target | None]]:
-        """Return the key of a client's template (0: it has none), and what picks a backend for it, none of those given."""
-        service, persistence = self.service, self.service.persistence
-        key = service.key(listener.route, client) if service.selector.needs_key else 0
-        if persistence is None:
-            return 0, partial(service.pick, key)
-        sticky = persistence.key(str(client[0]))
-        return sticky, partial(persistence.pick, sticky, key)
 
     # -- the table
 

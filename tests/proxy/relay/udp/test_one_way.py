@@ -7,7 +7,7 @@ import pytest
 
 from proxy.relay.plan import UdpPlan
 from proxy.relay.proxy_header.header import build
-from proxy.relay.udp import one_way
+from proxy.relay.udp import closed_ports, one_way
 from proxy.relay.udp.sessions import ATTEMPTS
 from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.udp.test_sessions import Server, held, peers, silent
@@ -133,7 +133,7 @@ def test_closed_ports_are_offered_a_datagram_once(relay, peers):
 
 def test_a_closed_port_is_tried_again(relay, peers, monkeypatch):
     """A lone backend whose port was closed gets the next datagram as soon as it is open again."""
-    monkeypatch.setattr(one_way, "REFUSED_PAUSE", 0.05)
+    monkeypatch.setattr(closed_ports, "PAUSE", 0.05)
     server = Server()
     client = peers.client(start(relay, server))
     server.close()

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 from proxy.relay.loop.poller import Poller
 from proxy.relay.plan import BackendPlan, DnsPlan, Member, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.service import Service
-from proxy.relay.udp import sessions
+from proxy.relay.udp import closed_ports, sessions
 from proxy.relay.udp.session import Session
 from proxy.relay.udp.sessions import ATTEMPTS, UdpService
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_CELLS, Layout
@@ -317,10 +317,48 @@ def test_port_unreachable_sends_the_datagram_elsewhere(relay, peers) -> None:
     assert relay.backend(one.address, "port_unreachable") == 1
     assert (relay.counter("moved"), relay.counter("retries")) == (1, 1)
     assert relay.hints == [(0, 0)]
-    # A new client is offered the first one, which health has not judged yet, and is served by the second.
+    # A new client is not offered the first one now, which health has not judged yet.
     exchange(other, two)
-    assert relay.backend(one.address, "port_unreachable") == 2
+    assert relay.backend(one.address, "port_unreachable") == 1
     assert relay.backend(one.address, "active") == 0
+
+
+def test_one_refusal_speaks_for_all(relay, peers) -> None:
+    """U7: a host tells of a closed port once a second, so one ICMP error moves what all clients have unanswered there."""
+    one, two = peers.server(), peers.server()
+    where = start(relay, one, two, scheduler="failover")
+    clients = [peers.client(where) for _ in range(20)]
+    exchange(clients[0], one)
+    for number, client in enumerate(clients[1:], 1):
+        client.send(b"%d" % number)
+        one.get()
+    one.close()
+    clients[0].send(b"0")
+    assert sorted(int(two.get()[0]) for _ in clients) == list(range(20))
+    assert two.silent(0.05)
+    assert relay.backend(one.address, "port_unreachable") == 1
+    eventually(lambda: relay.counter("moved") == 20)
+
+
+def test_a_port_that_was_closed_gets_sessions_again(relay, peers, monkeypatch) -> None:
+    """U7: a backend that has refused is left out for a moment, and when it is up again, or alone, not even for that."""
+    monkeypatch.setattr(closed_ports, "PAUSE", 30.0)
+    one, two = peers.server(), peers.server()
+    where = start(relay, one, two, scheduler="failover")
+    one.close()
+    exchange(peers.client(where), two)
+    one.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.sock.bind(one.address)
+    one.sock.settimeout(3)
+    peers.socks.append(one.sock)
+    exchange(peers.client(where), two)
+    relay.verdict(two.address, "down")
+    exchange(peers.client(where), one)
+    relay.verdict(two.address, "up")
+    exchange(peers.client(where), two)
+    relay.verdict(one.address, "down")
+    relay.verdict(one.address, "up")
+    exchange(peers.client(where), one)
 
 
 def test_clients_that_send_once_are_answered(relay, peers) -> None:
