@@ -31,7 +31,7 @@ from proxy.relay.sockets.datagram import LARGEST
 from proxy.relay.sockets.outgoing import SHORTAGES, connect_as
 from proxy.relay.sockets.own_addresses import Homes
 from proxy.relay.sockets.sources import LackError, NoSourceError
-from proxy.relay.target import Target
+from proxy.relay.target import ATTEMPTS, Target
 from proxy.relay.udp.closed_ports import ClosedPorts
 from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.session import Key, Session, key_of
@@ -56,7 +56,6 @@ from proxy.stats.layout import (
 if TYPE_CHECKING:
     from proxy.relay.observer import Observer
 
-ATTEMPTS = 3  # backends that one datagram is offered to
 MOVED = 256  # sessions moved in one turn
 GRAIN = 0.25  # s: sessions that expire within it share a timer
 EXPIRED_AT_ONCE = 500
@@ -139,6 +138,9 @@ class UdpService:
         """Backends came up again: they get new sessions at once.  Those that moved away stay where they are."""
         for target in targets:
             self.closed_ports.forget(target)
+
+    def unfit(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: what was sent there may have been answered."""
 
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: each session there picks anew with its next datagram, as it does where one was ejected."""

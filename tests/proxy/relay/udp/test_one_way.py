@@ -7,8 +7,8 @@ import pytest
 
 from proxy.relay.plan import UdpPlan
 from proxy.relay.proxy_header.header import build
+from proxy.relay.target import ATTEMPTS
 from proxy.relay.udp import closed_ports, one_way
-from proxy.relay.udp.sessions import ATTEMPTS
 from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.udp.test_sessions import Server, held, peers, silent
 
@@ -121,7 +121,7 @@ def test_a_refused_datagram_keeps_its_client(relay, peers):
 
 def test_closed_ports_are_offered_a_datagram_once(relay, peers):
     """U7: with every port closed a datagram goes to few backends, once to each, and is gone then."""
-    servers = [peers.server() for _ in range(5)]
+    servers = [peers.server() for _ in range(ATTEMPTS + 2)]
     client = peers.client(start(relay, *servers))
     for server in servers:
         server.close()
