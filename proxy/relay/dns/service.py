@@ -2,7 +2,7 @@
 
 Laws:
 - A query has a fresh random ID on a random socket of the backend it is sent to; an answer counts only if it comes from
-  that socket with that ID and that question, and is sent on unchanged but for the ID.
+  that socket with that ID and that question (`message.is_answer`), and is sent on unchanged but for the ID.
 - The first answer wins, whichever backend sent it; the client gets exactly one.
 - Opcode QUERY without an answer is asked elsewhere after `retry-after`, again after twice that, and so on as long as
   there is a backend that it was not sent to; at once when its backend goes down or has closed the port.  No other opcode
@@ -10,6 +10,7 @@ Laws:
 - A source that is listed for it says before each query, by a PROXY header, who the client is; answers go to the source
   without.  A backend that wants to know is told before each query, too.
 - With `client-subnet` a query tells its client's network to the backend, and the answer is sent on without.
+- A backend has failed by silence where another one answers a plain query that it did not.
 - By `give-up`, and at once when no backend is usable, the answer is SERVFAIL: never silence.
 """
 
