@@ -24,10 +24,11 @@ from proxy.processes.startup import OURS, inherit
 from vrrp.precedence import take_precedence
 from vrrp.report import Moved
 from vrrp.runner import Runner
-from vrrp.settings import Settings
+from vrrp.settings import SCRIPT_TIMEOUT, Settings
 
 LOOK = 0.1  # s between two looks at the master, and two words on what is held
 STALL = 3.0  # s without a sign of life of the master
+AT_ONCE = 0.5  # s for those who want to be told of an end in a hurry
 ORPHAN_INTERVALS = 5  # advert intervals within which an orphan is active again, or somebody else is
 
 _log = logging.getLogger("steelyard.vrrp")
@@ -54,6 +55,7 @@ class Vrrp:
         self.leave: asyncio.Future[bool] = self._loop.create_future()
         """Whether to hand over, once it is to leave."""
         self.failed = False
+        self._hurried = False
         self._channel = channel.Channel(sock, self._on_message, self._on_end)
         self._send(messages.Ready(os.getpid()))
         self._look()
@@ -157,7 +159,7 @@ class Vrrp:
             lost = f"no sign of life from the master for {STALL:g} s"
         else:
             lost = self._fitness.lost
-        if self._runner is None or bool(lost) == bool(self._lost):
+        if self._runner is None or self.leave.done() or bool(lost) == bool(self._lost):
             return
         self._lost = lost
         if lost:
@@ -186,6 +188,7 @@ class Vrrp:
         if not self.leave.done():
             self.leave.set_result(hand_over)
         elif not hand_over and self._runner is not None:
+            self._hurried = True
             self._runner.hurry()
 
     def _fail(self) -> None:
@@ -197,7 +200,9 @@ class Vrrp:
         if self._starting is not None:
             await asyncio.wait([self._starting])
         if self._runner is not None:
-            await self._runner.shutdown(hand_over=hand_over)
+            await self._runner.leave(hand_over=hand_over)
+            self._send(vrrp_messages.Left())
+            await self._runner.finish(AT_ONCE if self._hurried or not hand_over else SCRIPT_TIMEOUT)
         self._channel.close()
 
     # -- our words

@@ -49,13 +49,12 @@ from vrrp.kernel import AddressChanged, Change, Kernel, LinkChanged
 from vrrp.notify import Notifier
 from vrrp.report import Handover, Moved, state_of, status_of
 from vrrp.router import Router
-from vrrp.settings import Settings
+from vrrp.settings import SCRIPT_TIMEOUT, Settings
 from vrrp.sockets import Packet, Port
 
 _CLOSE_TIMEOUT = 5.0  # s that a hand-over may take beyond what the routers ask for
 _OFFER = 0.5  # s beyond an advert interval until an offer that nobody took has ended
 _BREATH = 0.001  # s between two ticks at least
-_SCRIPTS = 1.0  # s that scripts under way may still run at the end
 
 _log = logging.getLogger("steelyard.vrrp")
 
@@ -145,7 +144,12 @@ class Runner:
         return Startup(state, min(one.refreshed_at for one in adopted))
 
     async def shutdown(self, *, hand_over: bool = True) -> None:
-        """Leave: with `hand_over` a live peer takes the addresses first.  Nothing of ours is left afterwards."""
+        """Leave, and tell those who want to be told.  Nothing of ours is left afterwards."""
+        await self.leave(hand_over=hand_over)
+        await self.finish()
+
+    async def leave(self, *, hand_over: bool = True) -> None:
+        """Leave: with `hand_over` a live peer takes the addresses first.  They are not here afterwards."""
         for group in self._groups:
             self._perform(group.handle_all(Shutdown(at_once=not hand_over), time.monotonic()))
         longest = max((one.advert_interval for one in self._settings.routers), default=0.0)
@@ -161,12 +165,14 @@ class Runner:
         await self.close()
 
     def hurry(self) -> None:
-        """End a hand-over that `shutdown` waits for."""
+        """End a hand-over that `leave` waits for, or the scripts that `finish` waits for."""
         for group in self._groups:
             self._perform(group.handle_all(Shutdown(at_once=True), time.monotonic()))
+        for notifier in self._notifiers:
+            notifier.hurry()
 
     async def close(self) -> None:
-        """Stop at once, and remove the addresses; without an advert if `shutdown` did not go before."""
+        """Stop at once, and remove the addresses; without an advert if `leave` did not go before."""
         if self._timer is not None:
             self._timer.cancel()
         for port in self._ports.values():
@@ -174,9 +180,11 @@ class Runner:
         self._ports.clear()
         for instance in self._instances.values():
             await instance.close()
-        for notifier in self._notifiers:
-            await notifier.close(_SCRIPTS)
         await self._kernel.close()
+
+    async def finish(self, patience: float = SCRIPT_TIMEOUT) -> None:
+        """Wait until those who want to be told have been, for at most `patience` seconds."""
+        await asyncio.gather(*(notifier.close(patience) for notifier in self._notifiers))
 
     def set_priority_parts(self, name: str, parts: Mapping[str, int]) -> None:
         """Say what is added to the configured priority, all of it: {"service dns": -60}; that of interfaces is ours."""

@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_interface
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
+
+SCRIPT_TIMEOUT: Final = 60.0
+"""s that one run of a script may take, and all that wait at the end; then its process group is killed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,11 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """From vrrp: the addresses are gone; it ends as soon as those who want to be told of it have been."""
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """From vrrp, each 0.1 s and at each move: what a successor is to know."""
 
@@ -98,4 +103,4 @@ class Routing:
     counters: dict[str, dict[str, int]]
 
 
-Message = Route | Fitness | Standby | StoodBy | Resume | Leave | Held | Moved | Told | Routing
+Message = Route | Fitness | Standby | StoodBy | Resume | Leave | Left | Held | Moved | Told | Routing

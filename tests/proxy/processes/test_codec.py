@@ -51,6 +51,7 @@ EXAMPLES = [
     health_messages.Report(7, {"0.0": []}),
     messages.Beat(),
     vrrp_messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0),
+    vrrp_messages.Left(),
     vrrp_messages.Fitness({"outside": {"service dns": -60}}, {"outside": ["probe gateway"]}, ["outside"], ""),
     vrrp_messages.Standby(9, ["outside"], "asked for"),
     vrrp_messages.StoodBy(9, []),
