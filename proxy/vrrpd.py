@@ -13,6 +13,8 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 from health.executable import trusted
 from proxy.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
@@ -21,6 +23,7 @@ from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.processes.startup import OURS, inherit
+from proxy.records import state_directory
 from vrrp.precedence import take_precedence
 from vrrp.report import Moved
 from vrrp.runner import Runner
@@ -29,9 +32,32 @@ from vrrp.settings import SCRIPT_TIMEOUT, Settings
 LOOK = 0.1  # s between two looks at the master, and two words on what is held
 STALL = 3.0  # s without a sign of life of the master
 AT_ONCE = 0.5  # s for those who want to be told of an end in a hurry
+NUMBERS = "vrrp-numbers.json"
+"""In the state directory: the numbers of signed adverts."""
 ORPHAN_INTERVALS = 5  # advert intervals within which an orphan is active again, or somebody else is
 
 _log = logging.getLogger("steelyard.vrrp")
+
+
+class _Stored:
+    """The numbers of signed adverts, in the state directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self) -> Any:
+        """Return what was saved last."""
+        try:
+            return state_directory.load(self._directory, NUMBERS)
+        except state_directory.StateError as error:
+            raise OSError(str(error)) from error
+
+    def save(self, document: Any) -> None:
+        """Replace it."""
+        try:
+            state_directory.save(self._directory, NUMBERS, document)
+        except state_directory.StateError as error:
+            raise OSError(str(error)) from error
 
 
 class Vrrp:
@@ -99,7 +125,7 @@ class Vrrp:
         try:
             self._settings = settings = Settings.from_tree(route.settings)
             self._orphan_time = route.orphaned
-            runner = Runner(settings, self._moved, self._told, trusted)
+            runner = Runner(settings, self._moved, self._told, trusted, _Stored(Path(route.state_dir)))
             runner.adopt(route.handover)
             await runner.start()
             for name in route.standby:

@@ -47,14 +47,16 @@ from vrrp.group import Group
 from vrrp.instance import Instance
 from vrrp.kernel import AddressChanged, Change, Kernel, LinkChanged
 from vrrp.notify import Notifier
+from vrrp.numbers import Keeper, Numbers, Store
 from vrrp.report import Handover, Moved, state_of, status_of
 from vrrp.router import Router
-from vrrp.settings import SCRIPT_TIMEOUT, Settings
+from vrrp.settings import SCRIPT_TIMEOUT, RouterSettings, Settings
 from vrrp.sockets import Packet, Port
 
 _CLOSE_TIMEOUT = 5.0  # s that a hand-over may take beyond what the routers ask for
 _OFFER = 0.5  # s beyond an advert interval until an offer that nobody took has ended
 _BREATH = 0.001  # s between two ticks at least
+_FILE = 0.5  # s that the numbers of signed adverts may take to be read or written
 
 _log = logging.getLogger("steelyard.vrrp")
 
@@ -62,7 +64,8 @@ _log = logging.getLogger("steelyard.vrrp")
 class Runner:
     """All routers of this host.  `on_state` is told moves, `on_tell(name, words)` everything else for people to read.
 
-    `check_program` says which scripts are safe to run; see `Notifier`.  Methods raise KeyError for unknown names.
+    `check_program` says which scripts are safe to run; see `Notifier`.  `store` keeps the numbers of signed adverts.
+    Methods raise KeyError for unknown names.
     """
 
     def __init__(
@@ -71,7 +74,11 @@ class Runner:
         on_state: Callable[[Moved], None],
         on_tell: Callable[[str, str], None],
         check_program: Callable[[str, int], str] | None = None,
+        store: Store | None = None,
     ) -> None:
+        self._store = store
+        self._keeper: Keeper | None = None
+        self._numbers = Numbers()
         self._settings = settings
         self._on_state = on_state
         self._on_tell = on_tell
@@ -106,7 +113,7 @@ class Runner:
             name: Handover(
                 "active" if self._states[name] == "active" else "backup",
                 self._refreshed.get(name, 0.0),
-                max(instance.sequence for _, instance in self._of(name)),
+                max(instance.sent for _, instance in self._of(name)),
             )
             for name in self._states
         }
@@ -114,6 +121,9 @@ class Runner:
     async def start(self) -> None:
         """Begin; OSError without the capabilities."""
         await self._kernel.open()
+        if self._store is not None and any(one.auth.mode != "off" for one in self._settings.routers):
+            self._keeper = Keeper(self._store, lambda words: self._on_tell("auth", words))
+            self._numbers = await self._keeper.load(_FILE)
         self._notifiers = [
             Notifier(one, lambda words: self._on_tell("notify", words), self._check) for one in self._settings.notify
         ]
@@ -133,6 +143,12 @@ class Runner:
         for instance in self._instances.values():
             if not instance.lease.held:
                 instance.clean()
+        if self._keeper is not None:
+            self._keeper.follow(self._present_numbers)
+
+    def _present_numbers(self) -> Numbers:
+        seen = {_place(one.settings, one.family): dict(one.seen) for one in self._instances.values() if one.seen}
+        return Numbers(max((one.sent for one in self._instances.values()), default=0), seen)
 
     def _startup(self, group: Group) -> Startup:
         """Return how a group begins: as the process before us left it, if that knew all of it."""
@@ -180,6 +196,8 @@ class Runner:
         self._ports.clear()
         for instance in self._instances.values():
             await instance.close()
+        if self._keeper is not None:
+            await self._keeper.close(_FILE)
         await self._kernel.close()
 
     async def finish(self, patience: float = SCRIPT_TIMEOUT) -> None:
@@ -265,16 +283,16 @@ class Runner:
         made: list[Instance] = []
         for name in names:
             handover = self._adopted.get(name)
-            sequence = max(time.time_ns() // 1000, handover.sequence if handover else 0)
+            sent = max(self._numbers.sent, handover.sent if handover else 0)
             families = [family for family in (4, 6) if settings[name].of_family(family)]
-            made.extend([self._instance(name, family, sequence) for family in families])
+            made.extend([self._instance(name, family, sent) for family in families])
         group = Group([one.config for one in made], now)
         self._groups.append(group)
         for router, instance in zip(group.routers, made, strict=True):
             self._instances[router] = instance
             self._group_of[router] = group
 
-    def _instance(self, name: str, family: int, sequence: int) -> Instance:
+    def _instance(self, name: str, family: int, sent: int) -> Instance:
         settings = next(one for one in self._settings.routers if one.name == name)
         made: Instance | None = None
 
@@ -282,8 +300,9 @@ class Runner:
             self._feed(next(router for router, one in self._instances.items() if one is made), event)
 
         made = Instance(
-            settings, family, self._kernel, feed=feed, tell=lambda words: self._on_tell(name, words), sequence=sequence
-        )
+            settings, family, self._kernel, feed=feed, tell=lambda words: self._on_tell(name, words),
+            sent=sent, seen=self._numbers.seen.get(_place(settings, family)),
+        )  # fmt: skip
         return made
 
     def _of(self, name: str) -> Iterator[tuple[Router, Instance]]:
@@ -428,3 +447,8 @@ class Runner:
         if not up:
             self._parts[name][f"interface {interface}"] = -penalty
         self._tell_parts(name)
+
+
+def _place(settings: RouterSettings, family: int) -> str:
+    """Return what a router is on the wire, whatever its name."""
+    return f"{settings.interface}/{settings.vrid}/{family}"

@@ -154,8 +154,9 @@ class Routers:
     # -- the process
 
     def _begin(self) -> None:
-        orphaned = self._config.node.stop_timeout
-        self._kept.send(vrrp_messages.Route(self._settings, self._handover, sorted(self._standby), orphaned))
+        node = self._config.node
+        standby = sorted(self._standby)
+        self._kept.send(vrrp_messages.Route(self._settings, self._handover, standby, node.stop_timeout, node.state_dir))
         self._kept.send(self._fitness)
 
     def _take(self, message: messages.Message) -> None:

@@ -204,8 +204,8 @@ def test_the_stop_waits_for_scripts():
 
 def test_signed_adverts():
     """V21, S6: two hosts with the same key are a pair; the key shows nowhere, and without it nobody moves anybody."""
-    key = "a-shared-key-of-some-length"
-    with daemons(workers=1, vrrp='auth-key-files = ["{key}"]') as pair:
+    key = "a-shared-key-of-the-length-that-is-wanted"
+    with daemons(workers=1, vrrp='auth = { mode = "enforce", key-files = ["{key}"] }') as pair:
         path = pair.bed.dir / "key"
         path.write_text(key)
         path.chmod(0o600)
@@ -218,7 +218,7 @@ def test_signed_adverts():
         assert key.encode().hex() not in shown
         pair.b.daemon.stop()
         other = pair.bed.dir / "other"
-        other.write_text("another-key-of-some-length")
+        other.write_text("another-key-of-the-length-that-is-wanted")
         other.chmod(0o600)
         pair.b.text = pair.b.text.replace(str(path), str(other)).replace("a = 150, b = 100", "a = 150, b = 200")
         pair.b.start(wait=False)

@@ -8,13 +8,15 @@ from typing import Any
 class Route:
     """To vrrp, first of all: `vrrp.settings.Settings` as a tree, and what `Runner.handover` of a dead one said last.
 
-    `standby` names routers that are not to take part; `orphaned` is how long (s) it may go on without a master.
+    `standby` names routers that are not to take part; `orphaned` is how long (s) it may go on without a master;
+    `state_dir` is where it keeps the numbers of signed adverts.
     """
 
     settings: dict[str, Any] = field(repr=False)  # it has keys
     handover: dict[str, list[Any]]
     standby: list[str]
     orphaned: float
+    state_dir: str
 
 
 @dataclass(frozen=True, slots=True)
