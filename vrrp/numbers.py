@@ -7,6 +7,7 @@ next advert.
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -52,11 +53,14 @@ class Numbers:
         """Read a document.  ValueError for one that is none of ours."""
         try:
             seen = {
-                str(router): {ip_address(sender): int(number) for sender, number in senders.items()}
+                str(router): {ip_address(sender): _number(number) for sender, number in senders.items()}
                 for router, senders in document["seen"].items()
             }
-            return cls(int(document["sent"]), seen, float(document["at"]), str(document["boot"]))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            at = float(document["at"])
+            if not math.isfinite(at):
+                raise ValueError(at)  # noqa: TRY301 - as all else that is wrong
+            return cls(_number(document["sent"]), seen, at, str(document["boot"]))
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError("it does not hold the numbers of adverts") from error
 
     def to_document(self) -> dict[str, Any]:
@@ -161,6 +165,13 @@ class Keeper:
     def _set(future: asyncio.Future[Any], result: Any) -> None:
         if not future.done():
             future.set_result(result)
+
+
+def _number(value: Any) -> int:
+    number = int(value)
+    if not 0 <= number < 1 << 64:
+        raise ValueError(number)
+    return number
 
 
 def _boot_id() -> str:

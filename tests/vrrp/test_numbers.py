@@ -104,7 +104,8 @@ async def test_what_cannot_be_kept_is_told():
     "document",
     [[], "x", {}, {"sent": "x", "seen": {}, "at": 0, "boot": ""}, {"sent": 1, "seen": [], "at": 0, "boot": ""},
      {"sent": 1, "seen": {"eth0/51/4": {"nobody": 1}}, "at": 0, "boot": ""},
-     {"sent": 1, "seen": {"eth0/51/4": 3}, "at": 0, "boot": ""}],
+     {"sent": 1, "seen": {"eth0/51/4": 3}, "at": 0, "boot": ""}, {"sent": 1 << 64, "seen": {}, "at": 0, "boot": ""},
+     {"sent": 1, "seen": {}, "at": float("nan"), "boot": "x"}, {"sent": float("inf"), "seen": {}, "at": 0, "boot": ""}],
 )  # fmt: skip
 async def test_another_document_is_none(document):
     """V21: a file that does not hold numbers is told of, and none are taken from it."""
