@@ -16,6 +16,10 @@ Transport = Literal["udp", "tcp"]
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 _NAME: Final = re.compile(NAME_PATTERN, re.ASCII)
+MOST_KEY_ID: Final = 255
+"""Of the keys that sign adverts: an octet, and not 0."""
+MOST_KEYS: Final = 16
+"""A forged advert is compared with each of them."""
 _MOST_PORTS: Final = 4096
 _LAST_PORT: Final = 65535
 
@@ -122,11 +126,10 @@ def _parse_bracketed(text: str, head: str, transport: Transport) -> ListenText:
     if not bracket or not rest.startswith(":"):
         raise ValueError(f'"{text[:60]}" has no port: write "{_sound(head)}/{transport}"')
     where, ports = parse_address(inside), rest[1:]
-    if ":" not in where:
+    if ":" not in inside:
         raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
-    mapped = ipaddress.IPv6Address(where).ipv4_mapped
-    if mapped is not None:
-        raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{_sound(f"{mapped}{rest}")}/{transport}"')
+    if ":" not in where:
+        raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{_sound(f"{where}{rest}")}/{transport}"')
     return ListenText(parse_bind(where), parse_ports(ports), transport, is_name=False)
 
 
@@ -146,12 +149,12 @@ def _sound(head: str) -> str:
             where, ports = head, ""
         if _are_ports(head):
             where, ports = "*", head
-    if _is_address(where) and ":" in where:
-        mapped = ipaddress.IPv6Address(where).ipv4_mapped
-        where = f"[{where}]" if mapped is None else str(mapped)
+    if _is_address(where):
+        where = parse_bind(where)
+        where = f"[{where}]" if ":" in where else where
     elif head.startswith("["):
         where = "[2001:db8::1]"
-    elif where != "*" and not _is_address(where) and (not is_name(where) or where[0].isdigit()):
+    elif where != "*" and (not is_name(where) or where[0].isdigit()):
         where = "10.0.0.10"
     return f"{where}:{ports if _are_ports(ports) else '53'}"
 
@@ -179,7 +182,7 @@ def parse_endpoint(text: str) -> tuple[str, int | None]:
         if not bracket or (rest and not rest.startswith(":")):
             raise ValueError(f'"{text[:60]}" is not an address: write "[2001:db8::1]:53"')
         address = parse_address(inside)
-        if ":" not in address:
+        if ":" not in inside:
             raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
         return address, parse_port(rest[1:]) if rest else None
     if text.count(":") == 1:
@@ -302,3 +305,30 @@ def _interface(text: str) -> str:
 
 
 InterfaceName = Annotated[str, _of_text(_interface)]
+
+
+def parse_key_file(text: str) -> tuple[int | None, str]:
+    """Return the id, if there is one, and the path of "/etc/key" or "2:/etc/key"."""
+    number, colon, path = text.partition(":")
+    if text.startswith("/") or not colon:
+        number, path = "", text
+    if "\0" in path:
+        raise ValueError("a path holds no NUL character")
+    if not path.startswith("/"):
+        raise ValueError(
+            f'"{text[:60]}" is no absolute path, nor one behind the id of its key: write "2:/etc/steelyard/key"'
+        )
+    if not number:
+        return None, path
+    if not re.fullmatch(r"[0-9]{1,3}", number, re.ASCII) or not 1 <= int(number) <= MOST_KEY_ID:
+        raise ValueError(f'"{number[:20]}" is not the id of a key: ids are 1 to {MOST_KEY_ID}')
+    return int(number), path
+
+
+def _key_file(text: str) -> str:
+    parse_key_file(text)
+    return text
+
+
+KeyFile = Annotated[str, _of_text(_key_file)]
+"""The path of a key file, behind the key's id and a colon if it has one."""
