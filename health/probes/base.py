@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from health.probes import proxyheader, tls
-from health.probes.words import EXCERPT, Failed, NotSupported, OurFault, excerpt, in_words, where
+from health.probes.words import EXCERPT, Failed, Full, Meaning, NotSupported, OurFault, blamed, excerpt, in_words, where
 from health.secrets import FromDisk, NoSecret, Source
 from health.spec import ProbeBase
 from health.waiting import IN, OUT, Waits
 
 __all__ = [
-    "EXCERPT", "READ_COST", "READ_LIMIT", "Attempt", "Failed", "Finding", "NotSupported", "OurFault", "Probe", "drain", "excerpt",
-    "in_words", "where",
+    "EXCERPT", "READ_COST", "READ_LIMIT", "Attempt", "Failed", "Finding", "Full", "Meaning", "NotSupported", "OurFault", "Probe",
+    "blamed", "drain", "excerpt", "in_words", "where",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -371,7 +371,7 @@ class Probe(ABC, Generic[Spec]):
 
     @abstractmethod
     async def check(self, attempt: Attempt) -> Finding:
-        """Ask the backend; raises `Failed` or `OurFault`, and is cancelled at the deadline."""
+        """Ask the backend; raises `Failed`, `Full` or `OurFault`, and is cancelled at the deadline."""
 
 
 @functools.cache
