@@ -19,9 +19,10 @@ from pydantic import TypeAdapter
 
 from health.backend import Target
 from health.icmp import Echoes
-from health.monitor import Alarm, Monitor, Verdict
+from health.monitor import Monitor, Verdict
 from health.probes import load_all
 from health.secrets import Secrets
+from health.services import Alarm
 from health.spec import ProbeSpec
 from proxy import channel, messages
 from proxy.inherit import OURS, inherit
