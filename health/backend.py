@@ -11,7 +11,7 @@ from health.compare import Lag, Peer, subject
 from health.logins import account
 from health.runner import Runner
 from health.schedule import Pace
-from health.spec import ProbeSpec, ScriptProbe
+from health.spec import ProbeBase, ProbeSpec, ScriptProbe
 from health.state import Health, Opinion, Outcome, Phase, Require, State
 
 NOT_YET = "not probed yet"
@@ -37,6 +37,11 @@ class Target:
     """Whose backend it is: those of one service are compared with each other; "" is compared with nobody."""
     name: str = ""
     """What reasons call it."""
+
+
+def label(spec: ProbeBase) -> str:
+    """Return what tells a probe from the others of its backend: "tcp 636"."""
+    return f"{spec.type} {spec.port}" if spec.port else spec.type
 
 
 class Others(Protocol):
@@ -119,8 +124,7 @@ class Subscription:
     @property
     def opinion(self) -> Opinion:
         """What this probe contributes to the backend's verdict."""
-        label = f"{self.spec.type} {self.spec.port}" if self.spec.port else self.spec.type
-        return Opinion(label, self.health.state, self.reason, self.spec.report_only, self._hindrance)
+        return Opinion(label(self.spec), self.health.state, self.reason, self.spec.report_only, self._hindrance)
 
     @property
     def _hindrance(self) -> str:

@@ -206,7 +206,8 @@ class Monitor:
         """Return what each probe of each target found last, in the order of the configuration.
 
         key -> [{type, ok, standby, reason, latency_ms, at}]; `ok`, `latency_ms` and `at` (wall clock, seconds) are None before
-        the first result.  A probe that this host could not run keeps its last result, with a reason that says so.
+        the first result.  A probe that this host could not run keeps its last result, with a reason that says so; without
+        one it is not ok.
         """
         return {
             key: [subscription.report() for subscription in backend.subscriptions]

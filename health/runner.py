@@ -84,7 +84,7 @@ class Runner:
         last = self.last
         return {
             "type": self._probe.spec.type,
-            "ok": last.ok if last else None,
+            "ok": last.ok if last else False if self.fault else None,
             "standby": last.standby if last else False,
             "reason": self.fault or (last.reason if last else "not probed yet"),
             "latency_ms": round(last.latency * 1000, 3) if last else None,
@@ -139,6 +139,7 @@ class Runner:
         now = self._loop.time()
         if outcome is not None:
             self.last = outcome
+        if outcome is not None or self.last is None:
             self._at = time.time()
         for subscriber in list(self.subscribers):
             if outcome is None:

@@ -84,7 +84,9 @@ class Health:
 
     def _on_verdict(self, verdict: Verdict) -> None:
         weight = -1 if verdict.weight is None else verdict.weight
-        message = health_messages.Probed(verdict.key, verdict.state, verdict.reason, verdict.at, weight)
+        message = health_messages.Probed(
+            verdict.key, verdict.state, verdict.reason, verdict.at, weight, verdict.unjudged
+        )
         if self._crowded or verdict.key in self._late:
             self._late[verdict.key] = message
         else:
