@@ -194,7 +194,7 @@ async def test_clean_unbind(provider: Slapd) -> None:
             text.seek(before)
             return text.read()
 
-    until(lambda: told().count(" UNBIND") == 2, 5, "two unbinds in the log")
+    until(lambda: told().count(" UNBIND") >= 2, 5, "two unbinds in the log")
     assert "connection lost" not in told()
 
 

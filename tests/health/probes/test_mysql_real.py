@@ -67,7 +67,9 @@ def source(base: Path, authority: Authority) -> Iterator[MariaDb]:
 @pytest.fixture(scope="module")
 def replica(base: Path, source: MariaDb) -> Iterator[MariaDb]:
     """Run a replica of the source."""
-    server = MariaDb(base / "replica", 2, "--read-only=1", "--slave-net-timeout=2")
+    server = MariaDb(
+        base / "replica", 2, "--read-only=1", "--slave-net-timeout=2", "--skip-ssl"
+    )  # on by default from 11.4 on
     server.start()
     server.replicate(source)
     server.until("Slave_IO_Running", "Yes")
