@@ -4,7 +4,7 @@ Verdicts that come together are passed on together: a service of a thousand back
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -352,10 +352,11 @@ class Readiness:
             if known.state != "unknown" or known.unjudged
         }
 
-    def shown(self, probes: Mapping[str, Sequence[Any]]) -> dict[BackendKey, Verdict]:
-        """Return the verdicts with the last result of each probe, as `Prober.report` has them."""
+    def shown(self, probes: Mapping[str, Sequence[Any]]) -> Generator[None, None, dict[BackendKey, Verdict]]:
+        """Return the verdicts with the last result of each probe, as `Prober.report` has them; work in slices."""
         found: dict[BackendKey, Verdict] = {}
         for key in self._running.backends:
+            yield
             known = self._verdicts.get(key)
             if known is not None:
                 known = replace(known, weight=self._shown_weight(key, known))
