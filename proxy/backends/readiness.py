@@ -355,7 +355,7 @@ class Readiness:
     def shown(self, probes: Mapping[str, Sequence[Any]]) -> Generator[None, None, dict[BackendKey, Verdict]]:
         """Return the verdicts with the last result of each probe, as `Prober.report` has them; work in slices."""
         found: dict[BackendKey, Verdict] = {}
-        for key in self._running.backends:
+        for key, backend in self._running.backends.items():  # of now: others may be in force after the next slice
             yield
             known = self._verdicts.get(key)
             if known is not None:
@@ -363,7 +363,7 @@ class Readiness:
             choice = self._choices.get(key[0])
             serving = choice is not None and key[1] in choice.serving
             rows = probes.get(written(key), [])
-            one = shown(known, self._running.backends[key].probes, rows, self._ejecting.reason(key), serving=serving)
+            one = shown(known, backend.probes, rows, self._ejecting.reason(key), serving=serving)
             if one is not None:
                 found[key] = one
         return found

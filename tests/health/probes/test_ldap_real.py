@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,7 @@ def strict(base: Path) -> Iterator[Slapd]:
     server = Slapd(base / "strict", extra="disallow bind_anon\nsecurity simple_bind=128\n")
     server.patience = 3.0
     server.launch()
-    until(lambda: server.dir.joinpath("pid").exists(), 10, "slapd to start")
+    until(lambda: socket.create_connection((HOST, server.port)).close() is None, 10, "slapd to listen")
     yield server
     server.stop()
 

@@ -189,7 +189,7 @@ async def test_who_cannot_be_judged_serves_after_the_patience(bed):
         "no verdict after 3 s on 192.0.2.11, 192.0.2.12 (login refused): all taken as up: tier 0 serves"
     )
     assert bed.ready.usable("a") == ["192.0.2.11", "192.0.2.12"]
-    one = bed.ready.shown({})["a", "192.0.2.11"]
+    one = finished(bed.ready.shown({}))["a", "192.0.2.11"]
     assert (one.state, one.serving, one.reason) == ("unknown", True, "login refused (not judged: taken as up)")
     await bed.probed((FIRST, "down"), (SECOND, "up"))
     assert bed.serving() == {0: "down", 1: "up"}
@@ -240,7 +240,7 @@ async def test_the_reason_of_a_weight(bed):
     """H13: where only the weight changes, its reason is the one that is shown."""
     await bed.probed((FIRST, "up", 7))
     bed.ready.probed(health_messages.Probed(FIRST, "up", "exit status 5: weight 3", 2.0, 3))
-    assert bed.ready.shown({})["a", "192.0.2.11"].reason == "exit status 5: weight 3"
+    assert finished(bed.ready.shown({}))["a", "192.0.2.11"].reason == "exit status 5: weight 3"
 
 
 async def test_a_backup_is_told_to_stand_by_and_to_serve(tmp_path):
