@@ -203,7 +203,7 @@ class Attempt:
         except tls.Refused as refused:
             with contextlib.suppress(OSError):
                 opened.send(session.take())  # the alert, which is the server's to log: no reason to wait
-            raise Failed(str(refused)) from None
+            raise blamed(refused.meaning, str(refused)) from None
         self._sessions[opened] = session
         self.got(f"{session.describe()}, {self.took}")
 
@@ -274,7 +274,7 @@ class Attempt:
         try:
             session.write(data)
         except tls.Refused as refused:
-            raise Failed(str(refused)) from None
+            raise blamed(refused.meaning, str(refused)) from None
         await self._send_raw(opened, session.take())
 
     async def _send_raw(self, opened: socket.SocketType, data: bytes) -> None:
@@ -302,7 +302,7 @@ class Attempt:
                 await self._send_raw(opened, session.take())  # what the session itself has to say, as to a key update
                 session.feed(await self._receive_raw(opened, tls.CHUNK))
         except tls.Refused as refused:
-            raise Failed(str(refused)) from None
+            raise blamed(refused.meaning, str(refused)) from None
         return data
 
     async def _receive_raw(self, opened: socket.SocketType, size: int) -> bytes:
