@@ -35,19 +35,21 @@ def shown(
 def _reason(known: Verdict, probes: Sequence[ProbeSpec], rows: Sequence[Row]) -> str:
     """Return the last words of the probes that speak for the verdict; of all that decide where none does.
 
-    The verdict's own reason may be weeks old, and the weight or the figures in it another's by now.
+    The verdict's own reason may be weeks old, and the weight or the figures in it another's by now.  Where it still
+    says the same it is shown, as it says how often that was found as well: "connection refused (3 failures in a row)".
     """
-    if len(rows) != len(probes):
-        return known.reason
-    deciding = [
-        (probe, row) for probe, row in zip(probes, rows, strict=True) if not probe.report_only and row["at"] is not None
-    ]
-    if not deciding:
-        return known.reason
-    if len([probe for probe in probes if not probe.report_only]) == 1:
-        return str(deciding[0][1]["reason"])
+    found = _last_words(known, probes, rows) if len(rows) == len(probes) else ""
+    counted = known.reason.startswith(f"{found} (") and known.reason.endswith(" in a row)")
+    return known.reason if counted else found or known.reason
+
+
+def _last_words(known: Verdict, probes: Sequence[ProbeSpec], rows: Sequence[Row]) -> str:
+    deciding = [(probe, row) for probe, row in zip(probes, rows, strict=True) if not probe.report_only]
+    ran = [(probe, row) for probe, row in deciding if row["at"] is not None]
+    if len(deciding) == 1:
+        return "".join(row["reason"] for _, row in ran)
     fit = known.state in {"up", "reserve"}
-    speaking = [(probe, row) for probe, row in deciding if bool(row["ok"]) == fit] or deciding
+    speaking = [(probe, row) for probe, row in ran if bool(row["ok"]) == fit] or ran
     return "; ".join(f"{label(probe)}: {row['reason']}" for probe, row in speaking)
 
 

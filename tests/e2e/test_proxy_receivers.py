@@ -84,6 +84,7 @@ local_recipient_maps =
 smtpd_peername_lookup = no
 smtpd_client_port_logging = yes
 smtpd_upstream_proxy_protocol = haproxy
+smtpd_forbid_unauth_pipelining = no
 """)
     (base / "conf" / "master.cf").write_text(f"""127.0.0.1:{port} inet n - n - - smtpd
 anvil unix - - n - 1 anvil

@@ -26,6 +26,14 @@ def test_the_reason_is_the_last_probes():
     assert reason(DOWN, [TCP], row("no route to host", ok=False)) == "no route to host"
 
 
+def test_where_nothing_else_was_found_since_it_says_how_often():
+    """H13: as long as the last run found what changed the verdict, the reason says how often in a row it did."""
+    assert reason(DOWN, [TCP], row("connection refused", ok=False)) == DOWN.reason
+    assert reason(DOWN, [TCP], row("connection", ok=False)) == "connection"
+    several = Verdict("down", "tcp 993: refused (3 failures in a row)", 1.0)
+    assert reason(several, [TCP, TLS], row("in 1 ms"), row("refused", ok=False)) == several.reason
+
+
 def test_of_several_those_that_speak_for_the_verdict():
     """H13, H15: of several probes those that speak for the verdict give its reason; those that only report give none."""
     probes = [TCP, TLS, REPORT]
