@@ -17,7 +17,7 @@ takes into the salt, so that no scramble is ever right and each login costs the 
 import socket
 import struct
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 # PyMySQL's RSA imports it at the first full login, when this process may no longer be able to read it.
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401
@@ -51,6 +51,7 @@ _UNPROVED: Final = (
     "the server wants the password itself, which needs verified TLS or public-key-file"
     " (caching_sha2_password asks for it while the account is not in its cache, and for a wrong password)"
 )
+_KNOWN: Final = frozenset(("mysql_native_password", "caching_sha2_password", "sha256_password", "mysql_clear_password"))
 _FIRST_WORD: Final = frozenset(("mysql_native_password", "caching_sha2_password"))
 _FALLBACK: Final = "mysql_native_password"  # with another default, the server is let ask for what it wants
 _NO_PASSWORD: Final = b"\0"  # no request for a key, and of the wrong length: a refused login, not a broken one
@@ -180,7 +181,7 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         if self.protocol_version != _PROTOCOL:
             raise Failed(f"not MySQL: a greeting of protocol version {self.protocol_version}, not {_PROTOCOL}")
         if not self.server_capabilities & CLIENT.PLUGIN_AUTH:
-            raise Failed("a server without password plugins: older than MySQL 5.5")
+            raise OurFault("a server without password plugins: older than MySQL 5.5")
         version = self.server_version.removeprefix("5.5.5-")  # which MariaDB puts before its own, for old replicas
         self._attempt.got(f"greeting of {excerpt(version.encode())}, {self._attempt.took}")
 
@@ -206,12 +207,26 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         """Follow the server to another plugin, unless that would give the password away."""
         name = plugin_name.decode("ascii", "replace")
         if name in _IN_CLEAR and not self._secure:
-            raise OurFault(f"the server asks for the password in clear ({name}): that needs verified TLS")
+            await self._decline(f"the server asks for the password in clear ({name}): that needs verified TLS")
         if name == _TOO_OLD:
-            raise OurFault(f"the server asks for the password as MySQL 4.0 did ({name}): that is not safe")
+            await self._decline(f"the server asks for the password as MySQL 4.0 did ({name}): that is not safe")
+        if name not in _KNOWN:
+            await self._decline(
+                f"the server asks for a password plugin that this probe lacks: {excerpt(name.encode())}"
+            )
         if name == "caching_sha2_password":
             auth_packet._data = auth_packet._data.removesuffix(b"\0")  # noqa: SLF001 - see above
         return await super()._process_auth(plugin_name, auth_packet)
+
+    async def _decline(self, why: str) -> NoReturn:
+        """Say no password in a way that the server takes for a wrong one; raises `OurFault`.
+
+        A session that breaks off instead is one of those after which a server blocks this host (max_connect_errors), and
+        then nobody's connections get through.
+        """
+        self.write_packet(b"")
+        await self._flush()
+        raise OurFault(why)
 
     async def _read_packet(self, packet_type: type[MysqlPacket] = MysqlPacket) -> MysqlPacket:
         packet = await super()._read_packet(packet_type)
