@@ -179,7 +179,7 @@ class Master:
             self._running, self._columns, self._workers, self._prober, self._redundancy, self._admins, self._membership,
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
-        register(self._control, overview.status, parts)
+        register(self._control, overview.status, overview.forget, parts)
         try:
             await self._control.start()
         except ControlError as error:

@@ -4,7 +4,7 @@ Verdicts that come together are passed on together: a service of a thousand back
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -220,7 +220,7 @@ class Readiness:
             if self._admins.leaves(key) and verdict in {"up", "reserve"}:
                 verdict = "ejected"  # drained besides: its connections may finish, its UDP sessions move
             if verdict == "reserve" and self._stood_in(key):
-                verdict = "standby"  # better ones serve again: it is not the backend that has become worse
+                verdict = "relieved"  # better ones serve again: it is not the backend that has become worse
             self._own[key] = one.verdict
             told = (verdict, self._admins.acted(key))
             if self._sent.get(key, ("unknown", self._running.backends[key].admin)) != told:
@@ -231,7 +231,7 @@ class Readiness:
     def _stood_in(self, key: BackendKey) -> bool:
         """Whether a backend in reserve has served, or still has what it had when it did."""
         sent = self._sent.get(key, ("unknown", ""))[0]
-        return sent == "standby" or (sent == "up" and self._own.get(key) == "reserve")
+        return sent == "relieved" or (sent == "up" and self._own.get(key) == "reserve")
 
     def _candidates(self, name: str) -> list[Candidate]:
         found = []
@@ -309,10 +309,11 @@ class Readiness:
         """Name -> whether it passes, of the probes that routers track and that have a verdict."""
         return {name: known.state == "up" for name, known in self._tracked.items() if known.state != "unknown"}
 
-    def shown(self, probes: Mapping[str, Sequence[Any]]) -> dict[BackendKey, Verdict]:
-        """Return the verdicts with the last result of each probe, as `Prober.report` has them."""
+    def shown(self, probes: Mapping[str, Sequence[Any]]) -> Generator[None, None, dict[BackendKey, Verdict]]:
+        """Return the verdicts with the last result of each probe, as `Prober.report` has them; work in slices."""
         found: dict[BackendKey, Verdict] = {}
         for key in self._running.backends:
+            yield
             known = self._verdicts.get(key)
             rows = [one for one in probes.get(written(key), []) if one.get("at") is not None]
             results: Any = [{name: value for name, value in one.items() if name != "standby"} for one in rows]
