@@ -18,6 +18,7 @@ from health.units import format_duration
 from proxy import __version__
 from proxy.backends.admin import Admins
 from proxy.backends.effective import Running, written
+from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.commands.events import events_handler
@@ -27,6 +28,7 @@ from proxy.config.model import BackendKey, Config
 from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
 from proxy.host import privileges
+from proxy.host.addresses import interface_addresses
 from proxy.pair import router_settings
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
@@ -96,9 +98,11 @@ class Master:
         self._readiness = Readiness(
             self._running, self._record, self._to_workers, self._on_readiness, self._admins,
         )  # fmt: skip
+        self._loops = LoopGuard(self._running, interface_addresses, self._record, self._readiness.looping)
         self._membership = Membership(
             self._running, self._admins, self._record,
             relisted=self._relisted, reweighed=self._reweighed, usable=self._readiness.usable, active=self._active_on,
+            leads_back=self._loops.would_lead_back,
         )  # fmt: skip
         self._prober = Prober(
             ours.identity,
@@ -155,6 +159,7 @@ class Master:
         await self._redundancy.leave(hand_over=False)
         self._prober.kill()
         await self._workers.end(KILL_GRACE)
+        await self._redundancy.finish()
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
         self._handout.close()
@@ -209,6 +214,7 @@ class Master:
         self._guarded(self._refit)
         self._guarded(lambda: self._admins.look(now))
         self._guarded(lambda: self._membership.look(now))
+        self._guarded(self._loops.look)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
             self._guarded(lambda: self._builder.sample(now, self.config.services))
@@ -233,11 +239,13 @@ class Master:
     # -- stopping
 
     def _on_stop(self) -> None:
-        if self._stopped.is_set():
-            return
         if self._stopping:
-            self._timeline.add("stop", self.config.node.name, "told to stop a second time: at once", level="warning")
+            if not self._stopped.is_set():
+                text = "told to stop a second time: at once"
+                self._timeline.add("stop", self.config.node.name, text, level="warning")
+            self._redundancy.hurry()
             self._stopped.set()
+        if self._stopped.is_set():
             return
         self._stopping = True
         timeout = self.config.node.stop_timeout

@@ -16,6 +16,10 @@ Transport = Literal["udp", "tcp"]
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 _NAME: Final = re.compile(NAME_PATTERN, re.ASCII)
+MOST_KEY_ID: Final = 255
+"""Of the keys that sign adverts: an octet, and not 0."""
+MOST_KEYS: Final = 16
+"""A forged advert is compared with each of them."""
 _MOST_PORTS: Final = 4096
 _LAST_PORT: Final = 65535
 
@@ -84,11 +88,10 @@ def parse_listen(text: str) -> ListenText:
         if not bracket or not rest.startswith(":"):
             raise ValueError(f'"{text[:60]}" has no port: write "[2001:db8::1]:53/{transport}"')
         where, ports = parse_address(inside), rest[1:]
-        if ":" not in where:
+        if ":" not in inside:
             raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
-        mapped = ipaddress.IPv6Address(where).ipv4_mapped
-        if mapped is not None:
-            raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{mapped}{rest[:20]}/{transport}"')
+        if ":" not in where:
+            raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{where}{rest[:20]}/{transport}"')
         return ListenText(placed(where), parse_ports(ports), _transport(transport), is_name=False)
     where, colon, ports = head.rpartition(":")
     if not colon:
@@ -130,7 +133,7 @@ def parse_endpoint(text: str) -> tuple[str, int | None]:
         if not bracket or (rest and not rest.startswith(":")):
             raise ValueError(f'"{text[:60]}" is not an address: write "[2001:db8::1]:53"')
         address = parse_address(inside)
-        if ":" not in address:
+        if ":" not in inside:
             raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
         return address, parse_port(rest[1:]) if rest else None
     if text.count(":") == 1:
@@ -253,3 +256,30 @@ def _interface(text: str) -> str:
 
 
 InterfaceName = Annotated[str, _of_text(_interface)]
+
+
+def parse_key_file(text: str) -> tuple[int | None, str]:
+    """Return the id, if there is one, and the path of "/etc/key" or "2:/etc/key"."""
+    number, colon, path = text.partition(":")
+    if text.startswith("/") or not colon:
+        number, path = "", text
+    if "\0" in path:
+        raise ValueError("a path holds no NUL character")
+    if not path.startswith("/"):
+        raise ValueError(
+            f'"{text[:60]}" is no absolute path, nor one behind the id of its key: write "2:/etc/steelyard/key"'
+        )
+    if not number:
+        return None, path
+    if not re.fullmatch(r"[0-9]{1,3}", number, re.ASCII) or not 1 <= int(number) <= MOST_KEY_ID:
+        raise ValueError(f'"{number[:20]}" is not the id of a key: ids are 1 to {MOST_KEY_ID}')
+    return int(number), path
+
+
+def _key_file(text: str) -> str:
+    parse_key_file(text)
+    return text
+
+
+KeyFile = Annotated[str, _of_text(_key_file)]
+"""The path of a key file, behind the key's id and a colon if it has one."""
