@@ -220,6 +220,7 @@ class Master:
             self._sampled = now
             self._guarded(lambda: self._builder.sample(now, self.config.services))
             self._guarded(self._look_at_means)
+            self._guarded(self._look_at_listeners)
             self._guarded(lambda: self._connection_log.look(now))
 
     def _guarded(self, act: Callable[[], None]) -> None:
@@ -416,6 +417,13 @@ class Master:
             "alarm", alarm.service, alarm.text if raised else f"over: {alarm.text}",
             level="error" if raised else "info", state=alarm.state,
         )  # fmt: skip
+
+    def _look_at_listeners(self) -> None:
+        if self._draining:
+            return  # they are closed
+        node = self.config.node.name
+        for old, new in self._listeners.renew(lambda text: self.told(node, text, kind="listener", level="warning")):
+            self._workers.replace(old, new)
 
     def _look_at_means(self) -> None:
         news = self._means.look()

@@ -9,10 +9,12 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 
-from vrrp import arp, auth, packet, virtualmac
+from vrrp import auth, packet, virtualmac
 from vrrp.address import Lease, refresh_interval, source_for
+from vrrp.announcer import Announcer
 from vrrp.events import AddressRemoved as Removed
 from vrrp.events import (
     AdvertReceived,
@@ -30,16 +32,36 @@ from vrrp.events import (
     SendAdvert,
     Tell,
 )
-from vrrp.kernel import Kernel, Link
+from vrrp.keeper import Keeper
+from vrrp.kernel import Kernel
+from vrrp.netlink import Link
 from vrrp.packet import IPAddress
-from vrrp.reset import reset_connections
+from vrrp.reset import Resets
 from vrrp.settings import RouterSettings
-from vrrp.sockets import GROUPS, Announcer, Packet, Port
+from vrrp.sockets import GROUPS, Packet, Port
 
-_AT_ONCE = 64  # frames before others have their turn
 _REFUSED_AGAIN = 60.0  # s until the same reason to refuse adverts is told again
 
 _log = logging.getLogger("steelyard.vrrp")
+
+
+@dataclass(slots=True)
+class Hands:
+    """What all routers of a host share, so that their work is done together and in turn."""
+
+    kernel: Kernel
+    keeper: Keeper = field(init=False)
+    announcer: Announcer = field(default_factory=Announcer)
+    resets: Resets = field(default_factory=Resets)
+
+    def __post_init__(self) -> None:
+        """Make a keeper of the kernel's."""
+        self.keeper = Keeper(self.kernel)
+
+    async def close(self) -> None:
+        """Announce and refresh no more."""
+        await self.announcer.close()
+        await self.keeper.close()
 
 
 class Instance:
@@ -53,7 +75,7 @@ class Instance:
         self,
         settings: RouterSettings,
         family: int,
-        kernel: Kernel,
+        hands: Hands,
         *,
         feed: Callable[[Event], None],
         tell: Callable[[str], None],
@@ -64,10 +86,11 @@ class Instance:
         self.family = family
         self.counters: Counter[str] = Counter()
         self.addresses = settings.of_family(family)
-        self._kernel = kernel
+        self._hands = hands
+        self._kernel = hands.kernel
         self._feed = feed
         self._tell = tell
-        self._announcer: Announcer | None = None
+        self._installing = False  # the next thing in the lane that changes addresses installs all of them
         self._lane: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task = asyncio.create_task(self._work())
         mode, keys = settings.auth.mode, settings.auth.keys
@@ -78,13 +101,14 @@ class Instance:
             self._verifier = auth.Verifier(dict(keys), required=required, advert_interval=interval, seen=seen)
         self._refused: dict[str, float] = {}  # why adverts do not count -> when that was told last
         self.lease = Lease(
-            kernel,
+            hands.kernel,
             self.addresses,
             refresh_interval(settings.advert_interval),
             on_refreshed=lambda: feed(LeaseRefreshed()),
             on_restored=self._restored,
             on_lapsed=lambda: feed(LeaseLost()),
             on_problem=tell,
+            keeper=hands.keeper,
         )
         peers = settings.peers
         self.peers = None if peers is None else frozenset(ip_address(one) for one in peers if _version(one) == family)
@@ -118,7 +142,7 @@ class Instance:
         if link is None:
             return None
         settings = self.settings
-        found = source_for(self._kernel.addresses(link.index), self.family, settings.addresses, settings.sources)
+        found = source_for(self._kernel.owned(link.index), self.family, settings.addresses, settings.sources)
         return None if found is None else ip_address(found)
 
     # Packets in
@@ -162,9 +186,12 @@ class Instance:
                 if link is None:
                     return  # its end has been or will be told: a fault
                 self.lease.want(link.index)
-                self._lane.put_nowait(self._install)
+                if not self._installing:
+                    self._installing = True
+                    self._lane.put_nowait(self._install)
             case RemoveAddresses():
                 self.lease.unwant()
+                self._installing = False
                 self._lane.put_nowait(self._remove)
             case Announce(addresses, count):
                 self._lane.put_nowait(lambda: self._announce(addresses, count))
@@ -193,8 +220,6 @@ class Instance:
         if self._virtual is not None:
             self._virtual = None
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
-        if self._announcer is not None:
-            self._announcer.close()
 
     @property
     def sent(self) -> int:
@@ -237,6 +262,7 @@ class Instance:
                 self._lane.task_done()
 
     async def _install(self) -> None:
+        self._installing = False
         if self.settings.virtual_mac and self.lease.held:
             try:
                 self._virtual = await virtualmac.make(
@@ -258,45 +284,36 @@ class Instance:
     async def _clean(self) -> None:
         if self.settings.virtual_mac and not self.lease.held:
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
-        if not self.lease.held and (count := await self.lease.clean()):
+        if not self.lease.held and (count := await self.lease.clean(self._index)):
             self._tell(f"{count} addresses that an earlier run had left were removed")
 
     async def _reset(self, addresses: tuple[IPAddress, ...], grace: float) -> None:
+        link = self._virtual or self._kernel.link(self.settings.interface)
         await asyncio.sleep(grace)
-        for one in addresses:
-            if self.lease.held:
-                return  # taken back meanwhile
-            try:
-                self.counters["connections_reset"] += await reset_connections(str(one))
-            except OSError as error:
-                self.counters["reset_failed"] += 1
-                _log.warning("%s: connections of %s were not reset: %s", self.settings.name, one, error)
+        try:
+            index = 0 if link is None else link.index
+            # Not if they were taken back meanwhile.
+            reset = await self._hands.resets.of(addresses, index, lambda: not self.lease.held)
+        except OSError as error:
+            self.counters["reset_failed"] += 1
+            _log.warning("%s: connections were not reset: %s", self.settings.name, error)
+        else:
+            self.counters["connections_reset"] += reset
+
+    @property
+    def _index(self) -> int:
+        """The number of the interface, 0 if there is none."""
+        link = self._kernel.link(self.settings.interface)
+        return 0 if link is None else link.index
+
+    def announces_by(self) -> Link | None:
+        """Return the interface to announce by; None once the addresses are not held (any more)."""
+        if not self.lease.held:
+            return None
+        return self._kernel.link(self.settings.interface if self._virtual is None else self._virtual.name)
 
     async def _announce(self, addresses: tuple[IPAddress, ...], count: int) -> None:
-        link = self._virtual or self._kernel.link(self.settings.interface)
-        if link is None or not self.lease.held:
-            return
-        if self._announcer is None or self._announcer.index != link.index:
-            if self._announcer is not None:
-                self._announcer.close()
-                self._announcer = None
-            try:
-                self._announcer = Announcer(link.name, self.counters)
-            except OSError:
-                self.counters["send_failed"] += 1
-                return
-        frames = [arp.build(_announcement(one, link.mac)) for one in addresses]
-        for number, frame in enumerate(frames * count, 1):
-            if self._announcer.send(frame):
-                self.counters["announced"] += 1
-            if not number % _AT_ONCE:
-                await asyncio.sleep(0)
-
-
-def _announcement(address: IPAddress, mac: bytes) -> arp.GratuitousArp | arp.NeighbourAdvertisement:
-    if address.version == 4:  # noqa: PLR2004 - the version of IP
-        return arp.GratuitousArp(address, mac)
-    return arp.NeighbourAdvertisement(address, mac)
+        self._hands.announcer.announce(self, addresses, count)
 
 
 def _version(address: str) -> int:

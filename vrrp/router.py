@@ -228,7 +228,7 @@ class Router(RouterState):
             text = f"{source} {doing}; ours is {self.effective_priority}"
             self._emit(ev.Count("conflicts"), *self._heard.once("conflict", text, now))
         self._answer(now)
-        self._emit(self._announcing.again(self.config, now))
+        self._emit(*self._announcing.again(self.config, now))
 
     def _tick_active(self, _: ev.Tick, now: float) -> None:
         if now >= self._offer_until:

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 
 from tests.e2e.bed import Bed
-from vrrp.reset import reset_connections
+from vrrp import reset
+from vrrp.reset import Resets, reset_connections
 
 PLACES = (("198.51.100.10", "198.51.100.2"), ("2001:db8:1::10", "2001:db8:1::2"))  # the virtual address, the host's own
 
@@ -99,3 +101,35 @@ async def test_many_hold_nobody_up(bed):
     assert turns >= 2000 // 128
     for _, accepted in pairs:
         accepted.close()
+
+
+async def test_many_routers_share_one_listing(bed, monkeypatch):
+    """V17, V22: routers that leave together have their connections reset together; one that was taken back keeps its own."""
+    addresses = [f"198.51.100.{number}" for number in range(20, 40)]
+    bed.ip("server", *(f"addr add {one}/32 dev eth0" for one in addresses))
+    pairs = {one: connect(bed, listen(bed, one), one) for one in addresses}
+    kept = addresses[0]
+    listings = []
+
+    async def counting(family, places):
+        listings.append(family)
+        return await real(family, places)
+
+    real = reset._connections
+    monkeypatch.setattr(reset, "_connections", counting)
+    resets = Resets()
+    with bed.inside("server"):
+        counts = await asyncio.gather(
+            *(resets.of([ip_address(one)], 2, lambda one=one: one != kept) for one in addresses)
+        )
+    assert counts == [0] + [1] * 19
+    assert len(listings) == 2
+    for one, (client, accepted) in pairs.items():
+        if one == kept:
+            accepted.sendall(b"x")
+            assert client.recv(1) == b"x"
+        else:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        with contextlib.suppress(OSError):
+            accepted.close()

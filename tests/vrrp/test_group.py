@@ -80,3 +80,49 @@ def test_wanting_is_not_having():
     assert (heard.wants, silent.wants) == (False, True)
     group.handle(silent, higher, 20.0)
     assert not silent.wants
+
+
+def test_only_whose_time_has_come():
+    """V17: a tick goes to the routers whose deadline has come and to no other, however large the group is."""
+    group = group_of(*[100] * 50)
+    elect(group)
+    due = group.deadline
+    answered, *others = group.routers
+    loser = ev.AdvertReceived(Advert(3, 51, 1, answered.config.addresses, 1.0), ip_address("192.0.2.9"))
+    group.handle(answered, loser, due - 0.5)  # its next advert is half a second later than those of the others
+    handled = []
+    for router in group.routers:
+        router.TABLE = {
+            state: {kind: noting(handled, router, handler) for kind, handler in row.items()}
+            for state, row in router.TABLE.items()
+        }
+    group.tick(due - 0.001)
+    assert handled == []
+    group.tick(due)
+    assert set(handled) == set(others)
+
+
+def test_an_event_without_consequences_concerns_one():
+    """V17: a refresh of one router's lease, or a peer's advert, costs nothing at the other routers of its group."""
+    group = group_of(*[100] * 50)
+    elect(group)
+    handled = []
+    for router in group.routers:
+        router.TABLE = {
+            state: {kind: noting(handled, router, handler) for kind, handler in row.items()}
+            for state, row in router.TABLE.items()
+        }
+    group.handle(group.routers[7], ev.LeaseRefreshed(), 5.0)
+    loser = ev.AdvertReceived(Advert(3, 51, 1, group.routers[8].config.addresses, 1.0), ip_address("192.0.2.9"))
+    group.handle(group.routers[8], loser, 5.0)
+    assert handled == [group.routers[7], group.routers[8]]
+
+
+def noting(handled, router, handler):
+    """Return the handler, which notes that its router was handed an event."""
+
+    def note(*arguments):
+        handled.append(router)
+        return handler(*arguments)
+
+    return note
