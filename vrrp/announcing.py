@@ -43,5 +43,5 @@ class Announcing:
 
     def _full(self, config: RouterConfig, count: int, now: float) -> Announce:
         self._last, self._count = now, config.announce_count
-        self.at = now + config.announce_repeat_after
+        self.at = now + min(config.announce_repeat_after, config.announce_refresh)
         return Announce(config.addresses, count)

@@ -17,7 +17,7 @@ from proxy.config.nodes import choose, read_nodes, this_node
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.probes import Probes, standing_alone
 from proxy.config.resolve import Services
-from proxy.config.routers import check_tracks, notifies, routers, sync_groups, tables
+from proxy.config.routers import check_membership, check_tracks, notifies, routers, sync_groups, tables
 from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings
 from proxy.config.tables import BackendTable, FileTable, ServiceTable
 from proxy.config.validate import keys_of, validate
@@ -126,6 +126,8 @@ class _Resolver:
         section = tables(tree, "service", report)
         resolved = [services.resolve(name, table) for name, table, _ in section]
         check_tracks(found, [name for name, _, _ in section], probes, report)
+        if not self.nodes:
+            check_membership(found, self.node, report, need=self.need_files)
         groups = sync_groups(tree, list(tree.get("vrrp", {})), report)
         told = notifies(tree, report)
         probes.check_unused()

@@ -123,6 +123,23 @@ def test_defaults_are_merged_key_by_key(loaded):
         (service(backends='"db1.example.net"'), [
             '3:13 error: "db1.example.net" is a name: write an IP address (the balancer does not resolve names)'
         ]),
+        (service(backends='"0.0.0.0"'), ['3:13 error: "0.0.0.0" is the address of no host']),
+        (service(backends='"[::]:80"'), ['3:13 error: "::" is the address of no host']),
+        (service(backends='"224.0.0.1:53"'), ['3:13 error: "224.0.0.1" is a multicast address: no single host has it']),
+        (service(backends='{ address = "255.255.255.255" }'), [
+            '3:25 error: "255.255.255.255" is the broadcast address: no single host has it'
+        ]),
+        (service(listen='"224.0.0.18:53/tcp"'), ['2:11 error: "224.0.0.18" is a multicast address: no single host has it']),
+        (service(rest='source-addresses = ["0.0.0.0"]'), ['4:21 error: "0.0.0.0" is the address of no host']),
+        (service(rest='probe = { type = "tcp", address = "224.0.0.1" }'), [
+            '4:35 error: "224.0.0.1" is a multicast address: no single host has it'
+        ]),
+        (service(rest='probe = { type = "dns", query = "example.net TYPE65536" }'), [
+            '4:33 error: "TYPE65536" is not a record type: write for instance "example.net SOA"'
+        ]),
+        (service(rest=f'probe = {{ type = "udp", send = "{"x" * 65508}" }}'), [
+            "4:9 error: send has 65508 bytes: a datagram carries at most 65507"
+        ]),
         (service(backends='{ address = "10.0.0.11:80" }'), [
             '3:25 error: "10.0.0.11:80" has a port: in a table write address = "10.0.0.11", port = 80'
         ]),
