@@ -79,6 +79,7 @@ class Lease:
     `on_restored(addresses)`: somebody had removed them, they are there again and want to be announced.
     `on_lapsed()`: nobody refreshed in time (we were stopped); nothing is installed any more, as far as we are concerned.
     `on_problem(words)`: what the kernel refused, once for each kind.
+    `allowed()`: whether the addresses are ours to hold; otherwise nothing is done to them.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class Lease:
         on_restored: Callable[[list[str]], None],
         on_lapsed: Callable[[], None],
         on_problem: Callable[[str], None],
+        allowed: Callable[[], bool] = lambda: True,
     ) -> None:
         self._kernel = kernel
+        self._allowed = allowed
         self._addresses = tuple(addresses)
         self._every = every
         self._on_refreshed = on_refreshed
@@ -128,10 +131,16 @@ class Lease:
         """Say that the addresses are to be held no more; from now on their removal is nobody's fault."""
         self._wanted = False
 
+    def abandon(self) -> None:
+        """Leave the addresses as they are, to another process of this host."""
+        self.unwant()
+        self._installed.clear()
+        self._missing.clear()
+
     async def install(self) -> None:
         """Install what is wanted, and refresh it from then on."""
         async with self._lock:
-            if not self._wanted:
+            if not self._wanted or not self._allowed():
                 return
             self._refreshed = time.monotonic()
             done = [await self._install(configured) for configured in self._addresses]
@@ -192,7 +201,7 @@ class Lease:
 
     async def _refresh(self) -> None:
         async with self._lock:
-            if not self._wanted:
+            if not self._wanted or not self._allowed():
                 return
             now = time.monotonic()
             if lapsed := self.lapsed(now):
@@ -214,6 +223,8 @@ class Lease:
 
     async def _install(self, configured: str) -> bool:
         """Install or refresh one; whether this host has it now."""
+        if not self._allowed():
+            return False
         address = str(ip_interface(configured).ip)
         present = self._kernel.addresses(self._index)
         known = [key for key, one in self._installed.items() if one == configured and key[0] == self._index]
@@ -246,6 +257,8 @@ class Lease:
         return True
 
     async def _remove(self, index: int, address: str, prefix: int) -> None:
+        if not self._allowed():
+            return
         try:
             await self._kernel.remove(index, address, prefix)
         except OSError as error:

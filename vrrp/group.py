@@ -56,6 +56,10 @@ class Group:
         """The earliest of the routers' deadlines; send the `Tick` with `handle_all`."""
         return min((router.deadline for router in self.routers if router.deadline is not None), default=None)
 
+    def follows(self, router: Router) -> bool:
+        """Return True if a router is in fault only because another one is."""
+        return router.faults == (self._caused.get(router),)
+
     def _settled(self, done: list[tuple[Router, Command]], now: float) -> tuple[tuple[Router, Command], ...]:
         if len(self.routers) > 1:
             for _ in range(_ROUNDS):
@@ -74,11 +78,12 @@ class Group:
         return [(router, GroupPriority(lowest)) for router in self.routers if router.effective_priority != lowest]
 
     def _faults(self) -> list[tuple[Router, Event]]:
-        ill = [router for router in self.routers if set(router.faults) - {self._caused.get(router, "")}]
+        own = {router: [one for one in router.faults if one != self._caused.get(router)] for router in self.routers}
+        ill = [router for router in self.routers if own[router]]
         events: list[tuple[Router, Event]] = []
         for router in self.routers:
             first = next((one for one in ill if one is not router), None)
-            cause = "" if first is None else f"IPv{first.config.family} of {first.config.name}, which it moves with"
+            cause = "" if first is None else f"{_called(first)}, which it moves with: {'; '.join(own[first])}"
             before = self._caused.get(router, "")
             if cause != before:
                 self._caused[router] = cause
@@ -90,8 +95,12 @@ class Group:
         active = [router for router in self.routers if router.state == "active"]
         others = [router for router in self.routers if router.state != "active"]
         if active and others:
-            why = f"it moves with IPv{others[0].config.family} of {others[0].config.name}: {others[0].reason}"
+            why = f"it moves with {_called(others[0])}: {others[0].reason}"
             return [(router, GroupYield(why)) for router in active]
         if all(router.wants for router in self.routers):
             return [(router, GroupTakeOver()) for router in self.routers]
         return []
+
+
+def _called(router: Router) -> str:
+    return f"IPv{router.config.family} of {router.config.name}"

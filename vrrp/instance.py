@@ -43,7 +43,8 @@ _log = logging.getLogger("steelyard.vrrp")
 class Instance:
     """What one router of one IP version needs to act on interface `settings.interface`.
 
-    `feed(event)` hands an event back to the router; `tell(words)` is for people.
+    `feed(event)` hands an event back to the router; `tell(words)` is for people.  `allowed()` says whether no other
+    process of this host has become this router: then nothing is done any more, on the wire or to the addresses.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Instance:
         feed: Callable[[Event], None],
         tell: Callable[[str], None],
         sequence: int,
+        allowed: Callable[[], bool] = lambda: True,
     ) -> None:
         self.settings = settings
         self.family = family
@@ -63,6 +65,7 @@ class Instance:
         self._kernel = kernel
         self._feed = feed
         self._tell = tell
+        self._allowed = allowed
         self._announcer: Announcer | None = None
         self._lane: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task = asyncio.create_task(self._work())
@@ -76,6 +79,7 @@ class Instance:
             on_restored=self._restored,
             on_lapsed=lambda: feed(LeaseLost()),
             on_problem=tell,
+            allowed=allowed,
         )
         peers = settings.peers
         self.peers = None if peers is None else frozenset(ip_address(one) for one in peers if _version(one) == family)
@@ -138,6 +142,8 @@ class Instance:
 
     def perform(self, command: Command, port: Port | None) -> None:
         """Perform one command, or put it into the lane; `Notify` is for the runner."""
+        if not isinstance(command, Count | Tell) and not self._allowed():
+            return
         match command:
             case SendAdvert(priority):
                 self._send(priority, port)
@@ -168,6 +174,11 @@ class Instance:
     async def settle(self) -> None:
         """Wait until everything that was asked for is done."""
         await self._lane.join()
+
+    def abandon(self) -> None:
+        """Leave everything as it is, to another process of this host."""
+        self.lease.abandon()
+        self._virtual = None
 
     async def close(self) -> None:
         """Remove what is installed, and stop."""
@@ -208,7 +219,8 @@ class Instance:
         while True:
             job = await self._lane.get()
             try:
-                await job()
+                if self._allowed():
+                    await job()
             except Exception:
                 _log.exception("%s: a command could not be performed", self.settings.name)
             finally:
@@ -242,7 +254,7 @@ class Instance:
     async def _reset(self, addresses: tuple[IPAddress, ...], grace: float) -> None:
         await asyncio.sleep(grace)
         for one in addresses:
-            if self.lease.held:
+            if self.lease.held or not self._allowed():
                 return  # taken back meanwhile
             try:
                 self.counters["connections_reset"] += await reset_connections(str(one))
@@ -269,6 +281,8 @@ class Instance:
                 self.counters["announced"] += 1
             if not number % _AT_ONCE:
                 await asyncio.sleep(0)
+                if not self._allowed():
+                    return
 
 
 def _announcement(address: IPAddress, mac: bytes) -> arp.GratuitousArp | arp.NeighbourAdvertisement:

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal
 
+from vrrp.claims import Claims, Key
 from vrrp.events import (
     Command,
     Event,
@@ -56,6 +57,7 @@ _CLOSE_TIMEOUT = 5.0  # s that a hand-over may take beyond what the routers ask 
 _OFFER = 0.5  # s beyond an advert interval until an offer that nobody took has ended
 _BREATH = 0.001  # s between two ticks at least
 _SCRIPTS = 1.0  # s that scripts under way may still run at the end
+_TAKEN = "taken over by"
 
 _log = logging.getLogger("steelyard.vrrp")
 
@@ -63,7 +65,8 @@ _log = logging.getLogger("steelyard.vrrp")
 class Runner:
     """All routers of this host.  `on_state` is told moves, `on_tell(name, words)` everything else for people to read.
 
-    `check_program` says which scripts are safe to run; see `Notifier`.  Methods raise KeyError for unknown names.
+    `check_program` says which scripts are safe to run; see `Notifier`.  `on_taken` is called when other processes of this
+    host have become all of our routers: nothing is left to do then.  Methods raise KeyError for unknown names.
     """
 
     def __init__(
@@ -72,11 +75,15 @@ class Runner:
         on_state: Callable[[Moved], None],
         on_tell: Callable[[str, str], None],
         check_program: Callable[[str, int], str] | None = None,
+        on_taken: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
         self._on_state = on_state
         self._on_tell = on_tell
         self._check = check_program
+        self._on_taken = on_taken
+        keys = [(one.interface, one.vrid, family) for one in settings.routers for family in one.families]
+        self._claims = Claims(keys, on_lost=self._lost, on_regained=self._regained, on_taken=self._took)
         self._kernel = Kernel(self._changed)
         self._groups: list[Group] = []
         self._instances: dict[Router, Instance] = {}
@@ -115,6 +122,7 @@ class Runner:
     async def start(self) -> None:
         """Begin; OSError without the capabilities."""
         await self._kernel.open()
+        self._claims.take()
         self._notifiers = [
             Notifier(one, lambda words: self._on_tell("notify", words), self._check) for one in self._settings.notify
         ]
@@ -176,6 +184,7 @@ class Runner:
             await instance.close()
         for notifier in self._notifiers:
             await notifier.close(_SCRIPTS)
+        self._claims.close()
         await self._kernel.close()
 
     def set_priority_parts(self, name: str, parts: Mapping[str, int]) -> None:
@@ -258,8 +267,7 @@ class Runner:
         for name in names:
             handover = self._adopted.get(name)
             sequence = max(time.time_ns() // 1000, handover.sequence if handover else 0)
-            families = [family for family in (4, 6) if settings[name].of_family(family)]
-            made.extend([self._instance(name, family, sequence) for family in families])
+            made.extend([self._instance(name, family, sequence) for family in settings[name].families])
         group = Group([one.config for one in made], now)
         self._groups.append(group)
         for router, instance in zip(group.routers, made, strict=True):
@@ -274,14 +282,46 @@ class Runner:
             self._feed(next(router for router, one in self._instances.items() if one is made), event)
 
         made = Instance(
-            settings, family, self._kernel, feed=feed, tell=lambda words: self._on_tell(name, words), sequence=sequence
-        )
+            settings, family, self._kernel, feed=feed, tell=lambda words: self._on_tell(name, words), sequence=sequence,
+            allowed=lambda: self._claims.held((settings.interface, settings.vrid, family)),
+        )  # fmt: skip
         return made
 
     def _of(self, name: str) -> Iterator[tuple[Router, Instance]]:
         if name not in self._parts:
             raise KeyError(name)
         return iter([(router, one) for router, one in self._instances.items() if one.settings.name == name])
+
+    # Other processes of this host
+
+    @property
+    def taken(self) -> bool:
+        """Whether other processes of this host have become all of our routers."""
+        return self._claims.all_lost
+
+    def _claimed(self, key: Key) -> Iterator[tuple[Router, Instance]]:
+        """Yield the router of a claim; none if it is not made yet."""
+        for router, one in list(self._instances.items()):
+            if _claim_of(one) == key:
+                yield router, one
+
+    def _lost(self, key: Key, pid: int) -> None:
+        for router, instance in self._claimed(key):
+            instance.abandon()
+            self._feed(router, Fault(_taken_by(pid)))
+        if self._claims.all_lost:
+            self._on_taken()
+
+    def _regained(self, key: Key) -> None:
+        for router, _ in self._claimed(key):
+            for cause in [one for one in router.faults if one.startswith(_TAKEN)]:
+                self._feed(router, FaultCleared(cause))
+
+    def _took(self, keys: Collection[Key], pid: int) -> None:
+        for key in sorted(keys):
+            for _, instance in self._claimed(key):
+                text = f"IPv{instance.family}: taken over from process {pid} of this host, which does nothing for it any more"
+                self._on_tell(instance.settings.name, text)
 
     # Events in, commands out
 
@@ -292,18 +332,18 @@ class Runner:
         self._perform(self._group_of[router].handle(router, event, now))
 
     def _perform(self, commands: tuple[tuple[Router, Command], ...]) -> None:
-        reasons: dict[str, str] = {}
+        moved: dict[str, None] = {}
         for router, command in commands:
             instance = self._instances[router]
             if isinstance(command, Notify):
-                reasons[instance.settings.name] = command.reason
+                moved[instance.settings.name] = None
                 self._moved.set()
             else:
                 port = self._ports.get((instance.settings.interface, instance.family))
                 # A command that fails must not cost those after it: the addresses may be to be removed.
                 self._guard(instance.perform, command, port)
-        for name, reason in reasons.items():
-            self._settle(name, reason)
+        for name in moved:
+            self._settle(name)
         self._arm()
 
     def _arm(self, earliest: float = 0.0) -> None:
@@ -326,9 +366,12 @@ class Runner:
     def _perform_tick(self, group: Group, now: float) -> None:
         self._perform(group.handle_all(Tick(), now))
 
-    def _settle(self, name: str, reason: str) -> None:
+    def _settle(self, name: str) -> None:
         """Tell of a move of both IP versions of a name, once both have made it."""
         state = state_of(router for router, _ in self._of(name))
+        # One that only follows another has the second-hand reason.
+        there = [router for router, _ in self._of(name) if router.state == state]
+        reason = min(there, key=lambda router: self._group_of[router].follows(router)).reason
         previous = self._states[name]
         if state == previous:
             return
@@ -336,6 +379,8 @@ class Runner:
         priority = min(router.effective_priority for router, _ in self._of(name))
         self._last[name] = {"at": time.monotonic(), "from": previous, "to": state, "reason": reason}
         self._guard(self._on_state, Moved(name, state, previous, reason, priority))
+        if not all(self._claims.held(_claim_of(one)) for _, one in self._of(name)):
+            return  # the scripts are the other process's to run
         for notifier in self._notifiers:
             notifier.tell("INSTANCE", name, state, priority)
         for group, names in self._settings.sync_groups.items():
@@ -420,3 +465,12 @@ class Runner:
         if not up:
             self._parts[name][f"interface {interface}"] = -penalty
         self._tell_parts(name)
+
+
+def _claim_of(instance: Instance) -> Key:
+    return instance.settings.interface, instance.settings.vrid, instance.family
+
+
+def _taken_by(pid: int) -> str:
+    """Return the fault of a router that another process has claimed; 0 is one that we cannot see."""
+    return f"{_TAKEN} process {pid} of this host" if pid else f"{_TAKEN} another process of this host"

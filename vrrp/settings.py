@@ -45,6 +45,11 @@ class RouterSettings:
     virtual_mac: bool = False
     auth_keys: tuple[bytes, ...] = field(default=(), repr=False)
 
+    @property
+    def families(self) -> tuple[int, ...]:
+        """The IP versions among its addresses, each a router of its own: 4, 6."""
+        return tuple(family for family in (4, 6) if self.of_family(family))
+
     def of_family(self, family: int) -> tuple[str, ...]:
         """Return the addresses of one IP version, 4 or 6, in their order."""
         return tuple(one for one in self.addresses if ip_interface(one).version == family)

@@ -133,6 +133,25 @@ async def test_penalties_and_faults(bed):
         await is_true(lambda: owner.runner.is_active("outside"))
 
 
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        (4, "the interface has no IPv4 address of this host to send from"),
+        (6, "the interface has no link-local IPv6 address of this host to send from"),
+    ],
+)
+async def test_the_reason_is_the_ill_ones(bed, family, reason):
+    """V12: of IPv4 and IPv6 under one name the one that is ill says why, whichever it is, from the start and later."""
+    flush = "-4 addr flush dev eth0" if family == 4 else "-6 addr flush dev eth0 scope link"
+    async with Owner(bed, addresses=tuple(VIP.values())) as owner:
+        await is_true(lambda: owner.runner.is_active("outside"))
+        bed.ip("a", flush)
+        await is_true(lambda: owner.states[-1] == "fault", 1)
+        assert owner.moves[-1].reason == reason
+    async with Owner(bed, addresses=tuple(VIP.values())) as owner:
+        assert owner.moves[-1].reason == reason
+
+
 async def test_no_election_before_the_first_verdicts(bed):
     """V24: a router that tracks services is in no election before their first verdicts, and takes part at once then."""
     async with Owner(bed, awaits_verdicts=True) as owner:
