@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from health.spec import TcpProbe
-from proxy.balance.names import DESTINATION_HASH
+from proxy.balance.names import DESTINATION_HASH, UNSHARED
 from proxy.config.diagnostics import Report
 from proxy.config.model import Config, Listener, Service, Vrrp
 from proxy.config.positions import Spot, Tab
 from proxy.config.validate import locate
-from proxy.slowstart import UNSHARED
 
 MAIL_PORTS: Final = {
     25: "SMTP",

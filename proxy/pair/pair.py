@@ -1,0 +1,156 @@
+"""This host's part in the pair: its virtual routers, how able it is to serve, and what an operator asked of it.
+
+A daemon without [vrrp.NAME] has one of these as well, with nothing in it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+from proxy.config.model import Config
+from proxy.pair.fitness import Known, fitness
+from proxy.pair.router_settings import longest_interval
+from proxy.pair.routers import HANDOVER, Routers, Tell
+from proxy.processes.child import Child, Identity
+from proxy.processes.messages import vrrp as vrrp_messages
+from proxy.records import state_directory
+
+STANDBY = "standby.json"
+"""In the state directory: the names of the routers that are not to take part."""
+FIRST_WORKER = 3.0  # s that this host may take to serve before it counts as one that cannot
+DRAIN_LOOK = 0.1  # s
+NO_WORKER = "no worker is alive"
+
+
+class Redundancy:
+    """The virtual routers of a daemon, fed and asked.
+
+    `tell(name, words, level, fields)` records what happens; `opened(names)` says how many connections and sessions there are through the addresses of these routers.
+    Raises routing.KeyFileError, and statedir.StateError for a standby that cannot be read: it must not be forgotten.
+    """
+
+    def __init__(
+        self, config: Config, identity: Identity, tell: Tell, opened: Callable[[Collection[str]], int]
+    ) -> None:
+        self._config = config
+        self._told = tell
+        self._opened = opened
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._served = False
+        self._moving: set[asyncio.Task[list[str]]] = set()
+        self._directory = Path(config.node.state_dir)
+        self._groups = [set(group.vrrp) for group in config.sync_groups]
+        self._routers: Routers | None = None
+        if config.vrrp:
+            # Whom it runs as: the master.  Its capabilities are less, and scripts may want to be root, as keepalived's.
+            itself = Identity(None, None, identity.level, identity.format)
+            self._routers = Routers(config, itself, self._told, self._remembered())
+
+    @property
+    def children(self) -> list[Child]:
+        """The vrrp process and the one that stands by."""
+        return self._routers.children if self._routers is not None else []
+
+    def start(self) -> None:
+        """Begin to take part."""
+        if self._routers is not None:
+            for name in sorted(self._routers.in_standby):
+                self._told(name, "in standby since before the start: `steelyard resume` ends that", "warning", {})
+            self._routers.start()
+
+    def look(self, now: float, services: Known, probes: Known, *, serving: bool) -> None:
+        """Look after the vrrp process, and let it know how able this host is; `serving` says that a worker lives."""
+        if self._routers is None:
+            return
+        self._served = self._served or serving or now - self._began > FIRST_WORKER
+        lost = NO_WORKER if self._served and not serving else ""
+        able = fitness(self._config.vrrp, services, probes, lost)
+        self._routers.fit(able if self._served else vrrp_messages.Fitness(able.parts, able.faults, [], ""))
+        self._routers.look(now)
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Return the routers as the status has them."""
+        return await self._routers.rows() if self._routers is not None else []
+
+    async def leave(self, *, hand_over: bool) -> None:
+        """Leave the pair; a live peer takes over first with `hand_over`."""
+        if self._routers is not None:
+            await self._routers.leave(hand_over=hand_over)
+
+    # -- what operators ask for
+
+    @property
+    def routers(self) -> Routers | None:
+        """The routers; None for a daemon without [vrrp.NAME]."""
+        return self._routers
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a hand-over may take."""
+        return longest_interval(self._config) + HANDOVER
+
+    def moving_with(self, name: str) -> set[str]:
+        """Return the names of the routers that move with this one: those of its sync group, and itself."""
+        return {name}.union(*(group for group in self._groups if name in group))
+
+    async def standby(self, names: Collection[str], drain: float, who: str) -> tuple[bool, list[str]]:
+        """Hand the addresses of these routers over, after at most `drain` seconds in which connections end.
+
+        Returns whether anything has changed, and whose addresses nobody else has taken: those stay here.
+        """
+        if self._routers is None:
+            return False, []
+        news = set(names) - set(self._routers.in_standby)
+        if news:
+            self._told(", ".join(sorted(news)), f"standby asked for by {who}", "info", {})
+            await self._drained(names, drain)
+        # From here on it is done and remembered, whether or not who asked for it still listens.
+        left = await asyncio.shield(self._moved_away(self._routers, names, f"standby asked for by {who}"))
+        return bool(news), left
+
+    def _moved_away(self, routers: Routers, names: Collection[str], reason: str) -> asyncio.Task[list[str]]:
+        """Hand over, and remember it; those whose addresses nobody else has taken."""
+
+        async def move() -> list[str]:
+            left = await routers.standby(names, reason)
+            self._remember(routers)
+            return left
+
+        task = self._loop.create_task(move())
+        self._moving.add(task)
+        task.add_done_callback(self._moving.discard)
+        return task
+
+    def resume(self, names: Collection[str], who: str) -> bool:
+        """Let these routers take their addresses again; False if none of them stood by."""
+        if self._routers is None:
+            return False
+        changed = bool(set(names) & set(self._routers.in_standby))
+        if changed:
+            self._told(", ".join(sorted(names)), f"resume asked for by {who}", "info", {})
+        self._routers.resume(names)
+        self._remember(self._routers)
+        return changed
+
+    async def _drained(self, names: Collection[str], patience: float) -> None:
+        """Wait until nothing is open through the addresses, at most `patience` seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self._opened(names):  # noqa: ASYNC110 - counters in shared memory tell nobody of a change
+                    await asyncio.sleep(DRAIN_LOOK)
+
+    # -- what is remembered
+
+    def _remembered(self) -> list[str]:
+        names = state_directory.load(self._directory, STANDBY)
+        known = {router.name for router in self._config.vrrp}
+        return [name for name in names if name in known] if isinstance(names, list) else []
+
+    def _remember(self, routers: Routers) -> None:
+        try:
+            state_directory.save(self._directory, STANDBY, sorted(routers.in_standby))
+        except state_directory.StateError as error:
+            self._told("standby", f"a restart will not know of it: {error}", "error", {})

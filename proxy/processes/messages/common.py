@@ -1,0 +1,29 @@
+"""What every child is told or says, and the union of all messages; `codec` has their form on the channel."""
+
+from dataclasses import dataclass
+
+from proxy.processes.messages import health, vrrp, worker
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """From a child: it runs, without privileges."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """To health and to vrrp: report."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """From health each second, from vrrp each 0.1 s, to vrrp each 0.25 s: the loop of whoever sends it comes round."""
+
+
+Message = Ready | Ask | Beat | worker.Message | health.Message | vrrp.Message
+ANSWERS = (health.Ran, health.Report, vrrp.StoodBy, vrrp.Routing)
+"""What is sent only because a message with the same `number` asked for it."""
