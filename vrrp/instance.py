@@ -5,7 +5,9 @@ after the other in the order of the commands, and holds up neither adverts nor o
 """
 
 import asyncio
+import errno
 import logging
+import struct
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address, ip_interface
@@ -19,6 +21,8 @@ from vrrp.events import (
     Command,
     Count,
     Event,
+    Fault,
+    FaultCleared,
     InstallAddresses,
     LeaseLost,
     LeaseRefreshed,
@@ -29,9 +33,11 @@ from vrrp.events import (
     SendAdvert,
     Tell,
 )
+from vrrp.fitness import LEAVING
 from vrrp.kernel import Kernel, Link
 from vrrp.packet import IPAddress
 from vrrp.reset import reset_connections
+from vrrp.sending import Sending
 from vrrp.settings import RouterSettings
 from vrrp.sockets import GROUPS, Announcer, Packet, Port
 
@@ -45,6 +51,7 @@ class Instance:
 
     `feed(event)` hands an event back to the router; `tell(words)` is for people.  `allowed()` says whether no other
     process of this host has become this router: then nothing is done any more, on the wire or to the addresses.
+    `ready()` says whether there is a socket to send by, which it opens if it can.
     """
 
     def __init__(
@@ -57,6 +64,7 @@ class Instance:
         tell: Callable[[str], None],
         sequence: int,
         allowed: Callable[[], bool] = lambda: True,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self.settings = settings
         self.family = family
@@ -66,6 +74,10 @@ class Instance:
         self._feed = feed
         self._tell = tell
         self._allowed = allowed
+        self._ready = ready
+        self._sending = Sending()
+        self._mute = ""  # why it has given up
+        self._retry: asyncio.TimerHandle | None = None
         self._announcer: Announcer | None = None
         self._lane: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task = asyncio.create_task(self._work())
@@ -86,6 +98,20 @@ class Instance:
         self._virtual: Link | None = None
         self.source = self.present_source()
         self.config = self._config()
+        self.unfit = self._unfit()
+        """Why no advert can be made of the settings, in words; "" if one can."""
+
+    def _unfit(self) -> str:
+        here = self.config.addresses[0]
+        try:
+            packet.build(self._advert(self.settings.priority), here, here, checksum=self.settings.checksum)
+        except (ValueError, struct.error) as error:
+            return f"no advert can be made: {error}"
+        return ""
+
+    def _advert(self, priority: int) -> packet.Advert:
+        settings = self.settings
+        return packet.Advert(settings.version, settings.vrid, priority, self.config.addresses, settings.advert_interval)
 
     def _config(self) -> RouterConfig:
         settings = self.settings
@@ -182,6 +208,8 @@ class Instance:
 
     async def close(self) -> None:
         """Remove what is installed, and stop."""
+        if self._retry is not None:
+            self._retry.cancel()
         await self.lease.close()
         self._task.cancel()
         await asyncio.wait([self._task])
@@ -197,19 +225,55 @@ class Instance:
         return self._signer.sequence if self._signer else 0
 
     def _send(self, priority: int, port: Port | None) -> None:
+        code = self._send_to_all(priority, port)
+        if priority == LEAVING:
+            return
+        if not code:
+            self._sending.left()
+        elif (why := self._sending.failed(code)) and not self._mute:
+            # Not here: the commands behind this one are still to come, and would put the addresses back.
+            self._mute = why
+            asyncio.get_running_loop().call_soon(self._give_up)
+
+    def _send_to_all(self, priority: int, port: Port | None) -> int:
+        """Send an advert; returns 0 if it has left for somebody, else why not, as an error number."""
         if port is None or self.source is None:
             self.counters["send_failed"] += 1
-            return
+            return errno.ENOTCONN if self.source is not None else errno.ENETDOWN  # the latter is a fault of its own
         settings = self.settings
-        addresses = self.config.addresses
-        advert = packet.Advert(settings.version, settings.vrid, priority, addresses, settings.advert_interval)
+        advert = self._advert(priority)
         targets = [ip_address(GROUPS[self.family])] if self.peers is None else sorted(self.peers, key=int)
+        sent = 0
         for target in targets:
             data = packet.build(advert, self.source, target, checksum=settings.checksum)
             if self._signer is not None:
                 data = self._signer.sign(data, self.source, target)
             if port.send(data, str(self.source), str(target), self._virtual.index if self._virtual else None):
                 self.counters["adverts_sent"] += 1
+                sent += 1
+        return 0 if sent or not targets else port.error
+
+    def mute(self, why: str) -> None:
+        """Give the addresses up, as nothing can be sent for the reason given, and try again later."""
+        if not self._mute:
+            self._mute = why
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self._task.done():
+            return
+        self._feed(Fault(self._mute))
+        self._wait()
+
+    def _wait(self) -> None:
+        self._retry = asyncio.get_running_loop().call_later(self._sending.next_pause(), self._try_again)
+
+    def _try_again(self) -> None:
+        if not self._ready():
+            self._wait()
+            return
+        why, self._mute = self._mute, ""
+        self._feed(FaultCleared(why))
 
     def _restored(self, addresses: list[str]) -> None:
         for one in addresses:

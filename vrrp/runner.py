@@ -131,6 +131,8 @@ class Runner:
             self._build(members, now)
         for router, instance in self._instances.items():
             self._open(instance)
+            if instance.unfit:
+                self._feed(router, Fault(instance.unfit))
             link = self._kernel.link(instance.settings.interface)
             if link is None or not link.up:
                 self._feed(router, LinkDown())
@@ -284,6 +286,7 @@ class Runner:
         made = Instance(
             settings, family, self._kernel, feed=feed, tell=lambda words: self._on_tell(name, words), sequence=sequence,
             allowed=lambda: self._claims.held((settings.interface, settings.vrid, family)),
+            ready=lambda: made is not None and self._open(made),
         )  # fmt: skip
         return made
 
@@ -404,16 +407,17 @@ class Runner:
 
     # Packets, interfaces, addresses
 
-    def _open(self, instance: Instance) -> None:
+    def _open(self, instance: Instance) -> bool:
+        """Open the socket of an instance's interface, if it is not; returns False if that cannot be, which is a fault."""
         key = (instance.settings.interface, instance.family)
         link = self._kernel.link(instance.settings.interface)
         old = self._ports.get(key)
         if old is not None and link is not None and old.index == link.index:
-            return
+            return True
         if old is not None:
             self._ports.pop(key).close()
         if link is None:
-            return
+            return True  # a fault of its own
         counters = self._port_counters.setdefault(key, Counter())
         try:
             self._ports[key] = Port(*key, lambda packet: self._received(key, packet), counters)
@@ -422,6 +426,9 @@ class Runner:
                 raise
             counters["open_failed"] += 1
             _log.warning("no socket on %s: %s", link.name, error)
+            instance.mute(f"no socket to send adverts by: {error.strerror}")
+            return False
+        return True
 
     def _received(self, key: tuple[str, int], packet: Packet) -> None:
         vrid = packet.data[1] if len(packet.data) > 1 else None

@@ -105,6 +105,34 @@ def test_link_down_is_a_fault(bed):
     assert owner_settles(bed, ADDRESS) == "a"
 
 
+@pytest.mark.parametrize(
+    "impossible", [{"advert_interval": 0.333}, {"version": 2, "advert_interval": 0.5}, {"vrid": 256}], ids=str
+)
+def test_an_advert_that_cannot_be_made_is_a_fault(bed, impossible):
+    """V2: a router of whose settings no advert can be made never has the address, and says why; the other host has it."""
+    a = Ours(bed, "a", {"priority": 150} | FAST | impossible)
+    b = Ours(bed, "b", FAST)
+    assert a.moves() == ["fault"]
+    assert a.events("state")[0]["reason"].startswith("no advert can be made: ")
+    b.wait("active")
+    assert owner_settles(bed, ADDRESS) == "b"
+    time.sleep(1)
+    assert holders(bed, ADDRESS) == ["b"]
+
+
+def test_adverts_that_do_not_leave_are_a_fault(bed):
+    """V13: a host whose firewall drops its adverts gives the address up before there are two for long, and has it again later."""
+    a, b = both(bed)
+    bed.rule("a", "output", "ip protocol 112 drop")
+    b.wait("active")
+    a.wait("fault", 1)
+    assert "firewall" in a.events("state")[-1]["reason"]
+    until(lambda: holders(bed, ADDRESS) == ["b"], 1, "b alone to have the address")
+    bed.nft("a", "flush ruleset")
+    a.wait("active", 10)
+    assert owner_settles(bed, ADDRESS) == "a"
+
+
 def test_a_killed_process_leaves_no_address(bed):
     """V14: SIGKILL leaves no address behind: the lease ends within 2.5 s, and the other host has taken over before."""
     a, b = both(bed)
