@@ -83,8 +83,10 @@ def _summary(file: str, config: "Config | None", found: "list[Diagnostic]", late
     counts = (
         f"{_count(len(config.services), 'service')}, {_count(backends, 'backend')}, {_count(listeners, 'listener')}"
     )
+    if not config.services and config.vrrp:
+        counts = _count(len(config.vrrp), "router")
     text = f"{file}: {counts}: no errors{tail}"
-    if later and config.services:
+    if later and (config.services or config.vrrp):
         lines = ", ".join(str(line) for line in sorted({item.line for item in later})[:12])
         text += f"\n`steelyard run` of this version refuses it: {_count(len(later), 'thing')} not supported yet (line {lines})"
     return text

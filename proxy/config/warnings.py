@@ -49,7 +49,7 @@ def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab]
         _track(router, routers[router.name], report)
         _link_local(router, routers[router.name], report)
     if not config.services and not config.vrrp:
-        report.plain("warning", main, (1, 1), "no [service.NAME]: there is nothing to balance")
+        report.plain("warning", main, (1, 1), "neither [service.NAME] nor [vrrp.NAME]: there is nothing to run")
 
 
 def _quorum(service: Service, tab: Tab, report: Report) -> None:

@@ -228,7 +228,7 @@ def test_a_misspelt_router_is_suggested(said):
 )  # fmt: skip
 def test_mistakes_in_the_other_tables(said, text, expected):
     """Each mistake outside the services is told once, at the word that is wrong."""
-    found = [line for line in said(text) if "nothing to balance" not in line]
+    found = [line for line in said(text) if "nothing to run" not in line]
     assert found == expected or (expected is None and len(found) == 1)
 
 
