@@ -6,6 +6,7 @@ may have it by now, and we are not to take it from there (V15).
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import time
@@ -65,6 +66,26 @@ def source_for(
         if version == 4 or ip.is_link_local:  # noqa: PLR2004 - the version of IP
             return one.address
     return None
+
+
+def owned_source(present: Sequence[Address], version: int, virtual: Sequence[str]) -> str | None:
+    """Return the virtual address that adverts of an owner leave from, whose interface has it for good and no other one."""
+    mine = {str(ip_interface(one).ip) for one in virtual}
+    for one in present:
+        ip = ip_address(one.address)
+        wanted = ip.version == version and (version == 4 or ip.is_link_local)  # noqa: PLR2004 - the version of IP
+        if wanted and one.address in mine and one.usable and not one.lease:
+            return one.address
+    return None
+
+
+def accept_own_source(interface: str) -> None:
+    """Let the host accept IPv4 packets whose source is an address of its own, which Linux drops by default.
+
+    Adverts of an owner may come from the address that we have in its place (ip-sysctl: accept_local).
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/net/ipv4/conf", interface, "accept_local").write_text("1", encoding="ascii")
 
 
 def is_ours(one: Address, addresses: Sequence[str]) -> bool:
@@ -160,9 +181,17 @@ class Lease:
             self._installed.clear()
             self._missing.clear()
 
-    async def clean(self) -> int:
-        """Remove leases of these addresses that an earlier life of ours left behind, on any interface; how many."""
-        left = [one for one in self._kernel.addresses() if is_ours(one, self._addresses)]
+    async def clean(self, index: int | None = None) -> int:
+        """Remove leases of these addresses that an earlier life of ours left behind, on any interface; how many.
+
+        A link-local address may be that of another router on another interface: those of interface `index` only.
+        """
+        left = [
+            one
+            for one in self._kernel.addresses()
+            if is_ours(one, self._addresses)
+            and (index is None or one.index == index or not ip_address(one.address).is_link_local)
+        ]
         async with self._lock:
             for one in left:
                 await self._remove(*one.key)

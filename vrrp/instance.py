@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from ipaddress import ip_address, ip_interface
 
 from vrrp import arp, auth, packet, virtualmac
-from vrrp.address import Lease, refresh_interval, source_for
+from vrrp.address import Lease, accept_own_source, owned_source, refresh_interval, source_for
 from vrrp.events import AddressRemoved as Removed
 from vrrp.events import (
     AdvertReceived,
@@ -33,7 +33,7 @@ from vrrp.events import (
     SendAdvert,
     Tell,
 )
-from vrrp.fitness import LEAVING
+from vrrp.fitness import LEAVING, OWNER
 from vrrp.kernel import Kernel, Link
 from vrrp.packet import IPAddress
 from vrrp.reset import reset_connections
@@ -139,7 +139,10 @@ class Instance:
         if link is None:
             return None
         settings = self.settings
-        found = source_for(self._kernel.addresses(link.index), self.family, settings.addresses, settings.sources)
+        present = self._kernel.addresses(link.index)
+        found = source_for(present, self.family, settings.addresses, settings.sources)
+        if found is None and settings.priority == OWNER:
+            found = owned_source(present, self.family, settings.addresses)
         return None if found is None else ip_address(found)
 
     # Packets in
@@ -301,6 +304,8 @@ class Instance:
             else:
                 if self.lease.held:
                     self.lease.want(self._virtual.index)
+        if self.settings.owned and self.family == 4:  # noqa: PLR2004 - the version of IP
+            accept_own_source(self.settings.interface)
         await self.lease.install()
 
     async def _remove(self) -> None:
@@ -312,16 +317,20 @@ class Instance:
     async def _clean(self) -> None:
         if self.settings.virtual_mac and not self.lease.held:
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
-        if not self.lease.held and (count := await self.lease.clean()):
+        link = self._kernel.link(self.settings.interface)
+        if not self.lease.held and (count := await self.lease.clean(link.index if link else None)):
             self._tell(f"{count} addresses that an earlier run had left were removed")
 
     async def _reset(self, addresses: tuple[IPAddress, ...], grace: float) -> None:
+        link = self._virtual or self._kernel.link(self.settings.interface)
         await asyncio.sleep(grace)
         for one in addresses:
             if self.lease.held or not self._allowed():
                 return  # taken back meanwhile
             try:
-                self.counters["connections_reset"] += await reset_connections(str(one))
+                self.counters["connections_reset"] += await reset_connections(
+                    str(one), link.index if link is not None and one.is_link_local else 0
+                )
             except OSError as error:
                 self.counters["reset_failed"] += 1
                 _log.warning("%s: connections of %s were not reset: %s", self.settings.name, one, error)

@@ -21,20 +21,21 @@ _SOURCE = 7  # INET_DIAG_BC_S_COND
 _TIME_WAIT, _CLOSE, _LISTEN = 6, 7, 10
 _STATES = 0x1FFE & ~(1 << _TIME_WAIT | 1 << _CLOSE | 1 << _LISTEN)
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-_ID = 48  # octets of inet_diag_sockid
+_ID, _ID_INTERFACE = 48, 36  # octets of inet_diag_sockid, and where in it the interface is
 _SLICE = 128  # sockets before others have their turn: about 1.5 ms
 _MOST = 1 << 16
 
 
-async def reset_connections(address: str) -> int:
+async def reset_connections(address: str, index: int = 0) -> int:
     """Reset every TCP connection of this host whose own address it is; how many.  Listening sockets stay.
 
+    `index` is the interface of a link-local address, which another interface may have as well.
     OSError where the kernel cannot (CONFIG_INET_DIAG_DESTROY) or we may not (CAP_NET_ADMIN).
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as kernel:
         kernel.settimeout(0.2)  # it answers in the call itself; this is for a kernel that does not
         kernel.bind((0, 0))
-        found = list(_connections(kernel, address))
+        found = list(_connections(kernel, address, index))
         count = 0
         for row, (family, wanted) in enumerate(found):
             if row % _SLICE == _SLICE - 1:
@@ -43,7 +44,7 @@ async def reset_connections(address: str) -> int:
         return count
 
 
-def _connections(kernel: socket.socket, address: str) -> Iterator[tuple[int, bytes]]:
+def _connections(kernel: socket.socket, address: str, index: int) -> Iterator[tuple[int, bytes]]:
     """Yield family and identity of each connection; an IPv6 socket may have an IPv4 address (::ffff:192.0.2.1)."""
     ip = ip_address(address)
     is_old = isinstance(ip, IPv4Address)
@@ -57,7 +58,9 @@ def _connections(kernel: socket.socket, address: str) -> Iterator[tuple[int, byt
         kernel.send(_HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _REQUEST | _DUMP, 1, 0) + body)
         for kind, content in _answers(kernel):
             if kind == _SOCK_DIAG_BY_FAMILY:
-                yield family, content[4 : 4 + _ID]
+                identity = content[4 : 4 + _ID]
+                if not index or struct.unpack_from("=I", identity, _ID_INTERFACE) == (index,):
+                    yield family, identity
 
 
 def _destroy(kernel: socket.socket, family: int, wanted: bytes) -> bool:

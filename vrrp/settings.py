@@ -21,7 +21,7 @@ class RouterSettings:
     `addresses` as "192.0.2.1/24", without a prefix that of a host.  `peers` are the addresses of the other hosts, IPv4
     and IPv6 (unicast); None: multicast.  `sources` are our own addresses that the peers know us by, where they are said;
     else the interface's primary IPv4 and its link-local IPv6 one.  `awaits_verdicts`: no election before
-    `Runner.first_verdicts`, or 3 s.
+    `Runner.first_verdicts`, or 3 s.  `owned`: a member has the addresses for good (priority 255), and may send from one.
     """
 
     name: str
@@ -43,6 +43,7 @@ class RouterSettings:
     track: tuple[Track, ...] = ()
     awaits_verdicts: bool = False
     virtual_mac: bool = False
+    owned: bool = False
     auth_keys: tuple[bytes, ...] = field(default=(), repr=False)
 
     @property

@@ -21,6 +21,7 @@ from proxy.config.routers import check_membership, check_tracks, notifies, route
 from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings
 from proxy.config.tables import BackendTable, FileTable, ServiceTable
 from proxy.config.validate import keys_of, validate
+from vrrp.fitness import OWNER
 
 
 def load(path: str | os.PathLike[str], node: str | None = None, *, need_files: bool = True) -> Config:
@@ -100,8 +101,14 @@ def _for_nodes(
     mine = this_node(tree, nodes, told, quiet) or (nodes[0] if nodes else "localhost")
     others = [name for name in nodes if name != mine] if all_nodes else []
     config = _Resolver(tree, nodes, mine, report, need_files=need_files).config()
-    for name in others:
-        _Resolver(tree, nodes, name, report, need_files=False).config()
+    found = [config, *(_Resolver(tree, nodes, name, report, need_files=False).config() for name in others)]
+    if config is None:
+        return None
+    routers = [router for one in found if one is not None for router in one.vrrp]
+    owned = {router.name for router in routers if router.priority == OWNER}
+    merged = config._tree  # noqa: SLF001 - this module makes the Config
+    config = config.model_copy(update={"owned": tuple(sorted(owned))})
+    config._tree = merged  # noqa: SLF001
     return config
 
 

@@ -154,6 +154,8 @@ class Config(Table):
     notify: tuple[Notify, ...] = ()
     probes: dict[str, ProbeSpec] = Field(default_factory=dict)
     """The named probes that a router tracks."""
+    owned: tuple[str, ...] = ()
+    """The routers whose addresses some node has as its own: with priority 255."""
     sources: tuple[str, ...] = ()
     """The files it was read from, the main one first."""
     sha256: str = ""

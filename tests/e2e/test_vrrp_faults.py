@@ -26,6 +26,7 @@ from tests.e2e.vrrp import (
     pair,
     port_of,
 )
+from tests.e2e.watch import addresses_now
 
 ADDRESS, ADDRESS6 = (VIP[family].partition("/")[0] for family in (4, 6))
 FAST = {"advert_interval": 0.1}
@@ -317,6 +318,28 @@ def test_two_capabilities_are_enough(bed):
     until(lambda: a.report()["counters"]["outside/6"].get("announced", 0) >= 5, 2, "announcements")
     assert a.proc.terminate() == 0
     assert holders(bed, ADDRESS) == holders(bed, ADDRESS6) == []
+
+
+@pytest.mark.parametrize("spare", [False, True], ids=["alone", "beside another"])
+def test_an_owner_has_its_own_address_back(bed, spare):
+    """V7: a host whose own address the virtual one is has it whenever it is there, also as the interface's only one."""
+    if spare:
+        bed.ip("a", "addr add 198.51.100.12/24 dev eth0")
+    own = {"addresses": ["198.51.100.2/24"], "owned": True}
+    a = Ours(bed, "a", FAST | own | {"priority": 255})
+    b = Ours(bed, "b", FAST | own)
+    a.wait("active")
+    b.wait("backup")
+    until(lambda: b.report()["routers"][0]["peer"], 3, "b to hear a")
+    bed.ip("switch", f"link set {port_of(bed, 'a')} down")
+    b.wait("active")
+    until(lambda: "198.51.100.2" in addresses_now(bed, "b"), 1, "b to have the address")
+    bed.ip("switch", f"link set {port_of(bed, 'a')} up")
+    a.wait("active")
+    b.wait("backup", 2)
+    assert owner_settles(bed, "198.51.100.2") == "a"
+    time.sleep(0.5)
+    assert b.moves() == ["backup", "active", "backup"]
 
 
 def test_standby_and_resume(bed):

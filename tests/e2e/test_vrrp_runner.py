@@ -95,6 +95,18 @@ async def test_leftovers_go_at_the_start(bed):
         assert holders(bed, ADDRESS) == []
 
 
+async def test_leftovers_of_another_interface_stay(bed):
+    """V25: a link-local address is that of its interface: the same one on lease on another interface is another router's."""
+    bed.lan("second")
+    bed.attach("a", "second", "203.0.113.2/24")
+    for name in ("eth0", "eth1"):
+        bed.ip("a", f"addr add fe80::10/128 dev {name} valid_lft 2 preferred_lft 0 nodad")
+    async with Owner(bed, addresses=("fe80::10/64",), advert_interval=1.0) as owner:
+        await is_true(lambda: owner.told, 0.5)
+        left = bed.run("a", ["ip", "-o", "-6", "addr", "show", "to", "fe80::10"]).stdout
+        assert [line.split()[1] for line in left.splitlines()] == ["eth1"]
+
+
 async def test_a_lost_master_is_the_last_resort(bed):
     """V18: without its master it leaves with priority 0 at once, is backup at 1, takes back what nobody else takes, and yields to anybody."""
     async with Owner(bed, priority=150) as owner:

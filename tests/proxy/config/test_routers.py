@@ -187,6 +187,15 @@ def test_an_advert_in_fragments_is_a_warning(said):
     assert line == f"4:13 warning: {words} | divide them between routers with different vrids"
 
 
+def test_an_owner_is_known_on_every_node(said, loaded):
+    """V7: each node knows which routers have an owner, and `check` says what priority 255 means."""
+    owner = router(rest="priority = { lb1 = 255, lb2 = 100 }")
+    text = NODES + owner + router(name="other", vrid=53, addresses='"10.0.1.10"')
+    assert [loaded(text, node).owned for node in ("lb1", "lb2")] == [("inside",), ("inside",)]
+    (line,) = said(text)
+    assert line.startswith("6:20 warning: priority 255 says that the host has these addresses for good")
+
+
 def test_a_host_that_is_no_member_is_not_run(said, loaded):
     """A router in unicast does not run on a host whose address the others do not know: both would be active."""
     text = router(rest='members = { lb1 = "10.0.0.2", lb2 = "10.0.0.3" }')
