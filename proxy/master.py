@@ -44,7 +44,7 @@ from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
 from proxy.status.snapshot import SnapshotBuilder
 from proxy.workers import plans, transparent_sockets
-from proxy.workers.listeners import Listeners
+from proxy.workers.listeners import ListenError, Listeners
 from proxy.workers.member_owners import Key
 from proxy.workers.provision import Handout
 from proxy.workers.supervisor import Supervisor, gone
@@ -135,7 +135,7 @@ class Master:
                 self._loop.add_signal_handler(number, self._on_stop)
             self._loop.add_signal_handler(signal.SIGHUP, self._on_hup)
             self._loop.set_exception_handler(self._on_fault)
-            self._listeners.bind(self._running, self._warn)
+            self._listen()
             for listener in self._listeners.numbers:
                 self._workers.members.add(listener)
             await self._start_control()
@@ -166,6 +166,12 @@ class Master:
             self._timeline.add("stop", self.config.node.name, "stopped")
         self._timeline.close()
 
+    def _listen(self) -> None:
+        try:
+            self._listeners.bind(self._running, self._warn)
+        except ListenError as error:
+            raise StartError(str(error)) from None
+
     def _warn(self, kind: str, text: str) -> None:
         self._before.append((kind, text))
 
@@ -174,7 +180,7 @@ class Master:
             self._running, self._columns, self._workers, self._prober, self._redundancy, self._admins, self._membership,
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
-        register(self._control, overview.status, parts)
+        register(self._control, overview.status, overview.forget, parts)
         try:
             await self._control.start()
         except ControlError as error:

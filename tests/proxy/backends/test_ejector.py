@@ -11,6 +11,7 @@ from proxy.config.loader import load
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
 from proxy.stats.slots import Slots
+from proxy.status.slices import finished
 
 FILE = """
 [node]
@@ -71,7 +72,7 @@ async def test_an_ejection_has_an_end(bed):
     bed.failing()
     await asyncio.sleep(0)
     assert bed.said() == ["up", "ejected", "ejected"]
-    shown = bed.ready.shown({})[FIRST]
+    shown = finished(bed.ready.shown({}))[FIRST]
     assert (shown.state, shown.reason) == (
         "down",
         "ejected for 100ms: 3 failures of real traffic in a row (probes: answers)",
@@ -79,7 +80,7 @@ async def test_an_ejection_has_an_end(bed):
     assert bed.ready.able["a"]
     await asyncio.sleep(0.2)
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "up", "ready"]])
-    assert bed.ready.shown({})[FIRST].state == "up"
+    assert finished(bed.ready.shown({}))[FIRST].state == "up"
     assert bed.events == [
         "ejected for 100ms: 3 failures of real traffic in a row",
         "no longer ejected: its time is over",
