@@ -141,8 +141,22 @@ def _check_members(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report)
     missing = [node for node in nodes if node not in members]
     if missing:
         report.error(tab.spots["members"], f"no address for node {', '.join(missing)}", at="key")
+    _check_own_addresses(router, tab, report)
+    for node, addresses in (router.members or {}).items():
+        for version in {4 if "." in address.partition("/")[0] else 6 for address in router.addresses}:
+            if not any(ipaddress.ip_address(address).version == version for address in addresses):
+                report.error(
+                    locate(tab, ("members", node))[1],
+                    f"{node} has no IPv{version} address here, but the router has IPv{version} addresses to advertise",
+                )
+
+
+def _check_own_addresses(router: Vrrp, tab: Tab, report: Report) -> None:
+    """Report addresses of members that are not one host's own."""
     virtual = {address.partition("/")[0] for address in router.addresses}
     owners: dict[str, str] = {}
+    interfaces = [ipaddress.ip_interface(address) for address in router.addresses]
+    networks = {one.network for one in interfaces if one.version == 4 and one.network.prefixlen < 31}  # noqa: PLR2004
     for node, addresses in (router.members or {}).items():
         for index, address in enumerate(addresses):
             spot = locate(tab, ("members", node, index))[1]
@@ -156,12 +170,11 @@ def _check_members(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report)
                 whose = "twice" if owners[address] == node else f"the address of {owners[address]} as well"
                 report.error(spot, f"{address} is here {whose}: each member needs its own")
             owners.setdefault(address, node)
-        for version in {4 if "." in address.partition("/")[0] else 6 for address in router.addresses}:
-            if not any(ipaddress.ip_address(address).version == version for address in addresses):
-                report.error(
-                    locate(tab, ("members", node))[1],
-                    f"{node} has no IPv{version} address here, but the router has IPv{version} addresses to advertise",
-                )
+            for network in networks:
+                if ipaddress.ip_address(address) in {network.network_address, network.broadcast_address}:
+                    report.error(
+                        spot, f"{address} is the network or the broadcast address of {network}: no host has it"
+                    )
 
 
 def _spot(tab: Tab, key: str) -> Spot:

@@ -32,7 +32,7 @@ def leavings(bed: Bed, wire: Capture) -> list[str]:
 
 
 def test_a_successor_takes_over_without_a_word(bed):
-    """R6: a process that starts beside one of the same host becomes its routers; the other ends and sends nothing more."""
+    """A process that starts beside one of the same host becomes its routers; the other ends and sends nothing more."""
     first = Ours(bed, "a", BOTH | {"priority": 150})
     other = Ours(bed, "b", BOTH | {"priority": 100})
     first.wait("active")
@@ -50,7 +50,7 @@ def test_a_successor_takes_over_without_a_word(bed):
 
 
 def test_a_stopped_process_wakes_beside_its_successor(bed):
-    """R6, V15: a process that was stopped, and wakes when another one is its router, sends nothing and removes nothing."""
+    """V15: a process that was stopped, and wakes when another one is its router, sends nothing and removes nothing."""
     first = Ours(bed, "a", BOTH | {"priority": 150})
     first.wait("active")
     first.proc.stop()
@@ -71,7 +71,7 @@ def test_a_stopped_process_wakes_beside_its_successor(bed):
 
 
 def test_an_orphan_ends_when_the_daemon_starts_anew():
-    """R6: a new daemon finds the vrrp process of one whose master was killed, and has the address without a fight."""
+    """A new daemon finds the vrrp process of one whose master was killed, and has the address without a fight."""
     with daemons(node={"stop-timeout": '"30s"'}) as pair:
         pair.start()
         orphan = pair.a.child("proxy.vrrpd")[0]

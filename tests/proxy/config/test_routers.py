@@ -97,6 +97,7 @@ def test_defaults_and_members(loaded):
         (NODES + router(rest='members = { lb1 = "10.0.0.2", lb2 = "10.0.1.9" }') + router(name="other", vrid=53, addresses='"10.0.1.9"'), "10.0.1.9 is an address of [vrrp.other]: a member needs one that its host keeps"),
         (NODES + router(addresses='"fe80::10/64"', rest='members = { lb1 = "fe80::2%eth1", lb2 = "fe80::3" }'), '"fe80::2%eth1" names an interface, which the router has already: write "fe80::2"'),
         (NODES + router(rest='members = { lb1 = "224.0.0.18", lb2 = "10.0.0.3" }'), '"224.0.0.18" is a multicast address: no single host has it'),
+        (NODES + router(rest='members = { lb1 = "10.0.0.255", lb2 = "10.0.0.3" }'), "10.0.0.255 is the network or the broadcast address of 10.0.0.0/24: no host has it"),
         (NODES + router(rest='members = { lb1 = "127.0.0.1", lb2 = "10.0.0.3" }'), '"127.0.0.1" is a loopback address: the other members cannot reach it'),
         (router(rest='advert-interval = "41s"'), "advert-interval is at most 40.95s in version 3"),
         (router(rest="virtual-router-id = 5"), 'unknown key "virtual-router-id" | did you mean "vrid"?'),
