@@ -31,7 +31,8 @@ LOOK = 1.0
 
 _SOCKETS = Path("/proc/thread-self/net/unix")  # of the network namespace that we are in
 _AT_ONCE = 1024  # messages: more than a socket can hold (net.unix.max_dgram_qlen)
-_MESSAGE = 1 << 16  # octets: 510 routers fit
+_MESSAGE = 1 << 16  # octets
+_IN_ONE = 512  # routers in a message
 _CREDENTIALS = struct.Struct("=iii")  # process, user, group
 
 Key = tuple[str, int, int]
@@ -107,8 +108,11 @@ class Claims:
     # Words to others
 
     def _claim(self, keys: Collection[Key]) -> None:
+        whole = sorted(keys)
+        parts = [whole[start : start + _IN_ONE] for start in range(0, len(whole), _IN_ONE)]
         for name in _others(self._name):
-            self._send(name, {"number": self._number, "claims": sorted(keys)})
+            for part in parts:
+                self._send(name, {"number": self._number, "claims": part})
 
     @property
     def _name(self) -> bytes:
@@ -167,7 +171,7 @@ class Claims:
         for key in sorted(news):
             self._loop.call_soon(self._on_lost, key, pid)
         if news:
-            self._send(name, {"released": sorted(news)})
+            self._send(name, {"released": sorted(news)})  # not more than were claimed in one
             if not waiting:
                 self._later(LOOK, self._look)
 

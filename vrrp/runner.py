@@ -122,7 +122,10 @@ class Runner:
     async def start(self) -> None:
         """Begin; OSError without the capabilities."""
         await self._kernel.open()
-        self._claims.take()
+        try:
+            self._claims.take()
+        except OSError as error:
+            self._on_tell("process", f"another process of this host with our routers would not be noticed: {error}")
         self._notifiers = [
             Notifier(one, lambda words: self._on_tell("notify", words), self._check) for one in self._settings.notify
         ]

@@ -164,6 +164,20 @@ async def test_the_reason_is_the_ill_ones(bed, family, reason):
         assert owner.moves[-1].reason == reason
 
 
+async def test_what_another_process_took_comes_back(bed):
+    """A router that another process of the host has become is in fault, says whose it is, and comes back when that is gone."""
+    async with Owner(bed) as owner:
+        await is_true(lambda: owner.runner.is_active("outside"))
+        other = Ours(bed, "a", FAST)
+        await is_true(lambda: owner.states[-1] == "fault", 1)
+        assert owner.moves[-1].reason == f"taken over by process {other.proc.pid} of this host"
+        assert owner.runner.taken
+        await is_true(lambda: other.state == "active")
+        other.proc.terminate()
+        await is_true(lambda: owner.runner.is_active("outside"))
+        assert owner_settles(bed, ADDRESS) == "a"
+
+
 async def test_no_election_before_the_first_verdicts(bed):
     """V24: a router that tracks services is in no election before their first verdicts, and takes part at once then."""
     async with Owner(bed, awaits_verdicts=True) as owner:

@@ -88,6 +88,14 @@ async def test_the_successor_has_it(claimant):
     assert (first.taken, second.lost) == ([], [])
 
 
+async def test_many_routers(claimant):
+    """A thousand routers are claimed as one is."""
+    many = [(f"vrrp-test{number}", 51, 4) for number in range(1000)]
+    first, second = claimant(*many), claimant(*many)
+    assert not any(map(first.claims.held, many))
+    assert all(map(second.claims.held, many))
+
+
 async def test_a_message_is_found_before_the_loop_runs(claimant):
     """A process that wakes from a stop knows of its successor at its first look, before any callback."""
     first = claimant(ONE)
