@@ -220,7 +220,7 @@ class Readiness:
             if self._admins.leaves(key) and verdict in {"up", "reserve"}:
                 verdict = "ejected"  # drained besides: its connections may finish, its UDP sessions move
             if verdict == "reserve" and self._stood_in(key):
-                verdict = "standby"  # better ones serve again: it is not the backend that has become worse
+                verdict = "relieved"  # better ones serve again: it is not the backend that has become worse
             self._own[key] = one.verdict
             told = (verdict, self._admins.acted(key))
             if self._sent.get(key, ("unknown", self._running.backends[key].admin)) != told:
@@ -231,7 +231,7 @@ class Readiness:
     def _stood_in(self, key: BackendKey) -> bool:
         """Whether a backend in reserve has served, or still has what it had when it did."""
         sent = self._sent.get(key, ("unknown", ""))[0]
-        return sent == "standby" or (sent == "up" and self._own.get(key) == "reserve")
+        return sent == "relieved" or (sent == "up" and self._own.get(key) == "reserve")
 
     def _candidates(self, name: str) -> list[Candidate]:
         found = []

@@ -161,6 +161,8 @@ class PythonEngine:
             moved = service_.apply(part)
             for transport in ("tcp", "udp"):
                 relay = self._relays[slot, transport]
+                if moved["down"] or moved["ejected"]:
+                    relay.unfit([*moved["down"], *moved["ejected"]])
                 if moved["down"]:
                     relay.went_down(moved["down"])
                 if moved["up"]:

@@ -42,9 +42,9 @@ Change = tuple[int, int, str, str]
 """(service slot, backend slot, verdict, admin) as the master sends it."""
 
 
-Moved = Literal["down", "up", "standby", "maint"]
-"""What may befall a backend: its verdict went down, it became usable, better ones serve again, the operator takes it
-out."""
+Moved = Literal["down", "ejected", "up", "standby", "maint"]
+"""What may befall a backend: its verdict went down, real traffic fails on it, it became usable, better ones serve again,
+the operator takes it out."""
 
 
 class Service:
@@ -92,6 +92,7 @@ class Service:
     def pick(self, key: int, tried: Collection[Target], since: float = math.inf) -> Target | None:
         """Return the backend for a new query, session or connection, none of `tried`; None when nobody is left.
 
+        Those that stand by have their turn when all that serve were tried.
         Where backends are limited, one of its slots is claimed: `took` or `unclaim` has to follow.  `since` is
         when whom it is for began to wait (monotonic seconds).
         """
@@ -196,8 +197,16 @@ class Service:
         self.epoch += bool(before)
         return {
             "down": [one for one, (_, was, _) in before.items() if one.verdict == "down" and was != "down"],
+            "ejected": [
+                one
+                for one, (_, was, _) in before.items()
+                # A drained one is called ejected as well, so that its sessions leave it; it is well.
+                if one.verdict == "ejected" and was != "ejected" and one.admin == "ready"
+            ],
             "up": [one for one, (was_usable, _, _) in before.items() if one.usable and not was_usable],
-            "standby": [one for one, (_, was, _) in before.items() if one.verdict == "standby" and was == "up"],
+            "standby": [
+                one for one, (_, was, _) in before.items() if one.verdict in {"standby", "relieved"} and was == "up"
+            ],
             "maint": [one for one, (_, _, was) in before.items() if one.admin == "maint" and was != "maint"],
         }
 
@@ -207,7 +216,7 @@ class Service:
         targets = []
         for index, backend in enumerate(plan.backends):
             target = before.get(backend.slot) or Target(backend, index, self._layout)
-            target.index, target.weight = index, backend.weight
+            target.index, target.weight, target.tier = index, backend.weight, backend.tier
             targets.append(target)
         self.plan = plan
         self.targets = tuple(targets)

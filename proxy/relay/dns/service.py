@@ -4,8 +4,9 @@ Laws:
 - A query has a fresh random ID on a random socket of the backend it is sent to; an answer counts only if it comes from
   that socket with that ID and that question, and is sent on unchanged but for the ID.
 - The first answer wins, whichever backend sent it; the client gets exactly one.
-- Opcode QUERY without an answer is asked elsewhere after `retry-after`, again after twice that, at once when the
-  backend's port is closed.  No other opcode is ever sent twice: an UPDATE would act twice.
+- Opcode QUERY without an answer is asked elsewhere after `retry-after`, again after twice that, and so on as long as
+  there is a backend that it was not sent to; at once when its backend goes down or has closed the port.  No other opcode
+  is ever sent twice: an UPDATE would act twice.
 - A source that is listed for it says before each query, by a PROXY header, who the client is; answers go to the source
   without.  A backend that wants to know is told before each query, too.
 - With `client-subnet` a query tells its client's network to the backend, and the answer is sent on without.
@@ -30,7 +31,7 @@ from proxy.relay.proxy_header.header import Header
 from proxy.relay.service import Service
 from proxy.relay.sockets.address import Client
 from proxy.relay.sockets.datagram import BATCH, LARGEST, endpoint
-from proxy.relay.target import Target
+from proxy.relay.target import ATTEMPTS, Target
 from proxy.stats.histogram import bucket
 from proxy.stats.layout import (
     BACKEND_BYTES_OUT,
@@ -57,9 +58,9 @@ from proxy.stats.layout import (
 )
 
 INFLIGHT_CAP = 65536  # queries of one service in one worker
+ANEW = 2  # times that a query which every backend has is sent again: a packet may be lost
 LARGE = 1024  # octets: a query longer than that is an UPDATE or somebody's malice
 LARGE_CAP = 512  # of these at a time: 65,536 datagrams of 64 KiB, of which two copies are kept, would be 8 GB
-TRIED_CAP = 8  # backends that one query is offered to at once: a hundred closed ports must not cost a hundred sends
 SLIP = 2  # of so many queries above a client's rate one is answered, as with BIND's response rate limiting
 
 
@@ -165,8 +166,15 @@ class DnsService:
             if target in back:
                 peer.renew(self.poller.now)
 
+    def unfit(self, targets: Iterable[Target]) -> None:
+        """Backends went down or were ejected: what is in flight there is asked elsewhere, too, and does not wait for its time."""
+        down = set(targets)
+        for (target, _), peer in self._peers.items():
+            if target in down:
+                peer.ask_elsewhere()
+
     def went_down(self, targets: Iterable[Target]) -> None:
-        """Nothing to do: what is in flight there is retried when its time comes, or at once if the port is closed."""
+        """Nothing to do beyond that."""
 
     def failed_back(self, targets: Iterable[Target]) -> None:
         """Nothing to do: no query outlives give-up."""
@@ -304,7 +312,7 @@ class DnsService:
         if selector.needs_key:
             key = service.key(query.listener.route, who(query.client, query.told), query.question)
         sticky = persistence.key(str(who(query.client, query.told)[0])) if persistence is not None else 0
-        while len(query.tried) < TRIED_CAP:
+        while len(query.tried) < ATTEMPTS:
             if persistence is not None:
                 target = persistence.pick(sticky, key, query.tried)
             elif slots is None:
@@ -411,12 +419,13 @@ class DnsService:
 
     def _silent(self, query: Query, now: float) -> None:
         """No answer in time: ask another backend as well, or begin anew where all were asked: a packet may be lost."""
-        if query.attempts:
+        if len(query.attempts) > query.unanswered:
+            query.unanswered = len(query.attempts)
             upstream, _, sent = query.attempts[-1]
             upstream.unanswered(now)
             if self._timed:
                 self.service.took_time(upstream.peer.target, now - sent)
-        if self.ask_elsewhere(query, now):
+        if self.ask_elsewhere(query, now) or query.phase > ANEW:
             return
         query.tried = query.tried[-1:]
         if self.ask_elsewhere(query, now):

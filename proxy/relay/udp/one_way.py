@@ -21,8 +21,7 @@ from proxy.relay.sockets.address import Client, sockaddr
 from proxy.relay.sockets.datagram import BATCH, LARGEST, UNSENT, endpoint, source_of
 from proxy.relay.sockets.outgoing import LIFETIME, PAUSE, RECEIVE_BUFFER, SHORTAGES, connect
 from proxy.relay.sockets.transparent import NO_WAY, EmptyStockError, open_outlet
-from proxy.relay.target import Target
-from proxy.relay.udp.sessions import ATTEMPTS
+from proxy.relay.target import ATTEMPTS, Target
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_PORT_UNREACHABLE,
@@ -227,6 +226,9 @@ class PerDatagramService:
                 outlet.close()
         for target in back:
             self.refused.pop(target, None)
+
+    def unfit(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: what was sent there is not kept."""
 
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: the next datagram goes to those who are up."""

@@ -31,7 +31,7 @@ from proxy.relay.sockets.datagram import BATCH, LARGEST, UNSENT, endpoint
 from proxy.relay.sockets.outgoing import SHORTAGES, connect_as
 from proxy.relay.sockets.own_addresses import Homes
 from proxy.relay.sockets.sources import LackError, NoSourceError
-from proxy.relay.target import Target
+from proxy.relay.target import ATTEMPTS, Target
 from proxy.relay.udp.session import Key, Session, key_of
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
@@ -53,7 +53,6 @@ from proxy.stats.layout import (
 if TYPE_CHECKING:
     from proxy.relay.observer import Observer
 
-ATTEMPTS = 3  # backends that one datagram is offered to
 GRAIN = 0.25  # s: sessions that expire within it share a timer
 EXPIRED_AT_ONCE = 500
 EXPIRED_PAUSE = 0.005  # s between two lots of that size
@@ -158,6 +157,9 @@ class UdpService:
 
     def returned(self, targets: Iterable[Target]) -> None:
         """Nothing to do: sessions that moved away stay where they are."""
+
+    def unfit(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: what was sent there may have been answered."""
 
     def went_down(self, targets: Iterable[Target]) -> None:
         """Nothing to do: each session there picks anew with its next datagram, as it does where one was ejected."""

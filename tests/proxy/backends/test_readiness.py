@@ -258,11 +258,15 @@ async def test_who_returns_from_maintenance_proves_nothing_yet(bed):
 
 
 async def test_a_reserve_that_has_stood_in(bed):
-    """H14: a backend in reserve that served for want of others stands by when they return; its own fall to reserve does not."""
+    """H14: a backend in reserve that served for want of others is relieved when they return; its own fall to reserve is none."""
     await bed.probed((FIRST, "up"), (SECOND, "up"))
     await bed.probed((SECOND, "reserve"))
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 1, "reserve", "ready"]])
     await bed.probed((FIRST, "down"))
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "down", "ready"], [0, 1, "up", "ready"]])
     await bed.probed((FIRST, "up"))
-    assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "standby", "ready"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "relieved", "ready"]])
+    told = len(bed.sent)
+    await bed.probed((FIRST, "up"))
+    await bed.probed((SECOND, "reserve"))
+    assert len(bed.sent) == told

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from proxy.relay.dns import journal, upstream
 from proxy.relay.dns import service as relay_dns
-from proxy.relay.dns.service import TRIED_CAP
 from proxy.relay.dns.upstream import IDENTICAL_CAP
 from proxy.relay.plan import DnsPlan
 from proxy.relay.sockets import outgoing
+from proxy.relay.target import ATTEMPTS
 from tests.proxy.relay.conftest import DNS, eventually, free_port
 from tests.proxy.relay.dnsbed import (
     EDNS,
@@ -399,7 +399,7 @@ def test_closed_ports_cost_bounded_work(relay, balanced):
     where = balanced(*closed, dns=BRIEF)
     assert ask(where, query(ident=2))[3] == 2
     total = sum(relay.backend(one, "total") for one in closed)
-    assert TRIED_CAP <= total <= 3 * TRIED_CAP
+    assert ATTEMPTS <= total <= 3 * ATTEMPTS
 
 
 def test_a_port_that_opens_again(relay, balanced, backends):
