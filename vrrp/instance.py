@@ -323,14 +323,14 @@ class Instance:
 
     async def _reset(self, addresses: tuple[IPAddress, ...], grace: float) -> None:
         link = self._virtual or self._kernel.link(self.settings.interface)
+        index = link.index if link is not None else 0
         await asyncio.sleep(grace)
         for one in addresses:
             if self.lease.held or not self._allowed():
                 return  # taken back meanwhile
             try:
-                self.counters["connections_reset"] += await reset_connections(
-                    str(one), link.index if link is not None and one.is_link_local else 0
-                )
+                placed = one.version == 6 and one.is_link_local  # noqa: PLR2004 - the version of IP
+                self.counters["connections_reset"] += await reset_connections(str(one), index if placed else 0)
             except OSError as error:
                 self.counters["reset_failed"] += 1
                 _log.warning("%s: connections of %s were not reset: %s", self.settings.name, one, error)
