@@ -13,7 +13,7 @@ from proxy.config.model import Notify, NotifySettings, SyncGroup, Vrrp, VrrpSett
 from proxy.config.positions import Arr, Spot, Tab
 from proxy.config.probes import Probes, check_file
 from proxy.config.types import is_name
-from proxy.config.validate import locate, validate
+from proxy.config.validate import examine, locate, validate
 from vrrp.packet import MAX_ADDRESSES, MAX_INTERVAL
 
 _UNITS: Final = {2: (1.0, "seconds"), 3: (0.01, "hundredths of a second")}
@@ -71,7 +71,7 @@ def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> d
         validate(VrrpSettings, base, report, "[defaults.vrrp]", partial=True)
     for name, table, spot in tables(tree, "vrrp", report):
         tab = merged(base, _as_lists(table), whole=("members",))
-        settings = validate(VrrpSettings, tab, report, f"[vrrp.{name}]")
+        settings, sound = examine(VrrpSettings, tab, report, f"[vrrp.{name}]")
         if name.replace(".", "").isdigit():
             report.error(
                 spot,
@@ -83,7 +83,8 @@ def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> d
         values = {key: getattr(settings, key) for key in type(settings).model_fields}
         router = Vrrp.model_construct(name=name, **values)
         _check_router(router, tab, nodes, report)
-        found[name] = (router, tab)
+        if sound:
+            found[name] = (router, tab)
     _check_pairs(found, report)
     return found
 

@@ -161,6 +161,12 @@ def test_an_interval_of_whole_hundredths_is_carried(loaded, interval):
     build(Advert(3, found.vrid, 100, addresses, found.advert_interval), ip_address("10.0.0.2"), GROUP4)
 
 
+def test_a_wrong_value_hides_no_other(said):
+    """V2: an interval that no advert can carry is told beside whatever else is wrong with the router."""
+    text = router(rest='advert-interval = "333ms"\nannounce = { refresh = "1us" }')
+    assert [line.partition(": ")[0] for line in said(text)] == ["5:19 error", "6:24 error"]
+
+
 def test_vrids_are_counted_by_interface_and_ip_version(loaded):
     """One VRID on one interface may be an IPv4 router and another IPv6 one, which are two on the wire."""
     config = loaded(router() + router(name="other", addresses='"fe80::10/64", "fd00::10/64"'))
