@@ -103,9 +103,13 @@ Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
 
 def parse_address(text: str) -> str:
-    """Return an IPv4 or IPv6 address in its canonical form; raises ValueError that tells a name from a typing error."""
+    """Return an IPv4 or IPv6 address in its canonical form; raises ValueError that tells a name from a typing error.
+
+    An IPv4 address that is written as IPv6 (mapped: RFC 4291, section 2.5.5.2) is the IPv4 address.
+    """
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
+        return str(getattr(address, "ipv4_mapped", None) or address)
     except ValueError:
         pass
     if text.startswith("[") and text.endswith("]"):
@@ -133,8 +137,6 @@ def parse_host(text: str) -> str:
     address = parse_address(text)
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            raise ValueError(f'"{text[:60]}" is an IPv4 address: write "{found.ipv4_mapped}"')
         if found.scope_id and not found.is_link_local:
             raise ValueError(f'"{text[:60]}" is not link-local: write it without the interface')
         if found.scope_id and not is_interface_name(found.scope_id):

@@ -112,7 +112,7 @@ def test_what_is_no_address_is_told_from_what_is_a_name(text, words):
         ("224.0.0.1", "is a multicast address"),
         ("ff02::1", "is a multicast address"),
         ("255.255.255.255", "is the broadcast address"),
-        ("::ffff:10.0.0.1", 'is an IPv4 address: write "10.0.0.1"'),
+        ("::ffff:224.0.0.1", "is a multicast address"),
         ("2001:db8::1%eth0", "is not link-local: write it without the interface"),
         ("fe80::1%a-name-too-long!", "is not the name of a network interface"),
         ("fe80::1", 'is link-local, so it needs its interface: write "fe80::1%eth0"'),
@@ -133,8 +133,10 @@ def test_addresses_of_hosts(text):
 
 
 def test_addresses_become_canonical():
-    """An IPv6 address has one form, however it was written."""
+    """An address has one form, however it was written: IPv6 with all its zeros, IPv4 as IPv6 (mapped)."""
     assert TypeAdapter(Address).validate_python("2001:DB8:0:0::1") == "2001:db8::1"
+    for mapped in ("::ffff:10.0.0.1", "::FFFF:a00:1", "0:0:0:0:0:ffff:0a00:0001"):
+        assert TypeAdapter(Address).validate_python(mapped) == "10.0.0.1"
 
 
 @pytest.mark.parametrize("path", ["etc/x", "./x", "~/x", "/a\0b", "/" + "a" * 256, "/a" * 2048, "/" + "é" * 128])
