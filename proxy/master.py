@@ -160,6 +160,7 @@ class Master:
         await self._redundancy.leave(hand_over=False)
         self._prober.kill()
         await self._workers.end(KILL_GRACE)
+        await self._redundancy.finish()
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
         self._handout.close()
@@ -238,11 +239,13 @@ class Master:
     # -- stopping
 
     def _on_stop(self) -> None:
-        if self._stopped.is_set():
-            return
         if self._stopping:
-            self._timeline.add("stop", self.config.node.name, "told to stop a second time: at once", level="warning")
+            if not self._stopped.is_set():
+                text = "told to stop a second time: at once"
+                self._timeline.add("stop", self.config.node.name, text, level="warning")
+            self._redundancy.hurry()
             self._stopped.set()
+        if self._stopped.is_set():
             return
         self._stopping = True
         timeout = self.config.node.stop_timeout
@@ -438,8 +441,9 @@ class Master:
 
     def _open_all(self, waited: float) -> None:
         late = self._running.services.keys() - self._open
+        self._readiness.wait_no_longer()
         for name in sorted(late):
-            self._timeline.add("service", name, f"no verdict after {waited:g} s: served all the same", level="warning")
+            self._timeline.add("service", name, self._readiness.why_late(name, waited), level="warning")
         if late:
             self._open |= late
             self._workers.settle()
