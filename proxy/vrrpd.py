@@ -127,7 +127,8 @@ class Vrrp:
         try:
             self._settings = settings = Settings.from_tree(route.settings)
             self._orphan_time = route.orphaned
-            runner = Runner(settings, self._moved, self._told, trusted, _Stored(Path(route.state_dir)))
+            store = _Stored(Path(route.state_dir))
+            runner = Runner(settings, self._moved, self._told, trusted, store, self._taken)
             runner.adopt(route.handover)
             await runner.start()
             for name in route.standby:
@@ -210,7 +211,17 @@ class Vrrp:
             self._loop.add_signal_handler(number, self._go, True)
         if self._runner is None:
             self._go(hand_over=False)
+        else:
+            self._taken()
         self._judge()
+
+    def _taken(self) -> None:
+        """End as an orphan when other processes of this host have become all of our routers.
+
+        With a master we stay: a new process in our place would take the routers back, and so on without end.
+        """
+        if self._orphaned is not None and self._runner is not None and self._runner.taken:
+            self._go(hand_over=False)
 
     def _go(self, hand_over: bool) -> None:
         if not self.leave.done():

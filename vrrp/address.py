@@ -6,6 +6,7 @@ may have it by now, and we are not to take it from there (V15).
 """
 
 import asyncio
+import contextlib
 import errno
 import functools
 import math
@@ -98,6 +99,26 @@ def source_for(
     return None
 
 
+def owned_source(present: Sequence[Address], version: int, virtual: Sequence[str]) -> str | None:
+    """Return the virtual address that adverts of an owner leave from, whose interface has it for good and no other one."""
+    mine = {str(ip_interface(one).ip) for one in virtual}
+    for one in present:
+        ip = ip_address(one.address)
+        wanted = ip.version == version and (version == 4 or ip.is_link_local)  # noqa: PLR2004 - the version of IP
+        if wanted and one.address in mine and one.usable and not one.lease:
+            return one.address
+    return None
+
+
+def accept_own_source(interface: str) -> None:
+    """Let the host accept IPv4 packets whose source is an address of its own, which Linux drops by default.
+
+    Adverts of an owner may come from the address that we have in its place (ip-sysctl: accept_local).
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/net/ipv4/conf", interface, "accept_local").write_text("1", encoding="ascii")
+
+
 def is_ours(one: Address, addresses: Sequence[str]) -> bool:
     """Whether it is one of these virtual addresses, and on lease: nobody but us installs such."""
     return one.lease and one.address in _plain(tuple(addresses))
@@ -116,6 +137,7 @@ class Lease:
     `on_restored(addresses)`: somebody had removed them, they are there again and want to be announced.
     `on_lapsed()`: nobody refreshed in time (we were stopped); nothing is installed any more, as far as we are concerned.
     `on_problem(words)`: what the kernel refused, once for each kind.
+    `allowed()`: whether the addresses are ours to hold; otherwise nothing is done to them.
 
     Routers share a `keeper`, which refreshes their leases together.
     """
@@ -130,9 +152,11 @@ class Lease:
         on_restored: Callable[[list[str]], None],
         on_lapsed: Callable[[], None],
         on_problem: Callable[[str], None],
+        allowed: Callable[[], bool] = lambda: True,
         keeper: Keeper | None = None,
     ) -> None:
         self._kernel = kernel
+        self._allowed = allowed
         self._keeper = keeper or Keeper(kernel)
         self._own_keeper = keeper is None
         self._addresses = {one: ip_interface(one) for one in addresses}
@@ -175,9 +199,16 @@ class Lease:
         self._wanted = False
         self._keeper.drop(self)
 
+    def abandon(self) -> None:
+        """Leave the addresses as they are, to another process of this host."""
+        self.unwant()
+        self._installed.clear()
+        self._keys.clear()
+        self._missing.clear()
+
     async def install(self) -> None:
         """Install what is wanted, and refresh it from then on."""
-        if not self._wanted:
+        if not self._wanted or not self._allowed():
             return
         self._refreshed = time.monotonic()
         self.due = self._refreshed + self._every
@@ -228,7 +259,7 @@ class Lease:
         """Begin a refresh; False if there is nothing to refresh (any more)."""
         now = time.monotonic()
         self.due = now + self._keeper.interval(self._every)
-        if not self._wanted:
+        if not self._wanted or not self._allowed():
             return False
         if self.lapsed(now):
             self.unwant()
@@ -245,7 +276,7 @@ class Lease:
         """Yield what the kernel has to do for a refresh, for as long as the addresses are wanted."""
         prefixes = None
         for configured, wanted in self._addresses.items():
-            if not self._wanted:
+            if not self._wanted or not self._allowed():
                 return
             address = str(wanted.ip)
             if any(one.index == self._index and not one.lease for one in self._kernel.places(address)):
@@ -285,7 +316,7 @@ class Lease:
     async def _remove(self, keys: Sequence[Key], stop: Callable[[], bool]) -> None:
         for start in range(0, len(keys), SLICE):
             async with self._keeper.turn:
-                if stop():
+                if stop() or not self._allowed():
                     return
                 part = keys[start : start + SLICE]
                 requests = [netlink.removal(index, ip_address(address), prefix) for index, address, prefix in part]

@@ -69,7 +69,7 @@ class Announcing:
     def _announce(self, config: RouterConfig, now: float, count: int) -> Announce:
         """Announce, and in full after `repeat-after`."""
         self._last, self._next = now, "repetition"
-        self.at = now + max(config.announce_repeat_after, LEAST)
+        self.at = now + max(min(config.announce_repeat_after, config.announce_refresh), LEAST)
         return Announce(config.addresses, count)
 
     def _wish(self, now: float, gap: float) -> None:

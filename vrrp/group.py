@@ -63,7 +63,7 @@ class Group:
         self._wanting: set[Router] = set()
         self._ill: set[int] = set()
         self._lowest: int | None = None
-        self._first_ill: list[int] = []
+        self._first_ill: list[tuple[int, tuple[str, ...]]] = []  # place, and its own faults
         if grouped:
             for router in self.routers:
                 self._look(router)
@@ -84,6 +84,10 @@ class Group:
     def deadline(self) -> float | None:
         """The earliest of the routers' deadlines, for `tick`."""
         return self._deadlines.first
+
+    def follows(self, router: Router) -> bool:
+        """Return True if a router is in fault only because another one is."""
+        return router.faults == (self._caused.get(router),)
 
     def _settled(self, events: Sequence[tuple[Router, Event]], now: float) -> tuple[tuple[Router, Command], ...]:
         """Hand out events, and what one router's state then means to the others."""
@@ -111,7 +115,7 @@ class Group:
         )
         old = self._views.get(router)
         self._views[router] = new
-        ill = set(new.faults) - {self._caused.get(router, "")}
+        ill = bool(self._own_faults(router))
         (self._ill.add if ill else self._ill.discard)(self._places[router])
         if new == old:
             return False
@@ -127,6 +131,10 @@ class Group:
         (self._wanting.add if new.wants else self._wanting.discard)(router)
         return True
 
+    def _own_faults(self, router: Router) -> tuple[str, ...]:
+        """Return the faults that a router has by itself."""
+        return tuple(one for one in router.faults if one != self._caused.get(router))
+
     def _consequences(self, changed: Sequence[Router]) -> list[tuple[Router, Event]]:
         """Return what one router's state means to the others, the first law that asks for something first."""
         return self._priorities(changed) or self._faults() or self._moves()
@@ -138,14 +146,16 @@ class Group:
         return [(router, GroupPriority(lowest)) for router in concerned if router.effective_priority != lowest]
 
     def _faults(self) -> list[tuple[Router, Event]]:
-        first_ill = heapq.nsmallest(2, self._ill)
+        first_ill = [(place, self._own_faults(self.routers[place])) for place in heapq.nsmallest(2, self._ill)]
         if first_ill == self._first_ill:
             return []
         self._first_ill = first_ill
         events: list[tuple[Router, Event]] = []
         for place, router in enumerate(self.routers):
-            first = next((self.routers[one] for one in first_ill if one != place), None)
-            cause = "" if first is None else f"IPv{first.config.family} of {first.config.name}, which it moves with"
+            first = next((one for one in first_ill if one[0] != place), None)
+            cause = ""
+            if first is not None:
+                cause = f"{_called(self.routers[first[0]])}, which it moves with: {'; '.join(first[1])}"
             before = self._caused.get(router, "")
             if cause != before:
                 self._caused[router] = cause
@@ -156,8 +166,12 @@ class Group:
     def _moves(self) -> list[tuple[Router, Event]]:
         if self._active and len(self._active) < len(self.routers):
             other = next(router for router in self.routers if router not in self._active)
-            why = f"it moves with IPv{other.config.family} of {other.config.name}: {other.reason}"
+            why = f"it moves with {_called(other)}: {other.reason}"
             return [(router, GroupYield(why)) for router in self.routers if router in self._active]
         if len(self._wanting) == len(self.routers):
             return [(router, GroupTakeOver()) for router in self.routers]
         return []
+
+
+def _called(router: Router) -> str:
+    return f"IPv{router.config.family} of {router.config.name}"

@@ -5,7 +5,9 @@ after the other in the order of the commands, and holds up neither adverts nor o
 """
 
 import asyncio
+import errno
 import logging
+import struct
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,7 +15,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 
 from vrrp import auth, packet, virtualmac
-from vrrp.address import Lease, refresh_interval, source_for
+from vrrp.address import Lease, accept_own_source, owned_source, refresh_interval, source_for
 from vrrp.announcer import Announcer
 from vrrp.events import AddressRemoved as Removed
 from vrrp.events import (
@@ -22,6 +24,8 @@ from vrrp.events import (
     Command,
     Count,
     Event,
+    Fault,
+    FaultCleared,
     InstallAddresses,
     LeaseLost,
     LeaseRefreshed,
@@ -32,11 +36,13 @@ from vrrp.events import (
     SendAdvert,
     Tell,
 )
+from vrrp.fitness import LEAVING, OWNER
 from vrrp.keeper import Keeper
 from vrrp.kernel import Kernel
 from vrrp.netlink import Link
 from vrrp.packet import IPAddress
 from vrrp.reset import Resets
+from vrrp.sending import Sending
 from vrrp.settings import RouterSettings
 from vrrp.sockets import GROUPS, Packet, Port
 
@@ -68,7 +74,9 @@ class Instance:
     """What one router of one IP version needs to act on interface `settings.interface`.
 
     `feed(event)` hands an event back to the router; `tell(words)` is for people.  `sent` and `seen` are the highest numbers
-    of signed adverts that this host used before, and that others did.
+    of signed adverts that this host used before, and that others did.  `allowed()` says whether no other process of this
+    host has become this router: then nothing is done any more, on the wire or to the addresses.  `ready()` says whether
+    there is a socket to send by, which it opens if it can.
     """
 
     def __init__(
@@ -81,6 +89,8 @@ class Instance:
         tell: Callable[[str], None],
         sent: int = 0,
         seen: Mapping[IPAddress, int] | None = None,
+        allowed: Callable[[], bool] = lambda: True,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self.settings = settings
         self.family = family
@@ -91,6 +101,11 @@ class Instance:
         self._feed = feed
         self._tell = tell
         self._installing = False  # the next thing in the lane that changes addresses installs all of them
+        self._allowed = allowed
+        self._ready = ready
+        self._sending = Sending()
+        self._mute = ""  # why it has given up
+        self._retry: asyncio.TimerHandle | None = None
         self._lane: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task = asyncio.create_task(self._work())
         mode, keys = settings.auth.mode, settings.auth.keys
@@ -108,6 +123,7 @@ class Instance:
             on_restored=self._restored,
             on_lapsed=lambda: feed(LeaseLost()),
             on_problem=tell,
+            allowed=allowed,
             keeper=hands.keeper,
         )
         peers = settings.peers
@@ -115,6 +131,20 @@ class Instance:
         self._virtual: Link | None = None
         self.source = self.present_source()
         self.config = self._config()
+        self.unfit = self._unfit()
+        """Why no advert can be made of the settings, in words; "" if one can."""
+
+    def _unfit(self) -> str:
+        here = self.config.addresses[0]
+        try:
+            packet.build(self._advert(self.settings.priority), here, here, checksum=self.settings.checksum)
+        except (ValueError, struct.error) as error:
+            return f"no advert can be made: {error}"
+        return ""
+
+    def _advert(self, priority: int) -> packet.Advert:
+        settings = self.settings
+        return packet.Advert(settings.version, settings.vrid, priority, self.config.addresses, settings.advert_interval)
 
     def _config(self) -> RouterConfig:
         settings = self.settings
@@ -142,7 +172,10 @@ class Instance:
         if link is None:
             return None
         settings = self.settings
-        found = source_for(self._kernel.owned(link.index), self.family, settings.addresses, settings.sources)
+        owned = self._kernel.owned(link.index)
+        found = source_for(owned, self.family, settings.addresses, settings.sources)
+        if found is None and settings.priority == OWNER:
+            found = owned_source(owned, self.family, settings.addresses)
         return None if found is None else ip_address(found)
 
     # Packets in
@@ -178,6 +211,8 @@ class Instance:
 
     def perform(self, command: Command, port: Port | None) -> None:
         """Perform one command, or put it into the lane; `Notify` is for the runner."""
+        if not isinstance(command, Count | Tell) and not self._allowed():
+            return
         match command:
             case SendAdvert(priority):
                 self._send(priority, port)
@@ -212,8 +247,16 @@ class Instance:
         """Wait until everything that was asked for is done."""
         await self._lane.join()
 
+    def abandon(self) -> None:
+        """Leave everything as it is, to another process of this host."""
+        self.lease.abandon()
+        self._installing = False  # what waits in the lane is not done
+        self._virtual = None
+
     async def close(self) -> None:
         """Remove what is installed, and stop."""
+        if self._retry is not None:
+            self._retry.cancel()
         await self.lease.close()
         self._task.cancel()
         await asyncio.wait([self._task])
@@ -232,20 +275,56 @@ class Instance:
         return self._verifier.seen if self._verifier else {}
 
     def _send(self, priority: int, port: Port | None) -> None:
+        code = self._send_to_all(priority, port)
+        if priority == LEAVING:
+            return
+        if not code:
+            self._sending.left()
+        elif (why := self._sending.failed(code)) and not self._mute:
+            # Not here: the commands behind this one are still to come, and would put the addresses back.
+            self._mute = why
+            asyncio.get_running_loop().call_soon(self._give_up)
+
+    def _send_to_all(self, priority: int, port: Port | None) -> int:
+        """Send an advert; returns 0 if it has left for somebody, else why not, as an error number."""
         if port is None or self.source is None:
             self.counters["send_failed"] += 1
-            return
+            return errno.ENOTCONN if self.source is not None else errno.ENETDOWN  # the latter is a fault of its own
         settings = self.settings
-        addresses = self.config.addresses
-        advert = packet.Advert(settings.version, settings.vrid, priority, addresses, settings.advert_interval)
+        advert = self._advert(priority)
         targets = [ip_address(GROUPS[self.family])] if self.peers is None else sorted(self.peers, key=int)
         trailer = b""
         if self._signer is not None:  # once, for all the copies
             trailer = self._signer.trailer(packet.build(advert, self.source, self.source), self.source, time.time())
+        sent = 0
         for target in targets:
             data = packet.build(advert, self.source, target, checksum=settings.checksum, trailer=trailer)
             if port.send(data, str(self.source), str(target), self._virtual.index if self._virtual else None):
                 self.counters["adverts_sent"] += 1
+                sent += 1
+        return 0 if sent or not targets else port.error
+
+    def mute(self, why: str) -> None:
+        """Give the addresses up, as nothing can be sent for the reason given, and try again later."""
+        if not self._mute:
+            self._mute = why
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self._task.done():
+            return
+        self._feed(Fault(self._mute))
+        self._wait()
+
+    def _wait(self) -> None:
+        self._retry = asyncio.get_running_loop().call_later(self._sending.next_pause(), self._try_again)
+
+    def _try_again(self) -> None:
+        if not self._ready():
+            self._wait()
+            return
+        why, self._mute = self._mute, ""
+        self._feed(FaultCleared(why))
 
     def _restored(self, addresses: list[str]) -> None:
         for one in addresses:
@@ -255,7 +334,8 @@ class Instance:
         while True:
             job = await self._lane.get()
             try:
-                await job()
+                if self._allowed():
+                    await job()
             except Exception:
                 _log.exception("%s: a command could not be performed", self.settings.name)
             finally:
@@ -273,6 +353,8 @@ class Instance:
             else:
                 if self.lease.held:
                     self.lease.want(self._virtual.index)
+        if self.settings.owned and self.family == 4:  # noqa: PLR2004 - the version of IP
+            accept_own_source(self.settings.interface)
         await self.lease.install()
 
     async def _remove(self) -> None:
@@ -293,12 +375,16 @@ class Instance:
         try:
             index = 0 if link is None else link.index
             # Not if they were taken back meanwhile.
-            reset = await self._hands.resets.of(addresses, index, lambda: not self.lease.held)
+            reset = await self._hands.resets.of(addresses, index, self._has_left)
         except OSError as error:
             self.counters["reset_failed"] += 1
             _log.warning("%s: connections were not reset: %s", self.settings.name, error)
         else:
             self.counters["connections_reset"] += reset
+
+    def _has_left(self) -> bool:
+        """Return True if the addresses are not held, here or by another process of this host."""
+        return not self.lease.held and self._allowed()
 
     @property
     def _index(self) -> int:
@@ -308,7 +394,7 @@ class Instance:
 
     def announces_by(self) -> Link | None:
         """Return the interface to announce by; None once the addresses are not held (any more)."""
-        if not self.lease.held:
+        if not self.lease.held or not self._allowed():
             return None
         return self._kernel.link(self.settings.interface if self._virtual is None else self._virtual.name)
 

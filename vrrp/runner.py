@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Literal
 
+from vrrp.claims import Claims, Key
 from vrrp.deadlines import Deadlines
 from vrrp.events import (
     Command,
@@ -58,6 +59,7 @@ _CLOSE_TIMEOUT = 5.0  # s that a hand-over may take beyond what the routers ask 
 _OFFER = 0.5  # s beyond an advert interval until an offer that nobody took has ended
 _BREATH = 0.001  # s between two ticks at least
 _FILE = 0.5  # s that the numbers of signed adverts may take to be read or written
+_TAKEN = "taken over by"
 
 _log = logging.getLogger("steelyard.vrrp")
 
@@ -66,6 +68,7 @@ class Runner:
     """All routers of this host.  `on_state` is told moves, `on_tell(name, words)` everything else for people to read.
 
     `check_program` says which scripts are safe to run; see `Notifier`.  `store` keeps the numbers of signed adverts.
+    `on_taken` is called when other processes of this host have become all of our routers: nothing is left to do then.
     Methods raise KeyError for unknown names.
     """
 
@@ -76,6 +79,7 @@ class Runner:
         on_tell: Callable[[str, str], None],
         check_program: Callable[[str, int], str] | None = None,
         store: Store | None = None,
+        on_taken: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._keeper: Keeper | None = None
@@ -84,6 +88,9 @@ class Runner:
         self._on_state = on_state
         self._on_tell = on_tell
         self._check = check_program
+        self._on_taken = on_taken
+        keys = [(one.interface, one.vrid, family) for one in settings.routers for family in one.families]
+        self._claims = Claims(keys, on_lost=self._lost, on_regained=self._regained, on_taken=self._took)
         self._kernel = Kernel(self._changed, self._changes_lost)
         self._hands = Hands(self._kernel)
         self._groups: list[Group] = []
@@ -137,6 +144,7 @@ class Runner:
         if self._store is not None and any(one.auth.mode != "off" for one in self._settings.routers):
             self._keeper = Keeper(self._store, lambda words: self._on_tell("auth", words))
             self._numbers = await self._keeper.load(_FILE)
+        self._claim()  # nothing waits from here on until the routers are made
         self._notifiers = [
             Notifier(one, lambda words: self._on_tell("notify", words), self._check) for one in self._settings.notify
         ]
@@ -145,6 +153,8 @@ class Runner:
             self._build(members, now)
         for router, instance in self._instances.items():
             self._open(instance)
+            if instance.unfit:
+                self._feed(router, Fault(instance.unfit))
             link = self._kernel.link(instance.settings.interface)
             if link is None or not link.up:
                 self._feed(router, LinkDown())
@@ -211,6 +221,7 @@ class Runner:
         for instance in self._instances.values():
             await instance.close()
         await self._hands.close()
+        self._claims.close()
         if self._keeper is not None:
             await self._keeper.close(_FILE)
         await self._kernel.close()
@@ -302,8 +313,7 @@ class Runner:
         for name in names:
             handover = self._adopted.get(name)
             sent = max(self._numbers.sent, handover.sent if handover else 0)
-            families = [family for family in (4, 6) if self._setting[name].of_family(family)]
-            made.extend([self._instance(name, family, sent) for family in families])
+            made.extend([self._instance(name, family, sent) for family in self._setting[name].families])
         group = Group([one.config for one in made], now)
         self._groups.append(group)
         for router, instance in zip(group.routers, made, strict=True):
@@ -331,11 +341,51 @@ class Runner:
             tell=lambda words: self._on_tell(name, words),
             sent=sent,
             seen=self._numbers.seen.get(_place(settings, family)),
+            allowed=lambda: self._claims.held((settings.interface, settings.vrid, family)),
+            ready=lambda: self._open(made),
         )
         return made
 
     def _of(self, name: str) -> Iterator[tuple[Router, Instance]]:
         return iter(list(self._named[name]))
+
+    # Other processes of this host
+
+    def _claim(self) -> None:
+        try:
+            self._claims.take()
+        except OSError as error:
+            self._on_tell("process", f"another process of this host with our routers would not be noticed: {error}")
+
+    @property
+    def taken(self) -> bool:
+        """Whether other processes of this host have become all of our routers."""
+        return self._claims.all_lost
+
+    def _claimed(self, key: Key) -> Iterator[tuple[Router, Instance]]:
+        """Yield the router of a claim; none if it is not made yet."""
+        interface, vrid, family = key
+        instance = self._of_wire.get((interface, family, vrid))
+        if instance is not None:
+            yield self._router_of[instance], instance
+
+    def _lost(self, key: Key, pid: int) -> None:
+        for router, instance in self._claimed(key):
+            instance.abandon()
+            self._feed(router, Fault(_taken_by(pid)))
+        if self._claims.all_lost:
+            self._on_taken()
+
+    def _regained(self, key: Key) -> None:
+        for router, _ in self._claimed(key):
+            for cause in [one for one in router.faults if one.startswith(_TAKEN)]:
+                self._feed(router, FaultCleared(cause))
+
+    def _took(self, keys: Collection[Key], pid: int) -> None:
+        for key in sorted(keys):
+            for _, instance in self._claimed(key):
+                text = f"IPv{instance.family}: taken over from process {pid} of this host, which does nothing for it any more"
+                self._on_tell(instance.settings.name, text)
 
     # Events in, commands out
 
@@ -350,19 +400,19 @@ class Runner:
         self._perform(group.handle_all(event, time.monotonic()), group)
 
     def _perform(self, commands: tuple[tuple[Router, Command], ...], group: Group) -> None:
-        reasons: dict[str, str] = {}
+        moved: dict[str, None] = {}
         for router, command in commands:
             instance = self._instances[router]
             if isinstance(command, Notify):
-                reasons[instance.settings.name] = command.reason
+                moved[instance.settings.name] = None
                 self._moved.set()
             else:
                 port = self._ports.get((instance.settings.interface, instance.family))
                 # A command that fails must not cost those after it: the addresses may be to be removed.
                 self._guard(instance.perform, command, port)
         self._deadlines.set(group, group.deadline)
-        for name, reason in reasons.items():
-            self._settle(name, reason)
+        for name in moved:
+            self._settle(name)
         if not self._ticking:
             self._arm()
 
@@ -397,9 +447,12 @@ class Runner:
     def _perform_tick(self, group: Group, now: float) -> None:
         self._perform(group.tick(now), group)
 
-    def _settle(self, name: str, reason: str) -> None:
+    def _settle(self, name: str) -> None:
         """Tell of a move of both IP versions of a name, once both have made it."""
         state = state_of(router for router, _ in self._of(name))
+        # One that only follows another has the second-hand reason.
+        there = [router for router, _ in self._of(name) if router.state == state]
+        reason = min(there, key=lambda router: self._group_of[router].follows(router)).reason
         previous = self._states[name]
         if state == previous:
             return
@@ -407,6 +460,8 @@ class Runner:
         priority = min(router.effective_priority for router, _ in self._of(name))
         self._last[name] = {"at": time.monotonic(), "from": previous, "to": state, "reason": reason}
         self._guard(self._on_state, Moved(name, state, previous, reason, priority))
+        if not all(self._claims.held(_claim_of(one)) for _, one in self._of(name)):
+            return  # the scripts are the other process's to run
         for notifier in self._notifiers:
             notifier.tell("INSTANCE", name, state, priority)
         for group, names in self._settings.sync_groups.items():
@@ -430,17 +485,20 @@ class Runner:
 
     # Packets, interfaces, addresses
 
-    def _open(self, instance: Instance, *, anew: bool = False) -> None:
-        """Have the socket for an interface; `anew` whatever there is, as the interface may be another one by now."""
+    def _open(self, instance: Instance, *, anew: bool = False) -> bool:
+        """Open the socket for an instance's interface, if it is not; returns False if that cannot be, which is a fault.
+
+        `anew` whatever there is, as the interface may be another one by now.
+        """
         key = (instance.settings.interface, instance.family)
         link = self._kernel.link(instance.settings.interface)
         old = self._ports.get(key)
         if old is not None and link is not None and old.index == link.index and not anew:
-            return
+            return True
         if old is not None:
             self._ports.pop(key).close()
         if link is None:
-            return
+            return True  # a fault of its own
         counters = self._port_counters.setdefault(key, Counter())
         try:
             self._ports[key] = Port(*key, lambda packet: self._received(key, packet), counters)
@@ -449,6 +507,9 @@ class Runner:
                 raise
             counters["open_failed"] += 1
             _log.warning("no socket on %s: %s", link.name, error)
+            instance.mute(f"no socket to send adverts by: {error.strerror}")
+            return False
+        return True
 
     def _received(self, key: tuple[str, int], packet: Packet) -> None:
         vrid = packet.data[1] if len(packet.data) > 1 else None
@@ -523,3 +584,12 @@ class Runner:
 def _place(settings: RouterSettings, family: int) -> str:
     """Return what a router is on the wire, whatever its name."""
     return f"{settings.interface}/{settings.vrid}/{family}"
+
+
+def _claim_of(instance: Instance) -> Key:
+    return instance.settings.interface, instance.settings.vrid, instance.family
+
+
+def _taken_by(pid: int) -> str:
+    """Return the fault of a router that another process has claimed; 0 is one that we cannot see."""
+    return f"{_TAKEN} process {pid} of this host" if pid else f"{_TAKEN} another process of this host"

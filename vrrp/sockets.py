@@ -63,6 +63,8 @@ class Port:
         self._on_packet = on_packet
         self._counters = counters
         self._outside: socket.socket | None = None
+        self.error = 0
+        """The error number of the last `send`; 0: the kernel took it."""
         self._family = socket.AF_INET if version == 4 else socket.AF_INET6  # noqa: PLR2004 - the version of IP
         self._socket = socket.socket(
             self._family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, PROTOCOL
@@ -142,8 +144,10 @@ class Port:
             leaving = self._socket if out == self.index else self._elsewhere()
             leaving.sendmsg([data], ancillary, 0, target)
         except OSError as error:
+            self.error = error.errno or errno.EIO
             self._counters["send_no_room" if error.errno in _LOCAL else "send_failed"] += 1
             return False
+        self.error = 0
         return True
 
     def read(self) -> None:

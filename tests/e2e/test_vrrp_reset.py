@@ -68,6 +68,40 @@ async def test_reset_and_no_other(bed, virtual, own):
     kept_here.close()
 
 
+async def test_a_link_local_address_is_of_one_interface(bed):
+    """V22, V25: of a link-local address that two interfaces have, the connections through one are reset and no other."""
+    bed.lan("second")
+    for number, host in ((2, "server"), (3, "client")):
+        bed.attach(host, "second", f"203.0.113.{number}/24")
+    pairs = []
+    for name in ("eth0", "eth1"):
+        bed.ip("server", f"addr add fe80::10/64 dev {name} nodad")
+        index = {host: interface(bed, host, name) for host in ("server", "client")}
+        server = bed.socket("server", socket.AF_INET6)
+        server.bind(("fe80::10", 53, 0, index["server"]))
+        server.listen(8)
+        client = bed.socket("client", socket.AF_INET6)
+        client.settimeout(3)
+        client.connect(("fe80::10", 53, 0, index["client"]))
+        pairs.append((client, server.accept()[0], index["server"]))
+        server.close()
+    (gone, there, index), (kept, here, _) = pairs
+    with bed.inside("server"):
+        assert await reset_connections("fe80::10", index) == 1
+    with pytest.raises(ConnectionResetError):
+        gone.recv(1)
+    here.sendall(b"x")
+    assert kept.recv(1) == b"x"
+    with contextlib.suppress(OSError):
+        there.close()
+    here.close()
+
+
+def interface(bed, host, name):
+    with bed.inside(host):
+        return socket.if_nametoindex(name)
+
+
 async def test_ipv4_on_a_dual_socket(bed):
     """V22: an IPv4 connection that an IPv6 socket has accepted is one of the IPv4 address."""
     virtual = PLACES[0][0]

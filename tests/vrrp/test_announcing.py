@@ -31,6 +31,16 @@ def test_stopped():
     assert announcing.at == math.inf
 
 
+def test_without_a_repetition_the_refresh_goes_on():
+    """V8: with repeat-after = "never", or later than the refresh, the addresses are announced on the refresh interval."""
+    config = replace(CONFIG, announce_repeat_after=math.inf, announce_refresh=60.0)
+    announcing = Announcing()
+    announcing.begin(config, 0.0)
+    assert announcing.at == 60.0
+    announcing.due(config, 60.0)
+    assert announcing.at == 120.0
+
+
 def test_again():
     """V8, V19: a conflict is announced in full, a second one that comes at once only once, a third one when time is over."""
     announcing = Announcing()

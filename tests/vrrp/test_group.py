@@ -57,6 +57,20 @@ def test_fault_is_shared():
     assert first.deadline is not None
 
 
+def test_the_others_say_why():
+    """V12: a router in fault for the sake of another says whose fault it is and which, and only the ill one has it first-hand."""
+    group = group_of(100, 100)
+    elect(group)
+    well, ill = group.routers
+    group.handle(ill, ev.LinkDown(), 10.0)
+    assert (well.reason, ill.reason) == ("IPv4 of r1, which it moves with: the link is down", "the link is down")
+    assert (group.follows(well), group.follows(ill)) == (True, False)
+    group.handle(well, ev.Fault("probe gateway"), 11.0)
+    assert (group.follows(well), group.follows(ill)) == (False, False)
+    group.handle(ill, ev.LinkUp(), 12.0)
+    assert (group.follows(well), group.follows(ill)) == (False, True)
+
+
 def test_one_yields_all_yield():
     """V12: a router that yields takes the others with it, which say so on their segments."""
     group = group_of(100, 100)
