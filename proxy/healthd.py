@@ -23,8 +23,9 @@ from health.monitor import Alarm, Monitor, Verdict
 from health.probes import load_all
 from health.secrets import Secrets
 from health.spec import ProbeSpec
-from proxy import channel, messages
-from proxy.inherit import OURS, inherit
+from proxy.processes import channel
+from proxy.processes.messages import common as messages
+from proxy.processes.startup import OURS, inherit
 
 BEAT = 1.0  # s between signs of life
 CROWDED = 256  # messages that wait for the master; while there are more, only the last verdict on each backend is kept
@@ -127,7 +128,7 @@ class Health:
 
 
 def target(row: dict[str, Any]) -> Target:
-    """Read one target as `proxy.planning.target` wrote it."""
+    """Read one target as `proxy.workers.plans.target` wrote it."""
     probes = _PROBES.validate_python(row["probes"])
     return Target(
         key=row["key"], address=row["address"], port=row["port"], probes=probes, require=row["require"],

@@ -15,32 +15,37 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from health.units import format_duration
-from proxy import __version__, messages, planning, privileges, routing, statedir, transparent
-from proxy.admin import Admins
-from proxy.commands import Parts, register
+from proxy import __version__
+from proxy.backends.admin import Admins
+from proxy.backends.effective import Running, written
+from proxy.backends.membership import Membership
+from proxy.backends.readiness import Readiness
+from proxy.commands.events import events_handler
+from proxy.commands.registry import Parts, register
+from proxy.commands.status import Overview
 from proxy.config.model import Config
-from proxy.control.handlers import events_handler
 from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
-from proxy.events import Level, Timeline
-from proxy.handout import Handout
-from proxy.listeners import Listeners
-from proxy.logfile import ConnectionLogFile
-from proxy.means import Means
-from proxy.members import Key
-from proxy.membership import Membership
-from proxy.overview import Overview
-from proxy.preconditions import StartError, standing
-from proxy.prober import Prober
-from proxy.readiness import Readiness
-from proxy.redundancy import Redundancy
+from proxy.host import privileges
+from proxy.pair import router_settings
+from proxy.pair.pair import Redundancy
+from proxy.probing.prober import Prober
+from proxy.probing.provision import Means
+from proxy.processes.messages import common as messages
+from proxy.records import state_directory
+from proxy.records.connection_log_file import ConnectionLogFile
+from proxy.records.timeline import Level, Timeline
 from proxy.relay.plan import Member, service_tree
-from proxy.running import Running, written
+from proxy.start import StartError, standing
 from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
-from proxy.stats.snapshot import BackendKey, SnapshotBuilder
-from proxy.supervisor import Supervisor, gone
+from proxy.status.snapshot import BackendKey, SnapshotBuilder
+from proxy.workers import plans, transparent_sockets
+from proxy.workers.listeners import Listeners
+from proxy.workers.member_owners import Key
+from proxy.workers.provision import Handout
+from proxy.workers.supervisor import Supervisor, gone
 
 FIRST_VERDICTS = 3.0  # s of probing that the clients of a service wait in the kernel for its first verdict
 FIRST_PROBES = 10.0  # s after the start until they wait no longer, probing or not
@@ -66,7 +71,7 @@ class Master:
         self._timeline = Timeline()
         self._control = ControlServer(config.control.socket, ours.group)
         size = sum(len(service.backends) for service in config.services)
-        self._layout = Layout.roomy(len(config.services), size, planning.clients(config))
+        self._layout = Layout.roomy(len(config.services), size, plans.clients(config))
         self._columns = Columns(self._layout)
         self._running = Running(config, Slots(self._layout.services), Slots(self._layout.backends))
         self._builder = SnapshotBuilder(self._columns, *self._running.slots)
@@ -75,13 +80,13 @@ class Master:
         self._open: set[str] = set()  # services that are served: the others wait for their first verdicts
         self._workers = Supervisor(self, config.node.workers, ours.identity)
         self._connection_log = ConnectionLogFile(
-            planning.log_path(config), self._columns, self._told_of_log, self._workers.reopened
+            plans.log_path(config), self._columns, self._told_of_log, self._workers.reopened
         )
         self._means = Means(config, ours.identity.gid, self._told_of_means)
         self._before += [("probe", text) for text in self._means.faults]
         try:
             self._admins = Admins(self._running, self._record, self._administered, self._active_on)
-        except statedir.StateError as error:
+        except state_directory.StateError as error:
             raise StartError(f"overrides: {error}") from error
         self._before += [
             ("admin", f"{name}: not in the file any more, its override is left out") for name in self._admins.strange
@@ -104,7 +109,7 @@ class Master:
         )
         try:
             self._redundancy = Redundancy(config, ours.identity, self._told_of_routers, self._opened_through)
-        except (routing.KeyFileError, statedir.StateError) as error:
+        except (router_settings.KeyFileError, state_directory.StateError) as error:
             raise StartError(f"vrrp: {error}") from error
         self._sampled = 0.0
         self._faults = 0
@@ -310,7 +315,7 @@ class Master:
         """Make transparent sockets for a worker."""
         if not any(service.transparent for service in self.config.services):
             return []
-        return transparent.make_some(wanted.family, wanted.kind, wanted.count)
+        return transparent_sockets.make_some(wanted.family, wanted.kind, wanted.count)
 
     @property
     def log_fd(self) -> int:
@@ -373,9 +378,7 @@ class Master:
         self._handout.changed()
         new = [key for key in map(self._running.slots[1].key_at, slots) if key is not None]
         self._readiness.relisted(service, new)
-        plan = planning.service_plan(
-            self._running.services[service], self._running, self._readiness.weights_of(service)
-        )
+        plan = plans.service_plan(self._running.services[service], self._running, self._readiness.weights_of(service))
         self._workers.relist(messages.Backends(self._handout.generation, service_tree(plan)))
         for message, fds in self._means.relisted(self.config):
             self._prober.send(message, fds)

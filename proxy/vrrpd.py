@@ -15,10 +15,11 @@ import sys
 import time
 
 from health.executable import trusted
-from proxy import channel, messages
-from proxy.inherit import OURS, inherit
-from proxy.privileges import CAP_NET_ADMIN, CAP_NET_RAW
-from proxy.pulse import Pulse
+from proxy.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
+from proxy.processes import channel
+from proxy.processes.heartbeat import Pulse
+from proxy.processes.messages import common as messages
+from proxy.processes.startup import OURS, inherit
 from vrrp.precedence import take_precedence
 from vrrp.report import Moved
 from vrrp.runner import Runner

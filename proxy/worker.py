@@ -15,8 +15,9 @@ from typing import Any
 
 import uvloop
 
-from proxy import channel, messages
-from proxy.inherit import inherit
+from proxy.processes import channel
+from proxy.processes.messages import common as messages
+from proxy.processes.startup import inherit
 from proxy.relay.browse import Wanted
 from proxy.relay.engine import PythonEngine
 from proxy.relay.persistence import Store

@@ -10,7 +10,7 @@ from proxy.cli import EXIT_CONFIG, EXIT_FAILED
 
 if TYPE_CHECKING:
     from proxy.config import Config, Diagnostic
-    from proxy.host import Finding
+    from proxy.host.checks import Finding
 
 DEFAULT_FILE: Final = "/etc/steelyard/steelyard.toml"
 
@@ -64,7 +64,7 @@ def command(
 
 
 def _look_at_host(config: "Config") -> "list[Finding]":
-    from proxy.host import look
+    from proxy.host.checks import look
 
     return look(config)
 

@@ -7,7 +7,7 @@ import click
 
 from proxy.cli.daemon import WrongUsageError, daemon, print_json
 from proxy.cli.grid import Cell, align
-from proxy.log import printable
+from proxy.records.log import printable
 
 
 @click.command()

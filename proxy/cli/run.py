@@ -14,12 +14,12 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
 
     SIGTERM finishes what is open within stop-timeout, a second one stops at once.
     """
-    from proxy import log
     from proxy.config.diagnostics import ConfigError
     from proxy.config.loader import load
     from proxy.config.support import unsupported
     from proxy.master import serve
-    from proxy.preconditions import StartError
+    from proxy.records import log
+    from proxy.start import StartError
 
     config = load(path, node)
     missing = unsupported(config)

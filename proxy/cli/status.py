@@ -9,7 +9,7 @@ import click
 from proxy.cli.daemon import colour, daemon, print_json
 from proxy.cli.grid import Cell, align, paint
 from proxy.cli.times import span
-from proxy.stats.schema import BackendStatus, ServiceStatus, Status, WorkerStatus, exit_status
+from proxy.status.schema import BackendStatus, ServiceStatus, Status, WorkerStatus, exit_status
 
 _COLOURS: Final = {"up": "green", "degraded": "yellow", "reserve": "yellow", "unknown": "yellow", "down": "red"}
 _ORDINARY: Final = frozenset(

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.control import wire
-from proxy.control.place import claim, peer_credentials, peer_groups
+from proxy.control.path import claim, peer_credentials, peer_groups
 from proxy.control.wire import ControlError
 
 CLIENTS_MAX: Final = 32

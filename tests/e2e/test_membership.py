@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.stats.schema import BackendStatus, Status
+from proxy.status.schema import BackendStatus, Status
 from tests.e2e.loopback import (
     PROBE,
     QUICK,

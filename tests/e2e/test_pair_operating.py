@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.privileges import CAP_NET_ADMIN, CAP_NET_RAW
+from proxy.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
 from tests.e2e.clients import whoami_dns
 from tests.e2e.daemon import Daemon
 from tests.e2e.pairs import ADDRESS, ADDRESS6, SERVER, daemons

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.child import KEPT
+from proxy.processes.child import KEPT
 from tests.e2e.loopback import (
     ROOT,
     Asker,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy import transparent
+from proxy.workers import transparent_sockets
 from tests.e2e.bed import CLIENT, CLIENT6, SERVICE, SERVICE6, Bed, backend_address, backend_address6, site
 from tests.e2e.daemon import ROOT, Daemon
 from tests.e2e.loopback import Node, free_port, lift_loopback
@@ -121,7 +121,7 @@ def test_a_port_that_is_not_free(balanced: tuple[Bed, Daemon], family: int) -> N
 def make_in(bed: Bed, host: str, family: int) -> socket.socket:
     """Make a transparent socket on a host, as root."""
     with bed.inside(host):
-        sock = transparent.make(family, socket.SOCK_STREAM)
+        sock = transparent_sockets.make(family, socket.SOCK_STREAM)
     sock.settimeout(5)
     return sock
 

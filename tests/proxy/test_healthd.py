@@ -6,8 +6,10 @@ import socket
 import pytest
 
 from health.monitor import Verdict
-from proxy import channel, codec, healthd, messages
+from proxy import healthd
 from proxy.healthd import CROWDED, Health
+from proxy.processes import channel, codec
+from proxy.processes.messages import common as messages
 
 NONE = {
     "key": "0.0",

@@ -6,9 +6,9 @@ import asyncio
 import pytest
 
 from proxy import master as module
-from proxy import messages
 from proxy.config.loader import load
 from proxy.master import Master
+from proxy.processes.messages import common as messages
 
 FILE = """
 [node]

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
-from proxy import messages, worker
-from proxy.child import Child, Identity
+from proxy import worker
+from proxy.processes.child import Child, Identity
+from proxy.processes.messages import common as messages
 from proxy.relay import journal
 from proxy.relay.plan import BackendPlan, DnsPlan, Plan, ServicePlan, TcpPlan, UdpPlan, to_tree
 from proxy.stats.layout import DRAINING, HEARTBEAT, PID, Layout

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from proxy.control.handlers import events_handler
+from proxy.commands.events import events_handler
 from proxy.control.server import ControlServer
-from proxy.events import Timeline
+from proxy.records.timeline import Timeline
 
 
 def backend(name, state, **more):

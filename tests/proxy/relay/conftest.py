@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import uvloop
 
-from proxy import sockets
 from proxy.relay import journal, rates
 from proxy.relay.engine import PythonEngine
 from proxy.relay.persistence import Store
@@ -21,6 +20,7 @@ from proxy.relay.plan import BackendPlan, DnsPlan, LogPlan, Member, Plan, Servic
 from proxy.relay.rates import Rates
 from proxy.stats.layout import BACKEND_CELLS, BACKEND_ERRORS, SERVICE_CELLS, Layout
 from proxy.stats.table import Table
+from proxy.workers import binding
 
 LAYOUT = Layout(16, 64)
 TCP = TcpPlan(connect_timeout=1.0, idle_timeout=60.0, fin_timeout=5.0, keepalive=120.0, user_timeout=30.0)
@@ -104,7 +104,7 @@ class Relay:
         port = port or free_port(host=address)
         for transport in transports:
             member = Member(len(self._listeners), 0, plan.slot, transport, address, port)
-            (sock,) = sockets.bind(member, 1, plan.tcp, 4096, lambda _: None)
+            (sock,) = binding.bind(member, 1, plan.tcp, 4096, lambda _: None)
             self._listeners.append((member, sock))
         self.services.append(plan)
         return (address, port)

@@ -37,7 +37,7 @@ def test_an_interface_that_is_not_there():
 SCRIPT = """
 import socket, sys
 sys.path.insert(0, {root!r})
-from proxy.holder import holder
+from proxy.host.port_holders import holder
 from proxy.relay.address import sockaddr
 from tests.proxy.relay.conftest import Relay
 HERE = "fe80::7%d0"

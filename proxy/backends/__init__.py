@@ -1,0 +1,1 @@
+"""Who serves: the configuration in force, verdicts, and what operators want. Imports config, balance and records."""

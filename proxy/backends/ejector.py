@@ -1,0 +1,103 @@
+"""Passive ejection in the master: the workers tell who fails, all of them learn who is out, and for how long."""
+
+import asyncio
+import math
+from collections.abc import Callable, Collection
+
+from health.units import format_duration
+from proxy.backends.effective import Running, written
+from proxy.backends.ejection import Ejections
+from proxy.config.model import Service
+from proxy.records.timeline import Tell
+from proxy.status.snapshot import BackendKey
+
+
+class Ejecting:
+    """Who is out in any service.  `usable(service)` names who could serve; `on_change(backend, out)` is called for each."""
+
+    def __init__(
+        self,
+        running: Running,
+        tell: Tell,
+        usable: Callable[[str], Collection[str]],
+        on_change: Callable[[BackendKey, bool], None],
+    ) -> None:
+        self._tell = tell
+        self._usable = usable
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self._services = {
+            service.name: Ejections(_size(service), service.eject.time, service.eject.max_share)
+            for service in running.services.values()
+            if service.eject.errors
+        }
+        self._reasons: dict[BackendKey, str] = {}  # of those that are out
+        self._kept: set[BackendKey] = set()  # told already that they are not taken out
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def failing(self, key: BackendKey, failures: int) -> None:
+        """Take a backend out on which so many attempts in a row have failed in one worker, if that may be."""
+        ejections = self._services.get(key[0])
+        if ejections is None or key in self._reasons or key[1] not in self._usable(key[0]):
+            return  # it gets nothing new already
+        text = f"{failures} failures of real traffic in a row"
+        period = ejections.eject(key[1], self._usable(key[0]), self._loop.time())
+        if period is None:
+            if key not in self._kept:
+                self._kept.add(key)
+                self._tell("eject", written(key), f"not ejected, too few would be left: {text}", level="warning")
+            return
+        self._kept.discard(key)
+        how = "until a restart" if period == math.inf else f"for {format_duration(period)}"
+        self._reasons[key] = f"ejected {how}: {text}"
+        self._tell("eject", written(key), self._reasons[key], level="warning", seconds=period)
+        self._arm(key[0])
+        self._on_change(key, True)
+
+    def reason(self, key: BackendKey) -> str | None:
+        """Return why a backend is out, None if it is not."""
+        return self._reasons.get(key)
+
+    def verdicts_changed(self, service: str) -> None:
+        """Let the ejected ones of a service back if nobody else could serve any more."""
+        ejections = self._services.get(service)
+        if ejections is not None and ejections.out:
+            self._back(service, ejections.release(self._usable(service), self._loop.time()), "nobody else is left")
+
+    def relisted(self, service: Service) -> None:
+        """Take note of how many backends a service has now."""
+        ejections = self._services.get(service.name)
+        if ejections is not None:
+            ejections.resize(_size(service))
+
+    def forget(self, key: BackendKey) -> None:
+        """Let a backend begin anew, for an operator has taken it in hand."""
+        ejections = self._services.get(key[0])
+        self._kept.discard(key)
+        if ejections is not None and ejections.forget(key[1]):
+            del self._reasons[key]
+            self._tell("eject", written(key), "no longer ejected: an operator has taken it in hand")
+            self._arm(key[0])
+
+    def _arm(self, service: str) -> None:
+        timer = self._timers.pop(service, None)
+        if timer is not None:
+            timer.cancel()
+        when = self._services[service].next_deadline
+        if when is not None and when != math.inf:
+            self._timers[service] = self._loop.call_at(when, self._over, service)
+
+    def _over(self, service: str) -> None:
+        self._back(service, self._services[service].over(self._loop.time()), "its time is over")
+
+    def _back(self, service: str, names: Collection[str], why: str) -> None:
+        for name in names:
+            del self._reasons[service, name]
+            self._tell("eject", written((service, name)), f"no longer ejected: {why}")
+            self._on_change((service, name), False)
+        self._arm(service)
+
+
+def _size(service: Service) -> int:
+    """Return how many backends of a service get something."""
+    return sum(backend.weight > 0 for backend in service.backends)

@@ -1,0 +1,305 @@
+"""Which backends services have, over what the file says: `add`, `remove` and `weight`.
+
+- An act concerns this host alone and ends with the daemon: what is to stay is written into the file.
+- A backend that is removed gets nothing new.  Its UDP sessions move with their next datagram, its connections have until
+  drain-timeout; it is gone when nothing is open there any more.
+- One that is added begins without a verdict: its first pass lets it serve.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.backends.admin import Admins, flag
+from proxy.backends.effective import Running, written
+from proxy.commands.find import find_backends, find_service
+from proxy.config.diagnostics import ConfigError
+from proxy.config.loader import resolve_backend
+from proxy.config.model import MOST_WEIGHT, Backend, Service
+from proxy.control.server import Request
+from proxy.control.wire import BAD_REQUEST, ControlError
+from proxy.records.timeline import Tell
+from proxy.stats.slots import SlotsFullError
+from proxy.status.snapshot import BackendKey
+
+_WEIGHT: Final = f"weight is a whole number from 0 to {MOST_WEIGHT}"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """Who has changed something, and when (Unix seconds)."""
+
+    by: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Removal(Edit):
+    """A backend that is leaving, or gone, as it would come back."""
+
+    backend: Backend
+
+
+class Membership:
+    """The backends of a daemon.
+
+    `relisted(service, slots)` hears whose list is another, and which slots have a new owner; `reweighed(key)` who weighs
+    something else; `usable(service)` names who could serve, `active(key)` is how much a backend has open.
+    """
+
+    def __init__(
+        self,
+        running: Running,
+        admins: Admins,
+        tell: Tell,
+        *,
+        relisted: Callable[[str, Collection[int]], None],
+        reweighed: Callable[[BackendKey], None],
+        usable: Callable[[str], Collection[str]],
+        active: Callable[[BackendKey], int],
+    ) -> None:
+        self._running = running
+        self._admins = admins
+        self._tell = tell
+        self._relisted = relisted
+        self._reweighed = reweighed
+        self._usable = usable
+        self._active = active
+        self._added: dict[BackendKey, Edit] = {}
+        self._removed: dict[BackendKey, Removal] = {}  # gone, or leaving
+        self._weights: dict[BackendKey, Edit] = {}
+
+    @property
+    def edits(self) -> int:
+        """How much differs from the file."""
+        return len(self.rows())
+
+    @property
+    def added(self) -> Collection[BackendKey]:
+        """Backends that are not in the file."""
+        return self._added.keys()
+
+    def look(self, now: float) -> None:
+        """Take those out that are to leave and have nothing open any more; `now` in monotonic seconds."""
+        left = {key: None for key in self._removed if self._admins.has_left(key, now)}
+        for name in dict.fromkeys(key[0] for key in left):
+            service = self._running.services[name]
+            self._list(service, [one for one in service.backends if (name, one.name) not in left])
+        for key in left:
+            self._weights.pop(key, None)
+            self._running.weighed.discard(key)
+            added = self._added.pop(key, None) is not None
+            if added:
+                del self._removed[key]  # what was never in the file, and is gone, differs from nothing
+            self._admins.gone(key, forever=added)
+            self._tell("admin", written(key), "removed: nothing is open there any more")
+
+    # -- commands
+
+    def add(self, request: Request) -> Mapping[str, Any]:
+        """Answer `add`: a backend at `address` for a `service`, with `weight` if told; one that was removed comes back."""
+        service = find_service(self._running.services, request.arguments.get("service"))
+        wanted, weight, edit = request.arguments.get("address"), _weight(request), _edit(request)
+        if not isinstance(wanted, str):
+            raise ControlError("address is a text", BAD_REQUEST)
+        known = {one.name: one for one in service.backends}
+        known |= {key[1]: one.backend for key, one in self._removed.items() if key[0] == service.name}
+        backend = known.get(wanted) or self._resolved(service.name, wanted)
+        twin = next((one for one in known.values() if (one.address, one.port) == (backend.address, backend.port)), None)
+        key = (service.name, backend.name if twin is None else twin.name)
+        if key in self._removed:
+            self._bring_back([key], f"by {edit.by}")
+            if weight is not None:
+                self._weigh(key, weight, edit)
+        elif twin is None:
+            if weight is not None:
+                backend = backend.model_copy(update={"weight": weight})
+            self._list(service, [*service.backends, backend])
+            self._added[key] = edit
+            text = f"added with weight {backend.weight}, by {edit.by}"
+            self._tell("admin", written(key), text, weight=backend.weight, by=edit.by)
+        elif weight in {None, twin.weight}:
+            return self._answer([key], changed=False)
+        else:
+            text = f"{written(key)} is there already with weight {twin.weight}: steelyard weight changes it"
+            raise ControlError(text, BAD_REQUEST)
+        return self._answer([key], changed=True)
+
+    def remove(self, request: Request) -> Mapping[str, Any]:
+        """Answer `remove`: a `backend` of a `service`.  `force` cuts what it has, and takes the last that could serve."""
+        service = find_service(self._running.services, request.arguments.get("service"))
+        wanted, force = request.arguments.get("backend"), flag(request, "force")
+        if not any(_is(one, wanted) for one in service.backends) and any(
+            key[0] == service.name and _is(one.backend, wanted) for key, one in self._removed.items()
+        ):
+            return self._answer([], changed=False)
+        going = {one.name for one in find_backends(service, wanted)}
+        staying = {one.name for one in service.backends if not self._admins.leaves((service.name, one.name))} - going
+        usable = set(self._usable(service.name))
+        if not staying:
+            raise ControlError(f"{service.name} would have no backend any more: add another one first", BAD_REQUEST)
+        if usable & going and not usable & staying and not force:
+            text = f"nobody else of {service.name} can serve now: --force removes it all the same"
+            raise ControlError(text, BAD_REQUEST)
+        keys = [(service.name, name) for name in sorted(going)]
+        new = [key for key in keys if force or not self._admins.leaves(key)]
+        if new:
+            self._retire(new, _edit(request), force=force)
+        return self._answer(keys, changed=bool(new))
+
+    def weight(self, request: Request) -> Mapping[str, Any]:
+        """Answer `weight`: a `backend` of a `service` has this `weight` from now on, whatever its probe asks for."""
+        service = find_service(self._running.services, request.arguments.get("service"))
+        weight = _weight(request)
+        if weight is None:
+            raise ControlError(_WEIGHT, BAD_REQUEST)
+        keys = [(service.name, one.name) for one in find_backends(service, request.arguments.get("backend"))]
+        new = [key for key in keys if self._running.backends[key].weight != weight or key not in self._weights]
+        for key in new:
+            self._weigh(key, weight, _edit(request))
+        return self._answer(keys, changed=bool(new))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what differs from the file, as `overrides` shows it."""
+        rows = [self._row(key, "added", one) for key, one in self._added.items()]
+        rows += [self._row(key, "removed", one) for key, one in self._removed.items() if key not in self._added]
+        rows += [
+            self._row(key, f"weight {self._running.backends[key].weight}", one)
+            for key, one in self._weights.items()
+            if key not in self._removed
+        ]
+        return rows
+
+    def clear(self, request: Request) -> None:
+        """Have the backends again that the file has, with its weights; those that were added leave.
+
+        Raises ControlError where there is no room for who comes back before those have left.
+        """
+        edit = _edit(request)
+        for key in list(self._weights):
+            if key not in self._removed:
+                self._weigh(key, self._own_weight(key), None)
+        leaving = [key for key in self._added if not self._admins.leaves(key)]
+        if leaving:
+            self._retire(leaving, edit, force=False)
+        self._bring_back([key for key in self._removed if key not in self._added], f"overrides cleared by {edit.by}")
+
+    # -- inside
+
+    def _resolved(self, service: str, address: str) -> Backend:
+        try:
+            return resolve_backend(self._running.file, service, address)
+        except ConfigError as error:
+            raise ControlError("; ".join(one.text for one in error.diagnostics), BAD_REQUEST) from None
+
+    def _retire(self, keys: Collection[BackendKey], edit: Edit, *, force: bool) -> None:
+        for key in keys:
+            left = self._active(key)
+            how = "what it has is cut" if force else f"what is open, {left}, may finish until drain-timeout"
+            how = how if left else "nothing is open"
+            self._tell("admin", written(key), f"to be removed, by {edit.by}: {how}", by=edit.by)
+            self._removed[key] = Removal(edit.by, edit.at, self._filed(key) or self._running.backends[key])
+        self._admins.retire(keys, edit.by, force=force)
+
+    def _bring_back(self, keys: Collection[BackendKey], why: str) -> None:
+        """Have backends again that were removed, as the file has them; those that are still leaving have lost nothing."""
+        still = [key for key in keys if self._admins.leaves(key)]
+        if still:
+            self._admins.stays(still)
+        for key in still:
+            self._back(key, why)
+            if key in self._weights:
+                self._weigh(key, self._own_weight(key), None)
+        gone = [key for key in keys if key not in still]
+        for name in dict.fromkeys(key[0] for key in gone):
+            service = self._running.services[name]
+            back = [key for key in gone if key[0] == name]
+            self._list(service, [*service.backends, *(self._removed[key].backend for key in back)])
+            for key in back:
+                self._back(key, why)
+
+    def _back(self, key: BackendKey, why: str) -> None:
+        del self._removed[key]
+        self._tell("admin", written(key), f"not removed any more, {why}")
+
+    def _list(self, service: Service, backends: Collection[Backend]) -> None:
+        """Give a service these backends, in the file's order, which decides between equals, and then as they were added."""
+        filed = {one.name: at for at, one in enumerate(self._filed_service(service.name).backends)}
+        backends = sorted(backends, key=lambda one: filed.get(one.name, len(filed)))
+        try:
+            slots = self._running.replace(service.model_copy(update={"backends": tuple(backends)}))
+        except SlotsFullError as error:
+            raise ControlError(str(error)) from None
+        self._relisted(service.name, slots)
+
+    def _weigh(self, key: BackendKey, weight: int, edit: Edit | None) -> None:
+        """Give a backend this weight; `edit` None: its own again."""
+        service = self._running.services[key[0]]
+        backends = [
+            one.model_copy(update={"weight": weight}) if one.name == key[1] else one for one in service.backends
+        ]
+        self._running.replace(service.model_copy(update={"backends": tuple(backends)}))
+        self._weights.pop(key, None)
+        self._running.weighed.discard(key)
+        if edit is not None:
+            self._weights[key] = edit
+            self._running.weighed.add(key)
+        by = f"by {edit.by}" if edit is not None else "its own again"
+        self._tell("admin", written(key), f"weight {weight}, {by}", weight=weight)
+        self._reweighed(key)
+
+    def _filed_service(self, name: str) -> Service:
+        return next(one for one in self._running.file.services if one.name == name)
+
+    def _filed(self, key: BackendKey) -> Backend | None:
+        """Return a backend as the file has it, None for one that was added."""
+        return next((one for one in self._filed_service(key[0]).backends if one.name == key[1]), None)
+
+    def _own_weight(self, key: BackendKey) -> int:
+        return (self._filed(key) or self._running.backends[key]).weight
+
+    def _row(self, key: BackendKey, act: str, edit: Edit) -> dict[str, Any]:
+        listed = key in self._running.backends
+        return {
+            "service": key[0],
+            "backend": key[1],
+            "act": act,
+            "admin": self._admins.state(key) if listed else None,
+            "by": edit.by,
+            "reason": None,
+            "at": edit.at,
+            "saved": False,
+            "active": self._active(key) if listed else 0,
+        }
+
+    def _answer(self, keys: Collection[BackendKey], *, changed: bool) -> dict[str, Any]:
+        rows = [
+            {
+                "service": key[0],
+                "backend": key[1],
+                "weight": self._running.backends[key].weight,
+                "admin": self._admins.state(key),
+                "leaving": self._admins.leaves(key),
+                "active": self._active(key),
+            }
+            for key in keys
+        ]
+        return {"backends": rows, "changed": changed}
+
+
+def _edit(request: Request) -> Edit:
+    return Edit(f"uid {request.uid}", time.time())
+
+
+def _is(backend: Backend, wanted: object) -> bool:
+    return wanted in (backend.name, backend.address)
+
+
+def _weight(request: Request) -> int | None:
+    value = request.arguments.get("weight")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_WEIGHT:
+        raise ControlError(_WEIGHT, BAD_REQUEST)
+    return value

@@ -1,0 +1,348 @@
+"""What is known of the backends: the verdicts as health tells them, passed on to the workers, the routers and the status.
+
+Verdicts that come together are passed on together: a service of a thousand backends is one message, not a thousand.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from health.units import format_duration
+from proxy.backends.admin import Admins
+from proxy.backends.choice import Candidate, Choice, Rules, choose, ordered
+from proxy.backends.effective import Running, written
+from proxy.backends.ejector import Ejecting
+from proxy.backends.slow_start import STEPS, SlowStart
+from proxy.balance.names import FAILOVER
+from proxy.config.model import Service
+from proxy.processes.messages import common as messages
+from proxy.records.timeline import Level, Tell
+from proxy.status.snapshot import NO_VERDICT, BackendKey, Verdict
+from proxy.workers import plans
+
+if TYPE_CHECKING:
+    from proxy.status.schema import State
+
+
+class Readiness:
+    """All verdicts of a daemon.  `to_workers(message)` passes on; `on_change(services)` comes after, with their names."""
+
+    def __init__(
+        self,
+        running: Running,
+        tell: Tell,
+        to_workers: Callable[[messages.Message], None],
+        on_change: Callable[[Collection[str]], None],
+        admins: Admins,
+    ) -> None:
+        self._running = running
+        self._tell = tell
+        self._to_workers = to_workers
+        self._on_change = on_change
+        self._admins = admins
+        self._loop = asyncio.get_running_loop()
+        self._verdicts: dict[BackendKey, Verdict] = {}
+        self._slow = SlowStart(running, self._grown)
+        self._rested = set(self._resting)  # those that have not been up since they were in maintenance, or were added
+        self._ejecting = Ejecting(running, tell, self.usable, self._ejected)
+        self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
+        self._choices: dict[str, Choice] = {}
+        self._sent: dict[BackendKey, tuple[str, str]] = {}  # verdict and admin state, as the workers know them
+        self._own: dict[BackendKey, str] = {}  # their own verdicts, when it was last chosen who serves
+        self._changed: set[str] = set()  # services in which something has changed that is not passed on yet
+        self.able: dict[str, bool | None] = {name: self._is_able(name) for name in running.services}
+        """Whether each service has somebody to serve with; None: nobody knows yet."""
+
+    # -- from health
+
+    def targets(self) -> list[dict[str, Any]]:
+        """Return what health watches, with what is known of it."""
+        return plans.targets(self._running, self._verdicts, self._tracked, self._resting)
+
+    @property
+    def _resting(self) -> set[BackendKey]:
+        """Those in maintenance."""
+        return {key for key in self._running.backends if self._admins.state(key) == "maint"}
+
+    def probed(self, change: messages.Probed) -> None:
+        """Take what health has found; what is known already is no news."""
+        if change.key.startswith(plans.TRACKED):
+            self._probed_alone(change)
+            return
+        service, _, backend = change.key.partition("/")
+        key = (service, backend)
+        if key not in self._running.backends:
+            return  # it was removed meanwhile
+        if self._admins.state(key) == "maint":
+            return  # it was under way
+        before = self._verdicts.get(key)
+        weight = None if change.weight < 0 else change.weight
+        if weight != (before.weight if before is not None else None):
+            self._weighed(key, before, weight, change.reason)
+        if before is not None and before.state == change.state:
+            return
+        state: Any = change.state
+        self._verdicts[key] = Verdict(state, change.reason, change.at, weight=weight)
+        self._tell(
+            "verdict", written(key), f"{change.state}: {change.reason}",
+            level="warning" if change.state == "down" else "info",
+            state=change.state, previous=before.state if before else "unknown",
+        )  # fmt: skip
+        self._note(key[0])
+        if state == "down":
+            self._slow.left(key)
+        elif (before is not None and before.state == "down") or key in self._rested:
+            self._rested.discard(key)
+            self._returned(key)
+
+    def _returned(self, key: BackendKey) -> None:
+        """Let a backend that was away begin with a part of its weight, which the workers know before its verdict."""
+        time = self._slow.returned(key)
+        if time:
+            self._tell("weight", written(key), f"slow start: its share grows for {format_duration(time)}")
+            self._grown(key)
+
+    def failing(self, message: messages.Failing) -> None:
+        """Take from a worker that real traffic fails on a backend."""
+        key = self._running.key_at(message.service, message.backend)
+        if key is not None:
+            self._ejecting.failing(key, message.failures)
+
+    def _ejected(self, key: BackendKey, out: bool) -> None:
+        """Pass on that a backend is left out, or no longer."""
+        known = self._verdicts.get(key)
+        if not out and known is not None and known.state != "down":
+            self._returned(key)
+        self._note(key[0])
+
+    def usable(self, service: str) -> list[str]:
+        """Return who could serve, but for an ejection."""
+        return [
+            one.name
+            for one in self._running.services[service].backends
+            if self._state((service, one.name)) in {"up", "reserve"}
+            and self._admins.state((service, one.name)) == "ready"
+            and self._in_effect((service, one.name))
+        ]
+
+    def _grown(self, key: BackendKey) -> None:
+        self._to_workers(messages.Weights([self._weight(key)]))
+
+    def _probed_alone(self, change: messages.Probed) -> None:
+        """Take the verdict of a probe that routers track."""
+        name = change.key.removeprefix(plans.TRACKED)
+        state: Any = change.state
+        if name in self._running.config.probes:
+            self._tracked[name] = Verdict(state, change.reason, change.at)
+            level: Level = "warning" if state == "down" else "info"
+            self._tell("probe", name, f"{state}: {change.reason}", level=level, state=state)
+            self._on_change(())
+
+    def _weighed(self, key: BackendKey, before: Verdict | None, weight: int | None, reason: str) -> None:
+        """Pass on the weight that a backend asks for."""
+        self._verdicts[key] = replace(before or Verdict("unknown", NO_VERDICT, None), weight=weight)
+        if key in self._running.weighed:
+            return  # by an operator, whose word counts
+        shown = self._in_effect(key)
+        self._tell("weight", written(key), f"weight {shown}: {reason}", weight=shown)
+        self._grown(key)
+        self._note(key[0])
+
+    def administered(self, keys: Collection[BackendKey]) -> None:
+        """The admin state of these backends has changed; of one in maintenance nothing is known any more."""
+        for key in keys:
+            self._ejecting.forget(key)
+            if self._admins.state(key) == "maint":
+                known = self._verdicts.pop(key, None)
+                self._slow.left(key)
+                self._rested.add(key)
+                if known is not None and known.weight is not None:
+                    self._grown(key)  # what it asked for is forgotten, too
+            self._note(key[0])
+
+    def relisted(self, service: str, new: Collection[BackendKey]) -> None:
+        """A service has other backends: nothing is known of those that are `new`, nothing kept of those that are gone."""
+        listed = self._running.backends
+        for key in [key for key in self._sent.keys() | self._verdicts.keys() | self._rested if key not in listed]:
+            self._ejecting.forget(key)
+            self._slow.left(key)
+            self._rested.discard(key)
+            for known in (self._verdicts, self._sent, self._own):
+                known.pop(key, None)
+        self._ejecting.relisted(self._running.services[service])
+        if self.able[service] is not None:  # else it is the start, where nobody has to begin slowly
+            self._rested |= set(new)
+        self._note(service)
+
+    def reweighed(self, key: BackendKey) -> None:
+        """An operator has given a backend another weight, or its own again."""
+        self._ejecting.relisted(self._running.services[key[0]])
+        self._grown(key)
+        self._note(key[0])
+
+    def _note(self, service: str) -> None:
+        if not self._changed:
+            self._loop.call_soon(self._pass_on)
+        self._changed.add(service)
+
+    def _pass_on(self) -> None:
+        changed, self._changed = self._changed, set()
+        news: list[BackendKey] = []
+        for name in changed:
+            self._ejecting.verdicts_changed(name)
+            news += self._choose(name)
+            able = self._is_able(name)
+            if able is None and self.able[name] is not None:
+                able = False  # what was known once is not unknown again: a backend that is to be probed anew proves nothing
+            self.able[name] = able
+        if news:
+            self._to_workers(messages.Verdicts([self._row(key) for key in news]))
+        self._on_change(changed)
+
+    # -- who serves
+
+    def _choose(self, name: str) -> list[BackendKey]:
+        """Choose anew who serves; whose verdict, as the workers act on it, has changed by it."""
+        candidates = self._candidates(name)
+        before = self._choices.get(name)
+        choice = self._choices[name] = choose(_rules(self._running.services[name]), candidates, before)
+        self._tell_choice(name, before, choice)
+        news = []
+        for one in candidates:
+            key = (name, one.name)
+            verdict = ordered(one, choice)
+            known = self._verdicts.get(key)
+            if verdict == "down" and known is not None and known.state != "down":
+                verdict = "ejected"  # which keeps what it has
+            if self._admins.leaves(key) and verdict in {"up", "reserve"}:
+                verdict = "ejected"  # drained besides: its connections may finish, its UDP sessions move
+            if verdict == "reserve" and self._stood_in(key):
+                verdict = "standby"  # better ones serve again: it is not the backend that has become worse
+            self._own[key] = one.verdict
+            told = (verdict, self._admins.acted(key))
+            if self._sent.get(key, ("unknown", self._running.backends[key].admin)) != told:
+                self._sent[key] = told
+                news.append(key)
+        return news
+
+    def _stood_in(self, key: BackendKey) -> bool:
+        """Whether a backend in reserve has served, or still has what it had when it did."""
+        sent = self._sent.get(key, ("unknown", ""))[0]
+        return sent == "standby" or (sent == "up" and self._own.get(key) == "reserve")
+
+    def _candidates(self, name: str) -> list[Candidate]:
+        found = []
+        for one in self._running.services[name].backends:
+            key = (name, one.name)
+            state = self._state(key)
+            if state in {"up", "reserve"} and self._ejecting.reason(key) is not None:
+                state = "down"
+            found.append(Candidate(one.name, one.tier, self._in_effect(key), state, self._admins.state(key)))
+        return found
+
+    def _state(self, key: BackendKey) -> "State":
+        """Return what the probes say of a backend."""
+        known = self._verdicts.get(key)
+        return "unknown" if known is None else known.state
+
+    def _in_effect(self, key: BackendKey) -> int:
+        """Return a backend's weight: an operator's, else what its probe asks for, else the file's."""
+        known = self._verdicts.get(key)
+        asked = None if known is None or key in self._running.weighed else known.weight
+        return self._running.backends[key].weight if asked is None else int(asked)
+
+    def _tell_choice(self, name: str, before: Choice | None, choice: Choice) -> None:
+        """Record that another tier serves, or another backend of a failover service; not while first verdicts come."""
+        if not choice.settled:
+            return
+        service = self._running.services[name]
+        last = before if before is not None and before.settled else None
+        if last is not None and last.level == choice.level:
+            if service.scheduler == FAILOVER and choice.serving != last.serving:
+                self._tell("service", name, f"{choice.serving[0]} serves, no longer {last.serving[0]}")
+            return
+        best = min((one.tier for one in service.backends), default=0)
+        worse = choice.rank > (best if last is None else last.rank)
+        if last is not None or worse:
+            self._tell("service", name, choice.why, level="warning" if worse else "info")
+
+    # -- for the workers
+
+    def verdicts(self) -> messages.Verdicts:
+        """Return all verdicts that there are."""
+        return messages.Verdicts([self._row(key) for key in self._sent])
+
+    def weights(self) -> messages.Weights:
+        """Return the weights in effect of all backends: those of a worker's `Setup` may be older."""
+        return messages.Weights([self._weight(key) for key in self._running.backends])
+
+    def weights_of(self, service: str) -> dict[str, int]:
+        """Return the weights in effect of a service's backends, as its workers count them."""
+        names = [one.name for one in self._running.services[service].backends]
+        return {name: self._weight((service, name))[2] for name in names}
+
+    def _row(self, key: BackendKey) -> list[Any]:
+        return [self._running.slots[0][key[0]], self._running.slots[1][key], *self._sent[key]]
+
+    def _weight(self, key: BackendKey) -> list[int]:
+        slots = self._running.slots
+        return [slots[0][key[0]], slots[1][key], self._in_effect(key) * self._slow.factor(key)]
+
+    # -- for whoever asks
+
+    def is_known(self, name: str) -> bool:
+        """Whether it is known who serves: none that would come first is without a verdict."""
+        choice = self._choices.get(name)
+        return choice is not None and not choice.waits
+
+    def _is_able(self, name: str) -> bool | None:
+        verdicts = {one.verdict for one in self._candidates(name) if one.wanted}
+        if verdicts & {"up", "reserve"}:
+            return True
+        return None if "unknown" in verdicts else False
+
+    @property
+    def tracked(self) -> dict[str, bool]:
+        """Name -> whether it passes, of the probes that routers track and that have a verdict."""
+        return {name: known.state == "up" for name, known in self._tracked.items() if known.state != "unknown"}
+
+    def shown(self, probes: Mapping[str, Sequence[Any]]) -> dict[BackendKey, Verdict]:
+        """Return the verdicts with the last result of each probe, as `Prober.report` has them."""
+        found: dict[BackendKey, Verdict] = {}
+        for key in self._running.backends:
+            known = self._verdicts.get(key)
+            rows = [one for one in probes.get(written(key), []) if one.get("at") is not None]
+            results: Any = [{name: value for name, value in one.items() if name != "standby"} for one in rows]
+            if known is not None:
+                choice = self._choices.get(key[0])
+                serving = choice is not None and key[1] in choice.serving
+                standby = known.state == "down" and _plays_another_part(rows)
+                found[key] = replace(
+                    known, probes=results, weight=self._shown_weight(key, known), serving=serving, standby=standby
+                )
+                why = self._ejecting.reason(key)
+                if why is not None and known.state != "down":
+                    found[key] = replace(found[key], state="down", reason=f"{why} (probes: {known.reason})")
+            elif results:
+                found[key] = Verdict("unknown", NO_VERDICT, None, results)
+        return found
+
+    def _shown_weight(self, key: BackendKey, known: Verdict) -> float | None:
+        """Return the weight that a backend asks for, and what it has of it while it grows."""
+        tenths = self._slow.tenths(key)
+        if tenths == STEPS:
+            return None if key in self._running.weighed else known.weight
+        return self._in_effect(key) * tenths / STEPS
+
+
+def _plays_another_part(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether every probe that fails says that the backend is well, as a replica is where a writer is wanted."""
+    failing = [one for one in rows if not one["ok"]]
+    return bool(failing) and all(one.get("standby") for one in failing)
+
+
+def _rules(service: Service) -> Rules:
+    return Rules(
+        service.quorum, service.quorum_hysteresis, service.fail_open, service.failback, service.scheduler == FAILOVER
+    )

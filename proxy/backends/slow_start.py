@@ -1,0 +1,94 @@
+"""The share of a backend that returns: a tenth at first, the whole after `slow-start`.
+
+The master alone knows who returns: health may be restarted, and workers too, and neither begins a ramp anew.  Workers get
+weights, which are `STEPS` times those of the file where a service has such backends, so that a weight of 1 has tenths.
+"""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from proxy.balance import names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.backends.effective import Running
+    from proxy.config.model import Service  # of which the warnings need UNSHARED
+    from proxy.status.snapshot import BackendKey
+
+STEPS = 10
+UNSHARED = frozenset({names.FAILOVER, names.OVERFLOW, names.SOURCE_HASH, names.DESTINATION_HASH})
+"""Schedulers to which a growing weight is of no use: it would move nobody, or at each step the clients of all others."""
+
+
+def scale(service: "Service") -> int:
+    """Return how many units of a worker's weight are one of the file's."""
+    ramps = service.scheduler not in UNSHARED and any(backend.slow_start for backend in service.backends)
+    return STEPS if ramps else 1
+
+
+def share(elapsed: float, time: float) -> int:
+    """Return a backend's tenths, 1 to 10, so many seconds after its return; `time` is how long until it has them all."""
+    return STEPS if elapsed >= time else 1 + max(0, int((STEPS - 1) * elapsed / time))
+
+
+def next_step(elapsed: float, time: float) -> float:
+    """Return after how many seconds from its return the share is the next one."""
+    return share(elapsed, time) * time / (STEPS - 1)
+
+
+class SlowStart:
+    """Who ramps just now.  `on_step(backend)` is called when its share has grown."""
+
+    def __init__(self, running: "Running", on_step: "Callable[[BackendKey], None]") -> None:
+        self._loop = asyncio.get_running_loop()
+        self._on_step = on_step
+        self._running = running
+        self._since: dict[BackendKey, float] = {}
+        self._timers: dict[BackendKey, asyncio.TimerHandle] = {}
+
+    @property
+    def ramping(self) -> "list[BackendKey]":
+        """Who has not all of its weight."""
+        return list(self._since)
+
+    def returned(self, key: "BackendKey") -> float:
+        """Begin a backend's ramp; how long it takes (s), 0 for one that has none."""
+        self.left(key)
+        time = self._time(key)
+        if time:
+            self._since[key] = self._loop.time()
+            self._wait(key, 0.0)
+        return time
+
+    def left(self, key: "BackendKey") -> None:
+        """End a ramp: the backend is away again, or has all its weight."""
+        self._since.pop(key, None)
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+
+    def factor(self, key: "BackendKey") -> int:
+        """Return what a backend's weight is multiplied by for the workers."""
+        return self.tenths(key) if self._running.scales[key[0]] > 1 else 1
+
+    def tenths(self, key: "BackendKey") -> int:
+        """Return a backend's share, 10 being the whole."""
+        since = self._since.get(key)
+        return STEPS if since is None else share(self._loop.time() - since, self._time(key))
+
+    def _time(self, key: "BackendKey") -> float:
+        """Return how long a backend's share grows (s); 0 where that is of no use."""
+        return self._running.backends[key].slow_start if self._running.scales[key[0]] > 1 else 0.0
+
+    def _wait(self, key: "BackendKey", elapsed: float) -> None:
+        when = self._since[key] + next_step(elapsed, self._time(key))
+        self._timers[key] = self._loop.call_at(when, self._step, key)
+
+    def _step(self, key: "BackendKey") -> None:
+        elapsed = self._loop.time() - self._since[key]
+        if share(elapsed, self._time(key)) == STEPS:
+            self.left(key)
+        else:
+            self._wait(key, elapsed)
+        self._on_step(key)

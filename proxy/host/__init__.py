@@ -1,0 +1,1 @@
+"""What this host allows: open files, privileges, addresses, ports that are taken. Imports config."""

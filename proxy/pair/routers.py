@@ -1,0 +1,146 @@
+"""The vrrp child as the master sees it: what it is told, where the addresses are, how they are handed over.
+
+It may die: its successor is told what it held last and adopts the addresses while their lease runs.  The master never
+waits for it but where somebody asked for something, and then for a bounded time.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from proxy.config.model import Config
+from proxy.pair import router_settings
+from proxy.processes.child import Child, Identity
+from proxy.processes.keeper import Kept
+from proxy.processes.messages import common as messages
+from proxy.records.timeline import Level
+
+SILENCE = 1.0  # s without a sign of life after which it is killed: its successor shall be there within the lease
+BEAT = 0.25  # s between two signs of life of ours
+REPORT_TIMEOUT = 1.0  # s that a status waits for what it has to say
+HANDOVER = 1.0  # s beyond an advert interval that a hand-over may take
+LEAVE = 6.0  # s beyond an advert interval that its end may take
+AT_ONCE = 1.0  # s that an end without a hand-over may take
+
+Tell = Callable[[str, str, Level, Mapping[str, Any]], None]
+
+
+class Routers:
+    """The virtual routers of a daemon; `tell(name, words, level, fields)` records what happens to them.
+
+    `standby` are the names of those that are not to take part.  Raises routing.KeyFileError.
+    """
+
+    def __init__(self, config: Config, identity: Identity, tell: Tell, standby: Collection[str]) -> None:
+        self._config = config
+        self._settings = router_settings.settings(config)
+        self._tell = tell
+        self._loop = asyncio.get_running_loop()
+        self._longest = router_settings.longest_interval(config)
+        self._handover: dict[str, list[Any]] = {}
+        self._standby = set(standby)
+        self._fitness = messages.Fitness({}, {}, [], "")
+        self._states: dict[str, str] = {one.name: "init" for one in config.vrrp}
+        self._beaten = 0.0
+        self._kept = Kept(
+            "proxy.vrrpd", identity, silence=SILENCE, on_ready=self._begin, on_message=self._take,
+            told=lambda text: tell("vrrp", text, "error", {}),
+            afterwards="replaced, the addresses stay for their lease", spare=True,
+        )  # fmt: skip
+        self.start, self.kill = self._kept.start, self._kept.kill
+
+    @property
+    def children(self) -> list[Child]:
+        """The process and the one that stands by."""
+        return self._kept.children
+
+    @property
+    def names(self) -> list[str]:
+        """The routers' names, as in the file."""
+        return list(self._states)
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """Each router's state: init, backup, active or fault."""
+        return self._states
+
+    @property
+    def in_standby(self) -> Collection[str]:
+        """The names of those that were told to stay away."""
+        return self._standby
+
+    def look(self, now: float) -> None:
+        """Find a process that hangs or is missing, and show it that we live."""
+        self._kept.look(now)
+        if now - self._beaten >= BEAT:
+            self._beaten = now
+            self._kept.send(messages.Beat())
+
+    def fit(self, fitness: messages.Fitness) -> None:
+        """Say how able this host is."""
+        if fitness != self._fitness:
+            self._fitness = fitness
+            self._kept.send(fitness)
+
+    async def standby(self, names: Collection[str], reason: str) -> list[str]:
+        """Hand the addresses of these routers over and keep them away; returns whose addresses nobody else has taken.
+
+        Those stay active, and are not in standby.
+        """
+        self._standby |= set(names)
+        answer = await self._kept.ask(
+            lambda number: messages.Standby(number, sorted(names), reason), self._longest + HANDOVER
+        )
+        if isinstance(answer, messages.StoodBy):
+            left = answer.left
+        else:  # it died, and its successor starts in standby
+            left = sorted(name for name in names if self._states[name] == "active")
+        self._standby -= set(left)
+        return left
+
+    def resume(self, names: Collection[str]) -> None:
+        """Let these routers take part again."""
+        self._standby -= set(names)
+        self._kept.send(messages.Resume(sorted(names)))
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """Return the routers as the status has them."""
+        report = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
+        if not isinstance(report, messages.Routing):
+            return router_settings.unheard(self._config, self._states)
+        return router_settings.rows(self._config, report.routers, time.monotonic(), time.time())
+
+    async def leave(self, *, hand_over: bool) -> None:
+        """Let the process leave, and wait for its end within a bound: the addresses are somewhere else, or gone, then."""
+        self._kept.release()
+        child = self._kept.ready
+        if child is None:
+            self._kept.kill()
+            return
+        child.send(messages.Leave("hand over" if hand_over else "at once"))
+        try:
+            async with asyncio.timeout(self._longest + LEAVE if hand_over else AT_ONCE):
+                await child.gone.wait()
+        except TimeoutError:
+            self._tell("vrrp", "did not leave in time: it is killed, the addresses go with their lease", "error", {})
+            child.kill()
+
+    # -- the process
+
+    def _begin(self) -> None:
+        orphaned = self._config.node.stop_timeout
+        self._kept.send(messages.Route(self._settings, self._handover, sorted(self._standby), orphaned))
+        self._kept.send(self._fitness)
+
+    def _take(self, message: messages.Message) -> None:
+        match message:
+            case messages.Held(handover):
+                self._handover = handover
+            case messages.Moved(name, state, previous, reason, priority) if name in self._states:
+                self._states[name] = state
+                fields = {"state": state, "previous": previous, "priority": priority}
+                self._tell(name, f"{state}: {reason}", "error" if state == "fault" else "info", fields)
+            case messages.Told(name, text, level):
+                known: Any = level
+                self._tell(name, text, known, {})

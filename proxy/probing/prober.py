@@ -1,0 +1,92 @@
+"""The health child as the master sees it: what it is told, what it reports, what it is asked.
+
+It may die or hang without harm: the verdicts stay, traffic goes on, and its successor starts from the last verdicts, so
+that `fall` and `rise` hold across its death.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from proxy.processes.child import Child, Identity
+from proxy.processes.keeper import Kept
+from proxy.processes.messages import common as messages
+
+SILENCE = 5.0  # s without a sign of life after which it is killed
+REPORT_TIMEOUT = 1.0  # s that a status waits for what it has to say
+HINTS = 64  # messages that may wait for it before hints are dropped: probing comes by itself
+
+RUN_GRACE = 5.0  # s beyond its probes' own timeouts that a run by hand may take
+
+Probes = Mapping[str, list[dict[str, Any]]]
+Rows = list[dict[str, Any]]
+
+
+class Prober:
+    """The health process of a daemon.
+
+    `targets()` is what it shall watch, `on_probed(change)` takes verdicts, `told(text)` records what happens to it,
+    `on_alarm(alarm)` takes alarms, `means()` is what it must have before it watches: messages with their descriptors.
+    `on_begun()` hears when it, or a successor, has been told what to watch.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        targets: Callable[[], list[dict[str, Any]]],
+        on_probed: Callable[[messages.Probed], None],
+        told: Callable[[str], None],
+        *,
+        on_alarm: Callable[[messages.Alarm], None] | None = None,
+        means: Callable[[], Iterable[tuple[messages.Message, Sequence[int]]]] = tuple,
+        on_begun: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._means = means
+        self._on_begun = on_begun
+        self._on_alarm = on_alarm
+        self._targets = targets
+        self._on_probed = on_probed
+        self._kept = Kept(
+            "proxy.healthd", identity, silence=SILENCE, on_ready=self._begin, on_message=self._take,
+            told=told, afterwards="restarted, the verdicts stay",
+        )  # fmt: skip
+        self.start, self.look, self.kill = self._kept.start, self._kept.look, self._kept.kill
+        self.send = self._kept.send
+
+    @property
+    def child(self) -> Child | None:
+        """The process, if there is one."""
+        return self._kept.child
+
+    @property
+    def children(self) -> list[Child]:
+        """The same, for whoever waits for its end."""
+        return self._kept.children
+
+    def suspect(self, key: str) -> None:
+        """Pass on that real traffic failed on a target."""
+        child = self.child
+        if child is not None and child.channel.waiting < HINTS:
+            self._kept.send(messages.Suspect(key))
+
+    async def run(self, keys: list[str], patience: float) -> Rows | None:
+        """Let it run the probes of these targets once; None if it has not done so within `patience` seconds and a grace."""
+        answer = await self._kept.ask(lambda number: messages.Run(number, keys), patience + RUN_GRACE)
+        return answer.rows if isinstance(answer, messages.Ran) else None
+
+    async def report(self) -> Probes:
+        """Return the last result of each probe by target; nothing if it has nothing to say within a second."""
+        answer = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
+        return answer.probes if isinstance(answer, messages.Report) else {}
+
+    def _begin(self) -> None:
+        for means, sockets in self._means():
+            self._kept.send(means, sockets)
+        self._kept.send(messages.Watch(self._targets()))
+        self._on_begun()
+
+    def _take(self, message: messages.Message) -> None:
+        match message:
+            case messages.Probed():
+                self._on_probed(message)
+            case messages.Alarm() if self._on_alarm is not None:
+                self._on_alarm(message)

@@ -1,0 +1,42 @@
+"""What every child does first: it takes over what the master started it with, and gives up what it is not to have.
+
+Imports little, as each child waits for it.
+"""
+
+import os
+import resource
+import signal
+import socket
+from collections.abc import Collection
+from typing import cast
+
+from proxy.host import privileges
+from proxy.records import log
+
+OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that a terminal or a service manager sends to all of us, and that only the master acts on."""
+
+
+def inherit(arguments: list[str], keep: Collection[int] = ()) -> socket.socket:
+    """Take over what every child is started with: FD UID GID LEVEL FORMAT ("-" for "stay who you are").
+
+    Signals for the whole process group are the master's to interpret; of the capabilities only `keep` stay.  SystemExit
+    for who was not started by a master.
+    """
+    try:
+        fd, uid, gid, level, form = arguments
+        kind = socket.socket(fileno=os.dup(int(fd)))
+        with kind:
+            if (kind.family, kind.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+                raise ValueError("no channel")  # noqa: TRY301 - told like all else that is wrong
+    except (ValueError, OSError):
+        raise SystemExit(
+            "steelyard: this is a part of `steelyard run`, which starts it: not to be run by hand"
+        ) from None
+    for number in OURS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
+    log.setup(level, cast("log.Format", form))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core would hold clients' data and probes' passwords
+    privileges.drop(None if uid == "-" else int(uid), None if gid == "-" else int(gid), keep)
+    return socket.socket(fileno=int(fd))

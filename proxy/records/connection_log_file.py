@@ -1,0 +1,163 @@
+"""The file of the connection log: opened by the master, which may, written to by the workers, which may not open it.
+
+It is appended to, made with mode 0640, and never reached through what somebody else could have planted: each directory on
+the way is root's or ours, none may be written by anybody (but those with the sticky bit above the last one), and a link
+counts only if root or we made it.  When the file has been moved away, as logrotate does, a new one is opened.
+"""
+
+import contextlib
+import os
+import stat
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from proxy.records.timeline import Level
+from proxy.stats.columns import Columns
+from proxy.stats.layout import LOG_LOST
+
+MODE: Final = 0o640
+QUIET: Final = 60.0  # s without a lost line after which the loss is over
+_LINKS: Final = 40
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class ConnectionLogFile:
+    """The file, if the log goes to one, and whether lines are lost, wherever it goes.
+
+    `tell(text, level)` records what happens; `hand_out()` gives the workers the descriptor, which stays ours.
+    """
+
+    def __init__(
+        self, path: str | None, columns: Columns, tell: Callable[[str, Level], None], hand_out: Callable[[], None]
+    ) -> None:
+        self._path = path
+        self._columns = columns
+        self._tell = tell
+        self._hand_out = hand_out
+        self.fd = -1
+        self._fault = ""
+        self._lost = 0  # by now
+        self._before = 0  # when the loss began
+        self._losing: float | None = None  # when a line was last lost, while that is not over
+
+    def look(self, now: float) -> None:
+        """Open the file where it is not, or not any more, the one that we have; tell of lost lines."""
+        self._look_at_loss(now)
+        if self._path is None:
+            return
+        if self._is_ours(self._path):
+            self._well(self._path)
+            return
+        try:
+            fd = open_safely(self._path)
+        except OSError as error:
+            fault = f"{self._path}: {error.strerror or error}"
+            if fault != self._fault:
+                self._fault = fault
+                self._tell(f"the connection log cannot be written: {fault}", "error")
+            return
+        before, self.fd = self.fd, fd
+        if before >= 0:
+            os.close(before)
+        self._well(self._path)
+        self._hand_out()
+
+    def _well(self, path: str) -> None:
+        if self._fault:
+            self._fault = ""
+            self._tell(f"the connection log is written again: {path}", "info")
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def _is_ours(self, path: str) -> bool:
+        if self.fd < 0:
+            return False
+        try:
+            there, ours = Path(path).stat(), os.fstat(self.fd)
+        except OSError:
+            return False
+        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+
+    def _look_at_loss(self, now: float) -> None:
+        lost = self._columns.sum(LOG_LOST)
+        if lost > self._lost:
+            if self._losing is None:
+                self._before = self._lost
+                self._tell(
+                    "lines of the connection log are lost: there are too many, or nobody takes them fast enough",
+                    "warning",
+                )
+            self._losing = now
+            self._lost = lost
+        elif self._losing is not None and now - self._losing >= QUIET:
+            self._losing = None
+            self._tell(f"no lines of the connection log are lost any more; {lost - self._before} were", "info")
+
+
+def open_safely(path: str) -> int:
+    """Return a descriptor to append to a plain file of root's or ours, made where missing; OSError in words."""
+    *ahead, name = path.strip("/").split("/")
+    at = _directory(ahead)
+    try:
+        _check(os.fstat(at), "its directory", sticky=False)
+        # O_NONBLOCK: a planted FIFO must not hang us; it means nothing to a plain file.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.open(name, flags, MODE, dir_fd=at)
+    finally:
+        os.close(at)
+    try:
+        info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
+            raise OSError("it is not a plain file with one name")  # noqa: TRY301 - one way out
+        _check(info, "it", sticky=False)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _directory(parts: list[str]) -> int:
+    """Return a descriptor (O_PATH) of the directory that a path leads to."""
+    ahead = deque(parts)
+    at = [os.open("/", _DIRECTORY)]  # the way down, for ".." in a link
+    links = 0
+    try:
+        while ahead:
+            part = ahead.popleft()
+            if part in {"", "."}:
+                continue
+            if part == "..":
+                if len(at) > 1:
+                    os.close(at.pop())
+                continue
+            info = os.stat(part, dir_fd=at[-1], follow_symlinks=False)
+            if stat.S_ISLNK(info.st_mode):
+                links += 1
+                if info.st_uid not in {0, os.geteuid()} or links > _LINKS:
+                    raise OSError(f"{part} on the way is a link of somebody else's, or one of too many")
+                target = os.readlink(part, dir_fd=at[-1])
+                if target.startswith("/"):
+                    while len(at) > 1:
+                        os.close(at.pop())
+                ahead.extendleft(reversed(target.split("/")))
+                continue
+            at.append(os.open(part, _DIRECTORY, dir_fd=at[-1]))
+            _check(os.fstat(at[-1]), f"{part} on the way", sticky=True)
+        return os.dup(at[-1])
+    finally:
+        for fd in at:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def _check(info: os.stat_result, what: str, *, sticky: bool) -> None:
+    if info.st_uid not in {0, os.geteuid()}:
+        raise OSError(f"{what} belongs to somebody else (uid {info.st_uid})")
+    if info.st_mode & stat.S_IWOTH and not (sticky and info.st_mode & stat.S_ISVTX):
+        raise OSError(f"{what} can be written by anybody")

@@ -1,0 +1,235 @@
+"""The timeline: what changed, when, and why, as one list of events in memory, in a file, and in the log.
+
+Verdicts, worker deaths, reloads, address moves and admin acts are *events*: rare, each with its reason in words. They
+are kept in a bounded ring, appended to `events.jsonl` in the state directory (rotated once to `events.jsonl.1`), written
+to the log, and sent to whoever follows. The file is the operator's memory across restarts, never a reason to stop: when
+it cannot be written there is one warning and the timeline goes on in memory.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol, Self
+
+from proxy.records.rotating_file import Journal, JournalError
+
+Level = Literal["debug", "info", "warning", "error"]
+
+LIMIT: Final = 10_000
+"""Events kept in memory."""
+QUEUE: Final = 1_000
+"""Events that may wait for a follower before the oldest are dropped."""
+FOLLOWERS: Final = 16
+TEXT_MAX: Final = 2_000
+"""Characters of a text or of a field's value: a reason may quote what a hostile server said."""
+
+_RESERVED: Final = frozenset({"at", "kind", "subject", "text", "level"})
+LATEST: Final = 1e12
+"""Unix seconds that no event has."""
+_LEVELS: Final[dict[str, int]] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+}
+
+log = logging.getLogger("steelyard")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change. `at` in Unix seconds; `kind` a stable word ("verdict", "worker", "reload", ...); `subject` whom it
+    befell ("dns/10.0.0.11"); `text` what happened and why, in words; `fields` the same for machines.
+    """  # noqa: D205 - one sentence needs two lines
+
+    at: float
+    kind: str
+    subject: str
+    text: str
+    level: Level = "info"
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the flat JSON object that the file and the control socket carry."""
+        return {
+            "at": self.at,
+            "kind": self.kind,
+            "subject": self.subject,
+            "text": self.text,
+            "level": self.level,
+            **self.fields,
+        }
+
+    @classmethod
+    def from_dict(cls, entry: Any) -> Self:
+        """Return the event that `as_dict` made; ValueError for anything else."""
+        if not isinstance(entry, dict):
+            raise ValueError("an event is an object")  # noqa: TRY004 - all bad input is one kind of error
+        at, kind, subject, text = (entry.get(key) for key in ("at", "kind", "subject", "text"))
+        level = entry.get("level", "info")
+        # Compared before it is converted: an integer may be larger than any float.
+        if isinstance(at, bool) or not isinstance(at, int | float) or not -LATEST < at < LATEST:
+            raise ValueError("an event has a time")
+        if level not in [*_LEVELS]:  # a list: it may be something that has no hash
+            raise ValueError("an event has a level")
+        if not (isinstance(kind, str) and isinstance(subject, str) and isinstance(text, str)):
+            raise ValueError("an event has kind, subject and text")  # noqa: TRY004 - as above
+        fields = {key: value for key, value in entry.items() if key not in _RESERVED}
+        return cls(float(at), kind, subject, text, level, fields)
+
+
+class Follower:
+    """Events as they come, for one reader; one that reads too slowly loses the oldest and is told how many."""
+
+    def __init__(self, timeline: "Timeline") -> None:
+        self._timeline = timeline
+        self._waiting: deque[Event] = deque()
+        self._lost = 0
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    def put(self, event: Event) -> None:
+        """Queue an event; never waits."""
+        if len(self._waiting) >= QUEUE:
+            self._waiting.popleft()
+            self._lost += 1
+        self._waiting.append(event)
+        self._wake.set()
+
+    async def next(self) -> Event | None:
+        """Return the next event, once there is one; None when the timeline has closed."""
+        while not self._waiting:
+            if self._closed:
+                return None
+            self._wake.clear()
+            await self._wake.wait()
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            text = f"{lost} events lost: this reader was too slow"
+            return Event(self._waiting[0].at, "lost", "events", text, "warning", {"lost": lost})
+        return self._waiting.popleft()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while (event := await self.next()) is not None:
+            yield event
+
+    def close(self) -> None:
+        """Stop following; `next` returns what is queued and then None."""
+        self._closed = True
+        self._wake.set()
+        self._timeline.forget(self)
+
+
+class Tell(Protocol):
+    """Records what happened, as `Timeline.add` does."""
+
+    def __call__(self, kind: str, subject: str, text: str, *, level: Level = "info", **fields: Any) -> None:
+        """Record it."""
+
+
+class Timeline:
+    """All events of this daemon, oldest first; `state_dir` None keeps them in memory alone.
+
+    Not for several threads. `clock` gives Unix seconds.
+    """
+
+    def __init__(
+        self, state_dir: Path | str | None = None, limit: int = LIMIT, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._events: deque[Event] = deque(maxlen=limit)
+        self._clock = clock
+        self._followers: set[Follower] = set()
+        self._journal: Journal | None = None
+        self._complained = False
+        if state_dir is not None:
+            self._open(Path(state_dir))
+
+    def add(self, kind: str, subject: str, text: str, *, level: Level = "info", **fields: Any) -> Event:
+        """Record what just happened, and why; `fields` must be plain JSON values. Returns the event."""
+        event = Event(
+            round(self._clock(), 3),
+            kind,
+            subject[:TEXT_MAX],
+            text[:TEXT_MAX],
+            level,
+            {key: _bounded(value) for key, value in fields.items() if key not in _RESERVED},
+        )
+        self._events.append(event)
+        log.log(
+            _LEVELS[level],
+            "%s %s: %s",
+            event.kind,
+            event.subject,
+            event.text,
+            extra={"kind": event.kind, "subject": event.subject, "fields": event.fields},
+        )
+        self._persist(event)
+        for follower in list(self._followers):
+            follower.put(event)
+        return event
+
+    def between(self, since: float | None = None, until: float | None = None) -> Iterator[Event]:
+        """Yield the events in memory from `since` (inclusive) to `until` (exclusive), both in Unix seconds.
+
+        By each event's own time, not by order: the wall clock may have been set back in between.
+        """
+        for event in list(self._events):
+            if (since is None or event.at >= since) and (until is None or event.at < until):
+                yield event
+
+    def follow(self) -> Follower:
+        """Return a new follower of what happens from now on; RuntimeError when there are too many already."""
+        if len(self._followers) >= FOLLOWERS:
+            raise RuntimeError(f"{FOLLOWERS} clients follow the events already")
+        follower = Follower(self)
+        self._followers.add(follower)
+        return follower
+
+    def forget(self, follower: Follower) -> None:
+        """Send nothing more to a follower; harmless for one unknown."""
+        self._followers.discard(follower)
+
+    def close(self) -> None:
+        """End all followers and close the file."""
+        for follower in list(self._followers):
+            follower.close()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def _open(self, state_dir: Path) -> None:
+        try:
+            self._journal = Journal(state_dir, "events.jsonl")
+            for line in self._journal.lines():
+                try:
+                    self._events.append(Event.from_dict(json.loads(line)))
+                except (ValueError, RecursionError):
+                    continue  # a torn or foreign line: the next one may be whole
+        except JournalError as error:
+            self._complain(error)
+
+    def _persist(self, event: Event) -> None:
+        if self._journal is None:
+            return
+        try:
+            self._journal.append(json.dumps(event.as_dict(), default=str).encode())
+            self._complained = False
+        except JournalError as error:
+            self._complain(error)
+
+    def _complain(self, error: JournalError) -> None:
+        if not self._complained:
+            self._complained = True
+            log.warning("events are kept in memory only: %s", error)
+
+
+def _bounded(value: Any) -> Any:
+    return value[:TEXT_MAX] if isinstance(value, str) else value

@@ -1,0 +1,270 @@
+"""Builds the one view of the running system that status, dashboard and metrics share, so that they cannot disagree.
+
+All inputs are plain: the effective configuration, the summed columns, the last verdicts, the workers. Nothing here
+asks for the time or does I/O.
+"""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.stats import layout
+from proxy.stats.columns import Columns
+from proxy.stats.histogram import CELLS, percentile
+from proxy.stats.slots import Slots
+from proxy.status.sampler import Sampler
+from proxy.status.schema import (
+    SCHEMA,
+    Admin,
+    BackendStatus,
+    Latency,
+    ProbeStatus,
+    ServiceState,
+    ServiceStatus,
+    State,
+    Status,
+    WorkerStatus,
+    exit_status,
+)
+
+if TYPE_CHECKING:
+    from proxy.config.model import Backend, Service
+
+BackendKey = tuple[str, str]
+"""(service name, backend name)."""
+
+NO_VERDICT: Final = "no verdict yet"
+NOT_PROBED: Final = "in maintenance, not probed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The last verdict on one backend: `reason` in words, `since` in Unix seconds, `probes` as the monitor reports.
+
+    `weight` is the one that the backend asks for, None where it asks for none, a part of it in the slow start; `serving` says that it gets new traffic;
+    `standby` that it is down only because it plays another part than the wanted one, as a replica where a writer is.
+    """
+
+    state: State
+    reason: str
+    since: float | None
+    probes: Sequence[ProbeStatus] = ()
+    weight: float | None = None
+    serving: bool = False
+    standby: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """What an operator set instead of the file: who, and why."""
+
+    admin: Admin
+    by: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """A worker as the master knows it; `life` is its column's number in `Columns`, None where it has none."""
+
+    index: int
+    pid: int | None
+    alive: bool
+    restarts: int
+    life: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What holds for the daemon as a whole; `uptime` in seconds."""
+
+    name: str
+    version: str
+    uptime: float
+    generation: int
+    sha256: str
+    valid: bool = True
+    overrides: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The system at one instant: `as_dict` is the public status, `headers` each worker's own cells for the metrics."""
+
+    status: Status
+    headers: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+
+    def as_dict(self) -> Status:
+        """Return the status exactly as the public contract has it; ready for JSON."""
+        return self.status
+
+    def exit_status(self) -> int:
+        """Return what `steelyard status` exits with."""
+        return exit_status(self.status)
+
+
+class SnapshotBuilder:
+    """Knows where everything is counted; `build` reads it. The master keeps one and calls `sample` once a second."""
+
+    def __init__(self, columns: Columns, services: Slots[str], backends: Slots[BackendKey]) -> None:
+        self._columns = columns
+        self._services = services
+        self._backends = backends
+        self._sampler: Sampler[BackendKey] = Sampler()
+
+    def sample(self, now: float, services: Sequence["Service"]) -> None:
+        """Take the counters that rates and recent latencies are made of; `now` in monotonic seconds."""
+        self._sampler.sample(now, self._totals(services), self._latencies)
+
+    def build(
+        self,
+        node: Node,
+        services: Sequence["Service"],
+        verdicts: Mapping[BackendKey, Verdict],
+        workers: Sequence[WorkerRow],
+        *,
+        now_ns: int,
+        overrides: Mapping[BackendKey, Override] | None = None,
+        vrrp: Sequence[dict[str, Any]] = (),
+        added: Collection[BackendKey] = (),
+    ) -> Snapshot:
+        """Return the view of this instant; `now_ns` is CLOCK_MONOTONIC, which the workers' heartbeats are told in.
+
+        `added` are the backends that are not in the file.
+        """
+        status = Status(
+            schema=SCHEMA,
+            node=node.name,
+            version=node.version,
+            uptime_s=round(node.uptime, 3),
+            generation=node.generation,
+            config={"sha256": node.sha256, "valid": node.valid, "overrides": node.overrides},
+            services=[self._service(service, verdicts, overrides or {}, added) for service in services],
+            vrrp=list(vrrp),
+            workers=[self._worker(row, now_ns) for row in workers],
+        )
+        return Snapshot(status, {row.index: self._header(row) for row in workers if row.life in self._columns.live})
+
+    def _totals(self, services: Sequence["Service"]) -> Iterator[tuple[BackendKey, int]]:
+        for service in services:
+            for backend in service.backends:
+                key = (service.name, backend.name)
+                yield key, self._columns.sum(self._columns.layout.backend(self._backends[key]) + layout.BACKEND_TOTAL)
+
+    def _latencies(self, key: BackendKey) -> Sequence[int]:
+        return self._columns.block(self._columns.layout.backend(self._backends[key]) + layout.BACKEND_LATENCY, CELLS)
+
+    def _service(
+        self,
+        service: "Service",
+        verdicts: Mapping[BackendKey, Verdict],
+        overrides: Mapping[BackendKey, Override],
+        added: Collection[BackendKey],
+    ) -> ServiceStatus:
+        backends = []
+        for backend in service.backends:
+            key = (service.name, backend.name)
+            entry = self._backend(key, backend, verdicts.get(key), overrides.get(key))
+            backends.append({**entry, "origin": "added"} if key in added else entry)
+        first = self._columns.layout.service(self._services[service.name])
+        cells = self._columns.block(first, len(layout.SERVICE_CELLS))
+        return {
+            "name": service.name,
+            "protocol": service.protocol,
+            "listen": [listener.text for listener in service.listeners],
+            "scheduler": service.scheduler,
+            "state": service_state(
+                [entry for entry in backends if _counts(entry, verdicts.get((service.name, entry["name"])))],
+                fail_open=service.fail_open,
+            ),
+            "quorum": service.quorum,
+            "backends": backends,
+            "counters": {name: cells[offset] for offset, (name, _) in enumerate(layout.SERVICE_CELLS)},
+        }
+
+    def _backend(
+        self, key: BackendKey, backend: "Backend", verdict: Verdict | None, override: Override | None
+    ) -> BackendStatus:
+        cells = self._columns.block(self._columns.layout.backend(self._backends[key]), layout.BACKEND_SIZE)
+        if override is None:
+            override = Override(backend.admin, None if backend.admin == "ready" else "the configuration file")
+        if verdict is None:
+            verdict = Verdict("unknown", NOT_PROBED if override.admin == "maint" else NO_VERDICT, None)
+        return {
+            "name": backend.name,
+            "address": endpoint(backend.address, backend.port),
+            "state": verdict.state,
+            "reason": verdict.reason,
+            "admin": override.admin,
+            "admin_by": override.by,
+            "admin_reason": override.reason,
+            "tier": backend.tier,
+            "weight": backend.weight,
+            "effective_weight": _effective(backend.weight, verdict),
+            "active": cells[layout.BACKEND_ACTIVE],
+            "queued": cells[layout.BACKEND_QUEUED],
+            "total": cells[layout.BACKEND_TOTAL],
+            "rate": round(self._sampler.rate(key), 1),
+            "latency_ms": self._latency(key, cells[layout.BACKEND_LATENCY :]),
+            "bytes_in": cells[layout.BACKEND_BYTES_IN],
+            "bytes_out": cells[layout.BACKEND_BYTES_OUT],
+            "errors": {reason: cells[offset] for reason, offset in layout.BACKEND_ERRORS},
+            "since": verdict.since,
+            "origin": "file",
+            "probes": list(verdict.probes),
+        }
+
+    def _latency(self, key: BackendKey, cells: Sequence[int]) -> Latency:
+        recent = self._sampler.recent(key, cells)
+        p50, p99 = percentile(recent, 0.5), percentile(recent, 0.99)
+        return {"p50": None if p50 is None else round(p50, 3), "p99": None if p99 is None else round(p99, 3)}
+
+    def _worker(self, row: WorkerRow, now_ns: int) -> WorkerStatus:
+        heartbeat = self._cell(row, layout.HEARTBEAT)
+        return {
+            "index": row.index,
+            "pid": row.pid,
+            "alive": row.alive,
+            "restarts": row.restarts,
+            "generation": self._cell(row, layout.GENERATION),
+            "draining": self._cell(row, layout.DRAINING) != 0,
+            "heartbeat_age_s": round(max(0, now_ns - heartbeat) / 1e9, 3) if heartbeat else None,
+        }
+
+    def _cell(self, row: WorkerRow, cell: int) -> int:
+        return 0 if row.life is None else self._columns.cell(row.life, cell)
+
+    def _header(self, row: WorkerRow) -> dict[str, int]:
+        return {name: self._cell(row, cell) for cell, (name, _) in enumerate(layout.HEADER_CELLS)}
+
+
+def endpoint(address: str, port: int | None) -> str:
+    """Return "10.0.0.31:3306" or "[2001:db8::1]:3306"; the address alone where the port is the listener's."""
+    if port is None:
+        return address
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _effective(weight: int, verdict: Verdict) -> float:
+    """Return the weight of a backend, or the one that it asks for, where new traffic goes to it, else 0."""
+    if not verdict.serving:
+        return 0
+    return weight if verdict.weight is None else verdict.weight
+
+
+def service_state(counted: Collection[BackendStatus], *, fail_open: bool) -> ServiceState:
+    """Return "up" with every backend that counts up, "degraded" with some usable, "down" with none.
+
+    A backend that somebody drained, put to maintenance or gave no weight does not count, nor one that plays another part;
+    but where only such are left the service refuses and is down all the same.
+    """
+    usable = [entry for entry in counted if entry["state"] in {"up", "reserve"}]
+    if not usable:
+        return "degraded" if fail_open and counted else "down"
+    return "up" if len(usable) == len(counted) else "degraded"
+
+
+def _counts(entry: BackendStatus, verdict: Verdict | None) -> bool:
+    """Whether a backend counts for the state of its service: wanted, of some weight in effect, and of the wanted part."""
+    weight = entry["weight"] if verdict is None or verdict.weight is None else verdict.weight
+    return entry["admin"] == "ready" and weight > 0 and not (verdict is not None and verdict.standby)

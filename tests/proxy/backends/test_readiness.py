@@ -1,0 +1,265 @@
+"""Tests of what becomes of verdicts; that they reach the workers together and first is in the master's tests."""
+
+import asyncio
+
+import pytest
+
+from proxy.backends.admin import Admins
+from proxy.backends.effective import Running
+from proxy.backends.readiness import Readiness
+from proxy.config.loader import load
+from proxy.control.server import Request
+from proxy.processes.messages import common as messages
+from proxy.stats.slots import Slots
+
+FILE = """
+[node]
+name = "n"
+workers = 1
+[vrrp.v]
+interface = "eth0"
+vrid = 1
+addresses = ["192.0.2.10/24"]
+track = [{ probe = "gateway", penalty = 10 }]
+[probe.gateway]
+type = "ping"
+address = "192.0.2.1"
+[service.a]
+listen = ["v:53/udp"]
+backends = ["192.0.2.11", "192.0.2.12"]
+probe = { type = "none" }
+"""
+
+FIRST, SECOND = "a/192.0.2.11", "a/192.0.2.12"
+
+
+class Bed:
+    """A service of two backends, a probe that a router tracks, and what became of their verdicts."""
+
+    def __init__(self, path, keys="", second='"192.0.2.12"'):
+        file = FILE.replace("workers = 1", f'workers = 1\nstate-dir = "{path.parent}"')
+        path.write_text(file.replace('"192.0.2.12"', second) + keys)
+        self.running = Running(load(path), Slots(16), Slots(64))
+        self.told, self.sent, self.changed = [], [], []
+        self.admins = Admins(self.running, self.tell, self.administered, lambda _: 0)
+        self.ready = Readiness(self.running, self.tell, self.sent.append, self.changed.append, self.admins)
+
+    async def administer(self, command, backend="192.0.2.12"):
+        """Let an operator want something of a backend."""
+        request = Request(command, {"service": "a", "backend": backend}, 1, 0)
+        async for _ in self.admins.act(request):
+            pass
+        await asyncio.sleep(0)
+
+    def administered(self, keys):
+        """Pass on what an operator wants."""
+        self.ready.administered(keys)
+
+    def tell(self, kind, subject, text, *, level="info", **fields):
+        """Note an event."""
+        self.told.append((kind, subject, text, level))
+
+    async def probed(self, *states):
+        """Let health find a state for each key."""
+        for key, state, *weight in states:
+            self.ready.probed(messages.Probed(key, state, "because", 1.0, *weight))
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+async def bed(tmp_path):
+    return Bed(tmp_path / "steelyard.toml")
+
+
+async def test_a_service_is_able_once_somebody_can_serve(bed):
+    """V11, V24: a service can serve with one backend up or in reserve, cannot with all down, and before nobody knows."""
+    assert bed.ready.able == {"a": None}
+    await bed.probed((FIRST, "down"))
+    assert bed.ready.able == {"a": None}
+    await bed.probed((SECOND, "reserve"))
+    assert bed.ready.able == {"a": True}
+    await bed.probed((SECOND, "down"))
+    assert bed.ready.able == {"a": False}
+    await bed.probed((FIRST, "up", 0))
+    assert bed.ready.able == {"a": False}  # its script gives it no weight
+
+
+async def test_tracked_probes(bed):
+    """V11, H13: the verdict of a probe that routers track is told with its reason, and no worker hears of it."""
+    assert bed.ready.tracked == {}
+    await bed.probed(("probe gateway", "down"))
+    assert (bed.ready.tracked, bed.sent, bed.changed) == ({"gateway": False}, [], [()])
+    assert bed.told == [("probe", "gateway", "down: because", "warning")]
+    await bed.probed(("probe nobody", "down"), ("probe gateway", "up"))
+    assert bed.ready.tracked == {"gateway": True}
+    assert [row["state"] for row in bed.ready.targets()] == ["unknown", "unknown", "up"]
+
+
+async def test_a_weight_is_passed_on_at_once(bed):
+    """A weight that a script asks for reaches the workers, is shown, and is taken back with it."""
+    await bed.probed((FIRST, "up", 7))
+    assert messages.Weights([[0, 0, 7]]) in bed.sent
+    assert bed.ready.weights() == messages.Weights([[0, 0, 7], [0, 1, 1]])
+    assert bed.ready.shown({})["a", "192.0.2.11"].weight == 7
+    await bed.probed((FIRST, "up"))
+    assert bed.sent[-1] == messages.Weights([[0, 0, 1]])
+    assert bed.ready.weights() == messages.Weights([[0, 0, 1], [0, 1, 1]])
+
+
+async def test_an_operators_weight(bed):
+    """T24: an operator's weight holds over the one that a script asks for, and a worker that is just starting gets it."""
+    await bed.probed((FIRST, "up", 7))
+    service = bed.running.services["a"]
+    weighed = service.backends[0].model_copy(update={"weight": 0})
+    bed.running.replace(service.model_copy(update={"backends": (weighed, service.backends[1])}))
+    bed.running.weighed.add(("a", "192.0.2.11"))
+    bed.ready.reweighed(("a", "192.0.2.11"))
+    assert bed.ready.weights() == messages.Weights([[0, 0, 0], [0, 1, 1]])
+    await bed.probed((FIRST, "up", 9))
+    assert messages.Weights([[0, 0, 9]]) not in bed.sent
+    assert bed.ready.usable("a") == []
+    bed.running.weighed.clear()
+    assert bed.ready.weights_of("a") == {"192.0.2.11": 9, "192.0.2.12": 1}
+
+
+async def test_other_backends(bed):
+    """H1, U15: of a backend that is new nothing is known, of one that is gone nothing is kept, one that leaves gives up its sessions."""
+    await bed.probed((FIRST, "up"), (SECOND, "up"))
+    bed.admins.retire([("a", "192.0.2.11")], "uid 0", force=False)
+    await asyncio.sleep(0)
+    assert bed.sent[-1] == messages.Verdicts([[0, 0, "ejected", "drain"]])
+    service = bed.running.services["a"]
+    third = service.backends[1].model_copy(update={"name": "b3"})
+    slots = bed.running.replace(service.model_copy(update={"backends": (service.backends[1], third)}))
+    bed.ready.relisted("a", [bed.running.slots[1].key_at(slot) for slot in slots])
+    await bed.probed((FIRST, "down"))  # it comes late
+    assert bed.sent[-1] == messages.Verdicts([[0, 0, "ejected", "drain"]])
+    assert bed.ready.verdicts() == messages.Verdicts([[0, 1, "up", "ready"]])
+    assert [row["state"] for row in bed.ready.targets()] == ["up", "unknown", "unknown"]
+    await bed.probed(("a/b3", "up"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 2, "up", "ready"]])
+
+
+async def test_a_replica_of_a_writers_service_stands_by(bed):
+    """H8: who is down only for the part that it plays is told apart from who is dead; the status has no word for it."""
+    await bed.probed((FIRST, "up"), (SECOND, "down"))
+    replica = {"type": "mysql", "ok": False, "standby": True, "at": 5.0}
+    dead = {"type": "tcp", "ok": False, "standby": False, "at": 5.0}
+    for rows, standby in (([replica], True), ([replica, dead], False), ([dead], False), ([], False)):
+        shown = bed.ready.shown({FIRST: [], SECOND: rows})["a", "192.0.2.12"]
+        assert shown.standby == standby
+        assert not any("standby" in one for one in shown.probes)
+    assert not bed.ready.shown({FIRST: [replica]})["a", "192.0.2.11"].standby  # its verdict still holds
+
+
+async def test_results_before_a_verdict_are_shown(bed):
+    """A probe's result is shown before there is a verdict, and one that never ran is not."""
+    results = [{"type": "none", "ok": True, "at": 5.0}, {"type": "none", "ok": None, "at": None}]
+    shown = bed.ready.shown({FIRST: results})
+    assert [(key, one.state, one.probes) for key, one in shown.items()] == [
+        (("a", "192.0.2.11"), "unknown", results[:1])
+    ]
+
+
+BACKUP = '{ address = "192.0.2.12", backup = true }'
+
+
+async def test_a_backup_is_told_to_stand_by_and_to_serve(tmp_path):
+    """H13, H14: workers hear that the backup stands by, and in one message that it serves, when the first goes down."""
+    bed = Bed(tmp_path / "steelyard.toml", second=BACKUP)
+    await bed.probed((SECOND, "up"))
+    assert not bed.ready.is_known("a")  # the first one may still pass
+    await bed.probed((FIRST, "up"))
+    assert bed.ready.is_known("a")
+    assert bed.ready.verdicts() == messages.Verdicts([[0, 1, "standby", "ready"], [0, 0, "up", "ready"]])
+    assert [key[1] for key, one in bed.ready.shown({}).items() if one.serving] == ["192.0.2.11"]
+    assert not [event for event in bed.told if event[0] == "service"]
+    bed.sent.clear()
+    await bed.probed((FIRST, "down"))
+    assert bed.sent == [messages.Verdicts([[0, 0, "down", "ready"], [0, 1, "up", "ready"]])]
+    assert bed.told[-1] == ("service", "a", "tier 1 serves: 0 of 1 up in tier 0", "warning")
+    await bed.probed((FIRST, "up"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "standby", "ready"]])
+    assert bed.told[-1] == ("service", "a", "tier 0 serves", "info")
+
+
+async def test_a_weight_may_change_who_serves(tmp_path):
+    """H10, H14: a script that takes its backend's weight away lets the backup serve."""
+    bed = Bed(tmp_path / "steelyard.toml", second=BACKUP)
+    await bed.probed((FIRST, "up"), (SECOND, "up"))
+    await bed.probed((FIRST, "up", 0))
+    assert bed.sent[-2:] == [
+        messages.Weights([[0, 0, 0]]),
+        messages.Verdicts([[0, 1, "up", "ready"]]),
+    ]
+
+
+async def test_failover_without_failback_is_one_memory(tmp_path):
+    """H14: who serves a failover service stays, is told when it changes, and a new worker hears the same."""
+    bed = Bed(tmp_path / "steelyard.toml", 'scheduler = "failover"\nfailback = false\n')
+    await bed.probed((FIRST, "up"), (SECOND, "up"))
+    await bed.probed((FIRST, "down"))
+    assert bed.told[-1] == ("service", "a", "192.0.2.12 serves, no longer 192.0.2.11", "info")
+    await bed.probed((FIRST, "up"))
+    assert bed.ready.verdicts().changes == [[0, 0, "standby", "ready"], [0, 1, "up", "ready"]]
+
+
+async def test_fail_open_serves_and_is_not_able(tmp_path):
+    """H14, V11: with everything down a service that fails open uses all, and the host counts as unable all the same."""
+    bed = Bed(tmp_path / "steelyard.toml", "fail-open = true\n")
+    await bed.probed((FIRST, "down"))
+    assert bed.ready.verdicts().changes == [[0, 0, "down", "ready"]]
+    await bed.probed((SECOND, "down"))
+    assert bed.ready.verdicts().changes == [[0, 0, "up", "ready"], [0, 1, "up", "ready"]]
+    assert bed.ready.able == {"a": False}
+    assert bed.told[-1][2:] == ("no backend is fit (0 of 2 up in tier 0): fail-open, all 2 serve", "warning")
+
+
+async def test_maintenance_of_the_file(tmp_path):
+    """H14, V24: a backend in maintenance is not watched, and nothing waits for its verdict."""
+    bed = Bed(tmp_path / "steelyard.toml", second='{ address = "192.0.2.12", admin = "maint" }')
+    assert [row["key"] for row in bed.ready.targets()] == [FIRST, "probe gateway"]
+    await bed.probed((FIRST, "down"))
+    assert (bed.ready.is_known("a"), bed.ready.able) == (True, {"a": False})
+
+
+async def test_maintenance_forgets_the_weight_that_was_asked_for(bed):
+    """H10, T16: workers give a backend its configured weight again that a script had set to 0 before its maintenance."""
+    await bed.probed((FIRST, "up"), (SECOND, "up", 0))
+    await bed.administer("maint")
+    assert messages.Weights([[0, 1, 1]]) in bed.sent[-2:]
+    await bed.probed((SECOND, "down"))  # it was under way
+    await bed.administer("ready")
+    await bed.probed((SECOND, "up"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 1, "up", "ready"]])
+    assert bed.ready.shown({})["a", "192.0.2.12"].weight is None
+
+
+async def test_a_drained_backend_does_not_stand_by(bed):
+    """T16: workers hear of a drain alone: what stands by would be reset where `on-failback` says so."""
+    await bed.probed((FIRST, "up"), (SECOND, "up"))
+    await bed.administer("drain")
+    assert bed.sent[-1] == messages.Verdicts([[0, 1, "up", "drain"]])
+    assert [key[1] for key, one in bed.ready.shown({}).items() if one.serving] == ["192.0.2.11"]
+
+
+async def test_who_returns_from_maintenance_proves_nothing_yet(bed):
+    """V11: a service whose only hope is to be probed anew is not able, rather than unknown as at the start."""
+    await bed.administer("maint", "192.0.2.11")
+    await bed.probed((SECOND, "down"))
+    assert bed.ready.able == {"a": False}
+    await bed.administer("ready", "192.0.2.11")
+    assert bed.ready.able == {"a": False}
+    await bed.probed((FIRST, "up"))
+    assert bed.ready.able == {"a": True}
+
+
+async def test_a_reserve_that_has_stood_in(bed):
+    """H14: a backend in reserve that served for want of others stands by when they return; its own fall to reserve does not."""
+    await bed.probed((FIRST, "up"), (SECOND, "up"))
+    await bed.probed((SECOND, "reserve"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 1, "reserve", "ready"]])
+    await bed.probed((FIRST, "down"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 0, "down", "ready"], [0, 1, "up", "ready"]])
+    await bed.probed((FIRST, "up"))
+    assert bed.sent[-1] == messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "standby", "ready"]])

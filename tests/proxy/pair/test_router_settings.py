@@ -1,0 +1,105 @@
+"""Tests of what the vrrp process is told, and of its rows in the status."""
+
+import json
+
+import pytest
+
+from proxy.config.loader import load
+from proxy.pair import router_settings
+from vrrp.settings import NotifySettings, Settings
+
+FILE = """
+nodes = ["lb1", "lb2"]
+[node]
+name = "lb1"
+[vrrp.inside]
+interface = "eth1"
+vrid = 52
+addresses = ["10.0.0.10/24", "fd00:10::10/64"]
+priority = {{ lb1 = 150, lb2 = 100 }}
+members = {{ lb1 = ["10.0.0.2", "fd00:10::2"], lb2 = ["10.0.0.3", "fd00:10::3"] }}
+advert-interval = "200ms"
+track = [{{ interface = "eth0", penalty = 20 }}, {{ service = "*", penalty = 60 }}]
+announce = {{ count = 3 }}
+auth-key-files = ["{key}"]
+[vrrp.outside]
+interface = "eth0"
+vrid = 51
+addresses = ["198.51.100.10/24"]
+[sync-group.both]
+vrrp = ["inside", "outside"]
+[notify.pager]
+to = ["active", "stop"]
+command = ["/usr/local/bin/page", "--now"]
+[service.web]
+listen = ["inside:80/tcp"]
+backends = ["10.0.0.61"]
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef-secret\n")
+    key.chmod(0o600)
+    file = tmp_path / "steelyard.toml"
+    file.write_text(FILE.format(key=key))
+    return load(file)
+
+
+def test_settings_travel(config):
+    """Routers, groups and whom to notify come out of JSON as the vrrp process reads them, for this node."""
+    found = Settings.from_tree(json.loads(json.dumps(router_settings.settings(config))))
+    inside, outside = found.routers
+    assert (inside.priority, inside.peers, inside.sources) == (
+        150,
+        ("10.0.0.3", "fd00:10::3"),
+        ("10.0.0.2", "fd00:10::2"),
+    )
+    assert (inside.advert_interval, inside.announce_count, inside.auth_keys) == (0.2, 3, (b"0123456789abcdef-secret",))
+    assert [(one.interface, one.penalty) for one in inside.track] == [("eth0", 20)]
+    assert (outside.peers, outside.sources, outside.awaits_verdicts) == (None, (), True)
+    assert found.sync_groups == {"both": ("inside", "outside")}
+    assert found.notify == (NotifySettings(to=("active", "init"), command=("/usr/local/bin/page", "--now")),)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"), [("short", "less than 16"), (None, "is missing"), ("x" * 5000, "larger than")]
+)
+def test_a_key_file_that_is_none(config, tmp_path, text, why):
+    """S6: a key file that cannot be used is named, and what it holds is not shown."""
+    key = tmp_path / "key"
+    key.unlink()
+    if text is not None:
+        key.write_text(text)
+    with pytest.raises(router_settings.KeyFileError, match=why) as caught:
+        router_settings.settings(config)
+    assert str(key) in str(caught.value)
+    assert text is None or text not in str(caught.value)
+
+
+def test_rows_have_wall_clock_times_and_names_of_nodes(config):
+    """A row tells when by the wall clock, how long ago the peer spoke, and which node it is."""
+    told = {
+        "name": "inside",
+        "state": "backup",
+        "priority_parts": [["configured", 150], ["service web", -60]],
+        "since": 90.0,
+        "peer": {"address": "10.0.0.3", "priority": 100, "heard_at": 99.5},
+        "last_change": {"at": 90.0, "from": "active", "to": "backup", "reason": "because"},
+    }
+    (row,) = router_settings.rows(config, [told], 100.0, 1_000_000.0)
+    assert row["priority_parts"] == {"configured": 150, "service web": -60}
+    assert row["since"] == row["last_change"]["at"] == 999_990.0
+    assert row["peer"] == {"node": "lb2", "address": "10.0.0.3", "priority": 100, "last_advert_s": 0.5}
+    (alone,) = router_settings.rows(config, [{**told, "peer": None, "last_change": None}], 100.0, 1_000_000.0)
+    assert (alone["peer"], alone["last_change"]) == (None, None)
+
+
+def test_a_process_that_says_nothing(config):
+    """While the vrrp process says nothing every router is shown all the same, in the state it was known in last."""
+    rows = router_settings.unheard(config, {"inside": "active"})
+    assert [(row["name"], row["state"], row["addresses"]) for row in rows] == [
+        ("inside", "active", ["10.0.0.10/24", "fd00:10::10/64"]),
+        ("outside", "init", ["198.51.100.10/24"]),
+    ]

@@ -1,0 +1,115 @@
+"""Tests of the messages between the processes."""
+# ruff: noqa: SIM105 - the invariant is plainer so
+
+import json
+import typing
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.processes.codec import MessageError, decode, encode
+from proxy.processes.messages import common as messages
+
+EXAMPLES = [
+    messages.Setup({"generation": 1, "limit": float("inf")}),
+    messages.Listen([[0, 1, 2, "udp", "::1", 53]]),
+    messages.Unlisten([[0, 1]]),
+    messages.Verdicts([[0, 1, "up", "ready"]]),
+    messages.Weights([[0, 1, 5]]),
+    messages.Backends(2, {"slot": 0, "backends": []}),
+    messages.Confirmed(2),
+    messages.Siblings(3),
+    messages.LogFile(),
+    messages.Browse(1, 2, 1, "dns", "10.0.0.0/8", "", "list"),
+    messages.Listed(1, [{"client": "10.0.0.1:53"}], 1, 0),
+    messages.Follow(1, "dns", "", "b0", "on"),
+    messages.Happened(1, [{"event": "opened"}], 0),
+    messages.Pick(1, "dns", "2001:db8::7", 0, "www.example.net"),
+    messages.Picked(1, {"backend": "b0"}),
+    messages.Replay(1),
+    messages.Replayed(1, 40),
+    messages.Prepare(2, 1, 64),
+    messages.Prepared(2, 1, 64),
+    messages.Drain(30.0),
+    messages.Ready(123),
+    messages.Hint(0, 1),
+    messages.Suspect("dns/b0"),
+    messages.Failing(1, 2, 5),
+    messages.Watch([{"key": "0.0"}]),
+    messages.Probed("0.0", "down", "nobody \x1b[31m answers\n", 1.5),
+    messages.Probed("0.0", "up", "exit status 42: weight 40", 1.5, 40),
+    messages.Secrets({"/etc/steelyard/mysql.pw": ["c2VjcmV0", ""]}),
+    messages.Icmp(2),
+    messages.Alarm("mail", "every backend refuses the login", "raised", 1.5),
+    messages.Run(8, ["0.0"]),
+    messages.Ran(8, [{"key": "0.0", "ok": True}]),
+    messages.Ask(7),
+    messages.Report(7, {"0.0": []}),
+    messages.Beat(),
+    messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0),
+    messages.Fitness({"outside": {"service dns": -60}}, {"outside": ["probe gateway"]}, ["outside"], ""),
+    messages.Standby(9, ["outside"], "asked for"),
+    messages.StoodBy(9, []),
+    messages.Resume(["outside"]),
+    messages.Leave("hand over"),
+    messages.Held({"outside": ["active", 1.5, 7]}),
+    messages.Moved("outside", "active", "backup", "no advert", 100),
+    messages.Told("outside", "priority 100 -> 40", "info"),
+    messages.Routing(7, [{"name": "outside"}], {"outside/4": {"adverts_sent": 1}}),
+]
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda one: type(one).__name__)
+def test_round_trip(message):
+    """Each message comes out of the wire as it went in."""
+    assert decode(encode(message)) == message
+
+
+def test_each_kind_has_an_example():
+    """No kind of message is left out above."""
+    assert {type(one) for one in EXAMPLES} == set(typing.get_args(messages.Message))
+
+
+def test_secrets_have_no_repr():
+    """S6: a message with passwords does not show them when it is logged."""
+    assert "c2VjcmV0" not in repr(messages.Secrets({"/x": ["c2VjcmV0", ""]}))
+    assert "c2VjcmV0" not in repr(messages.Route({"routers": [{"auth_keys": ["c2VjcmV0"]}]}, {}, [], 30.0))
+
+
+ANY = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+)
+FIELDS = st.dictionaries(st.sampled_from(["number", "pid", "key", "state", "reason", "at", "service", "backend"]), ANY)
+KINDS = [kind.__name__ for kind in typing.get_args(messages.Message)]
+
+
+@given(st.binary(max_size=200) | ANY.map(lambda one: json.dumps(one).encode()))
+def test_octets_are_a_message_or_an_error(data):
+    """Whatever comes is a message or a MessageError, nothing else."""
+    try:
+        assert type(decode(data)).__name__ in KINDS
+    except MessageError:
+        pass
+
+
+@given(st.sampled_from(KINDS), FIELDS)
+def test_fields_are_of_their_kind(kind, values):
+    """A child that was taken over cannot hand the master a field of another type than the message has."""
+    try:
+        message = decode(json.dumps([kind, values]).encode())
+    except MessageError:
+        return
+    for name, hint in typing.get_type_hints(type(message)).items():
+        expected = typing.get_origin(hint) or hint
+        assert isinstance(getattr(message, name), int | float if expected is float else expected)
+
+
+@pytest.mark.parametrize(
+    "data", [b"[" * 100_000, b'["Ready",{"pid":"x"}]', b'["Ready",{"pid":true}]', b'[["Ready"],{}]', b"[]"]
+)
+def test_refused(data):
+    """Bottomless nesting, a field of another kind and a name that is none are refused."""
+    with pytest.raises(MessageError):
+        decode(data)

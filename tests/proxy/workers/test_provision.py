@@ -1,0 +1,76 @@
+"""What a new worker is given."""
+
+import os
+
+import pytest
+
+from proxy.backends.effective import Running
+from proxy.config.loader import load
+from proxy.processes import codec
+from proxy.processes.messages import common as messages
+from proxy.relay.persistence import Store
+from proxy.relay.plan import from_tree
+from proxy.relay.rates import Rates
+from proxy.stats.layout import Layout
+from proxy.stats.slots import Slots
+from proxy.workers.provision import Handout
+
+FILE = """
+[node]
+name = "n"
+workers = 1
+[service.a]
+listen = ["127.0.0.1:5353/tcp"]
+backends = ["192.0.2.1"]
+{keys}
+"""
+
+
+@pytest.fixture
+def make(tmp_path):
+    def made(keys=""):
+        path = tmp_path / "f.toml"
+        path.write_text(FILE.format(keys=keys))
+        return Handout(Running(load(path), Slots(16), Slots(64)), Layout(16, 64), 20_000)
+
+    return made
+
+
+def plan(handout):
+    """The plan in a worker's first message."""
+    message = codec.decode(handout.setup())
+    assert isinstance(message, messages.Setup)
+    return from_tree(message.plan)
+
+
+def test_a_setup_is_encoded_once(make):
+    """Each worker's first message is the same octets: a large configuration is not encoded anew at each death."""
+    handout = make()
+    assert handout.setup() is handout.setup()
+    assert (plan(handout).generation, len(plan(handout).salt)) == (1, 32)
+
+
+def test_what_has_changed_is_encoded_anew(make):
+    """R3: a worker that starts after a change is told of it; another list of backends is another generation."""
+    handout = make()
+    first = handout.setup()
+    handout.reweighed()
+    assert handout.setup() is not first
+    handout.changed()
+    assert (plan(handout).generation, plan(handout).salt) == (2, from_tree(codec.decode(first).plan).salt)
+
+
+def test_what_all_write(make):
+    """Workers share memory for what the services need, each by descriptors of its own; without need there is none."""
+    assert make().shared() == []
+    handout = make('persistence = { timeout = "1m" }\nrate-per-client = "5/s"')
+    templates, rates = handout.shared()
+    store = Store(templates)
+    Rates(rates, b"secret").close()
+    again = handout.shared()
+    assert not {templates, rates} & set(again)
+    handout.close()
+    handout.close()
+    store.close()
+    for fd in (rates, *again):
+        os.close(fd)
