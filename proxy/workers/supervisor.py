@@ -25,7 +25,6 @@ from proxy.status.snapshot import WorkerRow
 from proxy.workers.member_owners import Key, Members
 
 STALL = 1.0  # s without a heartbeat
-START = 15.0  # s that a worker may take to be ready
 
 
 Heard = Callable[[int, list[dict[str, Any]], int], None]
@@ -245,8 +244,10 @@ class Supervisor:
             silence = worker.pulse.silence(self.owner.columns.cell(worker.life or 0, HEARTBEAT), now)
             if child.ready and silence >= STALL:
                 self._stalled(worker, child, silence)
-            elif not child.ready and silence >= START:
-                self.owner.told(worker.name, f"not ready {START:g} s after its start: killed", level="error")
+            elif not child.ready and silence >= worker.pace.patience:
+                text = f"not ready {worker.pace.patience:g} s after its start: killed"
+                worker.pace.late()
+                self.owner.told(worker.name, text, level="error")
                 child.kill()
 
     # -- lives
@@ -358,7 +359,7 @@ class Supervisor:
         if child is None:
             return
         self._questions.gone(child)
-        lived = self._loop.time() - child.started
+        lived = self._loop.time() - child.started if child.ready else 0.0
         self.members.lost(worker.index)
         self._left_behind += worker.inherited.values()
         worker.inherited.clear()
