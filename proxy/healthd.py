@@ -25,6 +25,7 @@ from health.secrets import Secrets
 from health.spec import ProbeSpec
 from proxy.processes import channel
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
 from proxy.processes.startup import OURS, inherit
 
 BEAT = 1.0  # s between signs of life
@@ -48,7 +49,7 @@ class Health:
         self._runs: set[asyncio.Task[None]] = set()
         self.done = asyncio.Event()
         self.failed = False
-        self._late: dict[str, messages.Probed] = {}
+        self._late: dict[str, health_messages.Probed] = {}
         self._channel = channel.Channel(sock, self._on_message, self.done.set)
         self._send(messages.Ready(os.getpid()))
         self._beat()
@@ -82,18 +83,18 @@ class Health:
 
     def _on_verdict(self, verdict: Verdict) -> None:
         weight = -1 if verdict.weight is None else verdict.weight
-        message = messages.Probed(verdict.key, verdict.state, verdict.reason, verdict.at, weight)
+        message = health_messages.Probed(verdict.key, verdict.state, verdict.reason, verdict.at, weight)
         if self._crowded or verdict.key in self._late:
             self._late[verdict.key] = message
         else:
             self._send(message)
 
     def _on_alarm(self, alarm: Alarm) -> None:
-        self._send(messages.Alarm(alarm.service, alarm.text, "raised" if alarm.active else "over", alarm.at))
+        self._send(health_messages.Alarm(alarm.service, alarm.text, "raised" if alarm.active else "over", alarm.at))
 
     def _on_message(self, message: messages.Message, fds: list[int]) -> None:
         try:
-            if isinstance(message, messages.Icmp):
+            if isinstance(message, health_messages.Icmp):
                 while fds:
                     self._echoes.adopt(socket.socket(fileno=fds.pop()))
             for fd in fds:
@@ -107,28 +108,28 @@ class Health:
 
     def _obey(self, message: messages.Message) -> None:
         match message:
-            case messages.Watch(rows):
+            case health_messages.Watch(rows):
                 self._monitor.watch([target(row) for row in rows])
-            case messages.Suspect(key):
+            case health_messages.Suspect(key):
                 self._monitor.hint(key)
             case messages.Ask(number):
-                self._send(messages.Report(number, self._monitor.report()))
-            case messages.Secrets(files):
+                self._send(health_messages.Report(number, self._monitor.report()))
+            case health_messages.Secrets(files):
                 held = {path: why or base64.b64decode(text) for path, (text, why) in files.items()}
                 self._monitor.secrets_changed(self._secrets.update(held))
-            case messages.Run(number, keys) if len(self._runs) < RUNS:
+            case health_messages.Run(number, keys) if len(self._runs) < RUNS:
                 run = self._loop.create_task(self._run(number, keys), name=f"run {number}")
                 self._runs.add(run)
                 run.add_done_callback(self._runs.discard)
-            case messages.Run(number):
-                self._send(messages.Ran(number, []))
+            case health_messages.Run(number):
+                self._send(health_messages.Ran(number, []))
 
     async def _run(self, number: int, keys: list[str]) -> None:
-        self._send(messages.Ran(number, await self._monitor.run_now(keys)))
+        self._send(health_messages.Ran(number, await self._monitor.run_now(keys)))
 
 
 def target(row: dict[str, Any]) -> Target:
-    """Read one target as `proxy.workers.plans.target` wrote it."""
+    """Read one target as `proxy.backends.targets.target` wrote it."""
     probes = _PROBES.validate_python(row["probes"])
     return Target(
         key=row["key"], address=row["address"], port=row["port"], probes=probes, require=row["require"],

@@ -23,7 +23,7 @@ from proxy.backends.readiness import Readiness
 from proxy.commands.events import events_handler
 from proxy.commands.registry import Parts, register
 from proxy.commands.status import Overview
-from proxy.config.model import Config
+from proxy.config.model import BackendKey, Config
 from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
 from proxy.host import privileges
@@ -32,6 +32,8 @@ from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
+from proxy.processes.messages import worker as worker_messages
 from proxy.records import state_directory
 from proxy.records.connection_log_file import ConnectionLogFile
 from proxy.records.timeline import Level, Timeline
@@ -40,7 +42,7 @@ from proxy.start import StartError, standing
 from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
-from proxy.status.snapshot import BackendKey, SnapshotBuilder
+from proxy.status.snapshot import SnapshotBuilder
 from proxy.workers import plans, transparent_sockets
 from proxy.workers.listeners import Listeners
 from proxy.workers.member_owners import Key
@@ -277,11 +279,11 @@ class Master:
         for slots in self._running.slots:
             slots.release(life)
 
-    def verdicts(self) -> messages.Verdicts:
+    def verdicts(self) -> worker_messages.Verdicts:
         """Return all verdicts that there are."""
         return self._readiness.verdicts()
 
-    def weights(self) -> messages.Weights:
+    def weights(self) -> worker_messages.Weights:
         """Return the weights that backends ask for."""
         return self._readiness.weights()
 
@@ -311,7 +313,7 @@ class Master:
     def _to_workers(self, message: messages.Message) -> None:
         self._workers.tell(message)
 
-    def prepare(self, wanted: messages.Prepare) -> list[socket.socket]:
+    def prepare(self, wanted: worker_messages.Prepare) -> list[socket.socket]:
         """Make transparent sockets for a worker."""
         if not any(service.transparent for service in self.config.services):
             return []
@@ -328,13 +330,13 @@ class Master:
     def heard(self, life: int, message: messages.Message) -> None:
         """Take what a worker says: that real traffic fails on a backend, or what it references no more."""
         match message:
-            case messages.Hint(service, backend):
+            case worker_messages.Hint(service, backend):
                 key = self._running.key_at(service, backend)
                 if key is not None:
                     self._prober.suspect(written(key))
-            case messages.Failing():
+            case worker_messages.Failing():
                 self._readiness.failing(message)
-            case messages.Confirmed(generation) if generation == self._handout.generation:
+            case worker_messages.Confirmed(generation) if generation == self._handout.generation:
                 for slots in self._running.slots:
                     slots.settle(life)
 
@@ -369,7 +371,7 @@ class Master:
     def _administered(self, keys: Collection[BackendKey]) -> None:
         """An operator wants something else of these backends."""
         self._readiness.administered(keys)
-        self._prober.send(messages.Watch(self._readiness.targets()))
+        self._prober.send(health_messages.Watch(self._readiness.targets()))
 
     def _relisted(self, service: str, slots: Collection[int]) -> None:
         """A service has other backends, of which those in `slots` count from nothing: health and the workers learn of it."""
@@ -379,10 +381,10 @@ class Master:
         new = [key for key in map(self._running.slots[1].key_at, slots) if key is not None]
         self._readiness.relisted(service, new)
         plan = plans.service_plan(self._running.services[service], self._running, self._readiness.weights_of(service))
-        self._workers.relist(messages.Backends(self._handout.generation, service_tree(plan)))
+        self._workers.relist(worker_messages.Backends(self._handout.generation, service_tree(plan)))
         for message, fds in self._means.relisted(self.config):
             self._prober.send(message, fds)
-        self._prober.send(messages.Watch(self._readiness.targets()))
+        self._prober.send(health_messages.Watch(self._readiness.targets()))
 
     def _reweighed(self, key: BackendKey) -> None:
         """A backend has another weight."""
@@ -393,7 +395,7 @@ class Master:
         """Return how many connections, sessions and queries a backend has."""
         return self._columns.sum(self._layout.backend(self._running.slots[1][key]) + BACKEND_ACTIVE)
 
-    def _alarmed(self, alarm: messages.Alarm) -> None:
+    def _alarmed(self, alarm: health_messages.Alarm) -> None:
         raised = alarm.state == "raised"
         self._timeline.add(
             "alarm", alarm.service, alarm.text if raised else f"over: {alarm.text}",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from proxy.config.model import Config
 from proxy.control.path import group_id
 from proxy.control.wire import ControlError
-from proxy.host import privileges
+from proxy.host import descriptors, privileges
 from proxy.processes.child import Identity
-from proxy.workers import plans, transparent_sockets
+from proxy.workers import transparent_sockets
 
 
 class StartError(Exception):
@@ -46,7 +46,7 @@ def standing(config: Config, open_files: int, warn: Callable[[str, str], None]) 
             f"[service.{see_through[0]}] transparent needs root, CAP_NET_ADMIN or CAP_NET_RAW: "
             "sockets are to have the clients' addresses"
         )
-    least = plans.least_files(config)
+    least = descriptors.least_files(config)
     if open_files < least:
         reasons.append(
             f"the limit of open files is {open_files}, this configuration with {config.node.workers} "

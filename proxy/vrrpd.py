@@ -19,6 +19,7 @@ from proxy.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
 from proxy.processes import channel
 from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.processes.startup import OURS, inherit
 from vrrp.precedence import take_precedence
 from vrrp.report import Moved
@@ -43,7 +44,7 @@ class Vrrp:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: list[messages.Message] = []  # what came before the runner was ready
         self._settings: Settings | None = None
-        self._fitness = messages.Fitness({}, {}, [], "")
+        self._fitness = vrrp_messages.Fitness({}, {}, [], "")
         self._pulse = Pulse()
         self._beats = 0
         self._lost = ""
@@ -74,25 +75,25 @@ class Vrrp:
         match message:
             case messages.Beat():
                 pass
-            case messages.Route():
+            case vrrp_messages.Route():
                 self._starting = self._loop.create_task(self._start(message), name="vrrp start")
-            case messages.Leave(how):
+            case vrrp_messages.Leave(how):
                 self._go(how == "hand over")
             case _ if runner is None:
                 self._waiting.append(message)
-            case messages.Fitness():
+            case vrrp_messages.Fitness():
                 self._fit(runner, message)
-            case messages.Standby():
+            case vrrp_messages.Standby():
                 task = self._loop.create_task(self._stand_by(runner, message), name="vrrp standby")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            case messages.Resume(names):
+            case vrrp_messages.Resume(names):
                 for name in names:
                     runner.resume(name)
             case messages.Ask(number):
-                self._send(messages.Routing(number, runner.status(), runner.counters()))
+                self._send(vrrp_messages.Routing(number, runner.status(), runner.counters()))
 
-    async def _start(self, route: messages.Route) -> None:
+    async def _start(self, route: vrrp_messages.Route) -> None:
         try:
             self._settings = settings = Settings.from_tree(route.settings)
             self._orphan_time = route.orphaned
@@ -112,12 +113,12 @@ class Vrrp:
             _log.exception("the virtual routers cannot be started")
             self._fail()
 
-    async def _stand_by(self, runner: Runner, order: messages.Standby) -> None:
+    async def _stand_by(self, runner: Runner, order: vrrp_messages.Standby) -> None:
         for name in order.names:
             runner.standby(name, reason=order.reason, if_taken=runner.is_active(name))
-        self._send(messages.StoodBy(order.number, await runner.handed_over(order.names)))
+        self._send(vrrp_messages.StoodBy(order.number, await runner.handed_over(order.names)))
 
-    def _fit(self, runner: Runner, new: messages.Fitness) -> None:
+    def _fit(self, runner: Runner, new: vrrp_messages.Fitness) -> None:
         old, self._fitness = self._fitness, new
         for name, parts in new.parts.items():
             if parts != old.parts.get(name, {}):
@@ -203,17 +204,17 @@ class Vrrp:
 
     def _hold(self) -> None:
         if self._runner is not None:
-            self._send(messages.Held({name: list(one) for name, one in self._runner.handover().items()}))
+            self._send(vrrp_messages.Held({name: list(one) for name, one in self._runner.handover().items()}))
         else:
             self._send(messages.Beat())
 
     def _moved(self, move: Moved) -> None:
-        self._send(messages.Moved(move.name, move.state, move.previous, move.reason, move.priority))
+        self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority))
         if self._runner is not None:
             self._hold()
 
     def _told(self, name: str, text: str) -> None:
-        self._send(messages.Told(name, text, "info"))
+        self._send(vrrp_messages.Told(name, text, "info"))
 
     def _send(self, message: messages.Message) -> None:
         if self._orphaned is not None:

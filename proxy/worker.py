@@ -17,12 +17,13 @@ import uvloop
 
 from proxy.processes import channel
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import worker as worker_messages
 from proxy.processes.startup import inherit
-from proxy.relay.browse import Wanted
-from proxy.relay.engine import PythonEngine
-from proxy.relay.persistence import Store
+from proxy.relay.clients.rates import Rates
+from proxy.relay.clients.store import Store
+from proxy.relay.observe.wanted import Wanted
 from proxy.relay.plan import Member, from_tree, service_from_tree
-from proxy.relay.rates import Rates
+from proxy.relay.python_engine import PythonEngine
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
 
@@ -36,7 +37,7 @@ _log = logging.getLogger("steelyard.worker")
 class Worker:
     """The orders of the master, carried out on the engine."""
 
-    def __init__(self, sock: socket.socket, setup: messages.Setup, fds: list[int]) -> None:
+    def __init__(self, sock: socket.socket, setup: worker_messages.Setup, fds: list[int]) -> None:
         self._loop = asyncio.get_running_loop()
         plan = from_tree(setup.plan)
         column, journal, *shared = fds
@@ -64,15 +65,15 @@ class Worker:
     def _hint(self, service: int, backend: int) -> None:
         # A master that is gone or busy has no use for a hint.
         with contextlib.suppress(channel.ChannelError):
-            self._channel.send(messages.Hint(service, backend))
+            self._channel.send(worker_messages.Hint(service, backend))
 
     def _want(self, family: int, kind: int, count: int) -> None:
         with contextlib.suppress(channel.ChannelError):
-            self._channel.send(messages.Prepare(family, kind, count))
+            self._channel.send(worker_messages.Prepare(family, kind, count))
 
     def _failing(self, service: int, backend: int, failures: int) -> None:
         with contextlib.suppress(channel.ChannelError):
-            self._channel.send(messages.Failing(service, backend, failures))
+            self._channel.send(worker_messages.Failing(service, backend, failures))
 
     def _on_message(self, message: messages.Message, fds: list[int]) -> None:
         try:
@@ -96,22 +97,22 @@ class Worker:
         if self._took(message, fds):
             return
         match message:
-            case messages.Unlisten(members):
+            case worker_messages.Unlisten(members):
                 for listener, index in members:
                     self._engine.unlisten(listener, index)
-            case messages.Verdicts(changes):
+            case worker_messages.Verdicts(changes):
                 self._learn(changes)
-            case messages.Backends(generation, tree):
+            case worker_messages.Backends(generation, tree):
                 self._apply(float("inf"))  # what was said before concerns those that were listed before
                 self._engine.relist(service_from_tree(tree), generation)
                 self._confirm(generation)
-            case messages.Weights(weights):
+            case worker_messages.Weights(weights):
                 self._engine.weigh([(one[0], one[1], one[2]) for one in weights])
-            case messages.Browse() | messages.Pick() | messages.Follow():
+            case worker_messages.Browse() | worker_messages.Pick() | worker_messages.Follow():
                 self._answer(message)
-            case messages.Replay(number):
+            case worker_messages.Replay(number):
                 self._replay(number, fds[0])
-            case messages.Drain(timeout):
+            case worker_messages.Drain(timeout):
                 self._drain(timeout)
             case _:
                 _log.error("a worker has no use for %s", type(message).__name__)
@@ -121,16 +122,16 @@ class Worker:
     def _took(self, message: messages.Message, fds: list[int]) -> bool:
         """Take over what a message brings along, the engine's from now on; whether it was such a message."""
         match message:
-            case messages.Listen(members):
+            case worker_messages.Listen(members):
                 self._apply(float("inf"))  # nothing is polled before it is known who is usable
                 for row, fd in zip(members, fds, strict=True):
                     self._engine.listen(Member(*row), socket.socket(fileno=fd))
-            case messages.Siblings():
+            case worker_messages.Siblings():
                 self._engine.siblings([Table.attach(fd, self._layout) for fd in fds])
-            case messages.Prepared(family, kind, asked):
+            case worker_messages.Prepared(family, kind, asked):
                 socks = [socket.socket(family, kind, fileno=fd) for fd in fds]
                 self._engine.prepared(family, kind, asked, socks)
-            case messages.LogFile():
+            case worker_messages.LogFile():
                 self._engine.log_to(fds[0])
             case _:
                 return False
@@ -138,7 +139,7 @@ class Worker:
 
     def _confirm(self, generation: int) -> None:
         with contextlib.suppress(channel.ChannelError):
-            self._channel.send(messages.Confirmed(generation))
+            self._channel.send(worker_messages.Confirmed(generation))
 
     def _learn(self, changes: list[list[Any]]) -> None:
         if not self._verdicts:
@@ -159,25 +160,25 @@ class Worker:
                 self._loop.call_soon(self._guarded_apply)
                 return
 
-    def _answer(self, asked: messages.Browse | messages.Pick | messages.Follow) -> None:
+    def _answer(self, asked: worker_messages.Browse | worker_messages.Pick | worker_messages.Follow) -> None:
         answer: messages.Message
-        if isinstance(asked, messages.Follow):
+        if isinstance(asked, worker_messages.Follow):
             meant = Wanted(asked.service, asked.client, asked.backend) if asked.act == "on" else None
             self._engine.follow(asked.follower, meant, self._happened)
             return
-        if isinstance(asked, messages.Browse):
+        if isinstance(asked, worker_messages.Browse):
             wanted = Wanted(asked.service, asked.client, asked.backend) if asked.first else None
             rows, met, more = self._engine.browse(asked.listing, wanted, reset=asked.act == "reset")
-            answer = messages.Listed(asked.number, rows, met, int(more))
+            answer = worker_messages.Listed(asked.number, rows, met, int(more))
         else:
             found = self._engine.foretell(asked.service, asked.client, asked.port, asked.query)
-            answer = messages.Picked(asked.number, found)
+            answer = worker_messages.Picked(asked.number, found)
         with contextlib.suppress(channel.ChannelError):
             self._channel.send(answer)
 
     def _happened(self, follower: int, rows: list[dict[str, Any]], lost: int) -> None:
         with contextlib.suppress(channel.ChannelError):
-            self._channel.send(messages.Happened(follower, rows, lost))
+            self._channel.send(worker_messages.Happened(follower, rows, lost))
 
     def _replay(self, number: int, fd: int) -> None:
         count = 0
@@ -187,7 +188,7 @@ class Worker:
             # Else what killed one worker would kill them all, one after the other.
             _log.exception("the queries of a lost worker cannot be asked again")
         with contextlib.suppress(channel.ChannelError):
-            self._channel.send(messages.Replayed(number, count))
+            self._channel.send(worker_messages.Replayed(number, count))
 
     def _on_end(self) -> None:
         _log.warning("the master is gone: finishing what is open")
@@ -215,7 +216,7 @@ class Worker:
         self._table.close()
 
 
-async def _serve(sock: socket.socket, setup: messages.Setup, fds: list[int]) -> bool:
+async def _serve(sock: socket.socket, setup: worker_messages.Setup, fds: list[int]) -> bool:
     worker = Worker(sock, setup, fds)
     await worker.done.wait()
     worker.close()
@@ -227,7 +228,7 @@ def main() -> None:
     sock = inherit(sys.argv[1:])
     try:
         first = channel.receive(sock)
-        if first is None or not isinstance(first[0], messages.Setup):
+        if first is None or not isinstance(first[0], worker_messages.Setup):
             return
         if not uvloop.run(_serve(sock, first[0], first[1])):
             sys.exit(1)

@@ -18,17 +18,17 @@ from typing import Any, Final
 from health.units import format_duration
 from proxy.backends.effective import Running, written
 from proxy.balance.backend import Admin
+from proxy.commands.arguments import flag, seconds, text
 from proxy.commands.find import find_keys
+from proxy.config.model import BackendKey
 from proxy.control.server import Request
 from proxy.control.wire import BAD_REQUEST, ControlError
 from proxy.records import state_directory
 from proxy.records.timeline import Tell
-from proxy.status.snapshot import BackendKey, Override
+from proxy.status.rows import Override
 
 SAVED: Final = "overrides.json"
 """In the state directory: the acts that a restart must not forget."""
-WORDS: Final = 200
-"""Characters of a reason."""
 HEARD: Final = 1.0  # s until every worker has heard of an act: one that has not is taken for dead
 LOOK: Final = 0.1  # s between two looks whether a drained backend is empty
 ADMINS: Final[Mapping[str, Admin]] = {"drain": "drain", "maint": "maint", "ready": "ready"}
@@ -162,9 +162,9 @@ class Admins:
             keys = [key for key in keys if key not in self._leaving]
             if not keys:
                 raise ControlError(f"{', '.join(leaving)}: to be removed; `steelyard add` keeps it", BAD_REQUEST)
-        reason = _text(request, "reason")
+        reason = text(request, "reason")
         save, wait = (flag(request, name) for name in ("save", "wait"))
-        timeout = _seconds(request, "timeout")
+        timeout = seconds(request, "timeout")
         act = Act(wanted, f"uid {request.uid}", reason, time.time(), save, began=self._loop.time())
         news = [key for key in keys if self.state(key) != wanted or (save and self._is_unsaved(key, wanted))]
         for key in news:
@@ -295,27 +295,3 @@ class Admins:
                 self._acts[key] = act
             else:
                 self.strange.append(written(key))
-
-
-def flag(request: Request, name: str) -> bool:
-    """Return an argument that is true or false; ControlError for anything else."""
-    value = request.arguments.get(name, False)
-    if not isinstance(value, bool):
-        raise ControlError(f"{name} is true or false", BAD_REQUEST)
-    return value
-
-
-def _seconds(request: Request, name: str) -> float | None:
-    value = request.arguments.get(name)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ControlError(f"{name} is a number of seconds", BAD_REQUEST)
-    return float(value)
-
-
-def _text(request: Request, name: str) -> str | None:
-    value = request.arguments.get(name)
-    if value is not None and (not isinstance(value, str) or len(value) > WORDS):
-        raise ControlError(f"{name} has at most {WORDS} characters", BAD_REQUEST)
-    return value

@@ -4,11 +4,14 @@ Everybody in the master reads it here, anew each time: `services` and `backends`
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
-from proxy.backends.slow_start import scale
-from proxy.config.model import Backend, Config, Service
+from proxy.balance.names import UNSHARED
+from proxy.config.model import Backend, BackendKey, Config, Service
 from proxy.stats.slots import Slots
-from proxy.status.snapshot import BackendKey
+
+STEPS: Final = 10
+"""Units of a worker's weight that one of the file's has where a slow start grows it."""
 
 
 class Running:
@@ -59,3 +62,9 @@ def written(key: BackendKey) -> str:
 
 def _keys(services: Iterable[Service]) -> list[BackendKey]:
     return [(service.name, backend.name) for service in services for backend in service.backends]
+
+
+def scale(service: Service) -> int:
+    """Return how many units of a worker's weight are one of the file's."""
+    ramps = service.scheduler not in UNSHARED and any(backend.slow_start for backend in service.backends)
+    return STEPS if ramps else 1

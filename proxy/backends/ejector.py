@@ -7,9 +7,8 @@ from collections.abc import Callable, Collection
 from health.units import format_duration
 from proxy.backends.effective import Running, written
 from proxy.backends.ejection import Ejections
-from proxy.config.model import Service
+from proxy.config.model import BackendKey, Service
 from proxy.records.timeline import Tell
-from proxy.status.snapshot import BackendKey
 
 
 class Ejecting:

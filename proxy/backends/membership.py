@@ -11,17 +11,17 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from proxy.backends.admin import Admins, flag
+from proxy.backends.admin import Admins
 from proxy.backends.effective import Running, written
+from proxy.commands.arguments import flag
 from proxy.commands.find import find_backends, find_service
 from proxy.config.diagnostics import ConfigError
 from proxy.config.loader import resolve_backend
-from proxy.config.model import MOST_WEIGHT, Backend, Service
+from proxy.config.model import MOST_WEIGHT, Backend, BackendKey, Service
 from proxy.control.server import Request
 from proxy.control.wire import BAD_REQUEST, ControlError
 from proxy.records.timeline import Tell
 from proxy.stats.slots import SlotsFullError
-from proxy.status.snapshot import BackendKey
 
 _WEIGHT: Final = f"weight is a whole number from 0 to {MOST_WEIGHT}"
 

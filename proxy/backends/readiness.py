@@ -9,17 +9,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from health.units import format_duration
+from proxy.backends import targets
 from proxy.backends.admin import Admins
 from proxy.backends.choice import Candidate, Choice, Rules, choose, ordered
-from proxy.backends.effective import Running, written
+from proxy.backends.effective import STEPS, Running, written
 from proxy.backends.ejector import Ejecting
-from proxy.backends.slow_start import STEPS, SlowStart
+from proxy.backends.slow_start import SlowStart
 from proxy.balance.names import FAILOVER
-from proxy.config.model import Service
+from proxy.config.model import BackendKey, Service
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
+from proxy.processes.messages import worker as worker_messages
 from proxy.records.timeline import Level, Tell
-from proxy.status.snapshot import NO_VERDICT, BackendKey, Verdict
-from proxy.workers import plans
+from proxy.status.rows import NO_VERDICT, Verdict
 
 if TYPE_CHECKING:
     from proxy.status.schema import State
@@ -58,16 +60,16 @@ class Readiness:
 
     def targets(self) -> list[dict[str, Any]]:
         """Return what health watches, with what is known of it."""
-        return plans.targets(self._running, self._verdicts, self._tracked, self._resting)
+        return targets.targets(self._running, self._verdicts, self._tracked, self._resting)
 
     @property
     def _resting(self) -> set[BackendKey]:
         """Those in maintenance."""
         return {key for key in self._running.backends if self._admins.state(key) == "maint"}
 
-    def probed(self, change: messages.Probed) -> None:
+    def probed(self, change: health_messages.Probed) -> None:
         """Take what health has found; what is known already is no news."""
-        if change.key.startswith(plans.TRACKED):
+        if change.key.startswith(targets.TRACKED):
             self._probed_alone(change)
             return
         service, _, backend = change.key.partition("/")
@@ -103,7 +105,7 @@ class Readiness:
             self._tell("weight", written(key), f"slow start: its share grows for {format_duration(time)}")
             self._grown(key)
 
-    def failing(self, message: messages.Failing) -> None:
+    def failing(self, message: worker_messages.Failing) -> None:
         """Take from a worker that real traffic fails on a backend."""
         key = self._running.key_at(message.service, message.backend)
         if key is not None:
@@ -127,11 +129,11 @@ class Readiness:
         ]
 
     def _grown(self, key: BackendKey) -> None:
-        self._to_workers(messages.Weights([self._weight(key)]))
+        self._to_workers(worker_messages.Weights([self._weight(key)]))
 
-    def _probed_alone(self, change: messages.Probed) -> None:
+    def _probed_alone(self, change: health_messages.Probed) -> None:
         """Take the verdict of a probe that routers track."""
-        name = change.key.removeprefix(plans.TRACKED)
+        name = change.key.removeprefix(targets.TRACKED)
         state: Any = change.state
         if name in self._running.config.probes:
             self._tracked[name] = Verdict(state, change.reason, change.at)
@@ -197,7 +199,7 @@ class Readiness:
                 able = False  # what was known once is not unknown again: a backend that is to be probed anew proves nothing
             self.able[name] = able
         if news:
-            self._to_workers(messages.Verdicts([self._row(key) for key in news]))
+            self._to_workers(worker_messages.Verdicts([self._row(key) for key in news]))
         self._on_change(changed)
 
     # -- who serves
@@ -269,13 +271,13 @@ class Readiness:
 
     # -- for the workers
 
-    def verdicts(self) -> messages.Verdicts:
+    def verdicts(self) -> worker_messages.Verdicts:
         """Return all verdicts that there are."""
-        return messages.Verdicts([self._row(key) for key in self._sent])
+        return worker_messages.Verdicts([self._row(key) for key in self._sent])
 
-    def weights(self) -> messages.Weights:
+    def weights(self) -> worker_messages.Weights:
         """Return the weights in effect of all backends: those of a worker's `Setup` may be older."""
-        return messages.Weights([self._weight(key) for key in self._running.backends])
+        return worker_messages.Weights([self._weight(key) for key in self._running.backends])
 
     def weights_of(self, service: str) -> dict[str, int]:
         """Return the weights in effect of a service's backends, as its workers count them."""

@@ -7,24 +7,15 @@ weights, which are `STEPS` times those of the file where a service has such back
 import asyncio
 from typing import TYPE_CHECKING
 
-from proxy.balance import names
+from proxy.backends.effective import STEPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.backends.effective import Running
-    from proxy.config.model import Service  # of which the warnings need UNSHARED
-    from proxy.status.snapshot import BackendKey
-
-STEPS = 10
-UNSHARED = frozenset({names.FAILOVER, names.OVERFLOW, names.SOURCE_HASH, names.DESTINATION_HASH})
-"""Schedulers to which a growing weight is of no use: it would move nobody, or at each step the clients of all others."""
-
-
-def scale(service: "Service") -> int:
-    """Return how many units of a worker's weight are one of the file's."""
-    ramps = service.scheduler not in UNSHARED and any(backend.slow_start for backend in service.backends)
-    return STEPS if ramps else 1
+    from proxy.config.model import (
+        BackendKey,  # of which the warnings need UNSHARED
+    )
 
 
 def share(elapsed: float, time: float) -> int:

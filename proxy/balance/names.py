@@ -2,7 +2,7 @@
 
 The names are those of `ipvsadm -A -s` (ipvsadm(8)); failover, overflow, random-two and least-latency have names of the
 field's other balancers. The configuration accepts any name in `SCHEDULERS` or `ALIASES`, keeps the canonical one, and
-everything after it (status, metrics, the workers) sees only canonical names.
+everything after it (status, metrics, the workers) sees only canonical
 """
 
 from collections.abc import Mapping
@@ -65,3 +65,7 @@ def canonical(name: str) -> str | None:
     if name in SCHEDULERS:
         return name
     return ALIASES.get(name)
+
+
+UNSHARED = frozenset({FAILOVER, OVERFLOW, SOURCE_HASH, DESTINATION_HASH})
+"""Schedulers to which a growing weight is of no use: it would move nobody, or at each step the clients of all others."""

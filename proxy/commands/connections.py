@@ -11,6 +11,7 @@ from proxy.config.types import parse_cidr
 from proxy.control.server import Request
 from proxy.control.wire import BAD_REQUEST, BUSY, ControlError
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import worker as worker_messages
 from proxy.processes.requests import Question
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class Connections:
         running: "Running",
         workers: Callable[[], Collection[int]],
         ask: Ask,
-        following: tuple[Callable[[messages.Follow, Heard], None], Callable[[int], None]],
+        following: tuple[Callable[[worker_messages.Follow, Heard], None], Callable[[int], None]],
         inflight: Callable[[str], int],
         tell: Callable[[str, str, Mapping[str, Any]], None],
     ) -> None:
@@ -95,7 +96,8 @@ class Connections:
         try:
             if follow:  # before the list: nothing falls in between
                 self._follow(
-                    messages.Follow(number, wanted["service"], wanted["client"], wanted["backend"], "on"), feed.put
+                    worker_messages.Follow(number, wanted["service"], wanted["client"], wanted["backend"], "on"),
+                    feed.put,
                 )
             async for line in self._list(wanted, more=follow):
                 yield line
@@ -145,7 +147,7 @@ class Connections:
 
     async def _pages(
         self, wanted: Mapping[str, str], act: str, missing: list[int]
-    ) -> AsyncIterator[tuple[int, messages.Listed]]:
+    ) -> AsyncIterator[tuple[int, worker_messages.Listed]]:
         """Yield (worker, page) of all workers, one after the other, and note in `missing` who did not answer."""
         if self._asking[act] >= ASKING:
             raise ControlError(f"{ASKING} clients ask for connections already: try again", BUSY)
@@ -157,7 +159,7 @@ class Connections:
                 while more:
                     question = _question(listing, first, wanted, act)
                     page = await self._ask(index, question, PATIENCE)
-                    if not isinstance(page, messages.Listed):
+                    if not isinstance(page, worker_messages.Listed):
                         missing.append(index)
                         break
                     first, more = 0, bool(page.more)
@@ -186,6 +188,8 @@ class Connections:
 
 def _question(listing: int, first: int, wanted: Mapping[str, str], act: str) -> Question:
     def make(number: int) -> messages.Message:
-        return messages.Browse(number, listing, first, wanted["service"], wanted["client"], wanted["backend"], act)
+        return worker_messages.Browse(
+            number, listing, first, wanted["service"], wanted["client"], wanted["backend"], act
+        )
 
     return make

@@ -7,8 +7,7 @@ from proxy.config.diagnostics import did_you_mean
 from proxy.control.wire import BAD_REQUEST, ControlError
 
 if TYPE_CHECKING:
-    from proxy.config.model import Backend, Service
-    from proxy.status.snapshot import BackendKey
+    from proxy.config.model import Backend, BackendKey, Service
 
 EVERYWHERE: Final = "*"
 """Every service."""

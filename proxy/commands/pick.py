@@ -8,7 +8,7 @@ from proxy.commands.connections import PATIENCE, Ask
 from proxy.commands.find import find_service
 from proxy.control.server import Handler, Request
 from proxy.control.wire import BAD_REQUEST, BUSY, ControlError
-from proxy.processes.messages import common as messages
+from proxy.processes.messages import worker as worker_messages
 
 if TYPE_CHECKING:
     from proxy.backends.effective import Running
@@ -32,8 +32,10 @@ def pick_handler(running: "Running", workers: Callable[[], Collection[int]], ask
         if not isinstance(name, str) or len(name) > NAME_MAX or not name.isascii():
             raise ControlError("query is a name of ASCII, as it travels", BAD_REQUEST)
         for index in sorted(workers()):
-            got = await ask(index, lambda number: messages.Pick(number, service.name, host, port, name), PATIENCE)
-            if isinstance(got, messages.Picked) and got.answer:
+            got = await ask(
+                index, lambda number: worker_messages.Pick(number, service.name, host, port, name), PATIENCE
+            )
+            if isinstance(got, worker_messages.Picked) and got.answer:
                 if "error" in got.answer:
                     raise ControlError(got.answer["error"], BAD_REQUEST)
                 return {"pick": got.answer}

@@ -8,8 +8,8 @@ from proxy.backends.admin import ADMINS, Admins
 from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
 from proxy.commands.connections import Connections
-from proxy.commands.events import probe_handler
 from proxy.commands.pick import pick_handler
+from proxy.commands.probe import probe_handler
 from proxy.control.server import ControlServer, Handler, Request
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober

@@ -9,7 +9,8 @@ from proxy import __version__
 from proxy.backends.readiness import Readiness
 from proxy.commands.registry import Parts
 from proxy.control.server import Request
-from proxy.status.snapshot import Node, Snapshot, SnapshotBuilder
+from proxy.status.rows import Node
+from proxy.status.snapshot import Snapshot, SnapshotBuilder
 from proxy.workers.provision import Handout
 
 PORTION = 20  # services that are looked at in one go

@@ -160,3 +160,7 @@ class Config(Table):
         return isinstance(other, Config) and self.__dict__ == other.__dict__
 
     __hash__ = None  # type: ignore[assignment]
+
+
+BackendKey = tuple[str, str]
+"""(service name, backend name)."""

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from health.spec import TcpProbe
-from proxy.backends.slow_start import UNSHARED
-from proxy.balance.names import DESTINATION_HASH
+from proxy.balance.names import DESTINATION_HASH, UNSHARED
 from proxy.config.diagnostics import Report
 from proxy.config.model import Config, Listener, Service, Vrrp
 from proxy.config.positions import Spot, Tab

@@ -8,9 +8,9 @@ from typing import Any
 from proxy.config.model import Config, Listener
 from proxy.host import privileges
 from proxy.host.addresses import is_ours
+from proxy.host.descriptors import least_files
 from proxy.host.port_holders import Endpoint, holders
-from proxy.relay.outgoing import RECEIVE_BUFFER
-from proxy.workers.plans import least_files
+from proxy.relay.sockets.outgoing import RECEIVE_BUFFER
 
 TIME_WAIT = 60  # s, net/tcp.h: how long the kernel keeps a local port after we closed first
 CROWDED = 0.8  # the share of the firewall's table above which it is worth a word

@@ -10,7 +10,7 @@ Laws:
 from collections.abc import Mapping, Sequence
 
 from proxy.config.model import Track, Vrrp
-from proxy.processes.messages.common import Fitness
+from proxy.processes.messages.vrrp import Fitness
 
 Known = Mapping[str, bool | None]
 """Name -> whether it is well; None: nobody knows yet."""

@@ -17,7 +17,7 @@ from proxy.pair.fitness import Known, fitness
 from proxy.pair.router_settings import longest_interval
 from proxy.pair.routers import HANDOVER, Routers, Tell
 from proxy.processes.child import Child, Identity
-from proxy.processes.messages import common as messages
+from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.records import state_directory
 
 STANDBY = "standby.json"
@@ -71,7 +71,7 @@ class Redundancy:
         self._served = self._served or serving or now - self._began > FIRST_WORKER
         lost = NO_WORKER if self._served and not serving else ""
         able = fitness(self._config.vrrp, services, probes, lost)
-        self._routers.fit(able if self._served else messages.Fitness(able.parts, able.faults, [], ""))
+        self._routers.fit(able if self._served else vrrp_messages.Fitness(able.parts, able.faults, [], ""))
         self._routers.look(now)
 
     async def rows(self) -> list[dict[str, Any]]:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from proxy.config.model import Config
-from proxy.pair import router_settings
+from proxy.pair import router_rows, router_settings
 from proxy.processes.child import Child, Identity
 from proxy.processes.keeper import Kept
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.records.timeline import Level
 
 SILENCE = 1.0  # s without a sign of life after which it is killed: its successor shall be there within the lease
@@ -40,7 +41,7 @@ class Routers:
         self._longest = router_settings.longest_interval(config)
         self._handover: dict[str, list[Any]] = {}
         self._standby = set(standby)
-        self._fitness = messages.Fitness({}, {}, [], "")
+        self._fitness = vrrp_messages.Fitness({}, {}, [], "")
         self._states: dict[str, str] = {one.name: "init" for one in config.vrrp}
         self._beaten = 0.0
         self._kept = Kept(
@@ -77,7 +78,7 @@ class Routers:
             self._beaten = now
             self._kept.send(messages.Beat())
 
-    def fit(self, fitness: messages.Fitness) -> None:
+    def fit(self, fitness: vrrp_messages.Fitness) -> None:
         """Say how able this host is."""
         if fitness != self._fitness:
             self._fitness = fitness
@@ -90,9 +91,9 @@ class Routers:
         """
         self._standby |= set(names)
         answer = await self._kept.ask(
-            lambda number: messages.Standby(number, sorted(names), reason), self._longest + HANDOVER
+            lambda number: vrrp_messages.Standby(number, sorted(names), reason), self._longest + HANDOVER
         )
-        if isinstance(answer, messages.StoodBy):
+        if isinstance(answer, vrrp_messages.StoodBy):
             left = answer.left
         else:  # it died, and its successor starts in standby
             left = sorted(name for name in names if self._states[name] == "active")
@@ -102,14 +103,14 @@ class Routers:
     def resume(self, names: Collection[str]) -> None:
         """Let these routers take part again."""
         self._standby -= set(names)
-        self._kept.send(messages.Resume(sorted(names)))
+        self._kept.send(vrrp_messages.Resume(sorted(names)))
 
     async def rows(self) -> list[dict[str, Any]]:
         """Return the routers as the status has them."""
         report = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
-        if not isinstance(report, messages.Routing):
-            return router_settings.unheard(self._config, self._states)
-        return router_settings.rows(self._config, report.routers, time.monotonic(), time.time())
+        if not isinstance(report, vrrp_messages.Routing):
+            return router_rows.unheard(self._config, self._states)
+        return router_rows.rows(self._config, report.routers, time.monotonic(), time.time())
 
     async def leave(self, *, hand_over: bool) -> None:
         """Let the process leave, and wait for its end within a bound: the addresses are somewhere else, or gone, then."""
@@ -118,7 +119,7 @@ class Routers:
         if child is None:
             self._kept.kill()
             return
-        child.send(messages.Leave("hand over" if hand_over else "at once"))
+        child.send(vrrp_messages.Leave("hand over" if hand_over else "at once"))
         try:
             async with asyncio.timeout(self._longest + LEAVE if hand_over else AT_ONCE):
                 await child.gone.wait()
@@ -130,17 +131,17 @@ class Routers:
 
     def _begin(self) -> None:
         orphaned = self._config.node.stop_timeout
-        self._kept.send(messages.Route(self._settings, self._handover, sorted(self._standby), orphaned))
+        self._kept.send(vrrp_messages.Route(self._settings, self._handover, sorted(self._standby), orphaned))
         self._kept.send(self._fitness)
 
     def _take(self, message: messages.Message) -> None:
         match message:
-            case messages.Held(handover):
+            case vrrp_messages.Held(handover):
                 self._handover = handover
-            case messages.Moved(name, state, previous, reason, priority) if name in self._states:
+            case vrrp_messages.Moved(name, state, previous, reason, priority) if name in self._states:
                 self._states[name] = state
                 fields = {"state": state, "previous": previous, "priority": priority}
                 self._tell(name, f"{state}: {reason}", "error" if state == "fault" else "info", fields)
-            case messages.Told(name, text, level):
+            case vrrp_messages.Told(name, text, level):
                 known: Any = level
                 self._tell(name, text, known, {})

@@ -10,6 +10,7 @@ from typing import Any
 from proxy.processes.child import Child, Identity
 from proxy.processes.keeper import Kept
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
 
 SILENCE = 5.0  # s without a sign of life after which it is killed
 REPORT_TIMEOUT = 1.0  # s that a status waits for what it has to say
@@ -33,10 +34,10 @@ class Prober:
         self,
         identity: Identity,
         targets: Callable[[], list[dict[str, Any]]],
-        on_probed: Callable[[messages.Probed], None],
+        on_probed: Callable[[health_messages.Probed], None],
         told: Callable[[str], None],
         *,
-        on_alarm: Callable[[messages.Alarm], None] | None = None,
+        on_alarm: Callable[[health_messages.Alarm], None] | None = None,
         means: Callable[[], Iterable[tuple[messages.Message, Sequence[int]]]] = tuple,
         on_begun: Callable[[], None] = lambda: None,
     ) -> None:
@@ -66,27 +67,27 @@ class Prober:
         """Pass on that real traffic failed on a target."""
         child = self.child
         if child is not None and child.channel.waiting < HINTS:
-            self._kept.send(messages.Suspect(key))
+            self._kept.send(health_messages.Suspect(key))
 
     async def run(self, keys: list[str], patience: float) -> Rows | None:
         """Let it run the probes of these targets once; None if it has not done so within `patience` seconds and a grace."""
-        answer = await self._kept.ask(lambda number: messages.Run(number, keys), patience + RUN_GRACE)
-        return answer.rows if isinstance(answer, messages.Ran) else None
+        answer = await self._kept.ask(lambda number: health_messages.Run(number, keys), patience + RUN_GRACE)
+        return answer.rows if isinstance(answer, health_messages.Ran) else None
 
     async def report(self) -> Probes:
         """Return the last result of each probe by target; nothing if it has nothing to say within a second."""
         answer = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
-        return answer.probes if isinstance(answer, messages.Report) else {}
+        return answer.probes if isinstance(answer, health_messages.Report) else {}
 
     def _begin(self) -> None:
         for means, sockets in self._means():
             self._kept.send(means, sockets)
-        self._kept.send(messages.Watch(self._targets()))
+        self._kept.send(health_messages.Watch(self._targets()))
         self._on_begun()
 
     def _take(self, message: messages.Message) -> None:
         match message:
-            case messages.Probed():
+            case health_messages.Probed():
                 self._on_probed(message)
-            case messages.Alarm() if self._on_alarm is not None:
+            case health_messages.Alarm() if self._on_alarm is not None:
                 self._on_alarm(message)

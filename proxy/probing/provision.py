@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from proxy.config.model import Config
 from proxy.probing import icmp_sockets, passwords
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
 
 if TYPE_CHECKING:
     import socket
@@ -28,7 +29,7 @@ class Means:
         """Return them as messages with their descriptors, which stay ours."""
         found: list[tuple[messages.Message, list[int]]] = [(self._secrets(), [])]
         if self._icmp:
-            found.append((messages.Icmp(len(self._icmp)), [sock.fileno() for sock in self._icmp]))
+            found.append((health_messages.Icmp(len(self._icmp)), [sock.fileno() for sock in self._icmp]))
         return found
 
     def relisted(self, config: Config) -> list[tuple[messages.Message, list[int]]]:
@@ -38,7 +39,7 @@ class Means:
         for fault in filter(None, [why, *new.values()]):
             self._tell(fault, True)
         found: list[tuple[messages.Message, list[int]]] = [(self._secrets(), [])] if new else []
-        return [*found, (messages.Icmp(len(opened)), [sock.fileno() for sock in opened])] if opened else found
+        return [*found, (health_messages.Icmp(len(opened)), [sock.fileno() for sock in opened])] if opened else found
 
     def _open(self, config: Config) -> "tuple[list[socket.socket], str]":
         """Open the sockets that are missing; those, and in words what keeps us from it."""
@@ -47,15 +48,15 @@ class Means:
         self._versions.update(icmp_sockets.versions(config))  # what cannot be had is told once
         return opened, why
 
-    def look(self) -> messages.Secrets | None:
+    def look(self) -> health_messages.Secrets | None:
         """Read password files again that have changed; what to tell the health process then."""
         changed = self._passwords.look()
         for path, fault in changed.items():
             self._tell(fault or f"password file {path} has changed: it is tried from now on", bool(fault))
         return self._secrets() if changed else None
 
-    def _secrets(self) -> messages.Secrets:
-        return messages.Secrets(self._passwords.rows())
+    def _secrets(self) -> health_messages.Secrets:
+        return health_messages.Secrets(self._passwords.rows())
 
     def close(self) -> None:
         """Close the sockets."""

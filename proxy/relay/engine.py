@@ -1,363 +1,67 @@
-"""The data plane of one worker in pure Python: what comes through the seam reaches services, listeners and backends."""
+"""The interface of an engine: what a worker process tells its data plane, and nothing more.
 
-import asyncio
-import contextlib
-import os
+`python_engine.PythonEngine` is one; a native engine has the same methods and takes the same values.
+"""
+
 import socket
-import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
-from random import Random
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
-from proxy.relay import journal
-from proxy.relay.browse import Browser, Row, Wanted
-from proxy.relay.clients import Clients
-from proxy.relay.connlog import ConnectionLog
-from proxy.relay.dns import DnsListener, DnsService
-from proxy.relay.follow import Followers, Tell
-from proxy.relay.foretell import foretell
-from proxy.relay.perdatagram import PerDatagramListener, PerDatagramService
-from proxy.relay.persistence import Persistence, Store
-from proxy.relay.plan import Member, Plan, ServicePlan
-from proxy.relay.poller import Poller
-from proxy.relay.rates import Rates
-from proxy.relay.seam import Want
-from proxy.relay.service import Failing, Hint, Service
-from proxy.relay.tcp import Admission, TcpListener, TcpService
-from proxy.relay.transparent import Stock
-from proxy.relay.udp import UdpListener, UdpService
-from proxy.stats import layout
-from proxy.stats.columns import Siblings
+from proxy.relay.observe.follow import Tell
+from proxy.relay.observe.listing import Row
+from proxy.relay.observe.wanted import Wanted
+from proxy.relay.plan import Member, ServicePlan
 from proxy.stats.table import Table
 
-HEARTBEAT = 0.1  # s
-REFRESH = 0.02  # s between two looks at what the siblings have open
-HOUSEKEEPING = 1.0  # s
-DRAIN_LOOK = 0.01  # s between two looks whether a draining listener is dry
-DRAIN_LIMIT = 1.0  # s that emptying the listeners may take: clients that never stop must not hold a worker
-
-Relay = DnsService | UdpService | PerDatagramService | TcpService
-Listener = DnsListener | UdpListener | PerDatagramListener | TcpListener
+Want = Callable[[int, int, int], None]
+"""Called with (family, type, count) when transparent sockets are wanted; `Engine.prepared` is the answer."""
 
 
-class PythonEngine:
-    """A `seam.Engine` on the worker's event loop."""
-
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        plan: Plan,
-        table: Table,
-        journal_fd: int,
-        hint: Hint,
-        want: Want = lambda *_: None,
-        store: Store | None = None,
-        rates: Rates | None = None,
-        failing: Failing | None = None,
-    ) -> None:
-        self._table = table
-        self._cells = table.cells
-        self._poller = Poller(loop)
-        self._journal = journal.Journal(journal_fd)
-        self._stock = Stock(want)
-        self._siblings = Siblings()
-        self._rates = rates
-        self._failing = failing
-        clients = Clients(self._cells, plan.layout, self._siblings, bytes.fromhex(plan.salt))
-        self._admission = Admission(plan.max_connections, self._poller, self._siblings, clients)
-        self._store = store
-        self._services: dict[int, Service] = {}
-        self._relays: dict[tuple[int, str], Relay] = {}
-        self._listeners: dict[tuple[int, int], tuple[Relay, Listener]] = {}
-        self._retired: list[tuple[Relay, Listener]] = []  # polled no more, and open for answers under way
-        self._draining = False
-        self._drain_ends = 0.0
-        self._refreshing = False
-        self._log = ConnectionLog(plan.log, self._poller) if plan.log.connections != "off" else None
-        rng = Random(int.from_bytes(os.urandom(8), "big"))  # noqa: S311 - turns, not secrets
-        for service in plan.services:
-            self._add(service, plan.layout, rng, hint)
-        self._browser = Browser(self._relays.values())
-        self._node = plan.log.node
-        self._followers: Followers | None = None
-        self._watch()
-        now = time.monotonic()
-        self._cells[layout.PID] = os.getpid()
-        self._cells[layout.GENERATION] = plan.generation
-        self._cells[layout.STARTED] = time.monotonic_ns()
-        self._beat(now)
-        self._house(now)
-
-    def _add(self, plan: ServicePlan, where: layout.Layout, rng: Random, hint: Hint) -> None:
-        service = Service(
-            plan,
-            where,
-            self._cells,
-            rng,
-            hint,
-            lambda: self._poller.now,
-            self._siblings,
-            self._rates,
-            self._failing,
-            self._log,
-        )
-        self._services[plan.slot] = service
-        if plan.transparent:
-            service.stock = self._stock
-        if plan.persistence is not None and self._store is not None:
-            service.persistence = Persistence(plan.persistence, service, self._store, self._poller)
-        tcp = TcpService(service, self._poller, self._admission)
-        self._relays[plan.slot, "tcp"] = tcp
-        self._admission.services.append(tcp)
-        if plan.protocol == "dns":
-            self._relays[plan.slot, "udp"] = DnsService(service, self._poller, self._journal)
-        elif plan.udp.per_datagram:
-            self._relays[plan.slot, "udp"] = PerDatagramService(service, self._poller)
-        else:
-            self._relays[plan.slot, "udp"] = UdpService(service, self._poller)
+class Engine(Protocol):
+    """What a worker asks of its data plane."""
 
     def listen(self, member: Member, sock: socket.socket) -> None:
-        """Poll a member's socket, which is ours from now on; one that is polled already is closed."""
-        key = member.listener, member.index
-        if key in self._listeners or self._draining:
-            sock.close()
-            return
-        relay = self._relays[member.service, member.transport]
-        if relay.service.stock is not None:
-            family = socket.AF_INET6 if ":" in member.address else socket.AF_INET
-            self._stock.keep((family, socket.SOCK_STREAM if member.transport == "tcp" else socket.SOCK_DGRAM))
-        try:
-            self._listeners[key] = relay, relay.listen(member, sock)
-        except OSError:
-            sock.close()
-            raise
-        self._cells[layout.MEMBERS] = len(self._listeners)
+        """Poll a member's socket, which is the engine's from now on."""
 
     def unlisten(self, listener: int, index: int) -> None:
-        """Poll it no more.  The socket is closed as soon as nothing that was taken from it is still to be answered."""
-        relay, polled = self._listeners.pop((listener, index), (None, None))
-        if relay is None or polled is None:
-            return
-        relay.unlisten(polled)  # type: ignore[arg-type]
-        self._cells[layout.MEMBERS] = len(self._listeners)
-        self._retired.append((relay, polled))
-        self._close_retired()
+        """Poll it no more; what was taken from it is still served, and then the socket is closed."""
 
     def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
-        """Take over verdicts and admin states; connections on a backend that went down are kept or reset.
-
-        A draining one keeps what it has, one in maintenance is left at once.
-        """
-        by_service: dict[int, list[tuple[int, str, str]]] = {}
-        for service, backend, verdict, admin in changes:
-            by_service.setdefault(service, []).append((backend, verdict, admin))
-        for slot, part in by_service.items():
-            service_ = self._services.get(slot)
-            if service_ is None:
-                continue
-            moved = service_.apply(part)
-            for transport in ("tcp", "udp"):
-                relay = self._relays[slot, transport]
-                if moved["down"]:
-                    relay.went_down(moved["down"])
-                if moved["up"]:
-                    relay.returned(moved["up"])
-                if moved["standby"] and service_.plan.on_failback == "reset":
-                    relay.failed_back(moved["standby"])
-                if moved["maint"]:
-                    relay.cut(moved["maint"])
+        """Take over verdicts: (service slot, backend slot, verdict, admin)."""
 
     def relist(self, plan: ServicePlan, generation: int) -> None:
-        """Serve a service with other backends from now on; what is still open on one that is gone is cut."""
-        service = self._services[plan.slot]
-        gone = service.relist(plan)
-        for transport in ("tcp", "udp"):
-            relay = self._relays[plan.slot, transport]
-            relay.cut(gone)
-            relay.relisted(gone)
-        self._watch()
-        self._cells[layout.GENERATION] = generation
-
-    def _watch(self) -> None:
-        """Have the siblings' counts refreshed for all backends."""
-        targets = [target for service in self._services.values() for target in service.targets]
-        self._siblings.watch(target.cell + layout.BACKEND_ACTIVE for target in targets)
+        """Serve a service with other backends from now on: what stays keeps all it has, what is new is unknown yet."""
 
     def weigh(self, changes: Sequence[tuple[int, int, int]]) -> None:
-        """Take over weights; what is open stays where it is."""
-        by_service: dict[int, list[tuple[int, int]]] = {}
-        for service, backend, weight in changes:
-            by_service.setdefault(service, []).append((backend, weight))
-        for slot, part in by_service.items():
-            if slot in self._services:
-                self._services[slot].weigh(part)
+        """Take over weights: (service slot, backend slot, weight)."""
 
     def siblings(self, tables: Iterable[Table]) -> None:
-        """Count with these columns of the other workers, and no others."""
-        self._siblings.close()
-        some = False
-        for number, table in enumerate(tables):
-            self._siblings.set(number, table)
-            some = True
-        if some and not self._refreshing:
-            self._refreshing = True
-            self._refresh(self._poller.now)
-        elif not some:
-            for service in self._services.values():
-                service.refresh([0] * len(service.targets))
-
-    def prepared(self, family: int, kind: int, asked: int, socks: Sequence[socket.socket]) -> None:
-        """Take over transparent sockets."""
-        self._stock.put((family, kind), asked, socks)
+        """Count with these columns of the other workers; they are the engine's from now on."""
 
     def log_to(self, fd: int) -> None:
-        """Write the connection log to this file from now on; it is ours."""
-        if self._log is not None:
-            self._log.open(fd)
-        else:
-            os.close(fd)
+        """Write the connection log to this file from now on; it is the engine's."""
 
     def replay(self, fd: int) -> int:
-        """Ask again what a dead worker's journal holds, through our own members of the same listeners."""
-        by_listener = {polled.member.listener: (relay, polled) for relay, polled in self._listeners.values()}
-        count = 0
-        for entry in journal.entries(fd):
-            relay, polled = by_listener.get(entry.listener, (None, None))
-            if isinstance(relay, DnsService) and isinstance(polled, DnsListener):
-                relay.replay(polled, entry.message, entry.client, time.monotonic())
-                self._cells[relay.base + layout.SERVICE_REPLAYED] += 1
-                count += 1
-        return count
+        """Ask again what a dead worker's journal holds; how many queries that were."""
+
+    def prepared(self, family: int, kind: int, asked: int, socks: Sequence[socket.socket]) -> None:
+        """Take over the transparent sockets that came for `asked` of them; they are the engine's from now on."""
 
     def browse(self, listing: int, wanted: Wanted | None, *, reset: bool) -> tuple[list[Row], int, bool]:
         """Show or reset a portion of what is open: (rows, how many, whether there are more)."""
-        return self._browser.page(listing, wanted, time.monotonic(), reset=reset)
 
     def follow(self, number: int, wanted: Wanted | None, tell: Tell) -> None:
         """Tell what begins and ends from now on; None ends that."""
-        if self._followers is None:
-            self._followers = Followers(self._relays.values(), self._poller, self._node, tell)
-        if wanted is None:
-            self._followers.remove(number)
-        else:
-            self._followers.add(number, wanted)
 
     def foretell(self, service: str, host: str, port: int, name: str) -> dict[str, Any]:
         """Which backend this client of a service would get; empty where no listener of it is polled here."""
-        for _, (relay, polled) in sorted(self._listeners.items(), key=lambda item: item[0]):
-            if relay.service.plan.name == service:
-                return foretell(polled, host, port, name)
-        return {}
 
     def drain(self) -> None:
-        """Take what is queued already, however much that is, and nothing after it."""
-        if self._draining:
-            return
-        self._draining = True
-        self._cells[layout.DRAINING] = 1
-        now = time.monotonic()
-        self._drain_ends = now + DRAIN_LIMIT
-        for _, polled in self._listeners.values():
-            self._poller.forget(polled.sock)
-            self._poller.again(polled.on_event)
-        self._poller.at(now + DRAIN_LOOK, self._look_dry)
+        """Take what is queued already, and nothing after it."""
 
     @property
     def idle(self) -> bool:
-        """Whether no connection is open and no answer is under way, nor anything left in the listeners of a drain."""
-        return not (self._draining and self._listeners) and all(relay.idle for relay in self._relays.values())
+        """Whether nothing is open that could still end by itself."""
 
     def close(self) -> None:
-        """End everything: what is left is reset, or answered with SERVFAIL."""
-        for relay in self._relays.values():
-            relay.close()
-        for _, polled in (*self._listeners.values(), *self._retired):
-            self._poller.forget(polled.sock)
-            polled.sock.close()
-        self._listeners.clear()
-        self._retired.clear()
-        self._stock.close()
-        self._poller.close()
-        self._siblings.close()
-        self._journal.close()
-        if self._store is not None:
-            self._store.close()
-        if self._rates is not None:
-            self._rates.close()
-        if self._log is not None:
-            self._log.close()  # last, for what was closed above has lines of its own
-            self._count_log()
-
-    # -- regular work: each is due again before it is done, so that an exception costs one turn
-
-    def _beat(self, now: float) -> None:
-        """Show the master that the loop comes round."""
-        self._poller.at(now + HEARTBEAT, self._beat)
-        self._cells[layout.HEARTBEAT] = time.monotonic_ns()
-
-    def _refresh(self, now: float) -> None:
-        """Take over what the siblings have open, for least-connections."""
-        if not self._siblings.count:
-            self._refreshing = False
-            return
-        self._poller.at(now + REFRESH, self._refresh)
-        values = self._siblings.refresh()
-        start = 0
-        for service in self._services.values():
-            service.refresh(values[start : start + len(service.targets)])
-            start += len(service.targets)
-
-    def _house(self, now: float) -> None:
-        self._poller.at(now + HOUSEKEEPING, self._house)
-        self._close_retired()
-        for service in self._services.values():
-            service.tick(now)
-        self._browser.expire(now)
-        cells = self._cells
-        # Since Linux 6.2 the size of this directory is the number of descriptors; before, it is 0.
-        with contextlib.suppress(OSError):
-            cells[layout.OPEN_FILES] = Path("/proc/self/fd").stat().st_size
-        cells[layout.OPEN_FILES_LIMIT] = os.sysconf("SC_OPEN_MAX")
-        tcp = [relay for relay in self._relays.values() if isinstance(relay, TcpService)]
-        cells[layout.ACCEPT_PAUSED] = int(any(relay.paused for relay in tcp))
-        cells[layout.ACCEPT_PAUSES] = sum(cells[relay.base + layout.SERVICE_ACCEPT_PAUSED] for relay in tcp)
-        cells[layout.SESSIONS] = sum(
-            cells[service.cell + layout.SERVICE_SESSIONS] + cells[service.cell + layout.SERVICE_INFLIGHT]
-            for service in self._services.values()
-        )
-        cells[layout.LOOP_WAKEUPS] = self._poller.wakeups
-        cells[layout.LOOP_EVENTS] = self._poller.events
-        cells[layout.INTERNAL_ERRORS] = self._poller.faults
-        self._count_log()
-
-    def _count_log(self) -> None:
-        if self._log is not None:
-            self._cells[layout.LOG_LINES] = self._log.lines
-            self._cells[layout.LOG_LOST] = self._log.lost
-
-    def _look_dry(self, now: float) -> None:
-        """While draining: close each listener that has nothing more."""
-        for (listener, index), (relay, polled) in list(self._listeners.items()):
-            stalled = isinstance(relay, TcpService) and polled in relay.stalled  # no room yet for who waits there
-            if now >= self._drain_ends or not (stalled or self._poller.waits(polled.on_event)):
-                self.unlisten(listener, index)
-        if self._listeners:
-            self._poller.at(now + DRAIN_LOOK, self._look_dry)
-
-    def _close_retired(self) -> None:
-        """Close the sockets of members handed over through which nothing more is to be answered."""
-        still = []
-        for relay, polled in self._retired:
-            if _needed(relay, polled):
-                still.append((relay, polled))
-            else:
-                polled.sock.close()
-        self._retired = still
-
-
-def _needed(relay: Relay, polled: Listener) -> bool:
-    """Whether anything taken from this socket is answered through it: queries by give-up, sessions to their end."""
-    if isinstance(relay, DnsService):
-        return any(query.listener is polled for query in relay.inflight.values())
-    return isinstance(polled, UdpListener) and polled.sessions > 0
+        """End everything."""

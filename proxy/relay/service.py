@@ -1,20 +1,18 @@
 """One service in one worker: its backends, the selector in force, and where its counters lie."""
 
 import math
-import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Literal, cast
 
 from proxy.balance import least_latency, names
-from proxy.balance.backend import Admin, Backend, Verdict
 from proxy.balance.hashing import hash_key
-from proxy.balance.pool import Pool, is_usable
-from proxy.relay.access import Access
-from proxy.relay.plan import BackendPlan, ServicePlan
-from proxy.relay.rates import Rate, Rates
-from proxy.relay.slots import Slots
-from proxy.relay.sources import Sources
+from proxy.balance.pool import Pool
+from proxy.relay.capacity import Slots
+from proxy.relay.clients.access import Access
+from proxy.relay.clients.rates import Rate, Rates
+from proxy.relay.plan import ServicePlan
+from proxy.relay.target import Target
 from proxy.stats.columns import Siblings
 from proxy.stats.layout import (
     BACKEND_ACTIVE,
@@ -27,12 +25,12 @@ from proxy.stats.layout import (
 )
 
 if TYPE_CHECKING:
+    from proxy.balance.backend import Admin, Verdict
     from proxy.balance.selector import Selector
-    from proxy.relay.connection import Connection
-    from proxy.relay.connlog import ConnectionLog
-    from proxy.relay.journal import Client
-    from proxy.relay.persistence import Persistence
-    from proxy.relay.transparent import Stock
+    from proxy.relay.clients.persistence import Persistence
+    from proxy.relay.observe.connection_log import ConnectionLog
+    from proxy.relay.sockets.address import Client
+    from proxy.relay.sockets.transparent import Stock
 
 Hint = Callable[[int, int], None]
 """Called with (service slot, backend slot) when real traffic failed on a backend."""
@@ -47,47 +45,6 @@ Change = tuple[int, int, str, str]
 Moved = Literal["down", "up", "standby", "maint"]
 """What may befall a backend: its verdict went down, it became usable, better ones serve again, the operator takes it
 out."""
-
-
-class Target(Backend):
-    """A backend with what the relay needs to reach it and to count."""
-
-    __slots__ = (
-        "address",
-        "cell",
-        "connections",
-        "failed_at",
-        "failures",
-        "family",
-        "hinted",
-        "limit",
-        "port",
-        "send_proxy",
-        "slot",
-        "sources",
-        "told",
-    )
-
-    def __init__(self, plan: BackendPlan, index: int, layout: Layout) -> None:
-        super().__init__(plan.name, index, plan.weight, cast("Verdict", plan.state), cast("Admin", plan.admin))
-        self.slot = plan.slot
-        self.cell = layout.backend(plan.slot)
-        self.address = plan.address
-        self.port = plan.port
-        self.send_proxy = plan.send_proxy
-        self.limit = plan.max_connections
-        self.family = socket.AF_INET6 if ":" in plan.address else socket.AF_INET
-        self.sources = Sources(plan.source_addresses, self.family)
-        self.connections: set[Connection] = set()
-        self.failures = 0  # of real traffic, in a row
-        self.failed_at = -math.inf  # when the last one was
-        self.told = -math.inf  # when these were last told
-        self.hinted = -math.inf  # when its next probe was last brought forward
-
-    @property
-    def usable(self) -> bool:
-        """Whether it is fit for something new."""
-        return is_usable(self)
 
 
 class Service:

@@ -264,7 +264,7 @@ class Layout:
     """How many blocks a column has; the same in every process of a daemon, for as long as the daemon lives.
 
     `services` and `backends` are capacities in blocks, not what is configured: see `roomy`.  `clients` is how many
-    clients' connections can be told to other workers (`proxy.relay.clients`), 0 where no service bounds them.
+    clients' connections can be told to other workers (`proxy.relay.clients.connection_counts`), 0 where no service bounds them.
     """
 
     services: int

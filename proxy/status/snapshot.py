@@ -6,22 +6,21 @@ asks for the time or does I/O.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from proxy.config.model import BackendKey
 from proxy.stats import layout
 from proxy.stats.columns import Columns
 from proxy.stats.histogram import CELLS, percentile
 from proxy.stats.slots import Slots
+from proxy.status.rows import NO_VERDICT, NOT_PROBED, Node, Override, Verdict, WorkerRow
 from proxy.status.sampler import Sampler
 from proxy.status.schema import (
     SCHEMA,
-    Admin,
     BackendStatus,
     Latency,
-    ProbeStatus,
     ServiceState,
     ServiceStatus,
-    State,
     Status,
     WorkerStatus,
     exit_status,
@@ -29,62 +28,6 @@ from proxy.status.schema import (
 
 if TYPE_CHECKING:
     from proxy.config.model import Backend, Service
-
-BackendKey = tuple[str, str]
-"""(service name, backend name)."""
-
-NO_VERDICT: Final = "no verdict yet"
-NOT_PROBED: Final = "in maintenance, not probed"
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The last verdict on one backend: `reason` in words, `since` in Unix seconds, `probes` as the monitor reports.
-
-    `weight` is the one that the backend asks for, None where it asks for none, a part of it in the slow start; `serving` says that it gets new traffic;
-    `standby` that it is down only because it plays another part than the wanted one, as a replica where a writer is.
-    """
-
-    state: State
-    reason: str
-    since: float | None
-    probes: Sequence[ProbeStatus] = ()
-    weight: float | None = None
-    serving: bool = False
-    standby: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Override:
-    """What an operator set instead of the file: who, and why."""
-
-    admin: Admin
-    by: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerRow:
-    """A worker as the master knows it; `life` is its column's number in `Columns`, None where it has none."""
-
-    index: int
-    pid: int | None
-    alive: bool
-    restarts: int
-    life: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """What holds for the daemon as a whole; `uptime` in seconds."""
-
-    name: str
-    version: str
-    uptime: float
-    generation: int
-    sha256: str
-    valid: bool = True
-    overrides: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ import socket
 from collections.abc import Callable, Sequence
 
 from proxy.host.port_holders import beside_ours, holders
-from proxy.relay import datagram, stream
-from proxy.relay.address import sockaddr
 from proxy.relay.plan import Member, TcpPlan
+from proxy.relay.sockets import datagram, stream_options
+from proxy.relay.sockets.address import sockaddr
 
 RECEIVE_BUFFER = 4 << 20  # octets: the default holds 256 small datagrams, less than a worker's restart lets queue up
 IP_FREEBIND = 15  # linux/in.h
@@ -55,7 +55,7 @@ def bind(where: Member, members: int, tcp: TcpPlan, backlog: int, warn: Warn | N
         # Not before all are bound: a listening socket would take connections of a group that is still growing.
         if transport == "tcp":
             for sock in group:
-                stream.tune(sock, tcp.keepalive, tcp.user_timeout)
+                stream_options.tune(sock, tcp.keepalive, tcp.user_timeout)
                 sock.listen(backlog)
     except OSError as error:
         for sock in group:

@@ -1,11 +1,11 @@
 """From the effective configuration to what the children work from: plans for workers, targets for health.  Pure."""
 
-from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
-from proxy.backends.effective import Running, written
-from proxy.config.model import Backend, Config, Service
+from proxy.backends.effective import Running
+from proxy.config.model import Config, Service
 from proxy.config.types import parse_endpoint
+from proxy.host.descriptors import _share, most_connections
 from proxy.relay.plan import (
     BackendPlan,
     DnsPlan,
@@ -17,44 +17,9 @@ from proxy.relay.plan import (
     TcpPlan,
     UdpPlan,
 )
-from proxy.relay.transparent import STOCK
 from proxy.stats.layout import Layout
-from proxy.status.snapshot import BackendKey, Verdict
 
-if TYPE_CHECKING:
-    from health.state import Require
-
-SPARE_FILES = 512  # descriptors of a worker that its connections leave alone
-FILES_A_CONNECTION = 2
-TRACKED = "probe "
 CLIENTS = 1 << 16  # of one worker that the others can see; more are bounded by each worker alone
-LEAST_CONNECTIONS = 32  # a worker that can have fewer is not worth its start
-
-
-def least_files(config: Config) -> int:
-    """Return how many descriptors a process must be able to have: every member, and something to serve with."""
-    listeners = sum(len(service.listeners) for service in config.services)
-    return listeners * config.node.workers + _spare(config) + FILES_A_CONNECTION * LEAST_CONNECTIONS
-
-
-def most_connections(config: Config, open_files: int) -> int:
-    """Return how many connections one worker may have open at a time."""
-    listeners = sum(len(service.listeners) for service in config.services)
-    affordable = max(1, (open_files - _spare(config) - listeners * config.node.workers) // FILES_A_CONNECTION)
-    if config.node.max_connections is None:
-        return affordable
-    return min(affordable, _share(config.node.max_connections, config.node.workers))
-
-
-def _spare(config: Config) -> int:
-    """Return the descriptors that connections leave alone: a worker's own, and its stocks of transparent sockets."""
-    kinds = {
-        (":" in listener.address, listener.transport)
-        for service in config.services
-        if service.transparent
-        for listener in service.listeners
-    }
-    return SPARE_FILES + STOCK * len(kinds)
 
 
 def tcp_plan(service: Service) -> TcpPlan:
@@ -161,56 +126,3 @@ def log_path(config: Config) -> str | None:
     """Return the file that the connection log goes to, None if it goes to none."""
     to = config.log.connections_to
     return to if to.startswith("/") and config.log.connections != "off" else None
-
-
-def targets(
-    running: Running,
-    verdicts: Mapping[BackendKey, Verdict],
-    tracked: Mapping[str, Verdict],
-    resting: Collection[BackendKey] = (),
-) -> list[dict[str, Any]]:
-    """Return what health watches, and what is known of it.
-
-    Those in `resting` are in maintenance, and not watched.  A backend's key is "SERVICE/BACKEND", that of a probe which
-    virtual routers track TRACKED and its name.
-    """
-    watched = {key: backend for key, backend in running.backends.items() if key not in resting}
-    return [
-        {
-            **target(running.services[key[0]], backend),
-            "state": known.state if (known := verdicts.get(key)) else "unknown",
-            "weight": known.weight if known else None,
-        }
-        for key, backend in watched.items()
-    ] + [
-        {
-            "key": f"{TRACKED}{name}",
-            "service": "",
-            "name": name,
-            "address": probe.address or "",
-            "port": probe.port or 0,
-            "probes": [probe.model_dump(mode="json", by_alias=True)],
-            "require": "all",
-            "state": tracked[name].state if name in tracked else "unknown",
-            "weight": None,
-        }
-        for name, probe in running.config.probes.items()
-    ]
-
-
-def target(service: Service, backend: Backend) -> dict[str, Any]:
-    """Return one backend as `health.monitor.Target` is built from."""
-    require: Require = service.probe_require
-    return {
-        "key": written((service.name, backend.name)),
-        "service": service.name,
-        "name": backend.name,
-        "address": backend.address,
-        "port": backend.port or service.listeners[0].port,
-        "probes": [probe.model_dump(mode="json", by_alias=True) for probe in backend.probes],
-        "require": require,
-    }
-
-
-def _share(whole: int, parts: int) -> int:
-    return -(-whole // parts)

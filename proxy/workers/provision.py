@@ -4,9 +4,9 @@ import os
 
 from proxy.backends.effective import Running
 from proxy.processes import codec
-from proxy.processes.messages import common as messages
-from proxy.relay import rates
-from proxy.relay.persistence import Store
+from proxy.processes.messages import worker as worker_messages
+from proxy.relay.clients import rates
+from proxy.relay.clients.store import Store
 from proxy.relay.plan import to_tree
 from proxy.stats.layout import Layout
 from proxy.workers import plans
@@ -40,7 +40,7 @@ class Handout:
         """Return the first message, encoded."""
         if not self._encoded:
             plan = plans.plan(self._running, self.generation, self._layout, self._open_files, self._salt)
-            self._encoded = codec.encode(messages.Setup(to_tree(plan)))
+            self._encoded = codec.encode(worker_messages.Setup(to_tree(plan)))
         return self._encoded
 
     def shared(self) -> list[int]:

@@ -14,14 +14,15 @@ from proxy.processes import channel, codec
 from proxy.processes.child import FIRST_PAUSE, Child, Identity, Pace
 from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import worker as worker_messages
 from proxy.processes.requests import Question, Questions
 from proxy.records.timeline import Level
-from proxy.relay import journal as _journal
+from proxy.relay.dns import journal as _journal
 from proxy.relay.plan import Member
 from proxy.stats.columns import Columns
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
-from proxy.status.snapshot import WorkerRow
+from proxy.status.rows import WorkerRow
 from proxy.workers.member_owners import Key, Members
 
 STALL = 1.0  # s without a heartbeat
@@ -40,10 +41,10 @@ class Owner(Protocol):
     def shared(self) -> list[int]:
         """Return new descriptors of what the workers share, for one worker's `Setup`; the caller closes them."""
 
-    def verdicts(self) -> messages.Verdicts:
+    def verdicts(self) -> worker_messages.Verdicts:
         """Return all that is known of the backends."""
 
-    def weights(self) -> messages.Weights:
+    def weights(self) -> worker_messages.Weights:
         """Return the weights that are other than configured."""
 
     @property
@@ -57,7 +58,7 @@ class Owner(Protocol):
     def member(self, key: Key) -> tuple[Member, int]:
         """Return a member and its descriptor."""
 
-    def prepare(self, wanted: messages.Prepare) -> list[socket.socket]:
+    def prepare(self, wanted: worker_messages.Prepare) -> list[socket.socket]:
         """Make transparent sockets for a worker; none where no service is transparent."""
 
     def told(self, subject: str, text: str, *, level: Level = "info", **fields: Any) -> None:
@@ -122,7 +123,7 @@ class Supervisor:
         self._left_behind: list[int] = []  # journals of dead workers that nobody has taken over yet
         self._stopping = False
         self._questions = Questions()
-        self._followers: dict[int, tuple[messages.Follow, Heard]] = {}
+        self._followers: dict[int, tuple[worker_messages.Follow, Heard]] = {}
         self.members = Members(count)
 
     # -- orders
@@ -138,7 +139,7 @@ class Supervisor:
             if worker.child is not None and worker.child.ready and worker.child.alive:
                 worker.child.send(message)
 
-    def relist(self, message: messages.Backends) -> None:
+    def relist(self, message: worker_messages.Backends) -> None:
         """Give every worker another list of a service's backends, those too that are not ready: it follows their `Setup`."""
         encoded = codec.encode(message)
         for worker in self._workers:
@@ -153,7 +154,7 @@ class Supervisor:
 
     def _give_log(self, child: Child) -> None:
         if self.owner.log_fd >= 0:
-            child.send(messages.LogFile(), [self.owner.log_fd])
+            child.send(worker_messages.LogFile(), [self.owner.log_fd])
 
     def settle(self) -> None:
         """Hand the members to who should poll them now."""
@@ -167,14 +168,14 @@ class Supervisor:
         for index, keys in moves.releases.items():
             child = self._workers[index].child
             if child is not None and child.alive:
-                child.send(messages.Unlisten([list(key) for key in keys]))
+                child.send(worker_messages.Unlisten([list(key) for key in keys]))
 
     def drain(self, timeout: float) -> None:
         """Let the workers finish what is open, and leave."""
         self._stopping = True
         for worker in self._workers:
             if worker.child is not None:
-                worker.child.send(messages.Drain(timeout))
+                worker.child.send(worker_messages.Drain(timeout))
         self._gone_if_all_left()
 
     async def end(self, patience: float) -> None:
@@ -206,7 +207,7 @@ class Supervisor:
             return None
         return await self._questions.ask(worker.child, question, patience)
 
-    def follow(self, wish: messages.Follow, heard: "Heard") -> None:
+    def follow(self, wish: worker_messages.Follow, heard: "Heard") -> None:
         """Have all workers, and those to come, tell a follower what begins and ends."""
         self._followers[wish.follower] = wish, heard
         self.tell(wish)
@@ -214,7 +215,7 @@ class Supervisor:
     def unfollow(self, follower: int) -> None:
         """Have them tell it nothing more."""
         if self._followers.pop(follower, None) is not None:
-            self.tell(messages.Follow(follower, "", "", "", "off"))
+            self.tell(worker_messages.Follow(follower, "", "", "", "off"))
 
     def rows(self) -> list[WorkerRow]:
         """Return the workers as the status shows them."""
@@ -303,24 +304,24 @@ class Supervisor:
         match message:
             case messages.Ready() if worker.child is not None and not worker.child.ready:
                 self._ready(worker, worker.child)
-            case messages.Replayed(number, queries):
+            case worker_messages.Replayed(number, queries):
                 fd = worker.inherited.pop(number, -1)
                 if fd >= 0:
                     os.close(fd)
                     if queries:
                         self.owner.told(worker.name, f"asked {queries} queries of a lost worker again")
-            case messages.Happened(follower, rows, lost) if follower in self._followers:
+            case worker_messages.Happened(follower, rows, lost) if follower in self._followers:
                 self._followers[follower][1](worker.index, rows, lost)
-            case messages.Listed() | messages.Picked() if worker.child is not None:
+            case worker_messages.Listed() | worker_messages.Picked() if worker.child is not None:
                 self._questions.answered(worker.child, message)
-            case messages.Prepare() if worker.child is not None:
+            case worker_messages.Prepare() if worker.child is not None:
                 self._prepare(worker.child, message)
             case _ if worker.life is not None:
                 self.owner.heard(worker.life, message)
 
-    def _prepare(self, child: Child, wanted: messages.Prepare) -> None:
+    def _prepare(self, child: Child, wanted: worker_messages.Prepare) -> None:
         made = self.owner.prepare(wanted)
-        child.send(messages.Prepared(wanted.family, wanted.kind, wanted.count), [sock.fileno() for sock in made])
+        child.send(worker_messages.Prepared(wanted.family, wanted.kind, wanted.count), [sock.fileno() for sock in made])
         for sock in made:
             sock.close()
 
@@ -410,7 +411,7 @@ class Supervisor:
         for first in range(0, len(keys), channel.DESCRIPTORS):
             members = [self.owner.member(key) for key in keys[first : first + channel.DESCRIPTORS]]
             rows = [[m.listener, m.index, m.service, m.transport, m.address, m.port] for m, _ in members]
-            child.send(messages.Listen(rows), [fd for _, fd in members])
+            child.send(worker_messages.Listen(rows), [fd for _, fd in members])
 
     def _introduce(self) -> None:
         """Show each worker the columns of the others, for least-connections; without them it counts its own alone."""
@@ -426,7 +427,7 @@ class Supervisor:
             for worker in able:
                 fds = [fd for index, fd in views.items() if index != worker.index][: channel.DESCRIPTORS]
                 if worker.child is not None:
-                    worker.child.send(messages.Siblings(len(fds)), fds)
+                    worker.child.send(worker_messages.Siblings(len(fds)), fds)
         finally:
             for fd in views.values():
                 os.close(fd)
@@ -440,7 +441,7 @@ class Supervisor:
             if _journal.used(fd):
                 self._replays += 1
                 heir.inherited[self._replays] = fd
-                heir.child.send(messages.Replay(self._replays), [fd])
+                heir.child.send(worker_messages.Replay(self._replays), [fd])
             else:
                 os.close(fd)
         self._left_behind.clear()

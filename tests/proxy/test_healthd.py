@@ -10,6 +10,7 @@ from proxy import healthd
 from proxy.healthd import CROWDED, Health
 from proxy.processes import channel, codec
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
 
 NONE = {
     "key": "0.0",
@@ -60,21 +61,21 @@ async def test_a_master_that_does_not_read(pair):
     last = {}
     async with asyncio.timeout(5):
         while {key: one.reason for key, one in last.items()} != {f"0.{at}": str(19_990 + at) for at in range(10)}:
-            last |= {one.key: one for one in read(ours) if isinstance(one, messages.Probed)}
+            last |= {one.key: one for one in read(ours) if isinstance(one, health_messages.Probed)}
             await asyncio.sleep(0.01)
 
 
 async def test_orders(pair):
     """It watches what it is told, reports when asked, takes hints on backends it does not know, and ends with its master."""
     ours, health = pair
-    for order in (messages.Watch([NONE]), messages.Suspect("a/b"), messages.Ask(3)):
+    for order in (health_messages.Watch([NONE]), health_messages.Suspect("a/b"), messages.Ask(3)):
         ours.send(b"J" + codec.encode(order))
     got = []
     async with asyncio.timeout(5):
-        while not any(isinstance(one, messages.Probed) for one in got):
+        while not any(isinstance(one, health_messages.Probed) for one in got):
             got += read(ours)
             await asyncio.sleep(0.01)
-    assert any(isinstance(one, messages.Report) and one.number == 3 for one in got)
+    assert any(isinstance(one, health_messages.Report) and one.number == 3 for one in got)
     ours.close()
     async with asyncio.timeout(5):
         await health.done.wait()
@@ -88,14 +89,17 @@ async def test_passwords_and_runs(pair):
         **NONE,
         "probes": [{"type": "pop3", "user": "p", "password-file": "/no/such", "port": 1, "interval": 3600.0}],
     }
-    orders = [messages.Secrets({"/no/such": ["", "password file /no/such is missing"]}), messages.Watch([mail])]
-    runs = [messages.Run(number, ["0.0"]) for number in range(healthd.RUNS + 2)]
+    orders = [
+        health_messages.Secrets({"/no/such": ["", "password file /no/such is missing"]}),
+        health_messages.Watch([mail]),
+    ]
+    runs = [health_messages.Run(number, ["0.0"]) for number in range(healthd.RUNS + 2)]
     for order in (*orders, *runs):
         ours.send(b"J" + codec.encode(order))
     ran = {}
     async with asyncio.timeout(5):
         while len(ran) < len(runs):
-            ran |= {one.number: one.rows for one in read(ours) if isinstance(one, messages.Ran)}
+            ran |= {one.number: one.rows for one in read(ours) if isinstance(one, health_messages.Ran)}
             await asyncio.sleep(0.01)
     assert ran[0][0]["reason"] == "could not probe: password file /no/such is missing"
     assert ran[healthd.RUNS + 1] == []
@@ -104,7 +108,7 @@ async def test_passwords_and_runs(pair):
 async def test_an_order_that_cannot_be_obeyed(pair):
     """Targets that make no sense end health as failed: one that watches nothing and still beats would be worse."""
     ours, health = pair
-    ours.send(b"J" + codec.encode(messages.Watch([{"key": "0.0"}])))
+    ours.send(b"J" + codec.encode(health_messages.Watch([{"key": "0.0"}])))
     async with asyncio.timeout(5):
         await health.done.wait()
     assert health.failed

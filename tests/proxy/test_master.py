@@ -8,7 +8,8 @@ import pytest
 from proxy import master as module
 from proxy.config.loader import load
 from proxy.master import Master
-from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
+from proxy.processes.messages import worker as worker_messages
 
 FILE = """
 [node]
@@ -50,7 +51,7 @@ async def master(config, monkeypatch):
 
 
 def probed(key, state):
-    return messages.Probed(key, state, "because", 1.0)
+    return health_messages.Probed(key, state, "because", 1.0)
 
 
 async def test_a_service_opens_with_its_first_backend(master):
@@ -129,11 +130,11 @@ async def test_what_a_worker_says_of_a_backend_that_is_gone(master, monkeypatch)
     """R3: a hint or a failure that is about a backend that was removed meanwhile concerns nobody."""
     suspected = []
     monkeypatch.setattr(master._prober, "suspect", suspected.append)
-    master.heard(1, messages.Hint(0, 1))
+    master.heard(1, worker_messages.Hint(0, 1))
     service = master._running.services["a"]
     master._running.replace(service.model_copy(update={"backends": service.backends[:1]}))
-    master.heard(1, messages.Hint(0, 1))
-    master.heard(1, messages.Failing(0, 1, 9))
+    master.heard(1, worker_messages.Hint(0, 1))
+    master.heard(1, worker_messages.Failing(0, 1, 9))
     assert suspected == ["a/192.0.2.2"]
 
 
@@ -146,9 +147,9 @@ async def test_a_slot_is_given_up_when_all_workers_have_confirmed(master, monkey
         master.held(life)
     service = master._running.services["a"]
     master._relisted("a", master._running.replace(service.model_copy(update={"backends": service.backends[:1]})))
-    master.heard(1, messages.Confirmed(2))
+    master.heard(1, worker_messages.Confirmed(2))
     assert len(slots) == 3
-    master.heard(2, messages.Confirmed(1))  # it has not heard of the second yet
+    master.heard(2, worker_messages.Confirmed(1))  # it has not heard of the second yet
     assert len(slots) == 3
     master.released(2)
     assert len(slots) == 2

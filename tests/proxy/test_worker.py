@@ -11,7 +11,8 @@ import pytest
 from proxy import worker
 from proxy.processes.child import Child, Identity
 from proxy.processes.messages import common as messages
-from proxy.relay import journal
+from proxy.processes.messages import worker as worker_messages
+from proxy.relay.dns import journal
 from proxy.relay.plan import BackendPlan, DnsPlan, Plan, ServicePlan, TcpPlan, UdpPlan, to_tree
 from proxy.stats.layout import DRAINING, HEARTBEAT, PID, Layout
 from proxy.stats.table import Table
@@ -37,7 +38,7 @@ class Life:
     def begin(self):
         notes = journal.create()
         plan = Plan(generation=3, layout=LAYOUT, max_connections=10, services=(SERVICE,))
-        self.child.send(messages.Setup(to_tree(plan)), [self.table.fd, notes])
+        self.child.send(worker_messages.Setup(to_tree(plan)), [self.table.fd, notes])
         os.close(notes)
 
     async def until(self, condition, seconds=10.0):
@@ -63,14 +64,19 @@ async def test_a_life(life):
     beat = life.table.cells[HEARTBEAT]
     assert life.table.cells[PID] == life.child.pid
     await life.until(lambda: life.table.cells[HEARTBEAT] > beat, 1)
-    life.child.send(messages.Drain(5.0))
+    life.child.send(worker_messages.Drain(5.0))
     await life.until(lambda: life.deaths)
     assert life.deaths == ["exit status 0"]
     assert life.table.cells[DRAINING] == 1
 
 
 @pytest.mark.parametrize(
-    "order", [messages.Listen([[0, 0, 99, "udp", "127.0.0.1", 1]]), messages.Listen([[0]]), messages.Unlisten([[1]])]
+    "order",
+    [
+        worker_messages.Listen([[0, 0, 99, "udp", "127.0.0.1", 1]]),
+        worker_messages.Listen([[0]]),
+        worker_messages.Unlisten([[1]]),
+    ],
 )
 async def test_an_order_that_cannot_be_obeyed(life, order):
     """A worker that cannot do what it is told ends loudly, rather than to serve something else than it should."""
@@ -78,7 +84,7 @@ async def test_an_order_that_cannot_be_obeyed(life, order):
     await life.until(lambda: life.got)
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with sock:
-        life.child.send(order, [sock.fileno()] if isinstance(order, messages.Listen) else [])
+        life.child.send(order, [sock.fileno()] if isinstance(order, worker_messages.Listen) else [])
     await life.until(lambda: life.deaths)
     assert life.deaths == ["exit status 1"]
 
@@ -87,10 +93,10 @@ async def test_a_journal_that_cannot_be_read(life):
     """A dead worker's journal that makes no sense costs its queries, not the heir, which confirms it all the same."""
     life.begin()
     read, write = os.pipe()
-    life.child.send(messages.Replay(7), [read])
+    life.child.send(worker_messages.Replay(7), [read])
     os.close(read)
     os.close(write)
-    await life.until(lambda: messages.Replayed(7, 0) in life.got)
+    await life.until(lambda: worker_messages.Replayed(7, 0) in life.got)
     assert not life.deaths
 
 
@@ -100,7 +106,7 @@ async def test_many_verdicts(monkeypatch):
     notes = journal.create()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     plan = Plan(generation=3, layout=LAYOUT, max_connections=10, services=(SERVICE,))
-    one = worker.Worker(theirs, messages.Setup(to_tree(plan)), [os.dup(table.fd), notes])
+    one = worker.Worker(theirs, worker_messages.Setup(to_tree(plan)), [os.dup(table.fd), notes])
     applied = []
 
     def apply(changes):
@@ -110,7 +116,7 @@ async def test_many_verdicts(monkeypatch):
     monkeypatch.setattr(one._engine, "apply", apply)
     for verdict in ("down", "up"):
         one._on_message(
-            messages.Verdicts([[at, backend, verdict, "ready"] for at in range(100) for backend in (0, 1)]), []
+            worker_messages.Verdicts([[at, backend, verdict, "ready"] for at in range(100) for backend in (0, 1)]), []
         )
     turns = 0
     while one._verdicts:
@@ -118,8 +124,8 @@ async def test_many_verdicts(monkeypatch):
         turns += 1
     assert applied == [[(at, 0, "up", "ready"), (at, 1, "up", "ready")] for at in range(100)]
     assert turns > 15
-    one._on_message(messages.Verdicts([[at, 0, "down", "ready"] for at in range(10)]), [])
-    one._on_message(messages.Listen([]), [])
+    one._on_message(worker_messages.Verdicts([[at, 0, "down", "ready"] for at in range(10)]), [])
+    one._on_message(worker_messages.Listen([]), [])
     assert len(applied) == 110  # before anything is polled, all of them
     one.close()
     ours.close()

@@ -8,7 +8,8 @@ from proxy.backends.admin import Admins
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
 from proxy.config.loader import load
-from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
+from proxy.processes.messages import worker as worker_messages
 from proxy.stats.slots import Slots
 
 FILE = """
@@ -40,12 +41,12 @@ class Bed:
     async def probed(self, *states):
         """Let health find these states of the first and the second backend."""
         for number, state in states:
-            self.ready.probed(messages.Probed(f"a/192.0.2.{number + 1}", state, "answers", 1.0))
+            self.ready.probed(health_messages.Probed(f"a/192.0.2.{number + 1}", state, "answers", 1.0))
         await asyncio.sleep(0)
 
     def failing(self, backend=0):
         """Let a worker say that a backend fails."""
-        self.ready.failing(messages.Failing(0, backend, 3))
+        self.ready.failing(worker_messages.Failing(0, backend, 3))
 
     def said(self, backend=0):
         """The verdicts that workers got of a backend, and what one that starts now would get."""
@@ -77,7 +78,7 @@ async def test_an_ejection_has_an_end(bed):
     )
     assert bed.ready.able["a"]
     await asyncio.sleep(0.2)
-    assert bed.sent[-1] == messages.Verdicts([[0, 0, "up", "ready"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "up", "ready"]])
     assert bed.ready.shown({})[FIRST].state == "up"
     assert bed.events == [
         "ejected for 100ms: 3 failures of real traffic in a row",
@@ -101,7 +102,9 @@ async def test_the_last_stays(bed):
     assert bed.said(1) == ["up", "up"]
     assert bed.events[1:] == ["not ejected, too few would be left: 3 failures of real traffic in a row"]
     await bed.probed((1, "down"))
-    assert bed.sent[-1] == messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "down", "ready"]])  # never nobody at all
+    assert bed.sent[-1] == worker_messages.Verdicts(
+        [[0, 0, "up", "ready"], [0, 1, "down", "ready"]]
+    )  # never nobody at all
     assert bed.events[-1] == "no longer ejected: nobody else is left"
 
 

@@ -9,7 +9,8 @@ from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
 from proxy.config.loader import load
 from proxy.control.server import Request
-from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
+from proxy.processes.messages import worker as worker_messages
 from proxy.stats.slots import Slots
 
 FILE = """
@@ -62,7 +63,7 @@ class Bed:
     async def probed(self, *states):
         """Let health find a state for each key."""
         for key, state, *weight in states:
-            self.ready.probed(messages.Probed(key, state, "because", 1.0, *weight))
+            self.ready.probed(health_messages.Probed(key, state, "because", 1.0, *weight))
         await asyncio.sleep(0)
 
 
@@ -98,12 +99,12 @@ async def test_tracked_probes(bed):
 async def test_a_weight_is_passed_on_at_once(bed):
     """A weight that a script asks for reaches the workers, is shown, and is taken back with it."""
     await bed.probed((FIRST, "up", 7))
-    assert messages.Weights([[0, 0, 7]]) in bed.sent
-    assert bed.ready.weights() == messages.Weights([[0, 0, 7], [0, 1, 1]])
+    assert worker_messages.Weights([[0, 0, 7]]) in bed.sent
+    assert bed.ready.weights() == worker_messages.Weights([[0, 0, 7], [0, 1, 1]])
     assert bed.ready.shown({})["a", "192.0.2.11"].weight == 7
     await bed.probed((FIRST, "up"))
-    assert bed.sent[-1] == messages.Weights([[0, 0, 1]])
-    assert bed.ready.weights() == messages.Weights([[0, 0, 1], [0, 1, 1]])
+    assert bed.sent[-1] == worker_messages.Weights([[0, 0, 1]])
+    assert bed.ready.weights() == worker_messages.Weights([[0, 0, 1], [0, 1, 1]])
 
 
 async def test_an_operators_weight(bed):
@@ -114,9 +115,9 @@ async def test_an_operators_weight(bed):
     bed.running.replace(service.model_copy(update={"backends": (weighed, service.backends[1])}))
     bed.running.weighed.add(("a", "192.0.2.11"))
     bed.ready.reweighed(("a", "192.0.2.11"))
-    assert bed.ready.weights() == messages.Weights([[0, 0, 0], [0, 1, 1]])
+    assert bed.ready.weights() == worker_messages.Weights([[0, 0, 0], [0, 1, 1]])
     await bed.probed((FIRST, "up", 9))
-    assert messages.Weights([[0, 0, 9]]) not in bed.sent
+    assert worker_messages.Weights([[0, 0, 9]]) not in bed.sent
     assert bed.ready.usable("a") == []
     bed.running.weighed.clear()
     assert bed.ready.weights_of("a") == {"192.0.2.11": 9, "192.0.2.12": 1}
@@ -127,17 +128,17 @@ async def test_other_backends(bed):
     await bed.probed((FIRST, "up"), (SECOND, "up"))
     bed.admins.retire([("a", "192.0.2.11")], "uid 0", force=False)
     await asyncio.sleep(0)
-    assert bed.sent[-1] == messages.Verdicts([[0, 0, "ejected", "drain"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "ejected", "drain"]])
     service = bed.running.services["a"]
     third = service.backends[1].model_copy(update={"name": "b3"})
     slots = bed.running.replace(service.model_copy(update={"backends": (service.backends[1], third)}))
     bed.ready.relisted("a", [bed.running.slots[1].key_at(slot) for slot in slots])
     await bed.probed((FIRST, "down"))  # it comes late
-    assert bed.sent[-1] == messages.Verdicts([[0, 0, "ejected", "drain"]])
-    assert bed.ready.verdicts() == messages.Verdicts([[0, 1, "up", "ready"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "ejected", "drain"]])
+    assert bed.ready.verdicts() == worker_messages.Verdicts([[0, 1, "up", "ready"]])
     assert [row["state"] for row in bed.ready.targets()] == ["up", "unknown", "unknown"]
     await bed.probed(("a/b3", "up"))
-    assert bed.sent[-1] == messages.Verdicts([[0, 2, "up", "ready"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 2, "up", "ready"]])
 
 
 async def test_a_replica_of_a_writers_service_stands_by(bed):
@@ -171,15 +172,15 @@ async def test_a_backup_is_told_to_stand_by_and_to_serve(tmp_path):
     assert not bed.ready.is_known("a")  # the first one may still pass
     await bed.probed((FIRST, "up"))
     assert bed.ready.is_known("a")
-    assert bed.ready.verdicts() == messages.Verdicts([[0, 1, "standby", "ready"], [0, 0, "up", "ready"]])
+    assert bed.ready.verdicts() == worker_messages.Verdicts([[0, 1, "standby", "ready"], [0, 0, "up", "ready"]])
     assert [key[1] for key, one in bed.ready.shown({}).items() if one.serving] == ["192.0.2.11"]
     assert not [event for event in bed.told if event[0] == "service"]
     bed.sent.clear()
     await bed.probed((FIRST, "down"))
-    assert bed.sent == [messages.Verdicts([[0, 0, "down", "ready"], [0, 1, "up", "ready"]])]
+    assert bed.sent == [worker_messages.Verdicts([[0, 0, "down", "ready"], [0, 1, "up", "ready"]])]
     assert bed.told[-1] == ("service", "a", "tier 1 serves: 0 of 1 up in tier 0", "warning")
     await bed.probed((FIRST, "up"))
-    assert bed.sent[-1] == messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "standby", "ready"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "standby", "ready"]])
     assert bed.told[-1] == ("service", "a", "tier 0 serves", "info")
 
 
@@ -189,8 +190,8 @@ async def test_a_weight_may_change_who_serves(tmp_path):
     await bed.probed((FIRST, "up"), (SECOND, "up"))
     await bed.probed((FIRST, "up", 0))
     assert bed.sent[-2:] == [
-        messages.Weights([[0, 0, 0]]),
-        messages.Verdicts([[0, 1, "up", "ready"]]),
+        worker_messages.Weights([[0, 0, 0]]),
+        worker_messages.Verdicts([[0, 1, "up", "ready"]]),
     ]
 
 
@@ -227,11 +228,11 @@ async def test_maintenance_forgets_the_weight_that_was_asked_for(bed):
     """H10, T16: workers give a backend its configured weight again that a script had set to 0 before its maintenance."""
     await bed.probed((FIRST, "up"), (SECOND, "up", 0))
     await bed.administer("maint")
-    assert messages.Weights([[0, 1, 1]]) in bed.sent[-2:]
+    assert worker_messages.Weights([[0, 1, 1]]) in bed.sent[-2:]
     await bed.probed((SECOND, "down"))  # it was under way
     await bed.administer("ready")
     await bed.probed((SECOND, "up"))
-    assert bed.sent[-1] == messages.Verdicts([[0, 1, "up", "ready"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 1, "up", "ready"]])
     assert bed.ready.shown({})["a", "192.0.2.12"].weight is None
 
 
@@ -239,7 +240,7 @@ async def test_a_drained_backend_does_not_stand_by(bed):
     """T16: workers hear of a drain alone: what stands by would be reset where `on-failback` says so."""
     await bed.probed((FIRST, "up"), (SECOND, "up"))
     await bed.administer("drain")
-    assert bed.sent[-1] == messages.Verdicts([[0, 1, "up", "drain"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 1, "up", "drain"]])
     assert [key[1] for key, one in bed.ready.shown({}).items() if one.serving] == ["192.0.2.11"]
 
 
@@ -258,8 +259,8 @@ async def test_a_reserve_that_has_stood_in(bed):
     """H14: a backend in reserve that served for want of others stands by when they return; its own fall to reserve does not."""
     await bed.probed((FIRST, "up"), (SECOND, "up"))
     await bed.probed((SECOND, "reserve"))
-    assert bed.sent[-1] == messages.Verdicts([[0, 1, "reserve", "ready"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 1, "reserve", "ready"]])
     await bed.probed((FIRST, "down"))
-    assert bed.sent[-1] == messages.Verdicts([[0, 0, "down", "ready"], [0, 1, "up", "ready"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "down", "ready"], [0, 1, "up", "ready"]])
     await bed.probed((FIRST, "up"))
-    assert bed.sent[-1] == messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "standby", "ready"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "standby", "ready"]])

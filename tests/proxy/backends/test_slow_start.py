@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.backends import slow_start
+from proxy.backends import effective
 from proxy.backends.admin import Admins
-from proxy.backends.effective import Running
+from proxy.backends.effective import STEPS, Running
 from proxy.backends.readiness import Readiness
-from proxy.backends.slow_start import STEPS, next_step, share
+from proxy.backends.slow_start import next_step, share
 from proxy.config.loader import load
-from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
+from proxy.processes.messages import worker as worker_messages
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.workers import plans
@@ -69,13 +70,15 @@ class Bed:
     async def probed(self, *states):
         """Let health find these states of the first backend, one after the other."""
         for state in states:
-            self.ready.probed(messages.Probed(FIRST, state, "because", 1.0))
+            self.ready.probed(health_messages.Probed(FIRST, state, "because", 1.0))
             await asyncio.sleep(0)
 
     @property
     def weights(self):
         """What the workers were told to weigh the first backend with."""
-        return [row[2] for message in self.sent if isinstance(message, messages.Weights) for row in message.changes]
+        return [
+            row[2] for message in self.sent if isinstance(message, worker_messages.Weights) for row in message.changes
+        ]
 
     @property
     def shown(self):
@@ -128,10 +131,10 @@ async def test_weights_are_scaled_for_all(tmp_path, scheduler, scale):
     bed = Bed(tmp_path / "f.toml", scheduler)
     plan = plans.plan(bed.running, 1, Layout(16, 64), 20_000)
     assert [backend.weight for backend in plan.services[0].backends] == [scale, 3 * scale]
-    assert slow_start.scale(bed.running.config.services[0]) == scale
+    assert effective.scale(bed.running.config.services[0]) == scale
     await bed.probed("up", "down", "up")
     assert bed.weights == ([1] if scale > 1 else [])
-    bed.ready.probed(messages.Probed("a/192.0.2.2", "up", "because", 1.0, 5))
+    bed.ready.probed(health_messages.Probed("a/192.0.2.2", "up", "because", 1.0, 5))
     assert bed.weights[-1] == 5 * scale
 
 
@@ -143,5 +146,5 @@ async def test_one_that_is_added_ramps(tmp_path):
     new = service.backends[0].model_copy(update={"name": "new"})
     slots = bed.running.replace(service.model_copy(update={"backends": (*service.backends, new)}))
     bed.ready.relisted("a", [bed.running.slots[1].key_at(slot) for slot in slots])
-    bed.ready.probed(messages.Probed("a/new", "up", "because", 1.0))
+    bed.ready.probed(health_messages.Probed("a/new", "up", "because", 1.0))
     assert bed.ready.weights_of("a") == {"192.0.2.1": 10, "192.0.2.2": 30, "new": 1}

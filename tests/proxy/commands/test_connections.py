@@ -8,7 +8,7 @@ import pytest
 from proxy.commands.connections import ASKING, Connections
 from proxy.control.server import Request
 from proxy.control.wire import ControlError
-from proxy.processes.messages import common as messages
+from proxy.processes.messages import worker as worker_messages
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ async def bed():
 
     async def ask(index, question, patience):
         await asyncio.wait_for(gate.wait(), patience)
-        return messages.Listed(1, [{"client": f"192.0.2.{index}:1"}], 1, 0)
+        return worker_messages.Listed(1, [{"client": f"192.0.2.{index}:1"}], 1, 0)
 
     running = SimpleNamespace(services={"dns": SimpleNamespace(name="dns", protocol="dns")})
     following = (lambda *_: None, lambda *_: None)

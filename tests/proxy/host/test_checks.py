@@ -5,7 +5,7 @@ import pytest
 from proxy.config import load
 from proxy.host import checks
 from proxy.host.checks import findings, sysctl
-from proxy.relay.outgoing import RECEIVE_BUFFER
+from proxy.relay.sockets.outgoing import RECEIVE_BUFFER
 
 FILE = """
 [service.dns]

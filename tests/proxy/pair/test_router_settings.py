@@ -5,7 +5,7 @@ import json
 import pytest
 
 from proxy.config.loader import load
-from proxy.pair import router_settings
+from proxy.pair import router_rows, router_settings
 from vrrp.settings import NotifySettings, Settings
 
 FILE = """
@@ -88,17 +88,17 @@ def test_rows_have_wall_clock_times_and_names_of_nodes(config):
         "peer": {"address": "10.0.0.3", "priority": 100, "heard_at": 99.5},
         "last_change": {"at": 90.0, "from": "active", "to": "backup", "reason": "because"},
     }
-    (row,) = router_settings.rows(config, [told], 100.0, 1_000_000.0)
+    (row,) = router_rows.rows(config, [told], 100.0, 1_000_000.0)
     assert row["priority_parts"] == {"configured": 150, "service web": -60}
     assert row["since"] == row["last_change"]["at"] == 999_990.0
     assert row["peer"] == {"node": "lb2", "address": "10.0.0.3", "priority": 100, "last_advert_s": 0.5}
-    (alone,) = router_settings.rows(config, [{**told, "peer": None, "last_change": None}], 100.0, 1_000_000.0)
+    (alone,) = router_rows.rows(config, [{**told, "peer": None, "last_change": None}], 100.0, 1_000_000.0)
     assert (alone["peer"], alone["last_change"]) == (None, None)
 
 
 def test_a_process_that_says_nothing(config):
     """While the vrrp process says nothing every router is shown all the same, in the state it was known in last."""
-    rows = router_settings.unheard(config, {"inside": "active"})
+    rows = router_rows.unheard(config, {"inside": "active"})
     assert [(row["name"], row["state"], row["addresses"]) for row in rows] == [
         ("inside", "active", ["10.0.0.10/24", "fd00:10::10/64"]),
         ("outside", "init", ["198.51.100.10/24"]),

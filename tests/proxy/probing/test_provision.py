@@ -7,7 +7,7 @@ import pytest
 from proxy.config.loader import load, resolve_backend
 from proxy.probing import icmp_sockets
 from proxy.probing.provision import Means
-from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
 
 FILE = """
 [node]
@@ -42,12 +42,12 @@ def test_other_backends_need_other_means(config, monkeypatch, tmp_path):
     told = []
     means = Means(config, None, lambda *what: told.append(what))
     try:
-        assert [type(message) for message, _ in means.handover()] == [messages.Secrets, messages.Icmp]
+        assert [type(message) for message, _ in means.handover()] == [health_messages.Secrets, health_messages.Icmp]
         assert means.handover()[0][0].files == {}
         four = means.relisted(with_backend(config, "192.0.2.2"))
         assert [list(message.files) for message, _ in four] == [[str(tmp_path / "secret")]]
         six = means.relisted(with_backend(config, "2001:db8::2"))
-        assert [(type(message), len(fds)) for message, fds in six] == [(messages.Icmp, 1)]
+        assert [(type(message), len(fds)) for message, fds in six] == [(health_messages.Icmp, 1)]
         assert means.relisted(with_backend(config, "2001:db8::3")) == []
         assert [len(fds) for _, fds in means.handover()] == [0, 2]
         assert told == []

@@ -16,6 +16,7 @@ from proxy.processes import channel, codec
 from proxy.processes.channel import Channel, ChannelError
 from proxy.processes.codec import MessageError
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import worker as worker_messages
 
 
 def descriptors():
@@ -58,7 +59,7 @@ async def test_order_and_size(ends):
     sizes = [1, channel.INLINE - 200, channel.INLINE + 1, 300_000, 5_000_000, 2]
     before = len(descriptors())
     for size in sizes:
-        one.channel.send(messages.Setup({"x": "y" * size}))
+        one.channel.send(worker_messages.Setup({"x": "y" * size}))
     await until(lambda: len(two.got) == len(sizes))
     assert [len(message.plan["x"]) for message, _ in two.got] == sizes
     assert len(descriptors()) == before
@@ -68,8 +69,8 @@ async def test_descriptors_are_copies(ends):
     """Descriptors arrive as copies that are closed on exec; the sender's own stay open."""
     one, two = ends
     read, write = os.pipe()
-    one.channel.send(messages.Siblings(channel.DESCRIPTORS), [write] * channel.DESCRIPTORS)
-    one.channel.send(messages.Setup({"x": "y" * 100_000}), [write])
+    one.channel.send(worker_messages.Siblings(channel.DESCRIPTORS), [write] * channel.DESCRIPTORS)
+    one.channel.send(worker_messages.Setup({"x": "y" * 100_000}), [write])
     await until(lambda: len(two.got) == 2)
     assert [len(fds) for _, fds in two.got] == [channel.DESCRIPTORS, 1]
     assert not any(os.get_inheritable(fd) for _, fds in two.got for fd in fds)
@@ -78,7 +79,7 @@ async def test_descriptors_are_copies(ends):
     os.close(read)
     os.close(write)
     with pytest.raises(ValueError, match="201 descriptors"):
-        one.channel.send(messages.Siblings(1), [0] * 201)
+        one.channel.send(worker_messages.Siblings(1), [0] * 201)
 
 
 async def test_an_end_that_does_not_read(monkeypatch):
@@ -94,7 +95,7 @@ async def test_an_end_that_does_not_read(monkeypatch):
     end.channel.close()
     theirs.close()
     monkeypatch.setattr(channel, "LARGEST", 2_000_000)
-    for fds, message in ((200, messages.Beat()), (0, codec.encode(messages.Setup({"x": "y" * 100_000})))):
+    for fds, message in ((200, messages.Beat()), (0, codec.encode(worker_messages.Setup({"x": "y" * 100_000})))):
         ours, theirs = channel.pair()
         end = End(ours)
         with pytest.raises(ChannelError):
@@ -137,7 +138,7 @@ async def test_small_socket_buffers():
     ours, theirs = channel.pair()
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4608)
     one, two = End(ours), End(theirs)
-    one.channel.send(messages.Setup({"x": "y" * 50_000}))
+    one.channel.send(worker_messages.Setup({"x": "y" * 50_000}))
     await until(lambda: two.got)
     assert len(two.got[0][0].plan["x"]) == 50_000
     one.channel.close()
@@ -185,7 +186,7 @@ async def test_out_of_descriptors():
             one.channel.send(messages.Beat(), [0] * 3)
         fill.append(os.dup(0))
         with pytest.raises(ChannelError, match="memory or descriptor"):
-            one.channel.send(messages.Setup({"x": "y" * 100_000}))
+            one.channel.send(worker_messages.Setup({"x": "y" * 100_000}))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
         for fd in fill:

@@ -10,53 +10,56 @@ from hypothesis import strategies as st
 
 from proxy.processes.codec import MessageError, decode, encode
 from proxy.processes.messages import common as messages
+from proxy.processes.messages import health as health_messages
+from proxy.processes.messages import vrrp as vrrp_messages
+from proxy.processes.messages import worker as worker_messages
 
 EXAMPLES = [
-    messages.Setup({"generation": 1, "limit": float("inf")}),
-    messages.Listen([[0, 1, 2, "udp", "::1", 53]]),
-    messages.Unlisten([[0, 1]]),
-    messages.Verdicts([[0, 1, "up", "ready"]]),
-    messages.Weights([[0, 1, 5]]),
-    messages.Backends(2, {"slot": 0, "backends": []}),
-    messages.Confirmed(2),
-    messages.Siblings(3),
-    messages.LogFile(),
-    messages.Browse(1, 2, 1, "dns", "10.0.0.0/8", "", "list"),
-    messages.Listed(1, [{"client": "10.0.0.1:53"}], 1, 0),
-    messages.Follow(1, "dns", "", "b0", "on"),
-    messages.Happened(1, [{"event": "opened"}], 0),
-    messages.Pick(1, "dns", "2001:db8::7", 0, "www.example.net"),
-    messages.Picked(1, {"backend": "b0"}),
-    messages.Replay(1),
-    messages.Replayed(1, 40),
-    messages.Prepare(2, 1, 64),
-    messages.Prepared(2, 1, 64),
-    messages.Drain(30.0),
+    worker_messages.Setup({"generation": 1, "limit": float("inf")}),
+    worker_messages.Listen([[0, 1, 2, "udp", "::1", 53]]),
+    worker_messages.Unlisten([[0, 1]]),
+    worker_messages.Verdicts([[0, 1, "up", "ready"]]),
+    worker_messages.Weights([[0, 1, 5]]),
+    worker_messages.Backends(2, {"slot": 0, "backends": []}),
+    worker_messages.Confirmed(2),
+    worker_messages.Siblings(3),
+    worker_messages.LogFile(),
+    worker_messages.Browse(1, 2, 1, "dns", "10.0.0.0/8", "", "list"),
+    worker_messages.Listed(1, [{"client": "10.0.0.1:53"}], 1, 0),
+    worker_messages.Follow(1, "dns", "", "b0", "on"),
+    worker_messages.Happened(1, [{"event": "opened"}], 0),
+    worker_messages.Pick(1, "dns", "2001:db8::7", 0, "www.example.net"),
+    worker_messages.Picked(1, {"backend": "b0"}),
+    worker_messages.Replay(1),
+    worker_messages.Replayed(1, 40),
+    worker_messages.Prepare(2, 1, 64),
+    worker_messages.Prepared(2, 1, 64),
+    worker_messages.Drain(30.0),
     messages.Ready(123),
-    messages.Hint(0, 1),
-    messages.Suspect("dns/b0"),
-    messages.Failing(1, 2, 5),
-    messages.Watch([{"key": "0.0"}]),
-    messages.Probed("0.0", "down", "nobody \x1b[31m answers\n", 1.5),
-    messages.Probed("0.0", "up", "exit status 42: weight 40", 1.5, 40),
-    messages.Secrets({"/etc/steelyard/mysql.pw": ["c2VjcmV0", ""]}),
-    messages.Icmp(2),
-    messages.Alarm("mail", "every backend refuses the login", "raised", 1.5),
-    messages.Run(8, ["0.0"]),
-    messages.Ran(8, [{"key": "0.0", "ok": True}]),
+    worker_messages.Hint(0, 1),
+    health_messages.Suspect("dns/b0"),
+    worker_messages.Failing(1, 2, 5),
+    health_messages.Watch([{"key": "0.0"}]),
+    health_messages.Probed("0.0", "down", "nobody \x1b[31m answers\n", 1.5),
+    health_messages.Probed("0.0", "up", "exit status 42: weight 40", 1.5, 40),
+    health_messages.Secrets({"/etc/steelyard/mysql.pw": ["c2VjcmV0", ""]}),
+    health_messages.Icmp(2),
+    health_messages.Alarm("mail", "every backend refuses the login", "raised", 1.5),
+    health_messages.Run(8, ["0.0"]),
+    health_messages.Ran(8, [{"key": "0.0", "ok": True}]),
     messages.Ask(7),
-    messages.Report(7, {"0.0": []}),
+    health_messages.Report(7, {"0.0": []}),
     messages.Beat(),
-    messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0),
-    messages.Fitness({"outside": {"service dns": -60}}, {"outside": ["probe gateway"]}, ["outside"], ""),
-    messages.Standby(9, ["outside"], "asked for"),
-    messages.StoodBy(9, []),
-    messages.Resume(["outside"]),
-    messages.Leave("hand over"),
-    messages.Held({"outside": ["active", 1.5, 7]}),
-    messages.Moved("outside", "active", "backup", "no advert", 100),
-    messages.Told("outside", "priority 100 -> 40", "info"),
-    messages.Routing(7, [{"name": "outside"}], {"outside/4": {"adverts_sent": 1}}),
+    vrrp_messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0),
+    vrrp_messages.Fitness({"outside": {"service dns": -60}}, {"outside": ["probe gateway"]}, ["outside"], ""),
+    vrrp_messages.Standby(9, ["outside"], "asked for"),
+    vrrp_messages.StoodBy(9, []),
+    vrrp_messages.Resume(["outside"]),
+    vrrp_messages.Leave("hand over"),
+    vrrp_messages.Held({"outside": ["active", 1.5, 7]}),
+    vrrp_messages.Moved("outside", "active", "backup", "no advert", 100),
+    vrrp_messages.Told("outside", "priority 100 -> 40", "info"),
+    vrrp_messages.Routing(7, [{"name": "outside"}], {"outside/4": {"adverts_sent": 1}}),
 ]
 
 
@@ -73,8 +76,8 @@ def test_each_kind_has_an_example():
 
 def test_secrets_have_no_repr():
     """S6: a message with passwords does not show them when it is logged."""
-    assert "c2VjcmV0" not in repr(messages.Secrets({"/x": ["c2VjcmV0", ""]}))
-    assert "c2VjcmV0" not in repr(messages.Route({"routers": [{"auth_keys": ["c2VjcmV0"]}]}, {}, [], 30.0))
+    assert "c2VjcmV0" not in repr(health_messages.Secrets({"/x": ["c2VjcmV0", ""]}))
+    assert "c2VjcmV0" not in repr(vrrp_messages.Route({"routers": [{"auth_keys": ["c2VjcmV0"]}]}, {}, [], 30.0))
 
 
 ANY = st.recursive(

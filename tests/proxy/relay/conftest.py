@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import uvloop
 
-from proxy.relay import journal, rates
-from proxy.relay.engine import PythonEngine
-from proxy.relay.persistence import Store
+from proxy.relay.clients import rates
+from proxy.relay.clients.rates import Rates
+from proxy.relay.clients.store import Store
+from proxy.relay.dns import journal
 from proxy.relay.plan import BackendPlan, DnsPlan, LogPlan, Member, Plan, ServicePlan, TcpPlan, UdpPlan
-from proxy.relay.rates import Rates
+from proxy.relay.python_engine import PythonEngine
 from proxy.stats.layout import BACKEND_CELLS, BACKEND_ERRORS, SERVICE_CELLS, Layout
 from proxy.stats.table import Table
 from proxy.workers import binding

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from proxy.relay import journal
+from proxy.relay.dns import journal
 
 Address = tuple[str, int]
 Script = Callable[[bytes], bytes | None]

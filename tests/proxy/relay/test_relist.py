@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from proxy.relay.persistence import Store
+from proxy.relay.clients.store import Store
 from proxy.relay.plan import BackendPlan, LimitsPlan, PersistencePlan, ServicePlan
 from proxy.stats.layout import BACKEND_QUEUED
 from tests.proxy.relay.conftest import LAYOUT, UDP, Relay, eventually

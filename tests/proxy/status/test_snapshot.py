@@ -12,7 +12,8 @@ from proxy.stats.histogram import bucket
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.stats.table import Table
-from proxy.status.snapshot import Node, Override, SnapshotBuilder, Verdict, WorkerRow, endpoint, service_state
+from proxy.status.rows import Node, Override, Verdict, WorkerRow
+from proxy.status.snapshot import SnapshotBuilder, endpoint, service_state
 
 NODE = Node("lb1", "0.1.0", 12.5, 1, "ab" * 32)
 LISTENER = Listener(address="10.0.0.10", port=53, transport="udp")

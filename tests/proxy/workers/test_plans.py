@@ -6,13 +6,15 @@ import pytest
 
 from health.monitor import Target
 from health.spec import PingProbe
+from proxy.backends import targets
 from proxy.backends.effective import Running
 from proxy.config.loader import load
 from proxy.healthd import target
+from proxy.host import descriptors
 from proxy.relay.plan import PersistencePlan, from_tree, to_tree
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
-from proxy.status.snapshot import Verdict
+from proxy.status.rows import Verdict
 from proxy.workers import plans
 
 FILE = """
@@ -86,17 +88,17 @@ def test_weights_in_effect(running):
 
 def test_most_connections(config):
     """T20: a worker accepts what its descriptors allow, less what it needs besides, and no more than its share."""
-    assert plans.most_connections(config, plans.least_files(config)) == plans.LEAST_CONNECTIONS
-    assert plans.most_connections(config, 20_000) == 34
-    assert plans.most_connections(config, 100) == 1
+    assert descriptors.most_connections(config, descriptors.least_files(config)) == descriptors.LEAST_CONNECTIONS
+    assert descriptors.most_connections(config, 20_000) == 34
+    assert descriptors.most_connections(config, 100) == 1
     unbounded = config.model_copy(update={"node": config.node.model_copy(update={"max_connections": None})})
-    assert plans.most_connections(unbounded, 20_000) == (20_000 - plans.SPARE_FILES - 9) // 2
+    assert descriptors.most_connections(unbounded, 20_000) == (20_000 - descriptors.SPARE_FILES - 9) // 2
 
 
 def test_targets_carry_what_is_known(running):
     """H2: health is told the last verdict of each backend, so that its restart forgets none."""
     known = {("dns", "b"): Verdict("down", "no answer", 1.0)}
-    rows = json.loads(json.dumps(plans.targets(running, known, {})))
+    rows = json.loads(json.dumps(targets.targets(running, known, {})))
     found = [target(row) for row in rows]
     assert all(isinstance(one, Target) for one in found)
     assert [(one.key, one.address, one.port, one.state) for one in found] == [
@@ -112,6 +114,6 @@ def test_tracked_probes_are_targets(config):
     probe = PingProbe(address="198.51.100.1")
     running = Running(config.model_copy(update={"probes": {"gateway": probe}}), Slots(16), Slots(64))
     known = {"gateway": Verdict("down", "no echo reply", 1.0)}
-    found = target(json.loads(json.dumps(plans.targets(running, {}, known)[-1])))
+    found = target(json.loads(json.dumps(targets.targets(running, {}, known)[-1])))
     assert (found.key, found.address, found.service, found.state) == ("probe gateway", "198.51.100.1", "", "down")
     assert found.probes == (probe,)

@@ -7,10 +7,10 @@ import pytest
 from proxy.backends.effective import Running
 from proxy.config.loader import load
 from proxy.processes import codec
-from proxy.processes.messages import common as messages
-from proxy.relay.persistence import Store
+from proxy.processes.messages import worker as worker_messages
+from proxy.relay.clients.rates import Rates
+from proxy.relay.clients.store import Store
 from proxy.relay.plan import from_tree
-from proxy.relay.rates import Rates
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.workers.provision import Handout
@@ -39,7 +39,7 @@ def make(tmp_path):
 def plan(handout):
     """The plan in a worker's first message."""
     message = codec.decode(handout.setup())
-    assert isinstance(message, messages.Setup)
+    assert isinstance(message, worker_messages.Setup)
     return from_tree(message.plan)
 
 

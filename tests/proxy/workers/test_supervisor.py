@@ -10,8 +10,8 @@ import pytest
 
 from proxy.processes import child, codec
 from proxy.processes.child import Identity
-from proxy.processes.messages import common as messages
-from proxy.relay import journal
+from proxy.processes.messages import worker as worker_messages
+from proxy.relay.dns import journal
 from proxy.relay.plan import Member, Plan, to_tree
 from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
@@ -19,7 +19,7 @@ from proxy.workers import supervisor
 from proxy.workers.supervisor import Supervisor
 
 LAYOUT = Layout(16, 64)
-SETUP = codec.encode(messages.Setup(to_tree(Plan(generation=1, layout=LAYOUT, max_connections=10, services=()))))
+SETUP = codec.encode(worker_messages.Setup(to_tree(Plan(generation=1, layout=LAYOUT, max_connections=10, services=()))))
 
 
 class Master:
@@ -39,10 +39,10 @@ class Master:
         return SETUP
 
     def verdicts(self):
-        return messages.Verdicts([])
+        return worker_messages.Verdicts([])
 
     def weights(self):
-        return messages.Weights([])
+        return worker_messages.Weights([])
 
     def told(self, subject, text, **fields):
         self.events.append((subject, text))
@@ -156,7 +156,7 @@ def wrapped(sent, worker):
     send = worker.child.send
 
     def spy(message, fds=()):
-        if isinstance(message, messages.Replay):
+        if isinstance(message, worker_messages.Replay):
             sent.append(worker.index)
         send(message, fds)
 
@@ -172,7 +172,7 @@ async def test_a_worker_knows_the_others_before_it_polls(bed, monkeypatch):
 
     def spy(self, message, fds=()):
         sent.append((self.pid, type(message)))
-        if not isinstance(message, messages.Listen):  # of a service that this plan does not have
+        if not isinstance(message, worker_messages.Listen):  # of a service that this plan does not have
             send(self, message, fds)
 
     monkeypatch.setattr(child.Child, "send", spy)
@@ -183,8 +183,8 @@ async def test_a_worker_knows_the_others_before_it_polls(bed, monkeypatch):
     await one.until(lambda: one.supervisor.rows()[0].restarts)
     await one.ready()
     kinds = [kind for pid, kind in sent if pid == one.pids[0]]
-    assert messages.Listen in kinds
-    assert messages.Siblings in kinds[: kinds.index(messages.Listen)]
+    assert worker_messages.Listen in kinds
+    assert worker_messages.Siblings in kinds[: kinds.index(worker_messages.Listen)]
 
 
 async def test_one_that_never_gets_ready(bed, monkeypatch):

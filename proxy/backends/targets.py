@@ -1,0 +1,62 @@
+"""What health is to probe: the targets of the configuration in force.  Pure."""
+
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
+
+from proxy.backends.effective import Running, written
+from proxy.config.model import Backend, BackendKey, Service
+from proxy.status.rows import Verdict
+
+if TYPE_CHECKING:
+    from health.state import Require
+
+TRACKED = "probe "
+
+
+def targets(
+    running: Running,
+    verdicts: Mapping[BackendKey, Verdict],
+    tracked: Mapping[str, Verdict],
+    resting: Collection[BackendKey] = (),
+) -> list[dict[str, Any]]:
+    """Return what health watches, and what is known of it.
+
+    Those in `resting` are in maintenance, and not watched.  A backend's key is "SERVICE/BACKEND", that of a probe which
+    virtual routers track TRACKED and its name.
+    """
+    watched = {key: backend for key, backend in running.backends.items() if key not in resting}
+    return [
+        {
+            **target(running.services[key[0]], backend),
+            "state": known.state if (known := verdicts.get(key)) else "unknown",
+            "weight": known.weight if known else None,
+        }
+        for key, backend in watched.items()
+    ] + [
+        {
+            "key": f"{TRACKED}{name}",
+            "service": "",
+            "name": name,
+            "address": probe.address or "",
+            "port": probe.port or 0,
+            "probes": [probe.model_dump(mode="json", by_alias=True)],
+            "require": "all",
+            "state": tracked[name].state if name in tracked else "unknown",
+            "weight": None,
+        }
+        for name, probe in running.config.probes.items()
+    ]
+
+
+def target(service: Service, backend: Backend) -> dict[str, Any]:
+    """Return one backend as `health.monitor.Target` is built from."""
+    require: Require = service.probe_require
+    return {
+        "key": written((service.name, backend.name)),
+        "service": service.name,
+        "name": backend.name,
+        "address": backend.address,
+        "port": backend.port or service.listeners[0].port,
+        "probes": [probe.model_dump(mode="json", by_alias=True) for probe in backend.probes],
+        "require": require,
+    }

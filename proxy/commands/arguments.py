@@ -1,0 +1,46 @@
+"""Arguments of commands: each is checked, and refused in words."""
+
+import math
+from typing import Final
+
+from proxy.control.server import Request
+from proxy.control.wire import BAD_REQUEST, ControlError
+
+WORDS: Final = 200
+"""Characters of a reason."""
+
+
+def moment(request: Request, name: str) -> float | None:
+    """Return an argument that is a time in Unix seconds, None where it is not given; ControlError for anything else."""
+    value = request.arguments.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ControlError(f"{name} is a time in Unix seconds", BAD_REQUEST)
+    return float(value)
+
+
+def flag(request: Request, name: str) -> bool:
+    """Return an argument that is true or false; ControlError for anything else."""
+    value = request.arguments.get(name, False)
+    if not isinstance(value, bool):
+        raise ControlError(f"{name} is true or false", BAD_REQUEST)
+    return value
+
+
+def seconds(request: Request, name: str) -> float | None:
+    """Return an argument that is a number of seconds, None where it is not given; ControlError for anything else."""
+    value = request.arguments.get(name)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise ControlError(f"{name} is a number of seconds", BAD_REQUEST)
+    return float(value)
+
+
+def text(request: Request, name: str) -> str | None:
+    """Return an argument of at most WORDS characters, None where it is not given; ControlError for anything else."""
+    value = request.arguments.get(name)
+    if value is not None and (not isinstance(value, str) or len(value) > WORDS):
+        raise ControlError(f"{name} has at most {WORDS} characters", BAD_REQUEST)
+    return value

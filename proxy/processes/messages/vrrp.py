@@ -1,0 +1,101 @@
+"""The messages between the master and the vrrp process."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """To vrrp, first of all: `vrrp.settings.Settings` as a tree, and what `Runner.handover` of a dead one said last.
+
+    `standby` names routers that are not to take part; `orphaned` is how long (s) it may go on without a master.
+    """
+
+    settings: dict[str, Any] = field(repr=False)  # it has keys
+    handover: dict[str, list[Any]]
+    standby: list[str]
+    orphaned: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fitness:
+    """To vrrp, each time it changes: how able this host is.
+
+    Router -> what is added to its priority by name; router -> what it cannot do without and has not; routers for which
+    every tracked service has its first verdict; "" or why nobody serves here at all.
+    """
+
+    parts: dict[str, dict[str, int]]
+    faults: dict[str, list[str]]
+    known: list[str]
+    lost: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standby:
+    """To vrrp: hand the addresses of these routers over, and do not take them until `Resume`.  Answered with `StoodBy`."""
+
+    number: int
+    names: list[str]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoodBy:
+    """From vrrp: a `Standby` is done, and the addresses are gone, but of these routers, whose nobody else has taken."""
+
+    number: int
+    left: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """To vrrp: let these routers take part again."""
+
+    names: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """To vrrp: leave, and end; `how` is "hand over" (a live peer takes the addresses first) or "at once"."""
+
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """From vrrp, each 0.1 s and at each move: what a successor is to know."""
+
+    handover: dict[str, list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """From vrrp: a router by name has moved, and why."""
+
+    name: str
+    state: str
+    previous: str
+    reason: str
+    priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """From vrrp: something for people to read; `level` as of an event."""
+
+    name: str
+    text: str
+    level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """From vrrp, the answer to `Ask`: its routers as `Runner.status` has them, and its counters."""
+
+    number: int
+    routers: list[dict[str, Any]]
+    counters: dict[str, dict[str, int]]
+
+
+Message = Route | Fitness | Standby | StoodBy | Resume | Leave | Held | Moved | Told | Routing

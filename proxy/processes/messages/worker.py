@@ -1,0 +1,217 @@
+"""The messages between the master and a worker."""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """To a worker, first of all: what to serve.
+
+    fds: its column (to write), its journal, the templates if clients keep their backends, their rates if these are bounded.
+    """
+
+    plan: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """To a worker: poll these members, (listener, index, service, transport, address, port) each.  fds: as many."""
+
+    members: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisten:
+    """To a worker: poll these members no more, (listener, index) each."""
+
+    members: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """To a worker: (service slot, backend slot, verdict, admin) for each backend that changed; at first, of all."""
+
+    changes: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """To a worker: (service slot, backend slot, weight) for each backend whose weight is another than configured."""
+
+    changes: list[list[int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """To a worker: this service (a `ServicePlan` as a tree) has other backends now.  Answered with `Confirmed`."""
+
+    generation: int
+    service: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """From a worker: it references nothing any more that is not in this generation of the configuration."""
+
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Siblings:
+    """To a worker: the columns of all other workers.  fds: as many, to read."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """To a worker: ask again what a dead one had in flight.  fds: its journal.  Answered with `Replayed`."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """From a worker: so many queries of a `Replay` were asked again."""
+
+    number: int
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """From a worker: make so many transparent sockets of an address family and a type (their numbers)."""
+
+    family: int
+    kind: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """To a worker: the answer to a `Prepare` for `asked` sockets.  fds: as many, or fewer where we are out of them."""
+
+    family: int
+    kind: int
+    asked: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogFile:
+    """To a worker: write the connection log to this file from now on.  fds: it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Browse:
+    """To a worker: show ("list") or end ("reset") a portion of what is open.  Answered with `Listed`.
+
+    `first` is 1 for the first portion of a `listing`, which says which are meant ("" for any), then 0.
+    """
+
+    number: int
+    listing: int
+    first: int
+    service: str
+    client: str
+    backend: str
+    act: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """From a worker: a portion, how many it met, and whether (1) there are more."""
+
+    number: int
+    rows: list[dict[str, Any]]
+    met: int
+    more: int
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """To a worker: tell what begins ("on") and ends of what is meant, by `Happened`, until told "off"."""
+
+    follower: int
+    service: str
+    client: str
+    backend: str
+    act: str
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """From a worker: what a follower wants to know, and how much more there was."""
+
+    follower: int
+    rows: list[dict[str, Any]]
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pick:
+    """To a worker: whom would this client of a service get?  `port` 0 and `query` "" are not said.  Answered with `Picked`."""
+
+    number: int
+    service: str
+    client: str
+    port: int
+    query: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """From a worker: what `foretell` found; empty where it does not poll that service."""
+
+    number: int
+    answer: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """To a worker: take nothing new, finish what is open within `timeout` seconds, then leave."""
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """From a worker: real traffic failed on a backend."""
+
+    service: int
+    backend: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failing:
+    """From a worker: so many attempts of real traffic in a row have failed on a backend as eject it."""
+
+    service: int
+    backend: int
+    failures: int
+
+
+Message = (
+    Setup
+    | Listen
+    | Unlisten
+    | Verdicts
+    | Weights
+    | Backends
+    | Confirmed
+    | Siblings
+    | Replay
+    | Replayed
+    | Prepare
+    | Prepared
+    | LogFile
+    | Browse
+    | Listed
+    | Follow
+    | Happened
+    | Pick
+    | Picked
+    | Drain
+    | Hint
+    | Failing
+)

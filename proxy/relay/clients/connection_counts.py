@@ -1,0 +1,74 @@
+"""How many connections each client has, in this worker and, as far as they tell, in the others.
+
+A client is an IPv4 address or an IPv6 /64.  What is counted here is exact.  It is told to the other workers in a table at
+the end of our column: sets of `WAYS` entries, (key, connections) each, where a key's set is a part of the key itself.  A
+client that finds its set full is not told, and the others do not count what it has here.
+"""
+
+from proxy.relay.clients.keys import ClientKeys
+from proxy.stats.columns import Siblings
+from proxy.stats.layout import CLIENT_SIZE, Layout
+
+WAYS = 8
+
+
+class Clients:
+    """The clients' connections of all services of one worker; bounded by the connections that it may have."""
+
+    def __init__(self, cells: "memoryview[int]", layout: Layout, siblings: Siblings, salt: bytes) -> None:
+        self._cells = cells
+        self._first = layout.counted
+        self._sets = layout.clients // WAYS
+        self._siblings = siblings
+        self._key = ClientKeys(salt).of
+        self._counts: dict[int, int] = {}
+        self._places: dict[int, int] = {}  # key -> the cell of its entry
+
+    def enter(self, service: int, address: str, most: int) -> int:
+        """Count one connection more of a client; its key, for `leave`, or 0 if it has `most` on this host already."""
+        key = self._key(service, address)
+        self._count(key, 1)  # claimed first, so that of two at the same time not both are let in
+        if self._counts[key] + self._elsewhere(key) <= most:
+            return key
+        self._count(key, -1)
+        return 0
+
+    def leave(self, key: int) -> None:
+        """Count one less."""
+        self._count(key, -1)
+
+    def __len__(self) -> int:
+        return len(self._counts)
+
+    def _count(self, key: int, change: int) -> None:
+        cells = self._cells
+        count = self._counts.get(key, 0) + change
+        place = self._places.get(key)
+        if count:
+            self._counts[key] = count
+            if place is None:
+                place = self._find(cells, key, 0)
+            if place is not None:
+                self._places[key] = place
+                cells[place + 1] = count  # before the key, which makes it count
+                cells[place] = key
+        else:
+            del self._counts[key]
+            if place is not None:
+                cells[place] = cells[place + 1] = 0
+                del self._places[key]
+
+    def _elsewhere(self, key: int) -> int:
+        """Return how many connections of a client the other workers tell of."""
+        found = ((cells, self._find(cells, key, key)) for cells in self._siblings.cells())
+        return sum(cells[place + 1] for cells, place in found if place is not None)
+
+    def _find(self, cells: "memoryview[int]", key: int, wanted: int) -> int | None:
+        """Return the entry of a key's set that holds the key `wanted` (0: a vacant one)."""
+        if not self._sets:
+            return None
+        start = self._first + key % self._sets * WAYS * CLIENT_SIZE
+        for place in range(start, start + WAYS * CLIENT_SIZE, CLIENT_SIZE):
+            if cells[place] == wanted:
+                return place
+        return None

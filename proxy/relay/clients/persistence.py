@@ -1,0 +1,148 @@
+"""Persistence: a client's network keeps its backend until some time after its last connection, session or query.
+
+As with ipvsadm's persistence templates, the scheduler chooses for the first one, and those that follow go there too. The
+templates are the host's: in memory of the master's that every worker maps, so that they outlive workers. A template
+whose backend gets nothing new (down, draining, in maintenance, of weight 0, gone, standing by, or in reserve while others
+are up) or was tried just now is moved to the scheduler's next choice.
+
+Two workers that choose for one client at the same moment agree by a lock on the bucket, an open file description lock
+(fcntl(2)): the kernel takes it from a worker that dies. Nobody waits for it: after some tries it is done without.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from proxy.relay.clients.keys import ClientKeys
+from proxy.relay.clients.store import Store
+from proxy.relay.clients.templates import LONGEST, Found
+from proxy.relay.plan import PersistencePlan
+from proxy.stats.layout import SERVICE_PERSISTED, SERVICE_PERSISTENCE_EVICTED, SERVICE_PERSISTENCE_UNLOCKED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.relay.loop.poller import Poller
+    from proxy.relay.service import Service
+    from proxy.relay.target import Target
+
+    Pick = Callable[[int, tuple[Target, ...]], Target | None]
+
+
+RENEWALS: Final = 3  # times in `timeout` that the template of a client with something open is renewed
+RENEWED_AT_ONCE: Final = 256
+PAUSE: Final = 0.005  # s between two lots of that size
+
+
+class Persistence:
+    """The templates of one service, as one worker sees them."""
+
+    def __init__(self, plan: PersistencePlan, service: "Service", store: Store, poller: "Poller") -> None:
+        self._service = service
+        self._store = store
+        self._templates = store.templates
+        self._poller = poller
+        self._timeout = min(plan.timeout, LONGEST)
+        keys = ClientKeys(store.secret, plan.ipv4_prefix, plan.ipv6_prefix)
+        self.key: Callable[[str], int] = partial(keys.of, service.plan.slot)
+        """Returns the key of a client's network in this service; with a secret, so that nobody can aim at one bucket."""
+        self._selector = service.selector
+        self._members = frozenset(service.selector.backends)
+        self._held: dict[int, int] = {}  # how many connections and sessions of a key are open here
+        self._renewing: list[int] = []
+        self._armed = False
+
+    def pick(
+        self, sticky: int, key: int, tried: "tuple[Target, ...]", otherwise: "Pick | None" = None
+    ) -> "Target | None":
+        """Return the backend of the client whose network has the key `sticky`.
+
+        `key` and `tried` are the scheduler's, which is asked by `otherwise` (`Service.pick`) for who has no template, and for
+        who has one while its backend has no free slot: the template stays.
+        """
+        service = self._service
+        otherwise = otherwise or service.pick
+        now = self._poller.now
+        kept = self._kept(sticky, tried, now)
+        if kept is not None:
+            if not service.claim(kept):
+                return otherwise(key, tried)
+            self._count(SERVICE_PERSISTED)
+            return kept
+        target = otherwise(key, tried)
+        if target is None:
+            return None
+        with self._store.locked(self._templates.bucket(sticky)) as held:
+            if not held:
+                self._count(SERVICE_PERSISTENCE_UNLOCKED)
+            kept = self._kept(sticky, tried, now)  # another worker may just have chosen
+            if kept is not None:
+                if kept is target or not service.claim(kept):
+                    return target
+                service.unclaim(target)
+                return kept
+            if self._templates.put(sticky, target.slot, now, now + self._timeout):
+                self._count(SERVICE_PERSISTENCE_EVICTED)
+        return target
+
+    def peek(self, sticky: int) -> "Target | None":
+        """Return the backend of a template that still holds, without renewing it."""
+        found = self._found(sticky, (), self._poller.now)
+        return found[0] if found is not None else None
+
+    def hold(self, sticky: int) -> None:
+        """Something that lasts begins: the template lasts as long."""
+        self._held[sticky] = self._held.get(sticky, 0) + 1
+        if not self._armed:
+            self._armed = True
+            self._poller.at(self._poller.now + self._timeout / RENEWALS, self._renew_all)
+
+    def release(self, sticky: int, when: float) -> None:
+        """It has ended, and its client was last there at `when`."""
+        left = self._held[sticky] - 1
+        if left:
+            self._held[sticky] = left
+        else:
+            del self._held[sticky]
+        self._renew(sticky, when)
+
+    def _kept(self, sticky: int, tried: "tuple[Target, ...]", now: float) -> "Target | None":
+        """Return the backend of a template that still holds, and renew it."""
+        found = self._found(sticky, tried, now)
+        if found is None:
+            return None
+        self._templates.renew(sticky, found[1], now + self._timeout)
+        return found[0]
+
+    def _found(self, sticky: int, tried: "tuple[Target, ...]", now: float) -> "tuple[Target, Found] | None":
+        """Return the backend of a template that still holds, and the template."""
+        found = self._templates.find(sticky, now)
+        if found is None:
+            return None
+        service = self._service
+        if service.selector is not self._selector:
+            self._selector = service.selector
+            self._members = frozenset(service.selector.backends)
+        target = service.by_slot.get(found.slot)
+        if target is None or target not in self._members or target in tried or target.verdict == "standby":
+            return None
+        return target, found
+
+    def _renew(self, sticky: int, when: float) -> None:
+        found = self._templates.find(sticky, self._poller.now)
+        if found is not None:
+            self._templates.renew(sticky, found, when + self._timeout)
+
+    def _renew_all(self, now: float) -> None:
+        """Renew the templates of all clients that have something open, a lot at a time."""
+        if not self._renewing:
+            self._renewing = list(self._held)
+        lot, self._renewing = self._renewing[-RENEWED_AT_ONCE:], self._renewing[:-RENEWED_AT_ONCE]
+        for sticky in lot:
+            if sticky in self._held:
+                self._renew(sticky, now)
+        self._armed = bool(self._held)
+        if self._armed:
+            self._poller.at(now + (PAUSE if self._renewing else self._timeout / RENEWALS), self._renew_all)
+
+    def _count(self, cell: int) -> None:
+        self._service.cells[self._service.cell + cell] += 1

@@ -1,0 +1,98 @@
+"""The table in shared memory in which clients keep their backends, of all workers."""
+
+import fcntl
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Self
+
+from proxy.relay.clients.templates import MAGIC, Templates, cells_for
+from proxy.stats import sealed
+from proxy.stats.table import TableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.relay.target import Target
+
+    Pick = Callable[[int, tuple[Target, ...]], Target | None]
+
+BUCKETS: Final = 16_384
+"""131,072 templates, of all services of a host: 2 MiB, of which the kernel gives what is used."""
+
+
+TRIES: Final = 20  # to lock, with a chance for the holder to run after each
+
+
+_FLOCK: Final = struct.Struct("@hhqqi4x")  # type, whence, start, length, pid (fcntl.h)
+
+
+class Store:
+    """The memory of all templates, mapped into this process. `fd` is an open file description of its own.
+
+    `secret` is what a host's workers make their clients' keys with.
+    """
+
+    def __init__(self, fd: int, secret: bytes = b"") -> None:
+        """Map a descriptor that `create` or `Store.again` returned, and own it; TableError, and it is still the caller's."""
+        size = os.fstat(fd).st_size
+        try:
+            self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
+        except (OSError, ValueError) as error:
+            raise TableError(f"descriptor {fd} is no table of templates: {error}") from error
+        self._view = memoryview(self._map)
+        self.cells: memoryview[int] = self._view.cast("q")
+        if size < 8 * cells_for(1) or self.cells[0] != MAGIC or 8 * cells_for(self.cells[1]) != size:
+            self._unmap()
+            raise TableError(f"descriptor {fd} holds no table of templates")
+        self.fd = fd
+        self.secret = secret
+        self.templates = Templates(self.cells)
+
+    @classmethod
+    def create(cls, buckets: int = BUCKETS) -> Self:
+        """Make an empty, sealed table; OSError where memory or descriptors are wanting."""
+        fd = sealed.zeroed("templates", 8 * cells_for(buckets))
+        try:
+            os.pwrite(fd, struct.pack("@qq", MAGIC, buckets), 0)
+            return cls(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+
+    def again(self) -> int:
+        """Return a new open file description of the same memory, for another process: locks are between these."""
+        return os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
+
+    @contextmanager
+    def locked(self, bucket: int) -> Iterator[bool]:
+        """Hold the lock on a bucket, if it can be had at once or nearly; whether it is held."""
+        lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, bucket, 1, 0)
+        held = False
+        for _ in range(TRIES):
+            try:
+                fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, lock)
+            except OSError:
+                os.sched_yield()
+            else:
+                held = True
+                break
+        try:
+            yield held
+        finally:
+            if held:
+                fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, bucket, 1, 0))
+
+    def close(self) -> None:
+        """Let go of the memory and of `fd`; harmless when done twice."""
+        if self.fd >= 0:
+            self._unmap()
+            os.close(self.fd)
+            self.fd = -1
+
+    def _unmap(self) -> None:
+        self.cells.release()
+        self._view.release()
+        self._map.close()

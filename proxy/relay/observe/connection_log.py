@@ -1,0 +1,228 @@
+"""The connection log of one worker: which ends are worth a line, and how many lines there may be.
+
+Laws:
+- A connection that ended well costs one look-up where only failures are logged, and an attribute test where nothing is.
+- At most `LINES` lines (`FAILURES`, where only failures are logged) are made in `PAUSE` seconds, and at most `WAITING`
+  octets wait to be written: what is more is dropped and counted.  A flood of refused clients costs no more than that.
+- The loop formats, and hands on every `PAUSE`; only the thread writes (`sink`).
+"""
+
+import contextlib
+import time
+from typing import TYPE_CHECKING, Final
+
+from proxy.relay.observe.ended import BACKEND_FIN, CLIENT_FIN, OTHER, WHY, Ended, asked, endpoint, line
+from proxy.relay.observe.sink import Collector, Descriptor, Nowhere, Sink, Writer
+from proxy.relay.proxy_header.datagrams import who
+from proxy.relay.sockets import datagram
+from proxy.relay.sockets.datagram import WILDCARDS
+from proxy.relay.tcp.side import State
+from proxy.stats.layout import SERVICE_CLOSED
+
+if TYPE_CHECKING:
+    from proxy.relay.dns.inflight import Query
+    from proxy.relay.loop.poller import Poller
+    from proxy.relay.plan import LogPlan
+    from proxy.relay.service import Service
+    from proxy.relay.target import Target
+    from proxy.relay.tcp.connection import Connection
+    from proxy.relay.udp.session import Session
+
+PAUSE: Final = 0.1  # s between two times that lines are handed on
+LINES: Final = 500  # in one pause
+FAILURES: Final = 50  # the same, where only failures are logged: a flood of them must cost next to nothing
+HAND_OVER: Final = 64 << 10  # octets that are handed on before their time
+WAITING: Final = 1 << 20  # octets that are not written yet
+STDOUT: Final = 1
+
+
+class ConnectionLog:
+    """What ends in this worker, as lines."""
+
+    def __init__(self, plan: "LogPlan", poller: "Poller") -> None:
+        self._plan = plan
+        self._poller = poller
+        self._all = plan.connections == "all"
+        self._most = LINES if self._all else FAILURES
+        self._writer = Writer(_sink(plan))
+        self._lines: list[bytes] = []
+        self._octets = 0  # of these
+        self._made = 0  # lines in this pause
+        self._handed = 0  # octets, since the start
+        self._armed = False
+        self.lines = 0  # that were handed on
+        self._dropped = 0
+
+    @property
+    def lost(self) -> int:
+        """Lines that were dropped here, or that could not be written."""
+        return self._dropped + self._writer.lost
+
+    def open(self, fd: int) -> None:
+        """Write to this file from now on; it is ours."""
+        self._writer.turn_to(Descriptor(fd))
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._hand_on()
+        self._writer.close()
+
+    # -- what ends
+
+    def connection(self, conn: "Connection") -> None:
+        """A TCP connection is about to be closed."""
+        if conn.why == SERVICE_CLOSED and not self._all:
+            return  # the usual one
+        closed, failed = why(conn)
+        if (failed or self._all) and self._room():
+            self._add(ended_connection(conn, closed, self._plan.node, failed=failed))
+
+    def session(self, session: "Session", cell: int) -> None:
+        """A UDP session has ended, which this counter of its service says why."""
+        closed, failed = WHY.get(cell, OTHER)
+        if (failed or self._all) and self._room():
+            self._add(ended_session(session, closed, self._plan.node, self._poller.now, failed=failed))
+
+    def query(self, service: "Service", query: "Query", cell: int) -> None:
+        """A DNS query was answered with SERVFAIL of our own making."""
+        if self._room():
+            closed, failed = WHY.get(cell, OTHER)
+            self._add(ended_query(service, query, closed, self._plan.node, self._poller.now, failed=failed))
+
+    # -- lines
+
+    def _room(self) -> bool:
+        if not self._armed:
+            self._armed = True
+            self._poller.at(self._poller.now + PAUSE, self._due)
+        if self._made >= self._most or self._handed + self._octets - self._writer.done >= WAITING:
+            self._dropped += 1
+            return False
+        return True
+
+    def _add(self, ended: Ended) -> None:
+        text = line(ended, self._plan.format)
+        self._lines.append(text)
+        self._made += 1
+        self._octets += len(text)
+        if self._octets >= HAND_OVER:
+            self._hand_on()
+
+    def _due(self, _: float) -> None:
+        self._armed = False
+        self._made = 0
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._lines:
+            lines, self._lines = self._lines, []
+            self.lines += len(lines)
+            self._handed += self._octets
+            self._octets = 0
+            self._writer.put(lines)
+
+
+def _sink(plan: "LogPlan") -> Sink:
+    """Return where the lines go at first; a file's descriptor comes from the master."""
+    if plan.address:
+        return Collector(plan.address, plan.port)
+    if plan.to == "stdout":
+        with contextlib.suppress(OSError):  # it may be closed
+            return Descriptor(STDOUT)
+    return Nowhere()
+
+
+def why(conn: "Connection") -> tuple[str, bool]:
+    """Return the word for why a connection has ended, and whether it failed."""
+    if conn.why < 0:
+        return OTHER
+    return WHY.get(conn.why) or (BACKEND_FIN if conn.last is conn.client else CLIENT_FIN)
+
+
+def ended_connection(conn: "Connection", closed: str, node: str, *, failed: bool) -> Ended:
+    """Return what is told of a connection that is about to be closed."""
+    now = conn.tcp.poller.now
+    target, backend = conn.target, conn.backend
+    opened = backend is not None and conn.state in {State.OPEN, State.RESETTING}
+    return Ended(
+        at=time.time() - (now - conn.accepted),
+        kind="tcp",
+        node=node,
+        service=conn.tcp.service.plan.name,
+        client=endpoint(*conn.source[:2]),
+        listener=endpoint(*asked_of(conn)),
+        backend=target.name if target is not None else None,
+        backend_address=backend_address(target, conn.listener.member.port),
+        bytes_in=conn.client.octets,
+        bytes_out=backend.octets if backend is not None else 0,
+        connect_ms=round((conn.began - conn.accepted) * 1e3, 3) if opened else None,
+        duration_s=round(now - conn.accepted, 3),
+        tries=len(conn.tried),
+        closed=closed,
+        failed=failed,
+    )
+
+
+def ended_session(session: "Session", closed: str, node: str, now: float, *, failed: bool) -> Ended:
+    """Return what is told of a UDP session that ends now."""
+    member = session.listener.member
+    return Ended(
+        at=time.time() - (now - session.began),
+        kind="udp",
+        node=node,
+        service=session.listener.udp.service.plan.name,
+        client=endpoint(*session.who[:2]),
+        listener=endpoint(*datagram.asked(member, session.client)),
+        backend=session.target.name,
+        backend_address=backend_address(session.target, member.port),
+        bytes_in=session.bytes_in,
+        bytes_out=session.bytes_out,
+        connect_ms=None,
+        duration_s=round(now - session.began, 3),
+        tries=1,
+        closed=closed,
+        failed=failed,
+    )
+
+
+def ended_query(service: "Service", query: "Query", closed: str, node: str, now: float, *, failed: bool) -> Ended:
+    """Return what is told of a DNS query that nobody answered."""
+    member = query.listener.member
+    target = query.attempts[-1][0].peer.target if query.attempts else None
+    return Ended(
+        at=time.time() - (now - query.started),
+        kind="dns",
+        node=node,
+        service=service.plan.name,
+        client=endpoint(*who(query.client, query.told)[:2]),
+        listener=endpoint(*datagram.asked(member, query.client)),
+        backend=target.name if target is not None else None,
+        backend_address=backend_address(target, member.port),
+        bytes_in=len(query.message),
+        bytes_out=0,
+        connect_ms=None,
+        duration_s=round(max(0.0, now - query.started), 3),
+        tries=len(query.attempts),
+        closed=closed,
+        failed=failed,
+        query=asked(query.message, query.end),
+    )
+
+
+def asked_of(conn: "Connection") -> tuple[str, int]:
+    """Return whom the client asked: what a PROXY header says, else our own address."""
+    if conn.asked is not None:
+        return conn.asked[0], conn.asked[1]
+    member = conn.listener.member
+    if member.address not in WILDCARDS:
+        return member.address, member.port
+    try:
+        host, port, *_ = conn.client.sock.getsockname()
+    except OSError:
+        return member.address, member.port
+    return host, port
+
+
+def backend_address(target: "Target | None", port: int) -> str | None:
+    """Return a backend's address and port; `port` is the listener's, which it has unless told otherwise."""
+    return None if target is None else endpoint(target.address, target.port or port)

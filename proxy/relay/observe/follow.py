@@ -1,0 +1,111 @@
+"""Who follows what begins and ends in this worker.  While nobody does, it costs the relays an attribute test.
+
+What has happened is handed on every `PAUSE`, at most `ROWS` of it to each follower; the rest is dropped, counted and told.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.relay.observe.connection_log import ended_connection, ended_session, why
+from proxy.relay.observe.ended import OTHER, WHY, Ended
+from proxy.relay.observe.listing import Row, row
+from proxy.relay.observe.wanted import Item, Wanted
+from proxy.relay.tcp.service import TcpService
+from proxy.relay.udp.session import Session
+from proxy.relay.udp.sessions import UdpService
+
+if TYPE_CHECKING:
+    from proxy.relay.loop.poller import Poller
+    from proxy.relay.service import Service
+    from proxy.relay.tcp.connection import Connection
+
+PAUSE: Final = 0.1  # s
+ROWS: Final = 200  # in one pause, to one follower
+FOLLOWERS: Final = 8
+
+Tell = Callable[[int, list[Row], int], None]
+"""Called with a follower's number, what happened, and how much more did."""
+
+
+@dataclass(slots=True)
+class _Follower:
+    wanted: Wanted
+    rows: list[Row] = field(default_factory=list)
+    lost: int = 0
+
+
+class Followers:
+    """All of one worker."""
+
+    def __init__(self, relays: Iterable[Any], poller: "Poller", node: str, tell: Tell) -> None:
+        self._relays = [relay for relay in relays if isinstance(relay, TcpService | UdpService)]
+        self._poller = poller
+        self._node = node
+        self._tell = tell
+        self._followers: dict[int, _Follower] = {}
+        self._armed = False
+
+    def add(self, number: int, wanted: Wanted) -> None:
+        """Tell this one from now on; the oldest makes room for one too many."""
+        while len(self._followers) >= FOLLOWERS:
+            del self._followers[next(iter(self._followers))]
+        self._followers[number] = _Follower(wanted)
+        self._attach()
+
+    def remove(self, number: int) -> None:
+        """Tell it nothing more; harmless for one unknown."""
+        self._followers.pop(number, None)
+        self._attach()
+
+    def _attach(self) -> None:
+        for relay in self._relays:
+            relay.followed = self if self._followers else None
+
+    # -- what happens
+
+    def opened(self, item: Item) -> None:
+        """A connection's backend is connected, or a session has begun."""
+        service = item.listener.udp.service if isinstance(item, Session) else item.tcp.service
+        self._note(item, service, lambda: {"event": "opened", **row(item, self._poller.now)})
+
+    def connection(self, conn: "Connection") -> None:
+        """A connection is about to be closed."""
+        closed, failed = why(conn)
+        self._note(conn, conn.tcp.service, lambda: _row(ended_connection(conn, closed, self._node, failed=failed)))
+
+    def session(self, session: Session, cell: int) -> None:
+        """A session has ended, which this counter of its service says why."""
+        closed, failed = WHY.get(cell, OTHER)
+        now = self._poller.now
+        self._note(
+            session,
+            session.listener.udp.service,
+            lambda: _row(ended_session(session, closed, self._node, now, failed=failed)),
+        )
+
+    def _note(self, item: Item, service: "Service", make: Callable[[], Row]) -> None:
+        made: Row | None = None
+        for follower in self._followers.values():
+            if follower.wanted.service not in {"", service.plan.name} or item not in follower.wanted:
+                continue
+            if len(follower.rows) >= ROWS:
+                follower.lost += 1
+                continue
+            made = made or make()
+            follower.rows.append(made)
+            if not self._armed:
+                self._armed = True
+                self._poller.at(self._poller.now + PAUSE, self._due)
+
+    def _due(self, _: float) -> None:
+        self._armed = False
+        for number, follower in self._followers.items():
+            if follower.rows:
+                rows, lost = follower.rows, follower.lost
+                follower.rows, follower.lost = [], 0
+                self._tell(number, rows, lost)
+
+
+def _row(ended: Ended) -> Row:
+    return {"event": "ended", **ended.as_dict()}

@@ -1,0 +1,123 @@
+"""What is open in this worker, shown and ended in portions: a hundred thousand connections must not hold up one packet.
+
+A listing begins with a copy of the references to all that is open, which takes about a millisecond for a hundred thousand;
+each page looks at `SCAN` of them at most and has `ROWS` rows at most.  What ends meanwhile is passed over, what begins after
+the first page is not seen.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from proxy.relay.observe.connection_log import asked_of, backend_address
+from proxy.relay.observe.ended import endpoint
+from proxy.relay.observe.wanted import Item, Wanted
+from proxy.relay.sockets.datagram import asked
+from proxy.relay.tcp.connection import Connection
+from proxy.relay.tcp.service import TcpService
+from proxy.relay.tcp.side import State
+from proxy.relay.udp.session import Session
+from proxy.relay.udp.sessions import UdpService
+from proxy.stats.layout import SERVICE_DISCONNECTED
+
+SCAN: Final = 1000
+ROWS: Final = 200
+LISTINGS: Final = 8  # at a time; the oldest is forgotten
+PATIENCE: Final = 30.0  # s after its last page that a listing is kept
+
+Row = dict[str, Any]
+
+
+class Browser:
+    """The listings of one worker."""
+
+    def __init__(self, relays: Iterable[Any]) -> None:
+        self._relays = [relay for relay in relays if isinstance(relay, TcpService | UdpService)]
+        self._listings: dict[int, tuple[Wanted, Iterator[Item], float]] = {}
+
+    def page(self, listing: int, wanted: Wanted | None, now: float, *, reset: bool) -> tuple[list[Row], int, bool]:
+        """Return (rows, how many were met, whether there are more); `wanted` begins a listing, None goes on with it.
+
+        With `reset` those that are met are reset, and there are no rows.
+        """
+        if wanted is not None:
+            while len(self._listings) >= LISTINGS:
+                del self._listings[next(iter(self._listings))]
+            items = iter(self._open(wanted))
+        elif listing in self._listings:
+            wanted, items, _ = self._listings.pop(listing)
+        else:
+            return [], 0, False
+        rows: list[Row] = []
+        met = 0
+        for looked, item in enumerate(items, 1):
+            if _lives(item) and item in wanted:
+                met += 1
+                if reset:
+                    _reset(item)
+                else:
+                    rows.append(row(item, now))
+            if met >= ROWS or looked >= SCAN:
+                self._listings[listing] = wanted, items, now
+                return rows, met, True
+        return rows, met, False
+
+    def expire(self, now: float) -> None:
+        """Forget listings that nobody goes on with."""
+        for listing in [one for one, (_, _, at) in self._listings.items() if now - at >= PATIENCE]:
+            del self._listings[listing]
+
+    def _open(self, wanted: Wanted) -> list[Item]:
+        found: list[Item] = []
+        for relay in self._relays:
+            if wanted.service in {"", relay.service.plan.name}:
+                found += relay.connections if isinstance(relay, TcpService) else relay.sessions.values()
+        return found
+
+
+def _lives(item: Item) -> bool:
+    if isinstance(item, Connection):
+        return item.state is not State.CLOSED
+    return item.listener.udp.sessions.get(item.key) is item
+
+
+def _reset(item: Item) -> None:
+    if isinstance(item, Connection):
+        item.ends(SERVICE_DISCONNECTED)
+        item.close(reset=True)
+    else:
+        item.listener.udp.disconnect(item)
+
+
+def row(item: Item, now: float) -> Row:
+    """Return one that is open as `steelyard connections` shows it; ages in seconds."""
+    if isinstance(item, Connection):
+        member, target, backend = item.listener.member, item.target, item.backend
+        client, listener = item.source, asked_of(item)
+        began, touched = item.accepted, item.touched or item.accepted
+        octets = item.client.octets, backend.octets if backend is not None else 0
+    else:
+        member, target = item.listener.member, item.target
+        client, listener = item.who, asked(member, item.client)
+        began, touched = item.began, item.touched
+        octets = item.bytes_in, item.bytes_out
+    return {
+        "kind": member.transport,
+        "service": item.tcp.service.plan.name if isinstance(item, Connection) else item.listener.udp.service.plan.name,
+        "client": endpoint(*client[:2]),
+        "listener": endpoint(*listener),
+        "backend": target.name if target is not None else None,
+        "backend_address": backend_address(target, member.port),
+        "state": _state(item),
+        "age_s": round(now - began, 3),
+        "idle_s": round(max(0.0, now - touched), 3),
+        "bytes_in": octets[0],
+        "bytes_out": octets[1],
+    }
+
+
+def _state(item: Item) -> str:
+    if isinstance(item, Session):
+        return "open"
+    if item.state is State.OPEN and (item.client.eof or (item.backend is not None and item.backend.eof)):
+        return "half-closed"
+    return item.state.name.lower()

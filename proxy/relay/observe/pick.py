@@ -1,0 +1,89 @@
+"""Which backend a client would get now, asked of the selector in force without taking a turn or touching a count."""
+
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from proxy.balance import names
+from proxy.balance.failover import Failover
+from proxy.balance.trivial import Nobody, Only
+from proxy.relay.dns.service import DnsListener
+from proxy.relay.observe.ended import endpoint
+from proxy.relay.service import Service
+from proxy.relay.tcp.service import TcpListener
+from proxy.relay.udp.one_way import PerDatagramListener
+from proxy.relay.udp.sessions import UdpListener
+
+if TYPE_CHECKING:
+    from proxy.relay.target import Target
+
+Polled = DnsListener | UdpListener | PerDatagramListener | TcpListener
+
+_SETTLED: Final = (Only, Failover, Nobody)
+"""Selectors without a key whose answer is the same however often they are asked."""
+_REMEMBERING: Final = frozenset({names.DESTINATION_AFFINITY, names.DESTINATION_AFFINITY_REPLICATED})
+"""Schedulers whose answer depends on what each worker has in its table, and changes it."""
+
+
+def foretell(listener: Polled, host: str, port: int, name: str) -> dict[str, Any]:
+    """Return what would become of a new client of this listener; `port` 0 and `name` "" for not said.
+
+    `backend` is None where nobody is left, where it depends on the turn (`certain` is false then), and where `error`
+    says what must be said as well for a key. `persistent`: it is the one that the client keeps.
+    """
+    service = _service(listener)
+    selector, plan = service.selector, service.plan
+    told: dict[str, Any] = {
+        "service": plan.name,
+        "client": endpoint(host, port) if port else host,
+        "listener": listener.member.text,
+        "scheduler": plan.scheduler,
+        "hash_on": plan.hash_on if selector.needs_key else None,
+        "key": None,
+        "permitted": service.access.permits(host),
+        "backend": None,
+        "certain": isinstance(selector, _SETTLED) or (selector.needs_key and plan.scheduler not in _REMEMBERING),
+        "persistent": False,
+        "candidates": [
+            {
+                "name": one.name,
+                "address": one.address,
+                "weight": _weight(one.weight, plan.weight_scale),
+                "active": one.active + one.elsewhere,
+            }
+            for one in cast("tuple[Target, ...]", selector.backends)
+        ],
+    }
+    kept = service.persistence.peek(service.persistence.key(host)) if service.persistence is not None else None
+    if kept is not None:
+        return {**told, "backend": kept.name, "certain": True, "persistent": True}
+    if selector.needs_key:
+        lacking = {"source-port": not port, "query-name": not name}.get(plan.hash_on, False)
+        if lacking:
+            what = "the client's port: CLIENT:PORT" if plan.hash_on == "source-port" else "a name: --query"
+            return {**told, "error": f'hash-on = "{plan.hash_on}" needs {what}'}
+        asked = question(name) if isinstance(listener, DnsListener) else None
+        told["key"] = service.key(listener.route, (host, port), asked)
+    if told["certain"]:
+        target = selector.pick(told["key"] or 0, ())
+        told["backend"] = target.name if target is not None else None
+    return told
+
+
+def _weight(weight: int, scale: int) -> float:
+    """Return a weight as the configuration means it, whole unless its backend is still on its way to all of it."""
+    return weight / scale if weight % scale else weight // scale
+
+
+def _service(listener: Polled) -> Service:
+    match listener:
+        case DnsListener():
+            return listener.dns.service
+        case UdpListener() | PerDatagramListener():
+            return listener.udp.service
+        case TcpListener():
+            return listener.tcp.service
+
+
+def question(name: str) -> bytes:
+    """Return a name as a query has it, with room for type and class behind it."""
+    labels = [label.encode("ascii")[:63] for label in name.split(".") if label]
+    return b"".join(bytes([len(label)]) + label for label in labels) + b"\0\0\1\0\1"

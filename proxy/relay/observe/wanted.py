@@ -1,0 +1,28 @@
+"""Which connections and sessions somebody asks for, and how one of them is told."""
+
+from typing import TYPE_CHECKING
+
+from proxy.relay.clients.access import Blocks
+from proxy.relay.tcp.connection import Connection
+from proxy.relay.udp.session import Session
+
+if TYPE_CHECKING:
+    from proxy.relay.target import Target
+
+Item = Connection | Session
+
+
+class Wanted:
+    """Which ones are meant: of a service, of clients in a block, on a backend by name or address; "" for any."""
+
+    def __init__(self, service: str, client: str, backend: str) -> None:
+        self.service = service
+        self._client = Blocks((client,)) if client else None
+        self._backend = backend
+
+    def __contains__(self, item: Item) -> bool:
+        source = item.source if isinstance(item, Connection) else item.who
+        if self._client is not None and source[0] not in self._client:
+            return False
+        target: Target | None = item.target
+        return not self._backend or (target is not None and self._backend in {target.name, target.address})

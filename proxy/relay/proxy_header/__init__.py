@@ -1,0 +1,1 @@
+"""The PROXY protocol, on streams and before datagrams. Imports sockets."""

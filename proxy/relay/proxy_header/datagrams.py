@@ -1,0 +1,60 @@
+"""Who the client of a datagram is, told by a PROXY header before it: read from listed sources, written for backends.
+
+Every datagram stands for itself, so each has a header; what answers it has none (dnsdist, PowerDNS and unbound agree).
+"""
+
+from typing import TypeVar
+
+from proxy.relay.clients.access import Blocks
+from proxy.relay.plan import Member
+from proxy.relay.proxy_header.header import LONGEST, Header, HeaderError, build, parse_datagram
+from proxy.relay.service import Service
+from proxy.relay.sockets.address import Client
+from proxy.relay.sockets.datagram import asked
+from proxy.relay.target import Target
+from proxy.stats.layout import SERVICE_DATAGRAMS, SERVICE_PROXY_MALFORMED
+
+Data = TypeVar("Data", bytes, memoryview)
+
+
+class Introducers:
+    """The sources of a service from which a header is awaited; false if there are none."""
+
+    __slots__ = ("_base", "_blocks", "_cells")
+
+    def __init__(self, service: Service) -> None:
+        self._blocks = Blocks(service.plan.accept_proxy)
+        self._cells = service.cells
+        self._base = service.cell
+
+    def __bool__(self) -> bool:
+        return bool(self._blocks)
+
+    def read(self, datagram: Data, source: Client) -> tuple[Header | None, Data] | None:
+        """Return (of whom the header tells, what is behind it); None, and counted, if a listed source sent no header.
+
+        Of nobody where the source is not listed, and where it speaks for itself.
+        """
+        if source[0] not in self._blocks:
+            return None, datagram
+        try:
+            header = parse_datagram(bytes(datagram[:LONGEST]))
+        except HeaderError:
+            self._cells[self._base + SERVICE_DATAGRAMS] += 1
+            self._cells[self._base + SERVICE_PROXY_MALFORMED] += 1
+            return None
+        return (header if header.client else None), datagram[header.size :]
+
+
+def who(source: Client, told: Header | None) -> Client:
+    """Return the client's address and port: what the header says, without one where the datagram came from."""
+    return source if told is None or told.client is None else told.client
+
+
+def header_for(target: Target, member: Member, source: Client, told: Header | None) -> bytes:
+    """Return the header that goes before a client's datagram to this backend, empty if it wants none."""
+    if target.send_proxy == "off":
+        return b""
+    client = who(source, told)
+    at = asked(member, source) if told is None or told.asked is None else told.asked
+    return build("v2", (client[0], client[1]), at, datagram=True)

@@ -1,0 +1,1 @@
+"""Sockets of the relay: addresses, options, sources, datagrams. Imports no other room of the relay."""

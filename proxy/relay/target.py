@@ -1,0 +1,57 @@
+"""A backend of a service as a worker sees it."""
+
+import math
+import socket
+from typing import TYPE_CHECKING, cast
+
+from proxy.balance.backend import Admin, Backend, Verdict
+from proxy.balance.pool import is_usable
+from proxy.relay.plan import BackendPlan
+from proxy.relay.sockets.sources import Sources
+from proxy.stats.layout import (
+    Layout,
+)
+
+if TYPE_CHECKING:
+    from proxy.relay.tcp.connection import Connection
+
+
+class Target(Backend):
+    """A backend with what the relay needs to reach it and to count."""
+
+    __slots__ = (
+        "address",
+        "cell",
+        "connections",
+        "failed_at",
+        "failures",
+        "family",
+        "hinted",
+        "limit",
+        "port",
+        "send_proxy",
+        "slot",
+        "sources",
+        "told",
+    )
+
+    def __init__(self, plan: BackendPlan, index: int, layout: Layout) -> None:
+        super().__init__(plan.name, index, plan.weight, cast("Verdict", plan.state), cast("Admin", plan.admin))
+        self.slot = plan.slot
+        self.cell = layout.backend(plan.slot)
+        self.address = plan.address
+        self.port = plan.port
+        self.send_proxy = plan.send_proxy
+        self.limit = plan.max_connections
+        self.family = socket.AF_INET6 if ":" in plan.address else socket.AF_INET
+        self.sources = Sources(plan.source_addresses, self.family)
+        self.connections: set[Connection] = set()
+        self.failures = 0  # of real traffic, in a row
+        self.failed_at = -math.inf  # when the last one was
+        self.told = -math.inf  # when these were last told
+        self.hinted = -math.inf  # when its next probe was last brought forward
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is fit for something new."""
+        return is_usable(self)

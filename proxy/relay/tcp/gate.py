@@ -1,0 +1,64 @@
+"""The bound on the TCP connections of one service, over all workers.
+
+Who is too many is not accepted, and waits in the kernel's queue (`backlog`), as with HAProxy's `maxconn`.  A worker that
+lets clients wait tells the others since when: one place is left for each that has waited longer than oneself, so that
+nobody's clients wait for ever beside a busy sibling.
+"""
+
+import select
+import socket
+from typing import TYPE_CHECKING
+
+from proxy.relay.claims import claim
+from proxy.stats.columns import Siblings
+from proxy.stats.layout import SERVICE_CONNECTIONS, TURN_ACCEPT
+
+if TYPE_CHECKING:
+    from proxy.relay.tcp.service import TcpListener, TcpService
+
+LOOK = 0.005  # s between two looks for places that became free in other workers, while clients wait here
+
+
+class Gate:
+    """Counts the connections of one service in one worker, and sees those of its siblings."""
+
+    def __init__(self, tcp: "TcpService", most: int, siblings: Siblings) -> None:
+        self._tcp = tcp
+        self._most = most
+        self._siblings = siblings
+        self._cell = tcp.base + SERVICE_CONNECTIONS
+        self._turn = tcp.base + TURN_ACCEPT
+        self._looking = False
+
+    def enter(self, listener: "TcpListener") -> bool:
+        """Claim a place for a connection that may be accepted next; False, and another try follows, if there is none."""
+        cells, siblings = self._tcp.cells, self._siblings
+        since = cells[self._turn] or int(self._tcp.poller.now * 1e9)
+        ahead = sum(0 < other < since for other in siblings.each(self._turn))
+        if claim(cells, self._cell, siblings, len(self._tcp.connections), self._most, ahead):
+            cells[self._turn] = 0
+            return True
+        waits = any(_waits(one.sock) for one in {listener, *self._tcp.stalled})
+        cells[self._turn] = since if waits else 0
+        if not self._looking:
+            self._looking = True
+            self._tcp.poller.at(self._tcp.poller.now + LOOK, self._look)
+        return False
+
+    def settle(self) -> None:
+        """Take back a claim that nobody came for."""
+        self._tcp.cells[self._cell] = len(self._tcp.connections)
+
+    def _look(self, now: float) -> None:  # noqa: ARG002 - the poller's
+        self._looking = False
+        if self._tcp.stalled:
+            self._tcp.accept_again()
+        else:
+            self._tcp.cells[self._turn] = 0
+
+
+def _waits(sock: socket.socket) -> bool:
+    """Whether a client waits to be accepted."""
+    look = select.poll()
+    look.register(sock, select.POLLIN)
+    return bool(look.poll(0))

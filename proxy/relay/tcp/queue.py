@@ -1,0 +1,173 @@
+"""Clients that wait for a free slot of a backend, first come first served over all workers.
+
+Each worker has a queue of its own; the bound is on all of them together, and `TURN_QUEUE` tells the siblings how long the
+first one here has waited, so that a slot goes to the oldest, wherever it becomes free.  Backends that the scheduler would
+have chosen count who waits as `queued`, each client once.
+
+Who has tried the same backends stands in the same line: what its first one cannot have, none of it can, and the other
+lines are not held up by it.
+"""
+
+from heapq import merge, nsmallest
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from proxy.relay.capacity import Slots
+from proxy.relay.claims import claim
+from proxy.relay.tcp.side import State
+from proxy.stats.layout import BACKEND_QUEUED, SERVICE_QUEUED, SERVICE_REFUSED_LIMIT, TURN_QUEUE
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator
+
+    from proxy.relay.target import Target
+    from proxy.relay.tcp.connection import Connection
+    from proxy.relay.tcp.service import TcpService
+
+    Tried = tuple[Target, ...]
+
+LOOK = 0.005  # s between two looks for slots that became free otherwise, while anybody waits
+AT_ONCE = 32  # who waits that is served in one turn, and lines that are looked at beside that of those who tried nobody
+
+
+class Queue:
+    """The queue of one service in one worker."""
+
+    def __init__(self, tcp: "TcpService", slots: Slots) -> None:
+        self.slots = slots
+        self._tcp = tcp
+        self._size = tcp.service.plan.limits.queue_size
+        self._timeout = tcp.service.plan.limits.queue_timeout
+        self._waiting: dict[Connection, tuple[float, Tried]] = {}  # since when, and its line; the first one first
+        self._lines: dict[Tried, dict[Connection, float]] = {}  # none of them empty
+        self._cell = tcp.base + SERVICE_QUEUED
+        self._looking = False
+        slots.queue = self
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def pick(self, conn: "Connection", key: int, avoid: "Collection[Target]") -> "Target | None":
+        """Return a backend with a claimed slot for a connection; None if it has to wait, or there is nobody at all."""
+        place = self._waiting.get(conn)
+        if place is not None:
+            return self.slots.pick(key, avoid, place[0])
+        if self._waiting and not avoid:
+            line = self._lines.get(())
+            if line:
+                self.slots.full = next(reversed(line)).queued  # behind those who came before
+                return None
+            self._serve(0)  # those who came before want something else, or nothing that is free
+        return self.slots.pick(key, avoid, self._tcp.poller.now)
+
+    def until(self, conn: "Connection") -> float:
+        """Return how long a connection may wait here (monotonic s), -inf for one that does not."""
+        place = self._waiting.get(conn)
+        return float("-inf") if place is None else place[0] + self._timeout
+
+    def join(self, conn: "Connection", full: "Target") -> None:
+        """Let a connection wait, or keep its place, because this backend is full; reset it if the queue is, too."""
+        tcp = self._tcp
+        cells = tcp.cells
+        if conn not in self._waiting:
+            if not claim(cells, self._cell, self.slots.siblings, len(self._waiting), self._size):
+                conn.ends(SERVICE_REFUSED_LIMIT)
+                conn.close(reset=True)
+                return
+            cells[full.cell + BACKEND_QUEUED] += 1
+            conn.queued = full
+            self._line_up(conn, tcp.poller.now)
+        elif self._waiting[conn][1] != conn.tried:
+            self._line_up(conn, self._step_out(conn))
+        conn.state = State.QUEUED
+        conn.deadline = self.until(conn)
+        conn.expect(min(conn.deadline, conn.leaves))
+        if not self._looking:
+            self._looking = True
+            tcp.poller.at(tcp.poller.now + LOOK, self._look)
+
+    def leave(self, conn: "Connection") -> None:
+        """Give up a place; harmless for who has none."""
+        if conn not in self._waiting:
+            return
+        self._step_out(conn)
+        cells = self._tcp.cells
+        if conn.queued is not None:
+            cells[conn.queued.cell + BACKEND_QUEUED] -= 1
+            conn.queued = None
+        cells[self._cell] = len(self._waiting)
+        self._tell_head()
+
+    def relisted(self, gone: "Iterable[Target]") -> None:
+        """Who waits because of a backend that is not listed any more waits because of another one."""
+        left, targets, cells = set(gone), self._tcp.service.targets, self._tcp.cells
+        instead = next((target for target in targets if target.limit), targets[0])
+        for conn in self._waiting:
+            if conn.queued in left:
+                cells[conn.queued.cell + BACKEND_QUEUED] -= 1
+                cells[instead.cell + BACKEND_QUEUED] += 1
+                conn.queued = instead
+        self.wake()
+
+    def wake(self) -> None:
+        """Serve who waits, in the next round."""
+        if self._waiting:
+            self._tcp.poller.again(self._serve)
+
+    def _line_up(self, conn: "Connection", since: float) -> None:
+        self._waiting[conn] = since, conn.tried
+        self._lines.setdefault(conn.tried, {})[conn] = since
+        self._tell_head()
+
+    def _step_out(self, conn: "Connection") -> float:
+        """Take a connection out of its line; since when it has waited."""
+        since, tried = self._waiting.pop(conn)
+        line = self._lines[tried]
+        del line[conn]
+        if not line:
+            del self._lines[tried]
+        return since
+
+    def _look(self, now: float) -> None:
+        self._looking = bool(self._waiting)
+        if self._looking:
+            self._tcp.poller.at(now + LOOK, self._look)
+            self._serve(0)
+
+    def _serve(self, mask: int) -> None:  # noqa: ARG002 - the poller's
+        """Connect those who come next, as long as there is room for them."""
+        blocked: set[Tried] = set()
+        served = 0
+        for _, conn, tried in merge(*(self._in_line(tried, blocked) for tried in self._oldest()), key=itemgetter(0)):
+            conn.connect()
+            match conn.state:
+                case State.WAITING:
+                    return  # we are short of something, which the others would miss as well
+                case State.QUEUED if conn.tried == tried:
+                    blocked.add(tried)
+                case _:
+                    served += 1
+            if served == AT_ONCE:
+                self.wake()
+                return
+
+    def _oldest(self) -> "list[Tried]":
+        """Return the lines that are looked at in one turn: those whose first ones have waited longest."""
+        others = [tried for tried in self._lines if tried]
+        if len(others) > AT_ONCE:
+            others = nsmallest(AT_ONCE, others, key=lambda tried: next(iter(self._lines[tried].values())))
+        return [(), *others] if () in self._lines else others
+
+    def _in_line(self, tried: "Tried", blocked: "set[Tried]") -> "Iterator[tuple[float, Connection, Tried]]":
+        """Yield (since when, who, what it tried) until the line is blocked; who waits for what we lack looks by itself."""
+        for conn, since in list(self._lines[tried].items()):
+            if tried in blocked:
+                return
+            if conn.state is State.QUEUED:
+                yield since, conn, tried
+
+    def _tell_head(self) -> None:
+        """Publish since when the first one waits that could take any slot."""
+        line = self._lines.get(())
+        head = next(iter(line.values())) if line else 0.0
+        self._tcp.cells[self._tcp.base + TURN_QUEUE] = int(head * 1e9)

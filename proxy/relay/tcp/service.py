@@ -1,0 +1,276 @@
+"""TCP services: accept as far as there is room, and keep the connections of one service together."""
+
+import errno
+import socket
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from proxy.relay.clients.access import Blocks
+from proxy.relay.clients.connection_counts import Clients
+from proxy.relay.loop.poller import LISTENER, STREAM, Poller
+from proxy.relay.plan import Member
+from proxy.relay.service import Service
+from proxy.relay.sockets.stream_options import OURS, arm_reset, tune
+from proxy.relay.target import Target
+from proxy.relay.tcp.connection import Connection
+from proxy.relay.tcp.gate import Gate
+from proxy.relay.tcp.queue import Queue
+from proxy.relay.tcp.side import BUFFER, State
+from proxy.stats.columns import Siblings
+from proxy.stats.layout import (
+    SERVICE_ACCEPT_FAILED,
+    SERVICE_ACCEPT_PAUSED,
+    SERVICE_ACCEPTED,
+    SERVICE_CONNECTIONS,
+    SERVICE_DRAINED_HARD,
+    SERVICE_NO_DESCRIPTOR,
+    SERVICE_NO_MEMORY,
+    SERVICE_RESET_ON_DOWN,
+    SERVICE_RESET_ON_FAILBACK,
+    SERVICE_SESSIONS,
+)
+
+if TYPE_CHECKING:
+    from proxy.relay.loop.timers import Timer
+    from proxy.relay.observe.follow import Followers
+
+ACCEPTS = 64  # connections accepted in one turn
+PAUSE = 0.1  # s without accepting after descriptors ran out
+
+
+class TcpListener:
+    """One listening socket."""
+
+    def __init__(self, tcp: "TcpService", member: Member, sock: socket.socket) -> None:
+        self.tcp = tcp
+        self.member = member
+        self.sock = sock
+        self.route = member.text.encode()
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, accepting tells
+        """Accept what waits, as far as there is room."""
+        self._accept()
+        if self.tcp.gate is not None:
+            self.tcp.gate.settle()
+
+    def _accept(self) -> None:
+        tcp = self.tcp
+        admission, gate = tcp.admission, tcp.gate
+        for _ in range(ACCEPTS):
+            if not admission.room() or (gate is not None and not gate.enter(self)):
+                tcp.stalled.add(self)
+                return
+            try:
+                sock, source = self.sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in OURS:
+                    tcp.stalled.add(self)
+                    admission.pause(tcp, error.errno)
+                    return
+                # The connection died in the queue (accept(2): errors of the new socket are handed over here).
+                tcp.cells[tcp.base + SERVICE_ACCEPT_FAILED] += 1
+                if error.errno == errno.EINVAL:
+                    return  # it listens no more: something destroyed the listening socket itself
+                continue
+            tcp.accepted(self, sock, source)
+        tcp.poller.again(self.on_event)
+
+
+class TcpService:
+    """The connections of one service in one worker."""
+
+    def __init__(self, service: Service, poller: Poller, admission: "Admission") -> None:
+        self.service = service
+        self.poller = poller
+        self.times = service.plan.tcp
+        self.cells = service.cells
+        self.base = service.cell
+        self.log = service.log
+        self.followed: Followers | None = None  # while somebody wants to know what begins and ends
+        self.buffer, self.view = admission.buffer, admission.view
+        self.admission = admission
+        self.introducers = Blocks(service.plan.accept_proxy)
+        self.connections: set[Connection] = set()
+        self.stalled: set[TcpListener] = set()
+        limits = service.plan.limits
+        self.gate = Gate(self, limits.connections, admission.siblings) if limits.connections else None
+        self.per_client = limits.per_client
+        self.rate = service.rate("tcp")
+        self.queue = Queue(self, service.slots) if service.slots is not None else None
+
+    def listen(self, member: Member, sock: socket.socket) -> TcpListener:
+        """Poll a member's socket; what is queued in it already is an edge of its own."""
+        listener = TcpListener(self, member, sock)
+        self.poller.register(sock, listener.on_event, LISTENER)
+        return listener
+
+    def unlisten(self, listener: TcpListener) -> None:
+        """Stop polling it; what waits in it belongs to whoever polls it next."""
+        self.poller.forget(listener.sock, listener.on_event)
+        self.stalled.discard(listener)
+
+    def accepted(self, listener: TcpListener, sock: socket.socket, source: tuple[str, int]) -> None:
+        """Begin a connection.  Its options are inherited from the listening socket."""
+        sock.setblocking(False)
+        conn = Connection(self, listener, sock, source)
+        try:
+            self.poller.register(sock, conn.client.on_event, STREAM)
+        except OSError as error:
+            arm_reset(sock)
+            sock.close()
+            self.admission.pause(self, error.errno)
+            return
+        self.admission.open += 1
+        self.connections.add(conn)
+        cells = self.cells
+        cells[self.base + SERVICE_ACCEPTED] += 1
+        cells[self.base + SERVICE_SESSIONS] += 1
+        cells[self.base + SERVICE_CONNECTIONS] = len(self.connections)
+        if self.introducers and source[0] in self.introducers:
+            conn.await_header()
+        else:
+            conn.admit()
+
+    def freed(self, conn: Connection) -> None:
+        """A connection has ended: there is room for one that waits."""
+        self.connections.discard(conn)
+        self.cells[self.base + SERVICE_SESSIONS] -= 1
+        self.cells[self.base + SERVICE_CONNECTIONS] = len(self.connections)
+        if conn.counted:
+            self.admission.clients.leave(conn.counted)
+        self.admission.freed()
+
+    def has_room_for(self, conn: Connection) -> bool:
+        """Whether a client may have one connection more, which is counted then."""
+        if not self.per_client:
+            return True
+        conn.counted = self.admission.clients.enter(self.service.plan.slot, conn.source[0], self.per_client)
+        return conn.counted != 0
+
+    def accept_again(self) -> None:
+        """Let the listeners that waited for room try again."""
+        stalled, self.stalled = self.stalled, set()
+        for listener in stalled:
+            self.poller.again(listener.on_event)
+
+    def tune(self, sock: socket.socket) -> None:
+        """Set the options of a socket to a backend."""
+        tune(sock, self.times.keepalive, self.times.user_timeout)
+
+    # -- changes
+
+    def went_down(self, targets: Iterable[Target]) -> None:
+        """Backends went down: reset their connections where the service says so."""
+        if self.service.plan.on_down == "reset":
+            self._end(targets, SERVICE_RESET_ON_DOWN)
+
+    def failed_back(self, targets: Iterable[Target]) -> None:
+        """Better backends serve again, and the service wants nothing to stay on these."""
+        self._end(targets, SERVICE_RESET_ON_FAILBACK)
+
+    def returned(self, targets: Iterable[Target]) -> None:
+        """Nothing to do: connections stay where they are."""
+
+    def relisted(self, gone: Iterable[Target]) -> None:
+        """Let connections wait from now on, if a backend is limited that may be full, and for those who are listed."""
+        if self.queue is not None:
+            self.queue.relisted(gone)
+        elif self.service.slots is not None:
+            self.queue = Queue(self, self.service.slots)
+
+    def cut(self, targets: Iterable[Target]) -> None:
+        """The drain-timeout of these backends is over: reset what is left on them."""
+        self._end(targets, SERVICE_DRAINED_HARD)
+
+    def _end(self, targets: Iterable[Target], cell: int) -> None:
+        for target in targets:
+            for conn in list(target.connections):
+                if conn.state is State.CONNECTING:
+                    conn.move()
+                else:
+                    conn.ends(cell)
+                    conn.close(reset=True)
+
+    @property
+    def paused(self) -> bool:
+        """Whether accepting is paused because we are out of something."""
+        return self.admission.paused
+
+    @property
+    def idle(self) -> bool:
+        """Whether no connection is open."""
+        return not self.connections
+
+    def close(self) -> None:
+        """Reset every connection that is left."""
+        for conn in list(self.connections):
+            conn.ends(SERVICE_DRAINED_HARD)
+            conn.close(reset=True)
+
+
+class Admission:
+    """What all TCP services of a worker share: the bound on connections, and the buffer they read into.
+
+    When descriptors or memory run out, every service stops accepting for `PAUSE`, or until a connection ends: clients
+    wait in the kernel's queue, and nothing spins.  Clients that are accepted already are connected first after that.
+    """
+
+    def __init__(self, most: int, poller: Poller, siblings: Siblings, clients: Clients) -> None:
+        self.most = most
+        self.siblings = siblings
+        self.clients = clients
+        self.open = 0
+        self.buffer = bytearray(BUFFER)
+        self.view = memoryview(self.buffer)
+        self.services: list[TcpService] = []
+        self.paused = False
+        self._poller = poller
+        self._timer: Timer | None = None
+        self._waiting: list[Connection] = []
+
+    def room(self) -> bool:
+        """Whether one more connection may be accepted."""
+        return self.open < self.most and not self.paused
+
+    def pause(self, tcp: TcpService, number: int | None) -> None:
+        """Accept nothing for a moment, because `tcp` met this error."""
+        no_memory = number in {errno.ENOBUFS, errno.ENOMEM}
+        tcp.cells[tcp.base + (SERVICE_NO_MEMORY if no_memory else SERVICE_NO_DESCRIPTOR)] += 1
+        if not self.paused:
+            self.paused = True
+            tcp.cells[tcp.base + SERVICE_ACCEPT_PAUSED] += 1
+            self._timer = self._poller.at(self._poller.now + PAUSE, self._resume)
+
+    def wait(self, tcp: TcpService, conn: Connection, number: int | None) -> None:
+        """Pause, and let `conn` connect before anybody else is accepted."""
+        self.pause(tcp, number)
+        if conn not in self._waiting:
+            self._waiting.append(conn)
+
+    def freed(self) -> None:
+        """A connection has ended: go on, in the next round, when its descriptors are closed."""
+        self.open -= 1
+        if self.paused:
+            self._poller.again(self._resume)
+        else:
+            self._accept()
+
+    def _resume(self, _: float) -> None:
+        """Try again: it is time, or a connection has ended."""
+        self.paused = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        while self._waiting and not self.paused:
+            conn = self._waiting.pop(0)
+            if conn.state is State.WAITING:
+                conn.connect()
+        if not self.paused:
+            self._accept()
+
+    def _accept(self) -> None:
+        for service in self.services:
+            if service.stalled:
+                service.accept_again()

@@ -1,0 +1,99 @@
+"""A session of plain UDP: one client's exchange with one backend, over a socket of its own."""
+
+import errno
+import socket
+from typing import TYPE_CHECKING
+
+from proxy.relay.proxy_header.datagrams import header_for, who
+from proxy.relay.proxy_header.header import Header
+from proxy.relay.sockets.address import Client
+from proxy.relay.sockets.datagram import BATCH
+from proxy.relay.target import Target
+from proxy.stats.layout import (
+    BACKEND_BYTES_OUT,
+    BACKEND_PORT_UNREACHABLE,
+    BACKEND_REPLIES,
+    BACKEND_SEND_FAILED,
+    SERVICE_REPLIES,
+    SERVICE_UNSENT_REPLIES,
+)
+
+if TYPE_CHECKING:
+    from proxy.relay.udp.sessions import UdpListener
+
+Key = tuple[int, Client]
+"""(listener, client); where a PROXY header told of somebody, the client is the source and what the header said."""
+
+
+class Session:
+    """One client's exchange with one backend."""
+
+    __slots__ = ("asked", "began", "bytes_in", "bytes_out", "client", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock",
+                 "sticky", "target", "touched", "who")  # fmt: skip
+
+    def __init__(
+        self, listener: "UdpListener", client: Client, target: Target, sock: socket.socket, told: Header | None = None
+    ) -> None:
+        self.key = key_of(listener, client, told)
+        self.listener = listener
+        self.client = client
+        self.who = who(client, told)  # the client, as a PROXY header tells of it
+        self.target = target
+        self.sock = sock
+        self.began = self.touched = 0.0
+        self.bytes_in = self.bytes_out = 0
+        self.heard = 0.0  # when the backend last said something
+        self.asked = 0.0  # when its first answer began to be waited for, if that is to be timed; else 0.0
+        ours = target.family == socket.AF_INET6 and listener.udp.service.stock is None
+        self.local = sock.getsockname() if ours else None
+        self.refused = False  # the backend's port is closed, or there is no way to it: pick anew with the next datagram
+        self.head = header_for(target, listener.member, client, told)  # before each datagram to the backend
+        self.sticky = 0  # the key of the client's template, where it keeps its backend
+        self.epoch = listener.udp.service.epoch  # when the target was last found good
+
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
+        """Send the backend's datagrams on to the client."""
+        listener = self.listener
+        udp = listener.udp
+        cells, cell = udp.cells, self.target.cell
+        buffer, view = udp.buffer, udp.view
+        receive, reply, client = self.sock.recv_into, listener.reply, self.client
+        for _ in range(BATCH):
+            try:
+                size = receive(buffer)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # It is told before the datagrams that arrived ahead of it, and no further edge tells of these.
+                if error.errno != errno.EMSGSIZE:
+                    self.broke(error)
+                continue
+            udp.touch(self)
+            self.heard = self.touched
+            if self.asked:
+                udp.service.took_time(self.target, self.heard - self.asked)
+                self.asked = 0.0
+            self.target.failures = 0
+            cells[cell + BACKEND_REPLIES] += 1
+            cells[cell + BACKEND_BYTES_OUT] += size
+            self.bytes_out += size
+            try:
+                reply(view[:size], client)
+            except OSError:
+                cells[udp.base + SERVICE_UNSENT_REPLIES] += 1
+            else:
+                cells[udp.base + SERVICE_REPLIES] += 1
+        udp.poller.again(self.on_event)
+
+    def broke(self, error: OSError) -> None:
+        """An ICMP error or a broken route: the next datagram gets a new socket, and another backend if it can."""
+        udp = self.listener.udp
+        refused = error.errno == errno.ECONNREFUSED
+        udp.cells[self.target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
+        udp.service.failed(self.target)
+        self.refused = True
+
+
+def key_of(listener: "UdpListener", client: Client, told: Header | None) -> Key:
+    """Return what a session is found by."""
+    return listener.ident, (client if told is None else (*client, told.client, told.asked))

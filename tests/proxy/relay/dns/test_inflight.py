@@ -1,0 +1,121 @@
+"""How long a query waits, in numbers: no clock, no socket."""
+
+import pytest
+
+from proxy.relay.dns import inflight
+from proxy.relay.dns.inflight import GRAIN, RIPE, Inflight, Query
+from proxy.relay.loop.timers import Timers
+
+
+class Clock(Timers):
+    """Timers under the name that a poller has for them."""
+
+    def __init__(self):
+        super().__init__()
+        self.at = self.add
+
+    def go(self, start, stop):
+        """Let the time from `start` to `stop` pass."""
+        while (due := self.next_deadline()) is not None and due <= stop:
+            self.expire(max(start, due))
+
+
+class Bench:
+    """A table with what it told, as (number, what, when)."""
+
+    def __init__(self, retry_after=0.4, give_up=4.5):
+        self.clock = Clock()
+        self.now = 0.0
+        self.told = []
+        self.table = Inflight(self.clock, retry_after, give_up, self.on_silent, self.on_end)
+
+    def on_silent(self, query, now):
+        """Note it."""
+        self.told.append((query.client, "silent", pytest.approx(now)))
+
+    def on_end(self, query):
+        """Note it, and finish the query."""
+        self.told.append((query.client, "end", None))
+        self.table.remove(query)
+
+    def add(self, number, now):
+        """Begin a query."""
+        query = Query(None, number, bytes(12), (0, number, b""), 12, now)
+        self.table.add(query)
+        return query
+
+
+def test_silent_twice_then_over():
+    """U9: a query is silent after retry-after, again after twice that, and over at give-up, with nothing left."""
+    bench = Bench()
+    bench.add(1, 10.0)
+    bench.clock.go(10.0, 20.0)
+    assert bench.told == [(1, "silent", 10.4), (1, "silent", 11.2), (1, "end", None)]
+    assert len(bench.table) == 0
+    assert bench.clock.next_deadline() is None
+
+
+@pytest.mark.parametrize("passed", [0.0, 0.5, 1.5])
+def test_what_is_removed_is_told_of_no_more(passed):
+    """A query that was answered leaves at whichever phase it is, and its key with it."""
+    bench = Bench()
+    query = bench.add(1, 0.0)
+    bench.clock.go(0.0, passed)
+    assert query.key in bench.table
+    assert bench.table.values() == [query]
+    bench.table.remove(query)
+    told = list(bench.told)
+    assert query.key not in bench.table
+    bench.clock.go(passed, 10.0)
+    assert bench.told == told
+    assert len(bench.table) == 0
+
+
+def test_each_waits_from_its_own_start():
+    """Queries that began at different times are told of at different times, in their order."""
+    bench = Bench()
+    for number in range(5):
+        bench.add(number, number * 0.1)
+    bench.clock.go(0.0, 1.0)
+    silent = [(number, when) for number, what, when in bench.told if what == "silent"]
+    assert silent[:5] == [(number, pytest.approx(0.4 + number * 0.1, abs=GRAIN)) for number in range(5)]
+
+
+def test_give_up_before_the_second_try():
+    """Where give-up comes before twice retry-after has passed, it is not put off."""
+    bench = Bench(retry_after=1.0, give_up=1.5)
+    bench.add(1, 0.0)
+    bench.clock.go(0.0, 1.49)
+    assert bench.told == [(1, "silent", 1.0)]
+    bench.clock.go(1.49, 1.5)
+    assert bench.told[1:] == [(1, "end", None)]
+
+
+def test_thousands_fall_silent_in_portions():
+    """A look handles at most RIPE queries, so that ten thousand at once do not stop the worker."""
+    bench = Bench()
+    for number in range(3 * RIPE):
+        bench.add(number, 0.0)
+    bench.clock.expire(0.4)
+    assert len(bench.told) == RIPE
+    bench.clock.go(0.4, 0.4 + 3 * GRAIN)
+    assert len(bench.told) == 3 * RIPE
+
+
+def test_a_fault_costs_no_other_its_turn():
+    """An exception while one query is asked again leaves the others their timer."""
+    bench = Bench()
+    good = bench.on_silent
+
+    def bad(query, now):
+        bench.table._on_silent = good
+        raise RuntimeError
+
+    bench.table._on_silent = bad
+    bench.add(1, 0.0)
+    bench.add(2, 0.0)
+    with pytest.raises(RuntimeError):
+        bench.clock.expire(0.4)
+    bench.clock.go(0.4, 0.5)
+    assert [told[:2] for told in bench.told] == [(2, "silent")]
+    assert inflight.GRAIN < 0.1

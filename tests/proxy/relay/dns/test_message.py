@@ -1,0 +1,129 @@
+"""What the relay reads of a DNS message, and the SERVFAIL that it writes."""
+
+import dns.exception
+import dns.flags
+import dns.message
+import dns.rcode
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.relay.dns.message import HEADER, question_end, same_question, servfail
+from tests.proxy.relay.dnsbed import EDNS, name_of, query
+
+QUESTION = name_of("www.example.net") + b"\0\x01\0\x01"
+labels = st.lists(st.binary(min_size=1, max_size=63), max_size=6).filter(lambda ls: sum(map(len, ls)) + len(ls) < 255)
+
+
+def header(ident=7, flags=b"\x01\0", count=1):
+    return ident.to_bytes(2, "big") + flags + count.to_bytes(2, "big") + bytes(6)
+
+
+@given(labels, st.binary(max_size=40))
+def test_the_question_ends_after_type_and_class(parts, tail):
+    """The end is found whatever octets the labels hold, zeros too, and whatever follows the question."""
+    name = b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+    message = header() + name + b"\0\x01\0\x01"
+    assert question_end(message + tail, len(message + tail)) == len(message)
+
+
+@given(st.binary(max_size=600))
+def test_any_bytes_have_an_end_inside_or_none(noise):
+    """Of any octets after a header, the end lies inside them or is 0, and dnspython agrees where it is."""
+    message = header() + noise
+    end = question_end(message, len(message))
+    assert end == 0 or HEADER + 5 <= end <= len(message)
+    if end:
+        # dnspython reads what we found: a whole name, type and class.
+        parsed = dns.message.from_wire(message[:end], question_only=True)
+        assert len(parsed.question) == 1
+
+
+@pytest.mark.parametrize("cut", range(len(QUESTION)))
+def test_a_cut_question_is_none(cut):
+    """A question that ends early is none, at whichever octet."""
+    message = header() + QUESTION[:cut]
+    assert question_end(message, len(message)) == 0
+
+
+def test_names_of_255_octets_and_no_more():
+    """A name of 255 octets is the longest (RFC 1035, section 2.3.4), and labels of 63."""
+    longest = b"\x3f" + b"a" * 63
+    name = longest * 3 + b"\x3d" + b"a" * 61 + b"\0"
+    assert len(name) == 255
+    message = header() + name + b"\0\x01\0\x01"
+    assert question_end(message, len(message)) == len(message)
+    message = header() + longest * 3 + b"\x3e" + b"a" * 62 + b"\0" + b"\0\x01\0\x01"
+    assert question_end(message, len(message)) == 0
+    for bad in (b"\x40" + b"a" * 64 + b"\0", b"\xc0\x0c", b"\x80\0"):
+        message = header() + bad + b"\0\x01\0\x01"
+        assert question_end(message, len(message)) == 0
+
+
+def test_one_question_or_none():
+    """A query has one question, or none at all (RFC 7873, section 5.4); two are refused."""
+    assert question_end(header(count=0), HEADER) == HEADER
+    for count in (2, 256, 257, 65535):
+        message = header(count=count) + QUESTION * 2
+        assert question_end(message, len(message)) == 0
+
+
+def reply(question=QUESTION, count=1, rcode=0):
+    return header(flags=bytes([0x81, rcode]), count=count) + question
+
+
+@pytest.mark.parametrize(
+    ("data", "same"),
+    [
+        (reply(), True),
+        (reply(QUESTION + b"more"), True),
+        (reply(QUESTION.replace(b"www", b"WwW")), True),
+        (reply(QUESTION.replace(b"www", b"wwx")), False),
+        (reply(QUESTION[:-3] + b"\x02\0\x01"), False),
+        (reply(QUESTION[:-1] + b"\x03"), False),
+        (reply(QUESTION[:-1]), False),
+        (reply(QUESTION, count=2), False),
+        (reply(b"", count=0), False),
+        (reply(b"", count=0, rcode=2), True),
+        (reply(b"", count=1, rcode=2), False),
+        (reply(QUESTION, count=257), False),
+    ],
+)
+def test_same_question(data, same):
+    """U2: an answer repeats the question, case of the name aside; an error may leave it out."""
+    assert same_question(data, len(data), QUESTION) is same
+
+
+@pytest.mark.parametrize(("asked", "told"), [(65, 97), (97, 65), (0x4100, 0x6100)])
+def test_types_have_a_case(asked, told):
+    """U2: type 65 (HTTPS) is not type 97, though as letters they are one."""
+    name = name_of("a.example.net")
+    data = reply(name + told.to_bytes(2, "big") + b"\0\x01")
+    assert not same_question(data, len(data), name + asked.to_bytes(2, "big") + b"\0\x01")
+
+
+def test_no_question_is_answered_without_one():
+    """A query without question is answered without, whatever the code; one that comes with a question is another's."""
+    assert same_question(reply(b"", count=0), HEADER, b"")
+    assert not same_question(reply(), len(reply()), b"")
+
+
+@given(labels, st.integers(0, 15), st.booleans(), st.booleans(), st.binary(max_size=30))
+def test_servfail_fits_its_query(parts, opcode, recursion, checking, tail):
+    """U17: SERVFAIL has the query's ID, opcode, RD, CD and question, nothing else, and is never larger."""
+    flags = bytes([opcode << 3 | recursion | 0x06, checking << 4 | 0x20])
+    name = b"".join(bytes([len(part)]) + part for part in parts) + b"\0"
+    message = header(0xBEEF, flags) + name + b"\0\x01\0\x01" + tail
+    told = servfail(message, question_end(message, len(message)))
+    assert len(told) <= len(message)
+    assert told == header(0xBEEF, bytes([0x80 | opcode << 3 | recursion, checking << 4 | 2])) + name + b"\0\x01\0\x01"
+
+
+def test_servfail_is_read_by_dnspython():
+    """U17: what we write is a SERVFAIL to a query with EDNS, as another implementation reads it."""
+    message = query("www.example.net", 99, tail=EDNS)
+    told = dns.message.from_wire(servfail(message, question_end(message, len(message))))
+    assert told.rcode() == dns.rcode.SERVFAIL
+    assert told.id == 99
+    assert told.flags & dns.flags.QR
+    assert dns.message.make_query("www.example.net", "A").question == told.question

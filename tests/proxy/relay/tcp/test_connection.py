@@ -1,0 +1,771 @@
+"""Connections through the relay, with real sockets on both sides."""
+
+import contextlib
+import hashlib
+import os
+import random
+import socket
+import threading
+import time
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+
+from proxy.relay.tcp import service as tcp_service
+from proxy.relay.tcp import side as tcp_side
+from tests.proxy.relay.conftest import TCP, eventually, free_port
+from tests.proxy.relay.streams import (
+    END,
+    RESET,
+    Wire,
+    accept,
+    connect,
+    connecting_to,
+    connections,
+    deaf,
+    descriptors,
+    exactly,
+    flood,
+    held,
+    is_reset,
+    listen,
+    read,
+    reset,
+    settle,
+    where,
+)
+
+SIDES = pytest.mark.parametrize("side", ["client", "backend"])
+INF = float("inf")
+PATTERN = random.Random(1).randbytes(1 << 20)
+
+
+def plan(**keys: float) -> pytest.MarkDecorator:
+    """Give the wire of a test these timers, and its peers this `buffer`."""
+    return pytest.mark.parametrize("wire", [keys], indirect=True, ids=["-".join(keys)])
+
+
+@pytest.fixture
+def wire(relay, request):
+    """One service with one backend; `plan` has its timers and the buffer of its peers."""
+    made = Wire(relay, **getattr(request, "param", {}))
+    relay.start()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Buffers of 512 octets: a few thousand octets go through every budget and every pause."""
+    monkeypatch.setattr(tcp_side, "BUFFER", 512)
+    monkeypatch.setattr(tcp_service, "BUFFER", 512)
+
+
+# -- FIN
+
+
+@SIDES
+def test_late_answer(wire, side):
+    """T1, T2: a FIN of either side reaches the other at once, and a late answer still returns, with its own FIN."""
+    near, far = wire.sides(side)
+    near.sendall(b"question")
+    near.shutdown(socket.SHUT_WR)
+    assert read(far) == (b"question", END)
+    time.sleep(0.1)
+    far.sendall(b"late answer")
+    far.close()
+    assert read(near) == (b"late answer", END)
+    wire.over()
+    assert wire.counter("closed") == 1
+    assert wire.counts("bytes_in", "bytes_out") == ([8, 11] if side == "client" else [11, 8])
+
+
+def test_fin_from_a_client_at_once(wire):
+    """T1, T12: a client that closes its half before a backend is connected still hears a server that speaks first."""
+    with connect(wire.address) as client:
+        client.shutdown(socket.SHUT_WR)
+        with accept(wire.listener) as backend:
+            backend.sendall(b"220 hello")
+            assert read(backend) == (b"", END)
+        assert read(client) == (b"220 hello", END)
+    wire.over()
+
+
+@SIDES
+def test_fin_behind_more_than_one_turn(relay, tiny, wire, side):
+    """T6: a FIN that was told of while more than one turn's budget of octets waits before it is passed on as well."""
+    near, far = wire.sides(side)
+    sent = PATTERN[: 512 * (tcp_side.READS * 2) + 100]
+    with held(relay):
+        near.sendall(sent)
+        near.shutdown(socket.SHUT_WR)
+        assert settle(near) == 0
+    assert read(far) == (sent, END)
+
+
+@SIDES
+def test_fin_while_the_other_reads_slowly(wire, side):
+    """T6: octets and a FIN that come while the other side takes nothing all arrive when it reads again."""
+    near, far = wire.sides(side)
+    sent = flood(near, PATTERN)
+    near.shutdown(socket.SHUT_WR)
+    far.shutdown(socket.SHUT_WR)
+    assert read(near) == (b"", END)
+    got, how = read(far)
+    assert (len(got), how) == (sent, END)
+    assert got == (PATTERN * (sent // len(PATTERN) + 1))[:sent]
+
+
+def test_50_mib_both_ways(wire):
+    """T6: 50 MiB flushed in each direction at a time arrive whole before the FIN, with equal SHA-256."""
+    client, backend = wire.open()
+    blocks = 50
+    sums = {}
+
+    def send(sock, name):
+        digest = hashlib.sha256()
+        for number in range(blocks):
+            block = number.to_bytes(8, "big") + PATTERN[8:]
+            digest.update(block)
+            sock.sendall(block)
+        sock.shutdown(socket.SHUT_WR)
+        sums[f"{name} sent"] = digest.hexdigest()
+
+    def receive(sock, name):
+        digest, size = hashlib.sha256(), 0
+        while piece := sock.recv(1 << 18):
+            digest.update(piece)
+            size += len(piece)
+        sums[f"{name} got"] = digest.hexdigest()
+        sums[f"{name} size"] = size
+
+    threads = [
+        threading.Thread(target=act, args=(sock, name), daemon=True)
+        for sock, name in ((client, "client"), (backend, "backend"))
+        for act in (send, receive)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert sums["client sent"] == sums["backend got"]
+    assert sums["backend sent"] == sums["client got"]
+    assert sums["client size"] == sums["backend size"] == blocks << 20
+    wire.over()
+    assert wire.counts("bytes_in", "bytes_out") == [blocks << 20, blocks << 20]
+
+
+# -- RST
+
+
+@SIDES
+@plan(buffer=16384)
+def test_reset_after_the_bytes_before_it(wire, side):
+    """T3, T4: an RST of either side becomes an RST at the other, after all octets before it, to a slow reader too."""
+    near, far = wire.sides(side)
+    sent = flood(near, PATTERN)
+    (conn,) = wire.connections
+    assert (conn.backend if side == "client" else conn.client).pending
+    # What the relay's kernel has acknowledged is the relay's to deliver.
+    sent -= settle(near)
+    reset(near)
+    eventually(lambda: wire.counter(f"{side}_reset") == 1, 1)
+    got, how = read(far, pause=0.001)
+    assert (len(got), how) == (sent, RESET)
+    assert got == (PATTERN * (sent // len(PATTERN) + 1))[:sent]
+    wire.over()
+    assert wire.counts("reset") == [int(side == "backend")]
+    assert wire.counts("bytes_in" if side == "client" else "bytes_out") == [sent]
+
+
+@SIDES
+def test_reset_of_a_quiet_connection(wire, side):
+    """T3, T4: an RST on a connection where nothing waits is an RST at the other side within a second."""
+    near, far = wire.sides(side)
+    near.sendall(b"x")
+    assert exactly(far, 1) == b"x"
+    far.sendall(b"y")
+    assert exactly(near, 1) == b"y"
+    reset(near)
+    assert read(far) == (b"", RESET)
+    wire.over(1)
+    assert wire.counter(f"{side}_reset") == 1
+
+
+@SIDES
+@plan(fin_timeout=0.4)
+def test_reset_to_a_reader_that_never_reads(wire, side):
+    """T3, T4: the RST behind octets that nobody takes is sent after fin-timeout, not before and not never."""
+    near, far = wire.sides(side)
+    flood(near, PATTERN)
+    began = time.monotonic()
+    reset(near)
+    eventually(lambda: is_reset(far), 2)
+    assert 0.35 < time.monotonic() - began < 1
+    wire.over()
+
+
+@SIDES
+@plan(fin_timeout=3.0, connect_timeout=0.8, idle_timeout=0.8, buffer=16384)
+def test_reset_is_not_cut_short_by_other_timers(wire, side):
+    """T3, T15: what came before an RST has fin-timeout to be delivered, also where the idle timer is shorter."""
+    near, far = wire.sides(side)
+    sent = flood(near, PATTERN)
+    sent -= settle(near)
+    reset(near)
+    time.sleep(1)
+    assert not is_reset(far)
+    got, how = read(far)
+    assert (len(got), how) == (sent, RESET)
+
+
+def test_reset_waits_for_what_was_not_sent_yet(relay, wire):
+    """T3: the send queue towards a reader being empty for once is no end while octets from before the RST are left."""
+    client, backend = wire.open()
+    sent = flood(client, PATTERN)
+    sent -= settle(client)
+    reset(client)
+    eventually(lambda: wire.counter("client_reset") == 1, 1)
+    (conn,) = wire.connections
+    got = []
+
+    def drain() -> str:
+        """Let the reader take all that is in the kernel, and let a timer come before the event that tells of it."""
+        backend.settimeout(0.1)
+        try:
+            while piece := backend.recv(1 << 20):
+                got.append(piece)
+        except TimeoutError:
+            backend.settimeout(10)
+        conn._due(time.monotonic())
+        return conn.state.name
+
+    assert relay.call(drain) == "RESETTING"
+    rest, how = read(backend)
+    assert (sum(map(len, got)) + len(rest), how) == (sent, RESET)
+    wire.over()
+
+
+@SIDES
+def test_reset_while_reading_is_paused(wire, side):
+    """T5: an RST is noticed within 1 s while the other side takes nothing and this one is not read."""
+    near, far = wire.sides(side)
+    flood(near, PATTERN)
+    reset(near)
+    eventually(lambda: wire.counter(f"{side}_reset") == 1, 1)
+    assert read(far)[1] == RESET
+
+
+@SIDES
+@pytest.mark.parametrize("closed", ["its own", "the other"])
+def test_reset_after_half_was_closed(wire, side, closed):
+    """T5: an RST is noticed, and passed on, within 1 s when this side's half or the other's is closed already."""
+    near, far = wire.sides(side)
+    near.sendall(b"x")
+    exactly(far, 1)
+    one, two = (near, far) if closed == "its own" else (far, near)
+    one.shutdown(socket.SHUT_WR)
+    assert read(two) == (b"", END)
+    time.sleep(0.05)
+    reset(near)
+    eventually(lambda: is_reset(far), 1)
+    wire.over(1)
+
+
+@SIDES
+def test_reset_of_a_peer_with_a_closed_window(wire, side):
+    """T5: an RST of a side that reads nothing, its window zero, is noticed and passed on within 1 s."""
+    near, far = wire.sides(side)
+    flood(far, PATTERN)
+    reset(near)
+    eventually(lambda: is_reset(far), 1)
+    wire.over(1)
+    assert wire.counter(f"{side}_reset") == 1
+
+
+def test_both_reset_at_once(relay, wire):
+    """T3, T4: when both sides reset at the same time the connection is gone, and each gauge is back."""
+    client, backend = wire.open()
+    client.sendall(b"x")
+    exactly(backend, 1)
+    with held(relay):
+        reset(client)
+        reset(backend)
+    wire.over(1)
+
+
+def test_octets_to_a_closed_backend(wire):
+    """T1, T4: octets to a backend that has closed bring its RST back to the client, after all it had sent."""
+    client, backend = wire.open()
+    backend.sendall(b"bye")
+    backend.close()
+    assert exactly(client, 3) == b"bye"
+    assert client.recv(1) == b""
+    client.sendall(b"more")
+    eventually(lambda: is_reset(client), 1)
+    wire.over(1)
+
+
+# -- buffers
+
+
+def test_stalled_readers_cost_one_buffer_a_direction(relay, wire):
+    """T7: readers that stall cost at most 256 KiB of buffer in each direction, whatever is sent to them."""
+    pairs = [wire.open() for _ in range(4)]
+    tracemalloc.start()
+    try:
+        for client, backend in pairs:
+            flood(client, PATTERN)
+            flood(backend, PATTERN)
+        waiting = [len(side.pending) for conn in wire.connections for side in (conn.client, conn.backend)]
+        assert len(waiting) == 8
+        assert all(0 < size <= 256 << 10 for size in waiting)
+        assert tracemalloc.get_traced_memory()[0] <= sum(waiting) + (512 << 10)
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_waits_is_not_mixed_up(wire):
+    """T7: what waits in each direction of several connections is that direction's own when it leaves, octet by octet."""
+    pairs = [wire.open(1 << 16) for _ in range(3)]
+    sent = {}
+    for number, (client, backend) in enumerate(pairs):
+        for sock, far in ((client, backend), (backend, client)):
+            octets = random.Random(number * 2 + (sock is client)).randbytes(1 << 20)
+            sent[far] = (octets, flood(sock, octets))
+    for sock, (octets, size) in sent.items():
+        assert exactly(sock, size) == (octets * (size // len(octets) + 1))[:size]
+
+
+@SIDES
+def test_a_stalled_reader_resumes(wire, side):
+    """T7, T19: a reader that stalled gets all that waits, and what comes after it, without a further pause; all is counted."""
+    near, far = wire.sides(side)
+    sent = flood(near, PATTERN)
+    began = time.monotonic()
+    got = exactly(far, sent)
+    assert time.monotonic() - began < 1
+    assert got == (PATTERN * (sent // len(PATTERN) + 1))[:sent]
+    near.sendall(b"and on")
+    assert exactly(far, 6) == b"and on"
+    far.sendall(b"back")
+    assert exactly(near, 4) == b"back"
+    eventually(lambda: wire.counts("bytes_in", "bytes_out") == ([sent + 6, 4] if side == "client" else [4, sent + 6]))
+    assert [side.pending for conn in wire.connections for side in (conn.client, conn.backend)] == [None, None]
+
+
+@plan(keepalive=7, user_timeout=9)
+def test_options_of_both_sides(wire):
+    """T8: both sockets have TCP_NODELAY, keepalive and TCP_USER_TIMEOUT as configured."""
+    wire.open()
+    (conn,) = wire.connections
+    for sock in (conn.client.sock, conn.backend.sock):
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7
+        assert sock.getsockopt(socket.IPPROTO_TCP, 18) == 9000
+
+
+@SIDES
+def test_small_requests_are_not_delayed(wire, side):
+    """T8: a request in two small writes does not wait 40 ms for an acknowledgement on its way."""
+    near, far = wire.sides(side)
+    took = []
+    for _ in range(20):
+        began = time.monotonic()
+        near.sendall(b"head")
+        assert exactly(far, 4) == b"head"
+        near.sendall(b"body")
+        assert exactly(far, 4) == b"body"
+        far.sendall(b"answer")
+        assert exactly(near, 6) == b"answer"
+        took.append(time.monotonic() - began)
+    assert sorted(took)[10] < 0.03
+
+
+# -- choosing a backend
+
+
+def resetting(listener: socket.socket, greeting: bytes = b"", wants: int = 0) -> None:
+    """Accept one connection, read and greet as told, and reset it."""
+    sock = accept(listener)
+    exactly(sock, wants)
+    sock.sendall(greeting)
+    settle(sock)
+    reset(sock)
+
+
+@pytest.mark.parametrize("how", ["refused", "timeout", "reset"])
+def test_a_failed_connect_is_retried(relay, how):
+    """T9: a backend that refuses, resets or does not answer a connect is replaced by another, the client unaware."""
+    with listen() as good, deaf() as (silent, _), listen() as bad:
+        first = {"refused": ("127.0.0.1", free_port()), "timeout": silent, "reset": where(bad)}[how]
+        timers = replace(TCP, connect_timeout=0.2)
+        address = relay.service([first, where(good)], scheduler="failover", tcp=timers)
+        relay.start()
+        if how == "reset":
+            threading.Thread(target=resetting, args=(bad,)).start()
+        with connect(address) as client, accept(good) as backend:
+            backend.sendall(b"hello")
+            assert exactly(client, 5) == b"hello"
+            client.sendall(b"thanks")
+            assert exactly(backend, 6) == b"thanks"
+            assert relay.backend(first, f"connect_{how}") == 1
+            assert relay.backend(first, "active") == 0
+            assert relay.backend(where(good), "active") == 1
+            assert relay.counter("retries") == 1
+            assert relay.hints == [(0, 0)]
+
+
+@pytest.mark.parametrize(("greeting", "wants"), [(b"", 3), (b"busy", 0)], ids=["client's octets", "backend's octets"])
+def test_no_retry_after_an_octet(relay, greeting, wants):
+    """T9: once an octet has passed, to the backend or from it, a reset is the client's and no other backend is tried."""
+    with listen() as bad, listen() as good:
+        address = relay.service([where(bad), where(good)], scheduler="failover")
+        relay.start()
+        server = threading.Thread(target=resetting, args=(bad, greeting, wants))
+        with connect(address) as client:
+            server.start()
+            if wants:  # a send of nothing would take the reset that may be there already
+                client.sendall(b"abc"[:wants])
+            assert read(client) == (greeting, RESET)
+        server.join(5)
+        eventually(lambda: relay.counter("sessions") == 0)
+        assert relay.backend(where(good), "total") == 0
+        assert relay.counter("retries") == 0
+        assert relay.backend(where(bad), "reset") == 1
+
+
+def outcome(address: tuple[str, int]) -> tuple[bytes, str]:
+    """What a client gets that only connects and reads; an RST may come before it has noticed that it is connected."""
+    try:
+        with connect(address) as client:
+            return read(client)
+    except ConnectionResetError:
+        return b"", RESET
+
+
+def test_every_backend_down(relay):
+    """T10: with every backend down a client gets an RST at once, and is counted."""
+    with listen() as backend:
+        address = relay.service([where(backend)])
+        relay.start()
+        relay.verdict(where(backend), "down")
+        began = time.monotonic()
+        assert outcome(address) == (b"", RESET)
+        assert time.monotonic() - began < 0.3
+        eventually(lambda: relay.counter("sessions") == 0)
+        assert relay.counter("refused_no_backend") == 1
+
+
+def test_every_backend_refuses(relay):
+    """T10: when every backend refuses, each has been tried once and the client gets an RST."""
+    closed = [("127.0.0.1", free_port()) for _ in range(3)]
+    address = relay.service(closed)
+    relay.start()
+    assert outcome(address) == (b"", RESET)
+    eventually(lambda: relay.counter("sessions") == 0)
+    assert [relay.backend(one, "connect_refused") for one in closed] == [1, 1, 1]
+    assert [relay.backend(one, "active") for one in closed] == [0, 0, 0]
+    assert relay.counter("refused_no_backend") == 1
+
+
+@pytest.mark.parametrize("leave", [reset, socket.socket.close], ids=["RST", "FIN"])
+def test_client_leaves_while_we_connect(relay, leave):
+    """T11: a client that leaves during the connect takes the attempt with it: no socket, no descriptor, no gauge stays."""
+    with deaf() as (silent, _):
+        address = relay.service([silent], tcp=replace(TCP, connect_timeout=20))
+        relay.start()
+        before, fillers = descriptors(), connecting_to(silent[1])
+        client = connect(address)
+        eventually(lambda: connecting_to(silent[1]) == fillers + 1)
+        assert relay.backend(silent, "active") == 1
+        leave(client)
+        eventually(lambda: relay.counter("sessions") == 0, 0.3 if leave is reset else 1)
+        assert connecting_to(silent[1]) == fillers
+        assert relay.backend(silent, "active") == 0
+        assert relay.counter("client_gone") == 1
+        assert relay.backend(silent, "connect_timeout") == 0
+        assert descriptors() == before
+
+
+def test_client_that_left_is_given_up_on_the_next_backend_too(relay):
+    """T11: the short wait for a client that sent only a FIN is not begun anew by each backend that is tried."""
+    with deaf() as (one, _), deaf() as (two, _):
+        address = relay.service([one, two], scheduler="failover", tcp=replace(TCP, connect_timeout=0.4))
+        relay.start()
+        connect(address).close()
+        began = time.monotonic()
+        eventually(lambda: relay.counter("client_gone") == 1, 2)
+        assert time.monotonic() - began < 0.7
+
+
+def test_server_speaks_first(wire):
+    """T12: a client that says nothing hears the server's greeting."""
+    client, backend = wire.open()
+    backend.sendall(b"220 ready")
+    assert exactly(client, 9) == b"220 ready"
+
+
+def test_octets_before_the_connect(relay):
+    """T13: what the client sends while we connect, its FIN included, arrives in order at the backend that answers."""
+    with deaf() as (silent, _), listen() as good:
+        address = relay.service([silent, where(good)], scheduler="failover", tcp=replace(TCP, connect_timeout=0.3))
+        relay.start()
+        with connect(address) as client:
+            for piece in (b"one ", b"two ", b"three"):
+                client.sendall(piece)
+                time.sleep(0.03)
+            client.shutdown(socket.SHUT_WR)
+            with accept(good) as backend:
+                assert read(backend) == (b"one two three", END)
+                backend.sendall(b"yes")
+            assert read(client) == (b"yes", END)
+
+
+def test_ipv6(relay):
+    """T1: IPv6 on both sides, as IPv4."""
+    wire = Wire(relay, host="::1")
+    relay.start()
+    client, backend = wire.open()
+    client.sendall(b"x")
+    client.shutdown(socket.SHUT_WR)
+    assert read(backend) == (b"x", END)
+    wire.close()
+    wire.over()
+
+
+# -- urgent octets
+
+
+@SIDES
+@pytest.mark.parametrize("late", [False, True], ids=["together", "apart"])
+def test_urgent_octet(wire, side, late):
+    """T14: an out-of-band octet is left out of the stream, and what is before and after it arrives, its FIN too."""
+    near, far = wire.sides(side)
+    for number in range(3):
+        with contextlib.nullcontext() if late else held(wire.relay):
+            near.sendall(b"before")
+            if late:
+                assert exactly(far, 6) == b"before"
+            near.send(b"!", socket.MSG_OOB)
+            if late:
+                time.sleep(0.02)
+            near.sendall(b"after")
+            settle(near)
+        assert exactly(far, 5 if late else 11) == (b"after" if late else b"beforeafter")
+        far.sendall(bytes([number]))
+        assert exactly(near, 1) == bytes([number])
+    near.send(b"!", socket.MSG_OOB)
+    near.shutdown(socket.SHUT_WR)
+    assert read(far) == (b"", END)
+
+
+@SIDES
+def test_urgent_octet_in_the_middle_of_much(relay, tiny, wire, side):
+    """T14: an urgent octet among many that are read in one turn stops the stream nowhere."""
+    near, far = wire.sides(side)
+    with held(relay):
+        near.sendall(PATTERN[:700])
+        near.send(b"!", socket.MSG_OOB)
+        near.sendall(PATTERN[700:1300])
+        settle(near)
+    assert exactly(far, 1300) == PATTERN[:1300]
+
+
+# -- timers
+
+
+@SIDES
+@plan(idle_timeout=0.3)
+def test_idle_timer(wire, side):
+    """T15: traffic of either direction alone keeps a connection; without any it is reset after idle-timeout."""
+    near, far = wire.sides(side)
+    for _ in range(8):
+        time.sleep(0.1)
+        near.sendall(b"x")
+        assert exactly(far, 1) == b"x"
+    began = time.monotonic()
+    eventually(lambda: is_reset(near) and is_reset(far), 2)
+    assert 0.25 < time.monotonic() - began < 0.6
+    assert wire.counter("idle_timeout") == 1
+    wire.over()
+
+
+@SIDES
+@plan(fin_timeout=0.3)
+def test_fin_timer(wire, side):
+    """T15: after a FIN the silence of the other side is bounded by fin-timeout, counted from the FIN."""
+    near, far = wire.sides(side)
+    far.sendall(b"x")
+    exactly(near, 1)
+    time.sleep(0.4)
+    began = time.monotonic()
+    near.shutdown(socket.SHUT_WR)
+    for _ in range(5):
+        time.sleep(0.1)
+        far.sendall(b"x")
+        assert exactly(near, 1) == b"x"
+    assert time.monotonic() - began > 0.5
+    began = time.monotonic()
+    eventually(lambda: is_reset(far), 2)
+    assert 0.25 < time.monotonic() - began < 0.6
+    assert (wire.counter("fin_timeout"), wire.counter("idle_timeout")) == (1, 0)
+    wire.over()
+
+
+@plan(idle_timeout=0.6, fin_timeout=0.4)
+def test_fin_timer_begins_with_the_fin(wire):
+    """T15: the silence before a FIN does not count, whichever timer looks first."""
+    client, backend = wire.open()
+    time.sleep(0.5)
+    client.shutdown(socket.SHUT_WR)
+    assert read(backend) == (b"", END)
+    time.sleep(0.25)
+    backend.sendall(b"late")
+    backend.close()
+    assert read(client) == (b"late", END)
+
+
+@plan(idle_timeout=0.3, fin_timeout=5.0)
+def test_fin_timer_replaces_the_idle_timer(wire):
+    """T15: a connection with one FIN is held for fin-timeout, though idle-timeout is shorter."""
+    client, backend = wire.open()
+    client.shutdown(socket.SHUT_WR)
+    assert read(backend) == (b"", END)
+    time.sleep(0.5)
+    backend.sendall(b"late")
+    backend.close()
+    assert read(client) == (b"late", END)
+    assert wire.counter("fin_timeout") == wire.counter("idle_timeout") == 0
+
+
+@plan(connect_timeout=INF, idle_timeout=INF, fin_timeout=INF, keepalive=INF, user_timeout=INF)
+def test_no_timers_at_all(wire):
+    """T15: a connection with every timer off works from its connect to both FINs, and to an RST."""
+    client, backend = wire.open()
+    client.sendall(b"x")
+    client.shutdown(socket.SHUT_WR)
+    assert read(backend) == (b"x", END)
+    backend.close()
+    assert read(client) == (b"", END)
+    wire.over()
+    client, backend = wire.open()
+    client.sendall(b"x")
+    reset(client)
+    assert read(backend) == (b"x", RESET)
+    wire.over()
+
+
+@plan(connect_timeout=INF, idle_timeout=0.2)
+def test_idle_timer_without_connect_timer(wire):
+    """T15: the idle timer runs although no connect timer ever did."""
+    wire.open()
+    wire.over(1)
+    assert wire.counter("idle_timeout") == 1
+
+
+@plan(connect_timeout=3600.0, idle_timeout=3600.0)
+def test_cancelled_timers_do_not_pile_up(relay, wire):
+    """T15, T19: no connection leaves a timer in the heap for longer than half a minute, whatever idle-timeout is."""
+    client, _ = wire.open()
+    timers = relay.engine._poller.timers
+    latest = relay.call(lambda: max(when for when, _, _ in timers._heap))
+    assert latest - time.monotonic() < 31
+    client.close()
+
+
+# -- everything at once
+
+
+@pytest.fixture(params=["small buffers", "small send queues"])
+def cramped(request):
+    """Everything at its bounds: our own buffers, or what the kernel takes from us in one go."""
+    if request.param == "small buffers":
+        request.getfixturevalue("tiny")
+    return 4608 if request.param == "small send queues" else 0
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_transcripts(cramped, wire, seed):
+    """T6, T7: whatever the order of writes, pauses, reads and FINs, both streams are exact and end with a FIN."""
+    rng = random.Random(seed)
+    client, backend = wire.open(cramped)
+    want = {client: rng.randbytes(rng.randrange(60_000)), backend: rng.randbytes(rng.randrange(60_000))}
+    got = {}
+
+    def act(sock, seed):
+        rng = random.Random(seed)
+        out, into = want[sock], bytearray()
+        sock.settimeout(0.002)
+        ended = finished = False
+        while not (ended and finished):
+            if not finished and rng.random() < 0.5:
+                piece = out[: rng.choice((1, 100, 511, 512, 513, 5000))]
+                if piece and rng.random() < 0.05:
+                    time.sleep(0.003)
+                if piece:
+                    try:
+                        out = out[sock.send(piece) :]
+                    except TimeoutError:
+                        continue
+                else:
+                    sock.shutdown(socket.SHUT_WR)
+                    finished = True
+            elif not ended:
+                try:
+                    piece = sock.recv(rng.choice((1, 600, 5000)))
+                except TimeoutError:
+                    continue
+                into += piece
+                ended = not piece
+        got[sock] = bytes(into)
+
+    threads = [threading.Thread(target=act, args=(sock, seed * 2 + n), daemon=True) for n, sock in enumerate(want)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert got == {client: want[backend], backend: want[client]}
+    wire.over()
+    assert wire.counts("bytes_in", "bytes_out") == [len(want[client]), len(want[backend])]
+
+
+def test_descriptors_are_reused_within_a_round(relay, wire):
+    """T19: connections that end and begin in one round, with the same descriptors, do not see each other's events."""
+    for number in range(20):
+        ends = [wire.open() for _ in range(5)]
+        with held(relay):
+            # In this order: an event ends the old ones, the next begins new ones, and the last is about the old ones.
+            for client, _ in ends:
+                reset(client)
+            fresh = [connect(wire.address) for _ in range(5)]
+            for _, backend in ends:
+                reset(backend)
+            for client in fresh:
+                client.sendall(bytes([number]))
+        for client in fresh:
+            with accept(wire.listener) as backend:
+                assert exactly(backend, 1) == bytes([number])
+                backend.sendall(b"ok")
+            assert read(client) == (b"ok", END)
+            client.close()
+    wire.over()
+
+
+def test_no_bug_is_left(wire):
+    """T5: an event for a connection that has ended, or asked to go on, is ignored."""
+    client, backend = wire.open()
+    (conn,) = wire.connections
+    sides = conn.client, conn.backend
+    client.sendall(b"x")
+    exactly(backend, 1)
+    wire.relay.call(lambda: conn.close(reset=True))
+    for side in sides:
+        for mask in (0, 1, 4, 8, 0x2019):
+            wire.relay.call(lambda side=side, mask=mask: side.on_event(mask))
+    wire.relay.call(conn.close)
+    wire.over()
+    assert connections(wire.relay) == []
+    assert os.fstat(wire.listener.fileno())
