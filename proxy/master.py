@@ -399,7 +399,7 @@ class Master:
         raised = alarm.state == "raised"
         self._timeline.add(
             "alarm", alarm.service, alarm.text if raised else f"over: {alarm.text}",
-            level="error" if raised else "info", state=alarm.state,
+            level="error" if raised else "info", at=alarm.at, state=alarm.state,
         )  # fmt: skip
 
     def _look_at_means(self) -> None:

@@ -20,7 +20,8 @@ from proxy.processes import channel
 from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
-from proxy.processes.startup import OURS, inherit
+from proxy.processes.signals import OURS, STOPPING
+from proxy.processes.startup import inherit
 from vrrp.precedence import take_precedence
 from vrrp.report import Moved
 from vrrp.runner import Runner
@@ -176,7 +177,7 @@ class Vrrp:
     def _on_end(self) -> None:
         _log.warning("the master is gone: leaving the addresses to others")
         self._orphaned = time.monotonic()
-        for number in OURS:
+        for number in STOPPING:
             self._loop.add_signal_handler(number, self._go, True)
         if self._runner is None:
             self._go(hand_over=False)
@@ -209,12 +210,13 @@ class Vrrp:
             self._send(messages.Beat())
 
     def _moved(self, move: Moved) -> None:
-        self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority))
+        at = time.time()
+        self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority, at))
         if self._runner is not None:
             self._hold()
 
     def _told(self, name: str, text: str) -> None:
-        self._send(vrrp_messages.Told(name, text, "info"))
+        self._send(vrrp_messages.Told(name, text, "info", time.time()))
 
     def _send(self, message: messages.Message) -> None:
         if self._orphaned is not None:

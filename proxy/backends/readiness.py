@@ -81,14 +81,14 @@ class Readiness:
         before = self._verdicts.get(key)
         weight = None if change.weight < 0 else change.weight
         if weight != (before.weight if before is not None else None):
-            self._weighed(key, before, weight, change.reason)
+            self._weighed(key, before, weight, change)
         if before is not None and before.state == change.state:
             return
         state: Any = change.state
         self._verdicts[key] = Verdict(state, change.reason, change.at, weight=weight)
         self._tell(
             "verdict", written(key), f"{change.state}: {change.reason}",
-            level="warning" if change.state == "down" else "info",
+            level="warning" if change.state == "down" else "info", at=change.at,
             state=change.state, previous=before.state if before else "unknown",
         )  # fmt: skip
         self._note(key[0])
@@ -109,7 +109,7 @@ class Readiness:
         """Take from a worker that real traffic fails on a backend."""
         key = self._running.key_at(message.service, message.backend)
         if key is not None:
-            self._ejecting.failing(key, message.failures)
+            self._ejecting.failing(key, message.failures, message.at)
 
     def _ejected(self, key: BackendKey, out: bool) -> None:
         """Pass on that a backend is left out, or no longer."""
@@ -138,16 +138,18 @@ class Readiness:
         if name in self._running.config.probes:
             self._tracked[name] = Verdict(state, change.reason, change.at)
             level: Level = "warning" if state == "down" else "info"
-            self._tell("probe", name, f"{state}: {change.reason}", level=level, state=state)
+            self._tell("probe", name, f"{state}: {change.reason}", level=level, at=change.at, state=state)
             self._on_change(())
 
-    def _weighed(self, key: BackendKey, before: Verdict | None, weight: int | None, reason: str) -> None:
+    def _weighed(
+        self, key: BackendKey, before: Verdict | None, weight: int | None, change: health_messages.Probed
+    ) -> None:
         """Pass on the weight that a backend asks for."""
         self._verdicts[key] = replace(before or Verdict("unknown", NO_VERDICT, None), weight=weight)
         if key in self._running.weighed:
             return  # by an operator, whose word counts
         shown = self._in_effect(key)
-        self._tell("weight", written(key), f"weight {shown}: {reason}", weight=shown)
+        self._tell("weight", written(key), f"weight {shown}: {change.reason}", at=change.at, weight=shown)
         self._grown(key)
         self._note(key[0])
 

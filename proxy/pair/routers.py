@@ -138,10 +138,10 @@ class Routers:
         match message:
             case vrrp_messages.Held(handover):
                 self._handover = handover
-            case vrrp_messages.Moved(name, state, previous, reason, priority) if name in self._states:
+            case vrrp_messages.Moved(name, state, previous, reason, priority, at) if name in self._states:
                 self._states[name] = state
-                fields = {"state": state, "previous": previous, "priority": priority}
+                fields = {"state": state, "previous": previous, "priority": priority, "at": at}
                 self._tell(name, f"{state}: {reason}", "error" if state == "fault" else "info", fields)
-            case vrrp_messages.Told(name, text, level):
+            case vrrp_messages.Told(name, text, level, at):
                 known: Any = level
-                self._tell(name, text, known, {})
+                self._tell(name, text, known, {"at": at})

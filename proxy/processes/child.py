@@ -13,7 +13,7 @@ from pathlib import Path
 
 from proxy.processes import channel
 from proxy.processes.messages import common as messages
-from proxy.processes.startup import OURS
+from proxy.processes.signals import OURS
 
 FIRST_PAUSE = 0.1  # s before a child is restarted that died soon after its start, doubled each time
 LONGEST_PAUSE = 5.0  # s

@@ -304,12 +304,12 @@ class Supervisor:
         match message:
             case messages.Ready() if worker.child is not None and not worker.child.ready:
                 self._ready(worker, worker.child)
-            case worker_messages.Replayed(number, queries):
+            case worker_messages.Replayed(number, queries, at):
                 fd = worker.inherited.pop(number, -1)
                 if fd >= 0:
                     os.close(fd)
                     if queries:
-                        self.owner.told(worker.name, f"asked {queries} queries of a lost worker again")
+                        self.owner.told(worker.name, f"asked {queries} queries of a lost worker again", at=at)
             case worker_messages.Happened(follower, rows, lost) if follower in self._followers:
                 self._followers[follower][1](worker.index, rows, lost)
             case worker_messages.Listed() | worker_messages.Picked() if worker.child is not None:

@@ -134,7 +134,7 @@ async def test_what_a_worker_says_of_a_backend_that_is_gone(master, monkeypatch)
     service = master._running.services["a"]
     master._running.replace(service.model_copy(update={"backends": service.backends[:1]}))
     master.heard(1, worker_messages.Hint(0, 1))
-    master.heard(1, worker_messages.Failing(0, 1, 9))
+    master.heard(1, worker_messages.Failing(0, 1, 9, 1.0))
     assert suspected == ["a/192.0.2.2"]
 
 

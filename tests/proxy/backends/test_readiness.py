@@ -42,6 +42,7 @@ class Bed:
         path.write_text(file.replace('"192.0.2.12"', second) + keys)
         self.running = Running(load(path), Slots(16), Slots(64))
         self.told, self.sent, self.changed = [], [], []
+        self.times = []
         self.admins = Admins(self.running, self.tell, self.administered, lambda _: 0)
         self.ready = Readiness(self.running, self.tell, self.sent.append, self.changed.append, self.admins)
 
@@ -59,6 +60,7 @@ class Bed:
     def tell(self, kind, subject, text, *, level="info", **fields):
         """Note an event."""
         self.told.append((kind, subject, text, level))
+        self.times.append((kind, fields.get("at")))
 
     async def probed(self, *states):
         """Let health find a state for each key."""
@@ -94,6 +96,12 @@ async def test_tracked_probes(bed):
     await bed.probed(("probe nobody", "down"), ("probe gateway", "up"))
     assert bed.ready.tracked == {"gateway": True}
     assert [row["state"] for row in bed.ready.targets()] == ["unknown", "unknown", "up"]
+
+
+async def test_an_event_has_the_time_of_the_probe(bed):
+    """An event about a verdict, a tracked probe or a weight that is asked for has the time at which health saw it."""
+    await bed.probed((FIRST, "down", 7), ("probe gateway", "down"))
+    assert sorted(bed.times) == [("probe", 1.0), ("verdict", 1.0), ("weight", 1.0)]
 
 
 async def test_a_weight_is_passed_on_at_once(bed):

@@ -1,0 +1,45 @@
+"""The signals that people and service managers send.
+
+Most of them end, by default, whoever has no handler for them, without a word.  Here imports nothing, as each process
+needs it first of all.
+"""
+
+import signal
+from typing import Final
+
+_CRASHES: Final = {
+    signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS,
+}  # fmt: skip
+"""What the kernel sends for a bug, and a watchdog to get a core."""
+_OTHERS: Final = {
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGCONT,
+    signal.SIGCHLD, signal.SIGURG, signal.SIGWINCH, signal.SIGPIPE, signal.SIGXFSZ,
+}  # fmt: skip
+"""What has no handler, does no harm, or is ignored by Python already."""
+
+OURS: Final = tuple(sorted(signal.valid_signals() - _CRASHES - _OTHERS))
+"""Signals that only the master acts on: a terminal or a service manager sends some of them to all processes."""
+
+STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Signals that end a process whose master is gone."""
+
+ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
+"""Signals that a master may end by before it listens to them."""
+
+
+def hold() -> None:
+    """Keep all signals that are not to end this process until `release`: its handlers are not there yet."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, set(OURS) - set(ENDING))
+
+
+def release() -> None:
+    """Take what has come meanwhile."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
+
+
+def name(number: int) -> str:
+    """Return what people call a signal: SIGUSR1, SIGRTMIN+3."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"SIGRTMIN+{number - signal.SIGRTMIN}"
