@@ -10,19 +10,16 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from health.units import format_duration
 from proxy.backends.effective import Running, written
+from proxy.backends.errors import FailedError
 from proxy.balance.backend import Admin
-from proxy.commands.arguments import flag, seconds, text
-from proxy.commands.find import find_keys
 from proxy.config.model import BackendKey
-from proxy.control.server import Request
-from proxy.control.wire import BAD_REQUEST, ControlError
 from proxy.records import state_directory
 from proxy.records.timeline import Tell
 from proxy.status.rows import Override
@@ -30,7 +27,6 @@ from proxy.status.rows import Override
 SAVED: Final = "overrides.json"
 """In the state directory: the acts that a restart must not forget."""
 HEARD: Final = 1.0  # s until every worker has heard of an act: one that has not is taken for dead
-LOOK: Final = 0.1  # s between two looks whether a drained backend is empty
 ADMINS: Final[Mapping[str, Admin]] = {"drain": "drain", "maint": "maint", "ready": "ready"}
 
 
@@ -144,29 +140,19 @@ class Admins:
         self._leaving.pop(key, None)
         self._told.pop(key, None)
         if forever and self._acts.pop(key, None) is not None:
-            with contextlib.suppress(ControlError):  # it is told already, and nobody waits for an answer
+            with contextlib.suppress(FailedError):  # it is told already, and nobody waits for an answer
                 self._save()
 
-    # -- commands
+    # -- what operators ask for
 
-    async def act(self, request: Request) -> AsyncIterator[Mapping[str, Any]]:
-        """Answer `drain`, `maint` and `ready`: `service` ("*" for every one), `backend` by name or address.
+    def act(self, keys: Collection[BackendKey], act: Act, timeout: float | None) -> bool:
+        """Take an act on these backends; False if all of it held already.
 
-        `timeout` in seconds cuts what is left of a drain, earlier than drain-timeout; `wait` answers when nothing is open;
-        `reason` in words; `save` to survive a restart.
+        `timeout` in seconds cuts what is left of a drain, earlier than drain-timeout.  Raises FailedError for one that
+        could not be saved and should have been.
         """
-        wanted = ADMINS[request.command]
-        keys = find_keys(self._running.services, request.arguments.get("service"), request.arguments.get("backend"))
-        if wanted == "ready":
-            leaving = [written(key) for key in keys if key in self._leaving]
-            keys = [key for key in keys if key not in self._leaving]
-            if not keys:
-                raise ControlError(f"{', '.join(leaving)}: to be removed; `steelyard add` keeps it", BAD_REQUEST)
-        reason = text(request, "reason")
-        save, wait = (flag(request, name) for name in ("save", "wait"))
-        timeout = seconds(request, "timeout")
-        act = Act(wanted, f"uid {request.uid}", reason, time.time(), save, began=self._loop.time())
-        news = [key for key in keys if self.state(key) != wanted or (save and self._is_unsaved(key, wanted))]
+        wanted, act = act.admin, replace(act, began=self._loop.time())
+        news = [key for key in keys if self.state(key) != wanted or (act.saved and self._is_unsaved(key, wanted))]
         for key in news:
             self._set(key, act)
         limited = wanted == "drain" and timeout is not None
@@ -175,28 +161,37 @@ class Admins:
         if news:
             self._changed(news)
             self._save()
-        longest = max((self._running.services[key[0]].drain_timeout for key in keys), default=0.0)
-        if wait and wanted != "ready":
-            limit = min(longest, math.inf if timeout is None else timeout)
-            yield {"timeout": None if limit == math.inf else limit, "more": True}
-            while any(self._waits(key, wanted) for key in keys):  # noqa: ASYNC110 - shared counters
-                await asyncio.sleep(LOOK)
-        rows = [self._row(key) for key in keys if key in self._running.backends]
-        yield {"backends": rows, "changed": bool(news) or limited, "more": False}
+        return bool(news) or limited
+
+    def waits(self, key: BackendKey, wanted: Admin) -> bool:
+        """Whether a backend of which this is wanted still has something open."""
+        return key in self._running.backends and self.state(key) == wanted and self._active(key) > 0
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what differs from the file, as `overrides` shows it."""
-        return [
-            {**self._row(key), "act": act.admin} for key, act in self._acts.items() if key in self._running.backends
-        ]
+        return [{**self.row(key), "act": act.admin} for key, act in self._acts.items() if key in self._running.backends]
 
-    def clear(self, request: Request) -> None:
+    def row(self, key: BackendKey) -> dict[str, Any]:
+        """Return what is wanted of a backend, as commands show it."""
+        act = self._acts.get(key)
+        return {
+            "service": key[0],
+            "backend": key[1],
+            "admin": self.state(key),
+            "by": act.by if act else None,
+            "reason": act.reason if act else None,
+            "at": act.at if act else None,
+            "saved": bool(act and act.saved),
+            "active": self._active(key),
+        }
+
+    def clear(self, by: str) -> None:
         """Have again what the file says."""
         gone, self._acts = self._acts, {}
         known = [key for key in gone if key in self._running.backends]
         for key in known:
             admin = self._running.backends[key].admin
-            self._tell("admin", written(key), f"{admin}, as the file says: overrides cleared by uid {request.uid}")
+            self._tell("admin", written(key), f"{admin}, as the file says: overrides cleared by {by}")
         if gone:
             self._save()
             self._changed(known)
@@ -239,9 +234,6 @@ class Admins:
         self._tell("admin", written(key), f"drained for {lasted}, {left} left: cut", left=left)
         self._changed([key])
 
-    def _waits(self, key: BackendKey, wanted: Admin) -> bool:
-        return key in self._running.backends and self.state(key) == wanted and self._active(key) > 0
-
     def _is_plain(self, key: BackendKey, wanted: Admin) -> bool:
         """Whether nothing has to be remembered for it: ready, as the file says."""
         return wanted == self._running.backends[key].admin == "ready"
@@ -249,19 +241,6 @@ class Admins:
     def _is_unsaved(self, key: BackendKey, wanted: Admin) -> bool:
         act = self._acts.get(key)
         return not self._is_plain(key, wanted) and (act is None or not act.saved)
-
-    def _row(self, key: BackendKey) -> dict[str, Any]:
-        act = self._acts.get(key)
-        return {
-            "service": key[0],
-            "backend": key[1],
-            "admin": self.state(key),
-            "by": act.by if act else None,
-            "reason": act.reason if act else None,
-            "at": act.at if act else None,
-            "saved": bool(act and act.saved),
-            "active": self._active(key),
-        }
 
     # -- over a restart
 
@@ -280,7 +259,7 @@ class Admins:
             self._tell("admin", SAVED, f"a restart will not know of it: {error}", level="error")
             for key, act in self._acts.items():
                 self._acts[key] = replace(act, saved=act.saved and key in self._on_disk)
-            raise ControlError(f"it is so now, but a restart will not know of it: {error}") from error
+            raise FailedError(f"it is so now, but a restart will not know of it: {error}") from error
 
     def _restore(self) -> None:
         document = state_directory.load(self._directory, SAVED)

@@ -6,24 +6,18 @@
 - One that is added begins without a verdict: its first pass lets it serve.
 """
 
-import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from proxy.backends.admin import Admins
 from proxy.backends.effective import Running, written
-from proxy.commands.arguments import flag
-from proxy.commands.find import find_backends, find_service
+from proxy.backends.errors import FailedError, RefusedError
 from proxy.config.diagnostics import ConfigError
 from proxy.config.loader import resolve_backend
-from proxy.config.model import MOST_WEIGHT, Backend, BackendKey, Service
-from proxy.control.server import Request
-from proxy.control.wire import BAD_REQUEST, ControlError
+from proxy.config.model import Backend, BackendKey, Service
 from proxy.records.timeline import Tell
 from proxy.stats.slots import SlotsFullError
-
-_WEIGHT: Final = f"weight is a whole number from 0 to {MOST_WEIGHT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +59,7 @@ class Membership:
         self._relisted = relisted
         self._reweighed = reweighed
         self._usable = usable
-        self._active = active
+        self.active = active
         self._added: dict[BackendKey, Edit] = {}
         self._removed: dict[BackendKey, Removal] = {}  # gone, or leaving
         self._weights: dict[BackendKey, Edit] = {}
@@ -95,17 +89,17 @@ class Membership:
             self._admins.gone(key, forever=added)
             self._tell("admin", written(key), "removed: nothing is open there any more")
 
-    # -- commands
+    # -- what operators ask for
 
-    def add(self, request: Request) -> Mapping[str, Any]:
-        """Answer `add`: a backend at `address` for a `service`, with `weight` if told; one that was removed comes back."""
-        service = find_service(self._running.services, request.arguments.get("service"))
-        wanted, weight, edit = request.arguments.get("address"), _weight(request), _edit(request)
-        if not isinstance(wanted, str):
-            raise ControlError("address is a text", BAD_REQUEST)
+    def add(self, service: Service, address: str, weight: int | None, edit: Edit) -> tuple[BackendKey, bool]:
+        """Add a backend at an address, with a weight if told; one that was removed comes back.
+
+        Returns whose key it has, and whether anything has changed.  Raises RefusedError where another weight is wanted
+        of one that is there, FailedError where there is no room.
+        """
         known = {one.name: one for one in service.backends}
         known |= {key[1]: one.backend for key, one in self._removed.items() if key[0] == service.name}
-        backend = known.get(wanted) or self._resolved(service.name, wanted)
+        backend = known.get(address) or self._resolved(service.name, address)
         twin = next((one for one in known.values() if (one.address, one.port) == (backend.address, backend.port)), None)
         key = (service.name, backend.name if twin is None else twin.name)
         if key in self._removed:
@@ -120,45 +114,42 @@ class Membership:
             text = f"added with weight {backend.weight}, by {edit.by}"
             self._tell("admin", written(key), text, weight=backend.weight, by=edit.by)
         elif weight in {None, twin.weight}:
-            return self._answer([key], changed=False)
+            return key, False
         else:
             text = f"{written(key)} is there already with weight {twin.weight}: steelyard weight changes it"
-            raise ControlError(text, BAD_REQUEST)
-        return self._answer([key], changed=True)
+            raise RefusedError(text)
+        return key, True
 
-    def remove(self, request: Request) -> Mapping[str, Any]:
-        """Answer `remove`: a `backend` of a `service`.  `force` cuts what it has, and takes the last that could serve."""
-        service = find_service(self._running.services, request.arguments.get("service"))
-        wanted, force = request.arguments.get("backend"), flag(request, "force")
-        if not any(_is(one, wanted) for one in service.backends) and any(
-            key[0] == service.name and _is(one.backend, wanted) for key, one in self._removed.items()
-        ):
-            return self._answer([], changed=False)
-        going = {one.name for one in find_backends(service, wanted)}
-        staying = {one.name for one in service.backends if not self._admins.leaves((service.name, one.name))} - going
+    def is_removed(self, service: str, wanted: object) -> bool:
+        """Whether a backend of this name or address is removed, or leaving."""
+        return any(
+            key[0] == service and wanted in (one.backend.name, one.backend.address)
+            for key, one in self._removed.items()
+        )
+
+    def remove(self, service: Service, going: Collection[str], edit: Edit, *, force: bool) -> bool:
+        """Remove these backends of a service; False if all are leaving already.
+
+        `force` cuts what they have, and removes even the last that could serve; RefusedError without it.
+        """
+        staying = {one.name for one in service.backends if not self._admins.leaves((service.name, one.name))} - {*going}
         usable = set(self._usable(service.name))
         if not staying:
-            raise ControlError(f"{service.name} would have no backend any more: add another one first", BAD_REQUEST)
-        if usable & going and not usable & staying and not force:
-            text = f"nobody else of {service.name} can serve now: --force removes it all the same"
-            raise ControlError(text, BAD_REQUEST)
+            raise RefusedError(f"{service.name} would have no backend any more: add another one first")
+        if usable.intersection(going) and not usable & staying and not force:
+            raise RefusedError(f"nobody else of {service.name} can serve now: --force removes it all the same")
         keys = [(service.name, name) for name in sorted(going)]
         new = [key for key in keys if force or not self._admins.leaves(key)]
         if new:
-            self._retire(new, _edit(request), force=force)
-        return self._answer(keys, changed=bool(new))
+            self._retire(new, edit, force=force)
+        return bool(new)
 
-    def weight(self, request: Request) -> Mapping[str, Any]:
-        """Answer `weight`: a `backend` of a `service` has this `weight` from now on, whatever its probe asks for."""
-        service = find_service(self._running.services, request.arguments.get("service"))
-        weight = _weight(request)
-        if weight is None:
-            raise ControlError(_WEIGHT, BAD_REQUEST)
-        keys = [(service.name, one.name) for one in find_backends(service, request.arguments.get("backend"))]
+    def weigh(self, keys: Collection[BackendKey], weight: int, edit: Edit) -> bool:
+        """Give these backends a weight, whatever their probes ask for; False if all have it already."""
         new = [key for key in keys if self._running.backends[key].weight != weight or key not in self._weights]
         for key in new:
-            self._weigh(key, weight, _edit(request))
-        return self._answer(keys, changed=bool(new))
+            self._weigh(key, weight, edit)
+        return bool(new)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what differs from the file, as `overrides` shows it."""
@@ -171,12 +162,11 @@ class Membership:
         ]
         return rows
 
-    def clear(self, request: Request) -> None:
+    def clear(self, edit: Edit) -> None:
         """Have the backends again that the file has, with its weights; those that were added leave.
 
-        Raises ControlError where there is no room for who comes back before those have left.
+        Raises FailedError where there is no room for who comes back before those have left.
         """
-        edit = _edit(request)
         for key in list(self._weights):
             if key not in self._removed:
                 self._weigh(key, self._own_weight(key), None)
@@ -191,11 +181,11 @@ class Membership:
         try:
             return resolve_backend(self._running.file, service, address)
         except ConfigError as error:
-            raise ControlError("; ".join(one.text for one in error.diagnostics), BAD_REQUEST) from None
+            raise RefusedError("; ".join(one.text for one in error.diagnostics)) from None
 
     def _retire(self, keys: Collection[BackendKey], edit: Edit, *, force: bool) -> None:
         for key in keys:
-            left = self._active(key)
+            left = self.active(key)
             how = "what it has is cut" if force else f"what is open, {left}, may finish until drain-timeout"
             how = how if left else "nothing is open"
             self._tell("admin", written(key), f"to be removed, by {edit.by}: {how}", by=edit.by)
@@ -230,7 +220,7 @@ class Membership:
         try:
             slots = self._running.replace(service.model_copy(update={"backends": tuple(backends)}))
         except SlotsFullError as error:
-            raise ControlError(str(error)) from None
+            raise FailedError(str(error)) from None
         self._relisted(service.name, slots)
 
     def _weigh(self, key: BackendKey, weight: int, edit: Edit | None) -> None:
@@ -270,36 +260,5 @@ class Membership:
             "reason": None,
             "at": edit.at,
             "saved": False,
-            "active": self._active(key) if listed else 0,
+            "active": self.active(key) if listed else 0,
         }
-
-    def _answer(self, keys: Collection[BackendKey], *, changed: bool) -> dict[str, Any]:
-        rows = [
-            {
-                "service": key[0],
-                "backend": key[1],
-                "weight": self._running.backends[key].weight,
-                "admin": self._admins.state(key),
-                "leaving": self._admins.leaves(key),
-                "active": self._active(key),
-            }
-            for key in keys
-        ]
-        return {"backends": rows, "changed": changed}
-
-
-def _edit(request: Request) -> Edit:
-    return Edit(f"uid {request.uid}", time.time())
-
-
-def _is(backend: Backend, wanted: object) -> bool:
-    return wanted in (backend.name, backend.address)
-
-
-def _weight(request: Request) -> int | None:
-    value = request.arguments.get("weight")
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_WEIGHT:
-        raise ControlError(_WEIGHT, BAD_REQUEST)
-    return value

@@ -1,8 +1,11 @@
 """Arguments of commands: each is checked, and refused in words."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Final
 
+from proxy.backends.errors import FailedError, RefusedError
 from proxy.control.server import Request
 from proxy.control.wire import BAD_REQUEST, ControlError
 
@@ -44,3 +47,14 @@ def text(request: Request, name: str) -> str | None:
     if value is not None and (not isinstance(value, str) or len(value) > WORDS):
         raise ControlError(f"{name} has at most {WORDS} characters", BAD_REQUEST)
     return value
+
+
+@contextlib.contextmanager
+def answered() -> Iterator[None]:
+    """Turn an act that is not done into an answer of the control socket."""
+    try:
+        yield
+    except RefusedError as error:
+        raise ControlError(str(error), BAD_REQUEST) from None
+    except FailedError as error:
+        raise ControlError(str(error)) from error

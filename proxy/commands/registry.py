@@ -7,10 +7,14 @@ from typing import Any
 from proxy.backends.admin import ADMINS, Admins
 from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
+from proxy.commands.admin import admin_handler
 from proxy.commands.connections import Connections
+from proxy.commands.membership import MembershipCommands
+from proxy.commands.overrides import OverrideCommands
 from proxy.commands.pick import pick_handler
 from proxy.commands.probe import probe_handler
-from proxy.control.server import ControlServer, Handler, Request
+from proxy.commands.standby import StandbyCommands
+from proxy.control.server import ControlServer, Handler
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
 from proxy.stats.columns import Columns
@@ -45,37 +49,28 @@ def register(control: ControlServer, status: Handler, parts: Parts) -> None:
     browsed = Connections(
         running, workers.alive, workers.ask, (workers.follow, workers.unfollow), inflight, told,
     )  # fmt: skip
+    standby = StandbyCommands(parts.redundancy)
+    membership = MembershipCommands(running, parts.admins, parts.membership)
+    overrides = OverrideCommands(parts.admins, parts.membership)
     reading: dict[str, Handler] = {
         "status": status,
         "config": lambda _: {"config": running.config.model_dump(mode="json", by_alias=True)},
         "connections": browsed.connections,
         "pick": pick_handler(running, workers.alive, workers.ask),
-        "overrides": lambda _: {"overrides": _overrides(parts)},
-        "is-active": parts.redundancy.is_active,
+        "overrides": overrides.overrides,
+        "is-active": standby.is_active,
     }
     changing: dict[str, Handler] = {
         "probe": probe_handler(running, parts.prober.run),
         "disconnect": browsed.disconnect,
-        "standby": parts.redundancy.standby,
-        "resume": parts.redundancy.resume,
-        **dict.fromkeys(ADMINS, parts.admins.act),
-        "add": parts.membership.add,
-        "remove": parts.membership.remove,
-        "weight": parts.membership.weight,
-        "overrides-clear": lambda request: _clear(parts, request),
+        "standby": standby.standby,
+        "resume": standby.resume,
+        **dict.fromkeys(ADMINS, admin_handler(running, parts.admins)),
+        "add": membership.add,
+        "remove": membership.remove,
+        "weight": membership.weight,
+        "overrides-clear": overrides.clear,
     }
     for commands, mutates in ((reading, False), (changing, True)):
         for name, handler in commands.items():
             control.register(name, handler, mutates=mutates)
-
-
-def _overrides(parts: Parts) -> list[dict[str, Any]]:
-    return [*parts.admins.rows(), *parts.membership.rows()]
-
-
-def _clear(parts: Parts, request: Request) -> Mapping[str, Any]:
-    """Answer `overrides clear`: what the file says holds again."""
-    changed = bool(_overrides(parts))
-    parts.admins.clear(request)
-    parts.membership.clear(request)
-    return {"overrides": _overrides(parts), "changed": changed}

@@ -5,14 +5,11 @@ A daemon without [vrrp.NAME] has one of these as well, with nothing in it.
 
 import asyncio
 import contextlib
-import math
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
 from proxy.config.model import Config
-from proxy.control.server import Request
-from proxy.control.wire import BAD_REQUEST, ControlError
 from proxy.pair.fitness import Known, fitness
 from proxy.pair.router_settings import longest_interval
 from proxy.pair.routers import HANDOVER, Routers, Tell
@@ -83,25 +80,36 @@ class Redundancy:
         if self._routers is not None:
             await self._routers.leave(hand_over=hand_over)
 
-    # -- commands
+    # -- what operators ask for
 
-    async def standby(self, request: Request) -> AsyncIterator[Mapping[str, Any]]:
-        """Answer `standby`: hand over the addresses of `vrrp` (all by default), after at most `drain` seconds."""
-        routers, names = self._asked(request)
-        drain = request.arguments.get("drain", 0.0)
-        if isinstance(drain, bool) or not isinstance(drain, int | float) or not 0 <= drain < math.inf:
-            raise ControlError("drain is a number of seconds", BAD_REQUEST)
-        patience = longest_interval(self._config) + HANDOVER
-        yield {"timeout": drain + patience, "more": True}
-        news = names - set(routers.in_standby)
+    @property
+    def routers(self) -> Routers | None:
+        """The routers; None for a daemon without [vrrp.NAME]."""
+        return self._routers
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a hand-over may take."""
+        return longest_interval(self._config) + HANDOVER
+
+    def moving_with(self, name: str) -> set[str]:
+        """Return the names of the routers that move with this one: those of its sync group, and itself."""
+        return {name}.union(*(group for group in self._groups if name in group))
+
+    async def standby(self, names: Collection[str], drain: float, who: str) -> tuple[bool, list[str]]:
+        """Hand the addresses of these routers over, after at most `drain` seconds in which connections end.
+
+        Returns whether anything has changed, and whose addresses nobody else has taken: those stay here.
+        """
+        if self._routers is None:
+            return False, []
+        news = set(names) - set(self._routers.in_standby)
         if news:
-            self._told(", ".join(sorted(news)), f"standby asked for by {_who(request)}", "info", {})
+            self._told(", ".join(sorted(news)), f"standby asked for by {who}", "info", {})
             await self._drained(names, drain)
         # From here on it is done and remembered, whether or not who asked for it still listens.
-        left = await asyncio.shield(self._moved_away(routers, names, f"standby asked for by {_who(request)}"))
-        if left:
-            raise ControlError(f"nobody else has taken the addresses of {', '.join(left)}: they stay here")
-        yield {**self._answer(routers, names), "changed": bool(news), "more": False}
+        left = await asyncio.shield(self._moved_away(self._routers, names, f"standby asked for by {who}"))
+        return bool(news), left
 
     def _moved_away(self, routers: Routers, names: Collection[str], reason: str) -> asyncio.Task[list[str]]:
         """Hand over, and remember it; those whose addresses nobody else has taken."""
@@ -116,44 +124,16 @@ class Redundancy:
         task.add_done_callback(self._moving.discard)
         return task
 
-    async def resume(self, request: Request) -> Mapping[str, Any]:
-        """Answer `resume`: let the routers of `vrrp` (all by default) take their addresses again."""
-        routers, names = self._asked(request)
-        changed = bool(names & set(routers.in_standby))
-        if changed:
-            self._told(", ".join(sorted(names)), f"resume asked for by {_who(request)}", "info", {})
-        routers.resume(names)
-        self._remember(routers)
-        return {**self._answer(routers, names), "changed": changed}
-
-    def is_active(self, request: Request) -> Mapping[str, Any]:
-        """Answer `is-active`: whether the addresses of `vrrp` (all by default) are here."""
-        routers, _ = self._asked(request)
-        wanted = request.arguments.get("vrrp")
-        names = {wanted} if isinstance(wanted, str) else set(routers.names)
-        answer = self._answer(routers, names)
-        return {**answer, "active": all(one["state"] == "active" for one in answer["vrrp"])}
-
-    def _asked(self, request: Request) -> tuple[Routers, set[str]]:
-        """Return the routers, and the names that a command is about: those of a sync group move together."""
+    def resume(self, names: Collection[str], who: str) -> bool:
+        """Let these routers take their addresses again; False if none of them stood by."""
         if self._routers is None:
-            raise ControlError("this daemon has no [vrrp.NAME]: there is no address to move", BAD_REQUEST)
-        wanted = request.arguments.get("vrrp")
-        known = self._routers.names
-        if wanted is None:
-            return self._routers, set(known)
-        if wanted not in known:
-            raise ControlError(f"there is no [vrrp.{str(wanted)[:60]}]: only {', '.join(known[:10])}", BAD_REQUEST)
-        return self._routers, {wanted}.union(*(group for group in self._groups if wanted in group))
-
-    def _answer(self, routers: Routers, names: Collection[str]) -> dict[str, Any]:
-        return {
-            "vrrp": [
-                {"name": name, "state": state, "standby": name in routers.in_standby}
-                for name, state in routers.states.items()
-                if name in names
-            ]
-        }
+            return False
+        changed = bool(set(names) & set(self._routers.in_standby))
+        if changed:
+            self._told(", ".join(sorted(names)), f"resume asked for by {who}", "info", {})
+        self._routers.resume(names)
+        self._remember(self._routers)
+        return changed
 
     async def _drained(self, names: Collection[str], patience: float) -> None:
         """Wait until nothing is open through the addresses, at most `patience` seconds."""
@@ -174,7 +154,3 @@ class Redundancy:
             state_directory.save(self._directory, STANDBY, sorted(routers.in_standby))
         except state_directory.StateError as error:
             self._told("standby", f"a restart will not know of it: {error}", "error", {})
-
-
-def _who(request: Request) -> str:
-    return f"uid {request.uid} (pid {request.pid})"

@@ -7,6 +7,7 @@ import pytest
 
 from proxy.backends.admin import SAVED, Admins
 from proxy.backends.effective import Running
+from proxy.commands.admin import admin_handler
 from proxy.config.loader import load
 from proxy.control.server import Request
 from proxy.control.wire import ControlError
@@ -38,12 +39,9 @@ class Bed:
         path.write_text(FILE.format(state=directory))
         self.told, self.changed = [], []
         self.active = {}
-        self.admins = Admins(
-            Running(load(path), Slots(16), Slots(64)),
-            self.tell,
-            self.changed.append,
-            lambda key: self.active.get(key, 0),
-        )
+        running = Running(load(path), Slots(16), Slots(64))
+        self.admins = Admins(running, self.tell, self.changed.append, lambda key: self.active.get(key, 0))
+        self.act = admin_handler(running, self.admins)
 
     def tell(self, kind, subject, text, **_):
         """Note an event."""
@@ -56,7 +54,7 @@ class Bed:
     async def ask(self, command, service="dns", backend="ns2", **more):
         """Give a command; its last answer."""
         wanted = {"service": service, "backend": backend, **more}
-        async for answer in self.admins.act(Request(command, wanted, 1, 1000)):
+        async for answer in self.act(Request(command, wanted, 1, 1000)):
             last = answer
         return last
 
@@ -94,7 +92,7 @@ async def test_what_the_file_drains_can_be_ready(bed):
     assert bed.admins.state(key) == "drain"
     assert (await bed.ask("ready", *key))["changed"]
     assert (bed.admins.state(key), bed.admins.overrides[key].admin) == ("ready", "ready")
-    bed.admins.clear(Request("overrides-clear", {}, 1, 0))
+    bed.admins.clear("uid 0")
     assert (bed.admins.state(key), bed.admins.rows()) == ("drain", [])
 
 
@@ -146,7 +144,7 @@ async def test_ready_ends_the_deadline(bed):
 async def test_waiting(bed):
     """T16: `wait` answers first how long it may take, and then when nothing is open or somebody makes it ready."""
     bed.active[SECOND] = 1
-    answers = bed.admins.act(Request("drain", {"service": "dns", "backend": "ns2", "wait": True}, 1, 0))
+    answers = bed.act(Request("drain", {"service": "dns", "backend": "ns2", "wait": True}, 1, 0))
     assert await anext(answers) == {"timeout": 3600.0, "more": True}
     rest = asyncio.ensure_future(anext(answers))
     await asyncio.sleep(0.25)

@@ -6,7 +6,10 @@ import pytest
 
 from proxy.backends.admin import SAVED, Admins
 from proxy.backends.effective import Running
-from proxy.backends.membership import Membership
+from proxy.backends.errors import FailedError
+from proxy.backends.membership import Edit, Membership
+from proxy.commands.admin import admin_handler
+from proxy.commands.membership import MembershipCommands
 from proxy.config.loader import load
 from proxy.control.server import Request
 from proxy.control.wire import ControlError
@@ -53,6 +56,9 @@ class Bed:
             active=self.open,
         )  # fmt: skip
 
+        self.commands = MembershipCommands(self.running, self.admins, self.membership)
+        self.act = admin_handler(self.running, self.admins)
+
     def tell(self, kind, subject, text, **_):
         """Note an event."""
         self.told.append(f"{subject}: {text}")
@@ -64,7 +70,7 @@ class Bed:
     def ask(self, command, service="dns", **arguments):
         """Give a command; whether it changed anything."""
         request = Request(command, {"service": service, **arguments}, 1, 1000)
-        answer = getattr(self.membership, command)(request)
+        answer = getattr(self.commands, command)(request)
         return answer["changed"] if answer else None
 
     def later(self, seconds=1.5):
@@ -189,7 +195,7 @@ async def test_a_weight(bed):
     assert (bed.running.backends[SECOND].weight, bed.running.weighed, bed.heard) == (0, {SECOND}, [SECOND])
     assert not bed.ask("weight", backend="ns2", weight=0)
     assert bed.ask("weight", backend="192.0.2.11", weight=1)  # the file's, but now the operator's
-    bed.membership.clear(Request("overrides-clear", {}, 1, 0))
+    bed.membership.clear(Edit("uid 0", 0.0))
     assert (bed.running.backends[SECOND].weight, bed.running.weighed, bed.membership.edits) == (3, set(), 0)
 
 
@@ -201,7 +207,7 @@ async def test_all_is_undone(bed):
     bed.later()
     bed.ask("remove", backend="192.0.2.11")
     bed.active[NEW] = 1
-    bed.membership.clear(Request("overrides-clear", {}, 1, 0))
+    bed.membership.clear(Edit("uid 0", 0.0))
     assert sorted(bed.names) == ["192.0.2.11", "192.0.2.13", "ns2"]
     assert [key for key in bed.running.backends if bed.admins.leaves(key)] == [NEW]
     bed.active.clear()
@@ -214,7 +220,7 @@ async def test_an_act_on_one_that_leaves(bed):
     bed.active[SECOND] = 1
     bed.ask("remove", backend="ns2")
     with pytest.raises(ControlError, match="dns/ns2: to be removed; `steelyard add` keeps it"):
-        async for _ in bed.admins.act(Request("ready", {"service": "dns", "backend": "ns2"}, 1, 0)):
+        async for _ in bed.act(Request("ready", {"service": "dns", "backend": "ns2"}, 1, 0)):
             pass
 
 
@@ -223,7 +229,7 @@ async def test_ready_everywhere_but_where_it_leaves(bed):
     bed.active[FIRST] = 1
     bed.ask("remove", backend="192.0.2.11")
     for command in ("maint", "ready"):
-        async for _ in bed.admins.act(Request(command, {"service": "*", "backend": "192.0.2.11"}, 1, 0)):
+        async for _ in bed.act(Request(command, {"service": "*", "backend": "192.0.2.11"}, 1, 0)):
             pass
     assert bed.admins.state(("web", "192.0.2.11")) == "ready"
     assert bed.admins.leaves(FIRST)
@@ -231,7 +237,7 @@ async def test_ready_everywhere_but_where_it_leaves(bed):
 
 async def test_an_act_outlives_a_removal(bed):
     """R9: maintenance of a backend that is removed and added again is still what was wanted."""
-    async for _ in bed.admins.act(Request("maint", {"service": "dns", "backend": "ns2"}, 1, 0)):
+    async for _ in bed.act(Request("maint", {"service": "dns", "backend": "ns2"}, 1, 0)):
         pass
     bed.ask("remove", backend="ns2")
     bed.later()
@@ -243,7 +249,7 @@ async def test_an_act_outlives_a_removal(bed):
 async def test_acts_end_with_one_that_was_added(bed):
     """R9: what was wanted of an added backend is forgotten with it: one of the same address is as new."""
     bed.ask("add", address="192.0.2.13")
-    async for _ in bed.admins.act(Request("maint", {"service": "dns", "backend": "192.0.2.13", "save": True}, 1, 0)):
+    async for _ in bed.act(Request("maint", {"service": "dns", "backend": "192.0.2.13", "save": True}, 1, 0)):
         pass
     bed.ask("remove", backend="192.0.2.13")
     bed.later()
@@ -255,7 +261,7 @@ async def test_a_removal_where_nothing_can_be_saved(bed, tmp_path):
     """R9: a state directory that cannot be written keeps no removed backend half listed, and is told."""
     for last in (13, 14):
         bed.ask("add", address=f"192.0.2.{last}")
-    async for _ in bed.admins.act(Request("drain", {"service": "dns", "backend": "192.0.2.13", "save": True}, 1, 0)):
+    async for _ in bed.act(Request("drain", {"service": "dns", "backend": "192.0.2.13", "save": True}, 1, 0)):
         pass
     (tmp_path / SAVED).unlink()
     (tmp_path / SAVED).mkdir()
@@ -271,7 +277,7 @@ async def test_an_earlier_deadline_for_one_that_leaves(bed):
     """T16: a drain with a deadline cuts what is leaving earlier, and is over when it stays after all."""
     bed.active[SECOND] = 1
     bed.ask("remove", backend="ns2")
-    async for _ in bed.admins.act(Request("drain", {"service": "dns", "backend": "ns2", "timeout": 5}, 1, 0)):
+    async for _ in bed.act(Request("drain", {"service": "dns", "backend": "ns2", "timeout": 5}, 1, 0)):
         pass
     bed.later(6)
     assert bed.admins.acted(SECOND) == "maint"
@@ -304,7 +310,7 @@ async def test_many_leave_together(bed):
     for last in range(20, 40):
         bed.ask("add", address=f"192.0.2.{last}")
     bed.heard.clear()
-    bed.membership.clear(Request("overrides-clear", {}, 1, 0))
+    bed.membership.clear(Edit("uid 0", 0.0))
     bed.later()
     assert (bed.heard, bed.names) == ([("dns", [])], ["192.0.2.11", "ns2"])
 
@@ -318,8 +324,8 @@ async def test_who_comes_back_where_there_is_no_room_yet(tmp_path):
     bed.ask("add", address="192.0.2.14")
     for room in (False, True):
         try:
-            bed.membership.clear(Request("overrides-clear", {}, 1, 0))
-        except ControlError:
+            bed.membership.clear(Edit("uid 0", 0.0))
+        except FailedError:
             assert not room
         bed.later()
     assert bed.names == ["192.0.2.11", "ns2"]

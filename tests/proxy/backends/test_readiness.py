@@ -7,6 +7,7 @@ import pytest
 from proxy.backends.admin import Admins
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
+from proxy.commands.admin import admin_handler
 from proxy.config.loader import load
 from proxy.control.server import Request
 from proxy.processes.messages import health as health_messages
@@ -49,7 +50,7 @@ class Bed:
     async def administer(self, command, backend="192.0.2.12"):
         """Let an operator want something of a backend."""
         request = Request(command, {"service": "a", "backend": backend}, 1, 0)
-        async for _ in self.admins.act(request):
+        async for _ in admin_handler(self.running, self.admins)(request):
             pass
         await asyncio.sleep(0)
 

@@ -1,0 +1,58 @@
+"""The commands `drain`, `maint` and `ready`."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.backends.admin import ADMINS, Act
+from proxy.backends.effective import written
+from proxy.commands.arguments import answered, flag, seconds, text
+from proxy.commands.find import find_keys
+from proxy.control.wire import BAD_REQUEST, ControlError
+
+if TYPE_CHECKING:
+    from proxy.backends.admin import Admins
+    from proxy.backends.effective import Running
+    from proxy.config.model import BackendKey
+    from proxy.control.server import Handler, Request
+
+LOOK: Final = 0.1  # s between two looks whether a drained backend is empty
+
+
+def admin_handler(running: "Running", admins: "Admins") -> "Handler":
+    """Return the handler of `drain`, `maint` and `ready`: `service` ("*" for every one), `backend` by name or address.
+
+    `timeout` in seconds cuts what is left of a drain, earlier than drain-timeout; `wait` answers when nothing is open;
+    `reason` in words; `save` to survive a restart.
+    """
+
+    async def answer(request: "Request") -> AsyncIterator[Mapping[str, Any]]:
+        wanted = ADMINS[request.command]
+        keys = find_keys(running.services, request.arguments.get("service"), request.arguments.get("backend"))
+        if wanted == "ready":
+            keys = _staying(admins, keys)
+        reason, timeout = text(request, "reason"), seconds(request, "timeout")
+        save, wait = (flag(request, name) for name in ("save", "wait"))
+        with answered():
+            changed = admins.act(keys, Act(wanted, f"uid {request.uid}", reason, time.time(), save), timeout)
+        if wait and wanted != "ready":
+            longest = max((running.services[key[0]].drain_timeout for key in keys), default=0.0)
+            limit = min(longest, math.inf if timeout is None else timeout)
+            yield {"timeout": None if limit == math.inf else limit, "more": True}
+            while any(admins.waits(key, wanted) for key in keys):  # noqa: ASYNC110 - shared counters
+                await asyncio.sleep(LOOK)
+        rows = [admins.row(key) for key in keys if key in running.backends]
+        yield {"backends": rows, "changed": changed, "more": False}
+
+    return answer
+
+
+def _staying(admins: "Admins", keys: "list[BackendKey]") -> "list[BackendKey]":
+    """Return the backends that are not to be removed; ControlError where all of them are."""
+    staying = [key for key in keys if not admins.leaves(key)]
+    if not staying:
+        leaving = ", ".join(map(written, keys))
+        raise ControlError(f"{leaving}: to be removed; `steelyard add` keeps it", BAD_REQUEST)
+    return staying

@@ -1,0 +1,86 @@
+"""The commands `add`, `remove` and `weight`."""
+
+import time
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.backends.membership import Edit, Membership
+from proxy.commands.arguments import answered, flag
+from proxy.commands.find import find_backends, find_service
+from proxy.config.model import MOST_WEIGHT, BackendKey
+from proxy.control.wire import BAD_REQUEST, ControlError
+
+if TYPE_CHECKING:
+    from proxy.backends.admin import Admins
+    from proxy.backends.effective import Running
+    from proxy.control.server import Request
+
+_WEIGHT: Final = f"weight is a whole number from 0 to {MOST_WEIGHT}"
+
+
+class MembershipCommands:
+    """The handlers of `add`, `remove` and `weight`."""
+
+    def __init__(self, running: "Running", admins: "Admins", membership: Membership) -> None:
+        self._running = running
+        self._admins = admins
+        self._membership = membership
+
+    def add(self, request: "Request") -> Mapping[str, Any]:
+        """Answer `add`: a backend at `address` for a `service`, with `weight` if told; one that was removed comes back."""
+        service = find_service(self._running.services, request.arguments.get("service"))
+        address = request.arguments.get("address")
+        if not isinstance(address, str):
+            raise ControlError("address is a text", BAD_REQUEST)
+        with answered():
+            key, changed = self._membership.add(service, address, _weight(request), edit(request))
+        return self._answer([key], changed=changed)
+
+    def remove(self, request: "Request") -> Mapping[str, Any]:
+        """Answer `remove`: a `backend` of a `service`.  `force` cuts what it has, and takes the last that could serve."""
+        service = find_service(self._running.services, request.arguments.get("service"))
+        wanted, force = request.arguments.get("backend"), flag(request, "force")
+        listed = any(wanted in (one.name, one.address) for one in service.backends)
+        if not listed and self._membership.is_removed(service.name, wanted):
+            return self._answer([], changed=False)
+        names = sorted({one.name for one in find_backends(service, wanted)})
+        with answered():
+            changed = self._membership.remove(service, names, edit(request), force=force)
+        return self._answer([(service.name, name) for name in names], changed=changed)
+
+    def weight(self, request: "Request") -> Mapping[str, Any]:
+        """Answer `weight`: a `backend` of a `service` has this `weight` from now on, whatever its probe asks for."""
+        service = find_service(self._running.services, request.arguments.get("service"))
+        weight = _weight(request)
+        if weight is None:
+            raise ControlError(_WEIGHT, BAD_REQUEST)
+        keys = [(service.name, one.name) for one in find_backends(service, request.arguments.get("backend"))]
+        return self._answer(keys, changed=self._membership.weigh(keys, weight, edit(request)))
+
+    def _answer(self, keys: Collection[BackendKey], *, changed: bool) -> dict[str, Any]:
+        rows = [
+            {
+                "service": key[0],
+                "backend": key[1],
+                "weight": self._running.backends[key].weight,
+                "admin": self._admins.state(key),
+                "leaving": self._admins.leaves(key),
+                "active": self._membership.active(key),
+            }
+            for key in keys
+        ]
+        return {"backends": rows, "changed": changed}
+
+
+def edit(request: "Request") -> Edit:
+    """Return who asks, and when."""
+    return Edit(f"uid {request.uid}", time.time())
+
+
+def _weight(request: "Request") -> int | None:
+    value = request.arguments.get("weight")
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MOST_WEIGHT:
+        raise ControlError(_WEIGHT, BAD_REQUEST)
+    return value

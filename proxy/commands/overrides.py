@@ -1,0 +1,36 @@
+"""The commands `overrides` and `overrides clear`: what differs from the file, and an end to it."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from proxy.commands.arguments import answered
+from proxy.commands.membership import edit
+
+if TYPE_CHECKING:
+    from proxy.backends.admin import Admins
+    from proxy.backends.membership import Membership
+    from proxy.control.server import Request
+
+
+class OverrideCommands:
+    """The handlers of `overrides` and `overrides clear`."""
+
+    def __init__(self, admins: "Admins", membership: "Membership") -> None:
+        self._admins = admins
+        self._membership = membership
+
+    def overrides(self, _: "Request") -> Mapping[str, Any]:
+        """Answer `overrides`: a row for each backend that differs from the file."""
+        return {"overrides": self._rows()}
+
+    def clear(self, request: "Request") -> Mapping[str, Any]:
+        """Answer `overrides clear`: what the file says holds again."""
+        changed = bool(self._rows())
+        who = edit(request)
+        with answered():
+            self._admins.clear(who.by)
+            self._membership.clear(who)
+        return {"overrides": self._rows(), "changed": changed}
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [*self._admins.rows(), *self._membership.rows()]
