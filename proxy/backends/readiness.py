@@ -128,6 +128,43 @@ class Readiness:
             and self._in_effect((service, one.name))
         ]
 
+    def stranded_by(self, going: Collection[BackendKey]) -> list[str]:
+        """Return the services that somebody serves now, and nobody would without these backends."""
+        return [
+            name for name in sorted({key[0] for key in going}) if self._would_strand(name, self._without(going, name))
+        ]
+
+    def stranded_by_file(self) -> list[str]:
+        """Return the services that somebody serves now, and nobody would if all were as the file says."""
+        return [
+            service.name
+            for service in self._running.file.services
+            if self._would_strand(service.name, self._as_filed(service))
+        ]
+
+    def _would_strand(self, name: str, candidates: Sequence[Candidate]) -> bool:
+        rules, before = _rules(self._running.services[name]), self._choices.get(name)
+        serving = choose(rules, self._candidates(name), before).serving
+        return bool(serving) and not choose(rules, candidates, before).serving
+
+    def _without(self, going: Collection[BackendKey], name: str) -> list[Candidate]:
+        """Return the candidates of a service if those that go got nothing new; who is ejected comes back if it must."""
+        return [
+            replace(
+                one, verdict=self._state((name, one.name)), admin="drain" if (name, one.name) in going else one.admin
+            )
+            for one in self._candidates(name)
+        ]
+
+    def _as_filed(self, service: Service) -> list[Candidate]:
+        found = []
+        for one in service.backends:
+            known = self._verdicts.get((service.name, one.name))
+            weight = one.weight if known is None or known.weight is None else known.weight
+            state = self._state((service.name, one.name))
+            found.append(Candidate(one.name, one.tier, weight, state, one.admin))
+        return found
+
     def _grown(self, key: BackendKey) -> None:
         self._to_workers(worker_messages.Weights([self._weight(key)]))
 

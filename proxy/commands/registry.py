@@ -7,6 +7,7 @@ from typing import Any
 from proxy.backends.admin import ADMINS, Admins
 from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
+from proxy.backends.readiness import Readiness
 from proxy.commands.admin import admin_handler
 from proxy.commands.connections import Connections
 from proxy.commands.membership import MembershipCommands
@@ -33,6 +34,7 @@ class Parts:
     redundancy: Redundancy
     admins: Admins
     membership: Membership
+    readiness: Readiness
 
 
 def register(control: ControlServer, status: Handler, parts: Parts) -> None:
@@ -51,7 +53,7 @@ def register(control: ControlServer, status: Handler, parts: Parts) -> None:
     )  # fmt: skip
     standby = StandbyCommands(parts.redundancy)
     membership = MembershipCommands(running, parts.admins, parts.membership)
-    overrides = OverrideCommands(parts.admins, parts.membership)
+    overrides = OverrideCommands(parts.admins, parts.membership, parts.readiness)
     reading: dict[str, Handler] = {
         "status": status,
         "config": lambda _: {"config": running.config.model_dump(mode="json", by_alias=True)},
@@ -65,7 +67,7 @@ def register(control: ControlServer, status: Handler, parts: Parts) -> None:
         "disconnect": browsed.disconnect,
         "standby": standby.standby,
         "resume": standby.resume,
-        **dict.fromkeys(ADMINS, admin_handler(running, parts.admins)),
+        **dict.fromkeys(ADMINS, admin_handler(running, parts.admins, parts.readiness)),
         "add": membership.add,
         "remove": membership.remove,
         "weight": membership.weight,

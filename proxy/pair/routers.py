@@ -89,7 +89,7 @@ class Routers:
 
         Those stay active, and are not in standby.
         """
-        self._standby |= set(names)
+        self.mark_standby(names)
         answer = await self._kept.ask(
             lambda number: vrrp_messages.Standby(number, sorted(names), reason), self._longest + HANDOVER
         )
@@ -99,6 +99,10 @@ class Routers:
             left = sorted(name for name in names if self._states[name] == "active")
         self._standby -= set(left)
         return left
+
+    def mark_standby(self, names: Collection[str]) -> None:
+        """Take note of which routers are to be in standby: a process that starts now does not let them take part."""
+        self._standby |= set(names)
 
     def resume(self, names: Collection[str]) -> None:
         """Let these routers take part again."""

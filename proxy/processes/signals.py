@@ -1,11 +1,16 @@
 """The signals that people and service managers send.
 
-Most of them end, by default, whoever has no handler for them, without a word.  Here imports nothing, as each process
-needs it first of all.
+Most of them end, by default, whoever has no handler for them, without a word.
 """
 
 import signal
-from typing import Final
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import asyncio
 
 _CRASHES: Final = {
     signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGSYS,
@@ -19,6 +24,9 @@ _OTHERS: Final = {
 
 OURS: Final = tuple(sorted(signal.valid_signals() - _CRASHES - _OTHERS))
 """Signals that only the master acts on: a terminal or a service manager sends some of them to all processes."""
+
+QUIET: Final = 60.0
+"""Seconds for which a signal that means nothing is not told again."""
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """Signals that end a process whose master is gone."""
@@ -35,6 +43,23 @@ def hold() -> None:
 def release() -> None:
     """Take what has come meanwhile."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, OURS)
+
+
+def listen(
+    loop: "asyncio.AbstractEventLoop", acts: Mapping[int, Callable[[], None]], stray: Callable[[str], None]
+) -> None:
+    """Act on all signals of ours from now on: as `acts` says, or by telling `stray`, once in QUIET seconds, what came."""
+    told: dict[int, float] = {}
+
+    def tell(number: int) -> None:
+        now = time.monotonic()
+        if now - told.get(number, -QUIET) >= QUIET:
+            told[number] = now
+            stray(name(number))
+
+    for number in OURS:
+        loop.add_signal_handler(number, acts.get(number) or partial(tell, number))
+    release()
 
 
 def name(number: int) -> str:

@@ -32,7 +32,8 @@ class Document:
         self._disk = disk
         self._directory = directory
         self._name = name
-        self._saved: Any = None
+        self.content: Any = None
+        """What is saved, as far as that is known: None before `load`, and where there is none."""
         self._turn = asyncio.Lock()
         self._commits: set[asyncio.Task[None]] = set()
 
@@ -44,10 +45,10 @@ class Document:
     async def load(self) -> Any:
         """Return the document, None if there is none; StateError if it cannot be read."""
         try:
-            self._saved = await self._disk.run(lambda: load(self._directory, self._name), PATIENCE)
+            self.content = await self._disk.run(lambda: load(self._directory, self._name), PATIENCE)
         except StuckError as error:
             raise StateError(f"{self.path}: {error}") from error
-        return self._saved
+        return self.content
 
     async def commit(self, content: Callable[[], Any], put_into_force: Callable[[], None]) -> None:
         """Replace the document by `content()`, and then put that into force; StateError, and neither is done.
@@ -73,13 +74,13 @@ class Document:
 
     async def _save(self, content: Any) -> None:
         """Save it; StateError if it is not saved, and then it will not be later either."""
-        before, outcome = self._saved, _Outcome()
+        before, outcome = self.content, _Outcome()
         try:
             await self._disk.run(lambda: self._replace(content, before, outcome), PATIENCE)
         except StuckError as error:
             if outcome.decide("given up"):
                 raise StateError(f"{self.path}: {error}") from error
-        self._saved = content
+        self.content = content
 
     def _replace(self, content: Any, before: Any, outcome: "_Outcome") -> None:
         try:

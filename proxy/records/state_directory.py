@@ -22,6 +22,7 @@ class StateDirectory:
         self.path = path
         self.disk = DiskThread("state directory")
         self.fault = ""
+        self._documents: dict[str, Document] = {}
         self._lock = -1
         self._stuck = False
 
@@ -44,8 +45,10 @@ class StateDirectory:
         return itself
 
     def document(self, name: str) -> Document:
-        """Return one of its documents."""
-        return Document(self.disk, self.path, name)
+        """Return one of its documents, each time the same one."""
+        if name not in self._documents:
+            self._documents[name] = Document(self.disk, self.path, name)
+        return self._documents[name]
 
     def look(self, tell: Callable[[str, bool], None]) -> None:
         """Find out whether its file system answers; `tell(text, is it a fault)` hears of a change."""

@@ -137,7 +137,7 @@ class Tell(Protocol):
 
     def __call__(
         self, kind: str, subject: str, text: str, *, level: Level = "info", at: float | None = None, **fields: Any
-    ) -> None:
+    ) -> object:
         """Record it; `at` is when it happened (Unix seconds), now by default."""
 
 

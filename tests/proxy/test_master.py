@@ -8,9 +8,11 @@ import pytest
 from proxy import master as module
 from proxy.config.loader import load
 from proxy.master import Master
+from proxy.start import own_state, standing
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
 
+PLENTY = 1 << 20
 FILE = """
 [node]
 name = "n"
@@ -42,12 +44,15 @@ def config(tmp_path):
 
 @pytest.fixture
 async def master(config, monkeypatch):
-    one = Master(config())
+    read = config()
+    state = await own_state(read)
+    one = Master(read, standing(read, PLENTY, lambda *_: None), state)
     one.sent, one.settled = [], 0
     monkeypatch.setattr(one._workers, "tell", one.sent.append)
     monkeypatch.setattr(one._workers, "settle", lambda: setattr(one, "settled", one.settled + 1))
     yield one
     one._columns.close()
+    await state.close()
 
 
 def probed(key, state):

@@ -4,12 +4,14 @@ import asyncio
 
 import pytest
 
-from proxy.backends.admin import Admins
+from proxy.backends.admin import SAVED, Admins
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
 from proxy.config.loader import load
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
+from proxy.records.disk_thread import DiskThread
+from proxy.records.document import Document
 from proxy.stats.slots import Slots
 
 FILE = """
@@ -31,7 +33,9 @@ class Bed:
         path.write_text(FILE)
         running = Running(load(path), Slots(16), Slots(64))
         self.told, self.sent, self.times = [], [], []
-        self.admins = Admins(running, self.tell, lambda _: None, lambda _: 0)
+        self.admins = Admins(
+            running, Document(DiskThread("disk"), path.parent, SAVED), self.tell, lambda _: None, lambda _: 0
+        )
         self.ready = Readiness(running, self.tell, self.sent.append, lambda _: None, self.admins)
 
     def tell(self, kind, subject, text, *, level="info", **fields):

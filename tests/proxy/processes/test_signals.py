@@ -8,7 +8,21 @@ from proxy.processes import signals
 
 def test_what_people_send():
     """All signals whose default would end a process, and that people send, are ours; those that tell of a crash are not."""
-    for number in ("HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "TERM", "VTALRM", "PROF", "IO", "PWR", "XCPU", "RTMIN"):
+    for number in (
+        "HUP",
+        "INT",
+        "QUIT",
+        "USR1",
+        "USR2",
+        "ALRM",
+        "TERM",
+        "VTALRM",
+        "PROF",
+        "IO",
+        "PWR",
+        "XCPU",
+        "RTMIN",
+    ):
         assert getattr(signal, f"SIG{number}") in signals.OURS
     for number in ("SEGV", "ABRT", "KILL", "STOP", "CHLD", "TSTP", "WINCH"):
         assert getattr(signal, f"SIG{number}") not in signals.OURS
