@@ -46,7 +46,7 @@ from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
 from proxy.status.snapshot import SnapshotBuilder
 from proxy.workers import plans, transparent_sockets
-from proxy.workers.listeners import Listeners
+from proxy.workers.listeners import ListenError, Listeners
 from proxy.workers.member_owners import Key
 from proxy.workers.provision import Handout
 from proxy.workers.supervisor import Supervisor, gone
@@ -144,7 +144,7 @@ class Master:
         try:
             self._listen()
             self._loop.set_exception_handler(self._on_fault)
-            self._listeners.bind(self._running, self._warn)
+            self._listen()
             for listener in self._listeners.numbers:
                 self._workers.members.add(listener)
             await self._start_control()
@@ -178,6 +178,12 @@ class Master:
         if self._stopping:
             self._timeline.add("stop", self.config.node.name, "stopped")
         self._timeline.close()
+
+    def _listen(self) -> None:
+        try:
+            self._listeners.bind(self._running, self._warn)
+        except ListenError as error:
+            raise StartError(str(error)) from None
 
     def _warn(self, kind: str, text: str) -> None:
         self._before.append((kind, text))

@@ -1,4 +1,4 @@
 """What the control socket answers, one file a command: arguments in, rows out.
 
-May import backends, pair, probing, status, workers and control. What a command changes lives in one of these rooms.
+Imports whatever room the command is about. What a command changes lives there.
 """

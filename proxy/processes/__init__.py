@@ -1,1 +1,1 @@
-"""Child processes: how one is started, watched and talked to. Imports no other room."""
+"""Child processes: how one is started, watched and talked to. Imports host, records and stats."""

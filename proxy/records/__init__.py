@@ -1,1 +1,1 @@
-"""What is written down: the timeline, the log, the state directory, files that rotate. Imports no other room."""
+"""What is written down: the timeline, the log, the state directory, files that rotate. Imports stats."""

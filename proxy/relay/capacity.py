@@ -7,7 +7,7 @@ Laws:
 
 import math
 from collections.abc import Collection
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from proxy.relay.claims import claim
 from proxy.stats.columns import Siblings
@@ -16,9 +16,15 @@ from proxy.stats.layout import BACKEND_ACTIVE, TURN_QUEUE
 if TYPE_CHECKING:
     from proxy.relay.service import Service
     from proxy.relay.target import Target
-    from proxy.relay.tcp.queue import Queue
 
 STALE = 1.0  # s beyond the queue's timeout after which a sibling's head is no longer believed
+
+
+class Waiting(Protocol):
+    """Clients that wait for a free slot."""
+
+    def wake(self) -> None:
+        """Serve those who wait, in the next round."""
 
 
 class Slots:
@@ -30,7 +36,7 @@ class Slots:
     def __init__(self, service: "Service", siblings: Siblings) -> None:
         self.siblings = siblings
         self.full: Target | None = None
-        self.queue: Queue | None = None
+        self.queue: Waiting | None = None
         self._service = service
         self._turn = service.cell + TURN_QUEUE
 

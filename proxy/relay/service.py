@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from proxy.balance.backend import Admin, Verdict
     from proxy.balance.selector import Selector
     from proxy.relay.clients.persistence import Persistence
-    from proxy.relay.observe.connection_log import ConnectionLog
+    from proxy.relay.observer import EndObserver
     from proxy.relay.sockets.address import Client
     from proxy.relay.sockets.transparent import Stock
 
@@ -65,7 +65,7 @@ class Service:
         siblings: Siblings | None = None,
         rates: Rates | None = None,
         failing: Failing | None = None,
-        log: "ConnectionLog | None" = None,
+        log: "EndObserver | None" = None,
     ) -> None:
         self.plan = plan
         self.cells = cells

@@ -2,18 +2,13 @@
 
 import math
 import socket
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 from proxy.balance.backend import Admin, Backend, Verdict
 from proxy.balance.pool import is_usable
 from proxy.relay.plan import BackendPlan
 from proxy.relay.sockets.sources import Sources
-from proxy.stats.layout import (
-    Layout,
-)
-
-if TYPE_CHECKING:
-    from proxy.relay.tcp.connection import Connection
+from proxy.stats.layout import Layout
 
 
 class Target(Backend):
@@ -45,7 +40,7 @@ class Target(Backend):
         self.limit = plan.max_connections
         self.family = socket.AF_INET6 if ":" in plan.address else socket.AF_INET
         self.sources = Sources(plan.source_addresses, self.family)
-        self.connections: set[Connection] = set()
+        self.connections: set[Any] = set()  # of tcp: those that have it as their backend
         self.failures = 0  # of real traffic, in a row
         self.failed_at = -math.inf  # when the last one was
         self.told = -math.inf  # when these were last told

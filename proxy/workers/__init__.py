@@ -1,4 +1,4 @@
 """The worker processes as the master sees them: supervision, listeners, plans.
 
-May import backends, processes, stats and the relay's plan.
+Imports backends, processes and the relay's plan; knows no requests.
 """

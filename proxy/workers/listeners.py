@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 from proxy.backends.effective import Running
 from proxy.relay.plan import Member
-from proxy.start import StartError
 from proxy.workers import binding, plans
 from proxy.workers.member_owners import Key
 
 if TYPE_CHECKING:
     import socket
+
+
+class ListenError(Exception):
+    """Some listeners cannot be had; one line for each."""
 
 
 class Listeners:
@@ -25,7 +28,7 @@ class Listeners:
         return len(self._members)
 
     def bind(self, running: Running, warn: Callable[[str, str], None]) -> None:
-        """Bind every one, or none: StartError tells all at once that cannot be had.
+        """Bind every one, or none: ListenError tells all at once that cannot be had.
 
         `warn(kind, text)` hears of addresses that this host does not have yet and no virtual router brings.
         """
@@ -47,7 +50,7 @@ class Listeners:
         if failures:
             self.close()  # so that nobody finds us in our own way
             lines = binding.explain([error for _, error in failures])
-            raise StartError(
+            raise ListenError(
                 "\n".join(f"service.{name}: {line}" for (name, _), line in zip(failures, lines, strict=True))
             )
 

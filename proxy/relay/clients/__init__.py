@@ -1,1 +1,1 @@
-"""What is known of a client: access, rate, open connections, the backend it keeps. Imports balance and stats."""
+"""What is known of a client: access, rate, open connections, the backend that it keeps. Imports loop."""

@@ -10,19 +10,19 @@ Two workers that choose for one client at the same moment agree by a lock on the
 """
 
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.relay.clients.keys import ClientKeys
 from proxy.relay.clients.store import Store
 from proxy.relay.clients.templates import LONGEST, Found
-from proxy.relay.plan import PersistencePlan
+from proxy.relay.plan import PersistencePlan, ServicePlan
 from proxy.stats.layout import SERVICE_PERSISTED, SERVICE_PERSISTENCE_EVICTED, SERVICE_PERSISTENCE_UNLOCKED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proxy.balance.selector import Selector
     from proxy.relay.loop.poller import Poller
-    from proxy.relay.service import Service
     from proxy.relay.target import Target
 
     Pick = Callable[[int, tuple[Target, ...]], Target | None]
@@ -33,10 +33,29 @@ RENEWED_AT_ONCE: Final = 256
 PAUSE: Final = 0.005  # s between two lots of that size
 
 
+class Chooser(Protocol):
+    """The service whose clients keep their backends."""
+
+    plan: "ServicePlan"
+    cells: "memoryview[int]"
+    cell: int
+    selector: "Selector"
+    by_slot: "dict[int, Target]"
+
+    def pick(self, key: int, tried: "tuple[Target, ...]") -> "Target | None":
+        """Return the scheduler's choice, with a slot claimed; None where nobody is left."""
+
+    def claim(self, target: "Target") -> bool:
+        """Claim a slot of this backend; returns whether there was one."""
+
+    def unclaim(self, target: "Target") -> None:
+        """Take back a claim that came to nothing."""
+
+
 class Persistence:
     """The templates of one service, as one worker sees them."""
 
-    def __init__(self, plan: PersistencePlan, service: "Service", store: Store, poller: "Poller") -> None:
+    def __init__(self, plan: PersistencePlan, service: "Chooser", store: Store, poller: "Poller") -> None:
         self._service = service
         self._store = store
         self._templates = store.templates

@@ -1,1 +1,1 @@
-"""DNS over UDP, query by query. Imports the other rooms of the relay, but neither tcp nor udp."""
+"""DNS over UDP, query by query. Imports clients, sockets and proxy_header, neither tcp nor udp."""

@@ -112,7 +112,7 @@ class DnsService:
         self._access = service.access
         self._subnets = dns.client_subnet
         self._introduces = any(target.send_proxy != "off" for target in service.targets)
-        self._introducers = Introducers(service)
+        self._introducers = Introducers(service.plan.accept_proxy, service.cells, service.cell)
         self.take: Callable[[DnsListener, bytes, Client, float], None] = (
             self._introduced if self._introducers else self.admit
         )

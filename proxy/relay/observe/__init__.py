@@ -1,4 +1,4 @@
 """What people see of the relay: connection log, lists of what is open, followers, picks.
 
-Nothing in tcp, udp or dns imports it but through an observer that it is given.
+Imports tcp, udp and dns, which report to it by an observer that they are given.
 """

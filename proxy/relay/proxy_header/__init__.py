@@ -1,1 +1,1 @@
-"""The PROXY protocol, on streams and before datagrams. Imports sockets."""
+"""The PROXY protocol, on streams and before datagrams. Imports clients and sockets."""

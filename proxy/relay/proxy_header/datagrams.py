@@ -3,12 +3,12 @@
 Every datagram stands for itself, so each has a header; what answers it has none (dnsdist, PowerDNS and unbound agree).
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 from proxy.relay.clients.access import Blocks
 from proxy.relay.plan import Member
 from proxy.relay.proxy_header.header import LONGEST, Header, HeaderError, build, parse_datagram
-from proxy.relay.service import Service
 from proxy.relay.sockets.address import Client
 from proxy.relay.sockets.datagram import asked
 from proxy.relay.target import Target
@@ -22,10 +22,11 @@ class Introducers:
 
     __slots__ = ("_base", "_blocks", "_cells")
 
-    def __init__(self, service: Service) -> None:
-        self._blocks = Blocks(service.plan.accept_proxy)
-        self._cells = service.cells
-        self._base = service.cell
+    def __init__(self, accept_proxy: Sequence[str], cells: "memoryview[int]", base: int) -> None:
+        """Await headers from these networks; `base` is the cell at which the service's counters begin."""
+        self._blocks = Blocks(accept_proxy)
+        self._cells = cells
+        self._base = base
 
     def __bool__(self) -> bool:
         return bool(self._blocks)

@@ -10,7 +10,7 @@ import socket
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from proxy.relay.sockets import transparent
 from proxy.relay.sockets.address import sockaddr
@@ -24,12 +24,11 @@ from proxy.stats.layout import (
 )
 
 if TYPE_CHECKING:
-    from proxy.relay.target import Target
-
-if TYPE_CHECKING:
+    from proxy.relay.sockets.sources import Sources
     from proxy.relay.sockets.transparent import Stock
-    from proxy.relay.target import Target
 
+LIFETIME = 60.0  # s until a socket is replaced
+PAUSE = 0.1  # s until opening a socket is tried again after it failed
 RECEIVE_BUFFER = 4 << 20
 
 SHORTAGES = {
@@ -47,6 +46,14 @@ SHORTAGES = {
 _random = random.SystemRandom()
 
 
+class Destination(Protocol):
+    """A backend, as far as a socket to it is concerned."""
+
+    address: str
+    family: socket.AddressFamily
+    sources: "Sources"
+
+
 @cache
 def _port_range() -> tuple[int, int]:
     try:
@@ -56,14 +63,14 @@ def _port_range() -> tuple[int, int]:
         return 32768, 60999
 
 
-def connect(target: "Target", port: int) -> socket.socket:
+def connect(target: Destination, port: int) -> socket.socket:
     """Open a non-blocking UDP socket connected to a backend, from one of its source addresses if it has any."""
     if target.sources:
         return open_datagram(target.sources, lambda source: connected(target.address, port, source))
     return connected(target.address, port)
 
 
-def connect_as(target: "Target", port: int, client: tuple[object, ...], stock: "Stock | None") -> socket.socket:
+def connect_as(target: Destination, port: int, client: tuple[object, ...], stock: "Stock | None") -> socket.socket:
     """Open one for a client's session: with `stock` (transparent mode) it has the client's own address."""
     if stock is None:
         return connect(target, port)
@@ -97,9 +104,3 @@ def connected(address: str, port: int, source: str = "") -> socket.socket:
         sock.close()
         raise
     return sock
-
-
-LIFETIME = 60.0  # s until a socket is replaced
-
-
-PAUSE = 0.1  # s until opening a socket is tried again after it failed

@@ -1,1 +1,1 @@
-"""TCP: from accept to the last close of both sides. Imports the other rooms of the relay, but neither udp nor dns."""
+"""TCP: from accept to the last close of both sides. Imports clients, sockets and proxy_header, neither udp nor dns."""

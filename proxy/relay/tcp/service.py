@@ -32,7 +32,7 @@ from proxy.stats.layout import (
 
 if TYPE_CHECKING:
     from proxy.relay.loop.timers import Timer
-    from proxy.relay.observe.follow import Followers
+    from proxy.relay.observer import Observer
 
 ACCEPTS = 64  # connections accepted in one turn
 PAUSE = 0.1  # s without accepting after descriptors ran out
@@ -88,7 +88,7 @@ class TcpService:
         self.cells = service.cells
         self.base = service.cell
         self.log = service.log
-        self.followed: Followers | None = None  # while somebody wants to know what begins and ends
+        self.followed: Observer | None = None  # while somebody wants to know what begins and ends
         self.buffer, self.view = admission.buffer, admission.view
         self.admission = admission
         self.introducers = Blocks(service.plan.accept_proxy)

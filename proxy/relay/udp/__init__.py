@@ -1,1 +1,1 @@
-"""UDP by sessions, and one way by datagrams. Imports the other rooms of the relay, but neither tcp nor dns."""
+"""UDP by sessions, and one way by datagrams. Imports sockets and proxy_header, neither tcp nor dns."""

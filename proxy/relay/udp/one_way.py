@@ -198,7 +198,7 @@ class PerDatagramService:
         self._outlets: dict[tuple[Target, int], Outlet] = {}
         self._access = service.access
         self._rate = service.rate("udp")
-        self._introducers = Introducers(service)
+        self._introducers = Introducers(service.plan.accept_proxy, service.cells, service.cell)
         self.take: Callable[[PerDatagramListener, memoryview, Client], None] = (
             self._introduced if self._introducers else self.admit
         )

@@ -51,7 +51,7 @@ from proxy.stats.layout import (
 )
 
 if TYPE_CHECKING:
-    from proxy.relay.observe.follow import Followers
+    from proxy.relay.observer import Observer
 
 ATTEMPTS = 3  # backends that one datagram is offered to
 GRAIN = 0.25  # s: sessions that expire within it share a timer
@@ -99,7 +99,7 @@ class UdpService:
         self.cells = service.cells
         self.base = service.cell
         self.log = service.log
-        self.followed: Followers | None = None  # while somebody wants to know what begins and ends
+        self.followed: Observer | None = None  # while somebody wants to know what begins and ends
         self.buffer = bytearray(LARGEST)
         self.view = memoryview(self.buffer)
         self.sessions: OrderedDict[Key, Session] = OrderedDict()
@@ -107,7 +107,7 @@ class UdpService:
         self._idle = service.plan.udp.idle_timeout
         self._evict = service.plan.udp.when_full == "evict-idle"
         self._access = service.access
-        self._introducers = Introducers(service)
+        self._introducers = Introducers(service.plan.accept_proxy, service.cells, service.cell)
         self.take: Callable[[UdpListener, memoryview, Client], None] = (
             self._introduced if self._introducers else self.admit
         )

@@ -6,9 +6,8 @@ import pytest
 
 from proxy.backends.effective import Running
 from proxy.config.loader import load
-from proxy.start import StartError
 from proxy.stats.slots import Slots
-from proxy.workers.listeners import Listeners
+from proxy.workers.listeners import ListenError, Listeners
 from tests.e2e.loopback import free_port
 
 FILE = """
@@ -51,7 +50,7 @@ def test_all_or_none(running):
     """R11: where one address is taken, none is held, and each that cannot be had is told with its service."""
     ports = [service.listeners[-1].port for service in running.services.values()]
     with socket.create_server(("127.0.0.1", ports[0])), socket.create_server(("127.0.0.1", ports[1])):
-        with pytest.raises(StartError) as caught:
+        with pytest.raises(ListenError) as caught:
             Listeners().bind(running, lambda *_: None)
         lines = str(caught.value).splitlines()
         assert [line.partition(":")[0] for line in lines] == ["service.a", "service.b"]
