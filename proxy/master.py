@@ -142,7 +142,7 @@ class Master:
     async def run(self) -> None:
         """Serve until told to stop.  StartError, with nothing left behind, if it cannot begin."""
         try:
-            self._listen()
+            self._take_signals()
             self._loop.set_exception_handler(self._on_fault)
             self._listen()
             for listener in self._listeners.numbers:
@@ -247,7 +247,7 @@ class Master:
 
     # -- signals
 
-    def _listen(self) -> None:
+    def _take_signals(self) -> None:
         acts: dict[int, Callable[[], None]] = {
             signal.SIGTERM: self._on_stop,
             signal.SIGINT: self._on_stop,

@@ -8,9 +8,9 @@ import pytest
 from proxy import master as module
 from proxy.config.loader import load
 from proxy.master import Master
-from proxy.start import own_state, standing
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
+from proxy.start import own_state, standing
 
 PLENTY = 1 << 20
 FILE = """
