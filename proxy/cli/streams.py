@@ -1,11 +1,12 @@
 """The standard streams of the command line: they may be closed or full, which is the caller's doing and no bug of ours."""
 
+import contextlib
 import errno
 import io
 import os
-import select
 import sys
-from typing import Any, TextIO
+from collections.abc import Iterator
+from typing import TextIO
 
 _OUT, _ERR = 1, 2
 
@@ -18,37 +19,48 @@ class OutputError(OSError):
         return f"standard output: {why}"
 
 
-class _Output(io.FileIO):
+class _Output(io.TextIOWrapper):
     """Standard output, whose failures can be told from those of any other file."""
 
-    def write(self, data: Any, /) -> int:
-        try:
-            while (written := super().write(data)) is None:  # somebody made the pipe non-blocking
-                _wait(self.fileno())
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise OutputError(error.errno, error.strerror) from error
-        return written
+    def write(self, text: str, /) -> int:
+        with _blamed():
+            return super().write(text)
+
+    def flush(self) -> None:
+        with _blamed():
+            super().flush()
 
 
-class _Errors(io.FileIO):
+class _Errors(io.TextIOWrapper):
     """Standard error: where it takes nothing there is nobody left to tell, and the exit code still counts."""
 
-    def write(self, data: Any, /) -> int:
-        try:
-            return super().write(data) or len(data)
-        except OSError:
-            return len(data)
+    def write(self, text: str, /) -> int:
+        with contextlib.suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+
+@contextlib.contextmanager
+def _blamed() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(error.errno, error.strerror) from error
 
 
 def prepare() -> None:
     """Make the standard streams safe to use; streams that somebody else has put in their place stay."""
     _occupy()
     if sys.stdout is sys.__stdout__:
-        sys.stdout = _text(_Output(_OUT, "w", closefd=False), sys.stdout)
+        sys.stdout = _text(_Output, _OUT, sys.stdout)
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _text(_Errors(_ERR, "w", closefd=False), sys.stderr)
+        sys.stderr = _text(_Errors, _ERR, sys.stderr)
 
 
 def abandon() -> None:
@@ -64,13 +76,9 @@ def _occupy() -> None:
     os.close(fd)
 
 
-def _text(raw: io.FileIO, before: TextIO | None) -> TextIO:
+def _text(kind: type[io.TextIOWrapper], fd: int, before: TextIO | None) -> TextIO:
     encoding = "utf-8" if before is None else before.encoding
     errors = "backslashreplace" if before is None else before.errors
-    return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=before is None or raw.isatty())
-
-
-def _wait(fd: int) -> None:
-    ready = select.poll()
-    ready.register(fd, select.POLLOUT)
-    ready.poll()
+    # All below the text is the interpreter's own: no signal can come between a write and the note that it was done.
+    buffer = io.BufferedWriter(io.FileIO(fd, "w", closefd=False))
+    return kind(buffer, encoding, errors, line_buffering=fd == _ERR or buffer.isatty())

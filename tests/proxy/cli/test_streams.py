@@ -1,6 +1,5 @@
 """The standard streams of the command line: closed, full, or not there."""
 
-import os
 import subprocess
 import sys
 
@@ -45,15 +44,3 @@ def test_no_socket_takes_the_place_of_a_closed_stream():
     code = "import os\nfrom proxy.cli.streams import prepare\nprepare()\nos._exit(os.open('/dev/null', os.O_RDONLY))"
     done = subprocess.run(["/bin/sh", "-c", f'"{sys.executable}" -c "{code}" <&- >&- 2>&-'], check=False, timeout=60)
     assert done.returncode > 2
-
-
-def test_a_pipe_that_does_not_block():
-    """An output that somebody has made non-blocking is waited for."""
-    reading, writing = os.pipe()
-    os.set_blocking(writing, False)
-    code = "import sys\nfrom proxy.cli.streams import prepare\nprepare()\nsys.stdout.write('x' * 300_000)"
-    with subprocess.Popen([sys.executable, "-c", code], stdout=writing) as process:
-        os.close(writing)
-        with os.fdopen(reading, "rb") as pipe:
-            assert len(pipe.read()) == 300_000
-    assert process.returncode == 0
