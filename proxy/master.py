@@ -194,7 +194,7 @@ class Master:
             self._readiness,
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
-        register(self._control, overview.status, parts)
+        register(self._control, overview.status, overview.forget, parts)
         try:
             await self._control.start()
         except ControlError as error:

@@ -4,7 +4,7 @@ Verdicts that come together are passed on together: a service of a thousand back
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -348,10 +348,11 @@ class Readiness:
         """Name -> whether it passes, of the probes that routers track and that have a verdict."""
         return {name: known.state == "up" for name, known in self._tracked.items() if known.state != "unknown"}
 
-    def shown(self, probes: Mapping[str, Sequence[Any]]) -> dict[BackendKey, Verdict]:
-        """Return the verdicts with the last result of each probe, as `Prober.report` has them."""
+    def shown(self, probes: Mapping[str, Sequence[Any]]) -> Generator[None, None, dict[BackendKey, Verdict]]:
+        """Return the verdicts with the last result of each probe, as `Prober.report` has them; work in slices."""
         found: dict[BackendKey, Verdict] = {}
         for key in self._running.backends:
+            yield
             known = self._verdicts.get(key)
             rows = [one for one in probes.get(written(key), []) if one.get("at") is not None]
             results: Any = [{name: value for name, value in one.items() if name != "standby"} for one in rows]

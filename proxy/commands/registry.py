@@ -1,6 +1,6 @@
 """Which command is answered by whom."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,13 +9,14 @@ from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.commands.admin import admin_handler
+from proxy.commands.config import config_handler
 from proxy.commands.connections import Connections
 from proxy.commands.membership import MembershipCommands
 from proxy.commands.overrides import OverrideCommands
 from proxy.commands.pick import pick_handler
 from proxy.commands.probe import probe_handler
 from proxy.commands.standby import StandbyCommands
-from proxy.control.server import ControlServer, Handler
+from proxy.control.server import ControlServer, Handler, Request, Result
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
 from proxy.stats.columns import Columns
@@ -37,8 +38,8 @@ class Parts:
     readiness: Readiness
 
 
-def register(control: ControlServer, status: Handler, parts: Parts) -> None:
-    """Register all commands but `events`, which needs a timeline."""
+def register(control: ControlServer, status: Handler, changes: Callable[[], None], parts: Parts) -> None:
+    """Register all commands but `events`, which needs a timeline; `changes` hears of each that may change something."""
     running, workers = parts.running, parts.workers
 
     def inflight(service: str) -> int:
@@ -56,7 +57,7 @@ def register(control: ControlServer, status: Handler, parts: Parts) -> None:
     overrides = OverrideCommands(parts.admins, parts.membership, parts.readiness)
     reading: dict[str, Handler] = {
         "status": status,
-        "config": lambda _: {"config": running.config.model_dump(mode="json", by_alias=True)},
+        "config": config_handler(running),
         "connections": browsed.connections,
         "pick": pick_handler(running, workers.alive, workers.ask),
         "overrides": overrides.overrides,
@@ -73,6 +74,30 @@ def register(control: ControlServer, status: Handler, parts: Parts) -> None:
         "weight": membership.weight,
         "overrides-clear": overrides.clear,
     }
-    for commands, mutates in ((reading, False), (changing, True)):
-        for name, handler in commands.items():
-            control.register(name, handler, mutates=mutates)
+    for name, handler in reading.items():
+        control.register(name, handler, mutates=False)
+    for name, handler in changing.items():
+        control.register(name, _announced(handler, changes), mutates=True)
+
+
+def _announced(handler: Handler, changes: Callable[[], None]) -> Handler:
+    def answer(request: Request) -> Result | Awaitable[Result]:
+        changes()
+        result = handler(request)
+        return _ending(result, changes) if isinstance(result, AsyncIterator) else result
+
+    return answer
+
+
+async def _ending(
+    lines: AsyncIterator[Mapping[str, Any]], changes: Callable[[], None]
+) -> AsyncIterator[Mapping[str, Any]]:
+    """Pass the lines on, and say before each that something may have changed."""
+    try:
+        async for line in lines:
+            changes()
+            yield line
+    finally:
+        close = getattr(lines, "aclose", None)  # a generator lets go of what it holds
+        if close is not None:
+            await close()

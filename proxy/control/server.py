@@ -34,7 +34,7 @@ PAUSE: Final = 1.0
 HANGUP: Final = 1.0
 """Seconds between looks at whether a client that sends nothing more still listens."""
 
-Result = Mapping[str, Any] | AsyncIterator[Mapping[str, Any]]
+Result = Mapping[str, Any] | wire.Encoded | AsyncIterator[Mapping[str, Any]]
 Handler = Callable[["Request"], Result | Awaitable[Result]]
 
 log = logging.getLogger("steelyard.control")
@@ -83,7 +83,7 @@ class ControlServer:
         self._told_refusal = float("-inf")
 
     def register(self, name: str, handler: Handler, *, mutates: bool) -> None:
-        """Answer the command `name` with what `handler` returns: an object, or an async iterator of several.
+        """Answer the command `name` with what `handler` returns: an object, its JSON, or an async iterator of several.
 
         A handler that raises ControlError fails in its own words. `mutates` keeps the socket's group from it.
         """
@@ -212,10 +212,13 @@ class ControlServer:
             result = self._handle(line, peer)
             if inspect.isawaitable(result):
                 result = await result
-            if not isinstance(result, Mapping):
+            if isinstance(result, wire.Encoded):
+                await self._write_out(writer, b'{"ok": true, ', result, b"}\n")
+            elif isinstance(result, Mapping):
+                await self._send(writer, {"ok": True, **result})
+            else:
                 await self._stream(result, reader, writer)
                 return False
-            await self._send(writer, {"ok": True, **result})
         except ControlError as error:
             await self._send(writer, {**error.details, **_failure(str(error), error.code)})
         except _ClientGoneError:
@@ -265,9 +268,12 @@ class ControlServer:
                 await close()
 
     async def _send(self, writer: asyncio.StreamWriter, answer: Mapping[str, Any]) -> None:
-        data = _encode(answer)
+        await self._write_out(writer, _encode(answer))
+
+    async def _write_out(self, writer: asyncio.StreamWriter, *parts: bytes) -> None:
         try:
-            writer.write(data)
+            for part in parts:
+                writer.write(part)
             async with asyncio.timeout(self._write):
                 await writer.drain()
         except (OSError, TimeoutError) as error:

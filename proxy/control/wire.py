@@ -24,6 +24,12 @@ FAILED: Final = "failed"
 INTERNAL: Final = "internal"
 
 
+class Encoded(bytes):
+    """The inside of an answer's object as JSON, for one that is made once and sent to many."""
+
+    __slots__ = ()
+
+
 class ControlError(Exception):
     """A command that was not done. `code` is for machines, `exit_code` what the command line exits with."""
 

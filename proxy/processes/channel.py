@@ -30,6 +30,7 @@ DESCRIPTORS = 200  # in one message; the kernel's limit is 253
 QUEUE = 4096  # messages that wait for a child; one that has so many waiting reads none
 QUEUED_DESCRIPTORS = 4096
 LARGEST = 64 << 20  # octets of one message, and of all that wait
+TURN = 0.01  # s that one channel's messages may keep the loop before the others have their turn
 RETRY = 0.01  # s until what the kernel had no memory or no room for descriptors for is tried again
 _PASSING = frozenset({errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS})
 _log = logging.getLogger("steelyard.channel")
@@ -39,11 +40,11 @@ class ChannelError(Exception):
     """The message cannot be sent: the other end is gone or does not read, or we are out of descriptors."""
 
 
-def _unsealed(fd: int) -> bytes:
+def _unsealed(fd: int, largest: int) -> bytes:
     try:
         size = os.fstat(fd).st_size
-        if size > LARGEST:
-            raise MessageError(f"message of {size} octets")
+        if size > largest:
+            raise MessageError(f"a message of {size} octets, of which {largest} are allowed")
         return os.pread(fd, size, 0)
     finally:
         os.close(fd)
@@ -75,10 +76,16 @@ class _Waiting:
 
 
 class Channel:
-    """One end, on an event loop.  `on_message(message, fds)` owns the descriptors; `on_end()` comes once."""
+    """One end, on an event loop.  `on_message(message, fds)` owns the descriptors; `on_end()` comes once.
 
-    def __init__(self, sock: socket.socket, on_message: Receiver, on_end: Callable[[], None]) -> None:
+    A message of more than `largest` octets from the other end closes the channel.
+    """
+
+    def __init__(
+        self, sock: socket.socket, on_message: Receiver, on_end: Callable[[], None], largest: int = LARGEST
+    ) -> None:
         self._sock = sock
+        self._largest = largest
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
         self._on_end: Callable[[], None] | None = on_end
@@ -201,16 +208,16 @@ class Channel:
             self._loop.add_writer(self._sock.fileno(), self._flush)
 
     def _readable(self) -> None:
-        for _ in range(64):
-            if not self._take():
-                return
+        ends = self._loop.time() + TURN
+        while self._take() and self._loop.time() < ends:
+            pass
 
     def _take(self) -> bool:
         """Read and hand on one message; whether there may be another."""
         if self._sock.fileno() < 0:
             return False
         try:
-            got = receive(self._sock)
+            got = receive(self._sock, self._largest)
         except BlockingIOError:
             return False
         except OSError:  # it died with what we had sent unread
@@ -236,7 +243,7 @@ def _enlarge(entry: _Waiting, data: bytes) -> None:
     entry.owned.append(fd)
 
 
-def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
+def receive(sock: socket.socket, largest: int = LARGEST) -> tuple[Message, list[int]] | None:
     """Read one message and its descriptors; None at the end.  Blocks if `sock` does.
 
     OSError or MessageError for what cannot be read; its descriptors are closed then.
@@ -256,7 +263,7 @@ def receive(sock: socket.socket) -> tuple[Message, list[int]] | None:
                 raise MessageError("descriptors without a message")  # noqa: TRY301
             return None
         if data[:1] == b"M" and fds:
-            return decode(_unsealed(fds.pop(0))), fds
+            return decode(_unsealed(fds.pop(0), largest)), fds
         return decode(data[1:]), fds
     except BaseException:
         for fd in fds:

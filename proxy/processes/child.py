@@ -43,9 +43,17 @@ class Child:
     """One life of one child.  `on_message(message, fds)` as `Channel` has it; `on_death(how)` once it is reaped."""
 
     def __init__(
-        self, module: str, identity: Identity, on_message: channel.Receiver, on_death: Callable[[str], None]
+        self,
+        module: str,
+        identity: Identity,
+        on_message: channel.Receiver,
+        on_death: Callable[[str], None],
+        largest: int = channel.LARGEST,
     ) -> None:
-        """Start `python -m MODULE`; OSError, and nothing started, if that is impossible."""
+        """Start `python -m MODULE`; OSError, and nothing started, if that is impossible.
+
+        A message of more than `largest` octets ends it.
+        """
         self._loop = asyncio.get_running_loop()
         self._on_death = on_death
         self.started = self._loop.time()
@@ -69,7 +77,7 @@ class Child:
         self._ended = select.poll()
         self._ended.register(self._pidfd, select.POLLIN)
         self._loop.add_reader(self._pidfd, self._reap)
-        self.channel = channel.Channel(ours, on_message, self._left)
+        self.channel = channel.Channel(ours, on_message, self._left, largest)
 
     @property
     def alive(self) -> bool:

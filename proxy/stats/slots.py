@@ -37,6 +37,9 @@ class Slots(Generic[Key]):
         """Return the slot of a configured key; KeyError for any other."""
         return self._by_key[key]
 
+    def __contains__(self, key: Key) -> bool:
+        return key in self._by_key
+
     def __len__(self) -> int:
         return len(self._slots)
 

@@ -19,9 +19,10 @@ STEPS: Final = 6
 
 
 class _Track:
-    __slots__ = ("marks", "rate", "total")
+    __slots__ = ("due", "marks", "rate", "total")
 
-    def __init__(self, total: int, cells: Sequence[int]) -> None:
+    def __init__(self, total: int, cells: Sequence[int], due: float) -> None:
+        self.due = due  # when the next mark is
         self.total = total
         self.rate = 0.0
         self.marks: deque[Sequence[int]] = deque([cells], maxlen=STEPS)
@@ -33,30 +34,27 @@ class Sampler(Generic[Key]):
     def __init__(self) -> None:
         self._tracks: dict[Key, _Track] = {}
         self._last = float("-inf")
-        self._step = float("-inf")
 
     def sample(self, now: float, totals: Iterable[tuple[Key, int]], cells: Callable[[Key], Sequence[int]]) -> None:
         """Take (key, total) of everything there is, at `now` (monotonic seconds), and now and then its histogram.
 
         A key that is missing is forgotten; one that was not there before starts with this sample. `cells` is asked for
-        the histogram of a new key, and of each once every `STEP` seconds.
+        the histogram of a new key, and of each once every `STEP` seconds: of a part of them in each sample.
         """
         elapsed = now - self._last
         if elapsed < LEAST_INTERVAL:
             return
         self._last = now
-        step = now - self._step >= STEP
-        if step:
-            self._step = now
         tracks: dict[Key, _Track] = {}
-        for key, total in totals:
+        for at, (key, total) in enumerate(totals):
             track = self._tracks.get(key)
             if track is None or total < track.total:  # new, or its slot changed hands
-                track = _Track(total, tuple(cells(key)))
+                track = _Track(total, tuple(cells(key)), now + STEP - at % STEP)
             else:
                 track.rate = (total - track.total) / elapsed
                 track.total = total
-                if step:
+                if now >= track.due:
+                    track.due += STEP * max(1, (now - track.due) // STEP)
                     track.marks.append(tuple(cells(key)))
             tracks[key] = track
         self._tracks = tracks

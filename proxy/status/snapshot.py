@@ -4,7 +4,8 @@ All inputs are plain: the effective configuration, the summed columns, the last 
 asks for the time or does I/O.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import json
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,24 @@ class Snapshot:
         return exit_status(self.status)
 
 
+def encoded(status: Status) -> Generator[None, None, bytes]:
+    """Return the status as JSON; work in slices."""
+    services = []
+    for service in status["services"]:
+        backends = []
+        for backend in service["backends"]:
+            yield
+            backends.append(json.dumps(backend))
+        services.append(_with(service, "backends", backends))
+    return _with(status, "services", services).encode()
+
+
+def _with(document: Mapping[str, Any], key: str, rows: Sequence[str]) -> str:
+    """Return a document as JSON, with these rows, which are JSON already, at `key`."""
+    rest = json.dumps({name: value for name, value in document.items() if name != key})
+    return f'{rest[:-1]}, "{key}": [{", ".join(rows)}]}}'
+
+
 class SnapshotBuilder:
     """Knows where everything is counted; `build` reads it. The master keeps one and calls `sample` once a second."""
 
@@ -70,11 +89,14 @@ class SnapshotBuilder:
         overrides: Mapping[BackendKey, Override] | None = None,
         vrrp: Sequence[dict[str, Any]] = (),
         added: Collection[BackendKey] = (),
-    ) -> Snapshot:
+    ) -> Generator[None, None, Snapshot]:
         """Return the view of this instant; `now_ns` is CLOCK_MONOTONIC, which the workers' heartbeats are told in.
 
-        `added` are the backends that are not in the file.
+        `added` are the backends that are not in the file.  Work in slices: it may pause at each backend.
         """
+        shown: list[ServiceStatus] = []
+        for service in services:
+            shown += yield from self._service(service, verdicts, overrides or {}, added)
         status = Status(
             schema=SCHEMA,
             node=node.name,
@@ -82,7 +104,7 @@ class SnapshotBuilder:
             uptime_s=round(node.uptime, 3),
             generation=node.generation,
             config={"sha256": node.sha256, "valid": node.valid, "overrides": node.overrides},
-            services=[self._service(service, verdicts, overrides or {}, added) for service in services],
+            services=shown,
             vrrp=list(vrrp),
             workers=[self._worker(row, now_ns) for row in workers],
         )
@@ -103,27 +125,35 @@ class SnapshotBuilder:
         verdicts: Mapping[BackendKey, Verdict],
         overrides: Mapping[BackendKey, Override],
         added: Collection[BackendKey],
-    ) -> ServiceStatus:
+    ) -> Generator[None, None, list[ServiceStatus]]:
+        """Return a service and its backends, without those that have gone while this paused."""
         backends = []
         for backend in service.backends:
+            yield
             key = (service.name, backend.name)
+            if key not in self._backends:
+                continue
             entry = self._backend(key, backend, verdicts.get(key), overrides.get(key))
             backends.append({**entry, "origin": "added"} if key in added else entry)
+        if service.name not in self._services:
+            return []
         first = self._columns.layout.service(self._services[service.name])
         cells = self._columns.block(first, len(layout.SERVICE_CELLS))
-        return {
-            "name": service.name,
-            "protocol": service.protocol,
-            "listen": [listener.text for listener in service.listeners],
-            "scheduler": service.scheduler,
-            "state": service_state(
-                [entry for entry in backends if _counts(entry, verdicts.get((service.name, entry["name"])))],
-                fail_open=service.fail_open,
-            ),
-            "quorum": service.quorum,
-            "backends": backends,
-            "counters": {name: cells[offset] for offset, (name, _) in enumerate(layout.SERVICE_CELLS)},
-        }
+        return [
+            {
+                "name": service.name,
+                "protocol": service.protocol,
+                "listen": [listener.text for listener in service.listeners],
+                "scheduler": service.scheduler,
+                "state": service_state(
+                    [entry for entry in backends if _counts(entry, verdicts.get((service.name, entry["name"])))],
+                    fail_open=service.fail_open,
+                ),
+                "quorum": service.quorum,
+                "backends": backends,
+                "counters": {name: cells[offset] for offset, (name, _) in enumerate(layout.SERVICE_CELLS)},
+            }
+        ]
 
     def _backend(
         self, key: BackendKey, backend: "Backend", verdict: Verdict | None, override: Override | None

@@ -26,6 +26,7 @@ from proxy.status.rows import WorkerRow
 from proxy.workers.member_owners import Key, Members
 
 STALL = 1.0  # s without a heartbeat
+LARGEST = 1 << 20  # octets of one message of a worker, which strangers may have taken over
 
 
 Heard = Callable[[int, list[dict[str, Any]], int], None]
@@ -280,6 +281,7 @@ class Supervisor:
                 self._identity,
                 lambda message, fds: self._on_message(worker, message, fds),
                 lambda how: self._died(worker, how),
+                LARGEST,
             )
         except BaseException:
             for fd in (journal, *shared):

@@ -13,6 +13,7 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.records.disk_thread import DiskThread
 from proxy.records.document import Document
 from proxy.stats.slots import Slots
+from proxy.status.slices import finished
 
 FILE = """
 [node]
@@ -76,7 +77,7 @@ async def test_an_ejection_has_an_end(bed):
     bed.failing()
     await asyncio.sleep(0)
     assert bed.said() == ["up", "ejected", "ejected"]
-    shown = bed.ready.shown({})[FIRST]
+    shown = finished(bed.ready.shown({}))[FIRST]
     assert (shown.state, shown.reason) == (
         "down",
         "ejected for 100ms: 3 failures of real traffic in a row (probes: answers)",
@@ -85,7 +86,7 @@ async def test_an_ejection_has_an_end(bed):
     assert bed.times[-1] == ("eject", 1.0)  # the worker's
     await asyncio.sleep(0.2)
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "up", "ready"]])
-    assert bed.ready.shown({})[FIRST].state == "up"
+    assert finished(bed.ready.shown({}))[FIRST].state == "up"
     assert bed.events == [
         "ejected for 100ms: 3 failures of real traffic in a row",
         "no longer ejected: its time is over",

@@ -16,6 +16,7 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.records.disk_thread import DiskThread
 from proxy.records.document import Document
 from proxy.stats.slots import Slots
+from proxy.status.slices import finished
 
 FILE = """
 [node]
@@ -115,7 +116,7 @@ async def test_a_weight_is_passed_on_at_once(bed):
     await bed.probed((FIRST, "up", 7))
     assert worker_messages.Weights([[0, 0, 7]]) in bed.sent
     assert bed.ready.weights() == worker_messages.Weights([[0, 0, 7], [0, 1, 1]])
-    assert bed.ready.shown({})["a", "192.0.2.11"].weight == 7
+    assert finished(bed.ready.shown({}))["a", "192.0.2.11"].weight == 7
     await bed.probed((FIRST, "up"))
     assert bed.sent[-1] == worker_messages.Weights([[0, 0, 1]])
     assert bed.ready.weights() == worker_messages.Weights([[0, 0, 1], [0, 1, 1]])
@@ -161,16 +162,16 @@ async def test_a_replica_of_a_writers_service_stands_by(bed):
     replica = {"type": "mysql", "ok": False, "standby": True, "at": 5.0}
     dead = {"type": "tcp", "ok": False, "standby": False, "at": 5.0}
     for rows, standby in (([replica], True), ([replica, dead], False), ([dead], False), ([], False)):
-        shown = bed.ready.shown({FIRST: [], SECOND: rows})["a", "192.0.2.12"]
+        shown = finished(bed.ready.shown({FIRST: [], SECOND: rows}))["a", "192.0.2.12"]
         assert shown.standby == standby
         assert not any("standby" in one for one in shown.probes)
-    assert not bed.ready.shown({FIRST: [replica]})["a", "192.0.2.11"].standby  # its verdict still holds
+    assert not finished(bed.ready.shown({FIRST: [replica]}))["a", "192.0.2.11"].standby  # its verdict still holds
 
 
 async def test_results_before_a_verdict_are_shown(bed):
     """A probe's result is shown before there is a verdict, and one that never ran is not."""
     results = [{"type": "none", "ok": True, "at": 5.0}, {"type": "none", "ok": None, "at": None}]
-    shown = bed.ready.shown({FIRST: results})
+    shown = finished(bed.ready.shown({FIRST: results}))
     assert [(key, one.state, one.probes) for key, one in shown.items()] == [
         (("a", "192.0.2.11"), "unknown", results[:1])
     ]
@@ -187,7 +188,7 @@ async def test_a_backup_is_told_to_stand_by_and_to_serve(tmp_path):
     await bed.probed((FIRST, "up"))
     assert bed.ready.is_known("a")
     assert bed.ready.verdicts() == worker_messages.Verdicts([[0, 1, "standby", "ready"], [0, 0, "up", "ready"]])
-    assert [key[1] for key, one in bed.ready.shown({}).items() if one.serving] == ["192.0.2.11"]
+    assert [key[1] for key, one in finished(bed.ready.shown({})).items() if one.serving] == ["192.0.2.11"]
     assert not [event for event in bed.told if event[0] == "service"]
     bed.sent.clear()
     await bed.probed((FIRST, "down"))
@@ -247,7 +248,7 @@ async def test_maintenance_forgets_the_weight_that_was_asked_for(bed):
     await bed.administer("ready")
     await bed.probed((SECOND, "up"))
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 1, "up", "ready"]])
-    assert bed.ready.shown({})["a", "192.0.2.12"].weight is None
+    assert finished(bed.ready.shown({}))["a", "192.0.2.12"].weight is None
 
 
 async def test_a_drained_backend_does_not_stand_by(bed):
@@ -255,7 +256,7 @@ async def test_a_drained_backend_does_not_stand_by(bed):
     await bed.probed((FIRST, "up"), (SECOND, "up"))
     await bed.administer("drain")
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 1, "up", "drain"]])
-    assert [key[1] for key, one in bed.ready.shown({}).items() if one.serving] == ["192.0.2.11"]
+    assert [key[1] for key, one in finished(bed.ready.shown({})).items() if one.serving] == ["192.0.2.11"]
 
 
 TIERS = ('{ address = "192.0.2.12", backup = true }', '{ address = "192.0.2.12", weight = 0 }', '"192.0.2.12"')

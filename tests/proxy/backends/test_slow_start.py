@@ -18,6 +18,7 @@ from proxy.records.disk_thread import DiskThread
 from proxy.records.document import Document
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
+from proxy.status.slices import finished
 from proxy.workers import plans
 
 FILE = """
@@ -91,7 +92,7 @@ class Bed:
     @property
     def shown(self):
         """The weight that status shows of it."""
-        return self.ready.shown({})["a", "192.0.2.1"].weight
+        return finished(self.ready.shown({}))["a", "192.0.2.1"].weight
 
 
 async def test_a_backend_that_returns_ramps(tmp_path):

@@ -242,3 +242,36 @@ def test_a_memfd_that_is_too_large():
             channel.receive(theirs)
         assert descriptors() == before
         os.close(fd)
+
+
+async def test_a_message_that_is_too_large(caplog):
+    """R14: a message above the bound of its channel closes it, unread; one below it is read."""
+    ours, theirs = channel.pair()
+    got, ended = [], asyncio.Event()
+    reading = Channel(ours, lambda message, _: got.append(message), ended.set, largest=100_000)
+    writing = Channel(theirs, lambda *_: None, lambda: None)
+    writing.send(worker_messages.Listed(1, [{"a": "x" * 80_000}], 1, 0))
+    await until(lambda: got)
+    writing.send(worker_messages.Listed(1, [{"a": "x" * 120_000}], 1, 0))
+    await asyncio.wait_for(ended.wait(), 5)
+    assert len(got) == 1
+    assert "100000 are allowed" in caplog.text
+    for end in (reading, writing):
+        end.close()
+
+
+async def test_the_others_have_their_turn(monkeypatch):
+    """R14: a channel that is full of messages leaves the loop to others when its time is over."""
+    monkeypatch.setattr(channel, "TURN", 0.0)
+    ours, theirs = channel.pair()
+    turns, seen = 0, []
+    reading = Channel(ours, lambda *_: seen.append(turns), lambda: None)
+    writing = Channel(theirs, lambda *_: None, lambda: None)
+    for _ in range(20):
+        writing.send(messages.Beat())
+    while len(seen) < 20:
+        turns += 1
+        await asyncio.sleep(0)
+    assert len(set(seen)) == 20
+    for end in (reading, writing):
+        end.close()

@@ -13,7 +13,8 @@ from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.stats.table import Table
 from proxy.status.rows import Node, Override, Verdict, WorkerRow
-from proxy.status.snapshot import SnapshotBuilder, endpoint, service_state
+from proxy.status.slices import finished
+from proxy.status.snapshot import SnapshotBuilder, encoded, endpoint, service_state
 
 NODE = Node("lb1", "0.1.0", 12.5, 1, "ab" * 32)
 LISTENER = Listener(address="10.0.0.10", port=53, transport="udp")
@@ -57,7 +58,7 @@ class Bed:
             WorkerRow(0, 4711, alive=True, restarts=2, life=7),
             WorkerRow(1, None, alive=False, restarts=9, life=None),
         ]
-        return self.builder.build(node, [service], verdicts, rows, now_ns=5_000_000_000, **more)
+        return finished(self.builder.build(node, [service], verdicts, rows, now_ns=5_000_000_000, **more))
 
 
 @pytest.fixture
@@ -201,3 +202,25 @@ def test_a_failed_reload_and_fail_open_degrade(bed):
     status = bed.build(DOWN, DOWN, service=SERVICE.model_copy(update={"fail_open": True})).as_dict()
     assert status["services"][0]["state"] == "degraded"
     assert service_state([], fail_open=True) == "down"
+
+
+def test_encoded_in_slices(bed):
+    """R14: the status as it is sent is the same document, key by key, and encoding it pauses at each backend."""
+    status = bed.build(UP, DOWN).as_dict()
+    assert json.loads(finished(encoded(status))) == status
+    assert sum(1 for _ in encoded(status)) == 2
+
+
+def test_a_backend_that_leaves_while_it_is_shown(bed):
+    """R14: between two slices a backend or a service may go: what is gone is left out."""
+    building = bed.builder.build(NODE, [SERVICE, replace_name(SERVICE, "other")], {}, [], now_ns=0)
+    next(building)
+    bed.backends.assign([("dns", "10.0.0.11")])
+    bed.services.assign(["dns"])
+    (service,) = finished(building).as_dict()["services"]
+    assert [backend["name"] for backend in service["backends"]] == ["10.0.0.11"]
+
+
+def replace_name(service, name):
+    """Return a service like another one."""
+    return service.model_copy(update={"name": name})
