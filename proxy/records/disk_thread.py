@@ -68,6 +68,12 @@ class DiskThread:
         began = self._began
         return 0.0 if began is None else time.monotonic() - began
 
+    def wait(self, patience: float) -> None:
+        """Let what waits be done, for at most `patience` seconds; blocks."""
+        until = time.monotonic() + patience
+        while self._queue.unfinished_tasks and time.monotonic() < until:
+            time.sleep(LOOK)
+
     async def close(self, patience: float) -> None:
         """Let what waits be done, for at most `patience` seconds, and end the thread."""
         with contextlib.suppress(TimeoutError):

@@ -231,6 +231,27 @@ def test_a_connection_log_that_does_not_answer(make, disk, tmp_path):
         node.end()
 
 
+def test_a_log_that_does_not_answer(make, disk, tmp_path, backends):
+    """R15: a file system under the file that standard error goes to, when it hangs, stops neither master nor children."""
+    node = make()
+    stuck = disk(tmp_path / "log")
+    node.log = tmp_path / "log" / "steelyard.log"
+    try:
+        node.start()
+        stuck.freeze()
+        probes, first = backends[1].probes, node.workers()[0]
+        backends[0].silent = True
+        os.kill(first, signal.SIGKILL)
+        node.until(lambda s: s["services"][0]["backends"][0]["state"] == "down", "the verdict")
+        node.until(lambda s: s["workers"][0]["alive"] and s["workers"][0]["pid"] != first, "another worker")
+        until(lambda: backends[1].probes > probes + 5, 10, "probes to go on")
+        stuck.thaw()
+        until(lambda: node.told("verdict dns/b0", "down"), 5, "the lines that waited")
+    finally:
+        stuck.thaw()
+        node.end()
+
+
 def test_a_start_on_a_stuck_disk(make, disk):
     """R15: a daemon whose state directory does not answer says so within seconds, and has bound nothing."""
     node = make()
