@@ -18,6 +18,7 @@ from health.units import format_duration
 from proxy import __version__
 from proxy.backends.admin import SAVED, Admins
 from proxy.backends.effective import Running, written
+from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.commands.events import events_handler
@@ -27,6 +28,7 @@ from proxy.config.model import BackendKey, Config
 from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
 from proxy.host import privileges
+from proxy.host.addresses import interface_addresses
 from proxy.pair import router_settings
 from proxy.pair.pair import STANDBY, Redundancy
 from proxy.probing.prober import Prober
@@ -106,9 +108,11 @@ class Master:
         self._readiness = Readiness(
             self._running, self._timeline.add, self._to_workers, self._on_readiness, self._admins,
         )  # fmt: skip
+        self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._readiness.looping)
         self._membership = Membership(
             self._running, self._admins, self._timeline.add,
             relisted=self._relisted, reweighed=self._reweighed, stranded=self._readiness.stranded_by, active=self._active_on,
+            leads_back=self._loops.would_lead_back,
         )  # fmt: skip
         self._prober = Prober(
             ours.identity,
@@ -224,6 +228,7 @@ class Master:
         self._guarded(self._refit)
         self._guarded(lambda: self._admins.look(now))
         self._guarded(lambda: self._membership.look(now))
+        self._guarded(self._loops.look)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
             self._guarded(lambda: self._builder.sample(now, self.config.services))

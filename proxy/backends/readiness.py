@@ -15,6 +15,7 @@ from proxy.backends.choice import Candidate, Choice, Rules, choose, ordered
 from proxy.backends.effective import STEPS, Running, written
 from proxy.backends.ejector import Ejecting
 from proxy.backends.slow_start import SlowStart
+from proxy.balance.backend import Admin
 from proxy.balance.names import FAILOVER
 from proxy.config.model import BackendKey, Service
 from proxy.processes.messages import common as messages
@@ -48,6 +49,7 @@ class Readiness:
         self._slow = SlowStart(running, self._grown)
         self._rested = set(self._resting)  # those that have not been up since they were in maintenance, or were added
         self._ejecting = Ejecting(running, tell, self.usable, self._ejected)
+        self._looping: Mapping[BackendKey, str] = {}  # those that are listeners of this host, and in words how
         self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
         self._choices: dict[str, Choice] = {}
         self._sent: dict[BackendKey, tuple[str, str]] = {}  # verdict and admin state, as the workers know them
@@ -124,7 +126,7 @@ class Readiness:
             one.name
             for one in self._running.services[service].backends
             if self._state((service, one.name)) in {"up", "reserve"}
-            and self._admins.state((service, one.name)) == "ready"
+            and self._wanted((service, one.name)) == "ready"
             and self._in_effect((service, one.name))
         ]
 
@@ -216,6 +218,13 @@ class Readiness:
             self._rested |= set(new)
         self._note(service)
 
+    def looping(self, reasons: Mapping[BackendKey, str]) -> None:
+        """These backends, and no others, lead back to this host: they get nothing, and lose what they have."""
+        changed = reasons.keys() ^ self._looping.keys()
+        self._looping = reasons
+        for key in changed & self._running.backends.keys():
+            self._note(key[0])
+
     def reweighed(self, key: BackendKey) -> None:
         """An operator has given a backend another weight, or its own again."""
         self._ejecting.relisted(self._running.services[key[0]])
@@ -259,9 +268,9 @@ class Readiness:
             if self._admins.leaves(key) and verdict in {"up", "reserve"}:
                 verdict = "ejected"  # drained besides: its connections may finish, its UDP sessions move
             if verdict == "reserve" and self._stood_in(key):
-                verdict = "standby"  # better ones serve again: it is not the backend that has become worse
+                verdict = "relieved"  # better ones serve again: it is not the backend that has become worse
             self._own[key] = one.verdict
-            told = (verdict, self._admins.acted(key))
+            told = ("down", "maint") if key in self._looping else (verdict, self._admins.acted(key))
             if self._sent.get(key, ("unknown", self._running.backends[key].admin)) != told:
                 self._sent[key] = told
                 news.append(key)
@@ -270,7 +279,7 @@ class Readiness:
     def _stood_in(self, key: BackendKey) -> bool:
         """Whether a backend in reserve has served, or still has what it had when it did."""
         sent = self._sent.get(key, ("unknown", ""))[0]
-        return sent == "standby" or (sent == "up" and self._own.get(key) == "reserve")
+        return sent == "relieved" or (sent == "up" and self._own.get(key) == "reserve")
 
     def _candidates(self, name: str) -> list[Candidate]:
         found = []
@@ -279,8 +288,12 @@ class Readiness:
             state = self._state(key)
             if state in {"up", "reserve"} and self._ejecting.reason(key) is not None:
                 state = "down"
-            found.append(Candidate(one.name, one.tier, self._in_effect(key), state, self._admins.state(key)))
+            found.append(Candidate(one.name, one.tier, self._in_effect(key), state, self._wanted(key)))
         return found
+
+    def _wanted(self, key: BackendKey) -> Admin:
+        """Return what the operator wants of a backend; one that leads back to this host serves in no case."""
+        return "maint" if key in self._looping else self._admins.state(key)
 
     def _state(self, key: BackendKey) -> "State":
         """Return what the probes say of a backend."""
@@ -368,6 +381,9 @@ class Readiness:
                     found[key] = replace(found[key], state="down", reason=f"{why} (probes: {known.reason})")
             elif results:
                 found[key] = Verdict("unknown", NO_VERDICT, None, results)
+            if key in self._looping:
+                known = found.get(key, Verdict("unknown", NO_VERDICT, None))
+                found[key] = replace(known, state="down", reason=self._looping[key], serving=False)
         return found
 
     def _shown_weight(self, key: BackendKey, known: Verdict) -> float | None:

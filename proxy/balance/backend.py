@@ -2,10 +2,18 @@
 
 from typing import Any, Literal
 
-Verdict = Literal["up", "down", "reserve", "standby", "ejected", "unknown"]
-"""What a worker acts on.  "up" serves; "standby" is fit and not needed, because better ones serve; "reserve" is fit for
-nothing new while others serve; both keep what they have.  "ejected" is left out for a while because real traffic fails on
-it: it keeps its connections, UDP sessions leave it with their next datagram."""
+Verdict = Literal["up", "down", "reserve", "standby", "relieved", "ejected", "unknown"]
+"""What a worker acts on.
+
+- "up" serves.
+- "standby": its probes pass, and better backends serve.
+- "reserve": its probes put it in reserve.
+- "relieved": its probes put it in reserve, and it served until better backends returned.
+- "ejected": it is left out for a while because real traffic fails on it. It keeps its connections. UDP sessions leave it
+  with their next datagram.
+
+The second, third and fourth keep what they have, and get something new only if no backend that serves can be reached.
+"""
 Admin = Literal["ready", "drain", "maint"]
 
 
@@ -13,18 +21,25 @@ class Backend:
     """One backend of one service, the same object for the life of a worker's configuration.
 
     `index` is its place in the file, dense from 0 within the service. `weight` is the weight in effect, an integer
-    >= 0. `active` counts this worker's connections, sessions or pending queries on it, `elsewhere` those of all other
-    workers; the relay writes both. `attached` is the relay's own record (addresses, sockets, counter cells).
+    >= 0. `tier` orders the backends that stand by. `active` counts this worker's connections, sessions or pending
+    queries on it, `elsewhere` those of all other workers; the relay writes both. `attached` is the relay's own record
+    (addresses, sockets, counter cells).
     `verdict`, `admin` and `weight` are changed through the `Pool` only, which knows what follows from a change.
     `estimate` (s; 0: none yet), `observed` and `tried` (monotonic s) are `least_latency`'s, and outlive its selectors.
     """
 
     __slots__ = (
-        "active", "admin", "attached", "elsewhere", "estimate", "index", "name", "observed", "tried", "verdict", "weight",
+        "active", "admin", "attached", "elsewhere", "estimate", "index", "name", "observed", "tier", "tried", "verdict", "weight",
     )  # fmt: skip
 
     def __init__(
-        self, name: str, index: int, weight: int = 1, verdict: Verdict = "unknown", admin: Admin = "ready"
+        self,
+        name: str,
+        index: int,
+        weight: int = 1,
+        verdict: Verdict = "unknown",
+        admin: Admin = "ready",
+        tier: int = 0,
     ) -> None:
         if weight < 0:
             raise ValueError(f"backend {name}: weight {weight} is below 0")
@@ -33,6 +48,7 @@ class Backend:
         self.weight = weight
         self.verdict: Verdict = verdict
         self.admin: Admin = admin
+        self.tier = tier
         self.active = 0
         self.elsewhere = 0
         self.attached: Any = None

@@ -1,6 +1,7 @@
-"""failover (ipvsadm: fo): the first usable backend takes everything; highest weight first, then file order.
+"""failover (ipvsadm: fo): the first usable backend takes everything; lowest tier first, then highest weight, then file order.
 
-Who is first is chosen for the whole host (`choice`): the others stand by, and are tried where it cannot be reached.
+The master chooses one for the whole host, and the others stand by (`standby`). Several serve only where a service fails
+open.
 """
 
 from collections.abc import Collection
@@ -28,6 +29,6 @@ class Failover(Heedless):
         return None
 
 
-def turn(backend: Backend) -> tuple[bool, int, int]:
-    """Return what backends are ordered by: who serves first, then by weight, then as in the file."""
-    return backend.verdict != "up", -backend.weight, backend.index
+def turn(backend: Backend) -> tuple[int, int, int]:
+    """Return what backends are ordered by: tier, then weight, then as in the file."""
+    return backend.tier, -backend.weight, backend.index

@@ -11,9 +11,8 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from proxy.balance.backend import Admin, Backend, Verdict
-from proxy.balance.failover import turn
 from proxy.balance.names import FAILOVER
-from proxy.balance.selector import Selector, build
+from proxy.balance.selector import Selector, build_ranked
 
 __all__ = ["Admin", "Backend", "Pool", "Verdict"]
 
@@ -32,7 +31,7 @@ class Pool:
         self._rng = rng
         self._stale = False
         self._take(backends)
-        self._selector = build(scheduler, self.usable(), rng, configured=self.configured())
+        self._selector = build_ranked(scheduler, self.ranks(), rng, configured=self.configured())
 
     def _take(self, backends: Sequence[Backend]) -> None:
         by_name = {backend.name: backend for backend in backends}
@@ -60,11 +59,11 @@ class Pool:
 
     def update(self, changes: Iterable[tuple[str, Verdict, Admin]]) -> bool:
         """Take over what health says and the operator wants of many backends; who is usable is found out once for all."""
-        before = self.usable()
+        before = self.ranks()
         for name, verdict, admin in changes:
             backend = self._by_name[name]
             backend.verdict, backend.admin = verdict, admin
-        return self._note(self.usable() != before)
+        return self._note(self.ranks() != before)
 
     def set_weight(self, name: str, weight: int) -> bool:
         """Change a backend's weight; 0 gives it nothing new. Raises ValueError below 0."""
@@ -76,15 +75,24 @@ class Pool:
         return self._note(weight != before)
 
     def usable(self) -> tuple[Backend, ...]:
-        """Return the backends that may get something new, in file order; of a failover service in the order of their turns.
+        """Return the backends that get something new, in file order."""
+        ranks = self.ranks()
+        return ranks[0] if ranks else ()
 
-        Who serves is `choice.choose`'s to say, which calls them up.  The rest gets something new only where nobody is;
-        but a failover service tries those that stand by when the one that serves cannot be reached.
+    def ranks(self) -> tuple[tuple[Backend, ...], ...]:
+        """Return the fit backends, rank after rank, each in file order: those that serve, then those that stand by.
+
+        The master chooses who serves. The others are ranked as it would choose them next: those that are up before those
+        in reserve, lower tiers before higher ones. In a failover service each is a rank of its own, by weight and then as
+        in the file. Between two verdicts perhaps nobody is chosen, as when an operator has set the last weight to 0: then
+        the best rank serves.
         """
-        fit = tuple(backend for backend in self.backends if is_usable(backend))
-        if self.scheduler == FAILOVER:
-            return tuple(sorted((one for one in fit if one.verdict in {"up", "standby"}), key=turn)) or fit
-        return tuple(backend for backend in fit if backend.verdict == "up") or fit
+        single = self.scheduler == FAILOVER
+        ranks: dict[tuple[int, ...], list[Backend]] = {}
+        for backend in self.backends:
+            if is_usable(backend):
+                ranks.setdefault(_rank(backend, single), []).append(backend)
+        return tuple(tuple(ranks[rank]) for rank in sorted(ranks))
 
     def configured(self) -> tuple[Backend, ...]:
         """Return the backends that would get a share if all were well: the stable base of the hashing schedulers."""
@@ -93,8 +101,8 @@ class Pool:
     def selector(self) -> Selector:
         """Return the selector for the present state; the same object until something changes what it picks."""
         if self._stale:
-            self._selector = build(
-                self.scheduler, self.usable(), self._rng, configured=self.configured(), previous=self._selector
+            self._selector = build_ranked(
+                self.scheduler, self.ranks(), self._rng, configured=self.configured(), previous=self._selector
             )
             self._stale = False
         return self._selector
@@ -107,3 +115,11 @@ class Pool:
 def is_usable(backend: Backend) -> bool:
     """Tell whether a backend is fit: neither down nor unknown nor left out, wanted, and weighing something."""
     return backend.verdict not in {"down", "unknown", "ejected"} and backend.admin == "ready" and backend.weight > 0
+
+
+def _rank(backend: Backend, single: bool) -> tuple[int, ...]:
+    """Return what a fit backend's rank is ordered by; `single` where each that stands by is a rank of its own."""
+    if backend.verdict == "up":
+        return (0,)
+    own = 1 if backend.verdict == "standby" else 2
+    return (own, backend.tier, -backend.weight, backend.index) if single else (own, backend.tier)

@@ -32,6 +32,7 @@ from proxy.balance.maglev import Maglev
 from proxy.balance.random_two import RandomTwo
 from proxy.balance.round_robin import RoundRobin
 from proxy.balance.source_hash import SourceHash
+from proxy.balance.standby import IN_PLACE_OF, WithStandbys
 from proxy.balance.trivial import Nobody, Only
 
 
@@ -40,7 +41,11 @@ class Selector(Protocol):
 
     @property
     def backends(self) -> tuple[Backend, ...]:
-        """The members: usable, weight above 0."""
+        """Those that serve: usable, weight above 0."""
+
+    @property
+    def standbys(self) -> tuple[Backend, ...]:
+        """Those that are picked when all that serve are excluded, the best rank first."""
 
     @property
     def needs_key(self) -> bool:
@@ -55,10 +60,11 @@ class Selector(Protocol):
         """Whether the relay must call `tick`."""
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
-        """Return a member that is not in `exclude`, or None when nobody is left.
+        """Return a backend that is not in `exclude`, or None when nobody is left.
 
-        `exclude` is what was already tried for this query or connection. A pick with an empty `exclude` costs O(1) or
-        O(log n), as each scheduler says; `exclude` adds a factor of its own length.
+        `exclude` is what was already tried for this query or connection. A backend that stands by is returned only if
+        all that serve are excluded. A pick with an empty `exclude` costs O(1) or O(log n), as each scheduler says;
+        `exclude` adds a factor of its own length.
         """
 
     def changed(self, backend: Backend) -> None:
@@ -119,3 +125,24 @@ def build(
     if len(usable) == 1:
         return Only(usable[0])
     return _BUILDERS[scheduler](usable, rng)
+
+
+def build_ranked(
+    scheduler: str,
+    ranks: Sequence[Sequence[Backend]],
+    rng: Random,
+    *,
+    configured: Sequence[Backend] = (),
+    previous: Selector | None = None,
+) -> Selector:
+    """Build the selector of a scheduler over the first rank, which serves; the others stand by, in this order.
+
+    No rank is empty. The rest is as for `build`.
+    """
+    if isinstance(previous, WithStandbys):
+        previous = previous.serving
+    serving = build(scheduler, ranks[0] if ranks else (), rng, configured=configured, previous=previous)
+    if len(ranks) < 2:  # noqa: PLR2004 - one rank, behind which nobody stands by
+        return serving
+    instead = IN_PLACE_OF.get(scheduler, scheduler)
+    return WithStandbys(serving, [Only(*rank) if len(rank) == 1 else build(instead, rank, rng) for rank in ranks[1:]])

@@ -10,6 +10,7 @@ class Heedless:
 
     __slots__ = ("backends",)
 
+    standbys: tuple[Backend, ...] = ()
     needs_key = False
     needs_changes = False
     needs_ticks = False

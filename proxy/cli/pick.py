@@ -1,6 +1,7 @@
 """`steelyard pick`: which backend a client would get now, and why."""
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -19,7 +20,8 @@ from proxy.records.log import printable
 def command(ctx: click.Context, *, service: str, client: str, query: str, as_json: bool) -> None:
     """Say which backend of SERVICE a new connection or query from CLIENT would get now, and why.
 
-    It takes no turn and changes no count. Schedulers that go by turns or by what is open have candidates only.
+    It takes no turn and changes no count. Schedulers that go by turns or by what is open have candidates only. Those that
+    stand by are tried where no candidate can be reached.
     """
     try:
         host, port = address(client)
@@ -55,7 +57,15 @@ def lines(answer: dict[str, Any]) -> list[str]:
     head = printable(f"{answer['service']}, {answer['client']} at {answer['listener']}: {verdict(answer)}")
     if not answer["candidates"]:
         return [head]
-    heads = [Cell(text) for text in ("candidate", "address", "weight", "active")]
+    tables = [("candidate", answer["candidates"])]
+    if answer["standbys"]:
+        tables.append(("stands by", answer["standbys"]))
+    rows = [row for title, found in tables for row in _table(title, found)]
+    return [head, *align(rows, coloured=False, indent="  ")]
+
+
+def _table(title: str, found: Sequence[dict[str, Any]]) -> list[list[Cell]]:
+    heads = [Cell(text) for text in (title, "address", "weight", "active")]
     rows = [
         [
             Cell(one["name"]),
@@ -63,9 +73,9 @@ def lines(answer: dict[str, Any]) -> list[str]:
             Cell(str(one["weight"]), right=True),
             Cell(str(one["active"]), right=True),
         ]
-        for one in answer["candidates"]
+        for one in found
     ]
-    return [head, *align([heads, *rows], coloured=False, indent="  ")]
+    return [heads, *rows]
 
 
 def verdict(answer: dict[str, Any]) -> str:
@@ -80,5 +90,8 @@ def verdict(answer: dict[str, Any]) -> str:
         return f"{answer['backend']}, which the client keeps by persistence"
     if answer["key"] is not None:
         return f"{answer['backend']}, by {answer['scheduler']} of {answer['hash_on']} (key {answer['key']:016x})"
-    alone = len(answer["candidates"]) == 1
-    return f"{answer['backend']}, " + ("the only usable one" if alone else f"the first of {answer['scheduler']}")
+    if len(answer["candidates"]) > 1:
+        why = f"the first of {answer['scheduler']}"
+    else:
+        why = "the only one that serves" if answer["standbys"] else "the only usable one"
+    return f"{answer['backend']}, {why}"

@@ -155,14 +155,14 @@ class Connections:
         try:
             for index in sorted(self._workers()):
                 listing = next(self._listings)
-                first, more = 1, True
+                first, more = True, True
                 while more:
                     question = _question(listing, first, wanted, act)
                     page = await self._ask(index, question, PATIENCE)
                     if not isinstance(page, worker_messages.Listed):
                         missing.append(index)
                         break
-                    first, more = 0, bool(page.more)
+                    first, more = False, page.more
                     yield index, page
         finally:
             self._asking[act] -= 1
@@ -186,7 +186,7 @@ class Connections:
         return texts
 
 
-def _question(listing: int, first: int, wanted: Mapping[str, str], act: str) -> Question:
+def _question(listing: int, first: bool, wanted: Mapping[str, str], act: str) -> Question:
     def make(number: int) -> messages.Message:
         return worker_messages.Browse(
             number, listing, first, wanted["service"], wanted["client"], wanted["backend"], act

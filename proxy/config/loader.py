@@ -12,6 +12,7 @@ from proxy.config import settings as settings_module
 from proxy.config import warnings
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.files import Files
+from proxy.config.loops import addresses, check_loops
 from proxy.config.model import Announce, Backend, Config, NotifySettings, SyncGroup, Track, VrrpSettings
 from proxy.config.nodes import choose, read_nodes, this_node
 from proxy.config.positions import Arr, Source, Spot, Tab
@@ -125,6 +126,9 @@ class _Resolver:
         probes.check_defaults()
         section = tables(tree, "service", report)
         resolved = [services.resolve(name, table) for name, table, _ in section]
+        sound = [service for service in resolved if service is not None]
+        own = addresses(sound, [router for router, _ in found.values()], self.node)
+        check_loops(sound, own, services.tabs, report)
         check_tracks(found, [name for name, _, _ in section], probes, report)
         groups = sync_groups(tree, list(tree.get("vrrp", {})), report)
         told = notifies(tree, report)
@@ -141,7 +145,7 @@ class _Resolver:
             control=control,
             web=web,
             log=log,
-            services=tuple(service for service in resolved if service is not None),
+            services=tuple(sound),
             vrrp=tuple(router for router, _ in found.values()),
             sync_groups=tuple(groups),
             notify=tuple(told),

@@ -84,11 +84,10 @@ def parse_listen(text: str) -> ListenText:
         if not bracket or not rest.startswith(":"):
             raise ValueError(f'"{text[:60]}" has no port: write "[2001:db8::1]:53/{transport}"')
         where, ports = parse_address(inside), rest[1:]
-        if ":" not in where:
+        if ":" not in inside:
             raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
-        mapped = ipaddress.IPv6Address(where).ipv4_mapped
-        if mapped is not None:
-            raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{mapped}{rest[:20]}/{transport}"')
+        if ":" not in where:
+            raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{where}{rest[:20]}/{transport}"')
         return ListenText(placed(where), parse_ports(ports), _transport(transport), is_name=False)
     where, colon, ports = head.rpartition(":")
     if not colon:
@@ -130,7 +129,7 @@ def parse_endpoint(text: str) -> tuple[str, int | None]:
         if not bracket or (rest and not rest.startswith(":")):
             raise ValueError(f'"{text[:60]}" is not an address: write "[2001:db8::1]:53"')
         address = parse_address(inside)
-        if ":" not in address:
+        if ":" not in inside:
             raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
         return address, parse_port(rest[1:]) if rest else None
     if text.count(":") == 1:

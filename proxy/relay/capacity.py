@@ -51,9 +51,9 @@ class Slots:
         self.full = picked
         without = {*tried, picked}
         without.update(target for target in self._service.targets if not self.free(target, ahead))
-        if picked.verdict == "up":
-            # Those that stand by are for one that cannot be reached: who finds it full waits for it.
-            without.update(target for target in self._service.targets if target.verdict == "standby")
+        if picked not in selector.standbys:
+            # Those that stand by are there for backends that cannot be reached. A full one is waited for.
+            without.update(cast("tuple[Target, ...]", selector.standbys))
         while (picked := cast("Target | None", selector.pick(key, without))) is not None:
             if self._claim(picked, ahead):
                 return picked

@@ -26,6 +26,8 @@ class BackendPlan:
     """Addresses of ours that sockets to it are bound to, in turn; without one the kernel chooses."""
     max_connections: int = 0
     """The host's, over all workers; 0 is unlimited."""
+    tier: int = 0
+    """What it is ordered by while it stands by."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -42,9 +43,9 @@ Change = tuple[int, int, str, str]
 """(service slot, backend slot, verdict, admin) as the master sends it."""
 
 
-Moved = Literal["down", "up", "standby", "maint"]
-"""What may befall a backend: its verdict went down, it became usable, better ones serve again, the operator takes it
-out."""
+Moved = Literal["down", "ejected", "up", "standby", "maint"]
+"""What may befall a backend: its verdict went down, real traffic fails on it, it became usable, better ones serve again,
+the operator takes it out."""
 
 
 class Service:
@@ -92,12 +93,21 @@ class Service:
     def pick(self, key: int, tried: Collection[Target], since: float = math.inf) -> Target | None:
         """Return the backend for a new query, session or connection, none of `tried`; None when nobody is left.
 
+        Those that stand by have their turn when all that serve were tried.
         Where backends are limited, one of its slots is claimed: `took` or `unclaim` has to follow.  `since` is
         when whom it is for began to wait (monotonic seconds).
         """
         if self.slots is not None:
             return self.slots.pick(key, tried, since)
         return cast("Target | None", self.selector.pick(key, tried))
+
+    def picker(self, route: bytes, client: "Client") -> tuple[int, Callable[[tuple[Target, ...]], Target | None]]:
+        """Return the key of a client's template (0: it has none), and what picks a backend for it, none of those given."""
+        key = self.key(route, client) if self.selector.needs_key else 0
+        if self.persistence is None:
+            return 0, partial(self.pick, key)
+        sticky = self.persistence.key(str(client[0]))
+        return sticky, partial(self.persistence.pick, sticky, key)
 
     def claim(self, target: Target) -> bool:
         """Claim a slot of a backend that was chosen otherwise, as `pick` does; whether there was one."""
@@ -196,8 +206,16 @@ class Service:
         self.epoch += bool(before)
         return {
             "down": [one for one, (_, was, _) in before.items() if one.verdict == "down" and was != "down"],
+            "ejected": [
+                one
+                for one, (_, was, _) in before.items()
+                # A drained one is called ejected as well, so that its sessions leave it; it is well.
+                if one.verdict == "ejected" and was != "ejected" and one.admin == "ready"
+            ],
             "up": [one for one, (was_usable, _, _) in before.items() if one.usable and not was_usable],
-            "standby": [one for one, (_, was, _) in before.items() if one.verdict == "standby" and was == "up"],
+            "standby": [
+                one for one, (_, was, _) in before.items() if one.verdict in {"standby", "relieved"} and was == "up"
+            ],
             "maint": [one for one, (_, _, was) in before.items() if one.admin == "maint" and was != "maint"],
         }
 
@@ -207,7 +225,7 @@ class Service:
         targets = []
         for index, backend in enumerate(plan.backends):
             target = before.get(backend.slot) or Target(backend, index, self._layout)
-            target.index, target.weight = index, backend.weight
+            target.index, target.weight, target.tier = index, backend.weight, backend.tier
             targets.append(target)
         self.plan = plan
         self.targets = tuple(targets)

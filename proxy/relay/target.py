@@ -10,6 +10,10 @@ from proxy.relay.plan import BackendPlan
 from proxy.relay.sockets.sources import Sources
 from proxy.stats.layout import Layout
 
+ATTEMPTS = 16
+"""The most backends that one connection, session or query is offered to: a hundred closed ports must not cost a hundred
+tries."""
+
 
 class Target(Backend):
     """A backend with what the relay needs to reach it and to count."""
@@ -31,7 +35,9 @@ class Target(Backend):
     )
 
     def __init__(self, plan: BackendPlan, index: int, layout: Layout) -> None:
-        super().__init__(plan.name, index, plan.weight, cast("Verdict", plan.state), cast("Admin", plan.admin))
+        super().__init__(
+            plan.name, index, plan.weight, cast("Verdict", plan.state), cast("Admin", plan.admin), plan.tier
+        )
         self.slot = plan.slot
         self.cell = layout.backend(plan.slot)
         self.address = plan.address

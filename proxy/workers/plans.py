@@ -91,6 +91,7 @@ def service_plan(service: Service, running: Running, weights: Mapping[str, int] 
                 send_proxy=backend.send_proxy,
                 source_addresses=backend.source_addresses,
                 max_connections=backend.max_connections,
+                tier=backend.tier,
             )
             for backend in service.backends
         ),

@@ -92,6 +92,16 @@ def test_a_turn_is_not_taken(node):
     assert "round-robin, so it depends on the turn" in out
 
 
+def test_who_stands_by(node):
+    """T9: behind the backend that serves a failover service those are listed that are tried if it cannot be reached."""
+    told = picked(node, "first", "192.0.2.7")
+    assert (told["backend"], told["certain"]) == ("b0", True)
+    assert [one["name"] for one in told["standbys"]] == ["b1", "b2", "b3"]
+    assert picked(node, "maglev", "192.0.2.7")["standbys"] == []
+    code, out, _ = in_a_process(node, "first", "192.0.2.7")
+    assert (code, "b0, the only one that serves" in out, "stands by" in out) == (0, True, True)
+
+
 def test_names_of_queries(node):
     """A service that hashes names tells the same backend for a name in any case, from any client."""
     backends = {picked(node, "names", client, "--query", name)["backend"]

@@ -2,8 +2,8 @@
 
 As with ipvsadm's persistence templates, the scheduler chooses for the first one, and those that follow go there too. The
 templates are the host's: in memory of the master's that every worker maps, so that they outlive workers. A template
-whose backend gets nothing new (down, draining, in maintenance, of weight 0, gone, standing by, or in reserve while others
-are up) or was tried just now is moved to the scheduler's next choice.
+whose backend does not serve (down, draining, in maintenance, of weight 0, gone, or standing by) or was tried just now is
+moved to the scheduler's next choice.
 
 Two workers that choose for one client at the same moment agree by a lock on the bucket, an open file description lock
 (fcntl(2)): the kernel takes it from a worker that dies. Nobody waits for it: after some tries it is done without.
@@ -142,7 +142,7 @@ class Persistence:
             self._selector = service.selector
             self._members = frozenset(service.selector.backends)
         target = service.by_slot.get(found.slot)
-        if target is None or target not in self._members or target in tried or target.verdict == "standby":
+        if target is None or target not in self._members or target in tried:
             return None
         return target, found
 

@@ -2,13 +2,15 @@
 
 Laws:
 - A query has a fresh random ID on a random socket of the backend it is sent to; an answer counts only if it comes from
-  that socket with that ID and that question, and is sent on unchanged but for the ID.
+  that socket with that ID and that question (`message.is_answer`), and is sent on unchanged but for the ID.
 - The first answer wins, whichever backend sent it; the client gets exactly one.
-- Opcode QUERY without an answer is asked elsewhere after `retry-after`, again after twice that, at once when the
-  backend's port is closed.  No other opcode is ever sent twice: an UPDATE would act twice.
+- Opcode QUERY without an answer is asked elsewhere after `retry-after`, again after twice that, and so on as long as
+  there is a backend that it was not sent to; at once when its backend goes down or has closed the port.  No other opcode
+  is ever sent twice: an UPDATE would act twice.
 - A source that is listed for it says before each query, by a PROXY header, who the client is; answers go to the source
   without.  A backend that wants to know is told before each query, too.
 - With `client-subnet` a query tells its client's network to the backend, and the answer is sent on without.
+- A backend has failed by silence where another one answers a plain query that it did not.
 - By `give-up`, and at once when no backend is usable, the answer is SERVFAIL: never silence.
 """
 
@@ -17,11 +19,10 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import cast
 
-from proxy.relay.clients.rates import Rate
 from proxy.relay.dns.client_subnet import add, undo
 from proxy.relay.dns.inflight import Inflight, Query
 from proxy.relay.dns.journal import Journal
-from proxy.relay.dns.message import HEADER, OPCODE, QR, question_end, servfail, truncated
+from proxy.relay.dns.message import HEADER, OPCODE, QR, formerr, question_end, servfail, truncated
 from proxy.relay.dns.upstream import Peer, Upstream, random_numbers
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.plan import Member
@@ -30,7 +31,7 @@ from proxy.relay.proxy_header.header import Header
 from proxy.relay.service import Service
 from proxy.relay.sockets.address import Client
 from proxy.relay.sockets.datagram import BATCH, LARGEST, endpoint
-from proxy.relay.target import Target
+from proxy.relay.target import ATTEMPTS, Target
 from proxy.stats.histogram import bucket
 from proxy.stats.layout import (
     BACKEND_BYTES_OUT,
@@ -57,9 +58,9 @@ from proxy.stats.layout import (
 )
 
 INFLIGHT_CAP = 65536  # queries of one service in one worker
+ANEW = 2  # times that a query which every backend has is sent again: a packet may be lost
 LARGE = 1024  # octets: a query longer than that is an UPDATE or somebody's malice
 LARGE_CAP = 512  # of these at a time: 65,536 datagrams of 64 KiB, of which two copies are kept, would be 8 GB
-TRIED_CAP = 8  # backends that one query is offered to at once: a hundred closed ports must not cost a hundred sends
 SLIP = 2  # of so many queries above a client's rate one is answered, as with BIND's response rate limiting
 
 
@@ -105,6 +106,7 @@ class DnsService:
         self.buffer = bytearray(LARGEST)
         self.view = memoryview(self.buffer)
         dns = service.plan.dns
+        self._retry_after = dns.retry_after
         self.inflight = Inflight(poller, dns.retry_after, dns.give_up, self._silent, self._give_up)
         self._peers: dict[tuple[Target, int], Peer] = {}
         self._ports: dict[int, list[Peer]] = {}
@@ -165,8 +167,15 @@ class DnsService:
             if target in back:
                 peer.renew(self.poller.now)
 
+    def unfit(self, targets: Iterable[Target]) -> None:
+        """Backends went down or were ejected: what is in flight there is asked elsewhere, too, and does not wait for its time."""
+        down = set(targets)
+        for (target, _), peer in self._peers.items():
+            if target in down:
+                peer.ask_elsewhere()
+
     def went_down(self, targets: Iterable[Target]) -> None:
-        """Nothing to do: what is in flight there is retried when its time comes, or at once if the port is closed."""
+        """Nothing to do beyond that."""
 
     def failed_back(self, targets: Iterable[Target]) -> None:
         """Nothing to do: no query outlives give-up."""
@@ -229,8 +238,7 @@ class DnsService:
             cells[base + SERVICE_JOINED] += 1
             return
         end = question_end(message, size)
-        if not end or (self._rate is not None and self._is_too_fast(self._rate, listener, message, end, client, told)):
-            cells[base + SERVICE_MALFORMED] += not end
+        if (not end or self._rate is not None) and self._is_turned_away(listener, message, end, client, told):
             return
         cells[base + SERVICE_QUERIES] += 1
         query = Query(listener, client, message, key, end, now, told)
@@ -261,22 +269,32 @@ class DnsService:
             query.payload = query.twin = told[0][2:]
             query.subnet = told[1]
 
-    def _is_too_fast(
-        self, rate: Rate, listener: DnsListener, message: bytes, end: int, client: Client, told: Header | None
+    def _is_turned_away(
+        self, listener: DnsListener, message: bytes, end: int, client: Client, told: Header | None
     ) -> bool:
-        """Whether a query is one too many of its client.
+        """Return True if a message goes no further, because its question cannot be read or it is one too many of its client.
 
-        Every second one of these is sent to TCP, where a client cannot lie about who it is; the others get no answer.
+        FORMERR to the first kind, which has no end of a question; more than one question is no query (RFC 9619).  Every
+        second one of the other kind is sent to TCP, where a client cannot lie about who it is; the others get no answer.
         """
-        if not self.service.is_too_fast(rate, str(who(client, told)[0])):
-            return False
         cells, base = self.cells, self.base
-        cells[base + SERVICE_QUERIES] += 1
-        self._excess += 1
-        if not self._excess % SLIP:
-            cells[base + SERVICE_TRUNCATED] += 1
+        rate = self._rate
+        excessive = rate is not None and self.service.is_too_fast(rate, str(who(client, told)[0]))
+        reply = b""
+        if not end:
+            cells[base + SERVICE_MALFORMED] += 1
+            reply = b"" if excessive else formerr(message)
+        elif not excessive:
+            return False
+        else:
+            cells[base + SERVICE_QUERIES] += 1
+            self._excess += 1
+            if not self._excess % SLIP:
+                cells[base + SERVICE_TRUNCATED] += 1
+                reply = truncated(message, end)
+        if reply:
             try:
-                listener.reply(truncated(message, end), client)
+                listener.reply(reply, client)
             except OSError:
                 cells[base + SERVICE_UNSENT_REPLIES] += 1
         return True
@@ -304,7 +322,7 @@ class DnsService:
         if selector.needs_key:
             key = service.key(query.listener.route, who(query.client, query.told), query.question)
         sticky = persistence.key(str(who(query.client, query.told)[0])) if persistence is not None else 0
-        while len(query.tried) < TRIED_CAP:
+        while len(query.tried) < ATTEMPTS:
             if persistence is not None:
                 target = persistence.pick(sticky, key, query.tried)
             elif slots is None:
@@ -333,6 +351,7 @@ class DnsService:
         sent = attempts[0][2]
         if len(attempts) > 1:
             sent = next(at for socket_, number, at in attempts if number == ident and socket_ is upstream)
+            self._blame_silent(query, target, now)
         cells[cell + BACKEND_LATENCY + bucket(int((now - sent) * 1e6))] += 1
         if self._timed:
             self.service.took_time(upstream.peer.target, now - sent)
@@ -346,6 +365,20 @@ class DnsService:
             self._finish(query, ident)
         if query.also is not None:
             self._reply_also(query.also, data)
+
+    def _blame_silent(self, query: Query, answered: Target, now: float) -> None:
+        """A backend was silent for `retry-after` on what another one has answered: the backend has failed.
+
+        Silence alone proves nothing: a resolver is silent on a name whose servers are, and whoever asks may choose it.
+        """
+        if not query.is_owed:
+            return
+        silent = {one.peer.target: sent for one, _, sent in query.attempts if now - sent >= self._retry_after}
+        silent.pop(answered, None)
+        for target, sent in silent.items():
+            self.service.erred(target)
+            if self._timed:
+                self.service.took_time(target, now - sent)
 
     def _reply_also(self, queries: list[Query], data: memoryview) -> None:
         """Send the same answer to those that wait for it, and to those that wait for these."""
@@ -411,12 +444,11 @@ class DnsService:
 
     def _silent(self, query: Query, now: float) -> None:
         """No answer in time: ask another backend as well, or begin anew where all were asked: a packet may be lost."""
-        if query.attempts:
-            upstream, _, sent = query.attempts[-1]
-            upstream.unanswered(now)
-            if self._timed:
-                self.service.took_time(upstream.peer.target, now - sent)
-        if self.ask_elsewhere(query, now):
+        if len(query.attempts) > query.unanswered:
+            query.unanswered = len(query.attempts)
+            if query.is_owed:
+                query.attempts[-1][0].unanswered(now)
+        if self.ask_elsewhere(query, now) or query.phase > ANEW:
             return
         query.tried = query.tried[-1:]
         if self.ask_elsewhere(query, now):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.relay.dns.message import HEADER, OPCODE, QR, same_question
+from proxy.relay.dns.message import HEADER, OPCODE, QR, is_answer
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.proxy_header.datagrams import header_for
 from proxy.relay.sockets.datagram import BATCH
@@ -58,7 +58,7 @@ def random_numbers() -> Iterator[int]:
 class Upstream:
     """One connected socket and the queries pending on it, by ID."""
 
-    __slots__ = ("_moving", "_receive", "_refused", "born", "late", "peer", "pending", "send", "silent", "sock")
+    __slots__ = ("_moving", "_receive", "_unmoved", "born", "late", "peer", "pending", "send", "silent", "sock")
 
     def __init__(self, peer: "Peer", sock: socket.socket, now: float) -> None:
         self.peer = peer
@@ -70,7 +70,7 @@ class Upstream:
         self.send = sock.send
         self._receive = sock.recv_into
         self._moving: list[Query] = []
-        self._refused = False
+        self._unmoved = False  # whether anything may have been asked here since the list was made
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
         """Read the answers that came, and the ICMP errors."""
@@ -101,7 +101,7 @@ class Upstream:
             end = query.end
             if (
                 size < end or buffer[HEADER:end] != query.question or buffer[5] != query.message[5] or buffer[4]
-            ) and not same_question(buffer, size, query.question):
+            ) and not is_answer(dns.view[:size], query.message, end):
                 dns.cells[dns.base + SERVICE_WRONG_QUESTION] += 1
                 continue
             self.silent = 0
@@ -116,30 +116,32 @@ class Upstream:
         if error.errno in _UNSENT:
             return False
         peer.dns.service.failed(peer.target)
-        # An ICMP error does not say which query it is about, so it stands for all of them; in a later round, because
-        # this may be the middle of asking.
-        self._refused = True
-        peer.poller.again(self._move)
+        # An ICMP error does not say which query it is about, so it stands for all of them.
+        self.ask_elsewhere()
         return refused or peer.replace(self, now)
+
+    def ask_elsewhere(self) -> None:
+        """Ask elsewhere, too, what was asked here last; in a later round, because this may be the middle of asking."""
+        self._unmoved = True
+        self.peer.poller.again(self._move)
 
     def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller's
         """Ask elsewhere what was asked here; each query keeps its chance here as well."""
         dns, now = self.peer.dns, self.peer.poller.now
         if not self._moving:
-            self._refused = False
+            self._unmoved = False
             self._moving = list(self.pending.values())
         for query in self._moving[-MOVED:]:
             if not query.done and query.attempts[-1][0] is self:
                 dns.ask_elsewhere(query, now)
         del self._moving[-MOVED:]
-        if self._moving or self._refused:  # again: what was asked since the list was made
+        if self._moving or self._unmoved:  # again: what was asked since the list was made
             self.peer.poller.again(self._move)
 
     def unanswered(self, now: float) -> None:
-        """A query got no answer in time; after some in a row it may be the socket."""
+        """A query that any server answers got no answer in time; after some in a row it may be the socket."""
         peer = self.peer
         peer.dns.cells[peer.target.cell + BACKEND_NO_ANSWER] += 1
-        peer.dns.service.erred(peer.target)
         self.silent += 1
         if self.silent >= SILENT:
             peer.dns.service.hint(peer.target)
@@ -258,6 +260,12 @@ class Peer:
         for upstream in self.sockets:
             if upstream is not None:
                 self.replace(upstream, now)
+
+    def ask_elsewhere(self) -> None:
+        """Ask elsewhere, too, what waits here: this backend is down."""
+        for upstream in (*self.sockets, *self.retired):
+            if upstream is not None:
+                upstream.ask_elsewhere()
 
     def retire(self) -> None:
         """Ask no more: the backend is not listed any more."""

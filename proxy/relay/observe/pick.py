@@ -1,16 +1,19 @@
 """Which backend a client would get now, asked of the selector in force without taking a turn or touching a count."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from proxy.balance import names
+from proxy.balance.backend import Backend
 from proxy.balance.failover import Failover
+from proxy.balance.standby import WithStandbys
 from proxy.balance.trivial import Nobody, Only
 from proxy.relay.dns.service import DnsListener
 from proxy.relay.observe.ended import endpoint
 from proxy.relay.service import Service
 from proxy.relay.tcp.service import TcpListener
+from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.one_way import PerDatagramListener
-from proxy.relay.udp.sessions import UdpListener
 
 if TYPE_CHECKING:
     from proxy.relay.target import Target
@@ -27,10 +30,12 @@ def foretell(listener: Polled, host: str, port: int, name: str) -> dict[str, Any
     """Return what would become of a new client of this listener; `port` 0 and `name` "" for not said.
 
     `backend` is None where nobody is left, where it depends on the turn (`certain` is false then), and where `error`
-    says what must be said as well for a key. `persistent`: it is the one that the client keeps.
+    says what must be said as well for a key. `persistent`: it is the one that the client keeps. `standbys` are tried, tier
+    by tier, where no candidate can be reached.
     """
     service = _service(listener)
     selector, plan = service.selector, service.plan
+    serving = selector.serving if isinstance(selector, WithStandbys) else selector
     told: dict[str, Any] = {
         "service": plan.name,
         "client": endpoint(host, port) if port else host,
@@ -40,17 +45,10 @@ def foretell(listener: Polled, host: str, port: int, name: str) -> dict[str, Any
         "key": None,
         "permitted": service.access.permits(host),
         "backend": None,
-        "certain": isinstance(selector, _SETTLED) or (selector.needs_key and plan.scheduler not in _REMEMBERING),
+        "certain": isinstance(serving, _SETTLED) or (selector.needs_key and plan.scheduler not in _REMEMBERING),
         "persistent": False,
-        "candidates": [
-            {
-                "name": one.name,
-                "address": one.address,
-                "weight": _weight(one.weight, plan.weight_scale),
-                "active": one.active + one.elsewhere,
-            }
-            for one in cast("tuple[Target, ...]", selector.backends)
-        ],
+        "candidates": _rows(selector.backends, plan.weight_scale),
+        "standbys": _rows(selector.standbys, plan.weight_scale),
     }
     kept = service.persistence.peek(service.persistence.key(host)) if service.persistence is not None else None
     if kept is not None:
@@ -66,6 +64,18 @@ def foretell(listener: Polled, host: str, port: int, name: str) -> dict[str, Any
         target = selector.pick(told["key"] or 0, ())
         told["backend"] = target.name if target is not None else None
     return told
+
+
+def _rows(backends: Sequence[Backend], scale: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": one.name,
+            "address": one.address,
+            "weight": _weight(one.weight, scale),
+            "active": one.active + one.elsewhere,
+        }
+        for one in cast("Sequence[Target]", backends)
+    ]
 
 
 def _weight(weight: int, scale: int) -> float:

@@ -23,7 +23,7 @@ from proxy.relay.sockets import transparent
 from proxy.relay.sockets.address import sockaddr
 from proxy.relay.sockets.sources import LackError, open_stream
 from proxy.relay.sockets.stream_options import OURS, arm_reset
-from proxy.relay.target import Target
+from proxy.relay.target import ATTEMPTS, Target
 from proxy.relay.tcp.side import Half, State
 from proxy.stats.histogram import bucket
 from proxy.stats.layout import (
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from proxy.relay.loop.timers import Timer
     from proxy.relay.tcp.service import TcpListener, TcpService
 
-ATTEMPTS = 4  # backends tried for one connection
 GRACE = 0.5  # s that a connect may still take once the client has sent a FIN and nothing else
 LINGERING = 0.01  # s: how soon the send queue is looked at before an RST, doubled up to a second
 PORT_PAUSE = 0.05  # s until a connect is tried again when local ports have run out

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from proxy.relay.observer import Observer
 
 ACCEPTS = 64  # connections accepted in one turn
+MOVED = 64  # connects to an unfit backend that are made elsewhere in one turn
 PAUSE = 0.1  # s without accepting after descriptors ran out
 
 
@@ -94,6 +95,7 @@ class TcpService:
         self.introducers = Blocks(service.plan.accept_proxy)
         self.connections: set[Connection] = set()
         self.stalled: set[TcpListener] = set()
+        self._moving: list[tuple[Connection, Target]] = []  # what is still to leave an unfit backend
         limits = service.plan.limits
         self.gate = Gate(self, limits.connections, admission.siblings) if limits.connections else None
         self.per_client = limits.per_client
@@ -160,6 +162,24 @@ class TcpService:
         tune(sock, self.times.keepalive, self.times.user_timeout)
 
     # -- changes
+
+    def unfit(self, targets: Iterable[Target]) -> None:
+        """Backends went down or were ejected: connects that are not through yet are made elsewhere."""
+        begins = not self._moving
+        self._moving += [
+            (conn, target) for target in targets for conn in target.connections if conn.state is State.CONNECTING
+        ]
+        if begins:
+            self._move(0)
+
+    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller's
+        """Make the next connects elsewhere; there may be thousands."""
+        lot, self._moving = self._moving[-MOVED:], self._moving[:-MOVED]
+        for conn, target in lot:
+            if conn.state is State.CONNECTING and conn.target is target:
+                conn.move()
+        if self._moving:
+            self.poller.again(self._move)
 
     def went_down(self, targets: Iterable[Target]) -> None:
         """Backends went down: reset their connections where the service says so."""

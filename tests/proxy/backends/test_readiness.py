@@ -324,11 +324,42 @@ async def test_who_returns_from_maintenance_proves_nothing_yet(bed):
 
 
 async def test_a_reserve_that_has_stood_in(bed):
-    """H14: a backend in reserve that served for want of others stands by when they return; its own fall to reserve does not."""
+    """H14: a backend in reserve that served for want of others is relieved when they return; its own fall to reserve is none."""
     await bed.probed((FIRST, "up"), (SECOND, "up"))
     await bed.probed((SECOND, "reserve"))
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 1, "reserve", "ready"]])
     await bed.probed((FIRST, "down"))
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "down", "ready"], [0, 1, "up", "ready"]])
     await bed.probed((FIRST, "up"))
-    assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "standby", "ready"]])
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "up", "ready"], [0, 1, "relieved", "ready"]])
+    told = len(bed.sent)
+    await bed.probed((FIRST, "up"))
+    await bed.probed((SECOND, "reserve"))
+    assert len(bed.sent) == told
+
+
+async def test_a_backend_that_leads_back_serves_in_no_case(tmp_path):
+    """T10: a backend that is a listener of this host gets nothing, whatever its probe says, with fail-open too, and says why."""
+    bed = Bed(tmp_path / "f.toml", "fail-open = true\n")
+    key = ("a", "192.0.2.11")
+    await bed.probed((FIRST, "up"), (SECOND, "up"))
+    bed.ready.looping({key: "it leads back"})
+    await asyncio.sleep(0)
+    assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "down", "maint"]])
+    assert bed.ready.usable("a") == ["192.0.2.12"]
+    shown = finished(bed.ready.shown({}))[key]
+    assert (shown.state, shown.reason, shown.serving) == ("down", "it leads back", False)
+    await bed.probed((SECOND, "down"))
+    assert next(iter(bed.ready.verdicts().changes))[2:] == ["down", "maint"]
+    bed.ready.looping({})
+    await asyncio.sleep(0)
+    assert finished(bed.ready.shown({}))[key].state == "up"
+    assert next(iter(bed.ready.verdicts().changes))[2:] == ["up", "ready"]
+
+
+async def test_all_lead_back(bed):
+    """V11: a service whose every backend is a listener of this host is not able, though no probe says a word against them."""
+    await bed.probed((FIRST, "up"), (SECOND, "up"))
+    bed.ready.looping(dict.fromkeys([("a", "192.0.2.11"), ("a", "192.0.2.12")], "it leads back"))
+    await asyncio.sleep(0)
+    assert bed.ready.able == {"a": False}

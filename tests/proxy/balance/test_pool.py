@@ -61,12 +61,13 @@ def test_reserve_serves_only_while_nobody_is_up(pool):
     assert pool.usable() == (first, third)
 
 
-def test_a_change_among_the_reserve_changes_nothing_while_others_are_up(pool):
-    """H14: a backend that goes from reserve to down builds no new selector while others are up."""
+def test_a_change_among_the_reserve_changes_who_stands_by(pool):
+    """H14, T9: a backend that goes from reserve to down is tried no more; those that serve are the same."""
     pool.set_verdict("10.0.0.2", "reserve")
     before = pool.selector()
-    assert not pool.set_verdict("10.0.0.2", "down")
-    assert pool.selector() is before
+    assert before.standbys == (pool["10.0.0.2"],)
+    assert pool.set_verdict("10.0.0.2", "down")
+    assert (pool.selector().backends, pool.selector().standbys) == (before.backends, ())
 
 
 def test_a_change_builds_a_new_selector_and_leaves_the_old_one_alone(pool):
@@ -104,8 +105,8 @@ def test_many_changes_are_one(make, monkeypatch):
     """However many backends a message tells of, who is usable is found out twice, before and after, and once to build."""
     pool = Pool(make([1] * 500), names.ROUND_ROBIN, Random(1))
     asked = []
-    usable = Pool.usable
-    monkeypatch.setattr(Pool, "usable", lambda self: (asked.append(self), usable(self))[1])
+    ranks = Pool.ranks
+    monkeypatch.setattr(Pool, "ranks", lambda self: (asked.append(self), ranks(self))[1])
     assert pool.update((backend.name, "down", "ready") for backend in pool.backends[1:])
     assert pool.selector().backends == pool.backends[:1]
     assert len(asked) == 3

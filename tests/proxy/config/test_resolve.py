@@ -117,6 +117,18 @@ def test_defaults_are_merged_key_by_key(loaded):
         (service(backends='"10.0.0.11:80", { address = "10.0.0.11", port = 80 }'), [
             "3:29 error: 10.0.0.11:80 is a backend of this service already, at line 3"
         ]),
+        (service(backends='"10.0.0.11", "10.0.0.12", "::ffff:10.0.0.11"'), [
+            "3:39 error: 10.0.0.11 is a backend of this service already, at line 3"
+        ]),
+        (service(backends='"2001:db8::11", "[2001:DB8:0:0::11]"'), [
+            "3:29 error: 2001:db8::11 is a backend of this service already, at line 3"
+        ]),
+        (service(backends='"10.0.0.11", "10.0.0.11:80"'), [
+            "3:26 error: 10.0.0.11:80 is a backend of this service already, at line 3 | without a port a backend has the listener's"
+        ]),
+        (service(listen='"10.0.0.10:79-81/tcp"', backends='"10.0.0.11:81", "10.0.0.11"', rest="probe = { port = 1 }"), [
+            "3:29 error: 10.0.0.11 is a backend of this service already, at line 3 | without a port a backend has the listener's"
+        ]),
         (service(backends='{ address = "10.0.0.11", name = "x" }, { address = "10.0.0.12", name = "x" }'), [
             '3:52 error: two backends are called "x", the other at line 3 | give each a "name"'
         ]),

@@ -31,7 +31,7 @@ class Bench:
 
     def on_silent(self, query, now):
         """Note it."""
-        self.told.append((query.client, "silent", pytest.approx(now)))
+        self.told.append((query.client, "silent", pytest.approx(now, abs=GRAIN)))
 
     def on_end(self, query):
         """Note it, and finish the query."""
@@ -45,17 +45,26 @@ class Bench:
         return query
 
 
-def test_silent_twice_then_over():
-    """U9: a query is silent after retry-after, again after twice that, and over at give-up, with nothing left."""
-    bench = Bench()
+@pytest.mark.parametrize(
+    ("retry_after", "give_up", "silent"),
+    [
+        (0.4, 4.5, [0.4, 1.2, 2.0, 2.8, 3.6]),
+        (0.4, 2.3, [0.4, 1.2]),
+        (1.0, 1.5, [1.0]),
+        (0.01, 4.5, [0.01 * (2 * turn + 1) for turn in range(8)]),
+    ],
+)
+def test_silent_some_times_then_over(retry_after, give_up, silent):
+    """U9: a query is silent after retry-after, then after each twice that, and over at give-up, with nothing left."""
+    bench = Bench(retry_after, give_up)
     bench.add(1, 10.0)
     bench.clock.go(10.0, 20.0)
-    assert bench.told == [(1, "silent", 10.4), (1, "silent", 11.2), (1, "end", None)]
+    assert bench.told == [*((1, "silent", 10 + when) for when in silent), (1, "end", None)]
     assert len(bench.table) == 0
     assert bench.clock.next_deadline() is None
 
 
-@pytest.mark.parametrize("passed", [0.0, 0.5, 1.5])
+@pytest.mark.parametrize("passed", [0.0, 0.5, 1.5, 4.0])
 def test_what_is_removed_is_told_of_no_more(passed):
     """A query that was answered leaves at whichever phase it is, and its key with it."""
     bench = Bench()

@@ -28,3 +28,17 @@ def test_weights_that_are_not_scaled(relay) -> None:
     relay.service([("127.0.0.1", 1), ("127.0.0.1", 2)])
     relay.start()
     assert {str(weight) for weight in foretold(relay).values()} == {"1"}
+
+
+def test_who_stands_by(relay) -> None:
+    """T9: the candidates are those that serve, and with one of them the answer is certain; behind it stand the others, by tier."""
+    relay.service([("127.0.0.1", port) for port in (1, 2, 3)])
+    plan = relay.services[0]
+    relay.services[0] = replace(plan, backends=(replace(plan.backends[0], tier=2), *plan.backends[1:]))
+    relay.start()
+    relay.verdict(("127.0.0.1", 1), "standby")
+    relay.verdict(("127.0.0.1", 2), "standby")
+    told = relay.call(lambda: relay.engine.foretell("s0", "127.0.0.1", 9, ""))
+    assert (told["backend"], told["certain"]) == ("127.0.0.1:3", True)
+    assert [one["name"] for one in told["candidates"]] == ["127.0.0.1:3"]
+    assert [one["name"] for one in told["standbys"]] == ["127.0.0.1:2", "127.0.0.1:1"]
