@@ -173,6 +173,7 @@ class Master:
         await self._redundancy.leave(hand_over=False)
         self._prober.kill()
         await self._workers.end(KILL_GRACE)
+        await self._redundancy.finish()
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
         self._handout.close()
@@ -281,11 +282,13 @@ class Master:
         self._stopped.set()
 
     def _on_stop(self) -> None:
-        if self._stopped.is_set():
-            return
         if self._stopping:
-            self._timeline.add("stop", self.config.node.name, "told to stop a second time: at once", level="warning")
+            if not self._stopped.is_set():
+                text = "told to stop a second time: at once"
+                self._timeline.add("stop", self.config.node.name, text, level="warning")
+            self._redundancy.hurry()
             self._stopped.set()
+        if self._stopped.is_set():
             return
         self._stopping = True
         timeout = self.config.node.stop_timeout

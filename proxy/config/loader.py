@@ -13,7 +13,7 @@ from proxy.config import warnings
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.files import Files
 from proxy.config.loops import addresses, check_loops
-from proxy.config.model import Announce, Backend, Config, NotifySettings, SyncGroup, Track, VrrpSettings
+from proxy.config.model import Announce, Auth, Backend, Config, NotifySettings, SyncGroup, Track, VrrpSettings
 from proxy.config.nodes import choose, read_nodes, this_node
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.probes import Probes, standing_alone
@@ -223,7 +223,7 @@ def _models() -> list[type[BaseModel]]:
         if isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
     ]
     others: list[type[BaseModel]] = [
-        FileTable, ServiceTable, BackendTable, VrrpSettings, Announce, Track, SyncGroup, NotifySettings
+        FileTable, ServiceTable, BackendTable, VrrpSettings, Announce, Auth, Track, SyncGroup, NotifySettings
     ]  # fmt: skip
     return [*shared, *others, *PROBE_TYPES.values()]
 

@@ -2,16 +2,21 @@
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
+from health.secrets import NoSecret, read
 from health.spec import ScriptProbe
 from proxy.config.diagnostics import Report, did_you_mean, listed
-from proxy.config.merge import merged
+from proxy.config.merge import merged, without
 from proxy.config.model import Notify, NotifySettings, SyncGroup, Vrrp, VrrpSettings
 from proxy.config.positions import Arr, Spot, Tab
 from proxy.config.probes import Probes, check_file
 from proxy.config.types import is_name
 from proxy.config.validate import locate, validate
+from vrrp.auth import decode_key
+
+_OLD_AUTH: Final = "auth-key-files"
+_NEW_KEY: Final = 'make one: (umask 077; printf "hex:%s" "$(openssl rand -hex 32)" > {path})'
 
 
 def tables(tree: Tab, key: str, report: Report) -> list[tuple[str, Tab, Spot]]:
@@ -38,6 +43,19 @@ def tables(tree: Tab, key: str, report: Report) -> list[tuple[str, Tab, Spot]]:
     return found
 
 
+def _without_old_keys(tab: Tab, report: Report) -> Tab:
+    """Refuse what another version of ours read otherwise, with the words that replace it."""
+    if _OLD_AUTH not in tab:
+        return tab
+    report.error(
+        tab.spots[_OLD_AUTH],
+        f"{_OLD_AUTH} was replaced",
+        'write auth = { mode = "enforce", key-files = […] }',
+        at="key",
+    )
+    return without(tab, _OLD_AUTH)
+
+
 def _as_lists(tab: Tab) -> Tab:
     """Turn each member's one address into a list of one."""
     members = tab.get("members")
@@ -60,11 +78,11 @@ def _as_lists(tab: Tab) -> Tab:
 def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> dict[str, tuple[Vrrp, Tab]]:
     """Return the virtual routers by name, with their tables."""
     found: dict[str, tuple[Vrrp, Tab]] = {}
-    base = _as_lists(defaults) if isinstance(defaults, Tab) else None
+    base = _as_lists(_without_old_keys(defaults, report)) if isinstance(defaults, Tab) else None
     if base is not None:
         validate(VrrpSettings, base, report, "[defaults.vrrp]", partial=True)
     for name, table, spot in tables(tree, "vrrp", report):
-        tab = merged(base, _as_lists(table), whole=("members",))
+        tab = merged(base, _as_lists(_without_old_keys(table, report)), whole=("members",))
         settings = validate(VrrpSettings, tab, report, f"[vrrp.{name}]")
         if name.replace(".", "").isdigit():
             report.error(
@@ -75,6 +93,7 @@ def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> d
         if settings is None:
             continue
         values = {key: getattr(settings, key) for key in type(settings).model_fields}
+        values["auth"] = settings.auth.model_copy(update={"mode": settings.auth.mode_in_force})
         router = Vrrp.model_construct(name=name, **values)
         _check_router(router, tab, nodes, report)
         found[name] = (router, tab)
@@ -92,10 +111,29 @@ def _check_router(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report) 
             report.error(_spot(tab, "advert-interval"), "version 2 counts advert-interval in whole seconds")
     elif router.advert_interval > 40.95:  # noqa: PLR2004 - 12 bits of centiseconds, RFC 9568 section 5.2.7
         report.error(_spot(tab, "advert-interval"), "advert-interval is at most 40.95s in version 3")
-    for path in router.auth_key_files:
-        check_file(path, tab.spots["auth-key-files"], report, need=False, secret=True)
+    _check_auth(router, tab, report)
     if router.members is not None:
         _check_members(router, tab, nodes, report)
+
+
+def _check_auth(router: Vrrp, tab: Tab, report: Report) -> None:
+    auth = router.auth
+    if auth.mode_in_force != "off" and not auth.key_files:
+        spot = locate(tab, ("auth", "mode"))[1]
+        report.error(spot, f'mode = "{auth.mode}" needs key-files', 'write key-files = ["/etc/steelyard/vrrp.key"]')
+    seen: set[int] = set()
+    for index, (number, path) in enumerate(auth.keys):
+        spot = locate(tab, ("auth", "key-files", index))[1]
+        if number in seen:
+            report.error(spot, f"two keys have the id {number}", "a key without an id has the number of its place")
+        seen.add(number)
+        check_file(path, spot, report, need=False, secret=True)
+        try:
+            decode_key(read(path))
+        except NoSecret:
+            continue  # said above, or not ours to read: `run` will
+        except ValueError as why:
+            report.error(spot, f"{path}: {why}", _NEW_KEY.format(path=path))
 
 
 def _check_members(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report) -> None:

@@ -16,6 +16,10 @@ Transport = Literal["udp", "tcp"]
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 _NAME: Final = re.compile(NAME_PATTERN, re.ASCII)
+MOST_KEY_ID: Final = 255
+"""Of the keys that sign adverts: an octet, and not 0."""
+MOST_KEYS: Final = 16
+"""A forged advert is compared with each of them."""
 _MOST_PORTS: Final = 4096
 _LAST_PORT: Final = 65535
 
@@ -252,3 +256,30 @@ def _interface(text: str) -> str:
 
 
 InterfaceName = Annotated[str, _of_text(_interface)]
+
+
+def parse_key_file(text: str) -> tuple[int | None, str]:
+    """Return the id, if there is one, and the path of "/etc/key" or "2:/etc/key"."""
+    number, colon, path = text.partition(":")
+    if text.startswith("/") or not colon:
+        number, path = "", text
+    if "\0" in path:
+        raise ValueError("a path holds no NUL character")
+    if not path.startswith("/"):
+        raise ValueError(
+            f'"{text[:60]}" is no absolute path, nor one behind the id of its key: write "2:/etc/steelyard/key"'
+        )
+    if not number:
+        return None, path
+    if not re.fullmatch(r"[0-9]{1,3}", number, re.ASCII) or not 1 <= int(number) <= MOST_KEY_ID:
+        raise ValueError(f'"{number[:20]}" is not the id of a key: ids are 1 to {MOST_KEY_ID}')
+    return int(number), path
+
+
+def _key_file(text: str) -> str:
+    parse_key_file(text)
+    return text
+
+
+KeyFile = Annotated[str, _of_text(_key_file)]
+"""The path of a key file, behind the key's id and a colon if it has one."""

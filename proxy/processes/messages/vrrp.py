@@ -8,13 +8,15 @@ from typing import Any
 class Route:
     """To vrrp, first of all: `vrrp.settings.Settings` as a tree, and what `Runner.handover` of a dead one said last.
 
-    `standby` names routers that are not to take part; `orphaned` is how long (s) it may go on without a master.
+    `standby` names routers that are not to take part; `orphaned` is how long (s) it may go on without a master;
+    `state_dir` is where it keeps the numbers of signed adverts.
     """
 
     settings: dict[str, Any] = field(repr=False)  # it has keys
     handover: dict[str, list[Any]]
     standby: list[str]
     orphaned: float
+    state_dir: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,11 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """From vrrp: the addresses are gone; it ends as soon as those who want to be told of it have been."""
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """From vrrp, each 0.1 s and at each move: what a successor is to know."""
 
@@ -100,4 +107,4 @@ class Routing:
     counters: dict[str, dict[str, int]]
 
 
-Message = Route | Fitness | Standby | StoodBy | Resume | Leave | Held | Moved | Told | Routing
+Message = Route | Fitness | Standby | StoodBy | Resume | Leave | Left | Held | Moved | Told | Routing

@@ -50,7 +50,8 @@ EXAMPLES = [
     messages.Ask(7),
     health_messages.Report(7, {"0.0": []}),
     messages.Beat(),
-    vrrp_messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0),
+    vrrp_messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0, "/var/lib/steelyard"),
+    vrrp_messages.Left(),
     vrrp_messages.Fitness({"outside": {"service dns": -60}}, {"outside": ["probe gateway"]}, ["outside"], ""),
     vrrp_messages.Standby(9, ["outside"], "asked for"),
     vrrp_messages.StoodBy(9, []),
@@ -77,7 +78,9 @@ def test_each_kind_has_an_example():
 def test_secrets_have_no_repr():
     """S6: a message with passwords does not show them when it is logged."""
     assert "c2VjcmV0" not in repr(health_messages.Secrets({"/x": ["c2VjcmV0", ""]}))
-    assert "c2VjcmV0" not in repr(vrrp_messages.Route({"routers": [{"auth_keys": ["c2VjcmV0"]}]}, {}, [], 30.0))
+    assert "c2VjcmV0" not in repr(
+        vrrp_messages.Route({"routers": [{"auth": {"keys": [[1, "c2VjcmV0"]]}}]}, {}, [], 30.0, "/")
+    )
 
 
 ANY = st.recursive(
