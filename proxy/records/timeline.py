@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
 
 from proxy.records.disk_thread import DiskThread, StuckError
 from proxy.records.rotating_file import Journal, JournalError
+from proxy.words import counted
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -117,7 +118,7 @@ class Follower:
             await self._wake.wait()
         if self._lost:
             lost, self._lost = self._lost, 0
-            text = f"{lost} events lost: this reader was too slow"
+            text = f"{counted(lost, 'event')} lost: this reader was too slow"
             return Event(self._waiting[0].at, "lost", "events", text, "warning", {"lost": lost})
         return self._waiting.popleft()
 
