@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, Protocol
 
 from proxy.processes import channel, codec
-from proxy.processes.child import FIRST_PAUSE, Child, Identity, Pace
+from proxy.processes.child import FIRST_PAUSE, Child, Identity
 from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import worker as worker_messages
@@ -24,7 +24,9 @@ from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
 from proxy.status.rows import WorkerRow
 from proxy.words import counted
+from proxy.workers.inheritance import Inheritance
 from proxy.workers.member_owners import Key, Members
+from proxy.workers.place import Place
 
 STALL = 1.0  # s without a heartbeat
 LARGEST = 1 << 20  # octets of one message of a worker, which strangers may have taken over
@@ -86,32 +88,6 @@ class Owner(Protocol):
         """Learn that all workers have left after a drain."""
 
 
-class Worker:
-    """One place for a worker, and the life that fills it."""
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.child: Child | None = None
-        self.life: int | None = None
-        self.journal = -1
-        self.inherited: dict[int, int] = {}  # journals of dead workers that it was given and has not confirmed
-        self.restarts = 0
-        self.stalled = False
-        self.pulse = Pulse()
-        self.pace = Pace()
-        self.waiting: asyncio.TimerHandle | None = None
-
-    @property
-    def name(self) -> str:
-        """What events call it."""
-        return f"worker {self.index}"
-
-    @property
-    def able(self) -> bool:
-        """Whether it may poll members."""
-        return self.child is not None and self.child.ready and not self.stalled and self.child.alive
-
-
 class Supervisor:
     """All workers of a daemon."""
 
@@ -119,10 +95,9 @@ class Supervisor:
         self.owner = owner
         self._identity = identity
         self._loop = asyncio.get_running_loop()
-        self._workers = [Worker(index) for index in range(count)]
+        self._places = [Place(index) for index in range(count)]
         self._lives = 0
-        self._replays = 0
-        self._left_behind: list[int] = []  # journals of dead workers that nobody has taken over yet
+        self._inheritance = Inheritance()
         self._stopping = False
         self._questions = Questions()
         self._followers: dict[int, tuple[worker_messages.Follow, Heard]] = {}
@@ -132,27 +107,27 @@ class Supervisor:
 
     def start(self) -> None:
         """Start every worker."""
-        for worker in self._workers:
-            self._start(worker)
+        for place in self._places:
+            self._start(place)
 
     def tell(self, message: messages.Message) -> None:
         """Send to every worker that is ready; one that gets ready later learns of it then."""
-        for worker in self._workers:
-            if worker.child is not None and worker.child.ready and worker.child.alive:
-                worker.child.send(message)
+        for place in self._places:
+            if place.child is not None and place.child.ready and place.child.alive:
+                place.child.send(message)
 
     def relist(self, message: worker_messages.Backends) -> None:
         """Give every worker another list of a service's backends, those too that are not ready: it follows their `Setup`."""
         encoded = codec.encode(message)
-        for worker in self._workers:
-            if worker.child is not None and worker.child.alive:
-                worker.child.send(encoded)
+        for place in self._places:
+            if place.child is not None and place.child.alive:
+                place.child.send(encoded)
 
     def reopened(self) -> None:
         """Give every worker that is ready the new file of the connection log."""
-        for worker in self._workers:
-            if worker.child is not None and worker.child.ready and worker.child.alive:
-                self._give_log(worker.child)
+        for place in self._places:
+            if place.child is not None and place.child.ready and place.child.alive:
+                self._give_log(place.child)
 
     def _give_log(self, child: Child) -> None:
         if self.owner.log_fd >= 0:
@@ -162,13 +137,13 @@ class Supervisor:
         """Hand the members to who should poll them now."""
         if self._stopping:
             return
-        able = {worker.index for worker in self._workers if worker.able}
+        able = {place.index for place in self._places if place.able}
         moves = self.members.settle(able, self.owner.open_listeners)
         # Granted first: for a moment two may poll a member, which costs nothing; nobody polling it would.
         for index, keys in moves.grants.items():
-            self._grant(self._workers[index], keys)
+            self._grant(self._places[index], keys)
         for index, keys in moves.releases.items():
-            child = self._workers[index].child
+            child = self._places[index].child
             if child is not None and child.alive:
                 child.send(worker_messages.Unlisten([list(key) for key in keys]))
 
@@ -181,39 +156,37 @@ class Supervisor:
     def drain(self, timeout: float) -> None:
         """Let the workers finish what is open, and leave."""
         self._stopping = True
-        for worker in self._workers:
-            if worker.child is not None:
-                worker.child.send(worker_messages.Drain(timeout))
+        for place in self._places:
+            if place.child is not None:
+                place.child.send(worker_messages.Drain(timeout))
         self._gone_if_all_left()
 
     async def end(self, patience: float) -> None:
         """End every worker now, and wait at most `patience` seconds until they are no more."""
         self._stopping = True
-        children = [worker.child for worker in self._workers if worker.child is not None]
+        children = [place.child for place in self._places if place.child is not None]
         for child in children:
             child.kill()
         await gone(children, patience)
-        for worker in self._workers:
-            self._disown(worker)
-        for fd in self._left_behind:
-            os.close(fd)
-        self._left_behind.clear()
+        for place in self._places:
+            self._disown(place)
+        self._inheritance.close()
 
     @property
     def able(self) -> bool:
         """Whether anybody serves."""
-        return any(worker.able for worker in self._workers)
+        return any(place.able for place in self._places)
 
     def alive(self) -> list[int]:
         """Return the indices of the workers that can be asked, those that drain too."""
-        return [worker.index for worker in self._workers if worker.able]
+        return [place.index for place in self._places if place.able]
 
     async def ask(self, index: int, question: Question, patience: float) -> messages.Message | None:
         """Return a worker's answer to a numbered question; None if there is none within `patience` seconds."""
-        worker = self._workers[index]
-        if worker.child is None or not worker.able:
+        place = self._places[index]
+        if place.child is None or not place.able:
             return None
-        return await self._questions.ask(worker.child, question, patience)
+        return await self._questions.ask(place.child, question, patience)
 
     def follow(self, wish: worker_messages.Follow, heard: "Heard") -> None:
         """Have all workers, and those to come, tell a follower what begins and ends."""
@@ -229,52 +202,52 @@ class Supervisor:
         """Return the workers as the status shows them."""
         return [
             WorkerRow(
-                worker.index,
-                worker.child.pid if worker.child is not None and worker.child.alive else None,
-                worker.able,
-                worker.restarts,
-                worker.life,
+                place.index,
+                place.child.pid if place.child is not None and place.child.alive else None,
+                place.able,
+                place.restarts,
+                place.life,
             )
-            for worker in self._workers
+            for place in self._places
         ]
 
     def look(self, now: float) -> None:
         """Find workers that stall or never get ready, and places that nobody fills."""
         if self._stopping:
             return
-        for worker in self._workers:
-            child = worker.child
+        for place in self._places:
+            child = place.child
             if child is None:
-                if worker.waiting is None:
-                    self._start(worker)
+                if place.waiting is None:
+                    self._start(place)
                 continue
-            if worker.stalled or not child.alive:
+            if place.stalled or not child.alive:
                 continue
-            silence = worker.pulse.silence(self.owner.columns.cell(worker.life or 0, HEARTBEAT), now)
+            silence = place.pulse.silence(self.owner.columns.cell(place.life or 0, HEARTBEAT), now)
             if child.ready and silence >= STALL:
-                self._stalled(worker, child, silence)
-            elif not child.ready and silence >= worker.pace.patience:
-                text = f"not ready {worker.pace.patience:g} s after its start: killed"
-                worker.pace.late()
-                self.owner.told(worker.name, text, level="error")
+                self._stalled(place, child, silence)
+            elif not child.ready and silence >= place.pace.patience:
+                text = f"not ready {place.pace.patience:g} s after its start: killed"
+                place.pace.late()
+                self.owner.told(place.name, text, level="error")
                 child.kill()
 
     # -- lives
 
-    def _start(self, worker: Worker) -> None:
-        worker.waiting = None
-        if self._stopping or worker.child is not None:
+    def _start(self, place: Place) -> None:
+        place.waiting = None
+        if self._stopping or place.child is not None:
             return
         try:
-            self._begin(worker)
+            self._begin(place)
         except OSError as error:
-            self.owner.told(worker.name, f"cannot be started: {error}", level="error")
-            self._start_later(worker, worker.pace.delay(0.0) or FIRST_PAUSE)
+            self.owner.told(place.name, f"cannot be started: {error}", level="error")
+            self._start_later(place, place.pace.delay(0.0) or FIRST_PAUSE)
 
-    def _start_later(self, worker: Worker, pause: float) -> None:
-        worker.waiting = self._loop.call_later(pause, self._start, worker)
+    def _start_later(self, place: Place, pause: float) -> None:
+        place.waiting = self._loop.call_later(pause, self._start, place)
 
-    def _begin(self, worker: Worker) -> None:
+    def _begin(self, place: Place) -> None:
         """Give a worker a life; OSError, and nothing kept, if that is impossible."""
         setup = self.owner.setup()
         journal = _journal.create()
@@ -286,8 +259,8 @@ class Supervisor:
             child = Child(
                 "proxy.worker",
                 self._identity,
-                lambda message, fds: self._on_message(worker, message, fds),
-                lambda how: self._died(worker, how),
+                lambda message, fds: self._on_message(place, message, fds),
+                lambda how: self._died(place, how),
                 LARGEST,
             )
         except BaseException:
@@ -297,38 +270,34 @@ class Supervisor:
                 table.close()
             raise
         self._lives += 1
-        worker.life = self._lives
-        self.owner.columns.attach(worker.life, table)
-        self.owner.held(worker.life)
-        worker.child, worker.journal = child, journal
-        worker.stalled = False
-        worker.pulse = Pulse()
+        place.life = self._lives
+        self.owner.columns.attach(place.life, table)
+        self.owner.held(place.life)
+        place.child, place.journal = child, journal
+        place.stalled = False
+        place.pulse = Pulse()
         child.send(setup, [table.fd, journal, *shared])
         for fd in shared:
             os.close(fd)
 
-    def _on_message(self, worker: Worker, message: messages.Message, fds: list[int]) -> None:
+    def _on_message(self, place: Place, message: messages.Message, fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)
         match message:
-            case messages.Ready() if worker.child is not None and not worker.child.ready:
-                self._ready(worker, worker.child)
+            case messages.Ready() if place.child is not None and not place.child.ready:
+                self._ready(place, place.child)
             case worker_messages.Replayed(number, queries, at):
-                fd = worker.inherited.pop(number, -1)
-                if fd >= 0:
-                    os.close(fd)
-                    if queries:
-                        self.owner.told(
-                            worker.name, f"asked {counted(queries, 'query', 'queries')} of a lost worker again", at=at
-                        )
+                if self._inheritance.confirmed(place, number) and queries:
+                    text = f"asked {counted(queries, 'query', 'queries')} of a lost worker again"
+                    self.owner.told(place.name, text, at=at)
             case worker_messages.Happened(follower, rows, lost) if follower in self._followers:
-                self._followers[follower][1](worker.index, rows, lost)
-            case worker_messages.Listed() | worker_messages.Picked() if worker.child is not None:
-                self._questions.answered(worker.child, message)
-            case worker_messages.Prepare() if worker.child is not None:
-                self._prepare(worker.child, message)
-            case _ if worker.life is not None:
-                self.owner.heard(worker.life, message)
+                self._followers[follower][1](place.index, rows, lost)
+            case worker_messages.Listed() | worker_messages.Picked() if place.child is not None:
+                self._questions.answered(place.child, message)
+            case worker_messages.Prepare() if place.child is not None:
+                self._prepare(place.child, message)
+            case _ if place.life is not None:
+                self.owner.heard(place.life, message)
 
     def _prepare(self, child: Child, wanted: worker_messages.Prepare) -> None:
         made = self.owner.prepare(wanted)
@@ -336,12 +305,12 @@ class Supervisor:
         for sock in made:
             sock.close()
 
-    def _ready(self, worker: Worker, child: Child) -> None:
+    def _ready(self, place: Place, child: Child) -> None:
         child.ready = True
-        worker.pulse = Pulse()
-        if worker.restarts:
+        place.pulse = Pulse()
+        if place.restarts:
             took = self._loop.time() - child.started
-            self.owner.told(worker.name, f"restarted as pid {child.pid} in {took:.2f} s", pid=child.pid)
+            self.owner.told(place.name, f"restarted as pid {child.pid} in {took:.2f} s", pid=child.pid)
         # What is usable must be known before anything is polled.
         child.send(self.owner.verdicts())
         child.send(self.owner.weights())
@@ -351,72 +320,66 @@ class Supervisor:
         # What the others have taken must be, too, for else it takes more than the host may have.
         self._introduce()
         self.settle()
-        self._hand_on()
+        self._inheritance.hand_on(self._places)
         self.owner.workers_changed()
 
-    def _stalled(self, worker: Worker, child: Child, silence: float) -> None:
+    def _stalled(self, place: Place, child: Child, silence: float) -> None:
         self.owner.told(
-            worker.name,
+            place.name,
             f"no heartbeat for {silence:.1f} s: its members go to the others, pid {child.pid} is killed",
             level="error",
             pid=child.pid,
         )
-        worker.stalled = True
+        place.stalled = True
         self.settle()
         self.owner.workers_changed()
         child.kill()
 
-    def _died(self, worker: Worker, how: str) -> None:
-        child, worker.child = worker.child, None
+    def _died(self, place: Place, how: str) -> None:
+        child, place.child = place.child, None
         if child is None:
             return
         self._questions.gone(child)
         lived = self._loop.time() - child.started if child.ready else 0.0
-        self.members.lost(worker.index)
-        self._left_behind += worker.inherited.values()
-        worker.inherited.clear()
-        if worker.journal >= 0:
-            self._left_behind.append(worker.journal)
-            worker.journal = -1
-        self._disown(worker)
+        self.members.lost(place.index)
+        self._inheritance.leave(place)
+        self._disown(place)
         if self._stopping:
             self._gone_if_all_left()
             return
         self.settle()
         self.owner.workers_changed()
-        self._hand_on()
-        if not worker.stalled:
+        self._inheritance.hand_on(self._places)
+        if not place.stalled:
             self.owner.told(
-                worker.name, f"pid {child.pid} died, {how}: its members go to the others", level="error", pid=child.pid
+                place.name, f"pid {child.pid} died, {how}: its members go to the others", level="error", pid=child.pid
             )
-        worker.restarts += 1
-        pause = worker.pace.delay(lived)
+        place.restarts += 1
+        pause = place.pace.delay(lived)
         if pause:
-            self._start_later(worker, pause)
+            self._start_later(place, pause)
         else:
-            self._start(worker)
+            self._start(place)
         self._introduce()
 
-    def _disown(self, worker: Worker) -> None:
+    def _disown(self, place: Place) -> None:
         """Keep of a life that has ended only what it counted."""
-        if worker.life is not None:
-            self.owner.columns.fold(worker.life)
-            self.owner.released(worker.life)
-            worker.life = None
-        for fd in (worker.journal, *worker.inherited.values()):
-            if fd >= 0:
-                os.close(fd)
-        worker.journal = -1
-        worker.inherited.clear()
+        if place.life is not None:
+            self.owner.columns.fold(place.life)
+            self.owner.released(place.life)
+            place.life = None
+        if place.journal >= 0:
+            os.close(place.journal)
+            place.journal = -1
 
     def _gone_if_all_left(self) -> None:
-        if all(worker.child is None or not worker.child.alive for worker in self._workers):
+        if all(place.child is None or not place.child.alive for place in self._places):
             self.owner.workers_gone()
 
     # -- what workers are given
 
-    def _grant(self, worker: Worker, keys: list[Key]) -> None:
-        child = worker.child
+    def _grant(self, place: Place, keys: list[Key]) -> None:
+        child = place.child
         if child is None:
             return
         for first in range(0, len(keys), channel.DESCRIPTORS):
@@ -426,36 +389,22 @@ class Supervisor:
 
     def _introduce(self) -> None:
         """Show each worker the columns of the others, for least-connections; without them it counts its own alone."""
-        able = [worker for worker in self._workers if worker.able and worker.life is not None]
+        able = [place for place in self._places if place.able and place.life is not None]
         views: dict[int, int] = {}
         try:
-            for worker in able:
-                if worker.life is not None and len(able) > 1:
-                    views[worker.index] = self.owner.columns.live[worker.life].readonly_fd()
+            for place in able:
+                if place.life is not None and len(able) > 1:
+                    views[place.index] = self.owner.columns.live[place.life].readonly_fd()
         except OSError as error:
             self.owner.told("workers", f"cannot be shown each other's counters: {error}", level="warning")
         else:
-            for worker in able:
-                fds = [fd for index, fd in views.items() if index != worker.index][: channel.DESCRIPTORS]
-                if worker.child is not None:
-                    worker.child.send(worker_messages.Siblings(len(fds)), fds)
+            for place in able:
+                fds = [fd for index, fd in views.items() if index != place.index][: channel.DESCRIPTORS]
+                if place.child is not None:
+                    place.child.send(worker_messages.Siblings(len(fds)), fds)
         finally:
             for fd in views.values():
                 os.close(fd)
-
-    def _hand_on(self) -> None:
-        """Let somebody ask again what dead workers had in flight; theirs until confirmed, in case that one dies too."""
-        heir = next((worker for worker in self._workers if worker.able), None)
-        if heir is None or heir.child is None:
-            return
-        for fd in self._left_behind:
-            if _journal.used(fd):
-                self._replays += 1
-                heir.inherited[self._replays] = fd
-                heir.child.send(worker_messages.Replay(self._replays), [fd])
-            else:
-                os.close(fd)
-        self._left_behind.clear()
 
 
 async def gone(children: Iterable[Child], patience: float) -> None:
