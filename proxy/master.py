@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -41,21 +40,19 @@ from proxy.records.connection_log_file import ConnectionLogFile
 from proxy.records.document import StateError
 from proxy.records.state_directory import StateDirectory
 from proxy.records.timeline import Level, Timeline
-from proxy.relay.plan import Member, service_tree
+from proxy.relay.plan import service_tree
 from proxy.start import Standing, StartError, own_state, standing
 from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
 from proxy.status.snapshot import SnapshotBuilder
 from proxy.words import counted
-from proxy.workers import plans, transparent_sockets
+from proxy.workers import plans
 from proxy.workers.listeners import ListenError, Listeners
-from proxy.workers.member_owners import Key
-from proxy.workers.provision import Handout
+from proxy.workers.opening import Opening
+from proxy.workers.provision import Handout, Provision
 from proxy.workers.supervisor import Supervisor, gone
 
-FIRST_VERDICTS = 3.0  # s of probing that the clients of a service wait in the kernel for its first verdict
-FIRST_PROBES = 10.0  # s after the start until they wait no longer, probing or not
 TICK = 0.1  # s
 SAMPLE = 1.0  # s
 STOP_GRACE = 1.0  # s after stop-timeout until what is left is killed
@@ -89,13 +86,9 @@ class Master:
         self._columns = Columns(self._layout)
         self._running = Running(config, Slots(self._layout.services), Slots(self._layout.backends))
         self._builder = SnapshotBuilder(self._columns, *self._running.slots)
-        self._handout = Handout(self._running, self._layout, open_files)
         self._listeners = Listeners()
-        self._open: set[str] = set()  # services that are served: the others wait for their first verdicts
-        self._count = config.node.workers if config.services else 1  # an address alone is no work
-        self._workers = Supervisor(self, self._count, ours.identity)
         self._connection_log = ConnectionLogFile(
-            plans.log_path(config), self._columns, self._told_of_log, self._workers.reopened
+            plans.log_path(config), self._columns, self._told_of_log, self._on_log_file
         )
         self._means = Means(config, ours.identity.gid, self._told_of_means)
         self._before += [("probe", text) for text in self._means.faults]
@@ -116,6 +109,14 @@ class Master:
             relisted=self._relisted, reweighed=self._reweighed, stranded=self._readiness.stranded_by, active=self._active_on,
             leads_back=self._loops.would_lead_back,
         )  # fmt: skip
+        self._opening = Opening(self._running, self._listeners, self._readiness, self._timeline.add, self._on_open)
+        self._handout = Handout(self._running, self._layout, open_files)
+        self._provision = Provision(
+            self._running, self._columns, self._handout, self._readiness, self._listeners, self._opening,
+            self._connection_log,
+        )  # fmt: skip
+        self._count = config.node.workers if config.services else 1  # an address alone is no work
+        self._workers = Supervisor(self, self._provision, self._count, ours.identity)
         self._prober = Prober(
             ours.identity,
             self._readiness.targets,
@@ -166,7 +167,7 @@ class Master:
         self._prober.start()
         self._workers.start()
         self._redundancy.start()
-        self._loop.call_later(FIRST_PROBES, self._open_all, FIRST_PROBES)
+        self._opening.start()
         self._tick()
 
     async def _end(self) -> None:
@@ -315,49 +316,7 @@ class Master:
         self._listeners.close()
         self._loop.call_later(timeout + STOP_GRACE, self._stopped.set)
 
-    # -- what the supervisor of the workers needs
-
-    def setup(self) -> bytes:
-        """Return what a new worker is told first, encoded."""
-        return self._handout.setup()
-
-    def shared(self) -> list[int]:
-        """Return descriptors of what all workers write."""
-        return self._handout.shared()
-
-    def held(self, life: int) -> None:
-        """Keep the slots of what a new life is told of."""
-        for slots in self._running.slots:
-            slots.hold(life)
-
-    def released(self, life: int) -> None:
-        """Let go of all slots of a life that has ended."""
-        for slots in self._running.slots:
-            slots.release(life)
-
-    def verdicts(self) -> worker_messages.Verdicts:
-        """Return all verdicts that there are."""
-        return self._readiness.verdicts()
-
-    def weights(self) -> worker_messages.Weights:
-        """Return the weights that backends ask for."""
-        return self._readiness.weights()
-
-    @property
-    def columns(self) -> Columns:
-        """All workers' counters."""
-        return self._columns
-
-    @property
-    def open_listeners(self) -> Collection[int]:
-        """Listeners whose service is served."""
-        if self._draining:
-            return ()
-        return self._listeners.of({self._running.slots[0][name] for name in self._open})
-
-    def member(self, key: Key) -> tuple[Member, int]:
-        """Return a member and its descriptor."""
-        return self._listeners.member(key)
+    # -- what the supervisor reports
 
     def told(self, subject: str, text: str, *, level: Level = "info", kind: str = "worker", **fields: Any) -> None:
         """Record what happened to a child."""
@@ -366,19 +325,11 @@ class Master:
     def _to_workers(self, message: messages.Message) -> None:
         self._workers.tell(message)
 
-    def prepare(self, wanted: worker_messages.Prepare) -> list[socket.socket]:
-        """Make transparent sockets for a worker."""
-        if not any(service.transparent for service in self.config.services):
-            return []
-        return transparent_sockets.make_some(wanted.family, wanted.kind, wanted.count)
-
-    @property
-    def log_fd(self) -> int:
-        """The file that the connection log goes to, -1 if it goes to none."""
-        return self._connection_log.fd
-
     def _told_of_state(self, text: str, fault: bool) -> None:
         self.told(self.config.node.name, text, kind="state", level="error" if fault else "info")
+
+    def _on_log_file(self) -> None:
+        self._workers.reopened()
 
     def _told_of_log(self, text: str, level: Level) -> None:
         self.told("connections", text, kind="log", level=level)
@@ -393,8 +344,7 @@ class Master:
             case worker_messages.Failing():
                 self._readiness.failing(message)
             case worker_messages.Confirmed(generation) if generation == self._handout.generation:
-                for slots in self._running.slots:
-                    slots.settle(life)
+                self._provision.settle(life)
 
     def workers_changed(self) -> None:
         """A worker can serve that could not, or cannot any more: nobody may be left, which others should know at once."""
@@ -475,26 +425,16 @@ class Master:
         self.told(self.config.node.name, text, kind="probe", level="warning" if fault else "info")
 
     def _on_readiness(self, services: Collection[str]) -> None:
-        """Serve what can now be served: the workers know already."""
+        """Open the services that can now be served: the workers have their verdicts already."""
         self._refit()
-        known = {name for name in set(services) - self._open if self._readiness.is_known(name)}
-        if known:
-            self._open |= known
-            self._workers.settle()
+        self._opening.known(services)
+
+    def _on_open(self) -> None:
+        self._workers.settle()
 
     def _probing(self) -> None:
-        """Wait for the first verdicts from here on: the start of the process that probes is no server's slowness."""
         if not self._stopping:
-            self._loop.call_later(FIRST_VERDICTS, self._open_all, FIRST_VERDICTS)
-
-    def _open_all(self, waited: float) -> None:
-        late = self._running.services.keys() - self._open
-        self._readiness.wait_no_longer()
-        for name in sorted(late):
-            self._timeline.add("service", name, self._readiness.why_late(name, waited), level="warning")
-        if late:
-            self._open |= late
-            self._workers.settle()
+            self._opening.probing()
 
 
 async def serve(config: Config) -> None:

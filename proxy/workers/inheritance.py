@@ -17,7 +17,8 @@ class Inheritance:
     def __init__(self) -> None:
         self._replays = 0
         self._left_behind: list[int] = []  # journals without an heir
-        self._given: dict[int, dict[int, int]] = {}  # by the heir's index: journals that it has not confirmed, by replay
+        self._given: dict[int, dict[int, int]] = {}
+        """By the heir's index: the journals that it has not confirmed, by replay."""
 
     def leave(self, place: Place) -> None:
         """Take the journal of a worker that has died, and those that it had inherited and not confirmed."""

@@ -1,9 +1,12 @@
 """A place for a worker, which one process after the other fills."""
 
-import asyncio
+from typing import TYPE_CHECKING
 
 from proxy.processes.child import Child, Pace
 from proxy.processes.heartbeat import Pulse
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 class Place:

@@ -1,15 +1,22 @@
-"""What a new worker is given: the plan, and the memory that all workers share."""
+"""What a worker is given: the plan, shared memory, verdicts, weights, listening sockets and the connection log."""
 
 import os
+import socket
+from collections.abc import Collection
 
 from proxy.backends.effective import Running
+from proxy.backends.readiness import Readiness
 from proxy.processes import codec
 from proxy.processes.messages import worker as worker_messages
+from proxy.records.connection_log_file import ConnectionLogFile
 from proxy.relay.clients import rates
 from proxy.relay.clients.store import Store
 from proxy.relay.plan import to_tree
+from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
-from proxy.workers import plans
+from proxy.workers import plans, transparent_sockets
+from proxy.workers.listeners import Listeners
+from proxy.workers.opening import Opening
 
 
 class Handout:
@@ -57,3 +64,59 @@ class Handout:
             self._rates = -1
         if self._templates is not None:
             self._templates.close()
+
+
+class Provision:
+    """What the supervisor gives to workers, taken from the parts of the master that have it."""
+
+    def __init__(
+        self,
+        running: Running,
+        columns: Columns,
+        handout: Handout,
+        readiness: Readiness,
+        listeners: Listeners,
+        opening: Opening,
+        connection_log: ConnectionLogFile,
+    ) -> None:
+        self._running = running
+        self.columns = columns
+        """All workers' counters."""
+        self.setup = handout.setup
+        self.shared = handout.shared
+        self.verdicts = readiness.verdicts
+        self.weights = readiness.weights
+        self.member = listeners.member
+        self._opening = opening
+        self._connection_log = connection_log
+
+    def hold(self, life: int) -> None:
+        """Keep the slots that a new worker learns of in its `Setup`, until `release` or `settle`."""
+        for slots in self._running.slots:
+            slots.hold(life)
+
+    def settle(self, life: int) -> None:
+        """Release the slots that a worker does not use any more, as it has confirmed the newest generation."""
+        for slots in self._running.slots:
+            slots.settle(life)
+
+    def release(self, life: int) -> None:
+        """Release all slots of a worker that has died."""
+        for slots in self._running.slots:
+            slots.release(life)
+
+    @property
+    def open_listeners(self) -> Collection[int]:
+        """The numbers of the listeners that workers poll."""
+        return self._opening.listeners
+
+    @property
+    def log_fd(self) -> int:
+        """The descriptor of the connection log's file, -1 without one."""
+        return self._connection_log.fd
+
+    def prepare(self, wanted: worker_messages.Prepare) -> list[socket.socket]:
+        """Return new transparent sockets; none where no service is transparent."""
+        if not any(service.transparent for service in self._running.config.services):
+            return []
+        return transparent_sockets.make_some(wanted.family, wanted.kind, wanted.count)

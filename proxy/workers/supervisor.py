@@ -6,8 +6,7 @@ the dead one had in flight is asked again from its journal.  One that stalls is 
 
 import asyncio
 import os
-import socket
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from proxy.processes import channel, codec
@@ -18,8 +17,6 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.processes.requests import Question, Questions
 from proxy.records.timeline import Level
 from proxy.relay.dns import journal as _journal
-from proxy.relay.plan import Member
-from proxy.stats.columns import Columns
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
 from proxy.status.rows import WorkerRow
@@ -27,6 +24,7 @@ from proxy.words import counted
 from proxy.workers.inheritance import Inheritance
 from proxy.workers.member_owners import Key, Members
 from proxy.workers.place import Place
+from proxy.workers.provision import Provision
 
 STALL = 1.0  # s without a heartbeat
 LARGEST = 1 << 20  # octets of one message of a worker, which strangers may have taken over
@@ -37,62 +35,27 @@ Heard = Callable[[int, list[dict[str, Any]], int], None]
 
 
 class Owner(Protocol):
-    """What the supervisor asks of the master."""
-
-    def setup(self) -> bytes:
-        """Return a new worker's first message, a `Setup`, encoded."""
-
-    def shared(self) -> list[int]:
-        """Return new descriptors of what the workers share, for one worker's `Setup`; the caller closes them."""
-
-    def verdicts(self) -> worker_messages.Verdicts:
-        """Return all that is known of the backends."""
-
-    def weights(self) -> worker_messages.Weights:
-        """Return the weights that are other than configured."""
-
-    @property
-    def columns(self) -> Columns:
-        """Return all workers' counters."""
-
-    @property
-    def open_listeners(self) -> Collection[int]:
-        """Return the listeners that are served."""
-
-    def member(self, key: Key) -> tuple[Member, int]:
-        """Return a member and its descriptor."""
-
-    def prepare(self, wanted: worker_messages.Prepare) -> list[socket.socket]:
-        """Make transparent sockets for a worker; none where no service is transparent."""
+    """What the supervisor reports to the master."""
 
     def told(self, subject: str, text: str, *, level: Level = "info", **fields: Any) -> None:
-        """Record what happened."""
-
-    @property
-    def log_fd(self) -> int:
-        """Return the file that the connection log goes to, -1 if it goes to none."""
+        """Record an event."""
 
     def heard(self, life: int, message: messages.Message) -> None:
-        """Take what a worker's life says of backends, and of what it references."""
-
-    def held(self, life: int) -> None:
-        """Learn of a life that references what its `Setup` says."""
-
-    def released(self, life: int) -> None:
-        """Learn that a life has ended."""
+        """Take a worker's message about a backend, or about what it references."""
 
     def workers_changed(self) -> None:
-        """Learn that one can serve that could not, or cannot any more."""
+        """Take note that a worker has become able to serve, or unable."""
 
     def workers_gone(self) -> None:
-        """Learn that all workers have left after a drain."""
+        """Take note that all workers have left after a drain."""
 
 
 class Supervisor:
     """All workers of a daemon."""
 
-    def __init__(self, owner: Owner, count: int, identity: Identity) -> None:
+    def __init__(self, owner: Owner, provision: Provision, count: int, identity: Identity) -> None:
         self.owner = owner
+        self._provision = provision
         self._identity = identity
         self._loop = asyncio.get_running_loop()
         self._places = [Place(index) for index in range(count)]
@@ -130,15 +93,15 @@ class Supervisor:
                 self._give_log(place.child)
 
     def _give_log(self, child: Child) -> None:
-        if self.owner.log_fd >= 0:
-            child.send(worker_messages.LogFile(), [self.owner.log_fd])
+        if self._provision.log_fd >= 0:
+            child.send(worker_messages.LogFile(), [self._provision.log_fd])
 
     def settle(self) -> None:
         """Hand the members to who should poll them now."""
         if self._stopping:
             return
         able = {place.index for place in self._places if place.able}
-        moves = self.members.settle(able, self.owner.open_listeners)
+        moves = self.members.settle(able, self._provision.open_listeners)
         # Granted first: for a moment two may poll a member, which costs nothing; nobody polling it would.
         for index, keys in moves.grants.items():
             self._grant(self._places[index], keys)
@@ -223,7 +186,7 @@ class Supervisor:
                 continue
             if place.stalled or not child.alive:
                 continue
-            silence = place.pulse.silence(self.owner.columns.cell(place.life or 0, HEARTBEAT), now)
+            silence = place.pulse.silence(self._provision.columns.cell(place.life or 0, HEARTBEAT), now)
             if child.ready and silence >= STALL:
                 self._stalled(place, child, silence)
             elif not child.ready and silence >= place.pace.patience:
@@ -249,13 +212,13 @@ class Supervisor:
 
     def _begin(self, place: Place) -> None:
         """Give a worker a life; OSError, and nothing kept, if that is impossible."""
-        setup = self.owner.setup()
+        setup = self._provision.setup()
         journal = _journal.create()
         table = None
         shared: list[int] = []
         try:
-            shared = self.owner.shared()
-            table = Table.create(self.owner.columns.layout)
+            shared = self._provision.shared()
+            table = Table.create(self._provision.columns.layout)
             child = Child(
                 "proxy.worker",
                 self._identity,
@@ -271,8 +234,8 @@ class Supervisor:
             raise
         self._lives += 1
         place.life = self._lives
-        self.owner.columns.attach(place.life, table)
-        self.owner.held(place.life)
+        self._provision.columns.attach(place.life, table)
+        self._provision.hold(place.life)
         place.child, place.journal = child, journal
         place.stalled = False
         place.pulse = Pulse()
@@ -300,7 +263,7 @@ class Supervisor:
                 self.owner.heard(place.life, message)
 
     def _prepare(self, child: Child, wanted: worker_messages.Prepare) -> None:
-        made = self.owner.prepare(wanted)
+        made = self._provision.prepare(wanted)
         child.send(worker_messages.Prepared(wanted.family, wanted.kind, wanted.count), [sock.fileno() for sock in made])
         for sock in made:
             sock.close()
@@ -312,8 +275,8 @@ class Supervisor:
             took = self._loop.time() - child.started
             self.owner.told(place.name, f"restarted as pid {child.pid} in {took:.2f} s", pid=child.pid)
         # What is usable must be known before anything is polled.
-        child.send(self.owner.verdicts())
-        child.send(self.owner.weights())
+        child.send(self._provision.verdicts())
+        child.send(self._provision.weights())
         self._give_log(child)
         for wish, _ in self._followers.values():
             child.send(wish)
@@ -365,8 +328,8 @@ class Supervisor:
     def _disown(self, place: Place) -> None:
         """Keep of a life that has ended only what it counted."""
         if place.life is not None:
-            self.owner.columns.fold(place.life)
-            self.owner.released(place.life)
+            self._provision.columns.fold(place.life)
+            self._provision.release(place.life)
             place.life = None
         if place.journal >= 0:
             os.close(place.journal)
@@ -383,7 +346,7 @@ class Supervisor:
         if child is None:
             return
         for first in range(0, len(keys), channel.DESCRIPTORS):
-            members = [self.owner.member(key) for key in keys[first : first + channel.DESCRIPTORS]]
+            members = [self._provision.member(key) for key in keys[first : first + channel.DESCRIPTORS]]
             rows = [[m.listener, m.index, m.service, m.transport, m.address, m.port] for m, _ in members]
             child.send(worker_messages.Listen(rows), [fd for _, fd in members])
 
@@ -394,7 +357,7 @@ class Supervisor:
         try:
             for place in able:
                 if place.life is not None and len(able) > 1:
-                    views[place.index] = self.owner.columns.live[place.life].readonly_fd()
+                    views[place.index] = self._provision.columns.live[place.life].readonly_fd()
         except OSError as error:
             self.owner.told("workers", f"cannot be shown each other's counters: {error}", level="warning")
         else:

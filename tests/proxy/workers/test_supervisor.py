@@ -23,7 +23,7 @@ SETUP = codec.encode(worker_messages.Setup(to_tree(Plan(generation=1, layout=LAY
 
 
 class Master:
-    """What a supervisor needs of its master."""
+    """A master to which the supervisor reports, and what it gives to workers."""
 
     def __init__(self):
         self.columns = Columns(LAYOUT)
@@ -50,10 +50,10 @@ class Master:
     def heard(self, life, message):
         """Not of interest here."""
 
-    def held(self, life):
+    def hold(self, life):
         """Not of interest here."""
 
-    def released(self, life):
+    def release(self, life):
         """Not of interest here."""
 
     def workers_changed(self):
@@ -66,7 +66,7 @@ class Master:
 class Bed:
     def __init__(self, workers):
         self.master = Master()
-        self.supervisor = Supervisor(self.master, workers, Identity(None, None, "error", "text"))
+        self.supervisor = Supervisor(self.master, self.master, workers, Identity(None, None, "error", "text"))
         self.supervisor.start()
 
     async def until(self, condition, seconds=20.0):
