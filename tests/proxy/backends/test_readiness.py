@@ -143,7 +143,7 @@ async def test_an_operators_weight(bed):
     assert bed.ready.weights() == worker_messages.Weights([[0, 0, 0], [0, 1, 1]])
     await bed.probed((FIRST, "up", 9))
     assert worker_messages.Weights([[0, 0, 9]]) not in bed.sent
-    assert bed.ready.usable("a") == []
+    assert bed.ready._candidates.usable("a") == []
     bed.running.weighed.clear()
     assert bed.ready.weights_of("a") == {"192.0.2.11": 9, "192.0.2.12": 1}
 
@@ -201,7 +201,7 @@ async def test_who_cannot_be_judged_serves_after_the_patience(bed):
     assert bed.ready.why_late("a", 3.0) == (
         "no verdict after 3 s on 192.0.2.11, 192.0.2.12 (login refused): all taken as up: tier 0 serves"
     )
-    assert bed.ready.usable("a") == ["192.0.2.11", "192.0.2.12"]
+    assert bed.ready._candidates.usable("a") == ["192.0.2.11", "192.0.2.12"]
     one = finished(bed.ready.shown({}))["a", "192.0.2.11"]
     assert (one.state, one.serving, one.reason) == ("unknown", True, "login refused (not judged: taken as up)")
     await bed.probed((FIRST, "down"), (SECOND, "up"))
@@ -422,7 +422,7 @@ async def test_a_backend_that_leads_back_serves_in_no_case(tmp_path):
     bed.ready.looping({key: "it leads back"})
     await asyncio.sleep(0)
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "down", "maint"]])
-    assert bed.ready.usable("a") == ["192.0.2.12"]
+    assert bed.ready._candidates.usable("a") == ["192.0.2.12"]
     shown = finished(bed.ready.shown({}))[key]
     assert (shown.state, shown.reason, shown.serving) == ("down", "it leads back", False)
     await bed.probed((SECOND, "down"))
