@@ -6,7 +6,6 @@ counters are pulled when somebody asks.
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import time
@@ -16,6 +15,7 @@ from typing import Any
 from health.units import format_duration
 from proxy import __version__
 from proxy.backends.admin import SAVED, Admins
+from proxy.backends.counts import Counts
 from proxy.backends.effective import Running, written
 from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
@@ -33,6 +33,7 @@ from proxy.pair.pair import STANDBY, Redundancy
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
 from proxy.processes import signals
+from proxy.processes.faults import Faults
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
@@ -43,7 +44,7 @@ from proxy.records.timeline import Level, Timeline
 from proxy.relay.plan import service_tree
 from proxy.start import Standing, StartError, own_state, standing
 from proxy.stats.columns import Columns
-from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
+from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.status.snapshot import SnapshotBuilder
 from proxy.words import counted
@@ -57,9 +58,6 @@ TICK = 0.1  # s
 SAMPLE = 1.0  # s
 STOP_GRACE = 1.0  # s after stop-timeout until what is left is killed
 KILL_GRACE = 2.0  # s that a killed child may take to be gone
-FAULTS_TOLD = 10  # bugs of ours that are told in full, then one in a thousand
-
-_log = logging.getLogger("steelyard.master")
 
 
 class Master:
@@ -86,6 +84,8 @@ class Master:
         self._columns = Columns(self._layout)
         self._running = Running(config, Slots(self._layout.services), Slots(self._layout.backends))
         self._builder = SnapshotBuilder(self._columns, *self._running.slots)
+        self._counts = Counts(self._running, self._columns)
+        self._faults = Faults(lambda text: self.told("master", text, level="error", kind="fault"))
         self._listeners = Listeners()
         self._connection_log = ConnectionLogFile(
             plans.log_path(config), self._columns, self._told_of_log, self._on_log_file
@@ -94,7 +94,7 @@ class Master:
         self._before += [("probe", text) for text in self._means.faults]
         overrides = state.document(SAVED)
         try:
-            self._admins = Admins(self._running, overrides, self._timeline.add, self._administered, self._active_on)
+            self._admins = Admins(self._running, overrides, self._timeline.add, self._administered, self._counts.active)
         except StateError as error:
             raise StartError(f"overrides: {error}") from error
         self._before += [
@@ -106,7 +106,7 @@ class Master:
         self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._readiness.looping)
         self._membership = Membership(
             self._running, self._admins, self._timeline.add,
-            relisted=self._relisted, reweighed=self._reweighed, stranded=self._readiness.stranded_by, active=self._active_on,
+            relisted=self._relisted, reweighed=self._reweighed, stranded=self._readiness.stranded_by, active=self._counts.active,
             leads_back=self._loops.would_lead_back,
         )  # fmt: skip
         self._opening = Opening(self._running, self._listeners, self._readiness, self._timeline.add, self._on_open)
@@ -128,12 +128,11 @@ class Master:
         )
         try:
             self._redundancy = Redundancy(
-                config, ours.identity, state.document(STANDBY), self._told_of_routers, self._opened_through
+                config, ours.identity, state.document(STANDBY), self._told_of_routers, self._counts.opened_through
             )
         except router_settings.KeyFileError as error:
             raise StartError(f"vrrp: {error}") from error
         self._sampled = 0.0
-        self._faults = 0
         self._stopping = False
         self._draining = False
         self._leaving: asyncio.Task[None] | None = None
@@ -150,7 +149,7 @@ class Master:
         """Serve until told to stop.  StartError, with nothing left behind, if it cannot begin."""
         try:
             self._take_signals()
-            self._loop.set_exception_handler(self._on_fault)
+            self._loop.set_exception_handler(self._faults.on_exception)
             self._listen()
             for listener in self._listeners.numbers:
                 self._workers.members.add(listener)
@@ -198,7 +197,7 @@ class Master:
 
     async def _start_control(self) -> None:
         parts = Parts(
-            self._running, self._columns, self._workers, self._prober, self._redundancy, self._admins, self._membership,
+            self._running, self._counts, self._workers, self._prober, self._redundancy, self._admins, self._membership,
             self._readiness,
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
@@ -227,33 +226,19 @@ class Master:
             return
         self._loop.call_later(TICK, self._tick)  # before all else: whatever goes wrong below, there is a next look
         now = time.monotonic()
-        self._guarded(lambda: self._workers.look(now))
-        self._guarded(lambda: self._prober.look(now))
-        self._guarded(self._refit)
-        self._guarded(lambda: self._admins.look(now))
-        self._guarded(lambda: self._membership.look(now))
-        self._guarded(self._loops.look)
+        self._faults.guarded(lambda: self._workers.look(now))
+        self._faults.guarded(lambda: self._prober.look(now))
+        self._faults.guarded(self._refit)
+        self._faults.guarded(lambda: self._admins.look(now))
+        self._faults.guarded(lambda: self._membership.look(now))
+        self._faults.guarded(self._loops.look)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
-            self._guarded(lambda: self._builder.sample(now, self.config.services))
-            self._guarded(self._look_at_means)
-            self._guarded(self._look_at_listeners)
-            self._guarded(lambda: self._connection_log.look(now))
-            self._guarded(lambda: self._state.look(self._told_of_state))
-
-    def _guarded(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception as error:
-            self._on_fault(self._loop, {"exception": error})
-
-    def _on_fault(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:  # noqa: ARG002 - asyncio's
-        """Tell of a bug of ours, and go on: the workers serve, and what was missed is repaired at the next look."""
-        self._faults += 1
-        if self._faults <= FAULTS_TOLD or self._faults % 1000 == 0:
-            error = context.get("exception")
-            _log.error("fault %d: %s", self._faults, context.get("message", "in a regular look"), exc_info=error)
-            self.told("master", f"a bug of ours, the log has it: {error!r}", level="error", kind="fault")
+            self._faults.guarded(lambda: self._builder.sample(now, self.config.services))
+            self._faults.guarded(self._look_at_means)
+            self._faults.guarded(self._look_at_listeners)
+            self._faults.guarded(lambda: self._connection_log.look(now))
+            self._faults.guarded(lambda: self._state.look(self._told_of_state))
 
     # -- signals
 
@@ -306,7 +291,7 @@ class Master:
         try:
             await self._redundancy.leave(hand_over=True)
         except Exception as error:
-            self._on_fault(self._loop, {"exception": error})  # and stop all the same
+            self._faults.add(error, "on leaving the pair")  # and stop all the same
         if self._stopped.is_set():
             return
         self._draining = True
@@ -364,15 +349,6 @@ class Master:
     def _told_of_routers(self, name: str, text: str, level: Level, fields: Mapping[str, Any]) -> None:
         self.told(name, text, kind="vrrp", level=level, **fields)
 
-    def _opened_through(self, routers: Collection[str]) -> int:
-        """Return how many connections and sessions the services have open that listen on addresses of these routers."""
-        cells = [
-            self._layout.service(self._running.slots[0][service.name]) + SERVICE_SESSIONS
-            for service in self.config.services
-            if any(listener.vrrp in routers for listener in service.listeners)
-        ]
-        return sum(map(self._columns.sum, cells))
-
     # -- verdicts
 
     def _administered(self, keys: Collection[BackendKey]) -> None:
@@ -397,10 +373,6 @@ class Master:
         """A backend has another weight."""
         self._handout.reweighed()
         self._readiness.reweighed(key)
-
-    def _active_on(self, key: BackendKey) -> int:
-        """Return how many connections, sessions and queries a backend has."""
-        return self._columns.sum(self._layout.backend(self._running.slots[1][key]) + BACKEND_ACTIVE)
 
     def _alarmed(self, alarm: health_messages.Alarm) -> None:
         raised = alarm.state == "raised"

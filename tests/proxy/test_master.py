@@ -8,6 +8,7 @@ import pytest
 from proxy import master as module
 from proxy.config.loader import load
 from proxy.master import Master
+from proxy.processes import faults as faults_module
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
 from proxy.start import own_state, standing
@@ -116,7 +117,7 @@ async def test_a_bug_does_not_stop_the_supervision(master, monkeypatch):
     master._stopped.set()
     assert sampled
     faults = [event for event in master._timeline.between() if event.kind == "fault"]
-    assert len(faults) == module.FAULTS_TOLD
+    assert len(faults) == faults_module.IN_FULL
     assert "ZeroDivisionError" in faults[0].text
 
 
