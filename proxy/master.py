@@ -1,7 +1,7 @@
-"""The master: supervises the children, owns the listening sockets, answers on the control socket.
+"""The master: supervises the child processes, owns the listening sockets, answers on the control socket.
 
-It does nothing that blocks and touches no client's data.  Configuration goes down from here, verdicts pass through,
-counters are pulled when somebody asks.
+It never blocks and touches no client's data.  It gives the children their configuration, passes verdicts from health to
+the workers, and reads the workers' counters when a command asks for them.
 """
 
 import asyncio
@@ -56,8 +56,8 @@ from proxy.workers.supervisor import Supervisor, gone
 
 TICK = 0.1  # s
 SAMPLE = 1.0  # s
-STOP_GRACE = 1.0  # s after stop-timeout until what is left is killed
-KILL_GRACE = 2.0  # s that a killed child may take to be gone
+STOP_GRACE = 1.0  # s after stop-timeout until the master kills the remaining children
+KILL_GRACE = 2.0  # s that the master waits for killed children to end
 
 
 class Master:
@@ -66,14 +66,14 @@ class Master:
     def __init__(
         self, config: Config, ours: Standing, state: StateDirectory, warnings: Collection[tuple[str, str]] = ()
     ) -> None:
-        """Prepare, touching nothing outside this process; StartError for what can be seen already.
+        """Prepare without any effect outside this process; StartError for errors that show already.
 
-        `warnings` (kind, text) are those that came up so far.
+        `warnings` (kind, text) are recorded right after the event of the start.
         """
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         open_files = privileges.raise_open_files()
-        self._before = [*warnings]  # those before the start is told
+        self._before = [*warnings]  # warnings to record after the event of the start
         self._state = state
         if state.fault:
             self._warn("state", f"{state.fault}: nothing can be saved")
@@ -98,7 +98,7 @@ class Master:
         except StateError as error:
             raise StartError(f"overrides: {error}") from error
         self._before += [
-            ("admin", f"{name}: not in the file any more, its override is left out") for name in self._admins.strange
+            ("admin", f"{name}: no longer in the file: its override is ignored") for name in self._admins.strange
         ]
         self._readiness = Readiness(
             self._running, self._timeline.add, self._to_workers, self._on_readiness, self._admins,
@@ -115,7 +115,7 @@ class Master:
             self._running, self._columns, self._handout, self._readiness, self._listeners, self._opening,
             self._connection_log,
         )  # fmt: skip
-        self._count = config.node.workers if config.services else 1  # an address alone is no work
+        self._count = config.node.workers if config.services else 1  # a host with virtual addresses and no services
         self._workers = Supervisor(self, self._provision, self._count, ours.identity)
         self._prober = Prober(
             ours.identity,
@@ -146,7 +146,7 @@ class Master:
     # -- life
 
     async def run(self) -> None:
-        """Serve until told to stop.  StartError, with nothing left behind, if it cannot begin."""
+        """Serve until a signal stops the daemon.  Raises StartError, and leaves nothing behind, if it cannot start."""
         try:
             self._take_signals()
             self._loop.set_exception_handler(self._faults.on_exception)
@@ -208,7 +208,7 @@ class Master:
             raise StartError(f"control.socket: {error}") from error
 
     async def _begin_timeline(self) -> None:
-        """Not before all is ours: a daemon that cannot start leaves no events of it."""
+        """Record the start only now that the daemon owns its sockets: a daemon that cannot start writes no events."""
         node = self.config.node
         await self._timeline.keep(self._state.path, self._state.disk)
         self._control.register("events", events_handler(self._timeline), mutates=False)
@@ -224,7 +224,7 @@ class Master:
     def _tick(self) -> None:
         if self._stopped.is_set():
             return
-        self._loop.call_later(TICK, self._tick)  # before all else: whatever goes wrong below, there is a next look
+        self._loop.call_later(TICK, self._tick)  # first, so that the next tick comes even if the rest fails
         now = time.monotonic()
         self._faults.guarded(lambda: self._workers.look(now))
         self._faults.guarded(lambda: self._prober.look(now))
@@ -258,7 +258,7 @@ class Master:
         self._timeline.add(what, self.config.node.name, text, level="warning")
 
     def _on_reopen(self) -> None:
-        self._timeline.add("log", self.config.node.name, "SIGUSR1: log files are opened anew")
+        self._timeline.add("log", self.config.node.name, "SIGUSR1: reopening the log files")
         self._timeline.reopen()
         self._connection_log.look(time.monotonic())
 
@@ -273,7 +273,7 @@ class Master:
     def _on_stop(self) -> None:
         if self._stopping:
             if not self._stopped.is_set():
-                text = "told to stop a second time: at once"
+                text = "second stop signal: stopping at once"
                 self._timeline.add("stop", self.config.node.name, text, level="warning")
             self._redundancy.hurry()
             self._stopped.set()
@@ -282,12 +282,12 @@ class Master:
         self._stopping = True
         timeout = self.config.node.stop_timeout
         self._timeline.add(
-            "stop", self.config.node.name, f"told to stop: finishing what is open within {format_duration(timeout)}"
+            "stop", self.config.node.name, f"stopping: what is open may finish within {format_duration(timeout)}"
         )
         self._leaving = self._loop.create_task(self._leave())
 
     async def _leave(self) -> None:
-        """Finish what is open; before, let the addresses go, through which new clients come until then."""
+        """Hand over the virtual addresses, so that no new clients come, then drain the workers."""
         try:
             await self._redundancy.leave(hand_over=True)
         except Exception as error:
@@ -297,14 +297,15 @@ class Master:
         self._draining = True
         timeout = self.config.node.stop_timeout
         self._workers.drain(timeout)
-        # The workers hold the sockets until they have taken what is queued; ours are closed so that nothing new is.
+        # Each worker holds its sockets until it has taken the queued connections; the master closes its own, so
+        # that the kernel queues no new ones.
         self._listeners.close()
         self._loop.call_later(timeout + STOP_GRACE, self._stopped.set)
 
     # -- what the supervisor reports
 
     def told(self, subject: str, text: str, *, level: Level = "info", kind: str = "worker", **fields: Any) -> None:
-        """Record what happened to a child."""
+        """Record an event."""
         self._timeline.add(kind, subject, text, level=level, **fields)
 
     def _to_workers(self, message: messages.Message) -> None:
@@ -320,7 +321,7 @@ class Master:
         self.told("connections", text, kind="log", level=level)
 
     def heard(self, life: int, message: messages.Message) -> None:
-        """Take what a worker says: that real traffic fails on a backend, or what it references no more."""
+        """Take a worker's message: real traffic fails on a backend, or the worker has confirmed a generation."""
         match message:
             case worker_messages.Hint(service, backend):
                 key = self._running.key_at(service, backend)
@@ -332,7 +333,7 @@ class Master:
                 self._provision.settle(life)
 
     def workers_changed(self) -> None:
-        """A worker can serve that could not, or cannot any more: nobody may be left, which others should know at once."""
+        """Tell the pair at once: perhaps no worker can serve any more."""
         self._refit()
 
     def workers_gone(self) -> None:
@@ -352,12 +353,12 @@ class Master:
     # -- verdicts
 
     def _administered(self, keys: Collection[BackendKey]) -> None:
-        """An operator wants something else of these backends."""
+        """Pass on that an operator has changed the admin state of these backends."""
         self._readiness.administered(keys)
         self._prober.send(health_messages.Watch(self._readiness.targets()))
 
     def _relisted(self, service: str, slots: Collection[int]) -> None:
-        """A service has other backends, of which those in `slots` count from nothing: health and the workers learn of it."""
+        """Give health and the workers a service's new list of backends; those in `slots` count from zero."""
         for slot in slots:
             self._columns.forget_backend(slot)
         self._handout.changed()
@@ -370,7 +371,7 @@ class Master:
         self._prober.send(health_messages.Watch(self._readiness.targets()))
 
     def _reweighed(self, key: BackendKey) -> None:
-        """A backend has another weight."""
+        """Pass on that an operator has changed a backend's weight."""
         self._handout.reweighed()
         self._readiness.reweighed(key)
 

@@ -1,7 +1,8 @@
-"""The workers: started, watched, replaced, and given the members they poll.
+"""Starts, watches and replaces the workers, and gives them the members that they poll.
 
-A worker that dies loses nothing that is queued: the members are the master's, a sibling polls them at once, and what
-the dead one had in flight is asked again from its journal.  One that stalls is treated the same, and then killed.
+A worker's death loses no queued client: the master owns the members, another worker polls them at once and sends the
+dead worker's queries in flight again, from its journal.  The supervisor treats a stalled worker the same way, then
+kills it.
 """
 
 import asyncio
@@ -27,11 +28,11 @@ from proxy.workers.place import Place
 from proxy.workers.provision import Provision
 
 STALL = 1.0  # s without a heartbeat
-LARGEST = 1 << 20  # octets of one message of a worker, which strangers may have taken over
+LARGEST = 1 << 20  # octets of a worker's message at most: an attacker may have taken the worker over
 
 
 Heard = Callable[[int, list[dict[str, Any]], int], None]
-"""Called with a worker's index, what happened there, and how much more did."""
+"""Called with a worker's index, rows of what happened there, and how many rows were lost."""
 
 
 class Owner(Protocol):
@@ -51,7 +52,7 @@ class Owner(Protocol):
 
 
 class Supervisor:
-    """All workers of a daemon."""
+    """The workers of a daemon."""
 
     def __init__(self, owner: Owner, provision: Provision, count: int, identity: Identity) -> None:
         self.owner = owner
@@ -74,13 +75,13 @@ class Supervisor:
             self._start(place)
 
     def tell(self, message: messages.Message) -> None:
-        """Send to every worker that is ready; one that gets ready later learns of it then."""
+        """Send a message to every worker that is ready; `_ready` gives later ones the same knowledge."""
         for place in self._places:
             if place.child is not None and place.child.ready and place.child.alive:
                 place.child.send(message)
 
     def relist(self, message: worker_messages.Backends) -> None:
-        """Give every worker another list of a service's backends, those too that are not ready: it follows their `Setup`."""
+        """Give every worker a service's new list of backends, also those not ready yet: it follows their `Setup`."""
         encoded = codec.encode(message)
         for place in self._places:
             if place.child is not None and place.child.alive:
@@ -97,12 +98,12 @@ class Supervisor:
             child.send(worker_messages.LogFile(), [self._provision.log_fd])
 
     def settle(self) -> None:
-        """Hand the members to who should poll them now."""
+        """Hand each member to the worker that should poll it now."""
         if self._stopping:
             return
         able = {place.index for place in self._places if place.able}
         moves = self.members.settle(able, self._provision.open_listeners)
-        # Granted first: for a moment two may poll a member, which costs nothing; nobody polling it would.
+        # Grants come first: for a moment two workers may poll a member, which does no harm; a gap would delay clients.
         for index, keys in moves.grants.items():
             self._grant(self._places[index], keys)
         for index, keys in moves.releases.items():
@@ -111,13 +112,13 @@ class Supervisor:
                 child.send(worker_messages.Unlisten([list(key) for key in keys]))
 
     def replace(self, old: int, new: int) -> None:
-        """Hand out a listener in the place of another, which is open no more."""
+        """Hand out a listener in the place of one that is closed."""
         self.members.add(new)
         self.settle()
         self.members.remove(old)
 
     def drain(self, timeout: float) -> None:
-        """Let the workers finish what is open, and leave."""
+        """Let the workers finish open connections, for `timeout` seconds, and exit."""
         self._stopping = True
         for place in self._places:
             if place.child is not None:
@@ -125,7 +126,7 @@ class Supervisor:
         self._gone_if_all_left()
 
     async def end(self, patience: float) -> None:
-        """End every worker now, and wait at most `patience` seconds until they are no more."""
+        """Kill every worker, and wait at most `patience` seconds for their ends."""
         self._stopping = True
         children = [place.child for place in self._places if place.child is not None]
         for child in children:
@@ -137,11 +138,11 @@ class Supervisor:
 
     @property
     def able(self) -> bool:
-        """Whether anybody serves."""
+        """Whether any worker serves."""
         return any(place.able for place in self._places)
 
     def alive(self) -> list[int]:
-        """Return the indices of the workers that can be asked, those that drain too."""
+        """Return the indices of the workers that can answer, draining ones included."""
         return [place.index for place in self._places if place.able]
 
     async def ask(self, index: int, question: Question, patience: float) -> messages.Message | None:
@@ -152,12 +153,12 @@ class Supervisor:
         return await self._questions.ask(place.child, question, patience)
 
     def follow(self, wish: worker_messages.Follow, heard: "Heard") -> None:
-        """Have all workers, and those to come, tell a follower what begins and ends."""
+        """Have all workers, and later ones, report to a follower what begins and ends."""
         self._followers[wish.follower] = wish, heard
         self.tell(wish)
 
     def unfollow(self, follower: int) -> None:
-        """Have them tell it nothing more."""
+        """End the reports to a follower."""
         if self._followers.pop(follower, None) is not None:
             self.tell(worker_messages.Follow(follower, "", "", "", "off"))
 
@@ -175,7 +176,7 @@ class Supervisor:
         ]
 
     def look(self, now: float) -> None:
-        """Find workers that stall or never get ready, and places that nobody fills."""
+        """Handle workers that stall or never get ready, and fill empty places."""
         if self._stopping:
             return
         for place in self._places:
@@ -211,7 +212,7 @@ class Supervisor:
         place.waiting = self._loop.call_later(pause, self._start, place)
 
     def _begin(self, place: Place) -> None:
-        """Give a worker a life; OSError, and nothing kept, if that is impossible."""
+        """Start a process in a place; raises OSError, and keeps nothing, if that is impossible."""
         setup = self._provision.setup()
         journal = _journal.create()
         table = None
@@ -251,7 +252,7 @@ class Supervisor:
                 self._ready(place, place.child)
             case worker_messages.Replayed(number, queries, at):
                 if self._inheritance.confirmed(place, number) and queries:
-                    text = f"asked {counted(queries, 'query', 'queries')} of a lost worker again"
+                    text = f"sent {counted(queries, 'query', 'queries')} of a dead worker to the backends again"
                     self.owner.told(place.name, text, at=at)
             case worker_messages.Happened(follower, rows, lost) if follower in self._followers:
                 self._followers[follower][1](place.index, rows, lost)
@@ -274,13 +275,13 @@ class Supervisor:
         if place.restarts:
             took = self._loop.time() - child.started
             self.owner.told(place.name, f"restarted as pid {child.pid} in {took:.2f} s", pid=child.pid)
-        # What is usable must be known before anything is polled.
+        # A worker must know which backends are usable before it polls a listener.
         child.send(self._provision.verdicts())
         child.send(self._provision.weights())
         self._give_log(child)
         for wish, _ in self._followers.values():
             child.send(wish)
-        # What the others have taken must be, too, for else it takes more than the host may have.
+        # It must also see the other workers' counts, or the host exceeds its limits.
         self._introduce()
         self.settle()
         self._inheritance.hand_on(self._places)
@@ -289,7 +290,7 @@ class Supervisor:
     def _stalled(self, place: Place, child: Child, silence: float) -> None:
         self.owner.told(
             place.name,
-            f"no heartbeat for {silence:.1f} s: its members go to the others, pid {child.pid} is killed",
+            f"no heartbeat for {silence:.1f} s: killing pid {child.pid}, the other workers take over its listeners",
             level="error",
             pid=child.pid,
         )
@@ -315,7 +316,10 @@ class Supervisor:
         self._inheritance.hand_on(self._places)
         if not place.stalled:
             self.owner.told(
-                place.name, f"pid {child.pid} died, {how}: its members go to the others", level="error", pid=child.pid
+                place.name,
+                f"pid {child.pid} died, {how}: the other workers take over its listeners",
+                level="error",
+                pid=child.pid,
             )
         place.restarts += 1
         pause = place.pace.delay(lived)
@@ -326,7 +330,7 @@ class Supervisor:
         self._introduce()
 
     def _disown(self, place: Place) -> None:
-        """Keep of a life that has ended only what it counted."""
+        """Fold the counters of a process that has ended into the sums, and drop the rest of it."""
         if place.life is not None:
             self._provision.columns.fold(place.life)
             self._provision.release(place.life)
@@ -351,7 +355,7 @@ class Supervisor:
             child.send(worker_messages.Listen(rows), [fd for _, fd in members])
 
     def _introduce(self) -> None:
-        """Show each worker the columns of the others, for least-connections; without them it counts its own alone."""
+        """Show each worker the counters of the others, for least-connections; without them it knows only its own."""
         able = [place for place in self._places if place.able and place.life is not None]
         views: dict[int, int] = {}
         try:
@@ -359,7 +363,7 @@ class Supervisor:
                 if place.life is not None and len(able) > 1:
                     views[place.index] = self._provision.columns.live[place.life].readonly_fd()
         except OSError as error:
-            self.owner.told("workers", f"cannot be shown each other's counters: {error}", level="warning")
+            self.owner.told("workers", f"cannot share their counters: {error}", level="warning")
         else:
             for place in able:
                 fds = [fd for index, fd in views.items() if index != place.index][: channel.DESCRIPTORS]
@@ -371,7 +375,7 @@ class Supervisor:
 
 
 async def gone(children: Iterable[Child], patience: float) -> None:
-    """Wait until children that were killed are no more, at most `patience` seconds."""
+    """Wait for the ends of children that were killed, at most `patience` seconds."""
     waits = [asyncio.ensure_future(child.gone.wait()) for child in children]
     if waits:
         _, late = await asyncio.wait(waits, timeout=patience)

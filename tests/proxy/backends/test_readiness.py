@@ -214,7 +214,7 @@ async def test_who_may_be_dead_serves_nobody_after_the_patience(bed):
     bed.ready.wait_no_longer()
     assert bed.serving() == {0: "down"}
     assert bed.ready.why_late("a", 3.0) == (
-        "no verdict after 3 s on 192.0.2.12: no backend is fit (0 of 2 up in tier 0): nobody serves"
+        "no verdict after 3 s on 192.0.2.12: no backend is fit (0 of 2 up in tier 0): no backend serves"
     )
     await bed.unjudged(SECOND)
     assert bed.serving() == {0: "down", 1: "up"}
@@ -357,7 +357,7 @@ async def test_the_last_that_serves(tmp_path, second, state, stranded):
     assert bed.ready.stranded_by(first) == (["a"] if stranded else [])
     assert bed.ready.stranded_by([*first, ("a", "192.0.2.12")]) == ["a"]
     if stranded:
-        with pytest.raises(ControlError, match="nobody else of a can serve now"):
+        with pytest.raises(ControlError, match="no other backend of a can serve now"):
             await bed.administer("drain", "192.0.2.11", force=False)
     await bed.administer("drain", "192.0.2.11")
     assert bed.ready.stranded_by(first) == []  # it serves no longer
