@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from proxy.relay.capacity import Slots
 from proxy.relay.claims import claim
+from proxy.relay.tcp import connecting
 from proxy.relay.tcp.side import State
 from proxy.stats.layout import BACKEND_QUEUED, SERVICE_QUEUED, SERVICE_REFUSED_LIMIT, TURN_QUEUE
 
@@ -139,7 +140,7 @@ class Queue:
         blocked: set[Tried] = set()
         served = 0
         for _, conn, tried in merge(*(self._in_line(tried, blocked) for tried in self._oldest()), key=itemgetter(0)):
-            conn.connect()
+            connecting.connect(conn)
             match conn.state:
                 case State.WAITING:
                     return  # we are short of something, which the others would miss as well

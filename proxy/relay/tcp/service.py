@@ -12,6 +12,7 @@ from proxy.relay.plan import Member
 from proxy.relay.service import Service
 from proxy.relay.sockets.stream_options import OURS, arm_reset, tune
 from proxy.relay.target import Target
+from proxy.relay.tcp import connecting
 from proxy.relay.tcp.connection import Connection
 from proxy.relay.tcp.gate import Gate
 from proxy.relay.tcp.queue import Queue
@@ -177,7 +178,7 @@ class TcpService:
         lot, self._moving = self._moving[-MOVED:], self._moving[:-MOVED]
         for conn, target in lot:
             if conn.state is State.CONNECTING and conn.target is target:
-                conn.move()
+                connecting.move(conn)
         if self._moving:
             self.poller.again(self._move)
 
@@ -208,7 +209,7 @@ class TcpService:
         for target in targets:
             for conn in list(target.connections):
                 if conn.state is State.CONNECTING:
-                    conn.move()
+                    connecting.move(conn)
                 else:
                     conn.ends(cell)
                     conn.close(reset=True)
@@ -286,7 +287,7 @@ class Admission:
         while self._waiting and not self.paused:
             conn = self._waiting.pop(0)
             if conn.state is State.WAITING:
-                conn.connect()
+                connecting.connect(conn)
         if not self.paused:
             self._accept()
 
