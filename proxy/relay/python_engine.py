@@ -15,7 +15,8 @@ from proxy.relay.clients.persistence import Persistence
 from proxy.relay.clients.rates import Rates
 from proxy.relay.clients.store import Store
 from proxy.relay.dns import journal
-from proxy.relay.dns.service import DnsListener, DnsService
+from proxy.relay.dns.intake import DnsListener
+from proxy.relay.dns.service import DnsService
 from proxy.relay.engine import Want
 from proxy.relay.loop.poller import Poller
 from proxy.relay.observe.connection_log import ConnectionLog
@@ -230,7 +231,7 @@ class PythonEngine:
         for entry in journal.entries(fd):
             relay, polled = by_listener.get(entry.listener, (None, None))
             if isinstance(relay, DnsService) and isinstance(polled, DnsListener):
-                relay.replay(polled, entry.message, entry.client, time.monotonic())
+                relay.intake.replay(polled, entry.message, entry.client, time.monotonic())
                 self._cells[relay.base + layout.SERVICE_REPLAYED] += 1
                 count += 1
         return count

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from proxy.relay.dns.message import HEADER, OPCODE
 
 if TYPE_CHECKING:
-    from proxy.relay.dns.service import DnsListener
+    from proxy.relay.dns.intake import DnsListener
     from proxy.relay.dns.upstream import Upstream
     from proxy.relay.loop.poller import Poller
     from proxy.relay.proxy_header.header import Header

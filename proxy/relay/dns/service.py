@@ -7,53 +7,39 @@ Laws:
 - Opcode QUERY without an answer is asked elsewhere after `retry-after`, again after twice that, and so on as long as
   there is a backend that it was not sent to; at once when its backend goes down or has closed the port.  No other opcode
   is ever sent twice: an UPDATE would act twice.
-- A source that is listed for it says before each query, by a PROXY header, who the client is; answers go to the source
-  without.  A backend that wants to know is told before each query, too.
-- With `client-subnet` a query tells its client's network to the backend, and the answer is sent on without.
+- A backend with `send-proxy` gets a PROXY header, which names the client, before each query; answers go without one.
 - A backend has failed by silence where another one answers a plain query that it did not.
 - By `give-up`, and at once when no backend is usable, the answer is SERVFAIL: never silence.
 """
 
 import socket
-from collections.abc import Callable, Iterable
-from time import monotonic
+from collections.abc import Iterable
 from typing import cast
 
-from proxy.relay.dns.client_subnet import add, undo
+from proxy.relay.dns.client_subnet import undo
 from proxy.relay.dns.inflight import Inflight, Query
+from proxy.relay.dns.intake import DnsListener, Intake
 from proxy.relay.dns.journal import Journal
-from proxy.relay.dns.message import HEADER, OPCODE, QR, formerr, question_end, servfail, truncated
+from proxy.relay.dns.message import OPCODE, servfail
 from proxy.relay.dns.upstream import Peer, Upstream, random_numbers
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.plan import Member
-from proxy.relay.proxy_header.datagrams import Introducers, who
-from proxy.relay.proxy_header.header import Header
+from proxy.relay.proxy_header.datagrams import who
 from proxy.relay.service import Service
-from proxy.relay.sockets.address import Client
-from proxy.relay.sockets.datagram import BATCH, LARGEST, endpoint
+from proxy.relay.sockets.datagram import LARGEST
 from proxy.relay.target import ATTEMPTS, Target
 from proxy.stats.histogram import bucket
 from proxy.stats.layout import (
     BACKEND_BYTES_OUT,
     BACKEND_LATENCY,
     BACKEND_REPLIES,
-    SERVICE_DATAGRAMS,
-    SERVICE_DENIED,
     SERVICE_DRAINED_HARD,
-    SERVICE_EMPTY_DATAGRAM,
     SERVICE_GAVE_UP,
     SERVICE_INFLIGHT,
-    SERVICE_JOINED,
-    SERVICE_MALFORMED,
-    SERVICE_QUERIES,
-    SERVICE_REPLAYED,
     SERVICE_REPLIES,
-    SERVICE_RESPONSE_AS_QUERY,
     SERVICE_RETRIES,
     SERVICE_SERVFAIL,
-    SERVICE_SOURCE_PORT_ZERO,
     SERVICE_TABLE_FULL,
-    SERVICE_TRUNCATED,
     SERVICE_UNSENT_REPLIES,
 )
 
@@ -61,37 +47,6 @@ INFLIGHT_CAP = 65536  # queries of one service in one worker
 ANEW = 2  # times that a query which every backend has is sent again: a packet may be lost
 LARGE = 1024  # octets: a query longer than that is an UPDATE or somebody's malice
 LARGE_CAP = 512  # of these at a time: 65,536 datagrams of 64 KiB, of which two copies are kept, would be 8 GB
-SLIP = 2  # of so many queries above a client's rate one is answered, as with BIND's response rate limiting
-
-
-class DnsListener:
-    """One UDP socket that clients ask."""
-
-    def __init__(self, dns: "DnsService", member: Member, sock: socket.socket) -> None:
-        self.dns = dns
-        self.member = member
-        self.sock = sock
-        self.receive, self.reply = endpoint(sock, member.address)
-        self.peers = dns.peers(member.port)
-        self.route = member.text.encode()
-        self.ident = member.listener
-
-    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
-        """Read the queries that came."""
-        receive = self.receive
-        dns = self.dns
-        buffer, view = dns.buffer, dns.view
-        take = dns.take
-        now = monotonic()
-        for _ in range(BATCH):
-            try:
-                size, client = receive(buffer)
-            except OSError as error:  # BlockingIOError is the usual one; an ICMP error is never an unconnected socket's
-                if isinstance(error, BlockingIOError):
-                    return
-                continue
-            take(self, view[:size].tobytes(), client, now)
-        dns.poller.again(self.on_event)
 
 
 class DnsService:
@@ -111,18 +66,10 @@ class DnsService:
         self._peers: dict[tuple[Target, int], Peer] = {}
         self._ports: dict[int, list[Peer]] = {}
         self.random = random_numbers()
-        self._access = service.access
-        self._subnets = dns.client_subnet
         self._introduces = any(target.send_proxy != "off" for target in service.targets)
-        self._introducers = Introducers(service.plan.accept_proxy, service.cells, service.cell)
-        self.take: Callable[[DnsListener, bytes, Client, float], None] = (
-            self._introduced if self._introducers else self.admit
-        )
-        """Takes one datagram as it came."""
         self._timed = service.timed
-        self._rate = service.rate("udp")
-        self._excess = 0
         self._large = 0  # queries in flight above LARGE
+        self.intake = Intake(self)
 
     # -- wiring
 
@@ -195,122 +142,31 @@ class DnsService:
         for peer in self._peers.values():
             peer.close()
 
-    # -- from the client
+    # -- from the client, by way of `intake`
 
-    def _introduced(self, listener: DnsListener, datagram: bytes, client: Client, now: float) -> None:
-        """Take one datagram, before which a listed source tells of its client."""
-        found = self._introducers.read(datagram, client)
-        if found is not None:
-            self.admit(listener, found[1], client, now, found[0], datagram)
-
-    def admit(
-        self,
-        listener: DnsListener,
-        message: bytes,
-        client: Client,
-        now: float,
-        told: Header | None = None,
-        datagram: bytes | None = None,
-    ) -> None:
-        """Take one query of a client: drop it, join it to a query in flight, or ask a backend.
-
-        `told`: of whom a PROXY header tells; `datagram`: all that came, header and query.
-        """
+    def begin(self, query: Query, now: float) -> None:
+        """Ask a backend, or answer SERVFAIL where the table is full or no backend is usable."""
         cells = self.cells
         base = self.base
-        cells[base + SERVICE_DATAGRAMS] += 1
-        size = len(message)
-        if size < HEADER:
-            cells[base + (SERVICE_MALFORMED if size else SERVICE_EMPTY_DATAGRAM)] += 1
-            return
-        if message[2] & QR:
-            cells[base + SERVICE_RESPONSE_AS_QUERY] += 1
-            return
-        access = self._access
-        if not client[1] or not (access.anybody or access.permits(who(client, told)[0])):
-            cells[base + (SERVICE_DENIED if client[1] else SERVICE_SOURCE_PORT_ZERO)] += 1
-            return
-        if datagram is None:
-            datagram = message
-        key = (listener.ident, client, datagram)
         inflight = self.inflight
-        if key in inflight:
-            cells[base + SERVICE_JOINED] += 1
-            return
-        end = question_end(message, size)
-        if (not end or self._rate is not None) and self._is_turned_away(listener, message, end, client, told):
-            return
-        cells[base + SERVICE_QUERIES] += 1
-        query = Query(listener, client, message, key, end, now, told)
-        if self._subnets:
-            self._tell_subnet(query)
+        is_large = len(query.message) > LARGE
         if self._introduces:
             # What the backend answers may depend on the client.
-            query.twin = who(client, told)[0].encode() + b"\0" + query.payload
-        if len(inflight) >= INFLIGHT_CAP or (size > LARGE and self._large >= LARGE_CAP):
+            query.twin = who(query.client, query.told)[0].encode() + b"\0" + query.payload
+        if len(inflight) >= INFLIGHT_CAP or (is_large and self._large >= LARGE_CAP):
             cells[base + SERVICE_TABLE_FULL] += 1
-            self._refuse(query, SERVICE_TABLE_FULL)
+            self.refuse(query, SERVICE_TABLE_FULL)
             return
         inflight.add(query)
-        self._large += size > LARGE
+        self._large += is_large
         cells[base + SERVICE_INFLIGHT] += 1
         if self.journal is not None:
-            query.slot = self.journal.note(listener.ident, client, datagram)
+            query.slot = self.journal.note(*query.key)
         # Sent or not: where every backend refused it just now, it is worth another try after `retry-after`.
         if not self._ask(query, now) and not query.tried:
             cell = self.service.why_nobody()
             cells[base + cell] += 1
             self._fail(query, cell)
-
-    def _tell_subnet(self, query: Query) -> None:
-        """Put the client's network into what backends are asked."""
-        told = add(query.message, query.end, str(who(query.client, query.told)[0]))
-        if told is not None:
-            query.payload = query.twin = told[0][2:]
-            query.subnet = told[1]
-
-    def _is_turned_away(
-        self, listener: DnsListener, message: bytes, end: int, client: Client, told: Header | None
-    ) -> bool:
-        """Return True if a message goes no further, because its question cannot be read or it is one too many of its client.
-
-        FORMERR to the first kind, which has no end of a question; more than one question is no query (RFC 9619).  Every
-        second one of the other kind is sent to TCP, where a client cannot lie about who it is; the others get no answer.
-        """
-        cells, base = self.cells, self.base
-        rate = self._rate
-        excessive = rate is not None and self.service.is_too_fast(rate, str(who(client, told)[0]))
-        reply = b""
-        if not end:
-            cells[base + SERVICE_MALFORMED] += 1
-            reply = b"" if excessive else formerr(message)
-        elif not excessive:
-            return False
-        else:
-            cells[base + SERVICE_QUERIES] += 1
-            self._excess += 1
-            if not self._excess % SLIP:
-                cells[base + SERVICE_TRUNCATED] += 1
-                reply = truncated(message, end)
-        if reply:
-            try:
-                listener.reply(reply, client)
-            except OSError:
-                cells[base + SERVICE_UNSENT_REPLIES] += 1
-        return True
-
-    def replay(self, listener: DnsListener, datagram: bytes, client: Client, now: float) -> None:
-        """Ask again what a dead worker had in flight; SERVFAIL where that could act twice."""
-        found = self._introducers.read(datagram, client) if self._introducers else (None, datagram)
-        if found is None:
-            return
-        told, message = found
-        if len(message) >= HEADER and message[2] & OPCODE:
-            end = question_end(message, len(message)) or HEADER
-            query = Query(listener, client, message, (listener.ident, client, datagram), end, now, told)
-            self._refuse(query, SERVICE_REPLAYED)
-        else:
-            self.admit(listener, message, client, now, told, datagram)
 
     # -- to the backend
 
@@ -426,11 +282,11 @@ class DnsService:
     def _fail(self, query: Query, why: int) -> None:
         """Nobody answered.  Those that wait for the same answer have a time of their own."""
         try:
-            self._refuse(query, why)
+            self.refuse(query, why)
         finally:
             self._finish(query)
 
-    def _refuse(self, query: Query, why: int) -> None:
+    def refuse(self, query: Query, why: int) -> None:
         """SERVFAIL to the client, for what this counter counts."""
         self.cells[self.base + SERVICE_SERVFAIL] += 1
         if self.service.log is not None:

@@ -8,7 +8,7 @@ from proxy.balance.backend import Backend
 from proxy.balance.failover import Failover
 from proxy.balance.standby import WithStandbys
 from proxy.balance.trivial import Nobody, Only
-from proxy.relay.dns.service import DnsListener
+from proxy.relay.dns.intake import DnsListener
 from proxy.relay.observe.ended import endpoint
 from proxy.relay.service import Service
 from proxy.relay.tcp.service import TcpListener
