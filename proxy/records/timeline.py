@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol, Self
 
-from proxy.records.rotating_file import Journal, JournalError
+from proxy.records.rotating_file import RotatingFile, RotatingFileError
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -144,7 +144,7 @@ class Timeline:
         self._events: deque[Event] = deque(maxlen=limit)
         self._clock = clock
         self._followers: set[Follower] = set()
-        self._journal: Journal | None = None
+        self._file: RotatingFile | None = None
         self._complained = False
         if state_dir is not None:
             self._open(Path(state_dir))
@@ -198,34 +198,34 @@ class Timeline:
         """End all followers and close the file."""
         for follower in list(self._followers):
             follower.close()
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def __len__(self) -> int:
         return len(self._events)
 
     def _open(self, state_dir: Path) -> None:
         try:
-            self._journal = Journal(state_dir, "events.jsonl")
-            for line in self._journal.lines():
+            self._file = RotatingFile(state_dir, "events.jsonl")
+            for line in self._file.lines():
                 try:
                     self._events.append(Event.from_dict(json.loads(line)))
                 except (ValueError, RecursionError):
                     continue  # a torn or foreign line: the next one may be whole
-        except JournalError as error:
+        except RotatingFileError as error:
             self._complain(error)
 
     def _persist(self, event: Event) -> None:
-        if self._journal is None:
+        if self._file is None:
             return
         try:
-            self._journal.append(json.dumps(event.as_dict(), default=str).encode())
+            self._file.append(json.dumps(event.as_dict(), default=str).encode())
             self._complained = False
-        except JournalError as error:
+        except RotatingFileError as error:
             self._complain(error)
 
-    def _complain(self, error: JournalError) -> None:
+    def _complain(self, error: RotatingFileError) -> None:
         if not self._complained:
             self._complained = True
             log.warning("events are kept in memory only: %s", error)

@@ -27,7 +27,7 @@ class Waiting(Protocol):
         """Serve those who wait, in the next round."""
 
 
-class Slots:
+class Capacity:
     """The slots of one service's backends as one worker sees them; `active` is what takes one.
 
     `full` is the first backend that the last `pick` would have taken and found without a free slot.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from proxy.balance import least_latency, names
 from proxy.balance.hashing import hash_key
 from proxy.balance.pool import Pool
-from proxy.relay.capacity import Slots
+from proxy.relay.capacity import Capacity
 from proxy.relay.clients.access import Access
 from proxy.relay.clients.rates import Rate, Rates
 from proxy.relay.plan import ServicePlan
@@ -81,7 +81,7 @@ class Service:
         # Whether the scheduler is told what connects and answers take.
         self.timed = plan.scheduler == names.LEAST_LATENCY
         self._siblings = siblings or Siblings()
-        self.slots: Slots | None = None
+        self.capacity: Capacity | None = None
         self._limit()
         self.persistence: Persistence | None = None  # set by the engine, where clients keep their backends
         self._rates = rates
@@ -94,11 +94,11 @@ class Service:
         """Return the backend for a new query, session or connection, none of `tried`; None when nobody is left.
 
         Those that stand by have their turn when all that serve were tried.
-        Where backends are limited, one of its slots is claimed: `took` or `unclaim` has to follow.  `since` is
+        Where backends are limited, a slot is claimed: `took` or `unclaim` has to follow.  `since` is
         when whom it is for began to wait (monotonic seconds).
         """
-        if self.slots is not None:
-            return self.slots.pick(key, tried, since)
+        if self.capacity is not None:
+            return self.capacity.pick(key, tried, since)
         return cast("Target | None", self.selector.pick(key, tried))
 
     def picker(self, route: bytes, client: "Client") -> tuple[int, Callable[[tuple[Target, ...]], Target | None]]:
@@ -111,12 +111,12 @@ class Service:
 
     def claim(self, target: Target) -> bool:
         """Claim a slot of a backend that was chosen otherwise, as `pick` does; whether there was one."""
-        return self.slots is None or self.slots.claim(target)
+        return self.capacity is None or self.capacity.claim(target)
 
     def unclaim(self, target: Target) -> None:
         """Take back what `pick` claimed, because it came to nothing."""
-        if self.slots is not None:
-            self.slots.unclaim(target)
+        if self.capacity is not None:
+            self.capacity.unclaim(target)
 
     def rate(self, transport: Literal["tcp", "udp"]) -> Rate | None:
         """Return what bounds each client's rate over a transport, None where nothing does."""
@@ -134,7 +134,7 @@ class Service:
 
     def why_nobody(self) -> int:
         """Return the cell that counts why the last `pick` was None: no backend, or none with a free slot."""
-        crowded = self.slots is not None and self.slots.full is not None
+        crowded = self.capacity is not None and self.capacity.full is not None
         return SERVICE_REFUSED_LIMIT if crowded else SERVICE_REFUSED_NO_BACKEND
 
     def took(self, target: Target) -> None:
@@ -151,8 +151,8 @@ class Service:
         self.cells[target.cell + BACKEND_ACTIVE] = target.active
         if self.selector.needs_changes:
             self.selector.changed(target)
-        if self.slots is not None:
-            self.slots.freed()
+        if self.capacity is not None:
+            self.capacity.freed()
 
     def took_time(self, target: Target, seconds: float) -> None:
         """A connect or an answer took so long; of interest if `timed`."""
@@ -238,8 +238,8 @@ class Service:
 
     def _limit(self) -> None:
         """Claim slots from now on, if a backend is limited."""
-        if self.slots is None and any(target.limit for target in self.targets):
-            self.slots = Slots(self, self._siblings)
+        if self.capacity is None and any(target.limit for target in self.targets):
+            self.capacity = Capacity(self, self._siblings)
 
     def weigh(self, changes: Iterable[tuple[int, int]]) -> None:
         """Take over weights, (backend slot, weight)."""

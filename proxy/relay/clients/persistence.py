@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RENEWALS: Final = 3  # times in `timeout` that the template of a client with something open is renewed
 RENEWED_AT_ONCE: Final = 256
-PAUSE: Final = 0.005  # s between two lots of that size
+RENEWAL_PAUSE: Final = 0.005  # s between two lots of that size
 
 
 class Chooser(Protocol):
@@ -161,7 +161,7 @@ class Persistence:
                 self._renew(sticky, now)
         self._armed = bool(self._held)
         if self._armed:
-            self._poller.at(now + (PAUSE if self._renewing else self._timeout / RENEWALS), self._renew_all)
+            self._poller.at(now + (RENEWAL_PAUSE if self._renewing else self._timeout / RENEWALS), self._renew_all)
 
     def _count(self, cell: int) -> None:
         self._service.cells[self._service.cell + cell] += 1

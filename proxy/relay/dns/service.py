@@ -173,7 +173,7 @@ class DnsService:
     def _ask(self, query: Query, now: float) -> bool:
         """Send the query to a backend that it was not sent to yet; False when none is left."""
         service = self.service
-        selector, slots, persistence = service.selector, service.slots, service.persistence
+        selector, capacity, persistence = service.selector, service.capacity, service.persistence
         key = 0
         if selector.needs_key:
             key = service.key(query.listener.route, who(query.client, query.told), query.question)
@@ -181,16 +181,16 @@ class DnsService:
         while len(query.tried) < ATTEMPTS:
             if persistence is not None:
                 target = persistence.pick(sticky, key, query.tried)
-            elif slots is None:
+            elif capacity is None:
                 target = cast("Target | None", selector.pick(key, query.tried))
             else:
-                target = slots.pick(key, query.tried)
+                target = capacity.pick(key, query.tried)
             if target is None:
                 return False
             query.tried += (target,)
             sent = query.listener.peers[target.index].send(query, now)
-            if slots is not None:
-                slots.unclaim(target)
+            if capacity is not None:
+                capacity.unclaim(target)
             if sent:
                 return True
         return False

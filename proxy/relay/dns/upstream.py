@@ -18,7 +18,7 @@ from proxy.relay.dns.message import HEADER, OPCODE, QR, is_answer
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.proxy_header.datagrams import header_for
 from proxy.relay.sockets.datagram import BATCH
-from proxy.relay.sockets.outgoing import LIFETIME, PAUSE, SHORTAGES, connect
+from proxy.relay.sockets.outgoing import LIFETIME, REOPEN_PAUSE, SHORTAGES, connect
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_NO_ANSWER,
@@ -166,7 +166,7 @@ class Peer:
     sockets: list[Upstream | None] = field(default_factory=lambda: [None] * SOCKETS)
     asked: dict[bytes, list["Query"]] = field(default_factory=dict)  # what was sent and when it is not over, by message
     replaced: list[float] = field(default_factory=lambda: [-SPARE] * SOCKETS)
-    barred: list[float] = field(default_factory=lambda: [-PAUSE] * SOCKETS)
+    barred: list[float] = field(default_factory=lambda: [-REOPEN_PAUSE] * SOCKETS)
     retired: set[Upstream] = field(default_factory=set)
 
     def send(self, query: "Query", now: float) -> bool:
@@ -282,7 +282,7 @@ class Peer:
         self.retired.clear()
 
     def _cannot_open(self, place: int, error: OSError, now: float) -> None:
-        self.barred[place] = now + PAUSE
+        self.barred[place] = now + REOPEN_PAUSE
         shortage = SHORTAGES.get(error.errno or 0)
         if shortage is not None:
             self.dns.cells[self.dns.base + shortage] += 1

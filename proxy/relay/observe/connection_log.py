@@ -2,9 +2,9 @@
 
 Laws:
 - A connection that ended well costs one look-up where only failures are logged, and an attribute test where nothing is.
-- At most `LINES` lines (`FAILURES`, where only failures are logged) are made in `PAUSE` seconds, and at most `WAITING`
+- At most `LINES` lines (`FAILURES`, where only failures are logged) are made in `HAND_ON_PAUSE` seconds, and at most `WAITING`
   octets wait to be written: what is more is dropped and counted.  A flood of refused clients costs no more than that.
-- The loop formats, and hands on every `PAUSE`; only the thread writes (`sink`).
+- The loop formats, and hands on every `HAND_ON_PAUSE`; only the thread writes (`sink`).
 """
 
 import contextlib
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from proxy.relay.tcp.connection import Connection
     from proxy.relay.udp.session import Session
 
-PAUSE: Final = 0.1  # s between two times that lines are handed on
+HAND_ON_PAUSE: Final = 0.1  # s between two times that lines are handed on
 LINES: Final = 500  # in one pause
 FAILURES: Final = 50  # the same, where only failures are logged: a flood of them must cost next to nothing
 HAND_OVER: Final = 64 << 10  # octets that are handed on before their time
@@ -94,7 +94,7 @@ class ConnectionLog:
     def _room(self) -> bool:
         if not self._armed:
             self._armed = True
-            self._poller.at(self._poller.now + PAUSE, self._due)
+            self._poller.at(self._poller.now + HAND_ON_PAUSE, self._due)
         if self._made >= self._most or self._handed + self._octets - self._writer.done >= WAITING:
             self._dropped += 1
             return False

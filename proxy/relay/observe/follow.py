@@ -1,6 +1,6 @@
 """Who follows what begins and ends in this worker.  While nobody does, it costs the relays an attribute test.
 
-What has happened is handed on every `PAUSE`, at most `ROWS` of it to each follower; the rest is dropped, counted and told.
+What has happened is handed on every `HAND_ON_PAUSE`, at most `ROWS` of it to each follower; the rest is dropped, counted and told.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from proxy.relay.service import Service
     from proxy.relay.tcp.connection import Connection
 
-PAUSE: Final = 0.1  # s
+HAND_ON_PAUSE: Final = 0.1  # s
 ROWS: Final = 200  # in one pause, to one follower
 FOLLOWERS: Final = 8
 
@@ -96,7 +96,7 @@ class Followers:
             follower.rows.append(made)
             if not self._armed:
                 self._armed = True
-                self._poller.at(self._poller.now + PAUSE, self._due)
+                self._poller.at(self._poller.now + HAND_ON_PAUSE, self._due)
 
     def _due(self, _: float) -> None:
         self._armed = False

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from proxy.relay.sockets.transparent import Stock
 
 LIFETIME = 60.0  # s until a socket is replaced
-PAUSE = 0.1  # s until opening a socket is tried again after it failed
+REOPEN_PAUSE = 0.1  # s until opening a socket is tried again after it failed
 RECEIVE_BUFFER = 4 << 20
 
 SHORTAGES = {

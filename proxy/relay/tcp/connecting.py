@@ -63,7 +63,7 @@ def connect(conn: "Connection") -> None:
     while len(avoid := conn.tried + conn.portless) < ATTEMPTS:
         target = pick(key, avoid)
         if target is None:
-            full = None if service.slots is None else service.slots.full
+            full = None if service.capacity is None else service.capacity.full
             break
         if avoid:
             tcp.cells[tcp.base + SERVICE_RETRIES] += 1
@@ -110,7 +110,7 @@ def _attempt(conn: "Connection", target: Target) -> bool:
         if error.errno in OURS:
             if tcp.queue is not None:
                 tcp.queue.leave(conn)
-                tcp.queue.slots.unclaim(target)
+                tcp.queue.capacity.unclaim(target)
             conn.state = State.WAITING
             tcp.admission.wait(tcp, conn, error.errno)
             return True

@@ -12,7 +12,7 @@ from heapq import merge, nsmallest
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from proxy.relay.capacity import Slots
+from proxy.relay.capacity import Capacity
 from proxy.relay.claims import claim
 from proxy.relay.tcp import connecting
 from proxy.relay.tcp.side import State
@@ -34,8 +34,8 @@ AT_ONCE = 32  # who waits that is served in one turn, and lines that are looked 
 class Queue:
     """The queue of one service in one worker."""
 
-    def __init__(self, tcp: "TcpService", slots: Slots) -> None:
-        self.slots = slots
+    def __init__(self, tcp: "TcpService", capacity: Capacity) -> None:
+        self.capacity = capacity
         self._tcp = tcp
         self._size = tcp.service.plan.limits.queue_size
         self._timeout = tcp.service.plan.limits.queue_timeout
@@ -43,7 +43,7 @@ class Queue:
         self._lines: dict[Tried, dict[Connection, float]] = {}  # none of them empty
         self._cell = tcp.base + SERVICE_QUEUED
         self._looking = False
-        slots.queue = self
+        capacity.queue = self
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -52,14 +52,14 @@ class Queue:
         """Return a backend with a claimed slot for a connection; None if it has to wait, or there is nobody at all."""
         place = self._waiting.get(conn)
         if place is not None:
-            return self.slots.pick(key, avoid, place[0])
+            return self.capacity.pick(key, avoid, place[0])
         if self._waiting and not avoid:
             line = self._lines.get(())
             if line:
-                self.slots.full = next(reversed(line)).queued  # behind those who came before
+                self.capacity.full = next(reversed(line)).queued  # behind those who came before
                 return None
             self._serve(0)  # those who came before want something else, or nothing that is free
-        return self.slots.pick(key, avoid, self._tcp.poller.now)
+        return self.capacity.pick(key, avoid, self._tcp.poller.now)
 
     def until(self, conn: "Connection") -> float:
         """Return how long a connection may wait here (monotonic s), -inf for one that does not."""
@@ -71,7 +71,7 @@ class Queue:
         tcp = self._tcp
         cells = tcp.cells
         if conn not in self._waiting:
-            if not claim(cells, self._cell, self.slots.siblings, len(self._waiting), self._size):
+            if not claim(cells, self._cell, self.capacity.siblings, len(self._waiting), self._size):
                 conn.ends(SERVICE_REFUSED_LIMIT)
                 conn.close(reset=True)
                 return

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ACCEPTS = 64  # connections accepted in one turn
 MOVED = 64  # connects to an unfit backend that are made elsewhere in one turn
-PAUSE = 0.1  # s without accepting after descriptors ran out
+ACCEPT_PAUSE = 0.1  # s without accepting after descriptors ran out
 
 
 class TcpListener:
@@ -101,7 +101,7 @@ class TcpService:
         self.gate = Gate(self, limits.connections, admission.siblings) if limits.connections else None
         self.per_client = limits.per_client
         self.rate = service.rate("tcp")
-        self.queue = Queue(self, service.slots) if service.slots is not None else None
+        self.queue = Queue(self, service.capacity) if service.capacity is not None else None
 
     def listen(self, member: Member, sock: socket.socket) -> TcpListener:
         """Poll a member's socket; what is queued in it already is an edge of its own."""
@@ -198,8 +198,8 @@ class TcpService:
         """Let connections wait from now on, if a backend is limited that may be full, and for those who are listed."""
         if self.queue is not None:
             self.queue.relisted(gone)
-        elif self.service.slots is not None:
-            self.queue = Queue(self, self.service.slots)
+        elif self.service.capacity is not None:
+            self.queue = Queue(self, self.service.capacity)
 
     def cut(self, targets: Iterable[Target]) -> None:
         """The drain-timeout of these backends is over: reset what is left on them."""
@@ -234,7 +234,7 @@ class TcpService:
 class Admission:
     """What all TCP services of a worker share: the bound on connections, and the buffer they read into.
 
-    When descriptors or memory run out, every service stops accepting for `PAUSE`, or until a connection ends: clients
+    When descriptors or memory run out, every service stops accepting for `ACCEPT_PAUSE`, or until a connection ends: clients
     wait in the kernel's queue, and nothing spins.  Clients that are accepted already are connected first after that.
     """
 
@@ -262,7 +262,7 @@ class Admission:
         if not self.paused:
             self.paused = True
             tcp.cells[tcp.base + SERVICE_ACCEPT_PAUSED] += 1
-            self._timer = self._poller.at(self._poller.now + PAUSE, self._resume)
+            self._timer = self._poller.at(self._poller.now + ACCEPT_PAUSE, self._resume)
 
     def wait(self, tcp: TcpService, conn: Connection, number: int | None) -> None:
         """Pause, and let `conn` connect before anybody else is accepted."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from proxy.relay.target import Target
 
-PAUSE = 1.0  # s
+CLOSED_PAUSE = 1.0  # s
 
 
 class ClosedPorts:
@@ -24,7 +24,7 @@ class ClosedPorts:
 
     def note(self, target: "Target", now: float) -> None:
         """Leave a backend out from now on (monotonic seconds)."""
-        self._until[target] = now + PAUSE
+        self._until[target] = now + CLOSED_PAUSE
 
     def forget(self, target: "Target") -> None:
         """Leave it out no longer."""

@@ -21,7 +21,7 @@ from proxy.relay.proxy_header.header import Header
 from proxy.relay.service import Service
 from proxy.relay.sockets.address import Client, sockaddr
 from proxy.relay.sockets.datagram import BATCH, LARGEST, UNSENT, endpoint, source_of
-from proxy.relay.sockets.outgoing import LIFETIME, PAUSE, RECEIVE_BUFFER, SHORTAGES, connect
+from proxy.relay.sockets.outgoing import LIFETIME, RECEIVE_BUFFER, REOPEN_PAUSE, SHORTAGES, connect
 from proxy.relay.sockets.transparent import NO_WAY, EmptyStockError, open_outlet
 from proxy.relay.target import ATTEMPTS, Target
 from proxy.relay.udp.closed_ports import ClosedPorts
@@ -181,7 +181,7 @@ class Outlet:
             if isinstance(error, EmptyStockError):
                 udp.cells[udp.base + error.cell] += 1  # the next datagram may find one
                 return self.sock
-            self.barred = now + PAUSE
+            self.barred = now + REOPEN_PAUSE
             shortage = SHORTAGES.get(error.errno or 0)
             if shortage is not None:
                 udp.cells[udp.base + shortage] += 1

@@ -511,7 +511,7 @@ def test_source_port_zero(relay, balanced, backends):
         (_, polled), *_ = relay.engine._listeners.values()
         told = []
         polled.reply = lambda *reply: told.append(reply)
-        dns_of(relay).admit(polled, query(), ("127.0.0.1", 0), time.monotonic())
+        dns_of(relay).intake.admit(polled, query(), ("127.0.0.1", 0), time.monotonic())
         return told
 
     assert relay.call(admit) == []
@@ -784,8 +784,8 @@ def test_a_dead_workers_queries(relay, balanced, backends):
         def replay():
             (_, polled), *_ = relay.engine._listeners.values()
             now = time.monotonic()
-            dns_of(relay).replay(polled, query(ident=1), asker.getsockname(), now)
-            dns_of(relay).replay(polled, query(ident=2, opcode=5), updater.getsockname(), now)
+            dns_of(relay).intake.replay(polled, query(ident=1), asker.getsockname(), now)
+            dns_of(relay).intake.replay(polled, query(ident=2, opcode=5), updater.getsockname(), now)
 
         relay.call(replay)
         assert asker.recv(512) == answer(query(ident=1))

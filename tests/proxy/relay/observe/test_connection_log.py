@@ -164,7 +164,7 @@ def test_failed_alone(relay, log, server):
             ends(how, client, backend)
         eventually(lambda: relay.counter("sessions") == 0)
     eventually(lambda: relay.counter("closed") == 2)
-    time.sleep(2 * connection_log.PAUSE)
+    time.sleep(2 * connection_log.HAND_ON_PAUSE)
     assert [one["closed"] for one in log()] == ["client-reset"]
 
 
@@ -222,7 +222,7 @@ def test_a_flood_is_bounded(relay, log, monkeypatch):
     """No more lines than the bound are made in a while; the others are counted, and every client was served the same."""
     monkeypatch.setattr(connection_log, "LINES", 5)
     monkeypatch.setattr(connection_log, "FAILURES", 5)
-    monkeypatch.setattr(connection_log, "PAUSE", 0.5)
+    monkeypatch.setattr(connection_log, "HAND_ON_PAUSE", 0.5)
     address = relay.service([("127.0.0.1", 9)], deny=("0.0.0.0/0",))
     relay.start()
     for _ in range(60):

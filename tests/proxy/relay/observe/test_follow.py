@@ -30,7 +30,7 @@ def denied(relay):
 def test_what_is_too_much_is_dropped_and_counted(relay, denied, monkeypatch):
     """A follower gets no more than its bound at a time, and hears how much more there was."""
     monkeypatch.setattr(follow, "ROWS", 3)
-    monkeypatch.setattr(follow, "PAUSE", 0.3)
+    monkeypatch.setattr(follow, "HAND_ON_PAUSE", 0.3)
     told = []
     relay.call(lambda: relay.engine.follow(1, Wanted("", "", ""), lambda *what: told.append(what)))
     denied(20)
@@ -45,7 +45,7 @@ def test_nobody_follows(relay, denied):
     relay.call(lambda: relay.engine.follow(1, Wanted("", "", ""), lambda *what: told.append(what)))
     relay.call(lambda: relay.engine.follow(1, None, lambda *what: told.append(what)))
     denied(2)
-    time.sleep(2 * follow.PAUSE)
+    time.sleep(2 * follow.HAND_ON_PAUSE)
     assert told == []
     assert all(one.followed is None for one in relay.engine._relays.values() if hasattr(one, "followed"))
 

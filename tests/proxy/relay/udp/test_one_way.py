@@ -133,7 +133,7 @@ def test_closed_ports_are_offered_a_datagram_once(relay, peers):
 
 def test_a_closed_port_is_tried_again(relay, peers, monkeypatch):
     """A lone backend whose port was closed gets the next datagram as soon as it is open again."""
-    monkeypatch.setattr(closed_ports, "PAUSE", 0.05)
+    monkeypatch.setattr(closed_ports, "CLOSED_PAUSE", 0.05)
     server = Server()
     client = peers.client(start(relay, server))
     server.close()

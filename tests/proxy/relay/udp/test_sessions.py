@@ -343,7 +343,7 @@ def test_one_refusal_speaks_for_all(relay, peers) -> None:
 
 def test_a_port_that_was_closed_gets_sessions_again(relay, peers, monkeypatch) -> None:
     """U7: a backend that has refused is left out for a moment, and when it is up again, or alone, not even for that."""
-    monkeypatch.setattr(closed_ports, "PAUSE", 30.0)
+    monkeypatch.setattr(closed_ports, "CLOSED_PAUSE", 30.0)
     one, two = peers.server(), peers.server()
     where = start(relay, one, two, scheduler="failover")
     one.close()
