@@ -1,4 +1,4 @@
-"""How a TCP connection gets its backend: choose one, connect, and try another one when that fails.
+"""How a TCP connection gets its backend: choose one, connect, and try another if that fails.
 
 Laws:
 - A connect that fails is tried on another backend, each one once and at most `ATTEMPTS` of them.  The client does not
@@ -38,7 +38,7 @@ from proxy.stats.layout import (
 if TYPE_CHECKING:
     from proxy.relay.tcp.connection import Connection
 
-PORT_PAUSE = 0.05  # s until a connect is tried again when local ports have run out
+PORT_PAUSE = 0.05  # s until a connect is tried again after local ports ran out
 
 _CONNECT_ERRORS = {
     errno.ECONNREFUSED: BACKEND_CONNECT_REFUSED,
@@ -48,7 +48,7 @@ _CONNECT_ERRORS = {
 
 
 def connect(conn: "Connection") -> None:
-    """Connect to the next backend that has not been tried; reset the client when there is none."""
+    """Connect to the next backend that has not been tried; reset the client if none is left."""
     tcp = conn.tcp
     service = tcp.service
     key = service.key(conn.listener.route, conn.source) if service.selector.needs_key else 0
@@ -73,7 +73,7 @@ def connect(conn: "Connection") -> None:
     now = tcp.poller.now
     patience = conn.accepted + tcp.times.connect_timeout
     if tcp.queue is not None:
-        patience = max(patience, tcp.queue.until(conn))  # what it has waited for a slot is no time to connect
+        patience = max(patience, tcp.queue.until(conn))  # waiting for a slot does not use up the time to connect
     if conn.portless and now < patience:
         conn.portless = ()
         conn.state = State.WAITING
@@ -87,7 +87,7 @@ def connect(conn: "Connection") -> None:
 
 
 def _attempt(conn: "Connection", target: Target) -> bool:
-    """Begin to connect to `target`, or to wait for what we lack; False if another backend may be tried."""
+    """Begin to connect to `target`, or wait if the host lacks something; return False if another backend may be tried."""
     tcp = conn.tcp
     sock: socket.socket | None = None
     try:
@@ -101,7 +101,7 @@ def _attempt(conn: "Connection", target: Target) -> bool:
             tcp.tune(sock)
             result = sock.connect_ex(where)
         if result not in (0, errno.EINPROGRESS):
-            raise OSError(result, "connect")  # noqa: TRY301 - one place tells whose fault it was
+            raise OSError(result, "connect")  # noqa: TRY301 - one place decides who is at fault
         backend = Half(conn, sock)
         tcp.poller.register(sock, backend.on_event, STREAM)
     except OSError as error:
@@ -144,20 +144,20 @@ def _count_failed(conn: "Connection", target: Target, number: int | None) -> Non
 
 
 def failed(conn: "Connection", number: int) -> None:
-    """The connect failed: give the backend back and try another."""
+    """Count a failed connect, give the backend back and try another one."""
     if conn.target is not None:
         _count_failed(conn, conn.target, number)
     move(conn)
 
 
 def move(conn: "Connection") -> None:
-    """Try another backend; nothing may have passed yet."""
+    """Give the backend back and try another one; allowed only before any octet has passed."""
     conn.release(reset=True)
     connect(conn)
 
 
 def opened(conn: "Connection", backend: Half, mask: int, number: int) -> None:
-    """We are connected; `number` if it was reset since, which had to be after it had said something."""
+    """Relay from now on: the backend is connected.  `number` is its error if it sent something and was then reset."""
     tcp = conn.tcp
     client, target = conn.client, conn.target
     assert target is not None  # noqa: S101 - for the type checker: an attempt has a target
@@ -185,10 +185,10 @@ def opened(conn: "Connection", backend: Half, mask: int, number: int) -> None:
 
 
 def _introduce(conn: "Connection", sock: socket.socket, version: str) -> int:
-    """Tell a backend who the client is; 0, or the error that kept us from it."""
+    """Send a backend the PROXY header; return 0, or the error."""
     try:
         header = build(version, conn.source, conn.asked or conn.client.sock.getsockname()[:2])
-        # The send queue of a connection that has just been opened is empty: less than all is an error.
+        # The send queue of a new connection is empty: a partial send is an error.
         return 0 if sock.send(header) == len(header) else errno.ENOBUFS
     except OSError as error:
         return error.errno or errno.ECONNRESET

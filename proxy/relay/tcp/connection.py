@@ -1,11 +1,11 @@
-"""One relayed TCP connection: two sockets, what waits to be sent over each, and how they end.
+"""One relayed TCP connection: its client and backend sockets, from the accept to their ends.
 
 Laws:
 - The client is not read before a backend is connected; until something has passed, a reset of the backend counts as a
   failed connect (`connecting`).
-- What one side has sent reaches the other in order and whole, its FIN after it (RFC 9293, section 3.6), its RST too:
-  an RST is passed on when what came before it has left our send queue, at the latest after fin-timeout.
-- At most one buffer of `BUFFER` octets waits in each direction; while it waits, that side is not read.
+- All octets that one side has sent reach the other in order, followed by its FIN (RFC 9293, section 3.6) or its RST.  An
+  RST is passed on when the octets before it have left the send queue, at the latest after fin-timeout.
+- At most one buffer of `BUFFER` octets waits in each direction; meanwhile the sending side is not read.
 - A source listed in `accept-proxy` first sends a PROXY header, which names the client and the address it connected to.
 """
 
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
     from proxy.relay.target import Target
     from proxy.relay.tcp.service import TcpListener, TcpService
 
-GRACE = 0.5  # s that a connect may still take once the client has sent a FIN and nothing else
-LINGERING = 0.01  # s: how soon the send queue is looked at before an RST, doubled up to a second
-LOOK = 30.0  # s: no timer is set further ahead, for one that is cancelled stays in the heap until it would be due
+GRACE = 0.5  # s that a connect may still take after the client has sent nothing but a FIN
+LINGERING = 0.01  # s between two looks at the send queue before an RST; doubled each time, up to a second
+LOOK = 30.0  # s: no timer is set further ahead, because a cancelled timer stays in the heap until it would be due
 
-# What the kernel reports when it has given up retransmitting: the last ICMP error, if there was one.
+# The kernel's errors when it gives up retransmitting: ETIMEDOUT, or the last ICMP error.
 _GIVEN_UP = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
@@ -62,35 +62,35 @@ class Connection:
         self.tcp = tcp
         self.listener = listener
         self.source = source
-        self.asked: Endpoint | None = None  # whom the client asked, where a header says so: not our own address
+        self.asked: Endpoint | None = None  # the address that the client connected to, if a PROXY header names it
         self.client = Half(self, sock)
         self.backend: Half | None = None
         self.lost: Half | None = None
-        self.last: Half | None = None  # whose FIN was the second one
-        self.why = -1  # the counter that says why it ends
+        self.last: Half | None = None  # the side that sent its FIN second
+        self.why = -1  # the counter for the reason of its end
         self.target: Target | None = None
         self.tried: tuple[Target, ...] = ()
-        self.portless: tuple[Target, ...] = ()  # tried in this turn, without a local address and port for them
-        self.counted = 0  # the client's key, where its connections are counted
-        self.queued: Target | None = None  # whose slots were taken, of those that it waits for
+        self.portless: tuple[Target, ...] = ()  # backends for which no local address and port were free in this turn
+        self.counted = 0  # the client's key if its connections are counted, else 0
+        self.queued: Target | None = None  # the full backend that counts this connection as queued
         self.state = State.WAITING
-        self.sticky = 0  # the key of the client's template, where it keeps its backend
-        self.accepted = self.began = tcp.poller.now  # `began`: when this attempt did, and then when it was open
-        self.touched = 0.0  # when something passed, octets or a FIN; 0.0: nothing has
-        self.deadline = self.leaves = float("inf")  # `leaves`: when a client that sent nothing but a FIN has left
+        self.sticky = 0  # the key of the client's template if the service has persistence
+        self.accepted = self.began = tcp.poller.now  # `began`: start of this attempt, later the time of opening
+        self.touched = 0.0  # time of the last octets or FIN; 0.0: nothing has passed
+        self.deadline = self.leaves = float("inf")  # `leaves`: then a client that sent only a FIN counts as gone
         self.wait = LINGERING
         self.timer: Timer | None = None
 
-    # -- who it is
+    # -- admission
 
     def await_header(self) -> None:
-        """Let the peer say by a PROXY header for whom it speaks."""
+        """Wait for the peer's PROXY header."""
         self.state = State.INTRODUCING
         self.deadline = self.accepted + self.tcp.times.connect_timeout
         self.expect(self.deadline)
 
     def _read_header(self, mask: int) -> None:
-        """Take the header, and nothing after it, once it is whole."""
+        """Read the header when all of it has arrived, and no octet after it."""
         sock = self.client.sock
         try:
             data = sock.recv(LONGEST, socket.MSG_PEEK)
@@ -112,13 +112,13 @@ class Connection:
             return
         self.source = header.client or self.source
         self.asked = header.asked
-        self.client.readable = True  # what follows the header is no edge of its own
+        self.client.readable = True  # octets behind the header cause no further edge
         self.deadline = float("inf")
         self.state = State.WAITING
         self.admit()
 
     def admit(self) -> None:
-        """Connect to a backend if the client may use the service, and has not too many connections, else reset it."""
+        """Connect to a backend, or reset the client if it is denied, exceeds its rate, or has too many connections."""
         access = self.tcp.service.access
         if not (access.anybody or access.permits(self.source[0])):
             self.ends(SERVICE_DENIED)
@@ -135,7 +135,7 @@ class Connection:
     # -- events in every state but OPEN
 
     def on_event(self, half: Half, mask: int) -> None:
-        """Something happened on `half`, or (mask 0) there is more to relay, in a state other than OPEN."""
+        """Handle an event of `half`, or go on relaying (mask 0), in a state other than OPEN."""
         match self.state:
             case State.INTRODUCING:
                 self._read_header(mask)
@@ -163,7 +163,7 @@ class Connection:
         if mask & (IN | RDHUP | PRI):
             client.readable = True
         if mask & RDHUP and not client.has_more():
-            # It may be a half-closing client of a server-first protocol, or one that left: a short wait decides.
+            # Either the client half-closes and the server speaks first, or the client has left: a short wait decides.
             self.leaves = min(self.leaves, self.tcp.poller.now + GRACE)
             self.expect(self.leaves)
 
@@ -174,7 +174,7 @@ class Connection:
     # -- the end
 
     def ended(self, half: Half) -> None:
-        """The end of what `half` sends has been read, and all before it has been sent on: pass the end on."""
+        """Pass the end of `half` on: its FIN or RST has been read, and all octets before it have been sent."""
         half.eof = True
         now = self.tcp.poller.now
         if self.state is State.RESETTING:
@@ -195,7 +195,7 @@ class Connection:
             self.expect(now + self.tcp.times.fin_timeout)
 
     def broken(self, half: Half, number: int) -> None:
-        """`half` was reset or timed out: what it sent before that is still delivered, nothing goes to it any more."""
+        """Begin to end the connection because `half` was reset or timed out; deliver what it sent before."""
         if self.state is State.RESETTING:
             if half is self.lost:
                 self.ended(half)
@@ -227,7 +227,7 @@ class Connection:
             self.tcp.cells[self.target.cell + (BACKEND_TIMEOUT if given_up else BACKEND_RESET)] += 1
 
     def _await_delivery(self, now: float) -> None:
-        """All that the lost side had sent is in our send queue: reset the other side when it is empty."""
+        """Reset the other side when the send queue, which has all octets of the lost side, is empty."""
         if self.lost is None or now >= self.deadline or self.lost.other.unsent() == 0:
             self.close(reset=True)
             return
@@ -235,7 +235,7 @@ class Connection:
         self.wait = min(2 * self.wait, 1.0)
 
     def ends(self, cell: int) -> None:
-        """Count why it ends, in a counter of its service."""
+        """Count the reason of the end in a counter of the service."""
         self.tcp.cells[self.tcp.base + cell] += 1
         self.why = cell
 
@@ -289,7 +289,7 @@ class Connection:
         self.timer = poller.at(when, self._due)
 
     def _due(self, now: float) -> None:
-        """Act on what is due, or look again when it will be."""
+        """Act if a deadline of the state has passed, else set the timer again."""
         self.timer = None
         match self.state:
             case State.INTRODUCING:
@@ -313,7 +313,7 @@ class Connection:
                     self.expect(self.deadline)
 
     def _too_late(self) -> None:
-        """No slot in time: the client has waited in vain.  No connect in time: another backend may do better."""
+        """Reset a client that got no slot in time; try another backend if a connect took too long."""
         if self.state is State.QUEUED:
             self.ends(SERVICE_QUEUE_TIMEOUT)
             self.close(reset=True)
