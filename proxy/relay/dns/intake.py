@@ -1,10 +1,10 @@
-"""What clients of a DNS service send: each datagram is read, and dropped, turned away, or handed on as a query.
+"""The clients' side of a DNS service: each datagram is read, then dropped, turned away, or passed on as a query.
 
 Laws:
 - A datagram that cannot be a query gets no answer; a query whose question cannot be read gets FORMERR.
-- A query that the same client has in flight already is not asked again: both get the one answer.
+- A query that the same client already has in flight is not sent again: one answer serves both.
 - A source listed in `accept-proxy` sends a PROXY header, which names the client, before each query.
-- With `client-subnet` the query that backends get says from which network the client asks.
+- With `client-subnet` the query that backends get names the client's network.
 """
 
 import socket
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     from proxy.relay.dns.service import DnsService
 
-SLIP = 2  # of so many queries above a client's rate one is answered, as with BIND's response rate limiting
+SLIP = 2  # of this many queries above a client's rate one is answered, as in BIND's response rate limiting
 
 
 class DnsListener:
-    """One UDP socket that clients ask."""
+    """One UDP socket that clients send queries to."""
 
     def __init__(self, dns: "DnsService", member: Member, sock: socket.socket) -> None:
         self.dns = dns
@@ -53,8 +53,8 @@ class DnsListener:
         self.route = member.text.encode()
         self.ident = member.listener
 
-    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
-        """Read the queries that came."""
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells what happened
+        """Read the queries that have arrived."""
         receive = self.receive
         dns = self.dns
         buffer, view = dns.buffer, dns.view
@@ -63,7 +63,7 @@ class DnsListener:
         for _ in range(BATCH):
             try:
                 size, client = receive(buffer)
-            except OSError as error:  # BlockingIOError is the usual one; an ICMP error is never an unconnected socket's
+            except OSError as error:  # usually BlockingIOError; an unconnected socket gets no ICMP errors
                 if isinstance(error, BlockingIOError):
                     return
                 continue
@@ -87,10 +87,10 @@ class Intake:
         self.take: Callable[[DnsListener, bytes, Client, float], None] = (
             self._introduced if self._introducers else self.admit
         )
-        """Takes one datagram as it came."""
+        """Takes one datagram as it arrived, with its PROXY header if there is one."""
 
     def _introduced(self, listener: DnsListener, datagram: bytes, client: Client, now: float) -> None:
-        """Take one datagram, before which a listed source tells of its client."""
+        """Take one datagram that begins with a PROXY header if its source is listed."""
         found = self._introducers.read(datagram, client)
         if found is not None:
             self.admit(listener, found[1], client, now, found[0], datagram)
@@ -104,9 +104,9 @@ class Intake:
         told: Header | None = None,
         datagram: bytes | None = None,
     ) -> None:
-        """Take one query of a client: drop it, join it to a query in flight, or ask a backend.
+        """Take one query of a client: drop it, join it to a query in flight, or send it to a backend.
 
-        `told`: of whom a PROXY header tells; `datagram`: all that came, header and query.
+        `told` is the PROXY header, if there is one; `datagram` is that header and the query.
         """
         cells = self._cells
         base = self._base
@@ -138,7 +138,7 @@ class Intake:
         self._dns.begin(query, now)
 
     def _tell_subnet(self, query: Query) -> None:
-        """Put the client's network into what backends are asked."""
+        """Put the client's network into the query for backends."""
         told = add(query.message, query.end, str(who(query.client, query.told)[0]))
         if told is not None:
             query.payload = query.twin = told[0][2:]
@@ -147,10 +147,11 @@ class Intake:
     def _is_turned_away(
         self, listener: DnsListener, message: bytes, end: int, client: Client, told: Header | None
     ) -> bool:
-        """Return True if a message goes no further, because its question cannot be read or it is one too many of its client.
+        """Return True if a message goes no further: its question cannot be read, or its client exceeds its rate.
 
-        FORMERR to the first kind, which has no end of a question; more than one question is no query (RFC 9619).  Every
-        second one of the other kind is sent to TCP, where a client cannot lie about who it is; the others get no answer.
+        A message without a readable question (`end` 0) gets FORMERR; so does one with more than one question (RFC 9619).
+        Above the rate every second query gets an answer with TC: over TCP a client cannot forge its address.  The others
+        get no answer.
         """
         cells, base = self._cells, self._base
         rate = self._rate
@@ -175,7 +176,7 @@ class Intake:
         return True
 
     def replay(self, listener: DnsListener, datagram: bytes, client: Client, now: float) -> None:
-        """Ask again what a dead worker had in flight; SERVFAIL where that could act twice."""
+        """Send a query again that a dead worker had in flight; answer SERVFAIL if it could act twice."""
         found = self._introducers.read(datagram, client) if self._introducers else (None, datagram)
         if found is None:
             return

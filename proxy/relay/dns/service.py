@@ -1,15 +1,15 @@
 """DNS over UDP, query by query (RFC 1035, section 4.2.1).
 
 Laws:
-- A query has a fresh random ID on a random socket of the backend it is sent to; an answer counts only if it comes from
-  that socket with that ID and that question (`message.is_answer`), and is sent on unchanged but for the ID.
-- The first answer wins, whichever backend sent it; the client gets exactly one.
-- Opcode QUERY without an answer is asked elsewhere after `retry-after`, again after twice that, and so on as long as
-  there is a backend that it was not sent to; at once when its backend goes down or has closed the port.  No other opcode
-  is ever sent twice: an UPDATE would act twice.
+- A query gets a fresh random ID and a random socket of its backend.  An answer counts only if it arrives at that socket
+  with that ID and that question (`message.is_answer`).  It is passed on unchanged but for the ID.
+- The first answer wins, whichever backend sent it; the client gets exactly one answer.
+- A query of opcode QUERY without an answer is sent to another backend after `retry-after`, to a third one after twice
+  that time, and so on; at once if its backend goes down or has closed the port.  A query of another opcode is never sent
+  twice: an UPDATE would act twice.
 - A backend with `send-proxy` gets a PROXY header, which names the client, before each query; answers go without one.
-- A backend has failed by silence where another one answers a plain query that it did not.
-- By `give-up`, and at once when no backend is usable, the answer is SERVFAIL: never silence.
+- A backend's silence is a failure only if another backend answers the same plain query.
+- A query without an answer by `give-up`, or without a usable backend, is answered with SERVFAIL: never with silence.
 """
 
 import socket
@@ -44,9 +44,9 @@ from proxy.stats.layout import (
 )
 
 INFLIGHT_CAP = 65536  # queries of one service in one worker
-ANEW = 2  # times that a query which every backend has is sent again: a packet may be lost
-LARGE = 1024  # octets: a query longer than that is an UPDATE or somebody's malice
-LARGE_CAP = 512  # of these at a time: 65,536 datagrams of 64 KiB, of which two copies are kept, would be 8 GB
+ANEW = 2  # times that a query is sent to the same backends again, because a packet may be lost
+LARGE = 1024  # octets: a longer query is an UPDATE or an attack
+LARGE_CAP = 512  # large queries at a time: two copies each of 65,536 datagrams of 64 KiB would be 8 GB
 
 
 class DnsService:
@@ -68,13 +68,13 @@ class DnsService:
         self.random = random_numbers()
         self._introduces = any(target.send_proxy != "off" for target in service.targets)
         self._timed = service.timed
-        self._large = 0  # queries in flight above LARGE
+        self._large = 0  # queries in flight that are longer than LARGE
         self.intake = Intake(self)
 
     # -- wiring
 
     def peers(self, port: int) -> list[Peer]:
-        """The sockets to each backend, by its index, as listeners on this port see them: always the same list."""
+        """Return the backends' peers, by backend index, for listeners on this port: always the same list."""
         peers = self._ports.setdefault(port, [])
         peers[:] = [self._peer(target, target.port or port) for target in self.service.targets]
         return peers
@@ -86,7 +86,7 @@ class DnsService:
         return peer
 
     def relisted(self, gone: Iterable[Target]) -> None:
-        """Ask those who are listed now; answers of those who are not may still be under way."""
+        """Use the backends that are listed now; read late answers of those that are gone."""
         left, listed = set(gone), set(self.service.targets)
         for (target, port), peer in list(self._peers.items()):
             if target in left:
@@ -104,25 +104,25 @@ class DnsService:
         return listener
 
     def unlisten(self, listener: DnsListener) -> None:
-        """Stop polling it.  Queries in flight are still answered through it; it closes when the last one lets it go."""
+        """Stop polling a listener.  Queries in flight are still answered through it; then the engine closes it."""
         self.poller.forget(listener.sock, listener.on_event)
 
     def returned(self, targets: Iterable[Target]) -> None:
-        """Backends that came up again get fresh sockets: their address or our route may have changed."""
+        """Replace the sockets to backends that came up again: their address or the route may have changed."""
         back = set(targets)
         for (target, _), peer in self._peers.items():
             if target in back:
                 peer.renew(self.poller.now)
 
     def unfit(self, targets: Iterable[Target]) -> None:
-        """Backends went down or were ejected: what is in flight there is asked elsewhere, too, and does not wait for its time."""
+        """Send queries in flight at backends that went down or were ejected to other backends at once."""
         down = set(targets)
         for (target, _), peer in self._peers.items():
             if target in down:
                 peer.ask_elsewhere()
 
     def went_down(self, targets: Iterable[Target]) -> None:
-        """Nothing to do beyond that."""
+        """Nothing to do: `unfit` has done all."""
 
     def failed_back(self, targets: Iterable[Target]) -> None:
         """Nothing to do: no query outlives give-up."""
@@ -132,26 +132,26 @@ class DnsService:
 
     @property
     def idle(self) -> bool:
-        """Whether no query waits for an answer."""
+        """Return True if no query waits for an answer."""
         return not len(self.inflight)
 
     def close(self) -> None:
-        """Answer what is in flight with SERVFAIL and close the sockets to the backends."""
+        """Answer queries in flight with SERVFAIL and close the sockets to the backends."""
         for query in self.inflight.values():
             self._fail(query, SERVICE_DRAINED_HARD)
         for peer in self._peers.values():
             peer.close()
 
-    # -- from the client, by way of `intake`
+    # -- from the client, through `intake`
 
     def begin(self, query: Query, now: float) -> None:
-        """Ask a backend, or answer SERVFAIL where the table is full or no backend is usable."""
+        """Send a new query to a backend; answer SERVFAIL if the table is full or no backend is usable."""
         cells = self.cells
         base = self.base
         inflight = self.inflight
         is_large = len(query.message) > LARGE
         if self._introduces:
-            # What the backend answers may depend on the client.
+            # The backend sees the client, and its answer may depend on it.
             query.twin = who(query.client, query.told)[0].encode() + b"\0" + query.payload
         if len(inflight) >= INFLIGHT_CAP or (is_large and self._large >= LARGE_CAP):
             cells[base + SERVICE_TABLE_FULL] += 1
@@ -162,7 +162,7 @@ class DnsService:
         cells[base + SERVICE_INFLIGHT] += 1
         if self.journal is not None:
             query.slot = self.journal.note(*query.key)
-        # Sent or not: where every backend refused it just now, it is worth another try after `retry-after`.
+        # If every backend refused the query just now, it is tried again after `retry-after`.
         if not self._ask(query, now) and not query.tried:
             cell = self.service.why_nobody()
             cells[base + cell] += 1
@@ -171,7 +171,7 @@ class DnsService:
     # -- to the backend
 
     def _ask(self, query: Query, now: float) -> bool:
-        """Send the query to a backend that it was not sent to yet; False when none is left."""
+        """Send the query to a backend that has not had it yet; return False if none is left."""
         service = self.service
         selector, capacity, persistence = service.selector, service.capacity, service.persistence
         key = 0
@@ -198,7 +198,7 @@ class DnsService:
     # -- back to the client
 
     def answer(self, query: Query, upstream: Upstream, ident: int, size: int, now: float) -> None:
-        """Send the answer in the buffer, to the query `ident` of a backend's socket, to whoever waits for it."""
+        """Send the answer in the buffer to all clients that wait for it; `upstream` got it with the ID `ident`."""
         cells = self.cells
         target = upstream.peer.target
         target.failures = 0
@@ -214,7 +214,7 @@ class DnsService:
         cells[cell + BACKEND_REPLIES] += 1
         cells[cell + BACKEND_BYTES_OUT] += size
         data = self.view[:size]
-        # In this order: a worker that is killed in between has answered twice, in the other one not at all.
+        # In this order: if the worker is killed in between, the client gets two answers; in the other order, none.
         try:
             self._reply(query, data)
         finally:
@@ -223,9 +223,9 @@ class DnsService:
             self._reply_also(query.also, data)
 
     def _blame_silent(self, query: Query, answered: Target, now: float) -> None:
-        """A backend was silent for `retry-after` on what another one has answered: the backend has failed.
+        """Count a failure of each backend that was silent for `retry-after` on a query that another one has answered.
 
-        Silence alone proves nothing: a resolver is silent on a name whose servers are, and whoever asks may choose it.
+        Silence alone proves nothing: a resolver is silent if a name's servers are, and a client may choose such a name.
         """
         if not query.is_owed:
             return
@@ -237,7 +237,7 @@ class DnsService:
                 self.service.took_time(target, now - sent)
 
     def _reply_also(self, queries: list[Query], data: memoryview) -> None:
-        """Send the same answer to those that wait for it, and to those that wait for these."""
+        """Send the same answer to the queries that wait for it, and to the queries that wait for those."""
         for query in queries:
             if not query.done:
                 try:
@@ -259,7 +259,7 @@ class DnsService:
             self.cells[self.base + SERVICE_REPLIES] += 1
 
     def _finish(self, query: Query, answered: int = -1) -> None:
-        """Take the query out of every table; all its IDs but the one that was answered may still be answered late."""
+        """Take the query out of every table; late answers may still come for all its IDs but `answered`."""
         query.done = True
         twin = query.twin
         for upstream, ident, _ in query.attempts:
@@ -280,14 +280,14 @@ class DnsService:
             self.journal.clear(query.slot)
 
     def _fail(self, query: Query, why: int) -> None:
-        """Nobody answered.  Those that wait for the same answer have a time of their own."""
+        """Answer SERVFAIL and end the query.  Queries that wait for the same answer have their own timers."""
         try:
             self.refuse(query, why)
         finally:
             self._finish(query)
 
     def refuse(self, query: Query, why: int) -> None:
-        """SERVFAIL to the client, for what this counter counts."""
+        """Send SERVFAIL to the client; the counter `why` gives the reason."""
         self.cells[self.base + SERVICE_SERVFAIL] += 1
         if self.service.log is not None:
             self.service.log.query(self.service, query, why)
@@ -299,7 +299,7 @@ class DnsService:
     # -- silence and refusal
 
     def _silent(self, query: Query, now: float) -> None:
-        """No answer in time: ask another backend as well, or begin anew where all were asked: a packet may be lost."""
+        """Send a query without an answer to another backend as well; if all had it, begin again: a packet may be lost."""
         if len(query.attempts) > query.unanswered:
             query.unanswered = len(query.attempts)
             if query.is_owed:
@@ -313,7 +313,7 @@ class DnsService:
         self.ask_elsewhere(query, now)
 
     def ask_elsewhere(self, query: Query, now: float) -> bool:
-        """Ask a backend that was not asked yet, unless asking twice could act twice; whether that was done."""
+        """Send the query to one more backend unless it could act twice; return True if it was sent."""
         if query.done or (query.attempts and query.payload[0] & OPCODE) or not self._ask(query, now):
             return False
         self.cells[self.base + SERVICE_RETRIES] += 1
