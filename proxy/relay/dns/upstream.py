@@ -128,7 +128,7 @@ class Upstream:
         self._unmoved = True
         self.peer.poller.again(self._move)
 
-    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller's
+    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller passes it
         """Send a portion of the pending queries to other backends; an answer from here still counts."""
         dns, now = self.peer.dns, self.peer.poller.now
         if not self._moving:

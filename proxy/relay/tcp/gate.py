@@ -49,7 +49,7 @@ class Gate:
         """Give back a claimed place if no connection was accepted for it."""
         self._tcp.cells[self._cell] = len(self._tcp.connections)
 
-    def _look(self, now: float) -> None:  # noqa: ARG002 - the poller's
+    def _look(self, now: float) -> None:  # noqa: ARG002 - the poller passes it
         self._looking = False
         if self._tcp.stalled:
             self._tcp.accept_again()

@@ -135,7 +135,7 @@ class Queue:
             self._tcp.poller.at(now + LOOK, self._look)
             self._serve(0)
 
-    def _serve(self, mask: int) -> None:  # noqa: ARG002 - the poller's
+    def _serve(self, mask: int) -> None:  # noqa: ARG002 - the poller passes it
         """Connect waiting clients in their order while slots are free."""
         blocked: set[Tried] = set()
         served = 0

@@ -173,7 +173,7 @@ class TcpService:
         if begins:
             self._move(0)
 
-    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller's
+    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller passes it
         """Move the next pending connects; there may be thousands."""
         lot, self._moving = self._moving[-MOVED:], self._moving[:-MOVED]
         for conn, target in lot:
