@@ -88,7 +88,7 @@ class Capacity:
         return claim(self._service.cells, cell, self.siblings, target.active, target.limit, ahead)
 
     def _ahead(self, since: float) -> int:
-        """Return how many queues have a head that began to wait before `since`; datagrams, which cannot wait, come last."""
+        """Return how many queues have a head that has waited since before `since`; datagrams, which cannot wait, are last."""
         heads = [head for head in self.siblings.each(self._turn) if head]
         if since == math.inf and self._service.cells[self._turn]:
             heads.append(self._service.cells[self._turn])

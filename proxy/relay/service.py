@@ -193,8 +193,8 @@ class Service:
     def apply(self, changes: Iterable[tuple[int, str, str]]) -> dict[Moved, list[Target]]:
         """Apply verdicts and admin states, (backend slot, verdict, admin); return which backends moved, and how.
 
-        The new selector is complete before it replaces the old one.  A value that is repeated, or taken back in the same
-        call, is no change.
+        The new selector is complete before it replaces the old one.  A value that is repeated, or taken back in the
+        same call, is no change.
         """
         last = {self.by_slot[slot]: (verdict, admin) for slot, verdict, admin in changes if slot in self.by_slot}
         new = {one: now for one, now in last.items() if (one.verdict, one.admin) != now}

@@ -25,7 +25,7 @@ class Clients:
         self._places: dict[int, int] = {}  # key -> the cell of its entry
 
     def enter(self, service: int, address: str, most: int) -> int:
-        """Count one more connection of a client; return its key for `leave`, or 0 if it has `most` on this host already."""
+        """Count one more connection of a client; return its key for `leave`, or 0 if it has `most` on this host."""
         key = self._key(service, address)
         self._count(key, 1)  # first, so that two workers do not both accept the last one at the same time
         if self._counts[key] + self._elsewhere(key) <= most:

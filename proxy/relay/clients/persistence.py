@@ -6,8 +6,8 @@ workers. If a template's backend does not serve (down, draining, in maintenance,
 tried just now, the template moves to the scheduler's next choice.
 
 If two workers choose for one client at the same moment, a lock on the bucket makes them agree. It is an open file
-description lock (fcntl(2)), which the kernel releases when a worker dies. A worker does not wait for it: after some tries
-it goes on without the lock.
+description lock (fcntl(2)), which the kernel releases when a worker dies. A worker does not wait for it: after some
+tries it goes on without the lock.
 """
 
 from functools import partial

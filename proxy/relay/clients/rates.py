@@ -46,7 +46,7 @@ class Rates:
         self._key = lru_cache(REMEMBERED)(ClientKeys(salt).of)
 
     def ask(self, service: int, address: str, now: float, interval: int) -> Answer:
-        """Grant or refuse one request, `now` in monotonic seconds; "unknown" if the table has no free entry for the client."""
+        """Grant or refuse one request, `now` in monotonic seconds; "unknown" if the table has no room for the client."""
         cells = self._cells
         key = self._key(service, address)
         at = int(now * 1e9)

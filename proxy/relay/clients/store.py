@@ -36,7 +36,7 @@ class Store:
     """
 
     def __init__(self, fd: int, secret: bytes = b"") -> None:
-        """Map a descriptor that `create` or `again` returned, and own it; if it raises TableError, the caller still owns it."""
+        """Map and own a descriptor from `create` or `again`; if it raises TableError, the caller still owns it."""
         size = os.fstat(fd).st_size
         try:
             self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)

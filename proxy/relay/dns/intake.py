@@ -149,9 +149,9 @@ class Intake:
     ) -> bool:
         """Return True if a message goes no further: its question cannot be read, or its client exceeds its rate.
 
-        A message without a readable question (`end` 0) gets FORMERR; so does one with more than one question (RFC 9619).
-        Above the rate every second query gets an answer with TC: over TCP a client cannot forge its address.  The others
-        get no answer.
+        A message without a readable question (`end` 0) gets FORMERR; so does one with more than one question (RFC
+        9619). Above the rate every second query gets an answer with TC: over TCP a client cannot forge its address.
+        The others get no answer.
         """
         cells, base = self._cells, self._base
         rate = self._rate

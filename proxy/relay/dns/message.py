@@ -34,7 +34,7 @@ Message = bytes | bytearray | memoryview
 
 
 class Record(NamedTuple):
-    """One record: its type, the offsets of the record, of its data and of its end; whether it is in the additional section."""
+    """One record: its type, the offsets of its start, data and end, and whether it is in the additional section."""
 
     kind: int
     start: int
@@ -44,7 +44,7 @@ class Record(NamedTuple):
 
 
 def question_end(message: Message, size: int) -> int:
-    """Return the offset at which the question section of a query ends; 0 if `size` octets hold no section of 0 or 1 questions.
+    """Return the offset at which the question section ends; 0 if it is incomplete or has more than one question.
 
     A query's name cannot be compressed: there is no name before it.  Without a question (a cookie request, RFC 7873
     section 5.4) the section ends where it begins.
@@ -107,7 +107,8 @@ def is_answer(reply: Message, query: Message, end: int) -> bool:
     The reply must repeat the question, which ends at `end` (RFC 5452, section 9.1); names are compared without case.  A
     reply without a question counts only if it carries no data that could belong to another question:
 
-    - an error, by the extended RCODE (RFC 6891, section 6.1.3): a FORMERR omits a question that the server could not read;
+    - an error, by the extended RCODE (RFC 6891, section 6.1.3): a FORMERR omits a question that the server could not
+      read;
     - a truncated answer, which only makes the client use TCP;
     - an answer that repeats an opcode other than QUERY: an answer to UPDATE has no zone (RFC 2136, section 3.8);
     - the answer to a query without a question.

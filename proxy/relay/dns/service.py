@@ -5,8 +5,8 @@ Laws:
   with that ID and that question (`message.is_answer`).  It is passed on unchanged but for the ID.
 - The first answer wins, whichever backend sent it; the client gets exactly one answer.
 - A query of opcode QUERY without an answer is sent to another backend after `retry-after`, to a third one after twice
-  that time, and so on; at once if its backend goes down or has closed the port.  A query of another opcode is never sent
-  twice: an UPDATE would act twice.
+  that time, and so on; at once if its backend goes down or has closed the port.  A query of another opcode is never
+  sent twice: an UPDATE would act twice.
 - A backend with `send-proxy` gets a PROXY header, which names the client, before each query; answers go without one.
 - A backend's silence is a failure only if another backend answers the same plain query.
 - A query without an answer by `give-up`, or without a usable backend, is answered with SERVFAIL: never with silence.

@@ -109,7 +109,7 @@ class Upstream:
         self.peer.poller.again(self.on_event)
 
     def broke(self, error: OSError, now: float) -> bool:
-        """Count an error of the socket, and replace it if that may help; return True if sending again may work at once."""
+        """Count a socket's error, and replace the socket if that may help; return True if sending may work at once."""
         peer = self.peer
         refused = error.errno == errno.ECONNREFUSED
         peer.dns.cells[peer.target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1

@@ -1,14 +1,14 @@
 """One edge-triggered epoll set, its unfinished work and its timers.
 
-Its descriptor is the only data descriptor that the event loop sees.  The loop's own readers cannot serve relayed sockets:
-they stop after one ICMP error, and hide a reset while reading is paused.
+Its descriptor is the only data descriptor that the event loop sees.  The loop's own readers cannot serve relayed
+sockets: they stop after one ICMP error, and hide a reset while reading is paused.
 
 Laws:
-- A handler is called with the event mask.  Because the set is edge-triggered, the handler reads until the socket is dry, or
-  asks to be called `again`.  Such a call has mask 0.
+- A handler is called with the event mask.  Because the set is edge-triggered, the handler reads until the socket is
+  dry, or asks to be called `again`.  Such a call has mask 0.
 - A handler whose socket was discarded or forgotten is not called any more, not even in the same round.
-- A descriptor is closed at the end of the round, so that its number cannot go to a new socket while events of the old one
-  are pending.
+- A descriptor is closed at the end of the round, so that its number cannot go to a new socket while events of the old
+  one are pending.
 - Timers run between rounds, however high the load is.
 - An exception costs only the event or timer that raised it.
 """

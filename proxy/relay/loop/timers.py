@@ -56,8 +56,8 @@ class Timers:
     def expire(self, now: float, most: int = 1000) -> int:
         """Run up to `most` due timers; return how many ran.
 
-        A callback may add and cancel timers; an added timer that is due already runs as well.  An exception of a callback
-        propagates: that timer is over, and the others are unchanged.
+        A callback may add and cancel timers; an added timer that is due already runs as well.  An exception of a
+        callback propagates: that timer is over, and the others are unchanged.
         """
         heap = self._heap
         ran = 0

@@ -2,8 +2,9 @@
 
 Laws:
 - A connection that ended well costs one look-up if only failures are logged, and one attribute test if nothing is.
-- At most `LINES` lines (`FAILURES` if only failures are logged) are made in `HAND_ON_PAUSE` seconds, and at most `WAITING`
-  octets wait to be written; further lines are dropped and counted.  So the cost of a flood of refused clients is limited.
+- At most `LINES` lines (`FAILURES` if only failures are logged) are made in `HAND_ON_PAUSE` seconds, and at most
+  `WAITING` octets wait to be written; further lines are dropped and counted.  So the cost of a flood of refused clients
+  is limited.
 - The loop formats lines and hands them on every `HAND_ON_PAUSE` seconds; only the thread writes (`sink`).
 """
 

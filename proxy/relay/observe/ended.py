@@ -1,7 +1,7 @@
 """The record of a connection, session or query that has ended, and its line in the connection log.  Pure.
 
-A line is one JSON object, or text: the time, then `name=value` with the same names.  Text from clients (a query's name) is
-quoted and ASCII, so it can neither forge a line nor send control codes to a terminal.
+A line is one JSON object, or text: the time, then `name=value` with the same names.  Text from clients (a query's name)
+is quoted and ASCII, so it can neither forge a line nor send control codes to a terminal.
 """
 
 import json

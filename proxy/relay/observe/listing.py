@@ -1,8 +1,8 @@
 """Lists and resets open connections and sessions in portions: a hundred thousand of them must not delay a packet.
 
-A listing begins with a copy of the references to all of them, which takes about a millisecond for a hundred thousand.  Each
-page looks at no more than `SCAN` of them and has at most `ROWS` rows.  Connections that end meanwhile are left out, and so
-are those that begin after the first page.
+A listing begins with a copy of the references to all of them, which takes about a millisecond for a hundred thousand.
+Each page looks at no more than `SCAN` of them and has at most `ROWS` rows.  Connections that end meanwhile are left
+out, and so are those that begin after the first page.
 """
 
 from collections.abc import Iterable, Iterator

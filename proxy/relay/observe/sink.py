@@ -1,8 +1,8 @@
 """The sinks of the connection log: a file, a pipe or a collector, to which a separate thread writes.
 
-A slow disk or a stopped reader blocks the writer; flags of a regular file do not help.  So the loop never writes: it hands
-lines to a thread, which waits without the interpreter's lock.  The lines that wait are limited; further ones are dropped
-and counted, and traffic goes on.
+A slow disk or a stopped reader blocks the writer; flags of a regular file do not help.  So the loop never writes: it
+hands lines to a thread, which waits without the interpreter's lock.  The lines that wait are limited; further ones are
+dropped and counted, and traffic goes on.
 
 - A file gets many whole lines in one write: with O_APPEND the lines of several workers do not mix.
 - A pipe, a terminal or a socket gets at most PIPE_BUF octets at a time, which are written atomically (pipe(7)).

@@ -11,8 +11,8 @@ Sockaddr = tuple[str, int] | tuple[str, int, int, int]
 def sockaddr(address: str, port: int) -> Sockaddr:
     """Return (address, port), and for "fe80::1%eth0" the number of the interface as well (RFC 4007, section 11).
 
-    Python drops a zone in the text unless it is given as a number, and looks up a zone that does not exist, which blocks.
-    Raises OSError (ENODEV) if there is no such interface.
+    Python drops a zone in the text unless it is given as a number, and looks up a zone that does not exist, which
+    blocks. Raises OSError (ENODEV) if there is no such interface.
     """
     host, _, zone = address.partition("%")
     if not zone:
@@ -26,7 +26,7 @@ def sockaddr(address: str, port: int) -> Sockaddr:
 
 
 def scope_of(client: tuple[object, ...]) -> int:
-    """Return the interface number of an IPv6 client (host, port, flow, scope, ...) from the kernel; 0 if there is none."""
+    """Return the interface number of an IPv6 client (host, port, flow, scope, ...); 0 if there is none."""
     return int(str(client[3])) if len(client) > 3 and ":" in str(client[0]) else 0  # noqa: PLR2004 - as above
 
 

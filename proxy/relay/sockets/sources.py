@@ -81,7 +81,7 @@ def open_stream(
 
 
 def open_datagram(sources: Sources, connected: Callable[[str], socket.socket]) -> socket.socket:
-    """Return `connected(address)`, a UDP socket, for the first address that this host has; raise NoSourceError if none."""
+    """Return `connected(address)`, a UDP socket, for the first address that this host has, or raise NoSourceError."""
     for source in sources.turn():
         try:
             return connected(source)

@@ -1,8 +1,8 @@
 """Sockets that connect to a backend from the client's own address (transparent mode).
 
-Only a process with CAP_NET_ADMIN or CAP_NET_RAW may make a socket transparent, and a worker has no capabilities.  But any
-process may bind a transparent socket to any address (ip(7), IP_TRANSPARENT).  So the master makes them, and each worker
-keeps a stock that is refilled early, so that no client has to wait.
+Only a process with CAP_NET_ADMIN or CAP_NET_RAW may make a socket transparent, and a worker has no capabilities.  But
+any process may bind a transparent socket to any address (ip(7), IP_TRANSPARENT).  So the master makes them, and each
+worker keeps a stock that is refilled early, so that no client has to wait.
 """
 
 import errno

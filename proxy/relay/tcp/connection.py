@@ -3,8 +3,8 @@
 Laws:
 - The client is not read before a backend is connected; until something has passed, a reset of the backend counts as a
   failed connect (`connecting`).
-- All octets that one side has sent reach the other in order, followed by its FIN (RFC 9293, section 3.6) or its RST.  An
-  RST is passed on when the octets before it have left the send queue, at the latest after fin-timeout.
+- All octets that one side has sent reach the other in order, followed by its FIN (RFC 9293, section 3.6) or its RST.
+  An RST is passed on when the octets before it have left the send queue, at the latest after fin-timeout.
 - At most one buffer of `BUFFER` octets waits in each direction; meanwhile the sending side is not read.
 - A source listed in `accept-proxy` first sends a PROXY header, which names the client and the address it connected to.
 """

@@ -1,8 +1,8 @@
 """The limit on the TCP connections of one service, over all workers.
 
-Above the limit no client is accepted; it waits in the kernel's queue (`backlog`), as with HAProxy's `maxconn`.  A worker
-with waiting clients publishes since when they have waited, and leaves one place free for each sibling whose clients have
-waited longer.  So no worker's clients wait for ever beside a busy sibling.
+Above the limit no client is accepted; it waits in the kernel's queue (`backlog`), as with HAProxy's `maxconn`.  A
+worker with waiting clients publishes since when they have waited, and leaves one place free for each sibling whose
+clients have waited longer.  So no worker's clients wait for ever beside a busy sibling.
 """
 
 import select

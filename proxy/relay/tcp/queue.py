@@ -4,8 +4,8 @@ Each worker has its own queue; the limit applies to all of them together.  `TURN
 head has waited, so that a slot goes to the oldest client wherever it becomes free.  A waiting client counts as `queued`
 once, at the backend that the scheduler would have chosen.
 
-Clients that have tried the same backends form one line: if the first of a line cannot be served, none of it can, and the
-other lines go on.
+Clients that have tried the same backends form one line: if the first of a line cannot be served, none of it can, and
+the other lines go on.
 """
 
 from heapq import merge, nsmallest
@@ -67,7 +67,7 @@ class Queue:
         return float("-inf") if place is None else place[0] + self._timeout
 
     def join(self, conn: "Connection", full: "Target") -> None:
-        """Queue a connection, or keep its place, because backend `full` has no slot; reset it if the queue is full too."""
+        """Queue a connection, or keep its place, because backend `full` has no slot; reset it if the queue is full."""
         tcp = self._tcp
         cells = tcp.cells
         if conn not in self._waiting:

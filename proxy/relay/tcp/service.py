@@ -188,7 +188,7 @@ class TcpService:
             self._end(targets, SERVICE_RESET_ON_DOWN)
 
     def failed_back(self, targets: Iterable[Target]) -> None:
-        """Reset the connections of these backends: better ones serve again, and the service has `on-failback = "reset"`."""
+        """Reset connections on backends that are no longer the best ones, with `on-failback = "reset"`."""
         self._end(targets, SERVICE_RESET_ON_FAILBACK)
 
     def returned(self, targets: Iterable[Target]) -> None:

@@ -76,8 +76,8 @@ class Half:
     def pull(self, *, dry: bool) -> None:  # noqa: PLR0911 - the hot path, each end of a read in one place
         """Relay the octets that this side has sent.
 
-        A read that fills less than the buffer has emptied the stream's queue (epoll(7)), unless a FIN or an urgent octet
-        is near, or an earlier turn may have used up their edge: `dry` reads until there is nothing.
+        A read that fills less than the buffer has emptied the stream's queue (epoll(7)), unless a FIN or an urgent
+        octet is near, or an earlier turn may have used up their edge: `dry` reads until there is nothing.
         """
         other = self.other
         if not self.readable or self.eof or other.pending is not None:

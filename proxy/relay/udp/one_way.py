@@ -1,12 +1,12 @@
-"""Plain UDP without sessions: each datagram is balanced by itself, and no answers are relayed (syslog, RFC 5426; metrics).
+"""Plain UDP without sessions: each datagram is balanced by itself, without answers (syslog, RFC 5426; metrics).
 
 Laws:
 - A datagram goes unchanged to one backend, picked for it alone; the relay remembers nothing about its client.
 - Each backend and port has one connected socket for all clients; it is replaced every minute and when it is broken.
 - Datagrams from backends are read, counted and dropped: no client waits for them.
 - PROXY headers stand before each datagram, in and out, as with sessions.
-- A backend whose port is closed gets nothing for a moment if another one is usable.  The last datagram sent to it goes to
-  another backend at once; earlier ones are lost.
+- A backend whose port is closed gets nothing for a moment if another one is usable.  The last datagram sent to it goes
+  to another backend at once; earlier ones are lost.
 """
 
 import errno
@@ -127,7 +127,7 @@ class Outlet:
                 sock.sendmsg((head, data), source)
             except OSError as error:
                 if error.errno == errno.EMSGSIZE:
-                    # It may be an ICMP error about an earlier datagram (RFC 1191).  This one was not sent; the path MTU is known now.
+                    # Perhaps an ICMP error about an earlier datagram (RFC 1191): this one was not sent, and the path is known now.
                     continue
                 if error.errno in UNSENT:
                     break

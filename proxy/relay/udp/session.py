@@ -55,7 +55,7 @@ class Session:
         self.epoch = listener.udp.service.epoch  # the service's epoch when the target was last checked
 
     def send(self, data: bytes | memoryview, tried: tuple[Target, ...] = ()) -> bool:
-        """Send one datagram, which the backends in `tried` have refused; return False if it must go to another backend."""
+        """Send a datagram, which the backends in `tried` have refused; return False if it must go to another backend."""
         udp, cell = self.listener.udp, self.target.cell
         for _ in range(2):
             try:
@@ -65,7 +65,7 @@ class Session:
                     self.sock.send(data)
             except OSError as error:
                 if error.errno == errno.EMSGSIZE:
-                    # It may be an ICMP error about an earlier datagram (RFC 1191).  This one was not sent; the path MTU is known now.
+                    # Perhaps an ICMP error about an earlier datagram (RFC 1191): this one was not sent, and the path is known now.
                     continue
                 if error.errno in UNSENT:
                     break
@@ -93,7 +93,7 @@ class Session:
                     udp.resend(self)
                 return
             except OSError as error:
-                # The kernel reports the error before datagrams that arrived earlier, and no further edge follows for them.
+                # The kernel reports it before datagrams that arrived earlier, and no further edge follows for them.
                 if error.errno != errno.EMSGSIZE:
                     self.broke(error)
                 continue
@@ -117,7 +117,7 @@ class Session:
         udp.poller.again(self.on_event)
 
     def broke(self, error: OSError) -> None:
-        """Count an ICMP error or a broken route; the next datagram gets a new socket, and another backend if there is one."""
+        """Count an ICMP error or a broken route; the next datagram gets a new socket, and another backend if possible."""
         udp = self.listener.udp
         refused = error.errno == errno.ECONNREFUSED
         udp.cells[self.target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1

@@ -4,9 +4,9 @@ Laws:
 - A datagram is passed on unchanged, even an empty one; answers leave from the address that the client sent to.
 - A session whose backend is down or in maintenance picks another one with the client's next datagram; a session on a
   draining backend stays.
-- If the backend's port is closed, or it cannot be reached, the last datagram goes to another backend at once, unless the
-  backend has answered since.  So do other clients' unanswered datagrams (`unanswered`), because ICMP reports one of many.
-  New sessions avoid the backend for a moment (`closed_ports`).
+- If the backend's port is closed, or it cannot be reached, the last datagram goes to another backend at once, unless
+  the backend has answered since.  So do other clients' unanswered datagrams (`unanswered`), because ICMP reports one of
+  many. New sessions avoid the backend for a moment (`closed_ports`).
 - A session whose local address has left this host gets a new socket: Linux refuses to send from an IPv4 address that is
   gone (EINVAL), but goes on sending from an IPv6 address.
 - A session ends after `idle-timeout` without a datagram in either direction; the table never exceeds its limit.
@@ -111,8 +111,8 @@ class UdpService:
     def unlisten(self, listener: UdpListener) -> None:
         """Stop polling a listener.  Its sessions go on; their clients' datagrams reach the worker that polls it now.
 
-        The sessions answer through another socket of the same listener if there is one here; if not, `listener.sessions`
-        is the number of sessions that still need this one.
+        The sessions answer through another socket of the same listener if there is one here; if not,
+        `listener.sessions` is the number of sessions that still need this one.
         """
         self.poller.forget(listener.sock, listener.on_event)
         self._polled.remove(listener)
@@ -242,9 +242,9 @@ class UdpService:
     ) -> bool:  # fmt: skip
         """Open a session for a datagram and send it; return True if it was sent.
 
-        Backends in `tried` have just refused the datagram.  They get it only if no other backend is usable, and never if
-        the new session replaces another one (`instead`), which then ends.  If a datagram cannot be sent (no route, for
-        example), the next backend gets it.
+        Backends in `tried` have just refused the datagram.  They get it only if no other backend is usable, and never
+        if the new session replaces another one (`instead`), which then ends.  If a datagram cannot be sent (no route,
+        for example), the next backend gets it.
         """
         service = self.service
         if instead is None and not self._has_room():
@@ -295,7 +295,7 @@ class UdpService:
         return session.target.verdict not in {"down", "unknown", "ejected"} and session.target.admin != "maint"
 
     def _at_home(self, session: Session) -> bool:
-        """Return True if a session's local IPv6 address is still this host's; it is checked only after `HEARD` s of silence."""
+        """Return True if this host still has a session's local IPv6 address; checked only after `HEARD` s of silence."""
         now = self.poller.now
         if session.local is None or now - session.heard < HEARD:
             return True
@@ -327,7 +327,7 @@ class UdpService:
         return session
 
     def _count_unopened(self, error: OSError, target: Target) -> bool:
-        """Count why a socket could not be opened; return True if another backend may work, False if this host is at fault."""
+        """Count why a socket could not be opened; return True if another backend may work."""
         cells, base = self.cells, self.base
         if isinstance(error, LackError):
             cells[base + error.cell] += 1
