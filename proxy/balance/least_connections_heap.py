@@ -68,7 +68,7 @@ class Heap(Heedless):
         return backend
 
     def changed(self, backend: Backend) -> None:
-        """Take note of a lower load (law 2)."""
+        """Note a lower load (law 2)."""
         index = backend.index
         valid = self._valid[index] if index < len(self._valid) else None
         if valid is None or valid[3] is not backend:
@@ -81,7 +81,7 @@ class Heap(Heedless):
                 self.refreshed()
 
     def refreshed(self) -> None:
-        """Compute all loads anew and sweep out the remains. O(n)."""
+        """Compute all loads again and remove outdated entries. O(n)."""
         weights = self._weights
         valid = self._valid
         heap: list[Entry] = []
@@ -113,8 +113,8 @@ class Heap(Heedless):
     def _retry(self, exclude: Collection[Backend]) -> Backend | None:
         """Return the least loaded of the other backends, of equals the one whose turn is next; no turn is used up.
 
-        If retries used up turns while many backends fail, they would use up those of the healthy ones, and every new query
-        would go to a failing one.
+        If retries used up turns while many backends fail, they would use up those of the healthy ones, and every new
+        query would go to a failing one.
         """
         aside: list[Entry] = []
         picked = None

@@ -82,17 +82,17 @@ class Slots(Generic[Key]):
         return taken
 
     def hold(self, holder: Hashable) -> None:
-        """Note that `holder`, a worker life, references every slot now assigned, beside those it held before."""
+        """Note that `holder`, a worker life, uses every slot assigned now, besides those it held before."""
         for slot in self._by_key.values():
             self._slots[slot].holders.add(holder)
 
     def settle(self, holder: Hashable) -> None:
-        """Note that `holder` confirmed the configuration: it references what is assigned now and nothing else."""
+        """Note that `holder` confirmed the configuration: it uses the slots assigned now, and no others."""
         self.release(holder)
         self.hold(holder)
 
     def release(self, holder: Hashable) -> None:
-        """Note that `holder` is gone and references nothing."""
+        """Note that `holder` is gone and uses no slots."""
         for slot in list(self._slots):
             self._slots[slot].holders.discard(holder)
             self._collect(slot)

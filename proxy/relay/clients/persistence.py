@@ -64,7 +64,7 @@ class Persistence:
         self._timeout = min(plan.timeout, LONGEST)
         keys = ClientKeys(store.secret, plan.ipv4_prefix, plan.ipv6_prefix)
         self.key: Callable[[str], int] = partial(keys.of, service.plan.slot)
-        """Returns the key of a client's network in this service; with a secret, so that nobody can aim at one bucket."""
+        """Return the key of a client's network in this service; its secret keeps attackers from aiming at one bucket."""
         self._selector = service.selector
         self._members = frozenset(service.selector.backends)
         self._held: dict[int, int] = {}  # how many connections and sessions of a key are open here
