@@ -67,8 +67,8 @@ class Slots(Generic[Key]):
         taken = sorted(free, key=lambda slot: freed.get(slot, 0))[: len(new)]
         if len(taken) < len(new):
             raise SlotsFullError(
-                f"{len(wanted)} wanted and {len(kept) - len(staying)} still in use by workers: "
-                f"the counters have room for {self.capacity}; a restart makes room for more"
+                f"{len(wanted)} configured, and {len(kept) - len(staying)} removed but still in use by workers: "
+                f"the counters have room for {self.capacity} only: restart the daemon to make room for more"
             )
         for key in leaving:
             slot = self._by_key.pop(key)

@@ -59,11 +59,11 @@ class Table:
             seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
             size = os.fstat(fd).st_size
         except OSError as error:
-            raise TableError(f"descriptor {fd} is no sealed memory file: {error}") from error
+            raise TableError(f"descriptor {fd} is not a sealed memory file: {error}") from error
         if not seals & fcntl.F_SEAL_SHRINK:
-            raise TableError(f"descriptor {fd} is not sealed: its owner could shrink it under us")
+            raise TableError(f"descriptor {fd} is not sealed: its owner could shrink it while it is mapped")
         if size != layout.size:
-            raise TableError(f"descriptor {fd} holds {size} bytes, the layout wants {layout.size}")
+            raise TableError(f"descriptor {fd} has {size} bytes, but the layout needs {layout.size}")
         try:
             table = cls(fd, layout, writable=writable)
         except OSError as error:

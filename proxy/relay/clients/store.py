@@ -41,12 +41,12 @@ class Store:
         try:
             self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except (OSError, ValueError) as error:
-            raise TableError(f"descriptor {fd} is no table of templates: {error}") from error
+            raise TableError(f"descriptor {fd} cannot be mapped as a table of templates: {error}") from error
         self._view = memoryview(self._map)
         self.cells: memoryview[int] = self._view.cast("q")
         if size < 8 * cells_for(1) or self.cells[0] != MAGIC or 8 * cells_for(self.cells[1]) != size:
             self._unmap()
-            raise TableError(f"descriptor {fd} holds no table of templates")
+            raise TableError(f"descriptor {fd} is not a table of templates")
         self.fd = fd
         self.secret = secret
         self.templates = Templates(self.cells)

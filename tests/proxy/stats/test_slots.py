@@ -56,7 +56,7 @@ def test_too_many_change_nothing():
     slots = Slots(2)
     slots.assign(["a", "b"])
     slots.hold("worker")
-    with pytest.raises(SlotsFullError, match="1 still in use by workers"):
+    with pytest.raises(SlotsFullError, match="1 removed but still in use by workers"):
         slots.assign(["a", "c"])
     assert (slots["a"], slots["b"], len(slots)) == (0, 1, 2)
 
