@@ -273,7 +273,7 @@ def test_late_ids_are_bounded(relay, start, server):
 
 
 def test_a_full_socket_goes_elsewhere(relay, start, server, backend, monkeypatch):
-    """U18: a socket has so many IDs in use and no more; a query that finds none is asked of another backend."""
+    """U18: the IDs in use on a socket are limited; a query that finds none free is sent to another backend."""
     monkeypatch.setattr(upstream, "PENDING_CAP", 5)
     where = start(backend.address, server.address, scheduler="failover")
     with client(where) as sock:

@@ -27,7 +27,7 @@ from tests.proxy.relay.streams import (
 
 
 def resetting(listener: socket.socket, greeting: bytes = b"", wants: int = 0) -> None:
-    """Accept one connection, read and greet as told, and reset it."""
+    """Accept one connection, read `wants` octets, send `greeting`, and reset it."""
     sock = accept(listener)
     exactly(sock, wants)
     sock.sendall(greeting)
@@ -37,7 +37,7 @@ def resetting(listener: socket.socket, greeting: bytes = b"", wants: int = 0) ->
 
 @pytest.mark.parametrize("how", ["refused", "timeout", "reset"])
 def test_a_failed_connect_is_retried(relay, how):
-    """T9: a backend that refuses, resets or does not answer a connect is replaced by another, the client unaware."""
+    """T9: if a backend refuses, resets or does not answer a connect, another is tried, and the client does not notice."""
     with listen() as good, deaf() as (silent, _), listen() as bad:
         first = {"refused": ("127.0.0.1", free_port()), "timeout": silent, "reset": where(bad)}[how]
         timers = replace(TCP, connect_timeout=0.2)
@@ -130,7 +130,7 @@ def test_client_leaves_while_we_connect(relay, leave):
 
 
 def test_client_that_left_is_given_up_on_the_next_backend_too(relay):
-    """T11: the short wait for a client that sent only a FIN is not begun anew by each backend that is tried."""
+    """T11: the short wait for a client that sent only a FIN does not begin again with each backend that is tried."""
     with deaf() as (one, _), deaf() as (two, _):
         address = relay.service([one, two], scheduler="failover", tcp=replace(TCP, connect_timeout=0.4))
         relay.start()
@@ -141,7 +141,7 @@ def test_client_that_left_is_given_up_on_the_next_backend_too(relay):
 
 
 def test_octets_before_the_connect(relay):
-    """T13: what the client sends while we connect, its FIN included, arrives in order at the backend that answers."""
+    """T13: octets and a FIN that the client sends during the connect arrive in order at the backend that answers."""
     with deaf() as (silent, _), listen() as good:
         address = relay.service([silent, where(good)], scheduler="failover", tcp=replace(TCP, connect_timeout=0.3))
         relay.start()

@@ -76,7 +76,7 @@ def test_late_answer(wire, side):
 
 
 def test_fin_from_a_client_at_once(wire):
-    """T1, T12: a client that closes its half before a backend is connected still hears a server that speaks first."""
+    """T1, T12: a client that closes its half before a backend is connected still gets a server's greeting."""
     with connect(wire.address) as client:
         client.shutdown(socket.SHUT_WR)
         with accept(wire.listener) as backend:
@@ -88,7 +88,7 @@ def test_fin_from_a_client_at_once(wire):
 
 @SIDES
 def test_fin_behind_more_than_one_turn(relay, tiny, wire, side):
-    """T6: a FIN that was told of while more than one turn's budget of octets waits before it is passed on as well."""
+    """T6: a FIN behind more octets than one turn's budget is passed on as well."""
     near, far = wire.sides(side)
     sent = PATTERN[: 512 * (tcp_side.READS * 2) + 100]
     with held(relay):
@@ -190,7 +190,7 @@ def test_reset_of_a_quiet_connection(wire, side):
 @SIDES
 @plan(fin_timeout=0.4)
 def test_reset_to_a_reader_that_never_reads(wire, side):
-    """T3, T4: the RST behind octets that nobody takes is sent after fin-timeout, not before and not never."""
+    """T3, T4: an RST behind octets that the reader does not take is sent after fin-timeout, and not earlier."""
     near, far = wire.sides(side)
     flood(near, PATTERN)
     began = time.monotonic()
@@ -203,7 +203,7 @@ def test_reset_to_a_reader_that_never_reads(wire, side):
 @SIDES
 @plan(fin_timeout=3.0, connect_timeout=0.8, idle_timeout=0.8, buffer=16384)
 def test_reset_is_not_cut_short_by_other_timers(wire, side):
-    """T3, T15: what came before an RST has fin-timeout to be delivered, also where the idle timer is shorter."""
+    """T3, T15: octets before an RST have fin-timeout to be delivered, even if the idle timer is shorter."""
     near, far = wire.sides(side)
     sent = flood(near, PATTERN)
     sent -= settle(near)
@@ -225,7 +225,7 @@ def test_reset_waits_for_what_was_not_sent_yet(relay, wire):
     got = []
 
     def drain() -> str:
-        """Let the reader take all that is in the kernel, and let a timer come before the event that tells of it."""
+        """Let the reader take all octets in the kernel, and run a timer before the event that reports it."""
         backend.settimeout(0.1)
         try:
             while piece := backend.recv(1 << 20):
@@ -321,7 +321,7 @@ def test_stalled_readers_cost_one_buffer_a_direction(relay, wire):
 
 
 def test_what_waits_is_not_mixed_up(wire):
-    """T7: what waits in each direction of several connections is that direction's own when it leaves, octet by octet."""
+    """T7: the octets that wait in each direction of several connections leave in their own direction, in order."""
     pairs = [wire.open(1 << 16) for _ in range(3)]
     sent = {}
     for number, (client, backend) in enumerate(pairs):
@@ -334,7 +334,7 @@ def test_what_waits_is_not_mixed_up(wire):
 
 @SIDES
 def test_a_stalled_reader_resumes(wire, side):
-    """T7, T19: a reader that stalled gets all that waits, and what comes after it, without a further pause; all is counted."""
+    """T7, T19: a reader that stalled gets all waiting and later octets without a further pause; all are counted."""
     near, far = wire.sides(side)
     sent = flood(near, PATTERN)
     began = time.monotonic()
@@ -382,7 +382,7 @@ def test_small_requests_are_not_delayed(wire, side):
 
 
 def test_server_speaks_first(wire):
-    """T12: a client that says nothing hears the server's greeting."""
+    """T12: a silent client gets the server's greeting."""
     client, backend = wire.open()
     backend.sendall(b"220 ready")
     assert exactly(client, 9) == b"220 ready"
@@ -394,7 +394,7 @@ def test_server_speaks_first(wire):
 @SIDES
 @pytest.mark.parametrize("late", [False, True], ids=["together", "apart"])
 def test_urgent_octet(wire, side, late):
-    """T14: an out-of-band octet is left out of the stream, and what is before and after it arrives, its FIN too."""
+    """T14: an out-of-band octet is left out of the stream; the octets before and after it and the FIN arrive."""
     near, far = wire.sides(side)
     for number in range(3):
         with contextlib.nullcontext() if late else held(wire.relay):
@@ -533,7 +533,7 @@ def test_cancelled_timers_do_not_pile_up(relay, wire):
 
 @pytest.fixture(params=["small buffers", "small send queues"])
 def cramped(request):
-    """Everything at its bounds: our own buffers, or what the kernel takes from us in one go."""
+    """Set small limits: for the relay's buffers, or for the kernel's send queues."""
     if request.param == "small buffers":
         request.getfixturevalue("tiny")
     return 4608 if request.param == "small send queues" else 0
