@@ -145,7 +145,7 @@ def environment(ours: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
     """Let the child find the same packages, wherever the master was started from, and inherit nothing odd."""
     kept = {name: value for name, value in ours.items() if name in KEPT}
     kept["PYTHONDONTWRITEBYTECODE"] = "1"
-    here = str(Path(__file__).resolve().parent.parent)
+    here = str(Path(__file__).resolve().parents[2])  # where the package `proxy` lies
     if here not in [str(Path(one).resolve()) for one in site.getsitepackages()]:
         kept["PYTHONPATH"] = here  # a checkout; never site-packages, which would come before the standard library
     return kept

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import proxy
 from proxy.processes import child
 from proxy.processes.child import FIRST_PAUSE, LONGEST_PAUSE, SETTLED, Child, Identity, Pace
 from proxy.processes.messages import common as messages
@@ -137,7 +138,7 @@ def test_environment(monkeypatch):
     """Children get what finds programs, words, time zones and trust, the checkout's path, and nothing else."""
     ours = {"PATH": "/bin", "TZ": "UTC", "SSL_CERT_FILE": "/ca"}
     found = child.environment(ours | {"LD_PRELOAD": "x", "PYTHONPATH": "/tmp/x", "TOKEN": "y"})
-    here = str(Path(child.__file__).parent.parent)
+    here = str(Path(proxy.__file__).parents[1])
     assert found == ours | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": here}
     monkeypatch.setattr(site, "getsitepackages", lambda: [here])
     assert "PYTHONPATH" not in child.environment({})
