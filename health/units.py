@@ -98,9 +98,13 @@ Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
 
 def parse_address(text: str) -> str:
-    """Return an IPv4 or IPv6 address in its canonical form; raises ValueError that tells a name from a typing error."""
+    """Return an IPv4 or IPv6 address in its canonical form; raises ValueError that tells a name from a typing error.
+
+    An IPv4 address that is written as IPv6 (mapped: RFC 4291, section 2.5.5.2) is the IPv4 address.
+    """
     try:
-        return str(ipaddress.ip_address(text))
+        address = ipaddress.ip_address(text)
+        return str(getattr(address, "ipv4_mapped", None) or address)
     except ValueError:
         pass
     if text.startswith("[") and text.endswith("]"):

@@ -18,6 +18,7 @@ from health.units import format_duration
 from proxy import __version__
 from proxy.backends.admin import Admins
 from proxy.backends.effective import Running, written
+from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.commands.events import events_handler
@@ -27,6 +28,7 @@ from proxy.config.model import BackendKey, Config
 from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
 from proxy.host import privileges
+from proxy.host.addresses import interface_addresses
 from proxy.pair import router_settings
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
@@ -43,6 +45,7 @@ from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
 from proxy.status.snapshot import SnapshotBuilder
+from proxy.words import counted
 from proxy.workers import plans, transparent_sockets
 from proxy.workers.listeners import ListenError, Listeners
 from proxy.workers.member_owners import Key
@@ -96,9 +99,11 @@ class Master:
         self._readiness = Readiness(
             self._running, self._record, self._to_workers, self._on_readiness, self._admins,
         )  # fmt: skip
+        self._loops = LoopGuard(self._running, interface_addresses, self._record, self._readiness.looping)
         self._membership = Membership(
             self._running, self._admins, self._record,
             relisted=self._relisted, reweighed=self._reweighed, usable=self._readiness.usable, active=self._active_on,
+            leads_back=self._loops.would_lead_back,
         )  # fmt: skip
         self._prober = Prober(
             ours.identity,
@@ -155,6 +160,7 @@ class Master:
         await self._redundancy.leave(hand_over=False)
         self._prober.kill()
         await self._workers.end(KILL_GRACE)
+        await self._redundancy.finish()
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
         self._handout.close()
@@ -192,8 +198,8 @@ class Master:
         self._control.register("events", events_handler(self._timeline), mutates=False)
         self._timeline.add(
             "start", node.name,
-            f"steelyard {__version__}: {len(self._running.services)} services on {len(self._listeners)} listeners, "
-            f"{node.workers} workers",
+            f"steelyard {__version__}: {counted(len(self._running.services), 'service')} on "
+            f"{counted(len(self._listeners), 'listener')}, {counted(node.workers, 'worker')}",
             pid=os.getpid(), sha256=self.config.sha256,
         )  # fmt: skip
         for kind, text in self._before:
@@ -209,6 +215,7 @@ class Master:
         self._guarded(self._refit)
         self._guarded(lambda: self._admins.look(now))
         self._guarded(lambda: self._membership.look(now))
+        self._guarded(self._loops.look)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
             self._guarded(lambda: self._builder.sample(now, self.config.services))
@@ -232,11 +239,13 @@ class Master:
     # -- stopping
 
     def _on_stop(self) -> None:
-        if self._stopped.is_set():
-            return
         if self._stopping:
-            self._timeline.add("stop", self.config.node.name, "told to stop a second time: at once", level="warning")
+            if not self._stopped.is_set():
+                text = "told to stop a second time: at once"
+                self._timeline.add("stop", self.config.node.name, text, level="warning")
+            self._redundancy.hurry()
             self._stopped.set()
+        if self._stopped.is_set():
             return
         self._stopping = True
         timeout = self.config.node.stop_timeout
@@ -431,8 +440,9 @@ class Master:
 
     def _open_all(self, waited: float) -> None:
         late = self._running.services.keys() - self._open
+        self._readiness.wait_no_longer()
         for name in sorted(late):
-            self._timeline.add("service", name, f"no verdict after {waited:g} s: served all the same", level="warning")
+            self._timeline.add("service", name, self._readiness.why_late(name, waited), level="warning")
         if late:
             self._open |= late
             self._workers.settle()

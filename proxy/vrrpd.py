@@ -13,6 +13,8 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
+from typing import Any
 
 from health.executable import trusted
 from proxy.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
@@ -21,16 +23,41 @@ from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.processes.startup import OURS, inherit
+from proxy.records import state_directory
 from vrrp.precedence import take_precedence
 from vrrp.report import Moved
 from vrrp.runner import Runner
-from vrrp.settings import Settings
+from vrrp.settings import SCRIPT_TIMEOUT, Settings
 
 LOOK = 0.1  # s between two looks at the master, and two words on what is held
 STALL = 3.0  # s without a sign of life of the master
+AT_ONCE = 0.5  # s for those who want to be told of an end in a hurry
+NUMBERS = "vrrp-numbers.json"
+"""In the state directory: the numbers of signed adverts."""
 ORPHAN_INTERVALS = 5  # advert intervals within which an orphan is active again, or somebody else is
 
 _log = logging.getLogger("steelyard.vrrp")
+
+
+class _Stored:
+    """The numbers of signed adverts, in the state directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self) -> Any:
+        """Return what was saved last."""
+        try:
+            return state_directory.load(self._directory, NUMBERS)
+        except state_directory.StateError as error:
+            raise OSError(str(error)) from error
+
+    def save(self, document: Any) -> None:
+        """Replace it."""
+        try:
+            state_directory.save(self._directory, NUMBERS, document)
+        except state_directory.StateError as error:
+            raise OSError(str(error)) from error
 
 
 class Vrrp:
@@ -54,6 +81,7 @@ class Vrrp:
         self.leave: asyncio.Future[bool] = self._loop.create_future()
         """Whether to hand over, once it is to leave."""
         self.failed = False
+        self._hurried = False
         self._channel = channel.Channel(sock, self._on_message, self._on_end)
         self._send(messages.Ready(os.getpid()))
         self._look()
@@ -97,7 +125,7 @@ class Vrrp:
         try:
             self._settings = settings = Settings.from_tree(route.settings)
             self._orphan_time = route.orphaned
-            runner = Runner(settings, self._moved, self._told, trusted)
+            runner = Runner(settings, self._moved, self._told, trusted, _Stored(Path(route.state_dir)))
             runner.adopt(route.handover)
             await runner.start()
             for name in route.standby:
@@ -157,7 +185,7 @@ class Vrrp:
             lost = f"no sign of life from the master for {STALL:g} s"
         else:
             lost = self._fitness.lost
-        if self._runner is None or bool(lost) == bool(self._lost):
+        if self._runner is None or self.leave.done() or bool(lost) == bool(self._lost):
             return
         self._lost = lost
         if lost:
@@ -186,6 +214,7 @@ class Vrrp:
         if not self.leave.done():
             self.leave.set_result(hand_over)
         elif not hand_over and self._runner is not None:
+            self._hurried = True
             self._runner.hurry()
 
     def _fail(self) -> None:
@@ -197,7 +226,9 @@ class Vrrp:
         if self._starting is not None:
             await asyncio.wait([self._starting])
         if self._runner is not None:
-            await self._runner.shutdown(hand_over=hand_over)
+            await self._runner.leave(hand_over=hand_over)
+            self._send(vrrp_messages.Left())
+            await self._runner.finish(AT_ONCE if self._hurried or not hand_over else SCRIPT_TIMEOUT)
         self._channel.close()
 
     # -- our words

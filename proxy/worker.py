@@ -169,7 +169,7 @@ class Worker:
         if isinstance(asked, worker_messages.Browse):
             wanted = Wanted(asked.service, asked.client, asked.backend) if asked.first else None
             rows, met, more = self._engine.browse(asked.listing, wanted, reset=asked.act == "reset")
-            answer = worker_messages.Listed(asked.number, rows, met, int(more))
+            answer = worker_messages.Listed(asked.number, rows, met, more)
         else:
             found = self._engine.foretell(asked.service, asked.client, asked.port, asked.query)
             answer = worker_messages.Picked(asked.number, found)

@@ -6,8 +6,9 @@ after the other in the order of the commands, and holds up neither adverts nor o
 
 import asyncio
 import logging
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address, ip_interface
 
 from vrrp import arp, auth, packet, virtualmac
@@ -36,6 +37,7 @@ from vrrp.settings import RouterSettings
 from vrrp.sockets import GROUPS, Announcer, Packet, Port
 
 _AT_ONCE = 64  # frames before others have their turn
+_REFUSED_AGAIN = 60.0  # s until the same reason to refuse adverts is told again
 
 _log = logging.getLogger("steelyard.vrrp")
 
@@ -43,7 +45,8 @@ _log = logging.getLogger("steelyard.vrrp")
 class Instance:
     """What one router of one IP version needs to act on interface `settings.interface`.
 
-    `feed(event)` hands an event back to the router; `tell(words)` is for people.
+    `feed(event)` hands an event back to the router; `tell(words)` is for people.  `sent` and `seen` are the highest numbers
+    of signed adverts that this host used before, and that others did.
     """
 
     def __init__(
@@ -54,7 +57,8 @@ class Instance:
         *,
         feed: Callable[[Event], None],
         tell: Callable[[str], None],
-        sequence: int,
+        sent: int = 0,
+        seen: Mapping[IPAddress, int] | None = None,
     ) -> None:
         self.settings = settings
         self.family = family
@@ -66,8 +70,13 @@ class Instance:
         self._announcer: Announcer | None = None
         self._lane: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task = asyncio.create_task(self._work())
-        self._signer = auth.Signer(settings.auth_keys, sequence) if settings.auth_keys else None
-        self._verifier = auth.Verifier(settings.auth_keys) if settings.auth_keys else None
+        mode, keys = settings.auth.mode, settings.auth.keys
+        self._signer = auth.Signer(*keys[0], sent) if mode in {"permissive", "enforce"} else None
+        self._verifier: auth.Verifier | None = None
+        if mode != "off":
+            required, interval = mode == "enforce", settings.advert_interval
+            self._verifier = auth.Verifier(dict(keys), required=required, advert_interval=interval, seen=seen)
+        self._refused: dict[str, float] = {}  # why adverts do not count -> when that was told last
         self.lease = Lease(
             kernel,
             self.addresses,
@@ -120,19 +129,26 @@ class Instance:
         if self.peers is not None and source not in self.peers:
             self.counters["not_peer"] += 1  # V10: before anything of it is looked at
             return
-        data: bytes | packet.Drop = got.data
-        if self._verifier is not None:
-            data = self._verifier.verify(got.data, source, destination)
-        if isinstance(data, bytes):
-            advert = packet.parse(
-                data, source, destination, got.ttl, version=self.settings.version, multicast=self.peers is None
-            )
-            if isinstance(advert, packet.Advert):
-                self.counters["adverts_received"] += 1
-                self._feed(AdvertReceived(advert, source))
-                return
-            data = advert
-        self.counters[data.reason] += 1
+        advert = packet.parse(
+            got.data, source, destination, got.ttl, version=self.settings.version, multicast=self.peers is None
+        )
+        if isinstance(advert, packet.Drop):
+            self.counters[advert.reason] += 1
+            return
+        refused = self._verifier.check(got.data, source, time.time()) if self._verifier is not None else None
+        if refused is not None:
+            self._refuse(refused, source)
+            return
+        self.counters["adverts_received"] += 1
+        self._feed(AdvertReceived(advert, source))
+
+    def _refuse(self, drop: packet.Drop, source: IPAddress) -> None:
+        """Count an advert that nobody we believe has signed, and tell of each reason once in a while."""
+        self.counters[drop.reason] += 1
+        now = time.monotonic()
+        if now - self._refused.get(drop.reason, -_REFUSED_AGAIN) >= _REFUSED_AGAIN:
+            self._refused[drop.reason] = now
+            self._tell(f"an advert from {source} does not count: {drop.detail}")
 
     # Commands out
 
@@ -181,9 +197,14 @@ class Instance:
             self._announcer.close()
 
     @property
-    def sequence(self) -> int:
-        """The number of the next signed advert, for the next life; 0 without keys."""
-        return self._signer.sequence if self._signer else 0
+    def sent(self) -> int:
+        """The highest number of our own signed adverts, for the next life; 0 without keys."""
+        return self._signer.number if self._signer else 0
+
+    @property
+    def seen(self) -> Mapping[IPAddress, int]:
+        """The highest number of each sender's signed adverts."""
+        return self._verifier.seen if self._verifier else {}
 
     def _send(self, priority: int, port: Port | None) -> None:
         if port is None or self.source is None:
@@ -193,10 +214,11 @@ class Instance:
         addresses = self.config.addresses
         advert = packet.Advert(settings.version, settings.vrid, priority, addresses, settings.advert_interval)
         targets = [ip_address(GROUPS[self.family])] if self.peers is None else sorted(self.peers, key=int)
+        trailer = b""
+        if self._signer is not None:  # once, for all the copies
+            trailer = self._signer.trailer(packet.build(advert, self.source, self.source), self.source, time.time())
         for target in targets:
-            data = packet.build(advert, self.source, target, checksum=settings.checksum)
-            if self._signer is not None:
-                data = self._signer.sign(data, self.source, target)
+            data = packet.build(advert, self.source, target, checksum=settings.checksum, trailer=trailer)
             if port.send(data, str(self.source), str(target), self._virtual.index if self._virtual else None):
                 self.counters["adverts_sent"] += 1
 

@@ -47,15 +47,16 @@ from vrrp.group import Group
 from vrrp.instance import Instance
 from vrrp.kernel import AddressChanged, Change, Kernel, LinkChanged
 from vrrp.notify import Notifier
+from vrrp.numbers import Keeper, Numbers, Store
 from vrrp.report import Handover, Moved, state_of, status_of
 from vrrp.router import Router
-from vrrp.settings import Settings
+from vrrp.settings import SCRIPT_TIMEOUT, RouterSettings, Settings
 from vrrp.sockets import Packet, Port
 
 _CLOSE_TIMEOUT = 5.0  # s that a hand-over may take beyond what the routers ask for
 _OFFER = 0.5  # s beyond an advert interval until an offer that nobody took has ended
 _BREATH = 0.001  # s between two ticks at least
-_SCRIPTS = 1.0  # s that scripts under way may still run at the end
+_FILE = 0.5  # s that the numbers of signed adverts may take to be read or written
 
 _log = logging.getLogger("steelyard.vrrp")
 
@@ -63,7 +64,8 @@ _log = logging.getLogger("steelyard.vrrp")
 class Runner:
     """All routers of this host.  `on_state` is told moves, `on_tell(name, words)` everything else for people to read.
 
-    `check_program` says which scripts are safe to run; see `Notifier`.  Methods raise KeyError for unknown names.
+    `check_program` says which scripts are safe to run; see `Notifier`.  `store` keeps the numbers of signed adverts.
+    Methods raise KeyError for unknown names.
     """
 
     def __init__(
@@ -72,7 +74,11 @@ class Runner:
         on_state: Callable[[Moved], None],
         on_tell: Callable[[str, str], None],
         check_program: Callable[[str, int], str] | None = None,
+        store: Store | None = None,
     ) -> None:
+        self._store = store
+        self._keeper: Keeper | None = None
+        self._numbers = Numbers()
         self._settings = settings
         self._on_state = on_state
         self._on_tell = on_tell
@@ -107,7 +113,7 @@ class Runner:
             name: Handover(
                 "active" if self._states[name] == "active" else "backup",
                 self._refreshed.get(name, 0.0),
-                max(instance.sequence for _, instance in self._of(name)),
+                max(instance.sent for _, instance in self._of(name)),
             )
             for name in self._states
         }
@@ -115,6 +121,9 @@ class Runner:
     async def start(self) -> None:
         """Begin; OSError without the capabilities."""
         await self._kernel.open()
+        if self._store is not None and any(one.auth.mode != "off" for one in self._settings.routers):
+            self._keeper = Keeper(self._store, lambda words: self._on_tell("auth", words))
+            self._numbers = await self._keeper.load(_FILE)
         self._notifiers = [
             Notifier(one, lambda words: self._on_tell("notify", words), self._check) for one in self._settings.notify
         ]
@@ -134,6 +143,12 @@ class Runner:
         for instance in self._instances.values():
             if not instance.lease.held:
                 instance.clean()
+        if self._keeper is not None:
+            self._keeper.follow(self._present_numbers)
+
+    def _present_numbers(self) -> Numbers:
+        seen = {_place(one.settings, one.family): dict(one.seen) for one in self._instances.values() if one.seen}
+        return Numbers(max((one.sent for one in self._instances.values()), default=0), seen)
 
     def _startup(self, group: Group) -> Startup:
         """Return how a group begins: as the process before us left it, if that knew all of it."""
@@ -145,7 +160,12 @@ class Runner:
         return Startup(state, min(one.refreshed_at for one in adopted))
 
     async def shutdown(self, *, hand_over: bool = True) -> None:
-        """Leave: with `hand_over` a live peer takes the addresses first.  Nothing of ours is left afterwards."""
+        """Leave, and tell those who want to be told.  Nothing of ours is left afterwards."""
+        await self.leave(hand_over=hand_over)
+        await self.finish()
+
+    async def leave(self, *, hand_over: bool = True) -> None:
+        """Leave: with `hand_over` a live peer takes the addresses first.  They are not here afterwards."""
         for group in self._groups:
             self._perform(group.handle_all(Shutdown(at_once=not hand_over), time.monotonic()))
         longest = max((one.advert_interval for one in self._settings.routers), default=0.0)
@@ -161,12 +181,14 @@ class Runner:
         await self.close()
 
     def hurry(self) -> None:
-        """End a hand-over that `shutdown` waits for."""
+        """End a hand-over that `leave` waits for, or the scripts that `finish` waits for."""
         for group in self._groups:
             self._perform(group.handle_all(Shutdown(at_once=True), time.monotonic()))
+        for notifier in self._notifiers:
+            notifier.hurry()
 
     async def close(self) -> None:
-        """Stop at once, and remove the addresses; without an advert if `shutdown` did not go before."""
+        """Stop at once, and remove the addresses; without an advert if `leave` did not go before."""
         if self._timer is not None:
             self._timer.cancel()
         for port in self._ports.values():
@@ -174,9 +196,13 @@ class Runner:
         self._ports.clear()
         for instance in self._instances.values():
             await instance.close()
-        for notifier in self._notifiers:
-            await notifier.close(_SCRIPTS)
+        if self._keeper is not None:
+            await self._keeper.close(_FILE)
         await self._kernel.close()
+
+    async def finish(self, patience: float = SCRIPT_TIMEOUT) -> None:
+        """Wait until those who want to be told have been, for at most `patience` seconds."""
+        await asyncio.gather(*(notifier.close(patience) for notifier in self._notifiers))
 
     def set_priority_parts(self, name: str, parts: Mapping[str, int]) -> None:
         """Say what is added to the configured priority, all of it: {"service dns": -60}; that of interfaces is ours."""
@@ -257,16 +283,16 @@ class Runner:
         made: list[Instance] = []
         for name in names:
             handover = self._adopted.get(name)
-            sequence = max(time.time_ns() // 1000, handover.sequence if handover else 0)
+            sent = max(self._numbers.sent, handover.sent if handover else 0)
             families = [family for family in (4, 6) if settings[name].of_family(family)]
-            made.extend([self._instance(name, family, sequence) for family in families])
+            made.extend([self._instance(name, family, sent) for family in families])
         group = Group([one.config for one in made], now)
         self._groups.append(group)
         for router, instance in zip(group.routers, made, strict=True):
             self._instances[router] = instance
             self._group_of[router] = group
 
-    def _instance(self, name: str, family: int, sequence: int) -> Instance:
+    def _instance(self, name: str, family: int, sent: int) -> Instance:
         settings = next(one for one in self._settings.routers if one.name == name)
         made: Instance | None = None
 
@@ -274,8 +300,9 @@ class Runner:
             self._feed(next(router for router, one in self._instances.items() if one is made), event)
 
         made = Instance(
-            settings, family, self._kernel, feed=feed, tell=lambda words: self._on_tell(name, words), sequence=sequence
-        )
+            settings, family, self._kernel, feed=feed, tell=lambda words: self._on_tell(name, words),
+            sent=sent, seen=self._numbers.seen.get(_place(settings, family)),
+        )  # fmt: skip
         return made
 
     def _of(self, name: str) -> Iterator[tuple[Router, Instance]]:
@@ -420,3 +447,8 @@ class Runner:
         if not up:
             self._parts[name][f"interface {interface}"] = -penalty
         self._tell_parts(name)
+
+
+def _place(settings: RouterSettings, family: int) -> str:
+    """Return what a router is on the wire, whatever its name."""
+    return f"{settings.interface}/{settings.vrid}/{family}"

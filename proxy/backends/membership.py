@@ -6,7 +6,7 @@
 - One that is added begins without a verdict: its first pass lets it serve.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from proxy.backends.errors import FailedError, RefusedError
 from proxy.config.diagnostics import ConfigError
 from proxy.config.loader import resolve_backend
 from proxy.config.model import Backend, BackendKey, Service
+from proxy.config.relations import same_server
 from proxy.records.timeline import Tell
 from proxy.stats.slots import SlotsFullError
 
@@ -39,7 +40,8 @@ class Membership:
     """The backends of a daemon.
 
     `relisted(service, slots)` hears whose list is another, and which slots have a new owner; `reweighed(key)` who weighs
-    something else; `usable(service)` names who could serve, `active(key)` is how much a backend has open.
+    something else; `usable(service)` names who could serve, `active(key)` is how much a backend has open;
+    `leads_back(service)` tells, by backend, why one that a service would have is a listener of this host.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Membership:
         reweighed: Callable[[BackendKey], None],
         usable: Callable[[str], Collection[str]],
         active: Callable[[BackendKey], int],
+        leads_back: Callable[[Service], Mapping[str, str]],
     ) -> None:
         self._running = running
         self._admins = admins
@@ -60,6 +63,7 @@ class Membership:
         self._reweighed = reweighed
         self._usable = usable
         self.active = active
+        self._leads_back = leads_back
         self._added: dict[BackendKey, Edit] = {}
         self._removed: dict[BackendKey, Removal] = {}  # gone, or leaving
         self._weights: dict[BackendKey, Edit] = {}
@@ -95,12 +99,12 @@ class Membership:
         """Add a backend at an address, with a weight if told; one that was removed comes back.
 
         Returns whose key it has, and whether anything has changed.  Raises RefusedError where another weight is wanted
-        of one that is there, FailedError where there is no room.
+        of one that is there, or it is a listener of this host, FailedError where there is no room.
         """
         known = {one.name: one for one in service.backends}
         known |= {key[1]: one.backend for key, one in self._removed.items() if key[0] == service.name}
         backend = known.get(address) or self._resolved(service.name, address)
-        twin = next((one for one in known.values() if (one.address, one.port) == (backend.address, backend.port)), None)
+        twin = next((one for one in known.values() if same_server(one, backend, service.listeners)), None)
         key = (service.name, backend.name if twin is None else twin.name)
         if key in self._removed:
             self._bring_back([key], f"by {edit.by}")
@@ -109,6 +113,7 @@ class Membership:
         elif twin is None:
             if weight is not None:
                 backend = backend.model_copy(update={"weight": weight})
+            self._refuse_loop(service, backend)
             self._list(service, [*service.backends, backend])
             self._added[key] = edit
             text = f"added with weight {backend.weight}, by {edit.by}"
@@ -119,6 +124,13 @@ class Membership:
             text = f"{written(key)} is there already with weight {twin.weight}: steelyard weight changes it"
             raise RefusedError(text)
         return key, True
+
+    def _refuse_loop(self, service: Service, backend: Backend) -> None:
+        """Raise RefusedError if what this backend was given would come back to this host."""
+        listed = service.model_copy(update={"backends": (*service.backends, backend)})
+        why = self._leads_back(listed).get(backend.name)
+        if why is not None:
+            raise RefusedError(why)
 
     def is_removed(self, service: str, wanted: object) -> bool:
         """Whether a backend of this name or address is removed, or leaving."""

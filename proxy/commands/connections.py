@@ -13,6 +13,7 @@ from proxy.control.wire import BAD_REQUEST, BUSY, ControlError
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import worker as worker_messages
 from proxy.processes.requests import Question
+from proxy.words import counted
 
 if TYPE_CHECKING:
     from proxy.backends.effective import Running
@@ -134,7 +135,7 @@ class Connections:
             # Also where who asked has left in the middle of it: what was done is done.
             self._tell(
                 wanted["service"] or "*",
-                f"{total} connections and sessions disconnected ({meant or 'all'}), "
+                f"{counted(total, 'connection or session', 'connections and sessions')} disconnected ({meant or 'all'}), "
                 f"asked for by uid {request.uid} (pid {request.pid})",
                 {"disconnected": total, "uid": request.uid},
             )
@@ -155,14 +156,14 @@ class Connections:
         try:
             for index in sorted(self._workers()):
                 listing = next(self._listings)
-                first, more = 1, True
+                first, more = True, True
                 while more:
                     question = _question(listing, first, wanted, act)
                     page = await self._ask(index, question, PATIENCE)
                     if not isinstance(page, worker_messages.Listed):
                         missing.append(index)
                         break
-                    first, more = 0, bool(page.more)
+                    first, more = False, page.more
                     yield index, page
         finally:
             self._asking[act] -= 1
@@ -186,7 +187,7 @@ class Connections:
         return texts
 
 
-def _question(listing: int, first: int, wanted: Mapping[str, str], act: str) -> Question:
+def _question(listing: int, first: bool, wanted: Mapping[str, str], act: str) -> Question:
     def make(number: int) -> messages.Message:
         return worker_messages.Browse(
             number, listing, first, wanted["service"], wanted["client"], wanted["backend"], act

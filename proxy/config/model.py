@@ -20,7 +20,16 @@ from proxy.config.settings import (
     ServiceSettings,
     WebSettings,
 )
-from proxy.config.types import InterfaceAddress, InterfaceName, Transport, join_endpoint
+from proxy.config.types import (
+    MOST_KEYS,
+    InterfaceAddress,
+    InterfaceName,
+    KeyFile,
+    Transport,
+    join_endpoint,
+    parse_key_file,
+)
+from vrrp.auth import Mode
 
 MOST_WEIGHT: Final = 65535
 Weight = Annotated[Int, Field(ge=0, le=MOST_WEIGHT)]
@@ -84,6 +93,25 @@ class Track(Table):
     penalty: Annotated[Int, Field(ge=1, le=254)] | None = None
 
 
+class Auth(Table):
+    """Signed adverts: keepalived's HMAC extension."""
+
+    mode: Mode | None = None
+    """None in a file only: enforce with keys, else off."""
+    key_files: Annotated[tuple[KeyFile, ...], Field(max_length=MOST_KEYS)] = ()
+
+    @property
+    def mode_in_force(self) -> Mode:
+        """The mode, said or not."""
+        return self.mode or ("enforce" if self.key_files else "off")
+
+    @property
+    def keys(self) -> tuple[tuple[int, str], ...]:
+        """Each key's id and file, in the order of the file; a key without an id has its place's number."""
+        found = [parse_key_file(text) for text in self.key_files]
+        return tuple((number or place, path) for place, (number, path) in enumerate(found, 1))
+
+
 class VrrpSettings(Table):
     """What [vrrp.NAME] says (RFC 9568)."""
 
@@ -101,7 +129,7 @@ class VrrpSettings(Table):
     track: tuple[Track, ...] = ()
     virtual_mac: Bool = False
     announce: Announce = Announce()
-    auth_key_files: tuple[AbsolutePath, ...] = ()
+    auth: Auth = Auth()
 
 
 class Vrrp(VrrpSettings):

@@ -1,12 +1,20 @@
 """What the keys of one service cannot say together, where listeners and backends decide it: each error at its key."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from proxy.config.diagnostics import Report
 from proxy.config.model import Backend, Listener
 from proxy.config.positions import Arr, Spot, Tab
 from proxy.config.settings import ServiceSettings
 from proxy.config.validate import locate
+
+
+def same_server(one: Backend, other: Backend, listeners: Iterable[Listener]) -> bool:
+    """Return True if two backends of a service with these listeners are reached at one address and port."""
+    if one.address != other.address or one.port == other.port:
+        return one.address == other.address
+    # A backend without a port has the listener's.
+    return None in {one.port, other.port} and (one.port or other.port) in {listener.port for listener in listeners}
 
 
 def check_service(

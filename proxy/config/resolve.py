@@ -15,6 +15,7 @@ from proxy.config.settings import DnsSettings, ServiceSettings, TcpSettings, Udp
 from proxy.config.tables import BackendDefaults, BackendTable, DefaultsTable, ServiceTable
 from proxy.config.types import join_endpoint, parse_endpoint, parse_listen, placed
 from proxy.config.validate import examine, keys_of, locate, toml_type, validate
+from proxy.words import counted
 
 MOST_LISTENERS: Final = 4096
 MOST_BACKENDS: Final = 100_000
@@ -85,13 +86,13 @@ class Services:
         self.tabs[name] = tab
         listeners = self._listen(name, tab)
         settings, _ = examine(ServiceTable, tab, self.report, f"[service.{name}]", homes=_homes(name))
-        rows = self._backends(name, tab)
+        rows = self._backends(name, tab, listeners)
         backends = self._with_probes(tab, settings or ServiceSettings(), listeners, rows)
         if settings is not None and rows and settings.quorum > len(rows):
             self.report.error(
                 locate(tab, ("quorum",))[1],
-                f"quorum = {settings.quorum}, but there {'is' if len(rows) == 1 else 'are'} only {len(rows)}"
-                f" backend{'' if len(rows) == 1 else 's'}: it can never be met",
+                f"quorum = {settings.quorum}, but there {'is' if len(rows) == 1 else 'are'} only"
+                f" {counted(len(rows), 'backend')}: it can never be met",
             )
         if settings is not None:
             check_service(settings, listeners, backends, tab, self.report)
@@ -160,7 +161,7 @@ class Services:
 
     # -- backends
 
-    def _backends(self, name: str, tab: Tab) -> list[Row]:
+    def _backends(self, name: str, tab: Tab, listeners: Sequence[Listener]) -> list[Row]:
         if "backends" not in tab:
             return []  # the model tells
         value, whole = tab["backends"], tab.spots["backends"]
@@ -177,19 +178,26 @@ class Services:
         base = defaults if isinstance(defaults, Tab) else None
         found = [self._backend(entry, spot, base) for entry, spot in zip(value, value.spots, strict=True)]
         rows = [row for row in found if row is not None]
-        self._check_twins(rows)
+        self._check_twins(rows, listeners)
         return rows
 
-    def _check_twins(self, rows: Sequence[Row]) -> None:
+    def _check_twins(self, rows: Sequence[Row], listeners: Sequence[Listener]) -> None:
+        """Report a server that is there twice, however it is written, and two of one name."""
+        ports = {listener.port for listener in listeners}
         names: dict[str, Row] = {}
         ends: dict[tuple[str, int | None], Row] = {}
+        listened: dict[str, Row] = {}  # by address: one that names a port which the service listens on
         for row in rows:
             address, port = row.table.address, row.table.port
             twin = ends.setdefault((address, port), row)
+            if twin is row and port is None:
+                twin = listened.get(address, row)
+            elif twin is row and port in ports:
+                twin = ends.get((address, None), row)
+                listened.setdefault(address, row)
             namesake = names.setdefault(row.name, row)
             if twin is not row:
-                shown = join_endpoint(address, port) if port else address
-                self.report.error(row.spot, f"{shown} is a backend of this service already, at line {_line(twin.spot)}")
+                self.report.error(row.spot, *_told_twice(row, twin))
             elif namesake is not row:
                 message = f'two backends are called "{row.name}", the other at line {_line(namesake.spot)}'
                 self.report.error(row.spot, message, 'give each a "name"')
@@ -283,6 +291,14 @@ def _bare(router: Vrrp) -> list[str]:
 def _type_or_ask(kind: str) -> str | None:
     """Return the type of a probe that names none; None for a UDP service, where there is no such thing as a usual probe."""
     return None if kind == "none" else kind
+
+
+def _told_twice(row: Row, twin: Row) -> tuple[str, str]:
+    """Return what is said of a server that is there already, and of the port where that is what differs."""
+    address, port = row.table.address, row.table.port
+    shown = join_endpoint(address, port) if port else address
+    hint = "" if twin.table.port == port else "without a port a backend has the listener's"
+    return f"{shown} is a backend of this service already, at line {_line(twin.spot)}", hint
 
 
 def _line(spot: Spot) -> int:

@@ -2,16 +2,22 @@
 
 import ipaddress
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
+from health.secrets import NoSecret, read
 from health.spec import ScriptProbe
 from proxy.config.diagnostics import Report, did_you_mean, listed
-from proxy.config.merge import merged
+from proxy.config.hostfiles import check_command, check_file
+from proxy.config.merge import merged, without
 from proxy.config.model import Notify, NotifySettings, SyncGroup, Vrrp, VrrpSettings
 from proxy.config.positions import Arr, Spot, Tab
-from proxy.config.probes import Probes, check_file
+from proxy.config.probes import Probes
 from proxy.config.types import is_name
 from proxy.config.validate import locate, validate
+from vrrp.auth import decode_key
+
+_OLD_AUTH: Final = "auth-key-files"
+_NEW_KEY: Final = 'make one: (umask 077; printf "hex:%s" "$(openssl rand -hex 32)" > {path})'
 
 
 def tables(tree: Tab, key: str, report: Report) -> list[tuple[str, Tab, Spot]]:
@@ -31,11 +37,26 @@ def tables(tree: Tab, key: str, report: Report) -> list[tuple[str, Tab, Spot]]:
             )
         elif not is_name(name):
             report.error(
-                spot, f'"{name[:60]}" is not a name: letters, digits, dots, hyphens, underscores, at most 63', at="key"
+                spot,
+                f'"{name[:60]}" is not a name: ASCII letters, digits, dots, hyphens, underscores, at most 63',
+                at="key",
             )
         else:
             found.append((name, table, spot))
     return found
+
+
+def _without_old_keys(tab: Tab, report: Report) -> Tab:
+    """Refuse what another version of ours read otherwise, with the words that replace it."""
+    if _OLD_AUTH not in tab:
+        return tab
+    report.error(
+        tab.spots[_OLD_AUTH],
+        f"{_OLD_AUTH} was replaced",
+        'write auth = { mode = "enforce", key-files = […] }',
+        at="key",
+    )
+    return without(tab, _OLD_AUTH)
 
 
 def _as_lists(tab: Tab) -> Tab:
@@ -60,11 +81,11 @@ def _as_lists(tab: Tab) -> Tab:
 def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> dict[str, tuple[Vrrp, Tab]]:
     """Return the virtual routers by name, with their tables."""
     found: dict[str, tuple[Vrrp, Tab]] = {}
-    base = _as_lists(defaults) if isinstance(defaults, Tab) else None
+    base = _as_lists(_without_old_keys(defaults, report)) if isinstance(defaults, Tab) else None
     if base is not None:
         validate(VrrpSettings, base, report, "[defaults.vrrp]", partial=True)
     for name, table, spot in tables(tree, "vrrp", report):
-        tab = merged(base, _as_lists(table), whole=("members",))
+        tab = merged(base, _as_lists(_without_old_keys(table, report)), whole=("members",))
         settings = validate(VrrpSettings, tab, report, f"[vrrp.{name}]")
         if name.replace(".", "").isdigit():
             report.error(
@@ -75,6 +96,7 @@ def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> d
         if settings is None:
             continue
         values = {key: getattr(settings, key) for key in type(settings).model_fields}
+        values["auth"] = settings.auth.model_copy(update={"mode": settings.auth.mode_in_force})
         router = Vrrp.model_construct(name=name, **values)
         _check_router(router, tab, nodes, report)
         found[name] = (router, tab)
@@ -92,10 +114,29 @@ def _check_router(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report) 
             report.error(_spot(tab, "advert-interval"), "version 2 counts advert-interval in whole seconds")
     elif router.advert_interval > 40.95:  # noqa: PLR2004 - 12 bits of centiseconds, RFC 9568 section 5.2.7
         report.error(_spot(tab, "advert-interval"), "advert-interval is at most 40.95s in version 3")
-    for path in router.auth_key_files:
-        check_file(path, tab.spots["auth-key-files"], report, need=False, secret=True)
+    _check_auth(router, tab, report)
     if router.members is not None:
         _check_members(router, tab, nodes, report)
+
+
+def _check_auth(router: Vrrp, tab: Tab, report: Report) -> None:
+    auth = router.auth
+    if auth.mode_in_force != "off" and not auth.key_files:
+        spot = locate(tab, ("auth", "mode"))[1]
+        report.error(spot, f'mode = "{auth.mode}" needs key-files', 'write key-files = ["/etc/steelyard/vrrp.key"]')
+    seen: set[int] = set()
+    for index, (number, path) in enumerate(auth.keys):
+        spot = locate(tab, ("auth", "key-files", index))[1]
+        if number in seen:
+            report.error(spot, f"two keys have the id {number}", "a key without an id has the number of its place")
+        seen.add(number)
+        check_file(path, spot, report, need=False, secret=True)
+        try:
+            decode_key(read(path))
+        except NoSecret:
+            continue  # said above, or not ours to read: `run` will
+        except ValueError as why:
+            report.error(spot, f"{path}: {why}", _NEW_KEY.format(path=path))
 
 
 def _check_members(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report) -> None:
@@ -184,8 +225,8 @@ def sync_groups(tree: Tab, names: Sequence[str], report: Report) -> list[SyncGro
     return found
 
 
-def notifies(tree: Tab, report: Report) -> list[Notify]:
-    """Return whom to tell."""
+def notifies(tree: Tab, report: Report, *, need_files: bool = False) -> list[Notify]:
+    """Return whom to tell; `need_files` says that the commands are about to be run."""
     found: list[Notify] = []
     for name, table, spot in tables(tree, "notify", report):
         settings = validate(NotifySettings, table, report, f"[notify.{name}]")
@@ -195,6 +236,8 @@ def notifies(tree: Tab, report: Report) -> list[Notify]:
             report.error(spot, f"[notify.{name}] needs either command or fifo", at="key")
         if settings.command is not None and not (settings.command and settings.command[0].startswith("/")):
             report.error(table.spots["command"], "command is a list that begins with an absolute path")
+        elif settings.command is not None:
+            check_command(settings.command[0], table.spots["command"], report, need=need_files)
         states = ("active", "backup", "fault", "stop", "up", "down", "reserve")
         for index, state in enumerate(settings.to):
             if state not in states:

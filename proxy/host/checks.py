@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from proxy.config.loops import explain, is_wild, loops
 from proxy.config.model import Config, Listener
 from proxy.host import privileges
 from proxy.host.addresses import is_ours
@@ -60,6 +61,7 @@ def findings(
         *_connections(config, listeners, read),
         *_ports(listeners, read, held, root=root),
         *_sources(config, owned),
+        *_loops(config, owned),
         *_firewall(read),
         *_files(config, open_files),
     ]
@@ -142,6 +144,17 @@ def _sources(config: Config, owned: Callable[[str], bool]) -> Iterator[Finding]:
                     f"[service.{service.name}] is to connect from {address}, which this host does not have",
                     "ip address add, or leave it out of source-addresses",
                 )
+
+
+def _loops(config: Config, owned: Callable[[str], bool]) -> Iterator[Finding]:
+    """Backends that a listener on every address answers for, for they are addresses of this host."""
+    if not is_wild(config.services):
+        return
+    told = {backend.address for service in config.services for backend in service.backends}
+    for key, chain in loops(config.services, {one for one in told if owned(one)}).items():
+        yield Finding(
+            f"[service.{key[0]}]: {explain(key[1], chain)}", "it gets nothing: listen on one address, or name a server"
+        )
 
 
 def _firewall(read: Sysctl) -> Iterator[Finding]:

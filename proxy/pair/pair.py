@@ -80,6 +80,16 @@ class Redundancy:
         if self._routers is not None:
             await self._routers.leave(hand_over=hand_over)
 
+    async def finish(self) -> None:
+        """Wait until the scripts are done that are told of the end."""
+        if self._routers is not None:
+            await self._routers.finish()
+
+    def hurry(self) -> None:
+        """Let `leave` or `finish` end at once."""
+        if self._routers is not None:
+            self._routers.hurry()
+
     # -- what operators ask for
 
     @property

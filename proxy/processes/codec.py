@@ -33,7 +33,9 @@ def decode(data: bytes) -> Message:
         message = _KINDS[name](**values)
         for field, kind in _TYPES[type(message)].items():
             value = getattr(message, field)
-            if not isinstance(value, int | float if kind is float else kind) or isinstance(value, bool):
+            if not isinstance(value, int | float if kind is float else kind) or isinstance(value, bool) != (
+                kind is bool
+            ):
                 raise TypeError(f"{field} is no {kind.__name__}")  # noqa: TRY301 - told like all else that is wrong
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MessageError(f"unreadable message of {len(data)} octets: {error}") from error

@@ -27,8 +27,9 @@ from proxy.relay.plan import Member, Plan, ServicePlan
 from proxy.relay.service import Failing, Hint, Service
 from proxy.relay.sockets.transparent import Stock
 from proxy.relay.tcp.service import Admission, TcpListener, TcpService
+from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.one_way import PerDatagramListener, PerDatagramService
-from proxy.relay.udp.sessions import UdpListener, UdpService
+from proxy.relay.udp.sessions import UdpService
 from proxy.stats import layout
 from proxy.stats.columns import Siblings
 from proxy.stats.table import Table

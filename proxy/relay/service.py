@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -99,6 +100,14 @@ class Service:
         if self.slots is not None:
             return self.slots.pick(key, tried, since)
         return cast("Target | None", self.selector.pick(key, tried))
+
+    def picker(self, route: bytes, client: "Client") -> tuple[int, Callable[[tuple[Target, ...]], Target | None]]:
+        """Return the key of a client's template (0: it has none), and what picks a backend for it, none of those given."""
+        key = self.key(route, client) if self.selector.needs_key else 0
+        if self.persistence is None:
+            return 0, partial(self.pick, key)
+        sticky = self.persistence.key(str(client[0]))
+        return sticky, partial(self.persistence.pick, sticky, key)
 
     def claim(self, target: Target) -> bool:
         """Claim a slot of a backend that was chosen otherwise, as `pick` does; whether there was one."""

@@ -27,13 +27,13 @@ def bed() -> Iterator[Bed]:
 class Owner:
     """A runner in host a, and what it has told."""
 
-    def __init__(self, bed, notify=(), check=None, **router):
+    def __init__(self, bed, notify=(), check=None, store=None, **router):
         self.moves, self.told = [], []
         values = {"name": "outside", "interface": "eth0", "vrid": 51, "addresses": (VIP[4],), "advert_interval": 0.1}
         settings = Settings((RouterSettings(**(values | router)),), {}, notify)
         self.inside = bed.inside("a")
         self.inside.__enter__()
-        self.runner = Runner(settings, self.moves.append, lambda name, words: self.told.append(words), check)
+        self.runner = Runner(settings, self.moves.append, lambda name, words: self.told.append(words), check, store)
 
     @property
     def states(self):

@@ -104,8 +104,10 @@ def test_what_is_no_address_is_told_from_what_is_a_name(text, words):
 
 
 def test_addresses_become_canonical():
-    """An IPv6 address has one form, however it was written."""
+    """An address has one form, however it was written: IPv6 with all its zeros, IPv4 as IPv6 (mapped)."""
     assert TypeAdapter(Address).validate_python("2001:DB8:0:0::1") == "2001:db8::1"
+    for mapped in ("::ffff:10.0.0.1", "::FFFF:a00:1", "0:0:0:0:0:ffff:0a00:0001"):
+        assert TypeAdapter(Address).validate_python(mapped) == "10.0.0.1"
 
 
 @pytest.mark.parametrize("path", ["etc/x", "./x", "~/x", "/a\0b"])

@@ -1,20 +1,26 @@
 """The messages between the master and the vrrp process."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """To vrrp, first of all: `vrrp.settings.Settings` as a tree, and what `Runner.handover` of a dead one said last.
 
-    `standby` names routers that are not to take part; `orphaned` is how long (s) it may go on without a master.
+    `standby` names routers that are not to take part; `orphaned` is how long (s) it may go on without a master;
+    `state_dir` is where it keeps the numbers of signed adverts.
     """
 
     settings: dict[str, Any] = field(repr=False)  # it has keys
     handover: dict[str, list[Any]]
     standby: list[str]
     orphaned: float
+    state_dir: str
+
+
+Fit = bool | Literal["unjudged"] | None
+"""Whether something tracked is well; "unjudged": our own fault keeps us from judging it; None: nobody knows yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,11 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """From vrrp: the addresses are gone; it ends as soon as those who want to be told of it have been."""
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """From vrrp, each 0.1 s and at each move: what a successor is to know."""
 
@@ -98,4 +109,4 @@ class Routing:
     counters: dict[str, dict[str, int]]
 
 
-Message = Route | Fitness | Standby | StoodBy | Resume | Leave | Held | Moved | Told | Routing
+Message = Route | Fitness | Standby | StoodBy | Resume | Leave | Left | Held | Moved | Told | Routing

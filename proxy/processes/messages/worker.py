@@ -106,12 +106,12 @@ class LogFile:
 class Browse:
     """To a worker: show ("list") or end ("reset") a portion of what is open.  Answered with `Listed`.
 
-    `first` is 1 for the first portion of a `listing`, which says which are meant ("" for any), then 0.
+    The `first` portion of a `listing` says which are meant ("" for any).
     """
 
     number: int
     listing: int
-    first: int
+    first: bool
     service: str
     client: str
     backend: str
@@ -120,12 +120,12 @@ class Browse:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """From a worker: a portion, how many it met, and whether (1) there are more."""
+    """From a worker: a portion, how many it met, and whether there are more."""
 
     number: int
     rows: list[dict[str, Any]]
     met: int
-    more: int
+    more: bool
 
 
 @dataclass(frozen=True, slots=True)

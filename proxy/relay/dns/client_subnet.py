@@ -13,9 +13,21 @@ Laws:
 import struct
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Final, NamedTuple
+from typing import Final
 
-from proxy.relay.dns.message import HEADER, OPCODE, RCODE, SERVFAIL, Message, question_end
+from proxy.relay.dns.message import (
+    FIXED,
+    HEADER,
+    OPCODE,
+    OPT,
+    POINTER,
+    RCODE,
+    SERVFAIL,
+    Message,
+    Record,
+    question_end,
+    walk,
+)
 
 PREFIX4: Final = 24
 PREFIX6: Final = 56
@@ -25,22 +37,11 @@ RECORD: Final = 1
 OPTION: Final = 2
 """What a query gained: an OPT record, or an option in its own."""
 
-_OPT: Final = 41
 _SUBNET: Final = 8
 _SIGNATURES: Final = frozenset({24, 250})  # SIG(0), TSIG
 _ADDRESSES: Final = frozenset({1, 28})  # A, AAAA: the only data of theirs that could point anywhere is the owner's name
 _PLAIN_SIZE: Final = 512  # what a client without EDNS takes (RFC 1035, section 4.2.1)
-_FIXED: Final = struct.Struct("!HHIH")  # type, class, TTL, length
 _LARGEST: Final = 65507
-_POINTER: Final = 0xC0
-
-
-class _Record(NamedTuple):
-    kind: int
-    start: int
-    data: int  # where the data begins
-    end: int
-    additional: bool
 
 
 @lru_cache(8192)
@@ -57,13 +58,13 @@ def add(message: bytes, end: int, host: str) -> tuple[bytes, int] | None:
 
     `end` is where the question section ends.
     """
-    records = _walk(message, end) if end > HEADER and not message[2] & OPCODE else None
+    records = walk(message, end) if end > HEADER and not message[2] & OPCODE else None
     if records is None or any(one.kind in _SIGNATURES for one in records):
         return None
     own = option(host)
-    if len(message) + 1 + _FIXED.size + len(own) > _LARGEST:
+    if len(message) + 1 + FIXED.size + len(own) > _LARGEST:
         return None
-    opts = [one for one in records if one.kind == _OPT]
+    opts = [one for one in records if one.kind == OPT]
     if not opts:
         return _add_record(message, records[-1].end if records else end, own)
     if opts == records[-1:]:
@@ -75,11 +76,11 @@ def _add_record(message: bytes, last: int, own: bytes) -> tuple[bytes, int] | No
     count = int.from_bytes(message[10:12], "big") + 1
     if count > 0xFFFF:  # noqa: PLR2004 - two octets
         return None
-    record = b"\0" + _FIXED.pack(_OPT, _PLAIN_SIZE, 0, len(own)) + own
+    record = b"\0" + FIXED.pack(OPT, _PLAIN_SIZE, 0, len(own)) + own
     return message[:10] + count.to_bytes(2, "big") + message[HEADER:last] + record + message[last:], RECORD
 
 
-def _add_option(message: bytes, opt: _Record, own: bytes) -> tuple[bytes, int] | None:
+def _add_option(message: bytes, opt: Record, own: bytes) -> tuple[bytes, int] | None:
     options = _options(message, opt)
     if not opt.additional or message[opt.start] or options is None or any(code == _SUBNET for code, _ in options):
         return None
@@ -90,10 +91,10 @@ def _add_option(message: bytes, opt: _Record, own: bytes) -> tuple[bytes, int] |
 def undo(reply: Message, gained: int) -> bytearray:
     """Return the answer to a query that gained this, without it; the same octets where nothing can be taken out for certain."""
     message = bytearray(reply)
-    records = _walk(message, question_end(message, len(message)))
+    records = walk(message, question_end(message, len(message)))
     if records is None:
         return message
-    found = [at for at, one in enumerate(records) if one.kind == _OPT and one.additional]
+    found = [at for at, one in enumerate(records) if one.kind == OPT and one.additional]
     if len(found) != 1:
         return message
     opt = records[found[0]]
@@ -113,42 +114,7 @@ def undo(reply: Message, gained: int) -> bytearray:
     return message
 
 
-def _walk(message: Message, at: int) -> list[_Record] | None:
-    """Return the records behind the question section, which ends at `at`; None if they are not whole."""
-    if not at:
-        return None
-    answers, authorities, additional = struct.unpack_from("!HHH", message, 6)
-    size = len(message)
-    records: list[_Record] = []
-    for number in range(answers + authorities + additional):
-        start = at
-        at = _skip_name(message, at, size)
-        if not at or at + _FIXED.size > size:
-            return None
-        kind, _, _, length = _FIXED.unpack_from(message, at)
-        at += _FIXED.size
-        if at + length > size:
-            return None
-        records.append(_Record(kind, start, at, at + length, number >= answers + authorities))
-        at += length
-    return records
-
-
-def _skip_name(message: Message, at: int, size: int) -> int:
-    """Return where a name ends, 0 if it does not."""
-    while at < size:
-        length = message[at]
-        if length >= _POINTER:
-            return at + 2
-        if length & _POINTER:
-            return 0
-        at += length + 1
-        if not length:
-            return at
-    return 0
-
-
-def _options(message: Message, opt: _Record) -> list[tuple[int, bytes]] | None:
+def _options(message: Message, opt: Record) -> list[tuple[int, bytes]] | None:
     """Return (code, the whole option) for each option of an OPT record; None if they do not fill it exactly."""
     found: list[tuple[int, bytes]] = []
     at = opt.data
@@ -163,11 +129,11 @@ def _options(message: Message, opt: _Record) -> list[tuple[int, bytes]] | None:
     return found
 
 
-def _movable(message: Message, record: _Record, before: int) -> bool:
+def _movable(message: Message, record: Record, before: int) -> bool:
     """Whether a record may move up: it points at nothing behind `before`."""
     if record.kind not in _ADDRESSES:
         return False
     at = record.start
-    while message[at] and message[at] < _POINTER:
+    while message[at] and message[at] < POINTER:
         at += message[at] + 1
     return not message[at] or int.from_bytes(message[at : at + 2], "big") & 0x3FFF < before

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from proxy.relay.dns.message import HEADER
+from proxy.relay.dns.message import HEADER, OPCODE
 
 if TYPE_CHECKING:
     from proxy.relay.dns.service import DnsListener
@@ -68,6 +68,14 @@ class Query:
         self.also: list[Query] | None = None  # of other clients, who wait for this one's answer
         self.slot = -1
         self.done = False
+
+    @property
+    def is_owed(self) -> bool:
+        """Return True if every healthy server answers it: a plain query with a question.
+
+        Servers are free to be silent on what else clients may send: the backend is not to blame then.
+        """
+        return not self.message[2] & OPCODE and self.end > HEADER
 
 
 class Inflight:

@@ -1,4 +1,4 @@
-"""The few facts of a DNS message that a relay needs (RFC 1035, section 4.1).  Pure.
+"""The few facts of a DNS message that a relay needs (RFC 1035, section 4.1) [pure].
 
  0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15
 +--+--+--+--+--+--+--+--+--+--+--+--+--+--+--+--+
@@ -11,6 +11,9 @@
 |                QTYPE, QCLASS                  |
 """
 
+import struct
+from typing import NamedTuple
+
 HEADER = 12
 QR = 0x80  # in octet 2
 OPCODE = 0x78
@@ -18,12 +21,26 @@ TC = 0x02
 RD = 0x01
 CD = 0x10  # in octet 3
 RCODE = 0x0F
+FORMERR = 1
 SERVFAIL = 2
 LONGEST_NAME = 255
 LONGEST_LABEL = 63
+OPT = 41
 _NAME_LIMIT = HEADER + LONGEST_NAME  # where the last octet of the longest name has been
+FIXED = struct.Struct("!HHIH")  # a record's type, class, TTL, length
+POINTER = 0xC0
 
 Message = bytes | bytearray | memoryview
+
+
+class Record(NamedTuple):
+    """One record: its type, where it begins, where its data begins, where it ends; and whether it is an additional one."""
+
+    kind: int
+    start: int
+    data: int
+    end: int
+    additional: bool
 
 
 def question_end(message: Message, size: int) -> int:
@@ -49,22 +66,70 @@ def question_end(message: Message, size: int) -> int:
     return 0
 
 
-def same_question(reply: Message, size: int, question: bytes) -> bool:
-    """Whether `reply` repeats `question` (from octet 12 on), names compared without case.
+def walk(message: Message, at: int) -> list[Record] | None:
+    """Return the records behind the question section, which ends at `at`; None if they are not whole."""
+    if not at:
+        return None
+    answers, authorities, additional = struct.unpack_from("!HHH", message, 6)
+    size = len(message)
+    found: list[Record] = []
+    for number in range(answers + authorities + additional):
+        start = at
+        at = _skip_name(message, at, size)
+        if not at or at + FIXED.size > size:
+            return None
+        kind, _, _, length = FIXED.unpack_from(message, at)
+        at += FIXED.size
+        if at + length > size:
+            return None
+        found.append(Record(kind, start, at, at + length, number >= answers + authorities))
+        at += length
+    return found
 
-    A reply without question counts only if it tells an error (or if none was asked): RFC 1035 leaves out of a
-    FORMERR what could not be read.
+
+def _skip_name(message: Message, at: int, size: int) -> int:
+    """Return where a name ends, 0 if it does not."""
+    while at < size:
+        length = message[at]
+        if length >= POINTER:
+            return at + 2
+        if length & POINTER:
+            return 0
+        at += length + 1
+        if not length:
+            return at
+    return 0
+
+
+def is_answer(reply: Message, query: Message, end: int) -> bool:
+    """Return True if a reply that has the right ID and came from the right socket answers `query`.
+
+    It repeats the question, which ends at `end` (RFC 5452, section 9.1), names compared without case.  A reply without
+    one counts where it carries no data that could be another question's:
+
+    - an error, by the extended RCODE (RFC 6891, section 6.1.3): a server leaves out of a FORMERR what it could not read;
+    - a truncated answer, which only sends the client to TCP;
+    - any answer to an opcode other than QUERY that repeats the opcode: an UPDATE's has no zone (RFC 2136, section 3.8);
+    - the answer to a query without a question.
     """
+    question = query[HEADER:end]
     if reply[4] == 0 and reply[5] == 0:
-        return not question or reply[3] & RCODE != 0
-    end = HEADER + len(question)
-    if size < end or not question or reply[4] != 0 or reply[5] != 1:
+        opcode = query[2] & OPCODE
+        done = not question or (opcode and reply[2] & OPCODE == opcode) or reply[2] & TC
+        return bool(done) or extended_rcode(reply) != 0
+    if len(reply) < end or not question or reply[4] != 0 or reply[5] != 1:
         return False
     echoed = bytes(reply[HEADER:end])
     if echoed == question:
         return True
     # Only the name is without case; a type of 65 is not one of 97.  Length octets are below 64, so lower() spares them.
-    return echoed[-4:] == question[-4:] and echoed[:-4].lower() == question[:-4].lower()
+    return echoed[-4:] == question[-4:] and echoed[:-4].lower() == bytes(question[:-4]).lower()
+
+
+def extended_rcode(reply: Message) -> int:
+    """Return the response code of a reply without a question, with the upper eight bits that its OPT record may hold."""
+    upper = [reply[one.data - 6] for one in walk(reply, HEADER) or () if one.kind == OPT and one.additional]
+    return (upper[0] << 4 if upper else 0) | reply[3] & RCODE
 
 
 def servfail(query: Message, end: int) -> bytes:
@@ -73,6 +138,11 @@ def servfail(query: Message, end: int) -> bytes:
     Never larger than the query (RFC 1035, section 4.1.1 for the flags; RFC 4035, section 3.1.6 for CD).
     """
     return _answer(query, end, 0, SERVFAIL)
+
+
+def formerr(query: Message) -> bytes:
+    """A FORMERR to `query`, which cannot be read beyond its header: as `servfail`, without a question."""
+    return _answer(bytes(query[:4]) + bytes(8), HEADER, 0, FORMERR)
 
 
 def truncated(query: Message, end: int) -> bytes:

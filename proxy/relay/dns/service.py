@@ -2,7 +2,7 @@
 
 Laws:
 - A query has a fresh random ID on a random socket of the backend it is sent to; an answer counts only if it comes from
-  that socket with that ID and that question, and is sent on unchanged but for the ID.
+  that socket with that ID and that question (`message.is_answer`), and is sent on unchanged but for the ID.
 - The first answer wins, whichever backend sent it; the client gets exactly one.
 - Opcode QUERY without an answer is asked elsewhere after `retry-after`, again after twice that, and so on as long as
   there is a backend that it was not sent to; at once when its backend goes down or has closed the port.  No other opcode
@@ -10,6 +10,7 @@ Laws:
 - A source that is listed for it says before each query, by a PROXY header, who the client is; answers go to the source
   without.  A backend that wants to know is told before each query, too.
 - With `client-subnet` a query tells its client's network to the backend, and the answer is sent on without.
+- A backend has failed by silence where another one answers a plain query that it did not.
 - By `give-up`, and at once when no backend is usable, the answer is SERVFAIL: never silence.
 """
 
@@ -18,11 +19,10 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import cast
 
-from proxy.relay.clients.rates import Rate
 from proxy.relay.dns.client_subnet import add, undo
 from proxy.relay.dns.inflight import Inflight, Query
 from proxy.relay.dns.journal import Journal
-from proxy.relay.dns.message import HEADER, OPCODE, QR, question_end, servfail, truncated
+from proxy.relay.dns.message import HEADER, OPCODE, QR, formerr, question_end, servfail, truncated
 from proxy.relay.dns.upstream import Peer, Upstream, random_numbers
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.plan import Member
@@ -106,6 +106,7 @@ class DnsService:
         self.buffer = bytearray(LARGEST)
         self.view = memoryview(self.buffer)
         dns = service.plan.dns
+        self._retry_after = dns.retry_after
         self.inflight = Inflight(poller, dns.retry_after, dns.give_up, self._silent, self._give_up)
         self._peers: dict[tuple[Target, int], Peer] = {}
         self._ports: dict[int, list[Peer]] = {}
@@ -237,8 +238,7 @@ class DnsService:
             cells[base + SERVICE_JOINED] += 1
             return
         end = question_end(message, size)
-        if not end or (self._rate is not None and self._is_too_fast(self._rate, listener, message, end, client, told)):
-            cells[base + SERVICE_MALFORMED] += not end
+        if (not end or self._rate is not None) and self._is_turned_away(listener, message, end, client, told):
             return
         cells[base + SERVICE_QUERIES] += 1
         query = Query(listener, client, message, key, end, now, told)
@@ -269,22 +269,32 @@ class DnsService:
             query.payload = query.twin = told[0][2:]
             query.subnet = told[1]
 
-    def _is_too_fast(
-        self, rate: Rate, listener: DnsListener, message: bytes, end: int, client: Client, told: Header | None
+    def _is_turned_away(
+        self, listener: DnsListener, message: bytes, end: int, client: Client, told: Header | None
     ) -> bool:
-        """Whether a query is one too many of its client.
+        """Return True if a message goes no further, because its question cannot be read or it is one too many of its client.
 
-        Every second one of these is sent to TCP, where a client cannot lie about who it is; the others get no answer.
+        FORMERR to the first kind, which has no end of a question; more than one question is no query (RFC 9619).  Every
+        second one of the other kind is sent to TCP, where a client cannot lie about who it is; the others get no answer.
         """
-        if not self.service.is_too_fast(rate, str(who(client, told)[0])):
-            return False
         cells, base = self.cells, self.base
-        cells[base + SERVICE_QUERIES] += 1
-        self._excess += 1
-        if not self._excess % SLIP:
-            cells[base + SERVICE_TRUNCATED] += 1
+        rate = self._rate
+        excessive = rate is not None and self.service.is_too_fast(rate, str(who(client, told)[0]))
+        reply = b""
+        if not end:
+            cells[base + SERVICE_MALFORMED] += 1
+            reply = b"" if excessive else formerr(message)
+        elif not excessive:
+            return False
+        else:
+            cells[base + SERVICE_QUERIES] += 1
+            self._excess += 1
+            if not self._excess % SLIP:
+                cells[base + SERVICE_TRUNCATED] += 1
+                reply = truncated(message, end)
+        if reply:
             try:
-                listener.reply(truncated(message, end), client)
+                listener.reply(reply, client)
             except OSError:
                 cells[base + SERVICE_UNSENT_REPLIES] += 1
         return True
@@ -341,6 +351,7 @@ class DnsService:
         sent = attempts[0][2]
         if len(attempts) > 1:
             sent = next(at for socket_, number, at in attempts if number == ident and socket_ is upstream)
+            self._blame_silent(query, target, now)
         cells[cell + BACKEND_LATENCY + bucket(int((now - sent) * 1e6))] += 1
         if self._timed:
             self.service.took_time(upstream.peer.target, now - sent)
@@ -354,6 +365,20 @@ class DnsService:
             self._finish(query, ident)
         if query.also is not None:
             self._reply_also(query.also, data)
+
+    def _blame_silent(self, query: Query, answered: Target, now: float) -> None:
+        """A backend was silent for `retry-after` on what another one has answered: the backend has failed.
+
+        Silence alone proves nothing: a resolver is silent on a name whose servers are, and whoever asks may choose it.
+        """
+        if not query.is_owed:
+            return
+        silent = {one.peer.target: sent for one, _, sent in query.attempts if now - sent >= self._retry_after}
+        silent.pop(answered, None)
+        for target, sent in silent.items():
+            self.service.erred(target)
+            if self._timed:
+                self.service.took_time(target, now - sent)
 
     def _reply_also(self, queries: list[Query], data: memoryview) -> None:
         """Send the same answer to those that wait for it, and to those that wait for these."""
@@ -421,10 +446,8 @@ class DnsService:
         """No answer in time: ask another backend as well, or begin anew where all were asked: a packet may be lost."""
         if len(query.attempts) > query.unanswered:
             query.unanswered = len(query.attempts)
-            upstream, _, sent = query.attempts[-1]
-            upstream.unanswered(now)
-            if self._timed:
-                self.service.took_time(upstream.peer.target, now - sent)
+            if query.is_owed:
+                query.attempts[-1][0].unanswered(now)
         if self.ask_elsewhere(query, now) or query.phase > ANEW:
             return
         query.tried = query.tried[-1:]

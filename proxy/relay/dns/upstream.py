@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.relay.dns.message import HEADER, OPCODE, QR, same_question
+from proxy.relay.dns.message import HEADER, OPCODE, QR, is_answer
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.proxy_header.datagrams import header_for
 from proxy.relay.sockets.datagram import BATCH
@@ -101,7 +101,7 @@ class Upstream:
             end = query.end
             if (
                 size < end or buffer[HEADER:end] != query.question or buffer[5] != query.message[5] or buffer[4]
-            ) and not same_question(buffer, size, query.question):
+            ) and not is_answer(dns.view[:size], query.message, end):
                 dns.cells[dns.base + SERVICE_WRONG_QUESTION] += 1
                 continue
             self.silent = 0
@@ -139,10 +139,9 @@ class Upstream:
             self.peer.poller.again(self._move)
 
     def unanswered(self, now: float) -> None:
-        """A query got no answer in time; after some in a row it may be the socket."""
+        """A query that any server answers got no answer in time; after some in a row it may be the socket."""
         peer = self.peer
         peer.dns.cells[peer.target.cell + BACKEND_NO_ANSWER] += 1
-        peer.dns.service.erred(peer.target)
         self.silent += 1
         if self.silent >= SILENT:
             peer.dns.service.hint(peer.target)

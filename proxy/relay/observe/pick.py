@@ -12,8 +12,8 @@ from proxy.relay.dns.service import DnsListener
 from proxy.relay.observe.ended import endpoint
 from proxy.relay.service import Service
 from proxy.relay.tcp.service import TcpListener
+from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.one_way import PerDatagramListener
-from proxy.relay.udp.sessions import UdpListener
 
 if TYPE_CHECKING:
     from proxy.relay.target import Target

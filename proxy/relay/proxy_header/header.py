@@ -8,7 +8,7 @@ r"""The PROXY protocol, both versions: who a client is, told from one balancer o
 
 haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and 2.2.  Over UDP each datagram begins with a header of
 version 2, as dnsdist sends it to name servers (dnsdist.org, "Proxy Protocol"); answers have none.  Strictly parsed: whoever may send a header speaks
-for others, so what is not exactly one is refused, not guessed at.
+for others, so what is not exactly one is refused, not guessed at.  A family that is valid and not relayed here says nothing of the client.
 """
 
 import struct
@@ -26,9 +26,8 @@ _V1_LONGEST: Final = 107
 _HEAD: Final = struct.Struct("!12sBBH")
 _VERSION: Final = 0x20
 _LOCAL, _PROXY = 0x0, 0x1
-_UNSPEC: Final = 0x00
-_INET, _INET6 = 0x10, 0x20
-_STREAM, _DGRAM = 0x1, 0x2
+_INET, _INET6, _FAMILIES = 0x10, 0x20, 0x30  # the last is AF_UNIX; what is above is unassigned
+_STREAM, _DGRAM, _PROTOCOLS = 0x1, 0x2, 0x2  # the last assigned one
 _PORT_MAX: Final = 65535
 
 Endpoint = tuple[str, int]
@@ -41,7 +40,11 @@ class HeaderError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a header says: the client and whom it asked; None where the peer speaks for itself (LOCAL, UNKNOWN)."""
+    """What a header says: the client and whom it asked.
+
+    Both are None where the peer speaks for itself (LOCAL, UNKNOWN), and for a client that is not relayed here (UNSPEC,
+    AF_UNIX): then the connection's own addresses count.
+    """
 
     client: Endpoint | None
     asked: Endpoint | None
@@ -137,13 +140,13 @@ def _parse_v2(data: bytes, transport: int) -> Header | None:
         raise HeaderError(f"{size} octets are too many")
     if len(data) < size:
         return None
-    if kind & 0x0F == _LOCAL or family == _UNSPEC:
+    if kind & 0x0F == _LOCAL:
         return Header(None, None, size)
+    if family & 0xF0 > _FAMILIES or family & 0x0F > _PROTOCOLS:
+        raise HeaderError(f"family and protocol {family:#04x} are unknown")
     octets = {_INET | transport: 4, _INET6 | transport: 16}.get(family)
     if octets is None:
-        raise HeaderError(
-            f"family and protocol {family:#04x} are not {'UDP' if transport == _DGRAM else 'TCP'} over IP"
-        )
+        return Header(None, None, size)  # valid and not relayed here: as UNSPEC, says section 2.2
     if length < 2 * octets + 4:
         raise HeaderError(f"{length} octets are too few for two addresses and ports")
     at = _HEAD.size

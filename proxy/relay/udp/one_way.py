@@ -5,12 +5,14 @@ Laws:
 - One connected socket a backend and port, whoever the clients are; replaced every minute and when it proves broken.
 - What backends send is read, counted and dropped: nobody is known to wait for it.
 - PROXY headers, in and out, are as for sessions: before each datagram.
-- A backend whose port is closed gets nothing for a moment, as long as another one is there.
+- A backend whose port is closed gets nothing for a moment, as long as another one is there.  The last datagram that it was
+  sent goes to another one at once; of those before it nobody knows.
 """
 
 import errno
 import socket
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.plan import Member
@@ -22,6 +24,8 @@ from proxy.relay.sockets.datagram import BATCH, LARGEST, UNSENT, endpoint, sourc
 from proxy.relay.sockets.outgoing import LIFETIME, PAUSE, RECEIVE_BUFFER, SHORTAGES, connect
 from proxy.relay.sockets.transparent import NO_WAY, EmptyStockError, open_outlet
 from proxy.relay.target import ATTEMPTS, Target
+from proxy.relay.udp.closed_ports import ClosedPorts
+from proxy.relay.udp.unanswered import KEPT
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_PORT_UNREACHABLE,
@@ -35,7 +39,16 @@ from proxy.stats.layout import (
     SERVICE_UNWANTED_REPLY,
 )
 
-REFUSED_PAUSE = 1.0  # s that a backend with a closed port is left out while another one is there
+
+class Sent(NamedTuple):
+    """A datagram that was sent to a backend, and what is needed to send it to another one."""
+
+    listener: "PerDatagramListener"
+    data: bytes
+    client: Client
+    told: Header | None
+    tried: tuple[Target, ...]
+    at: float
 
 
 class PerDatagramListener:
@@ -67,7 +80,7 @@ class PerDatagramListener:
 class Outlet:
     """The way to one backend at one port: a connected socket, opened when it is needed."""
 
-    __slots__ = ("barred", "born", "port", "sock", "target", "udp")
+    __slots__ = ("barred", "born", "last", "port", "sock", "target", "udp")
 
     def __init__(self, udp: "PerDatagramService", target: Target, port: int) -> None:
         self.udp = udp
@@ -76,6 +89,7 @@ class Outlet:
         self.sock: socket.socket | None = None
         self.born = 0.0
         self.barred = 0.0  # no other try to open it before
+        self.last: Sent | None = None  # the last datagram, of which ICMP may say that it was not delivered
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
         """Drop what the backend sent, and hear of ICMP errors."""
@@ -90,10 +104,11 @@ class Outlet:
             except OSError as error:
                 self.broke(error)
                 continue
+            self.last = None  # it arrived
             udp.cells[udp.base + SERVICE_UNWANTED_REPLY] += 1
         udp.poller.again(self.on_event)
 
-    def send(self, head: bytes, data: memoryview, source: list[tuple[int, int, bytes]]) -> bool:
+    def send(self, head: bytes, data: bytes | memoryview, source: list[tuple[int, int, bytes]]) -> bool:
         """Send a datagram behind a header, from a source if there is to be another than ours; False: it must go elsewhere."""
         udp, target = self.udp, self.target
         if source and (source[0][0] == socket.IPPROTO_IPV6) != (target.family == socket.AF_INET6):
@@ -135,7 +150,8 @@ class Outlet:
         udp.cells[target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
         udp.service.failed(target)
         if refused:
-            udp.refused[target] = udp.poller.now + REFUSED_PAUSE
+            udp.closed_ports.note(target, udp.poller.now)
+            udp.lose(self)
         else:
             self.close()
 
@@ -193,7 +209,8 @@ class PerDatagramService:
         self.buffer = bytearray(LARGEST)
         self.view = memoryview(self.buffer)
         self.spare = bytearray(LARGEST)  # for what backends send while a client's datagram is in the buffer
-        self.refused: dict[Target, float] = {}  # closed ports: until when they are left out
+        self.closed_ports = ClosedPorts()
+        self._lost: list[Sent] = []  # datagrams that were refused, and go elsewhere in the next round
         self._outlets: dict[tuple[Target, int], Outlet] = {}
         self._access = service.access
         self._rate = service.rate("udp")
@@ -225,7 +242,7 @@ class PerDatagramService:
             if outlet.target in back:
                 outlet.close()
         for target in back:
-            self.refused.pop(target, None)
+            self.closed_ports.forget(target)
 
     def unfit(self, targets: Iterable[Target]) -> None:
         """Nothing to do: what was sent there is not kept."""
@@ -244,7 +261,7 @@ class PerDatagramService:
         left = set(gone)
         for target, port in [key for key in self._outlets if key[0] in left]:
             self._outlets.pop((target, port)).close()
-            self.refused.pop(target, None)
+            self.closed_ports.forget(target)
 
     def _introduced(self, listener: PerDatagramListener, data: memoryview, client: Client) -> None:
         """Take one datagram, before which a listed source tells of its client."""
@@ -266,16 +283,43 @@ class PerDatagramService:
             return
         if self._rate is not None and service.is_too_fast(self._rate, str(who(client, told)[0])):
             return
+        self._send(listener, data, client, told)
+
+    def lose(self, outlet: Outlet) -> None:
+        """Let what an outlet sent last, which was refused, go elsewhere; in a later round, for this may be the middle of sending."""
+        last, outlet.last = outlet.last, None
+        if last is not None and self.poller.now - last.at <= KEPT and len(last.tried) + 1 < ATTEMPTS:
+            self._lost.append(last._replace(tried=(*last.tried, outlet.target)))
+            self.poller.again(self._resend)
+
+    def _resend(self, mask: int) -> None:  # noqa: ARG002 - the poller's
+        """Send elsewhere what was refused."""
+        lost, self._lost = self._lost, []
+        for one in lost:
+            self._send(one.listener, one.data, one.client, one.told, one.tried)
+
+    def _send(
+        self, listener: PerDatagramListener, data: bytes | memoryview, client: Client, told: Header | None,
+        refused: tuple[Target, ...] = (),
+    ) -> None:  # fmt: skip
+        """Send one datagram to a backend, none of those that have `refused` it."""
+        cells, base, service = self.cells, self.base, self.service
         key = service.key(listener.route, who(client, told)) if service.selector.needs_key else 0
-        closed = self._closed() if self.refused else ()
-        target = service.pick(key, closed) or service.pick(key, ())
+        closed = (*refused, *self.closed_ports.targets(self.poller.now)) if self.closed_ports else refused
+        target = service.pick(key, closed)
+        if target is None and refused:
+            return  # counted as its backends' fault
+        target = target or service.pick(key, ())
         if target is None:
             cells[base + service.why_nobody()] += 1
             return
+        cells[base + SERVICE_RETRIES] += bool(refused)
         source = source_of(who(client, told)) if service.stock is not None else []
         first, tried = target, closed
         for _ in range(ATTEMPTS):
-            if self._outlet(listener, target).send(header_for(target, listener.member, client, told), data, source):
+            outlet = self._outlet(listener, target)
+            if outlet.send(header_for(target, listener.member, client, told), data, source):
+                outlet.last = Sent(listener, bytes(data), client, told, refused, self.poller.now)
                 return
             service.unclaim(target)
             tried += (target,)
@@ -288,13 +332,6 @@ class PerDatagramService:
         # What was refused may have been an earlier datagram: a port that is open again gets this one.
         if not self._outlet(listener, first).send(header_for(first, listener.member, client, told), data, source):
             cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
-
-    def _closed(self) -> tuple[Target, ...]:
-        """Who has refused a datagram just now."""
-        now = self.poller.now
-        for target in [one for one, until in self.refused.items() if until <= now]:
-            del self.refused[target]
-        return tuple(self.refused)
 
     def _outlet(self, listener: PerDatagramListener, target: Target) -> Outlet:
         port = target.port or listener.member.port

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from proxy.relay.proxy_header.datagrams import header_for, who
 from proxy.relay.proxy_header.header import Header
 from proxy.relay.sockets.address import Client
-from proxy.relay.sockets.datagram import BATCH
+from proxy.relay.sockets.datagram import BATCH, UNSENT
 from proxy.relay.target import Target
 from proxy.stats.layout import (
+    BACKEND_BYTES_IN,
     BACKEND_BYTES_OUT,
     BACKEND_PORT_UNREACHABLE,
     BACKEND_REPLIES,
@@ -19,7 +20,7 @@ from proxy.stats.layout import (
 )
 
 if TYPE_CHECKING:
-    from proxy.relay.udp.sessions import UdpListener
+    from proxy.relay.udp.listener import UdpListener
 
 Key = tuple[int, Client]
 """(listener, client); where a PROXY header told of somebody, the client is the source and what the header said."""
@@ -28,8 +29,8 @@ Key = tuple[int, Client]
 class Session:
     """One client's exchange with one backend."""
 
-    __slots__ = ("asked", "began", "bytes_in", "bytes_out", "client", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock",
-                 "sticky", "target", "touched", "who")  # fmt: skip
+    __slots__ = ("asked", "began", "bytes_in", "bytes_out", "client", "end", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock",
+                 "sticky", "target", "told", "touched", "who")  # fmt: skip
 
     def __init__(
         self, listener: "UdpListener", client: Client, target: Target, sock: socket.socket, told: Header | None = None
@@ -37,8 +38,10 @@ class Session:
         self.key = key_of(listener, client, told)
         self.listener = listener
         self.client = client
+        self.told = told
         self.who = who(client, told)  # the client, as a PROXY header tells of it
         self.target = target
+        self.end = target, target.port or listener.member.port
         self.sock = sock
         self.began = self.touched = 0.0
         self.bytes_in = self.bytes_out = 0
@@ -46,10 +49,34 @@ class Session:
         self.asked = 0.0  # when its first answer began to be waited for, if that is to be timed; else 0.0
         ours = target.family == socket.AF_INET6 and listener.udp.service.stock is None
         self.local = sock.getsockname() if ours else None
-        self.refused = False  # the backend's port is closed, or there is no way to it: pick anew with the next datagram
+        self.refused = False  # the backend's port is closed, or there is no way to it: pick anew
         self.head = header_for(target, listener.member, client, told)  # before each datagram to the backend
         self.sticky = 0  # the key of the client's template, where it keeps its backend
         self.epoch = listener.udp.service.epoch  # when the target was last found good
+
+    def send(self, data: bytes | memoryview, tried: tuple[Target, ...] = ()) -> bool:
+        """Send one datagram, which the backends in `tried` have refused, to the backend; False if it must go elsewhere."""
+        udp, cell = self.listener.udp, self.target.cell
+        for _ in range(2):
+            try:
+                if self.head:
+                    self.sock.sendmsg((self.head, data))
+                else:
+                    self.sock.send(data)
+            except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    # It may be what ICMP said of an earlier datagram (RFC 1191), not sent; the path is known by now.
+                    continue
+                if error.errno in UNSENT:
+                    break
+                self.broke(error)
+                return False
+            udp.cells[cell + BACKEND_BYTES_IN] += len(data)
+            self.bytes_in += len(data)
+            udp.unanswered.keep(self, data, self.end, tried, udp.poller.now)
+            return True
+        udp.cells[cell + BACKEND_SEND_FAILED] += 1
+        return True
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
         """Send the backend's datagrams on to the client."""
@@ -62,6 +89,8 @@ class Session:
             try:
                 size = receive(buffer)
             except BlockingIOError:
+                if self.refused:
+                    udp.resend(self)
                 return
             except OSError as error:
                 # It is told before the datagrams that arrived ahead of it, and no further edge tells of these.
@@ -70,6 +99,8 @@ class Session:
                 continue
             udp.touch(self)
             self.heard = self.touched
+            if not self.refused:  # else it is an answer to what was sent before
+                udp.unanswered.forget(self)
             if self.asked:
                 udp.service.took_time(self.target, self.heard - self.asked)
                 self.asked = 0.0
@@ -86,12 +117,14 @@ class Session:
         udp.poller.again(self.on_event)
 
     def broke(self, error: OSError) -> None:
-        """An ICMP error or a broken route: the next datagram gets a new socket, and another backend if it can."""
+        """Take note of an ICMP error or a broken route: what follows gets a new socket, and another backend if it can."""
         udp = self.listener.udp
         refused = error.errno == errno.ECONNREFUSED
         udp.cells[self.target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
         udp.service.failed(self.target)
         self.refused = True
+        if refused:
+            udp.closed(self)
 
 
 def key_of(listener: "UdpListener", client: Client, told: Header | None) -> Key:

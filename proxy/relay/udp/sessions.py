@@ -2,8 +2,10 @@
 
 Laws:
 - A datagram goes on whole and unchanged, an empty one too; answers leave from the address that was asked.
-- A session whose backend is down, in maintenance or has closed the port picks anew with the client's next datagram; one
-  on a draining backend stays.  A datagram that could not even be sent goes to another backend at once.
+- A session whose backend is down or in maintenance picks anew with the client's next datagram; one on a draining backend
+  stays.  Where the backend has closed the port, or cannot be sent to, the datagram goes to another backend at once: the
+  last one that was sent, if the backend has said nothing since, and so do those of other clients that it has not answered
+  (`unanswered`): ICMP tells of one of many.  New sessions leave it alone for a moment (`closed_ports`).
 - A session whose own address has left this host gets a new socket: Linux refuses to send from an IPv4 address that is
   gone (EINVAL), and goes on to send from an IPv6 address.
 - Sessions end after `idle-timeout` without a datagram either way; the table never exceeds its bound.
@@ -12,12 +14,10 @@ Laws:
 - A session answers through whichever socket of its listener is polled here, else through the last one that was.
 """
 
-import errno
 import resource
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -27,14 +27,16 @@ from proxy.relay.proxy_header.datagrams import Introducers, who
 from proxy.relay.proxy_header.header import Header
 from proxy.relay.service import Service
 from proxy.relay.sockets.address import Client
-from proxy.relay.sockets.datagram import BATCH, LARGEST, UNSENT, endpoint
+from proxy.relay.sockets.datagram import LARGEST
 from proxy.relay.sockets.outgoing import SHORTAGES, connect_as
 from proxy.relay.sockets.own_addresses import Homes
 from proxy.relay.sockets.sources import LackError, NoSourceError
 from proxy.relay.target import ATTEMPTS, Target
+from proxy.relay.udp.closed_ports import ClosedPorts
+from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.session import Key, Session, key_of
+from proxy.relay.udp.unanswered import UnansweredTable
 from proxy.stats.layout import (
-    BACKEND_BYTES_IN,
     BACKEND_SEND_FAILED,
     SERVICE_DATAGRAMS,
     SERVICE_DENIED,
@@ -44,6 +46,7 @@ from proxy.stats.layout import (
     SERVICE_EXPIRED,
     SERVICE_MOVED,
     SERVICE_NO_LOCAL_PORT,
+    SERVICE_RETRIES,
     SERVICE_SESSIONS,
     SERVICE_SESSIONS_OPENED,
     SERVICE_SOURCE_PORT_ZERO,
@@ -53,40 +56,13 @@ from proxy.stats.layout import (
 if TYPE_CHECKING:
     from proxy.relay.observer import Observer
 
+MOVED = 256  # sessions moved in one turn
 GRAIN = 0.25  # s: sessions that expire within it share a timer
 EXPIRED_AT_ONCE = 500
 EXPIRED_PAUSE = 0.005  # s between two lots of that size
 ANSWER_DUE = 0.5  # s after the last datagram of all sessions until nothing is waited for any more
 HEARD = 1.0  # s without an answer after which a session's own address is looked at
 SPARE_FILES = 0.5  # the share of our descriptors that sessions may take: connections and probes need some
-
-
-class UdpListener:
-    """One UDP socket that clients send to."""
-
-    def __init__(self, udp: "UdpService", member: Member, sock: socket.socket) -> None:
-        self.udp = udp
-        self.member = member
-        self.sock = sock
-        self.receive, self.reply = endpoint(sock, member.address)
-        self.route = member.text.encode()
-        self.ident = member.listener
-        self.sessions = 0  # that answer through it
-
-    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
-        """Send the clients' datagrams on."""
-        receive = self.receive
-        udp = self.udp
-        buffer, view = udp.buffer, udp.view
-        for _ in range(BATCH):
-            try:
-                size, client = receive(buffer)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue
-            udp.take(self, view[:size], client)
-        udp.poller.again(self.on_event)
 
 
 class UdpService:
@@ -112,6 +88,9 @@ class UdpService:
         )
         """Takes one datagram as it came."""
         self._rate = service.rate("udp")
+        self.unanswered: UnansweredTable[Session] = UnansweredTable()
+        self.closed_ports = ClosedPorts()
+        self._moving: list[Session] = []  # whose last datagram goes elsewhere, as another one was refused
         self._armed = False
         self._homes = Homes()
         self._polled: list[UdpListener] = []
@@ -156,7 +135,9 @@ class UdpService:
             self._end(session, SERVICE_DRAINED_HARD)
 
     def returned(self, targets: Iterable[Target]) -> None:
-        """Nothing to do: sessions that moved away stay where they are."""
+        """Backends came up again: they get new sessions at once.  Those that moved away stay where they are."""
+        for target in targets:
+            self.closed_ports.forget(target)
 
     def unfit(self, targets: Iterable[Target]) -> None:
         """Nothing to do: what was sent there may have been answered."""
@@ -203,7 +184,7 @@ class UdpService:
         session = self.sessions.get((listener.ident, client) if told is None else key_of(listener, client, told))
         if session is None:
             if self._rate is None or not self.service.is_too_fast(self._rate, str(who(client, told)[0])):
-                self._begin(listener, client, data, None, told)
+                self._begin(listener, client, data, (), told)
             return
         if (
             not session.refused
@@ -211,11 +192,43 @@ class UdpService:
             and (session.local is None or self._at_home(session))
         ):
             self.touch(session)
-            if self._forward(session, data):
+            if session.send(data):
                 return
+            if self.resend(session):  # what was sent before comes first
+                session = self.sessions[session.key]
+                if session.send(data):
+                    return
         self._end(session, SERVICE_MOVED)
-        if self._begin(listener, client, data, session.target if session.refused else None, told):
+        if self._begin(listener, client, data, (session.target,) if session.refused else (), told):
             cells[base + SERVICE_MOVED] += self.sessions[session.key].target is not session.target
+
+    def resend(self, session: Session) -> bool:
+        """Send the last datagram of a session again, elsewhere, because its backend refused it; whether it was sent."""
+        last = self.unanswered.take(session, self.poller.now)
+        if last is None or len(last.tried) + 1 >= ATTEMPTS:
+            return False
+        tried = (*last.tried, session.target)
+        if not self._begin(session.listener, session.client, last.data, tried, session.told, instead=session):
+            return False
+        self.cells[self.base + SERVICE_MOVED] += 1
+        self.cells[self.base + SERVICE_RETRIES] += 1
+        return True
+
+    def closed(self, session: Session) -> None:
+        """A backend's port is closed, as ICMP tells for one session: what others have sent there did not arrive either."""
+        if self.service.stock is not None:
+            return  # it may be that client's address alone that is refused
+        self.closed_ports.note(session.target, self.poller.now)
+        self._moving += self.unanswered.holders(session.end)
+        self.poller.again(self._move)
+
+    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller's
+        """Send elsewhere what was not answered where a port is closed, a portion at a time."""
+        portion, self._moving = self._moving[:MOVED], self._moving[MOVED:]
+        for session in portion:
+            self.resend(session)
+        if self._moving:
+            self.poller.again(self._move)
 
     def touch(self, session: Session) -> None:
         """Traffic of either direction keeps a session."""
@@ -223,31 +236,26 @@ class UdpService:
         self.sessions.move_to_end(session.key)
 
     def _begin(
-        self, listener: UdpListener, client: Client, data: memoryview, avoid: Target | None, told: Header | None
-    ) -> bool:
+        self, listener: UdpListener, client: Client, data: bytes | memoryview, tried: tuple[Target, ...],
+        told: Header | None, *, instead: Session | None = None,
+    ) -> bool:  # fmt: skip
         """Open a session for a datagram and send it; whether it was sent.
 
-        `avoid` just refused: it is asked again only if nobody else is there.  What cannot be sent at all (no route, say)
-        goes to the next backend.
+        Backends in `tried` have just refused: they are asked only if nobody else is there, and not at all where the new
+        session is one `instead` of another, which ends then.  If a datagram cannot be sent at all (no route, say), the
+        next backend gets it.
         """
-        cells, base, service = self.cells, self.base, self.service
-        if len(self.sessions) >= self.most:
-            if not self._evict:
-                cells[base + SERVICE_TABLE_FULL] += 1
-                return False
-            self._evict_oldest()
-        key = service.key(listener.route, who(client, told)) if service.selector.needs_key else 0
-        persistence = service.persistence
-        if persistence is None:
-            sticky, pick = 0, service.pick
-        else:
-            sticky = persistence.key(str(who(client, told)[0]))
-            pick = partial(persistence.pick, sticky)
-        tried: tuple[Target, ...] = () if avoid is None else (avoid,)
-        target = pick(key, tried) or pick(key, ())
-        if target is None:
-            cells[base + service.why_nobody()] += 1
+        service = self.service
+        if instead is None and not self._has_room():
             return False
+        sticky, pick = service.picker(listener.route, who(client, told))
+        target = pick((*tried, *self.closed_ports.targets(self.poller.now))) if self.closed_ports else None
+        target = target or pick(tried) or (pick(()) if instead is None and tried else None)
+        if target is None:
+            self.cells[self.base + service.why_nobody()] += instead is None
+            return False
+        if instead is not None:
+            self._end(instead, SERVICE_MOVED)
         for _ in range(ATTEMPTS):
             try:
                 session = self._open(listener, client, target, told)
@@ -256,40 +264,26 @@ class UdpService:
                 if not self._count_unopened(error, target):
                     return False
             else:
-                if persistence is not None:
+                if service.persistence is not None:
                     session.sticky = sticky
-                    persistence.hold(sticky)
-                if self._forward(session, data):
+                    service.persistence.hold(sticky)
+                if session.send(data, tried):
                     return True
                 self._end(session, SERVICE_MOVED)
             tried += (target,)
-            target = pick(key, tried)
+            target = pick(tried)
             if target is None:
                 return False
         service.unclaim(target)
         return False
 
-    def _forward(self, session: Session, data: memoryview) -> bool:
-        """Send one datagram to the backend; False if it must go elsewhere."""
-        cells, cell = self.cells, session.target.cell
-        for _ in range(2):
-            try:
-                if session.head:
-                    session.sock.sendmsg((session.head, data))
-                else:
-                    session.sock.send(data)
-            except OSError as error:
-                if error.errno == errno.EMSGSIZE:
-                    # It may be what ICMP said of an earlier datagram (RFC 1191), not sent; the path is known by now.
-                    continue
-                if error.errno in UNSENT:
-                    break
-                session.broke(error)
+    def _has_room(self) -> bool:
+        """Whether one more session has a place, which another one may have to leave."""
+        if len(self.sessions) >= self.most:
+            if not self._evict:
+                self.cells[self.base + SERVICE_TABLE_FULL] += 1
                 return False
-            cells[cell + BACKEND_BYTES_IN] += len(data)
-            session.bytes_in += len(data)
-            return True
-        cells[cell + BACKEND_SEND_FAILED] += 1
+            self._evict_oldest()
         return True
 
     # -- the table
@@ -360,6 +354,7 @@ class UdpService:
             self.log.session(session, why)
         if self.followed is not None:
             self.followed.session(session, why)
+        self.unanswered.forget(session)
         session.listener.sessions -= 1
         self.poller.discard(session.sock)
         self.service.gave_back(session.target)

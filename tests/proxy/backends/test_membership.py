@@ -1,18 +1,20 @@
 """Which backends services have: what `add`, `remove` and `weight` change, what they refuse, and how it is undone."""
 
 import asyncio
+import re
 
 import pytest
 
 from proxy.backends.admin import SAVED, Admins
 from proxy.backends.effective import Running
 from proxy.backends.errors import FailedError
+from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Edit, Membership
 from proxy.commands.admin import admin_handler
 from proxy.commands.membership import MembershipCommands
 from proxy.config.loader import load
 from proxy.control.server import Request
-from proxy.control.wire import ControlError
+from proxy.control.wire import BAD_REQUEST, ControlError
 from proxy.stats.slots import Slots
 
 FILE = """
@@ -35,15 +37,20 @@ listen = ["192.0.2.1:80,81/tcp"]
 probe = {{ type = "tcp", port = 80 }}
 backends = ["192.0.2.11"]
 """
+EVERYWHERE = """
+[service.all]
+listen = ["*:99/tcp"]
+backends = ["192.0.2.11"]
+"""
 FIRST, SECOND, NEW = ("dns", "192.0.2.11"), ("dns", "ns2"), ("dns", "192.0.2.13")
 
 
 class Bed:
     """A daemon's backends, of which all could serve, with `active` open on them."""
 
-    def __init__(self, directory, capacity=64):
+    def __init__(self, directory, capacity=64, more=""):
         path = directory / "f.toml"
-        path.write_text(FILE.format(state=directory))
+        path.write_text(FILE.format(state=directory) + more)
         self.told, self.heard, self.active = [], [], {}
         self.running = Running(load(path), Slots(16), Slots(capacity))
         self.down = set()
@@ -54,6 +61,7 @@ class Bed:
             reweighed=self.heard.append,
             usable=lambda service: [name for of, name in self.running.backends if of == service and name not in self.down],
             active=self.open,
+            leads_back=LoopGuard(self.running, lambda: {"192.0.2.77"}, self.tell, self.heard.append).would_lead_back,
         )  # fmt: skip
 
         self.commands = MembershipCommands(self.running, self.admins, self.membership)
@@ -301,8 +309,37 @@ async def test_no_twins(bed):
     bed.ask("remove", backend="2001:db8::13")
     assert bed.ask("add", address="2001:DB8::13")
     assert bed.names == ["192.0.2.11", "ns2", "2001:db8::13"]
+    for address in ("::ffff:192.0.2.11", "192.0.2.11:53", "[::ffff:192.0.2.12]:53"):
+        assert not bed.ask("add", address=address)
     assert bed.ask("add", address="192.0.2.12:5353")  # another port is another server
     assert len(bed.names) == 4
+
+
+@pytest.mark.parametrize(
+    ("service", "address", "words"),
+    [
+        ("dns", "192.0.2.1", "192.0.2.1 is a listener of this service itself"),
+        ("dns", "192.0.2.1:53", "192.0.2.1:53 is a listener of this service itself"),
+        ("all", "127.0.0.1", "127.0.0.1 is a listener of this service itself"),
+        ("all", "192.0.2.1:99", "192.0.2.1:99 is a listener of this service itself"),
+        ("all", "192.0.2.77", "192.0.2.77 is a listener of this service itself"),
+        (
+            "web",
+            "192.0.2.77:99",
+            "192.0.2.77:99 is a listener of [service.all], which leads back here (web -> all -> web)",
+        ),
+    ],
+)
+async def test_a_listener_is_not_added(tmp_path, service, address, words):
+    """R7: a backend that is a listener of this host and leads back is refused, by whichever of its addresses."""
+    bed = Bed(tmp_path, more=EVERYWHERE)
+    if service == "web":
+        bed.ask("add", "all", address="192.0.2.1:80")
+    names = list(bed.running.backends)
+    with pytest.raises(ControlError, match=re.escape(words)) as raised:
+        bed.ask("add", service, address=address)
+    assert raised.value.code == BAD_REQUEST
+    assert list(bed.running.backends) == names
 
 
 async def test_many_leave_together(bed):

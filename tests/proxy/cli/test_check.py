@@ -277,7 +277,7 @@ def dns_server(serial):
 def test_a_probe_that_cannot_be_made_is_not_tried(write):
     """A probe that this version cannot make is shown as not tried, neither passed nor failed."""
     text = 'probe = { type = "ldap", base = "dc=example,dc=net", filter = "(no filter)" }\n'
-    done = check(write(TCP.format(port=8080, backends='"127.0.0.1"') + text), "--live")
+    done = check(write(TCP.format(port=8080, backends='"127.0.0.2"') + text), "--live")
     assert (done.returncode, "not tried" in done.stdout) == (0, True)
 
 
@@ -301,11 +301,11 @@ main(sys.argv[1:])
 @pytest.mark.parametrize("live", [[], ["--live"]])
 def test_check_binds_nothing(write, servers, live):
     """R2: the process makes no bind at all (the interpreter's own audit says so), so a file whose ports are in use is valid."""
-    port = servers()
+    port, backend = servers(), servers()
     text = (
-        TCP.format(port=port, backends=f'"127.0.0.1:{port}"')
-        + f'[service.b]\nlisten = ["127.0.0.1:{port}/udp", "127.0.0.1:{free_port()}/tcp"]\nbackends = ["127.0.0.1"]\n'
-        + f'protocol = "dns"\nprobe = {{ type = "tcp", port = {port} }}\n'
+        TCP.format(port=port, backends=f'"127.0.0.1:{backend}"')
+        + f'[service.b]\nlisten = ["127.0.0.1:{port}/udp", "127.0.0.1:{free_port()}/tcp"]\nbackends = ["127.0.0.2"]\n'
+        + f'protocol = "dns"\nprobe = {{ type = "tcp", address = "127.0.0.1", port = {backend} }}\n'
     )
     done = run(write(text), *live, prefix=("-c", WATCHED))
     assert (done.returncode, done.stderr) == (0, "")

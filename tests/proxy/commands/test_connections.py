@@ -18,7 +18,7 @@ async def bed():
 
     async def ask(index, question, patience):
         await asyncio.wait_for(gate.wait(), patience)
-        return worker_messages.Listed(1, [{"client": f"192.0.2.{index}:1"}], 1, 0)
+        return worker_messages.Listed(1, [{"client": f"192.0.2.{index}:1"}], 1, False)
 
     running = SimpleNamespace(services={"dns": SimpleNamespace(name="dns", protocol="dns")})
     following = (lambda *_: None, lambda *_: None)

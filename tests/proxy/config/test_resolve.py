@@ -117,6 +117,18 @@ def test_defaults_are_merged_key_by_key(loaded):
         (service(backends='"10.0.0.11:80", { address = "10.0.0.11", port = 80 }'), [
             "3:29 error: 10.0.0.11:80 is a backend of this service already, at line 3"
         ]),
+        (service(backends='"10.0.0.11", "10.0.0.12", "::ffff:10.0.0.11"'), [
+            "3:39 error: 10.0.0.11 is a backend of this service already, at line 3"
+        ]),
+        (service(backends='"2001:db8::11", "[2001:DB8:0:0::11]"'), [
+            "3:29 error: 2001:db8::11 is a backend of this service already, at line 3"
+        ]),
+        (service(backends='"10.0.0.11", "10.0.0.11:80"'), [
+            "3:26 error: 10.0.0.11:80 is a backend of this service already, at line 3 | without a port a backend has the listener's"
+        ]),
+        (service(listen='"10.0.0.10:79-81/tcp"', backends='"10.0.0.11:81", "10.0.0.11"', rest="probe = { port = 1 }"), [
+            "3:29 error: 10.0.0.11 is a backend of this service already, at line 3 | without a port a backend has the listener's"
+        ]),
         (service(backends='{ address = "10.0.0.11", name = "x" }, { address = "10.0.0.12", name = "x" }'), [
             '3:52 error: two backends are called "x", the other at line 3 | give each a "name"'
         ]),
@@ -198,7 +210,7 @@ def test_a_misspelt_router_is_suggested(said):
         ("[defaults]\nlisten = []", ['2:1 error: unknown key "listen" | "listen" belongs in each [service.NAME]']),
         ('[defaults]\nscheduler = "zzz"', None),
         ('scheduler = "rr"', ['1:1 error: unknown key "scheduler" | "scheduler" belongs in [service.NAME]']),
-        ('[service."a b"]\n', ['1:10 error: "a b" is not a name: letters, digits, dots, hyphens, underscores, at most 63']),
+        ('[service."a b"]\n', ['1:10 error: "a b" is not a name: ASCII letters, digits, dots, hyphens, underscores, at most 63']),
         ("[control]\nsocket = 'x.sock'", [
             '2:10 error: "x.sock" is a relative path: write it from the root, so that it means the same everywhere'
         ]),
@@ -206,7 +218,7 @@ def test_a_misspelt_router_is_suggested(said):
         ('[log]\nlevel = "warn"', ['2:9 error: level = "warn": must be "debug", "info", "warning" or "error" | did you mean "warning"?']),
         ('[web]\nlisten = "127.0.0.1"', ['2:10 error: "127.0.0.1" has no port: write "127.0.0.1:9600"']),
         ("[node]\nworkers = 0", ["2:11 error: workers = 0 is too small: at least 1"]),
-        ('[node]\nuser = "a b"', ['2:8 error: user = "a b" is not of the right form']),
+        ('[node]\nuser = "a b"', ['2:8 error: "a b" cannot be the name of a user: ASCII letters, digits, ".", "_", "-", at most 32']),
     ],
 )  # fmt: skip
 def test_mistakes_in_the_other_tables(said, text, expected):

@@ -59,6 +59,14 @@ def test_defaults_and_members(loaded):
         (router(addresses='"fd00::1"', rest="version = 2"), "version 2 knows no IPv6: write version = 3 or leave the IPv6 addresses out"),
         (router(rest='version = 2\nadvert-interval = "500ms"'), "version 2 counts advert-interval in whole seconds"),
         (router(rest='advert-interval = "41s"'), "advert-interval is at most 40.95s in version 3"),
+        (router(rest='auth-key-files = ["/etc/key"]'), 'auth-key-files was replaced | write auth = { mode = "enforce", key-files = […] }'),
+        ('[defaults.vrrp]\nauth-key-files = ["/etc/key"]\n' + router(), 'auth-key-files was replaced | write auth = { mode = "enforce", key-files = […] }'),
+        (router(rest='auth = { mode = "enforce" }'), 'mode = "enforce" needs key-files | write key-files = ["/etc/steelyard/vrrp.key"]'),
+        (router(rest='auth = { mode = "force" }'), 'mode = "force": must be "off", "receive-only", "permissive" or "enforce" | did you mean "enforce"?'),
+        (router(rest='auth = { key-files = ["key"] }'), '"key" is no absolute path, nor one behind the id of its key: write "2:/etc/steelyard/key"'),
+        (router(rest='auth = { key-files = ["0:/nowhere/key"] }'), '"0" is not the id of a key: ids are 1 to 255'),
+        (router(rest='auth = { key-files = ["256:/nowhere/key"] }'), '"256" is not the id of a key: ids are 1 to 255'),
+        (router(rest='auth = { key-files = ["2:/nowhere/key", "/nowhere/other"] }'), "two keys have the id 2 | a key without an id has the number of its place"),
         (router(rest="virtual-router-id = 5"), 'unknown key "virtual-router-id" | did you mean "vrid"?'),
         (router(rest='track = [{ probe = "x", interface = "eth0" }]'), "[vrrp.inside] tracks one thing an entry: an interface, a service or a probe"),
         (router(rest="track = [{ penalty = 5 }]"), "[vrrp.inside] tracks one thing an entry: an interface, a service or a probe"),
@@ -89,6 +97,36 @@ def test_mistakes_in_routers(said, text, expected):
     assert found
     if expected is not None:
         assert found == [expected]
+
+
+@pytest.mark.parametrize(
+    ("rest", "mode", "keys"),
+    [
+        ("", "off", ()),
+        ('auth = { key-files = ["/nowhere/a", "/nowhere/b"] }', "enforce", ((1, "/nowhere/a"), (2, "/nowhere/b"))),
+        ('auth = { mode = "off", key-files = ["7:/nowhere/a"] }', "off", ((7, "/nowhere/a"),)),
+        ('auth = { mode = "permissive", key-files = ["/nowhere/1:a"] }', "permissive", ((1, "/nowhere/1:a"),)),
+    ],
+)
+def test_how_adverts_are_signed(loaded, rest, mode, keys):
+    """V21: keys have the ids of their places unless they have others, and with keys signatures are required unless said."""
+    (found,) = loaded(router(rest=rest)).vrrp
+    assert (found.auth.mode, found.auth.keys) == (mode, keys)
+
+
+def test_a_key_file_is_looked_at(said, tmp_path):
+    """R13, V21, S6: a key that `run` could not use is an error of check, at its place and without the key."""
+    key = tmp_path / "key"
+    key.write_text("a key that is too short")
+    key.chmod(0o600)
+    (line,) = said(router(rest=f'auth = {{ key-files = ["{key}"] }}'))
+    assert line.startswith(f"5:23 error: {key}: the key has 23 octets, not 32 to 64 | make one: ")
+    key.write_text("hex:" + "ab" * 32 + "\n")
+    assert said(router(rest=f'auth = {{ key-files = ["{key}"] }}')) == []
+    key.chmod(0o604)
+    assert said(router(rest=f'auth = {{ key-files = ["{key}"] }}'))[0].startswith(
+        f"5:23 warning: {key} holds a secret and everybody can read it"
+    )
 
 
 def test_a_members_address_is_of_the_routers_family(said):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from proxy.host.addresses import has, is_ours
+from proxy.host import addresses
+from proxy.host.addresses import has, interface_addresses, is_ours
 
 FIB_TRIE = """Main:
   +-- 0.0.0.0/0 3 0 5
@@ -42,3 +43,14 @@ def test_the_host_that_this_runs_on():
     """The loopback address is this host's, one for documentation is not."""
     assert is_ours("127.0.0.1")
     assert not is_ours("203.0.113.77")
+
+
+def test_the_addresses_of_interfaces(monkeypatch):
+    """All addresses of the interfaces are told, however many there are; a link-local one with its interface as well."""
+    found = interface_addresses()
+    assert "127.0.0.1" in found
+    assert all(is_ours(one) for one in found if ":" not in one)
+    monkeypatch.setattr(addresses, "_ROOM", 1)
+    assert interface_addresses() == found
+    monkeypatch.setattr(addresses, "_read", lambda _: IF_INET6)
+    assert {"2001:db8::2", "fe80::fc:ff:fe00:1%eth0"} <= interface_addresses()

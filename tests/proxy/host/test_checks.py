@@ -96,3 +96,14 @@ def test_the_host_that_this_runs_on(config):
     assert sysctl("net.ipv4.ip_local_port_range").split()[0].isdecimal()
     assert sysctl("net.no.such.name") == ""
     assert all(finding.hint and "host: warning: " in str(finding) for finding in checks.look(config))
+
+
+def test_backends_that_lead_back(tmp_path):
+    """A backend at an address of this host is a warning where a listener on every address answers there, and only there."""
+    path = tmp_path / "steelyard.toml"
+    text = "[service.a]\nlisten = ['{}:80/tcp']\nbackends = ['192.0.2.2', '192.0.2.3']\n"
+    path.write_text(text.format("*"))
+    (message,) = found(load(path))
+    assert message.startswith("[service.a]: 192.0.2.2 is a listener of this service itself")
+    path.write_text(text.format("192.0.2.1"))
+    assert found(load(path)) == []

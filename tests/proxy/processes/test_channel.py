@@ -250,9 +250,9 @@ async def test_a_message_that_is_too_large(caplog):
     got, ended = [], asyncio.Event()
     reading = Channel(ours, lambda message, _: got.append(message), ended.set, largest=100_000)
     writing = Channel(theirs, lambda *_: None, lambda: None)
-    writing.send(worker_messages.Listed(1, [{"a": "x" * 80_000}], 1, 0))
+    writing.send(worker_messages.Listed(1, [{"a": "x" * 80_000}], 1, False))
     await until(lambda: got)
-    writing.send(worker_messages.Listed(1, [{"a": "x" * 120_000}], 1, 0))
+    writing.send(worker_messages.Listed(1, [{"a": "x" * 120_000}], 1, False))
     await asyncio.wait_for(ended.wait(), 5)
     assert len(got) == 1
     assert "100000 are allowed" in caplog.text

@@ -24,8 +24,8 @@ EXAMPLES = [
     worker_messages.Confirmed(2),
     worker_messages.Siblings(3),
     worker_messages.LogFile(),
-    worker_messages.Browse(1, 2, 1, "dns", "10.0.0.0/8", "", "list"),
-    worker_messages.Listed(1, [{"client": "10.0.0.1:53"}], 1, 0),
+    worker_messages.Browse(1, 2, True, "dns", "10.0.0.0/8", "", "list"),
+    worker_messages.Listed(1, [{"client": "10.0.0.1:53"}], 1, False),
     worker_messages.Follow(1, "dns", "", "b0", "on"),
     worker_messages.Happened(1, [{"event": "opened"}], 0),
     worker_messages.Pick(1, "dns", "2001:db8::7", 0, "www.example.net"),
@@ -42,6 +42,7 @@ EXAMPLES = [
     health_messages.Watch([{"key": "0.0"}]),
     health_messages.Probed("0.0", "down", "nobody \x1b[31m answers\n", 1.5),
     health_messages.Probed("0.0", "up", "exit status 42: weight 40", 1.5, 40),
+    health_messages.Probed("0.0", "unknown", "login refused", 1.5, unjudged=True),
     health_messages.Secrets({"/etc/steelyard/mysql.pw": ["c2VjcmV0", ""]}),
     health_messages.Icmp(2),
     health_messages.Alarm("mail", "every backend refuses the login", "raised", 1.5),
@@ -50,7 +51,8 @@ EXAMPLES = [
     messages.Ask(7),
     health_messages.Report(7, {"0.0": []}),
     messages.Beat(),
-    vrrp_messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0),
+    vrrp_messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0, "/var/lib/steelyard"),
+    vrrp_messages.Left(),
     vrrp_messages.Fitness({"outside": {"service dns": -60}}, {"outside": ["probe gateway"]}, ["outside"], ""),
     vrrp_messages.Standby(9, ["outside"], "asked for"),
     vrrp_messages.StoodBy(9, []),
@@ -77,7 +79,9 @@ def test_each_kind_has_an_example():
 def test_secrets_have_no_repr():
     """S6: a message with passwords does not show them when it is logged."""
     assert "c2VjcmV0" not in repr(health_messages.Secrets({"/x": ["c2VjcmV0", ""]}))
-    assert "c2VjcmV0" not in repr(vrrp_messages.Route({"routers": [{"auth_keys": ["c2VjcmV0"]}]}, {}, [], 30.0))
+    assert "c2VjcmV0" not in repr(
+        vrrp_messages.Route({"routers": [{"auth": {"keys": [[1, "c2VjcmV0"]]}}]}, {}, [], 30.0, "/")
+    )
 
 
 ANY = st.recursive(

@@ -25,7 +25,7 @@ async def test_each_gets_its_own_answer():
     await asyncio.sleep(0)
     numbers = [message.number for message in child.sent]
     for number in reversed(numbers):
-        questions.answered(child, worker_messages.Listed(number, [], number, 0))
+        questions.answered(child, worker_messages.Listed(number, [], number, False))
     assert [(await ask).met for ask in asks] == numbers
 
 
@@ -33,10 +33,10 @@ async def test_who_does_not_answer():
     """Silence ends after the asker's patience, death at once; an answer of somebody else's, or a late one, is nobody's."""
     questions, child, other = Questions(), Child(), Child()
     assert await questions.ask(child, messages.Ask, 0.01) is None
-    questions.answered(child, worker_messages.Listed(1, [], 0, 0))
+    questions.answered(child, worker_messages.Listed(1, [], 0, False))
     ask = asyncio.create_task(questions.ask(child, messages.Ask, 5))
     await asyncio.sleep(0)
-    questions.answered(other, worker_messages.Listed(2, [], 0, 0))
+    questions.answered(other, worker_messages.Listed(2, [], 0, False))
     questions.gone(other)
     await asyncio.sleep(0)
     assert not ask.done()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.relay.dns.message import HEADER, question_end, same_question, servfail
+from proxy.relay.dns.message import HEADER, extended_rcode, formerr, is_answer, question_end, servfail
 from tests.proxy.relay.dnsbed import EDNS, name_of, query
 
 QUESTION = name_of("www.example.net") + b"\0\x01\0\x01"
@@ -68,8 +68,20 @@ def test_one_question_or_none():
         assert question_end(message, len(message)) == 0
 
 
-def reply(question=QUESTION, count=1, rcode=0):
-    return header(flags=bytes([0x81, rcode]), count=count) + question
+def reply(question=QUESTION, count=1, rcode=0, opcode=0, flags=0):
+    return header(flags=bytes([0x81 | opcode << 3 | flags, rcode]), count=count) + question
+
+
+def asked(question=QUESTION, opcode=0):
+    """Return a query, and where its question ends."""
+    return header(flags=bytes([opcode << 3 | 1, 0]), count=bool(question)) + question, HEADER + len(question)
+
+
+def with_opt(upper, rcode=0, opcode=0):
+    """Return an answer without question and with nothing but an OPT record, whose upper RCODE bits are these."""
+    head = bytearray(reply(b"", 0, rcode, opcode))
+    head[11] = 1
+    return bytes(head) + b"\0\0\x29\x04\xd0" + bytes([upper]) + b"\0\0\0\0\0"
 
 
 @pytest.mark.parametrize(
@@ -91,21 +103,72 @@ def reply(question=QUESTION, count=1, rcode=0):
 )
 def test_same_question(data, same):
     """U2: an answer repeats the question, case of the name aside; an error may leave it out."""
-    assert same_question(data, len(data), QUESTION) is same
+    assert is_answer(data, *asked()) is same
 
 
-@pytest.mark.parametrize(("asked", "told"), [(65, 97), (97, 65), (0x4100, 0x6100)])
-def test_types_have_a_case(asked, told):
+@pytest.mark.parametrize(
+    ("data", "opcode", "counts"),
+    [
+        (reply(b"", 0, opcode=5), 5, True),
+        (reply(b"", 0, 5, opcode=5), 5, True),
+        (reply(b"", 0, opcode=4), 4, True),
+        (reply(b"", 0, opcode=2), 2, True),
+        (reply(b"", 0, opcode=0), 5, False),
+        (reply(b"", 0, opcode=4), 5, False),
+        (reply(b"", 0, rcode=4), 2, True),
+        (reply(opcode=5), 5, True),
+        (reply(QUESTION.replace(b"www", b"wwx"), opcode=5), 5, False),
+        (reply(b"", 0, flags=0x02), 0, True),
+        (with_opt(0), 0, False),
+        (with_opt(1), 0, True),
+        (with_opt(1, 7), 0, True),
+        (with_opt(0, opcode=5), 5, True),
+        (with_opt(1)[:-1], 0, False),
+    ],
+    ids=["update", "update refused", "notify", "status", "opcode 0", "another opcode", "notimp", "zone", "another zone",
+         "truncated", "EDNS", "BADVERS", "BADCOOKIE", "update, EDNS", "cut"],
+)  # fmt: skip
+def test_answers_without_a_question(data, opcode, counts):
+    """U2: success is told from error by opcode and extended RCODE where an answer has no question (RFC 2136, RFC 6891)."""
+    assert is_answer(data, *asked(opcode=opcode)) is counts
+
+
+@pytest.mark.parametrize(("upper", "rcode", "whole"), [(0, 0, 0), (0, 2, 2), (1, 0, 16), (1, 7, 23), (255, 15, 4095)])
+def test_the_extended_rcode(upper, rcode, whole):
+    """The OPT record holds the upper eight bits of a response code (RFC 6891, section 6.1.3), and dnspython agrees."""
+    data = with_opt(upper, rcode)
+    assert extended_rcode(data) == whole == dns.message.from_wire(data).rcode()
+    assert extended_rcode(reply(b"", 0, rcode)) == rcode
+
+
+@pytest.mark.parametrize(("one", "other"), [(65, 97), (97, 65), (0x4100, 0x6100)])
+def test_types_have_a_case(one, other):
     """U2: type 65 (HTTPS) is not type 97, though as letters they are one."""
     name = name_of("a.example.net")
-    data = reply(name + told.to_bytes(2, "big") + b"\0\x01")
-    assert not same_question(data, len(data), name + asked.to_bytes(2, "big") + b"\0\x01")
+    data = reply(name + other.to_bytes(2, "big") + b"\0\x01")
+    assert not is_answer(data, *asked(name + one.to_bytes(2, "big") + b"\0\x01"))
 
 
 def test_no_question_is_answered_without_one():
     """A query without question is answered without, whatever the code; one that comes with a question is another's."""
-    assert same_question(reply(b"", count=0), HEADER, b"")
-    assert not same_question(reply(), len(reply()), b"")
+    assert is_answer(reply(b"", count=0), *asked(b""))
+    assert not is_answer(reply(), *asked(b""))
+
+
+@given(st.binary(max_size=300), st.integers(0, 15))
+def test_any_reply_is_an_answer_or_not(noise, opcode):
+    """U13: any octets behind a header are an answer or none; nothing else comes of them."""
+    for count in (0, 1):
+        is_answer(header(count=count) + noise, *asked(opcode=opcode))
+        is_answer(header(count=count)[:11] + noise[:1] + noise if noise else header(), *asked(opcode=opcode))
+
+
+@given(st.binary(min_size=12, max_size=300))
+def test_formerr_is_a_header(message):
+    """U17: FORMERR has the query's ID, opcode, RD and CD, no question and nothing else, and is never larger (RFC 9619)."""
+    told = formerr(message)
+    assert told == message[:2] + bytes([0x80 | message[2] & 0x79, message[3] & 0x10 | 1]) + bytes(8)
+    assert dns.message.from_wire(told).rcode() == dns.rcode.FORMERR
 
 
 @given(labels, st.integers(0, 15), st.booleans(), st.booleans(), st.binary(max_size=30))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.relay.dns import journal, upstream
 from proxy.relay.dns import service as relay_dns
 from proxy.relay.dns.upstream import IDENTICAL_CAP
-from proxy.relay.plan import DnsPlan
+from proxy.relay.plan import DnsPlan, LimitsPlan
 from proxy.relay.sockets import outgoing
 from proxy.relay.target import ATTEMPTS
 from tests.proxy.relay.conftest import DNS, eventually, free_port
@@ -345,6 +345,48 @@ def test_only_queries_are_sent_twice(relay, balanced, backends, opcode):
     assert relay.counter("retries") == 0
 
 
+@pytest.mark.parametrize(("opcode", "rcode"), [(5, 0), (5, 5), (4, 0), (2, 0), (2, 4)])
+def test_answers_that_are_headers(relay, balanced, backends, opcode, rcode):
+    """U2: an UPDATE's, NOTIFY's or STATUS' answer without question (RFC 2136, section 3.8) reaches the client, success or not."""
+    server = backends(Server, lambda message: answer(message, rcode=rcode)[:4] + bytes(8))
+    where = balanced(server.address, limits=LimitsPlan(errors=1))
+    asked = query(ident=9, opcode=opcode)
+    assert ask(where, asked, 2.0) == asked[:2] + bytes([0x81 | opcode << 3, rcode]) + bytes(8)
+    assert relay.counter("wrong_question") == relay.backend(server.address, "no_answer") == 0
+    assert relay.failing == []
+
+
+@pytest.mark.parametrize("scheduler", ["round-robin", "least-latency"])
+@pytest.mark.parametrize(
+    "message", [query(opcode=2), query(opcode=5), query(opcode=6), query()[:4] + bytes(8)], ids=[2, 5, 6, "no question"]
+)
+def test_silence_that_a_client_causes_is_no_fault(relay, balanced, backends, message, scheduler):
+    """H12: a server that is silent on what no server has to answer is neither told of, nor hinted at, nor thought slow."""
+    silent = [backends(Server, lambda _: None), backends(Server, lambda _: None)]
+    where = balanced(
+        *(one.address for one in silent), dns=DnsPlan(0.05, 0.2), limits=LimitsPlan(errors=1), scheduler=scheduler
+    )
+    with client(where) as sock:
+        for number in range(10):
+            sock.send(bytes([0, number]) + message[2:])
+        for _ in range(10):
+            assert sock.recv(512)[3] & 15 == 2
+    assert relay.failing == relay.hints == []
+    assert [relay.backend(one.address, "no_answer") for one in silent] == [0, 0]
+    assert relay.call(lambda: {one.estimate for one in dns_of(relay).service.targets}) == {0}
+
+
+def test_silence_of_all_is_nobodys_fault(relay, balanced, backends):
+    """H12: a query that no backend answers, as one for a name whose own servers are silent, has failed none of them."""
+    unknown = query("gone.example.net")[12:]
+    servers = [backends(Server, lambda message: None if message[12:] == unknown else answer(message)) for _ in range(2)]
+    where = balanced(*(one.address for one in servers), dns=DnsPlan(0.05, 0.3), limits=LimitsPlan(errors=1))
+    for number in range(5):
+        assert ask(where, query("gone.example.net", number))[3] & 15 == 2
+    assert relay.failing == []
+    assert ask(where, query(ident=7)) == answer(query(ident=7))
+
+
 def test_an_update_on_a_closed_port_is_not_sent_again(relay, balanced, backends):
     """U7, U10: an ICMP error does not say which datagram it is about, so not even then is an UPDATE sent twice."""
     one, two = backends(), backends(Server)
@@ -425,16 +467,39 @@ def test_bad_datagrams_are_counted(relay, balanced, backends):
         for size in range(12):
             sock.send(bytes(size))
         sock.send(answer(query()))
-        sock.send(query()[:20])
-        sock.send(query(tail=b"")[:4] + b"\0\x02" + query()[6:])
-        eventually(lambda: relay.counter("datagrams") == 15)
+        eventually(lambda: relay.counter("datagrams") == 13)
         assert quiet(sock)
         sock.send(query(ident=1))
         assert sock.recv(512) == answer(query(ident=1))
     assert relay.counter("empty_datagram") == 1
-    assert relay.counter("malformed") == 13
+    assert relay.counter("malformed") == 11
     assert relay.counter("response_as_query") == 1
     assert relay.counter("queries") == 1
+
+
+TWICE = query()[:4] + b"\0\x02" + query()[6:] + query()[12:]
+
+
+@pytest.mark.parametrize("opcode", [0, 4, 5])
+@pytest.mark.parametrize(
+    "message", [TWICE, query()[:20], query()[:12] + b"\xc0\x0c\0\x01\0\x01"], ids=["two", "cut", "pointer"]
+)
+def test_what_cannot_be_read_is_told_so(relay, balanced, backends, message, opcode):
+    """U17: a message with two questions (RFC 9619), or none that can be read, gets FORMERR at once, and no backend hears of it."""
+    backend = backends()
+    message = message[:2] + bytes([message[2] | opcode << 3]) + message[3:]
+    assert ask(balanced(backend.address), message) == message[:2] + bytes([0x81 | opcode << 3, 1]) + bytes(8)
+    assert quiet(backend.sock)
+    assert (relay.counter("malformed"), relay.counter("queries")) == (1, 0)
+
+
+def test_who_is_kept_out_is_not_told(relay, balanced, backends):
+    """U17: a client that `deny` names gets no FORMERR either."""
+    where = balanced(backends().address, deny=("127.0.0.0/8",))
+    with client(where) as sock:
+        sock.send(TWICE)
+        eventually(lambda: relay.counter("denied") == 1)
+        assert quiet(sock)
 
 
 def test_source_port_zero(relay, balanced, backends):

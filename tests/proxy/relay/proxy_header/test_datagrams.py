@@ -12,6 +12,8 @@ from tests.proxy.relay.conftest import TCP, eventually
 from tests.proxy.relay.streams import END, RESET, exactly, listen, read, reset
 
 LOCAL = SIGNATURE + bytes.fromhex("20000000")
+UNIX = SIGNATURE + bytes.fromhex("213100d8") + b"/run/app.sock".ljust(216, b"\0")
+NO_PROTOCOL = SIGNATURE + bytes.fromhex("21100000")
 
 
 @pytest.fixture
@@ -102,9 +104,9 @@ def test_a_header_that_comes_octet_by_octet(ends, service):
     assert exactly(ends.accept(backend), 5) == b"hello"
 
 
-@pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", LOCAL])
+@pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", LOCAL, UNIX, NO_PROTOCOL], ids=range(4))
 def test_a_listed_source_may_speak_for_itself(ends, service, header):
-    """T22: where the header tells of nobody, the peer itself is the client."""
+    """T22: where the header tells of nobody, or of a family that is not relayed, the peer itself is the client."""
     where, backend = service("v1", accept_proxy=("127.0.0.1/32",))
     client = ends.connect(where)
     client.sendall(header + b"x")
@@ -120,7 +122,9 @@ def test_an_unlisted_source_is_not_listened_to(ends, service):
     assert exactly(ends.accept(backend), 44).startswith(b"PROXY TCP4 192.0.2.7")
 
 
-@pytest.mark.parametrize("first", [b"EHLO me\r\n", b"PROXY TCP9\r\n", SIGNATURE + bytes.fromhex("2111ffff")])
+@pytest.mark.parametrize(
+    "first", [b"EHLO me\r\n", b"PROXY TCP9\r\n", *(SIGNATURE + bytes.fromhex(one) for one in ("2111ffff", "21410000"))]
+)
 def test_a_listed_source_without_a_header(ends, service, relay, first):
     """T22: a listed source that sends something else is reset and counted, and no backend hears of it."""
     where, backend = service(accept_proxy=("127.0.0.1/32",))

@@ -179,15 +179,34 @@ def test_any_datagram_of_a_listed_source_is_harmless(service, peers, relay, prot
 
 @pytest.mark.parametrize("protocol", ["plain", "dns"])
 @pytest.mark.parametrize(
-    "data", [b"", b"hello", query(), build("v1", CLIENT, ASKED), build("v2", CLIENT, ASKED), header()[:-1]]
+    "data", [b"", b"hello", query(), build("v1", CLIENT, ASKED), header()[:-1], SIGNATURE + b"\x21\x41\0\0" + query()]
 )
 def test_a_listed_source_without_a_header(service, peers, relay, protocol, data):
-    """T22: a listed source's datagram without a whole header of version 2 for UDP is dropped and counted."""
+    """T22: a listed source's datagram without a whole header of version 2 is dropped and counted."""
     where, server = service(protocol=protocol, accept_proxy=("127.0.0.1/32",))
     peers.client(where).send(data)
     eventually(lambda: relay.counter("proxy_malformed") == 1)
     assert relay.counter("datagrams") == 1
     assert server.silent()
+
+
+UNIX = SIGNATURE + b"\x21\x32" + (216).to_bytes(2, "big") + b"/run/app.sock".ljust(216, b"\0")
+
+
+@pytest.mark.parametrize("protocol", ["plain", "dns"])
+@pytest.mark.parametrize(
+    "told", [UNIX, SIGNATURE + b"\x21\x20\0\0", build("v2", CLIENT, ASKED)], ids=["unix", "no protocol", "tcp"]
+)
+def test_a_family_that_is_not_relayed(service, peers, relay, protocol, told):
+    """T22: a datagram whose header tells of AF_UNIX, of no protocol or of TCP is the source's own (section 2.2)."""
+    where, server = service("v2", protocol=protocol, accept_proxy=("127.0.0.1/32",))
+    front = peers.client(where)
+    front.send(told + query())
+    got, _ = server.get()
+    own = header(front.getsockname(), where)
+    assert got.startswith(own)
+    assert got[len(own) + 2 :] == query()[2:]
+    assert relay.counter("proxy_malformed") == 0
 
 
 # -- DNS

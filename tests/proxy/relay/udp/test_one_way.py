@@ -6,7 +6,9 @@ from dataclasses import replace
 import pytest
 
 from proxy.relay.plan import UdpPlan
-from proxy.relay.udp import one_way
+from proxy.relay.proxy_header.header import build
+from proxy.relay.target import ATTEMPTS
+from proxy.relay.udp import closed_ports, one_way
 from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.udp.test_sessions import Server, held, peers, silent
 
@@ -86,24 +88,52 @@ def test_hashing_keeps_a_source_together(relay, peers):
 
 
 def test_a_closed_port_is_left_for_another_backend(relay, peers):
-    """U7: after the first refusal everything goes to the other backend, and the next probe is brought forward."""
+    """U7: the datagram that meets a closed port and all after it go to the other backend, and the next probe is brought forward."""
     dead, server = peers.server(), peers.server()
     dead.close()
     client = peers.client(start(relay, dead, server))
-    for _ in range(2):
-        client.send(b"first")
-    eventually(lambda: relay.backend(dead.address, "port_unreachable") >= 1)
-    assert server.get()[0] == b"first"
-    for number in range(10):
+    for number in range(12):
         client.send(b"%d" % number)
         assert server.get()[0] == b"%d" % number
-    assert relay.backend(dead.address, "total") == 1
+    assert relay.backend(dead.address, "port_unreachable") == relay.backend(dead.address, "total") == 1
+    assert relay.counter("retries") == 1
     assert relay.hints
+    assert server.silent(0.05)
+
+
+def test_a_refused_datagram_keeps_its_client(relay, peers):
+    """U7, T22: what is sent again is told to be its own client's, however many others have sent since."""
+    dead, server = peers.server(), peers.server()
+    dead.close()
+    where = relay.service([dead.address, server.address], transports=("udp",), udp=PLAN, scheduler="failover")
+    backends = tuple(replace(one, send_proxy="v2") for one in relay.services[0].backends)
+    relay.services[0] = replace(relay.services[0], backends=backends)
+    relay.start()
+    one, two = peers.client(where), peers.client(where)
+    with held(relay):
+        one.send(b"one")
+        two.send(b"two")
+    got = {server.get()[0] for _ in range(2)}
+    assert got == {
+        build("v2", sock.getsockname(), where, datagram=True) + data for sock, data in ((one, b"one"), (two, b"two"))
+    }
+
+
+def test_closed_ports_are_offered_a_datagram_once(relay, peers):
+    """U7: with every port closed a datagram goes to few backends, once to each, and is gone then."""
+    servers = [peers.server() for _ in range(ATTEMPTS + 2)]
+    client = peers.client(start(relay, *servers))
+    for server in servers:
+        server.close()
+    client.send(b"refused by all")
+    eventually(lambda: sum(relay.backend(one.address, "port_unreachable") for one in servers) == ATTEMPTS)
+    eventually(lambda: not relay.call(lambda: relay.engine._relays[0, "udp"]._lost))
+    assert max(relay.backend(one.address, "total") for one in servers) == 1
 
 
 def test_a_closed_port_is_tried_again(relay, peers, monkeypatch):
     """A lone backend whose port was closed gets the next datagram as soon as it is open again."""
-    monkeypatch.setattr(one_way, "REFUSED_PAUSE", 0.05)
+    monkeypatch.setattr(closed_ports, "PAUSE", 0.05)
     server = Server()
     client = peers.client(start(relay, server))
     server.close()

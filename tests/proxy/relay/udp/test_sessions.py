@@ -26,7 +26,8 @@ from hypothesis import strategies as st
 from proxy.relay.loop.poller import Poller
 from proxy.relay.plan import BackendPlan, DnsPlan, Member, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.service import Service
-from proxy.relay.udp import sessions
+from proxy.relay.target import ATTEMPTS
+from proxy.relay.udp import closed_ports, sessions
 from proxy.relay.udp.session import Session
 from proxy.relay.udp.sessions import UdpService
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_CELLS, Layout
@@ -305,29 +306,101 @@ def test_source_port_zero_is_never_answered(relay, peers) -> None:
 # -- backends that fail
 
 
-def test_port_unreachable_moves_the_next_datagram(relay, peers) -> None:
-    """U7: after a backend's port closed, a client's next datagram reaches another one; the listener is unaffected."""
+def test_port_unreachable_sends_the_datagram_elsewhere(relay, peers) -> None:
+    """U7: a datagram that meets a closed port reaches another backend at once, as do those after it; the listener is unaffected."""
     one, two = peers.server(), peers.server()
     where = start(relay, one, two, scheduler="failover")
     client, other = peers.client(where), peers.client(where)
     exchange(client, one)
     one.close()
-    client.send(b"refused")
-    eventually(lambda: relay.backend(one.address, "port_unreachable") == 1)
-    assert two.silent(0.05)
     exchange(client, two)
     exchange(client, two)
-    assert relay.counter("moved") == 1
+    assert relay.backend(one.address, "port_unreachable") == 1
+    assert (relay.counter("moved"), relay.counter("retries")) == (1, 1)
     assert relay.hints == [(0, 0)]
-    # A new client is offered the first one, which health has not judged yet, and is served by the second.
-    other.send(b"refused")
-    eventually(lambda: relay.backend(one.address, "port_unreachable") == 2)
+    # A new client is not offered the first one now, which health has not judged yet.
     exchange(other, two)
+    assert relay.backend(one.address, "port_unreachable") == 1
     assert relay.backend(one.address, "active") == 0
 
 
+def test_one_refusal_speaks_for_all(relay, peers) -> None:
+    """U7: a host tells of a closed port once a second, so one ICMP error moves what all clients have unanswered there."""
+    one, two = peers.server(), peers.server()
+    where = start(relay, one, two, scheduler="failover")
+    clients = [peers.client(where) for _ in range(20)]
+    exchange(clients[0], one)
+    for number, client in enumerate(clients[1:], 1):
+        client.send(b"%d" % number)
+        one.get()
+    one.close()
+    clients[0].send(b"0")
+    assert sorted(int(two.get()[0]) for _ in clients) == list(range(20))
+    assert two.silent(0.05)
+    assert relay.backend(one.address, "port_unreachable") == 1
+    eventually(lambda: relay.counter("moved") == 20)
+
+
+def test_a_port_that_was_closed_gets_sessions_again(relay, peers, monkeypatch) -> None:
+    """U7: a backend that has refused is left out for a moment, and when it is up again, or alone, not even for that."""
+    monkeypatch.setattr(closed_ports, "PAUSE", 30.0)
+    one, two = peers.server(), peers.server()
+    where = start(relay, one, two, scheduler="failover")
+    one.close()
+    exchange(peers.client(where), two)
+    one.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    one.sock.bind(one.address)
+    one.sock.settimeout(3)
+    peers.socks.append(one.sock)
+    exchange(peers.client(where), two)
+    relay.verdict(two.address, "down")
+    exchange(peers.client(where), one)
+    relay.verdict(two.address, "up")
+    exchange(peers.client(where), two)
+    relay.verdict(one.address, "down")
+    relay.verdict(one.address, "up")
+    exchange(peers.client(where), one)
+
+
+def test_clients_that_send_once_are_answered(relay, peers) -> None:
+    """U7: of twenty clients that send one datagram each all are served though every second one meets a closed port."""
+    dead, server = peers.server(), peers.server()
+    dead.close()
+    where = start(relay, dead, server)
+    for number in range(20):
+        exchange(peers.client(where), server, b"%d" % number)
+    assert relay.counter("sessions") == 20
+    assert relay.counter("refused_no_backend") == 0
+
+
+def test_what_was_answered_is_not_sent_again(relay, peers) -> None:
+    """U7: when ICMP tells of a closed port, a datagram that its backend had answered goes nowhere else."""
+    one, two = peers.server(), peers.server()
+    client = peers.client(start(relay, one, two, scheduler="failover"))
+    exchange(client, one)
+    one.close()
+    (session,) = relay.call(lambda: list(relay.engine._relays[0, "udp"].sessions.values()))
+    relay.call(lambda: session.sock.send(b"brings the ICMP error"))
+    eventually(lambda: relay.backend(one.address, "port_unreachable") == 1)
+    assert two.silent()
+    exchange(client, two)
+
+
+def test_a_refused_datagram_is_offered_to_few(relay, peers) -> None:
+    """U7: with every port closed a datagram goes to ATTEMPTS backends at most, once to each, and the client can go on."""
+    servers = [peers.server() for _ in range(ATTEMPTS + 2)]
+    client = peers.client(start(relay, *servers))
+    for server in servers:
+        server.close()
+    client.send(b"refused by all")
+    eventually(lambda: sum(relay.backend(one.address, "port_unreachable") for one in servers) == ATTEMPTS)
+    assert silent(client)
+    assert sorted(relay.backend(one.address, "total") for one in servers) == [0, 0, *[1] * ATTEMPTS]
+    assert relay.call(lambda: len(relay.engine._relays[0, "udp"].unanswered)) == 0
+
+
 def test_what_could_not_be_sent_goes_elsewhere_at_once(relay, peers) -> None:
-    """U7: a datagram whose own send reports the closed port reaches another backend, without the client's help."""
+    """U7: a datagram whose own send reports the closed port reaches another backend, behind the one before it."""
     one, two = peers.server(), peers.server()
     client = peers.client(start(relay, one, two, scheduler="failover"))
     exchange(client, one)
@@ -335,7 +408,7 @@ def test_what_could_not_be_sent_goes_elsewhere_at_once(relay, peers) -> None:
     with held(relay):
         client.send(b"brings the ICMP error")
         client.send(b"meets it")
-    assert two.get()[0] == b"meets it"
+    assert [two.get()[0] for _ in range(2)] == [b"brings the ICMP error", b"meets it"]
     assert relay.counter("sessions") == 1
 
 

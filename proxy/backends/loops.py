@@ -1,0 +1,61 @@
+"""Leaves out backends that lead back to this host's own listeners, as far as its addresses tell.
+
+The file and `add` are judged before.  What they cannot know is which addresses this host has, on which a listener on every
+address answers as well: they come and go while the daemon runs.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+
+from proxy.backends.effective import Running, written
+from proxy.config.loops import Chain, addresses, explain, is_wild, loops
+from proxy.config.model import BackendKey, Service
+from proxy.records.timeline import Tell
+
+
+class LoopGuard:
+    """Which backends lead back.  `on_change(reasons)` hears of all of them when any has changed."""
+
+    def __init__(
+        self,
+        running: Running,
+        own: Callable[[], Collection[str]],
+        tell: Tell,
+        on_change: Callable[[Mapping[BackendKey, str]], None],
+    ) -> None:
+        """Begin with none; `own` returns the addresses of this host's interfaces."""
+        self._running = running
+        self._own = own
+        self._tell = tell
+        self._on_change = on_change
+        self._config: object = None  # what was judged last, on which addresses of the host
+        self._addresses: Collection[str] | None = None
+        self._wild = False
+        self._chains: Mapping[BackendKey, Chain] = {}
+
+    def look(self) -> None:
+        """Find out whether a backend leads back now; to be called often, for until then it gets traffic."""
+        config = self._running.config
+        if self._config is not config:
+            self._config, self._addresses, self._wild = config, None, is_wild(config.services)
+        own = self._own() if self._wild else ()  # else there is nothing that the file and `add` do not tell
+        if not self._wild or own == self._addresses:
+            return
+        self._addresses = own
+        before, self._chains = self._chains, self._find(config.services, own)
+        for key in self._chains.keys() - before.keys():
+            text = f"{explain(key[1], self._chains[key])}: it gets nothing"
+            self._tell("loop", written(key), text, level="error")
+        for key in before.keys() - self._chains.keys() & self._running.backends.keys():
+            self._tell("loop", written(key), "it leads back to this host no longer")
+        if before != self._chains:
+            self._on_change({key: explain(key[1], chain) for key, chain in self._chains.items()})
+
+    def would_lead_back(self, service: Service) -> Mapping[str, str]:
+        """Return which backends of a service would lead back if it had those that it names, and in words how."""
+        services = [service if one.name == service.name else one for one in self._running.config.services]
+        chains = self._find(services, self._own())
+        return {key[1]: explain(key[1], chain) for key, chain in chains.items() if key[0] == service.name}
+
+    def _find(self, services: Collection[Service], own: Collection[str]) -> Mapping[BackendKey, Chain]:
+        config = self._running.config
+        return loops(services, {*own, *addresses(services, config.vrrp, config.node.name)})

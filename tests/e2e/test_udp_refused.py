@@ -1,0 +1,84 @@
+"""Clients of a UDP service that send one datagram each, while one of two servers has closed its port."""
+
+import select
+import socket
+import threading
+
+import pytest
+
+from tests.e2e.bed import SERVICE, site
+from tests.e2e.daemon import Daemon, backend_of
+
+PORT = 5000
+ENDS = b"the end"
+FILE = """
+[service.echo]
+listen    = ["198.51.100.10:5000/udp"]
+backends  = ["10.0.0.11", "10.0.0.12"]
+scheduler = "round-robin"
+probe     = { type = "none" }
+
+[service.syslog]
+listen    = ["198.51.100.10:5001/udp"]
+backends  = ["10.0.0.11", "10.0.0.12"]
+scheduler = "round-robin"
+udp       = { per-datagram = true }
+probe     = { type = "none" }
+"""
+
+
+@pytest.fixture(scope="module")
+def bed():
+    """A balancer before two hosts, of which the second one serves nothing."""
+    with site(backends=2) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def daemon(bed):
+    """Steelyard before both."""
+    return Daemon(bed, "balancer", FILE, workers=2)
+
+
+def test_clients_that_send_once(bed, daemon):
+    """U7: each of twenty clients is answered, though a host tells of few closed ports a second, and both backends were asked."""
+    server = bed.socket("b1", kind=socket.SOCK_DGRAM)
+    server.bind(("10.0.0.11", PORT))
+
+    def serve():
+        while (received := server.recvfrom(2000))[0] != ENDS:
+            server.sendto(received[0], received[1])
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    clients = [bed.socket("client", kind=socket.SOCK_DGRAM) for _ in range(20)]
+    for number, client in enumerate(clients):
+        client.connect((SERVICE, PORT))
+        client.send(b"%d" % number)
+    for number, client in enumerate(clients):
+        assert select.select([client], [], [], 5)[0], f"client {number} was not answered"
+        assert client.recv(2000) == b"%d" % number
+    clients[0].send(ENDS)
+    thread.join(5)
+    daemon.until(lambda status: refusals(status, "echo") >= 1, "a refusal to be counted")
+
+
+def refusals(status, service):
+    """Return how often the second host has refused."""
+    return backend_of(status, service, "10.0.0.12")["errors"]["port_unreachable"]
+
+
+def test_datagrams_without_sessions(bed, daemon):
+    """U7: of datagrams that come one by one none is lost where each refusal is told, and a closed port is not tried for each."""
+    bed.run("b2", ["sysctl", "-w", "net.ipv4.icmp_ratelimit=0"], check=True)
+    server = bed.socket("b1", kind=socket.SOCK_DGRAM)
+    server.bind(("10.0.0.11", PORT + 1))
+    server.settimeout(5)
+    client = bed.socket("client", kind=socket.SOCK_DGRAM)
+    client.connect((SERVICE, PORT + 1))
+    for number in range(20):
+        client.send(b"%d" % number)
+        assert server.recv(2000) == b"%d" % number
+    assert (
+        refusals(daemon.until(lambda status: refusals(status, "syslog") >= 1, "a refusal to be counted"), "syslog") < 10
+    )
