@@ -370,7 +370,7 @@ def weights(status):
 def test_ping_without_privileges(node):
     """S1, H3: the health process pings gateways although it may open no such socket itself."""
     services = (
-        f'[service.gateway]\nlisten = ["127.0.0.1:{free_port()}/tcp"]\nbackends = ["127.0.0.1", "::1"]\n'
+        f'[service.gateway]\nlisten = ["127.0.0.1:{free_port()}/tcp"]\nbackends = ["127.0.0.1:9", "[::1]:9"]\n'
         f'probe = {{ type = "ping", {QUICK} }}\n'
     )
     status = node(services).start().status()
