@@ -7,6 +7,7 @@ as JSON (`model_dump(mode="json")`, back through `parse_probe`), which carries n
 import json
 import re
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
@@ -35,6 +36,9 @@ __all__ = [
 
 Interval = Annotated[Duration, Field(ge=0.01, le=86400.0)]
 """Seconds between probes or until one ends: 10 ms to a day."""
+
+_RESERVED: Final = "!#$%&'()*+,/:;=?@[]~"  # letters of a URL that mean something (RFC 3986, section 2.2)
+_DATAGRAM: Final = 65507  # octets; 65535 without the headers of IPv4 and UDP
 
 _RCODES: Final = (
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
@@ -153,6 +157,9 @@ class UdpProbe(_Exchange):
         super()._check()
         if not self.send_bytes:
             raise mistake("a udp probe needs send or send-hex: silence proves nothing", "type")
+        if len(self.send_bytes) > _DATAGRAM:
+            key = "send-hex" if self.send_hex else "send"
+            raise mistake(f"{key} has {len(self.send_bytes)} bytes: a datagram carries at most {_DATAGRAM}")
 
 
 def _query(value: Any) -> Any:
@@ -162,7 +169,8 @@ def _query(value: Any) -> Any:
     rrtype = rest[0].upper() if rest else ""
     if len(rest) != 1:
         raise mistake(f'"{value[:60]}" is not a query: write a name and a type, "example.net SOA"')
-    if rrtype not in _RRTYPES and not re.fullmatch(r"TYPE[0-9]{1,5}", rrtype, re.ASCII):
+    number = re.fullmatch(r"TYPE([0-9]{1,5})", rrtype, re.ASCII)
+    if rrtype not in _RRTYPES and not (number and int(number[1]) <= 0xFFFF):  # noqa: PLR2004 - RFC 3597 section 5
         raise mistake(f'"{rest[0][:20]}" is not a record type: write for instance "{name[:40]} SOA"')
     labels = name.rstrip(".").split(".") if name != "." else []
     if len(name.encode()) > 254 or any(not 0 < len(label.encode()) <= 63 for label in labels):  # noqa: PLR2004 - RFC 1035, 2.3.4
@@ -230,6 +238,8 @@ class MysqlProbe(ProbeBase):
     type: Literal["mysql"] = "mysql"
     user: str
     password_file: AbsolutePath | None = None
+    public_key_file: AbsolutePath | None = None
+    """The server's RSA key, for a caching_sha2_password or sha256_password login without TLS."""
     role: Literal["any", "writer", "replica", "replica-first", "galera"] = "any"
     max_lag: Interval | None = None
     recover_lag: Interval | None = Field(
@@ -288,13 +298,37 @@ def _digest(value: Any) -> Any:
     return value
 
 
+def _visible(value: Any) -> Any:
+    if isinstance(value, str):
+        strange = next((letter for letter in value if not "!" <= letter <= "~"), None)
+        if strange is not None:
+            raise mistake(
+                f'"{value[:60]}" holds {"a blank" if strange == " " else f"U+{ord(strange):04X}"}:'
+                " a request has visible letters of ASCII only",
+                hint=f'write "{quote(value, safe=_RESERVED)[:200]}"' if value.startswith("/") else None,
+            )
+    return value
+
+
+def _host(value: Any) -> Any:
+    if value == "":
+        raise mistake("host is empty")
+    return _visible(value)
+
+
+def _request_path(value: Any) -> Any:
+    if isinstance(value, str) and not value.startswith("/"):
+        raise mistake(f'path = "{value[:60]}" does not begin with "/"', hint=f'write path = "/{value[:60]}"')
+    return _visible(value)
+
+
 class HttpProbe(ProbeBase):
     """One request; the status must lie in `status` and the body match, if told."""
 
     type: Literal["http"] = "http"
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
-    path: Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$")] = "/"
-    host: Annotated[str, Field(pattern=r"^[\x21-\x7e]+$")] | None = None
+    path: Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$"), BeforeValidator(_request_path)] = "/"
+    host: Annotated[str, Field(pattern=r"^[\x21-\x7e]+$"), BeforeValidator(_host)] | None = None
     status: Annotated[str, BeforeValidator(_statuses)] = "200-399"
     body: str | None = None
     body_digest: Annotated[str, BeforeValidator(_digest)] | None = None

@@ -19,14 +19,16 @@ from pydantic import TypeAdapter
 
 from health.backend import Target
 from health.icmp import Echoes
-from health.monitor import Alarm, Monitor, Verdict
+from health.monitor import Monitor, Verdict
 from health.probes import load_all
 from health.secrets import Secrets
+from health.services import Alarm
 from health.spec import ProbeSpec
 from proxy.processes import channel
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
-from proxy.processes.startup import OURS, inherit
+from proxy.processes.signals import OURS
+from proxy.processes.startup import inherit
 
 BEAT = 1.0  # s between signs of life
 CROWDED = 256  # messages that wait for the master; while there are more, only the last verdict on each backend is kept
@@ -83,7 +85,9 @@ class Health:
 
     def _on_verdict(self, verdict: Verdict) -> None:
         weight = -1 if verdict.weight is None else verdict.weight
-        message = health_messages.Probed(verdict.key, verdict.state, verdict.reason, verdict.at, weight)
+        message = health_messages.Probed(
+            verdict.key, verdict.state, verdict.reason, verdict.at, weight, verdict.unjudged
+        )
         if self._crowded or verdict.key in self._late:
             self._late[verdict.key] = message
         else:
@@ -122,7 +126,7 @@ class Health:
                 self._runs.add(run)
                 run.add_done_callback(self._runs.discard)
             case health_messages.Run(number):
-                self._send(health_messages.Ran(number, []))
+                self._send(health_messages.Ran(number, [], f"{RUNS} runs of probes go on already: try again"))
 
     async def _run(self, number: int, keys: list[str]) -> None:
         self._send(health_messages.Ran(number, await self._monitor.run_now(keys)))

@@ -13,6 +13,9 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
 
 from health.executable import trusted
 from proxy.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
@@ -20,17 +23,43 @@ from proxy.processes import channel
 from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
-from proxy.processes.startup import OURS, inherit
+from proxy.processes.signals import OURS, STOPPING
+from proxy.processes.startup import inherit
+from proxy.records import document
 from vrrp.precedence import take_precedence
-from vrrp.report import Moved
+from vrrp.report import Handover, Moved
 from vrrp.runner import Runner
-from vrrp.settings import Settings
+from vrrp.settings import SCRIPT_TIMEOUT, Settings
 
 LOOK = 0.1  # s between two looks at the master, and two words on what is held
 STALL = 3.0  # s without a sign of life of the master
+AT_ONCE = 0.5  # s for those who want to be told of an end in a hurry
+NUMBERS = "vrrp-numbers.json"
+"""In the state directory: the numbers of signed adverts."""
 ORPHAN_INTERVALS = 5  # advert intervals within which an orphan is active again, or somebody else is
 
 _log = logging.getLogger("steelyard.vrrp")
+
+
+class _Stored:
+    """The numbers of signed adverts, in the state directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def load(self) -> Any:
+        """Return what was saved last."""
+        try:
+            return document.load(self._directory, NUMBERS)
+        except document.StateError as error:
+            raise OSError(str(error)) from error
+
+    def save(self, numbers: Any) -> None:
+        """Replace it."""
+        try:
+            document.save(self._directory, NUMBERS, numbers)
+        except document.StateError as error:
+            raise OSError(str(error)) from error
 
 
 class Vrrp:
@@ -49,11 +78,13 @@ class Vrrp:
         self._beats = 0
         self._lost = ""
         self._silent = False
+        self._held: dict[str, Handover] = {}  # what the master knows of
         self._orphaned: float | None = None  # since when
         self._orphan_time = 0.0
         self.leave: asyncio.Future[bool] = self._loop.create_future()
         """Whether to hand over, once it is to leave."""
         self.failed = False
+        self._hurried = False
         self._channel = channel.Channel(sock, self._on_message, self._on_end)
         self._send(messages.Ready(os.getpid()))
         self._look()
@@ -97,7 +128,8 @@ class Vrrp:
         try:
             self._settings = settings = Settings.from_tree(route.settings)
             self._orphan_time = route.orphaned
-            runner = Runner(settings, self._moved, self._told, trusted)
+            store = _Stored(Path(route.state_dir))
+            runner = Runner(settings, self._moved, self._told, trusted, store, self._taken)
             runner.adopt(route.handover)
             await runner.start()
             for name in route.standby:
@@ -157,7 +189,7 @@ class Vrrp:
             lost = f"no sign of life from the master for {STALL:g} s"
         else:
             lost = self._fitness.lost
-        if self._runner is None or bool(lost) == bool(self._lost):
+        if self._runner is None or self.leave.done() or bool(lost) == bool(self._lost):
             return
         self._lost = lost
         if lost:
@@ -176,16 +208,27 @@ class Vrrp:
     def _on_end(self) -> None:
         _log.warning("the master is gone: leaving the addresses to others")
         self._orphaned = time.monotonic()
-        for number in OURS:
+        for number in STOPPING:
             self._loop.add_signal_handler(number, self._go, True)
         if self._runner is None:
             self._go(hand_over=False)
+        else:
+            self._taken()
         self._judge()
+
+    def _taken(self) -> None:
+        """End as an orphan when other processes of this host have become all of our routers.
+
+        With a master we stay: a new process in our place would take the routers back, and so on without end.
+        """
+        if self._orphaned is not None and self._runner is not None and self._runner.taken:
+            self._go(hand_over=False)
 
     def _go(self, hand_over: bool) -> None:
         if not self.leave.done():
             self.leave.set_result(hand_over)
         elif not hand_over and self._runner is not None:
+            self._hurried = True
             self._runner.hurry()
 
     def _fail(self) -> None:
@@ -197,24 +240,30 @@ class Vrrp:
         if self._starting is not None:
             await asyncio.wait([self._starting])
         if self._runner is not None:
-            await self._runner.shutdown(hand_over=hand_over)
+            await self._runner.leave(hand_over=hand_over)
+            self._send(vrrp_messages.Left())
+            await self._runner.finish(AT_ONCE if self._hurried or not hand_over else SCRIPT_TIMEOUT)
         self._channel.close()
 
     # -- our words
 
-    def _hold(self) -> None:
-        if self._runner is not None:
-            self._send(vrrp_messages.Held({name: list(one) for name, one in self._runner.handover().items()}))
-        else:
+    def _hold(self, names: Collection[str] | None = None) -> None:
+        """Say what a successor is to know and the master does not know yet, of these routers or of all: a sign of life."""
+        if self._runner is None:
             self._send(messages.Beat())
+            return
+        news = {name: one for name, one in self._runner.handover(names).items() if self._held.get(name) != one}
+        self._held |= news
+        self._send(vrrp_messages.Held({name: list(one) for name, one in news.items()}))
 
     def _moved(self, move: Moved) -> None:
-        self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority))
+        at = time.time()
+        self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority, at))
         if self._runner is not None:
-            self._hold()
+            self._hold([move.name])
 
     def _told(self, name: str, text: str) -> None:
-        self._send(vrrp_messages.Told(name, text, "info"))
+        self._send(vrrp_messages.Told(name, text, "info", time.time()))
 
     def _send(self, message: messages.Message) -> None:
         if self._orphaned is not None:

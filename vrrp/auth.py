@@ -1,121 +1,168 @@
-"""Signed adverts: an HMAC-SHA256 trailer with key id and sequence, and a window against replay (V21).
+"""Signed adverts: keepalived's HMAC extension (draft-cassen-vrrp-auth-hmac, keepalived 2.4.2 and later) (V21).
 
      0                   1                   2                   3
      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-    |                        Magic "SyHm"                           |
+    |   Type (1)    |    Key id     |           Reserved            |
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-    |                           Key id                              |
+    |                 Time (seconds since 1970, UTC)                |
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-    |                     Sequence (8 octets)                       |
+    |    Time (1/65536 seconds)     |            Counter            |
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-    |             HMAC-SHA256 (32 octets) over source,              |
-    |       destination, the advert, magic, key id, sequence        |
+    |             HMAC-SHA256, its first 16 octets                  |
     +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 
-It follows the advert, whose own checksum does not cover it.  The first key signs and all are accepted, so a key is
-rolled over in three steps, each on both hosts: add the new one behind, swap, drop the old one.  Signing is switched on at
-the active host first: a host without keys ignores trailers, a host with keys refuses adverts without.
+The trailer follows the advert.  The HMAC covers a pseudo-header of 20 octets (IP version, VRRP version, VRID, 0, the
+source address), the advert with a checksum of 0, and the trailer with an HMAC of 0.  Time and counter are one number of
+64 bits, which grows with each advert; all copies of an advert carry the same number.
 
-What the window cannot know: a verifier that has just begun and has no stored `highest` takes the first signed packet of
-a sender for new, however old it is.  A sender whose sequence went backwards (clock set back, nothing stored, restarted)
-is refused until it is above what it was.
+A receiver wants that number to grow and does not compare it with its own clock, as keepalived's `anti_replay monotonic`:
+a step of a clock then moves no address (V16).  The one exception lets a keepalived sender recover that takes a step of
+its clock back: when the highest number lies in our future, a number of the present begins anew.
+
+What a receiver cannot know: the first signed advert of a sender that nothing is stored of counts, however old it is.
 """
 
-import hashlib
 import hmac
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Final, Literal
 
-from vrrp.packet import TRAILER_LENGTH, TRAILER_MAGIC, Drop, IPAddress
+from vrrp.packet import TRAILER_LENGTH, TRAILER_TYPE, Drop, IPAddress, trailer_of
 
-_HEAD = struct.Struct("!4s4sQ")
-_WINDOW = 64
-"""So many sequence numbers below the highest may still arrive, each once: packets overtake one another."""
+Mode = Literal["off", "receive-only", "permissive", "enforce"]
+"""Receive-only accepts adverts without a trailer and sends none, permissive signs as well, enforce refuses them."""
+
+KEY_LENGTHS: Final = range(32, 65)
+"""So many octets may a key have."""
+MAC_LENGTH: Final = 16
+
+_HEAD = struct.Struct("!BBxxQ")
+_ALL = (1 << 64) - 1
 _MAX_SENDERS = 64
-_MIN_KEY = 16
+_LEAST_WINDOW = 5.0  # s, keepalived's
+_INTERVALS = 3  # advert intervals that its window has at least
+
+
+def decode_key(text: bytes) -> bytes:
+    """Return the key that a key file holds: "hex:" and digits, else the text itself, without the end of its line.
+
+    Raises ValueError in words that do not show the key.
+    """
+    text = text.rstrip(b"\r\n")
+    key = text
+    if text.startswith(b"hex:"):
+        try:
+            key = bytes.fromhex(text[4:].decode("ascii"))
+        except ValueError:
+            raise ValueError('there is something else than hexadecimal digits after "hex:"') from None
+    elif b"\0" in key:
+        raise ValueError('a key that is no text is written as "hex:" and its digits')
+    if len(key) not in KEY_LENGTHS:
+        raise ValueError(f"the key has {len(key)} octets, not {KEY_LENGTHS[0]} to {KEY_LENGTHS[-1]}")
+    return key
+
+
+def number_at(wall: float) -> int:
+    """Return the number of a moment by the wall clock (seconds since 1970): seconds, 1/65536 of them, counter 0."""
+    return int(wall * 65536) << 16 & _ALL
+
+
+def number_after(last: int, elapsed: float) -> int:
+    """Return a number above all that a process may have used which wrote down `last`, and died within `elapsed` seconds."""
+    return (last + (int(elapsed * 65536) + 1 << 16)) & _ALL
 
 
 class Signer:
-    """Appends trailers; one a router and life of the process."""
+    """Makes trailers; one a router and life of the process."""
 
-    __slots__ = ("_id", "_key", "sequence")
+    __slots__ = ("_id", "_key", "number")
 
-    def __init__(self, keys: Sequence[bytes], sequence: int) -> None:
-        """Sign with the first of `keys`, from `sequence` on: it must be above any that this host used before.
+    def __init__(self, key_id: int, key: bytes, number: int = 0) -> None:
+        """Sign with `key`; `number` is the highest that this host used before."""
+        self._id, self._key = key_id, key
+        self.number = number
+        """The last one that was used, for whoever stores it."""
 
-        The shell passes the larger of the wall clock in microseconds and what it stored (`sequence`) before.
-        Raises ValueError for a key of less than 16 octets.
+    def trailer(self, message: bytes, source: IPAddress, wall: float) -> bytes:
+        """Return the trailer of an advert of `packet.build`, the same for all its destinations.
+
+        Its number is that of the wall clock, or the next one after the last where the clock has not moved on.
         """
-        self._id, self._key = next(iter(_by_id(keys).items()))
-        self.sequence = sequence
-        """The next one, for whoever stores it."""
-
-    def sign(self, message: bytes, source: IPAddress, destination: IPAddress) -> bytes:
-        """Return the message of `packet.build` with its trailer."""
-        signed = message + _HEAD.pack(TRAILER_MAGIC, self._id, self.sequence)
-        self.sequence += 1
-        return signed + _mac(self._key, signed, source, destination)
+        now = number_at(wall)
+        self.number = now if _after(now, self.number) else (self.number + 1) & _ALL
+        head = _HEAD.pack(TRAILER_TYPE, self._id, self.number)
+        return head + _mac(self._key, message, head, source)
 
 
 class Verifier:
     """Checks trailers; one a router."""
 
-    __slots__ = ("_keys", "_seen")
+    __slots__ = ("_keys", "_required", "_seen", "_window")
 
-    def __init__(self, keys: Sequence[bytes], highest: Mapping[IPAddress, int] | None = None) -> None:
-        """Accept any of `keys`; `highest` is what another `Verifier` of this host knew before.
-
-        Raises ValueError for a key of less than 16 octets.
-        """
-        self._keys = _by_id(keys)
-        every = (1 << _WINDOW) - 1
-        self._seen = {source: (sequence, every) for source, sequence in (highest or {}).items()}
+    def __init__(
+        self,
+        keys: Mapping[int, bytes],
+        *,
+        required: bool = True,
+        advert_interval: float = 1.0,
+        seen: Mapping[IPAddress, int] | None = None,
+    ) -> None:
+        """Accept any of `keys`, by id; `seen` is what another `Verifier` of this host knew before."""
+        self._keys = dict(keys)
+        self._required = required
+        self._window = int(max(_LEAST_WINDOW, _INTERVALS * advert_interval) * (1 << 32))
+        self._seen = dict(seen or {})
 
     @property
-    def highest(self) -> dict[IPAddress, int]:
-        """The highest sequence of each sender, for whoever stores it."""
-        return {source: sequence for source, (sequence, _) in self._seen.items()}
+    def seen(self) -> Mapping[IPAddress, int]:
+        """The highest number of each sender, for whoever stores it."""
+        return self._seen
 
-    def verify(self, data: bytes, source: IPAddress, destination: IPAddress) -> bytes | Drop:
-        """Return the message without its trailer, for `packet.parse`, or why it does not count.
+    def check(self, data: bytes, source: IPAddress, wall: float) -> Drop | None:
+        """Return why a parsed advert does not count, None if it does.
 
-        Call it after the peer has been checked: only signed packets take memory here.
+        `data` are those of `packet.parse`.  Call it after the peer has been checked: only signed adverts take memory here.
         """
-        start = len(data) - TRAILER_LENGTH
-        if start < 0 or not data.startswith(TRAILER_MAGIC, start):
-            return Drop("auth_missing", "no trailer")
-        _, key_id, sequence = _HEAD.unpack_from(data, start)
-        key = self._keys.get(key_id)
-        if key is None:
-            return Drop("auth_key", f"unknown key {key_id.hex()}")
-        end = start + _HEAD.size
-        if not hmac.compare_digest(_mac(key, data[:end], source, destination), data[end:]):
+        trailer = trailer_of(data, source.version)
+        if not trailer:
+            return Drop("auth_missing", "no signature") if self._required else None
+        _, key_id, number = _HEAD.unpack_from(trailer)
+        if key_id not in self._keys:
+            return Drop("auth_key", f"unknown key id {key_id}")
+        message, head, mac = data[:-TRAILER_LENGTH], trailer[:-MAC_LENGTH], trailer[-MAC_LENGTH:]
+        # The id is a place in a list where nobody gave one, and the peer's list may have another order just now.
+        keys = dict.fromkeys([self._keys[key_id], *self._keys.values()])
+        if not any(hmac.compare_digest(_mac(key, message, head, source), mac) for key in keys):
             return Drop("auth_mac", "wrong signature")
-        return self._note(source, sequence) or data[:start]
+        return self._note(source, number, number_at(wall))
 
-    def _note(self, source: IPAddress, sequence: int) -> Drop | None:
-        """Enter a sequence into the sender's window (RFC 6479 has the idea), or say why it does not count."""
-        if source not in self._seen and len(self._seen) >= _MAX_SENDERS:
-            return Drop("auth_senders", f"{_MAX_SENDERS} senders are known already")
-        highest, window = self._seen.get(source, (sequence - 1, 0))
-        ahead = sequence - highest
-        if ahead > 0:  # the highest sequence is the lowest bit
-            # A longer way than the window leaves nothing of it; never shift by a number from the wire.
-            moved = (window << ahead) & ((1 << _WINDOW) - 1) if ahead < _WINDOW else 0
-            self._seen[source] = sequence, moved | 1
+    def _note(self, source: IPAddress, number: int, now: int) -> Drop | None:
+        """Enter a sender's number, or say why it does not count."""
+        highest = self._seen.pop(source, None)
+        if highest is None and len(self._seen) >= _MAX_SENDERS:
+            del self._seen[next(iter(self._seen))]  # the one that was not heard for the longest time
+        if highest is None or _after(number, highest) or self._begins_anew(number, highest, now):
+            self._seen[source] = number
             return None
-        if -ahead >= _WINDOW or window >> -ahead & 1:
-            return Drop("auth_replay", f"sequence {sequence} after {highest}")
-        self._seen[source] = highest, window | 1 << -ahead
-        return None
+        self._seen[source] = highest
+        return Drop("auth_replay", f"number {number:x} is not above {highest:x}")
+
+    def _begins_anew(self, number: int, highest: int, now: int) -> bool:
+        return _distance(highest, now) > self._window and abs(_distance(number, now)) <= self._window
 
 
-def _by_id(keys: Sequence[bytes]) -> dict[bytes, bytes]:
-    if not keys or any(len(key) < _MIN_KEY for key in keys):
-        raise ValueError(f"signing needs keys of {_MIN_KEY} octets or more")
-    return {hashlib.sha256(b"steelyard vrrp key id\0" + key).digest()[:4]: key for key in keys}
+def _distance(number: int, other: int) -> int:
+    """Return how far a number is after another one, negative if it is before (RFC 1982: the seconds overflow in 2106)."""
+    ahead = (number - other) & _ALL
+    return ahead if ahead < 1 << 63 else ahead - _ALL - 1
 
 
-def _mac(key: bytes, signed: bytes, source: IPAddress, destination: IPAddress) -> bytes:
-    return hmac.digest(key, b"steelyard vrrp\0" + source.packed + destination.packed + signed, "sha256")
+def _after(number: int, other: int) -> bool:
+    return _distance(number, other) > 0
+
+
+def _mac(key: bytes, message: bytes, head: bytes, source: IPAddress) -> bytes:
+    pseudo = bytes((source.version, message[0] >> 4, message[1], 0)) + source.packed.ljust(16, b"\0")
+    covered = pseudo + message[:6] + b"\0\0" + message[8:] + head + bytes(MAC_LENGTH)
+    return hmac.digest(key, covered, "sha256")[:MAC_LENGTH]

@@ -1,46 +1,60 @@
 """Telling others of a move, with keepalived's arguments: INSTANCE or GROUP, the name, MASTER BACKUP FAULT STOP, priority.
 
-A script is run without a shell, one after the other in the order of the moves; a FIFO gets one line a move.  Neither
-can hold anything up: what takes longer than its time is ended, what cannot be delivered is told and dropped (V20).
+A script is run without a shell, one run after the other in the order of the moves; a FIFO gets one line a move.  Each
+[notify.NAME] has a thread and a queue of its own, so that nothing in a script or on a disk holds an advert up (V20).
 """
 
 import asyncio
 import contextlib
-import os
-import signal
-import stat
+import threading
+import time
+from collections import deque
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from typing import Final
 
+from vrrp import script
+from vrrp.background import start_thread
 from vrrp.events import State
-from vrrp.settings import NotifySettings
+from vrrp.fifo import Fifo, NoFifo
+from vrrp.settings import SCRIPT_TIMEOUT, NotifySettings
 
-TIMEOUT = 60.0
-"""s that one run of a script may take; then its group is killed."""
-_WAITING = 64  # moves that may wait for a slow script
+WAITING: Final = 1024
+"""Moves that may wait for a slow script or an absent reader; the oldest are dropped."""
+_FIFO_TIMEOUT = 1.0  # s that a FIFO without room may hold up the end
+_AGAIN = 1.0  # s until a FIFO that could not be opened is tried again
 _STATES: dict[State, str] = {"active": "MASTER", "backup": "BACKUP", "fault": "FAULT", "init": "STOP"}
+
+_Move = tuple[str, str, str, str]
 
 
 class Notifier:
     """One [notify.NAME].
 
-    `check(path, uid)` returns the program's own path, or raises an exception that says why it must not be run (S4: a
-    part of it can be written by others).  It is given, as who runs this has one; without it no script is ever run.
+    `check` says which scripts are safe to run, as who runs this has one; without it no script is ever run.  `on_problem`
+    gets words for people.
     """
 
     def __init__(
         self,
         settings: NotifySettings,
         on_problem: Callable[[str], None],
-        check: Callable[[str, int], str] | None,
-        timeout: float = TIMEOUT,
+        check: script.Check | None,
+        timeout: float = SCRIPT_TIMEOUT,
     ) -> None:
         self._settings = settings
         self._on_problem = on_problem
         self._check = check
         self._timeout = timeout
-        self._queue: asyncio.Queue[tuple[str, ...]] = asyncio.Queue(_WAITING)
-        self._task = asyncio.create_task(self._work()) if settings.command else None
+        self._loop = asyncio.get_running_loop()
+        self._changed = threading.Condition()
+        self._queue: deque[_Move] = deque()
+        self._closed = 0.0
+        self._end: float | None = None  # when nothing is waited for any more, once it is closed; both monotonic
+        self._dropping = False
+        self._troubled = ""  # by a FIFO, in words
+        self._done: asyncio.Future[None] = self._loop.create_future()
+        start_thread("vrrp notify", self._work)
 
     def tell(self, kind: str, name: str, state: State, priority: int) -> None:
         """Tell of a move, if it is one of those asked for; `kind` is "INSTANCE" or "GROUP"."""
@@ -49,79 +63,106 @@ class Notifier:
             return
         if wanted.to and state not in wanted.to:
             return
-        if wanted.fifo is not None:
-            self._write(wanted.fifo, f'{kind} "{name}" {_STATES[state]} {priority}\n')
-        if wanted.command is not None:
+        with self._changed:
+            self._queue.append((kind, name, _STATES[state], str(priority)))
+            full = len(self._queue) > WAITING
+            if full:
+                self._queue.popleft()
+            news = full and not self._dropping
+            self._dropping |= full
+            self._changed.notify()
+        if news:
+            to = wanted.fifo or (wanted.command or ("",))[0]
+            self._on_problem(f"{to} is {WAITING} moves behind: the oldest are not told")
+
+    async def close(self, patience: float = SCRIPT_TIMEOUT) -> None:
+        """Tell what still waits, in its order, for at most `patience` seconds; each run of a script has its share of them."""
+        with self._changed:
+            self._closed = time.monotonic()
+            self._end = self._closed + (min(patience, _FIFO_TIMEOUT) if self._settings.fifo else patience)
+            self._changed.notify()
+        await asyncio.wait([self._done], timeout=patience + 2 * _AGAIN)
+
+    def hurry(self) -> None:
+        """Let a `close` that waits end now."""
+        with self._changed:
+            if self._end is not None:
+                self._end = time.monotonic()
+                self._changed.notify()
+
+    # -- in the thread
+
+    def _work(self) -> None:
+        fifo = Fifo(self._settings.fifo) if self._settings.fifo is not None else None
+        if fifo is not None:
+            self._open(fifo)
+        while (move := self._next()) is not None:
+            if fifo is not None:
+                self._write(fifo, move)
+            if self._settings.command is not None:
+                try:
+                    script.run((*self._settings.command, *move), self._check, self._limit)
+                except script.NotRun as why:
+                    self._say(self._on_problem, str(why))
+        if fifo is not None:
+            fifo.close()
+        self._say(self._finish)
+
+    def _next(self) -> _Move | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._end is not None)
+            if self._queue and not self._is_over():
+                move = self._queue.popleft()
+                self._dropping &= bool(self._queue)
+                return move
+            left = len(self._queue)
+        if left:
+            self._say(self._on_problem, f"{left} moves were not told before the end")
+        return None
+
+    def _limit(self, started: float) -> float:
+        """Return until when a run may take that began at `started`: at the end, those that wait have their share as well."""
+        limit = started + self._timeout
+        with self._changed:
+            if self._end is None:
+                return limit
+            began = max(started, self._closed)
+            return min(limit, began + (self._end - began) / (1 + len(self._queue)))
+
+    def _is_over(self) -> bool:
+        return self._end is not None and time.monotonic() >= self._end
+
+    def _open(self, fifo: Fifo) -> bool:
+        """Open the FIFO, and say once that this is impossible."""
+        try:
+            fifo.open()
+        except NoFifo as why:
+            if str(why) != self._troubled:
+                self._say(self._on_problem, str(why))
+            self._troubled = str(why)
+            return False
+        self._troubled = ""
+        return True
+
+    def _write(self, fifo: Fifo, move: _Move) -> None:
+        kind, name, state, priority = move
+        line = f'{kind} "{name}" {state} {priority}\n'.encode()
+        while not self._is_over():
             try:
-                self._queue.put_nowait((kind, name, _STATES[state], str(priority)))
-            except asyncio.QueueFull:
-                self._on_problem(f"{wanted.command[0]} is {_WAITING} moves behind: {name} {state} is not told")
+                if self._open(fifo) and fifo.write(line, self._is_over):
+                    return
+            except NoFifo as why:
+                self._say(self._on_problem, str(why))
+            with self._changed:
+                self._changed.wait_for(lambda: self._end is not None, _AGAIN)
+                if self._end is not None:
+                    break
+        self._say(self._on_problem, f"{self._settings.fifo} was not told of {name} {state} before the end")
 
-    async def close(self, patience: float) -> None:
-        """Wait at most `patience` seconds for what is under way, then end it."""
-        if self._task is None:
-            return
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await self._queue.join()
-        self._task.cancel()
-        await asyncio.wait([self._task])
+    def _say(self, call: Callable[..., None], *arguments: str) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended without us
+            self._loop.call_soon_threadsafe(call, *arguments)
 
-    def _write(self, path: str, line: str) -> None:
-        with contextlib.suppress(OSError):
-            os.mkfifo(path, 0o600)
-        try:
-            # Without a reader this fails rather than waits; a link, or a file that is no FIFO, is not ours.
-            fd = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            self._on_problem(f"{path}: nobody reads it, or it is no FIFO ({(error.strerror or '').lower()})")
-            return
-        try:
-            if not stat.S_ISFIFO(os.fstat(fd).st_mode):
-                self._on_problem(f"{path} is no FIFO")
-            else:
-                os.write(fd, line.encode())
-        except OSError as error:
-            self._on_problem(f"{path} took no more: {(error.strerror or '').lower()}")
-        finally:
-            os.close(fd)
-
-    async def _work(self) -> None:
-        while True:
-            arguments = await self._queue.get()
-            try:
-                await self._run(arguments)
-            except Exception as error:
-                self._on_problem(f"{(self._settings.command or ('',))[0]} was not run: {error}")
-            finally:
-                self._queue.task_done()
-
-    async def _run(self, arguments: tuple[str, ...]) -> None:
-        command = self._settings.command or ()
-        if self._check is None:
-            raise PermissionError("nobody here can say whether it is safe to run")
-        program = self._check(command[0], os.geteuid())
-        process = await asyncio.create_subprocess_exec(
-            program,
-            *command[1:],
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-            cwd="/",
-            start_new_session=True,
-        )
-        try:
-            async with asyncio.timeout(self._timeout):
-                code = await process.wait()
-        except TimeoutError:
-            self._on_problem(f"{command[0]} took longer than {self._timeout:g} s and was ended")
-            return
-        finally:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-        if code:
-            self._on_problem(f"{command[0]} ended with {code}")
+    def _finish(self) -> None:
+        if not self._done.done():
+            self._done.set_result(None)

@@ -41,7 +41,6 @@ Reason = Literal[
     "auth_key",
     "auth_mac",
     "auth_replay",
-    "auth_senders",
 ]
 
 PROTOCOL: Final = 112
@@ -51,9 +50,11 @@ GROUP4: Final = IPv4Address("224.0.0.18")
 GROUP6: Final = IPv6Address("ff02::12")
 MAX_INTERVAL: Final[dict[Version, float]] = {2: 255.0, 3: 40.95}
 """The longest advert interval that a packet of a version can carry, in seconds."""
-TRAILER_MAGIC: Final = b"SyHm"
-TRAILER_LENGTH: Final = 48
-"""Of a signed advert (vrrp/auth.py), in octets."""
+MAX_ADDRESSES: Final = 255
+"""The count of addresses is one octet."""
+TRAILER_TYPE: Final = 1
+TRAILER_LENGTH: Final = 28
+"""Octets that follow a signed advert (vrrp/auth.py)."""
 
 _ADVERTISEMENT = 1  # the only type there is
 _FIXED = struct.Struct("!BBBBHH")
@@ -118,7 +119,7 @@ def parse(  # noqa: PLR0911 - each reason is a return
 
     `ttl` is the IPv4 TTL or the IPv6 hop limit; it must be 255 where `multicast` (RFC 9568 section 7.1).  `version` is
     the one that the router speaks, None for either.  The family is that of `source`.  A trailer (vrrp/auth.py) is
-    permitted and ignored: hand the data to a `Verifier` first where adverts must be signed.
+    permitted and ignored: hand the data to a `Verifier` afterwards where adverts must be signed.
     """
     if multicast and ttl != TTL:
         return Drop("ttl", f"{ttl} is not 255: it was routed, or forged from elsewhere")
@@ -131,7 +132,7 @@ def parse(  # noqa: PLR0911 - each reason is a return
     length = _wrong_field(first, vrid, count) or _message_length(data, speaks, source.version, count)
     if isinstance(length, Drop):
         return length
-    if not _sum_is_right(data[:length], speaks, source, destination):
+    if not _sum_is_right(data, length, speaks, source, destination):
         return Drop("checksum")
     # Version 3 has 4 reserved bits before the interval, version 2 an authentication type: both ignored.
     interval = (word & _MAX_CENTISECONDS) / 100 if speaks == 3 else float(word & _MAX_SECONDS)  # noqa: PLR2004
@@ -140,8 +141,23 @@ def parse(  # noqa: PLR0911 - each reason is a return
     return Advert(speaks, vrid, priority, _addresses(data, source.version, count), interval)
 
 
-def build(advert: Advert, source: IPAddress, destination: IPAddress, *, checksum: Checksum = "pseudo") -> bytes:
-    """Turn an advert into the payload of an IP packet from `source` to `destination`.
+def trailer_of(data: bytes, family: int) -> bytes:
+    """Return the trailer of data that `parse` has accepted, b"" if there is none."""
+    first, _, _, count, _, _ = _FIXED.unpack_from(data)
+    version = _version(first >> 4)
+    length = _message_length(data, version, family, count) if version else None
+    return data[length:] if isinstance(length, int) else b""
+
+
+def build(
+    advert: Advert,
+    source: IPAddress,
+    destination: IPAddress,
+    *,
+    checksum: Checksum = "pseudo",
+    trailer: bytes = b"",
+) -> bytes:
+    """Turn an advert and its trailer (vrrp/auth.py) into the payload of an IP packet from `source` to `destination`.
 
     `checksum` matters to version 3 over IPv4 only: IPv6 always has the pseudo-header, version 2 over IPv4 never.
     Raises ValueError for what does not fit the wire: it was ours, or the configuration's.
@@ -160,9 +176,11 @@ def build(advert: Advert, source: IPAddress, destination: IPAddress, *, checksum
     first = advert.version << 4 | _ADVERTISEMENT
     fields = first, advert.vrid, advert.priority, len(advert.addresses), interval
     message = _FIXED.pack(*fields, 0) + body
+    if source.version == 6:  # noqa: PLR2004
+        message += trailer  # keepalived lets the kernel compute the checksum over IPv6, which takes all there is
     pseudo = source.version == 6 or (advert.version == 3 and checksum == "pseudo")  # noqa: PLR2004
     header = pseudo_header(source, destination, len(message), PROTOCOL) if pseudo else b""
-    return _FIXED.pack(*fields, internet_checksum(header + message)) + body
+    return _FIXED.pack(*fields, internet_checksum(header + message)) + body + trailer
 
 
 def internet_checksum(data: bytes) -> int:
@@ -204,12 +222,16 @@ def _message_length(data: bytes, version: Version, family: int, count: int) -> i
         return Drop("truncated", f"{len(data)} octets for {count} addresses")
     for length in ends:
         rest = len(data) - length
-        if rest == 0 or (rest == TRAILER_LENGTH and data.startswith(TRAILER_MAGIC, length)):
+        if rest == 0 or (
+            rest == TRAILER_LENGTH and data[length] == TRAILER_TYPE and data[length + 2 : length + 4] == b"\0\0"
+        ):
             return length
     return Drop("length", f"{len(data)} octets for {count} addresses")
 
 
-def _sum_is_right(message: bytes, version: Version, source: IPAddress, destination: IPAddress) -> bool:
+def _sum_is_right(data: bytes, length: int, version: Version, source: IPAddress, destination: IPAddress) -> bool:
+    # Over IPv6 the sum is the kernel's business at keepalived's, and takes in the trailer.
+    message = data if source.version == 6 else data[:length]  # noqa: PLR2004
     plain = source.version == 4 and internet_checksum(message) == 0  # noqa: PLR2004
     if plain or (version == 2 and source.version == 4):  # noqa: PLR2004
         return plain

@@ -27,7 +27,8 @@ class Handover(NamedTuple):
 
     state: Literal["active", "backup"]
     refreshed_at: float
-    sequence: int
+    sent: int
+    """The highest number of our signed adverts."""
 
 
 def state_of(routers: Iterable[Router]) -> State:

@@ -3,7 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import ip_interface
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
+
+from vrrp.auth import Mode
+
+SCRIPT_TIMEOUT: Final = 60.0
+"""s that one run of a script may take, and all that wait at the end; then its process group is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,13 +20,33 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """How adverts are signed (vrrp/auth.py): each key with its id, 1 to 255; the first one signs."""
+
+    mode: Mode = "off"
+    keys: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
+
+    @classmethod
+    def from_tree(cls, tree: Mapping[str, Any]) -> Self:
+        """Read a mode and keys in hexadecimal.  TypeError, ValueError."""
+        made = cls(tree["mode"], tuple((number, bytes.fromhex(key)) for number, key in tree["keys"]))
+        if made.mode not in get_args(Mode) or (made.mode != "off" and not made.keys):
+            raise ValueError(f"no keys for mode {made.mode}, or no such mode")
+        return made
+
+    def to_tree(self) -> dict[str, Any]:
+        """Return what `from_tree` reads."""
+        return {"mode": self.mode, "keys": [[number, key.hex()] for number, key in self.keys]}
+
+
+@dataclass(frozen=True, slots=True)
 class RouterSettings:
     """One [vrrp.NAME]: one router for each IP version among its addresses.
 
     `addresses` as "192.0.2.1/24", without a prefix that of a host.  `peers` are the addresses of the other hosts, IPv4
     and IPv6 (unicast); None: multicast.  `sources` are our own addresses that the peers know us by, where they are said;
     else the interface's primary IPv4 and its link-local IPv6 one.  `awaits_verdicts`: no election before
-    `Runner.first_verdicts`, or 3 s.
+    `Runner.first_verdicts`, or 3 s.  `owned`: a member has the addresses for good (priority 255), and may send from one.
     """
 
     name: str
@@ -43,7 +68,13 @@ class RouterSettings:
     track: tuple[Track, ...] = ()
     awaits_verdicts: bool = False
     virtual_mac: bool = False
-    auth_keys: tuple[bytes, ...] = field(default=(), repr=False)
+    owned: bool = False
+    auth: AuthSettings = AuthSettings()
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """The IP versions among its addresses, each a router of its own: 4, 6."""
+        return tuple(family for family in (4, 6) if self.of_family(family))
 
     def of_family(self, family: int) -> tuple[str, ...]:
         """Return the addresses of one IP version, 4 or 6, in their order."""
@@ -87,7 +118,8 @@ def _router(tree: Mapping[str, Any]) -> RouterSettings:
     if unknown:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
     values["track"] = tuple(Track(**one) for one in values.get("track", ()))
-    values["auth_keys"] = tuple(bytes.fromhex(one) for one in values.get("auth_keys", ()))
+    if "auth" in values:
+        values["auth"] = AuthSettings.from_tree(values["auth"])
     return RouterSettings(**values)
 
 

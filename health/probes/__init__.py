@@ -11,7 +11,7 @@ import traceback
 from typing import Any, Final
 
 from health.icmp import Echoes
-from health.probes.base import Attempt, Failed, NotSupported, OurFault, Probe
+from health.probes.base import Attempt, Failed, Full, NotSupported, OurFault, Probe
 from health.run import Deadline
 from health.secrets import Source
 from health.spec import ProbeBase, ProbeSpec
@@ -72,7 +72,9 @@ async def attempt_once(
     Ends at the probe's timeout whatever the server does, and leaves no descriptor, reader or task behind, also when it
     is cancelled (H4).  Raises `OurFault` when this host could not probe at all; never anything else but cancellation.
     """
-    attempt = Attempt(address, port, probe.spec.timeout, probe.spec.send_proxy, recording=recording, waits=waits)
+    attempt = Attempt(
+        address, port, probe.spec.timeout, probe.spec.send_proxy, recording=recording, waits=waits, files=probe.secrets
+    )
     try:
         with Deadline(attempt.waits, attempt.timeout):
             finding = await probe.check(attempt)
@@ -83,9 +85,12 @@ async def attempt_once(
         outcome = Outcome(False, attempt.late, attempt.elapsed)
     except Failed as failed:
         outcome = Outcome(False, str(failed), attempt.elapsed, failed.credentials_rejected, standby=failed.standby)
+    except Full as full:
+        outcome = Outcome(True, str(full), attempt.elapsed, reserve=True, full=True)
     except CannotWait as fault:
         raise OurFault(f"{fault} on this host") from None
-    except OurFault:
+    except OurFault as fault:
+        fault.lines = attempt.lines
         raise
     except Exception as error:
         # A bug of ours, but the server's bytes woke it: what a probe cannot digest does not count as healthy.
@@ -102,12 +107,14 @@ async def attempt_once(
     return outcome, attempt.lines
 
 
-async def run_once(spec: ProbeSpec, address: str, port: int) -> tuple[Outcome, list[str]]:
+async def run_once(spec: ProbeSpec, address: str, port: int, user: str = "") -> tuple[Outcome, list[str]]:
     """Probe `address`, `port` once as `spec` says (its own address and port win); the outcome and a transcript.
 
-    For `check --live`: never raises but `NotSupported`; what this host could not do is a failure that says so.
+    For `check --live`: never raises but `NotSupported`; what this host could not do is a failure that says so.  `user` is
+    whom a script is run as where this process is root: the daemon's `node.user`.
     """
     probe = make(spec)
+    probe.user = user
     try:
         return await attempt_once(probe, spec.address or address, spec.port or port)
     except OurFault as fault:
@@ -115,9 +122,9 @@ async def run_once(spec: ProbeSpec, address: str, port: int) -> tuple[Outcome, l
 
 
 def not_run(fault: OurFault) -> tuple[Outcome, list[str]]:
-    """Return the outcome and the transcript of a run that this host could not make."""
+    """Return the outcome and the transcript of a run that this host could not make, or not to its end."""
     reason = f"could not probe: {fault}"
-    return Outcome(False, reason, math.nan), [f"FAIL: {reason}"]
+    return Outcome(False, reason, math.nan), [*fault.lines, f"FAIL: {reason}"]
 
 
 def told(outcome: Outcome, lines: list[str], behind: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ makes anything here raise, and their names are shown so that they harm no termin
 import datetime as dt
 import ipaddress
 import ssl
+import warnings
 from collections.abc import Iterator
 from typing import Final
 
@@ -21,7 +22,8 @@ _HOUR = 3600.0
 # X509_V_ERR_… of OpenSSL's x509_vfy.h
 _NOT_YET, _EXPIRED, _SELF_SIGNED, _SELF_SIGNED_ROOT = 9, 10, 18, 19
 _NO_ISSUER: Final = frozenset((2, _SELF_SIGNED_ROOT, 20, 21, 27))
-_OTHER_NAME: Final = frozenset((62, 64))
+_OTHER_ADDRESS = 64
+_OTHER_NAME: Final = frozenset((62, _OTHER_ADDRESS))
 
 
 def describe(data: bytes | None) -> str:
@@ -44,7 +46,8 @@ def distrust(error: ssl.SSLCertVerificationError, chain: list[bytes], name: str 
     if error.verify_code in _NO_ISSUER:
         return f"{about} signed by {_issuer(held[-1])}, which is not trusted"
     if error.verify_code in _OTHER_NAME:
-        return f"certificate is for {_names(held[0])}, not {harmless(name or '')}"
+        aside = ", and no tls-name says otherwise" if error.verify_code == _OTHER_ADDRESS else ""
+        return f"certificate is for {_names(held[0])}, not {harmless(name or '')}{aside}"
     return plain
 
 
@@ -67,11 +70,13 @@ def _about_dates(chain: list[x509.Certificate]) -> str:
 
 def _parsed(chain: list[bytes]) -> list[x509.Certificate]:
     found = []
-    for data in chain:
-        try:
-            found.append(x509.load_der_x509_certificate(data))
-        except ValueError:
-            break
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is wrong with a certificate: not ours to mend, and not even refused
+        for data in chain:
+            try:
+                found.append(x509.load_der_x509_certificate(data))
+            except ValueError:
+                break
     return found
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from health.units import parse_host, placed
 from proxy.config.diagnostics import Report, did_you_mean
 from proxy.config.merge import merged, without
 from proxy.config.model import Backend, Listener, Service, Vrrp
@@ -13,8 +14,9 @@ from proxy.config.probes import Checked, Filler, Probes, default_type
 from proxy.config.relations import check_service
 from proxy.config.settings import DnsSettings, ServiceSettings, TcpSettings, UdpSettings
 from proxy.config.tables import BackendDefaults, BackendTable, DefaultsTable, ServiceTable
-from proxy.config.types import join_endpoint, parse_endpoint, parse_listen, placed
+from proxy.config.types import join_endpoint, parse_endpoint, parse_listen
 from proxy.config.validate import examine, keys_of, locate, toml_type, validate
+from proxy.words import counted
 
 MOST_LISTENERS: Final = 4096
 MOST_BACKENDS: Final = 100_000
@@ -90,8 +92,8 @@ class Services:
         if settings is not None and rows and settings.quorum > len(rows):
             self.report.error(
                 locate(tab, ("quorum",))[1],
-                f"quorum = {settings.quorum}, but there {'is' if len(rows) == 1 else 'are'} only {len(rows)}"
-                f" backend{'' if len(rows) == 1 else 's'}: it can never be met",
+                f"quorum = {settings.quorum}, but there {'is' if len(rows) == 1 else 'are'} only"
+                f" {counted(len(rows), 'backend')}: it can never be met",
             )
         if settings is not None:
             check_service(settings, listeners, backends, tab, self.report)
@@ -205,7 +207,7 @@ class Services:
         if isinstance(entry, str):
             try:
                 address, port = parse_endpoint(entry)
-                placed(address)
+                placed(parse_host(address))
             except ValueError as error:
                 self.report.error(spot, str(error))
                 return None

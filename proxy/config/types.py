@@ -10,12 +10,16 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
-from health.units import FROM_FILE, mistake, parse_address
+from health.units import FROM_FILE, is_interface_name, mistake, parse_address, parse_host, placed
 
 Transport = Literal["udp", "tcp"]
 
 NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 _NAME: Final = re.compile(NAME_PATTERN, re.ASCII)
+MOST_KEY_ID: Final = 255
+"""Of the keys that sign adverts: an octet, and not 0."""
+MOST_KEYS: Final = 16
+"""A forged advert is compared with each of them."""
 _MOST_PORTS: Final = 4096
 _LAST_PORT: Final = 65535
 
@@ -63,63 +67,105 @@ def parse_ports(text: str) -> tuple[int, ...]:
     return tuple(ports)
 
 
-def placed(address: str) -> str:
-    """Return the address; refuse a link-local one that does not say on which interface."""
-    found = ipaddress.ip_address(address)
-    if isinstance(found, ipaddress.IPv6Address) and found.is_link_local and not found.scope_id:
-        raise ValueError(f'"{address}" is link-local, so it needs its interface: write "{address}%eth0"')
-    return address
+def parse_bind(text: str) -> str:
+    """Return an address that a socket can be bound to: a host's own, or 0.0.0.0 and :: for all of them."""
+    address = parse_address(text)
+    return address if ipaddress.ip_address(address).is_unspecified else placed(parse_host(text))
 
 
 def parse_listen(text: str) -> ListenText:
     """Return what WHERE:PORTS/TRANSPORT says."""
-    head, slash, transport = text.partition("/")
-    transport = transport.strip()
-    if not slash:
-        raise ValueError(f'"{text[:60]}" has no transport: write "{text[:60]}/udp" or "{text[:60]}/tcp"')
-    if transport not in ("udp", "tcp"):
-        raise ValueError(f'"{transport[:20]}" is not a transport: write "{head[:60]}/udp" or "{head[:60]}/tcp"')
+    head, transport = _split(text)
     if head.startswith("["):
-        inside, bracket, rest = head[1:].partition("]")
-        if not bracket or not rest.startswith(":"):
-            raise ValueError(f'"{text[:60]}" has no port: write "[2001:db8::1]:53/{transport}"')
-        where, ports = parse_address(inside), rest[1:]
-        if ":" not in inside:
-            raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
-        if ":" not in where:
-            raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{where}{rest[:20]}/{transport}"')
-        return ListenText(placed(where), parse_ports(ports), _transport(transport), is_name=False)
+        return _parse_bracketed(text, head, transport)
     where, colon, ports = head.rpartition(":")
+    if where == "" and (colon or _are_ports(head)):
+        raise ValueError(
+            f'"{text[:60]}" has no address: for every address of the host write "{_sound(f"*:{ports}")}/{transport}"'
+        )
     if not colon:
-        raise ValueError(f'"{text[:60]}" has no port: write "{head[:60]}:53/{transport}"')
+        raise ValueError(f'"{text[:60]}" has no port: write "{_sound(head)}/{transport}"')
     if ":" in where:
-        whole = where + ":" + ports
-        example = where.rstrip(":") if not _is_address(where) else where
-        raise ValueError(
-            f'"{whole[:60]}" needs brackets around the IPv6 address: "[{example[:60]}]:{ports[:12]}/{transport}"'
+        wrong = (
+            "needs brackets around the IPv6 address"
+            if _is_address(where) or _is_address(head)
+            else "is not an address and a port"
         )
-    if where == "":
-        raise ValueError(
-            f'"{text[:60]}" has no address: for every address of the host write "*:{ports[:20]}/{transport}"'
-        )
+        raise ValueError(f'"{head[:60]}" {wrong}: write "{_sound(head)}/{transport}"')
     if where == "*" or re.fullmatch(r"[0-9.]+", where, re.ASCII):
-        address = where if where == "*" else parse_address(where)
-        return ListenText(address, parse_ports(ports), _transport(transport), is_name=False)
+        address = where if where == "*" else parse_bind(where)
+        return ListenText(address, parse_ports(ports), transport, is_name=False)
     if not is_name(where):
         raise ValueError(f'"{where[:60]}" is neither an IP address, nor "*", nor the name of a [vrrp.NAME]')
-    return ListenText(where, parse_ports(ports), _transport(transport), is_name=True)
+    return ListenText(where, parse_ports(ports), transport, is_name=True)
 
 
-def _transport(text: str) -> Transport:
-    return "udp" if text == "udp" else "tcp"
+def _split(text: str) -> tuple[str, Transport]:
+    """Return WHERE:PORTS and the transport."""
+    if (url := text.partition("://"))[1]:
+        raise ValueError(f'"{text[:60]}" is a URL: write "{_sound(url[2].partition("/")[0])}/tcp"')
+    head, slash, transport = text.partition("/")
+    match transport.strip():
+        case "udp":
+            return head, "udp"
+        case "tcp":
+            return head, "tcp"
+    wrong = f'"{transport.strip()[:20]}" is not a transport' if slash else f'"{text[:60]}" has no transport'
+    raise ValueError(f'{wrong}: write "{_sound(head)}/udp" or "{_sound(head)}/tcp"')
+
+
+def _parse_bracketed(text: str, head: str, transport: Transport) -> ListenText:
+    inside, bracket, rest = head[1:].partition("]")
+    if not bracket or not rest.startswith(":"):
+        raise ValueError(f'"{text[:60]}" has no port: write "{_sound(head)}/{transport}"')
+    where, ports = parse_address(inside), rest[1:]
+    if ":" not in inside:
+        raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
+    if ":" not in where:
+        raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{_sound(f"{where}{rest}")}/{transport}"')
+    return ListenText(parse_bind(where), parse_ports(ports), transport, is_name=False)
+
+
+_PARTS: Final = re.compile(
+    r"(?:\[([^\]]*)\]?|([0-9.]+(?=[\s:]|$)|\*|[A-Za-z_][A-Za-z0-9_.-]*))?[\s:]*([0-9].*)?", re.DOTALL
+)
+
+
+def _sound(head: str) -> str:
+    """Return WHERE:PORTS with what is sound of `head`, and with an example in the place of the rest."""
+    head = head.strip()
+    where, _, ports = head.rpartition(":")
+    if not (_is_address(where) and _are_ports(ports)):
+        found = _PARTS.fullmatch(head)
+        where, ports = (found[1] or found[2] or "", found[3] or "") if found else ("", "")
+        if _is_address(head):
+            where, ports = head, ""
+        if _are_ports(head):
+            where, ports = "*", head
+    if _is_address(where):
+        where = parse_bind(where)
+        where = f"[{where}]" if ":" in where else where
+    elif head.startswith("["):
+        where = "[2001:db8::1]"
+    elif where != "*" and (not is_name(where) or where[0].isdigit()):
+        where = "10.0.0.10"
+    return f"{where}:{ports if _are_ports(ports) else '53'}"
+
+
+def _are_ports(text: str) -> bool:
+    try:
+        parse_ports(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(text)
+        parse_bind(text)
     except ValueError:
         return False
-    return True
+    return "]" not in text  # which Python takes for a part of an interface's name
 
 
 def parse_endpoint(text: str) -> tuple[str, int | None]:
@@ -157,11 +203,45 @@ def parse_cidr(text: str) -> str:
 
 
 def parse_interface_address(text: str) -> str:
-    """Return a virtual address with its prefix; without one it is /32 or /128."""
+    """Return a virtual address with its prefix; without one it is /32 or /128.
+
+    Raises ValueError in words for an address that a router cannot hold for its clients.
+    """
     try:
-        return str(ipaddress.ip_interface(text))
+        found = ipaddress.ip_interface(text)
     except ValueError:
         raise ValueError(f'"{text[:60]}" is not an address: write "10.0.0.10/24" or "2001:db8::10/64"') from None
+    if isinstance(found, ipaddress.IPv6Interface) and found.scope_id:
+        bare = ipaddress.IPv6Interface((found.packed, found.network.prefixlen))
+        raise ValueError(f'"{text[:60]}" names an interface, which the router has already: write "{bare}"')
+    if isinstance(found, ipaddress.IPv6Interface) and found.ip.ipv4_mapped is not None:
+        raise ValueError(f'"{text[:60]}" is an IPv4 address: write "{found.ip.ipv4_mapped}"')
+    parse_host(text.partition("/")[0])
+    if found.is_loopback:
+        raise ValueError(f'"{found.ip}" is a loopback address: no client on the network can reach it')
+    _fits_its_network(found)
+    return str(found)
+
+
+def _fits_its_network(found: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
+    """Raise ValueError for an address that means a whole network."""
+    if found.network.prefixlen == 0:
+        raise ValueError(f'"{found}" makes every address a neighbour: write "{found.ip}" or the prefix of its network')
+    if found.version == 4 and found.network.prefixlen < 31:  # noqa: PLR2004 - RFC 3021: a /31 has neither
+        kind = {found.network.network_address: "network", found.network.broadcast_address: "broadcast"}.get(found.ip)
+        if kind is not None:
+            raise ValueError(f'"{found.ip}" is the {kind} address of {found.network}: no host can have it')
+
+
+def parse_member(text: str) -> str:
+    """Return the address of a member of a router: on the router's interface, which it does not name."""
+    found = ipaddress.ip_address(parse_address(text))
+    if isinstance(found, ipaddress.IPv6Address) and found.scope_id:
+        bare = ipaddress.IPv6Address(found.packed)
+        raise ValueError(f'"{text[:60]}" names an interface, which the router has already: write "{bare}"')
+    if found.is_loopback:
+        raise ValueError(f'"{text[:60]}" is a loopback address: the other members cannot reach it')
+    return parse_host(text)
 
 
 def _of_text(parse: Any) -> BeforeValidator:
@@ -182,11 +262,12 @@ def _bind(text: str) -> str:
     address, port = parse_endpoint(text)
     if port is None:
         raise ValueError(f'"{text[:60]}" has no port: write "{join_endpoint(address, 9600)}"')
-    return join_endpoint(address, port)
+    return join_endpoint(parse_bind(address), port)
 
 
 Cidr = Annotated[str, _of_text(parse_cidr)]
 InterfaceAddress = Annotated[str, _of_text(parse_interface_address)]
+MemberAddress = Annotated[str, _of_text(parse_member)]
 Bind = Annotated[str, _of_text(_bind)]
 """ADDRESS:PORT"""
 
@@ -199,10 +280,8 @@ def _network_log(text: str) -> str:
     if text.startswith("udp://"):
         address, port = parse_endpoint(text[6:])
         if port is None:
-            raise ValueError(f'"{text[:60]}" has no port: write "udp://{text[6:60]}:514"')
-        if (found := ipaddress.ip_address(address)).is_unspecified or found.is_multicast:
-            raise ValueError(f'"{address}" is no host that a datagram can be sent to')
-        return "udp://" + join_endpoint(address, port)
+            raise ValueError(f'"{text[:60]}" has no port: write "udp://{join_endpoint(address, 514)}"')
+        return "udp://" + join_endpoint(placed(parse_host(address)), port)
     if text != "stdout" and not text.startswith("/"):
         raise ValueError(f'"{text[:60]}" is none of "stdout", an absolute path, "udp://192.0.2.1:514"')
     parts = text.split("/")[1:]
@@ -246,9 +325,36 @@ Share = Annotated[float, BeforeValidator(_share), WithJsonSchema({"type": "strin
 
 
 def _interface(text: str) -> str:
-    if not re.fullmatch(r"[^\s/]{1,15}", text):
+    if not is_interface_name(text):
         raise ValueError(f'"{text[:40]}" is not the name of a network interface (at most 15 characters)')
     return text
 
 
 InterfaceName = Annotated[str, _of_text(_interface)]
+
+
+def parse_key_file(text: str) -> tuple[int | None, str]:
+    """Return the id, if there is one, and the path of "/etc/key" or "2:/etc/key"."""
+    number, colon, path = text.partition(":")
+    if text.startswith("/") or not colon:
+        number, path = "", text
+    if "\0" in path:
+        raise ValueError("a path holds no NUL character")
+    if not path.startswith("/"):
+        raise ValueError(
+            f'"{text[:60]}" is no absolute path, nor one behind the id of its key: write "2:/etc/steelyard/key"'
+        )
+    if not number:
+        return None, path
+    if not re.fullmatch(r"[0-9]{1,3}", number, re.ASCII) or not 1 <= int(number) <= MOST_KEY_ID:
+        raise ValueError(f'"{number[:20]}" is not the id of a key: ids are 1 to {MOST_KEY_ID}')
+    return int(number), path
+
+
+def _key_file(text: str) -> str:
+    parse_key_file(text)
+    return text
+
+
+KeyFile = Annotated[str, _of_text(_key_file)]
+"""The path of a key file, behind the key's id and a colon if it has one."""

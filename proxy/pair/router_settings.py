@@ -4,15 +4,15 @@ from dataclasses import asdict
 from typing import Any
 
 from health.secrets import NoSecret, read
-from proxy.config.model import Config, Vrrp
-from vrrp.settings import NotifySettings, RouterSettings, Settings, Track
+from proxy.config.model import Auth, Config, Vrrp
+from vrrp.auth import decode_key
+from vrrp.settings import AuthSettings, NotifySettings, RouterSettings, Settings, Track
 
 _STATES = {"stop": "init"}  # what `to` of [notify.NAME] calls what vrrp calls otherwise
-_LEAST_KEY = 16  # octets
 
 
 class KeyFileError(Exception):
-    """An auth-key-file cannot be used; the words name it, never what it holds."""
+    """A key file of `auth` cannot be used; the words name it, never what it holds."""
 
 
 def settings(config: Config) -> dict[str, Any]:
@@ -26,8 +26,8 @@ def settings(config: Config) -> dict[str, Any]:
         ),
     )
     tree = asdict(made)
-    for router in tree["routers"]:
-        router["auth_keys"] = [key.hex() for key in router["auth_keys"]]
+    for router, values in zip(made.routers, tree["routers"], strict=True):
+        values["auth"] = router.auth.to_tree()
     return tree
 
 
@@ -54,18 +54,23 @@ def _router(config: Config, router: Vrrp) -> RouterSettings:
         track=tuple(Track(one.interface, one.penalty) for one in router.track if one.interface is not None),
         awaits_verdicts=True,  # of what it tracks, and that a worker is there to serve
         virtual_mac=router.virtual_mac,
-        auth_keys=tuple(_key(path) for path in router.auth_key_files),
+        owned=router.name in config.owned,
+        auth=_auth(router.auth),
     )
+
+
+def _auth(auth: Auth) -> AuthSettings:
+    mode = auth.mode_in_force
+    return AuthSettings(mode, () if mode == "off" else tuple((number, _key(path)) for number, path in auth.keys))
 
 
 def _key(path: str) -> bytes:
     try:
-        key = read(path).strip()
+        return decode_key(read(path))
     except NoSecret as why:
         raise KeyFileError(str(why).replace("password file", "key file", 1)) from None
-    if len(key) < _LEAST_KEY:
-        raise KeyFileError(f"key file {path} holds less than {_LEAST_KEY} octets")
-    return key
+    except ValueError as why:
+        raise KeyFileError(f"key file {path}: {why}") from None
 
 
 def longest_interval(config: Config) -> float:

@@ -16,13 +16,15 @@ from proxy.processes.keeper import Kept
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.records.timeline import Level
+from vrrp.settings import SCRIPT_TIMEOUT
 
 SILENCE = 1.0  # s without a sign of life after which it is killed: its successor shall be there within the lease
 BEAT = 0.25  # s between two signs of life of ours
 REPORT_TIMEOUT = 1.0  # s that a status waits for what it has to say
 HANDOVER = 1.0  # s beyond an advert interval that a hand-over may take
-LEAVE = 6.0  # s beyond an advert interval that its end may take
+LEAVE = 6.0  # s beyond an advert interval until the addresses are gone
 AT_ONCE = 1.0  # s that an end without a hand-over may take
+FINISH = SCRIPT_TIMEOUT + 5.0  # s that the scripts which are told of it may take afterwards
 
 Tell = Callable[[str, str, Level, Mapping[str, Any]], None]
 
@@ -30,7 +32,7 @@ Tell = Callable[[str, str, Level, Mapping[str, Any]], None]
 class Routers:
     """The virtual routers of a daemon; `tell(name, words, level, fields)` records what happens to them.
 
-    `standby` are the names of those that are not to take part.  Raises routing.KeyFileError.
+    `standby` are the names of those that are not to take part.  Raises router_settings.KeyFileError.
     """
 
     def __init__(self, config: Config, identity: Identity, tell: Tell, standby: Collection[str]) -> None:
@@ -44,6 +46,7 @@ class Routers:
         self._fitness = vrrp_messages.Fitness({}, {}, [], "")
         self._states: dict[str, str] = {one.name: "init" for one in config.vrrp}
         self._beaten = 0.0
+        self._left = asyncio.Event()
         self._kept = Kept(
             "proxy.vrrpd", identity, silence=SILENCE, on_ready=self._begin, on_message=self._take,
             told=lambda text: tell("vrrp", text, "error", {}),
@@ -89,7 +92,7 @@ class Routers:
 
         Those stay active, and are not in standby.
         """
-        self._standby |= set(names)
+        self.mark_standby(names)
         answer = await self._kept.ask(
             lambda number: vrrp_messages.Standby(number, sorted(names), reason), self._longest + HANDOVER
         )
@@ -99,6 +102,10 @@ class Routers:
             left = sorted(name for name in names if self._states[name] == "active")
         self._standby -= set(left)
         return left
+
+    def mark_standby(self, names: Collection[str]) -> None:
+        """Take note of which routers are to be in standby: a process that starts now does not let them take part."""
+        self._standby |= set(names)
 
     def resume(self, names: Collection[str]) -> None:
         """Let these routers take part again."""
@@ -113,35 +120,59 @@ class Routers:
         return router_rows.rows(self._config, report.routers, time.monotonic(), time.time())
 
     async def leave(self, *, hand_over: bool) -> None:
-        """Let the process leave, and wait for its end within a bound: the addresses are somewhere else, or gone, then."""
+        """Let the process leave; within a bound the addresses are somewhere else, or gone.  Scripts may still run."""
         self._kept.release()
         child = self._kept.ready
         if child is None:
             self._kept.kill()
             return
+        if self._left.is_set():
+            return
         child.send(vrrp_messages.Leave("hand over" if hand_over else "at once"))
-        try:
-            async with asyncio.timeout(self._longest + LEAVE if hand_over else AT_ONCE):
-                await child.gone.wait()
-        except TimeoutError:
+        ends = [self._loop.create_task(event.wait()) for event in (self._left, child.gone)]
+        done, running = await asyncio.wait(
+            ends, timeout=self._longest + LEAVE if hand_over else AT_ONCE, return_when=asyncio.FIRST_COMPLETED
+        )
+        for one in running:
+            one.cancel()
+        if not done:
             self._tell("vrrp", "did not leave in time: it is killed, the addresses go with their lease", "error", {})
             child.kill()
+
+    async def finish(self) -> None:
+        """Wait for the end of the process after it has left, within a bound."""
+        child = self._kept.ready
+        if child is None:
+            return
+        try:
+            async with asyncio.timeout(FINISH):
+                await child.gone.wait()
+        except TimeoutError:
+            self._tell("vrrp", "did not end in time: it is killed", "error", {})
+            child.kill()
+
+    def hurry(self) -> None:
+        """End a hand-over, or the scripts that `finish` waits for."""
+        self._kept.send(vrrp_messages.Leave("at once"))
 
     # -- the process
 
     def _begin(self) -> None:
-        orphaned = self._config.node.stop_timeout
-        self._kept.send(vrrp_messages.Route(self._settings, self._handover, sorted(self._standby), orphaned))
+        node = self._config.node
+        standby = sorted(self._standby)
+        self._kept.send(vrrp_messages.Route(self._settings, self._handover, standby, node.stop_timeout, node.state_dir))
         self._kept.send(self._fitness)
 
     def _take(self, message: messages.Message) -> None:
         match message:
             case vrrp_messages.Held(handover):
-                self._handover = handover
-            case vrrp_messages.Moved(name, state, previous, reason, priority) if name in self._states:
+                self._handover |= handover
+            case vrrp_messages.Moved(name, state, previous, reason, priority, at) if name in self._states:
                 self._states[name] = state
-                fields = {"state": state, "previous": previous, "priority": priority}
+                fields = {"state": state, "previous": previous, "priority": priority, "at": at}
                 self._tell(name, f"{state}: {reason}", "error" if state == "fault" else "info", fields)
-            case vrrp_messages.Told(name, text, level):
+            case vrrp_messages.Left():
+                self._left.set()
+            case vrrp_messages.Told(name, text, level, at):
                 known: Any = level
-                self._tell(name, text, known, {})
+                self._tell(name, text, known, {"at": at})

@@ -97,7 +97,7 @@ def test_unknown_names(quiet):
     """A router that there is not is an error that names those that there are."""
     for command in ("standby", "is-active", "resume"):
         done = quiet.a.daemon.cli(command, "nobody")
-        assert (done.returncode, done.stderr) == (1, "steelyard: there is no [vrrp.nobody]: only outside\n")
+        assert (done.returncode, done.stderr) == (64, "steelyard: there is no [vrrp.nobody]: only outside\n")
 
 
 def _only(pid: int, capabilities: int) -> bool:
@@ -180,10 +180,32 @@ def test_unicast_ipv6_by_the_members_addresses():
         assert pair.owner() == "b"
 
 
+def test_the_stop_waits_for_scripts():
+    """V20: at the stop scripts that take their time are run to the end, in the order of the moves, and the address is gone before."""
+    with daemons(workers=1, more="{notify}") as pair:
+        seen = pair.bed.dir / "seen"
+        script = pair.bed.dir / "notify.sh"
+        held = f"ip -o addr show dev eth0 | grep -c {ADDRESS}/"
+        script.write_text(f'#!/bin/sh\nheld=$({held})\nsleep 0.8\necho "$2 $3 $held" >> {seen}\n')
+        script.chmod(0o755)
+        told = f'[notify.script]\ncommand = ["{script}"]\n'
+        for host in (pair.a, pair.b):
+            host.text = host.text.replace("{notify}", told if host is pair.a else "")
+        pair.start()
+        pair.a.daemon.cli("standby")
+        pair.a.daemon.cli("resume")
+        pair.until_owner("a", 8)
+        pair.a.daemon.stop()
+        lines = seen.read_text().splitlines()
+        assert [line.split()[1] for line in lines] == ["BACKUP", "MASTER", "BACKUP", "MASTER", "STOP"]
+        assert lines[-1] == "outside STOP 0"
+        assert "in time" not in pair.a.daemon.proc.output()
+
+
 def test_signed_adverts():
     """V21, S6: two hosts with the same key are a pair; the key shows nowhere, and without it nobody moves anybody."""
-    key = "a-shared-key-of-some-length"
-    with daemons(workers=1, vrrp='auth-key-files = ["{key}"]') as pair:
+    key = "a-shared-key-of-the-length-that-is-wanted"
+    with daemons(workers=1, vrrp='auth = { mode = "enforce", key-files = ["{key}"] }') as pair:
         path = pair.bed.dir / "key"
         path.write_text(key)
         path.chmod(0o600)
@@ -196,7 +218,7 @@ def test_signed_adverts():
         assert key.encode().hex() not in shown
         pair.b.daemon.stop()
         other = pair.bed.dir / "other"
-        other.write_text("another-key-of-some-length")
+        other.write_text("another-key-of-the-length-that-is-wanted")
         other.chmod(0o600)
         pair.b.text = pair.b.text.replace(str(path), str(other)).replace("a = 150, b = 100", "a = 150, b = 200")
         pair.b.start(wait=False)

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ import pytest
 
 from tests.e2e.loopback import ROOT, Backend, Node, echo_service, exchange, free_port, lift_loopback
 from tests.e2e.process import until
+from tests.health.launch import needed
+from tests.health.pki import Authority
 
 SECRET = "s3cret-of-the-probe"
 NEW_SECRET = "an0ther-s3cret"
@@ -48,6 +51,7 @@ class Mailboxes:
 
     def __init__(self, password: str) -> None:
         self.password = password
+        self.refusal = "[AUTH] no such password"
         self.logins = 0
         self.sock = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.sock.getsockname()[1]
@@ -73,7 +77,7 @@ class Mailboxes:
             if word == "PASS":
                 self.logins += 1
                 if rest != self.password:
-                    client.sendall(f"-ERR [AUTH] no such password: {rest}\r\n".encode())
+                    client.sendall(f"-ERR {self.refusal}: {rest}\r\n".encode())
                     continue
             client.sendall(b"+OK\r\n")
             if word == "QUIT":
@@ -148,6 +152,72 @@ def test_a_changed_password_takes_nothing_down(node, mailboxes, password):
     assert states(daemon.status()) == ["up", "up"]
 
 
+def test_a_wrong_password_from_the_start_takes_nothing_down(node, mailboxes, password):
+    """H8, H13: a login that all refuse from the start is an alarm: after 3 s all serve, the status and an event say why."""
+    for one in mailboxes:
+        one.password = NEW_SECRET
+    daemon = node(mail_service(mailboxes, password)).start(ready=False)
+    greeted_by(daemon)
+    status = daemon.until(lambda status: all(worker["alive"] for worker in status["workers"]), "the workers")
+    assert states(status) == ["unknown", "unknown"]
+    assert status["services"][0]["state"] == "degraded"
+    for backend in status["services"][0]["backends"]:
+        refused = 'login refused: the answer to PASS was "-ERR [AUTH] no such password: ****"'
+        assert backend["reason"] == f"{refused} (not judged: taken as up)"
+        assert backend["effective_weight"] == 1
+    assert daemon.steelyard("status")[0] == 1
+    assert [event["state"] for event in events(daemon, "alarm")] == ["raised"]
+    (late,) = [event["text"] for event in events(daemon, "service")]
+    assert late == f"no verdict after 3 s on m0, m1 ({refused}): all taken as up: tier 0 serves"
+    password.write_text(NEW_SECRET)
+    daemon.until(lambda status: states(status) == ["up", "up"], "the verdicts")
+
+
+def test_a_limit_of_ours_from_the_start_takes_nothing_down(node, mailboxes, password):
+    """H8, H13: a probe that meets a limit of its own from the start raises one alarm, and all serve after 3 s."""
+    for one in mailboxes:
+        one.password, one.refusal = NEW_SECRET, "[LOGIN-DELAY] wait a minute"
+    daemon = node(mail_service(mailboxes, password)).start(ready=False)
+    greeted_by(daemon)
+    backend = daemon.status()["services"][0]["backends"][0]
+    limit = (
+        'could not probe: the answer to PASS was "-ERR [LOGIN-DELAY] wait a minute: ****": a longer interval is wanted'
+    )
+    assert backend["reason"] == f"{limit} (not judged: taken as up)"
+    assert [(probe["ok"], probe["reason"]) for probe in backend["probes"]] == [(False, limit)]
+    (alarm,) = events(daemon, "alarm")
+    assert alarm["text"].endswith(f"cannot be judged by its pop3 probe: {limit}: its verdict stays as it is")
+
+
+def test_nobody_serves_where_nobody_is_usable(node, mailboxes, password):
+    """H1, H13: a service with a dead backend and one that never answers refuses after 3 s, and the event says so."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        text = mail_service(mailboxes, password).replace(f"port = {mailboxes[0].port}", f"port = {free_port()}")
+        text = text.replace(f"port = {mailboxes[1].port}", f"port = {mute.getsockname()[1]}").replace("150ms", "1h")
+        text = text.replace('interval = "200ms"', 'interval = "1h"')
+        daemon = node(text).start(ready=False)
+        port_of(daemon)
+        late = until(lambda: [event["text"] for event in events(daemon, "service")], 15, "the event")
+    assert late == ["no verdict after 3 s on m1: no backend is fit (0 of 2 up in tier 0): nobody serves"]
+    port = port_of(daemon)
+    # As soon as it is connected, perhaps.
+    with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", port), 5) as client:
+        client.recv(100)
+
+
+def port_of(daemon):
+    """Return the port of the first listener of a daemon that may only just have been started."""
+    until(daemon.socket.exists, 10, "the control socket")
+    return int(daemon.status()["services"][0]["listen"][0].rpartition(":")[2].partition("/")[0])
+
+
+def greeted_by(daemon):
+    """Be greeted through the service."""
+    with socket.create_connection(("127.0.0.1", port_of(daemon)), 15) as client:
+        client.settimeout(15)
+        assert client.recv(100) == b"+OK ready\r\n"
+
+
 def test_one_that_refuses_alone_goes_down(node, mailboxes, password):
     """H8, H13: a login that one backend refuses and the other takes is that backend's failure, with its words."""
     daemon = node(mail_service(mailboxes, password)).start()
@@ -200,6 +270,64 @@ def test_a_missing_password_file_is_told(node, mailboxes, password):
     assert states(status) == ["up", "up"]
 
 
+class Secured:
+    """A TLS server that shakes hands with everybody, with a certificate for its address."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate, key)
+        self.sock = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self.sock.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop."""
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.sock.accept()
+                client.settimeout(1)
+                with suppress(OSError), client, self.context.wrap_socket(client, server_side=True) as secured:
+                    secured.recv(1)
+
+
+def test_authorities_that_root_alone_can_read(node, tmp_path):
+    """H13, S1: health verifies by a tls-ca-file that it cannot read itself; a changed one counts, a missing one is told."""
+    needed("openssl")
+    ours, others = tmp_path / "ours", tmp_path / "others"
+    for place in (ours, others):
+        place.mkdir()
+    authority, other = Authority(ours), Authority(others, "Foreign Authority")
+    trusted = tmp_path / "private" / "ca.pem"
+    trusted.parent.mkdir(mode=0o700)
+    trusted.write_bytes(authority.ca.read_bytes())
+    trusted.chmod(0o600)
+    server = Secured(*authority.issue("127.0.0.1"))
+    services = (
+        f'[service.web]\nlisten = ["127.0.0.1:{free_port()}/tcp"]\n'
+        f'backends = [{{ address = "127.0.0.1", port = {server.port} }}]\n'
+        f'probe = {{ type = "tcp", tls = "implicit", tls-ca-file = "{trusted}", interval = "300ms", fast-interval = "100ms" }}\n'
+    )
+    try:
+        daemon = node(services).start()
+        assert states(daemon.status()) == ["up"], daemon.status()["services"][0]["backends"]
+        trusted.write_bytes(other.ca.read_bytes())
+        status = daemon.until(lambda status: states(status) == ["down"], "the distrust")
+        assert "which is not trusted" in status["services"][0]["backends"][0]["reason"]
+        trusted.write_bytes(authority.ca.read_bytes())
+        daemon.until(lambda status: states(status) == ["up"], "the trust")
+        trusted.unlink()
+        words = f"tls-ca-file {trusted} is missing"
+        until(lambda: [event for event in events(daemon, "probe") if event["text"] == words], 10, "the event")
+        daemon.until(lambda status: words in status["services"][0]["backends"][0]["probes"][0]["reason"], "the reason")
+        assert states(daemon.status()) == ["up"]
+    finally:
+        server.close()
+
+
 def test_dynamic_weight_reaches_the_workers(node, tmp_path):
     """H10: the exit status of a script sets the weight of its backend in the workers, and 1 takes it down."""
     backends = [Backend(), Backend()]
@@ -242,7 +370,7 @@ def weights(status):
 def test_ping_without_privileges(node):
     """S1, H3: the health process pings gateways although it may open no such socket itself."""
     services = (
-        f'[service.gateway]\nlisten = ["127.0.0.1:{free_port()}/tcp"]\nbackends = ["127.0.0.1", "::1"]\n'
+        f'[service.gateway]\nlisten = ["127.0.0.1:{free_port()}/tcp"]\nbackends = ["127.0.0.1:9", "[::1]:9"]\n'
         f'probe = {{ type = "ping", {QUICK} }}\n'
     )
     status = node(services).start().status()
@@ -270,7 +398,7 @@ def test_probe_by_hand(node):
             (("probe", "echo", "x"), "only b0, b1"),
         ):
             done = command(daemon, *wrong)
-            assert done.returncode == 1
+            assert done.returncode == 64
             assert words in done.stderr
         assert command(Node(daemon.dir / "none", ""), "probe", "echo").returncode == 3
     finally:

@@ -59,9 +59,9 @@ class Host:
         self.running, self.stopped, self.inbox, self.known = True, False, [], None
         self.group = Group(self.configs, now + self.offset)
         if self.keys:
-            wall = int((self.wall + now) * 1e6)
-            self.signers = [Signer(self.keys, max(wall, stored)) for stored in self.stored]
-            self.verifiers = [Verifier(self.keys) for _ in self.configs]
+            keys = dict(enumerate(self.keys, 1))
+            self.signers = [Signer(1, keys[1], stored) for stored in self.stored]
+            self.verifiers = [Verifier(keys) for _ in self.configs]
 
 
 class Network:
@@ -113,7 +113,7 @@ class Network:
         """End every process at once: the addresses stay for the rest of the lease."""
         host.running = False
         if host.keys and host.group:
-            host.stored = [signer.sequence for signer in host.signers]
+            host.stored = [signer.number for signer in host.signers]
 
     def stop(self, host: Host) -> None:
         """SIGSTOP."""
@@ -180,7 +180,8 @@ class Network:
         advert = packet.Advert(config.version, config.vrid, priority, config.addresses, config.advert_interval)
         data = packet.build(advert, config.source, destination)
         if host.keys:
-            data = host.signers[segment].sign(data, config.source, destination)
+            trailer = host.signers[segment].trailer(data, config.source, host.wall + self.now)
+            data = packet.build(advert, config.source, destination, trailer=trailer)
         for other in self.hosts:
             if other is host or (host.number, other.number, segment) in self.faults.cut:
                 continue
@@ -199,11 +200,9 @@ class Network:
         if host.stopped:
             host.inbox.append((segment, data, source, destination))
             return
-        if host.keys:
-            data = host.verifiers[segment].verify(data, source, destination)
-        if isinstance(data, bytes):
-            advert = packet.parse(data, source, destination, 255)
-            assert isinstance(advert, packet.Advert)
+        advert = packet.parse(data, source, destination, 255)
+        assert isinstance(advert, packet.Advert)
+        if not host.keys or host.verifiers[segment].check(data, source, host.wall + self.now) is None:
             self.feed(host, segment, ev.AdvertReceived(advert, source))
 
     # What can be seen

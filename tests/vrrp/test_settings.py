@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from vrrp.settings import NotifySettings, RouterSettings, Settings, Track
+from vrrp.settings import AuthSettings, NotifySettings, RouterSettings, Settings, Track
 
 TREE = {
     "routers": [
@@ -15,7 +15,7 @@ TREE = {
             "vrid": 51,
             "addresses": ["198.51.100.10/24", "2001:db8::10/64"],
             "track": [{"interface": "eth1", "penalty": 60}, {"interface": "eth2"}],
-            "auth_keys": ["00ff"],
+            "auth": {"mode": "permissive", "keys": [[7, "00ff"]]},
         }
     ],
     "sync_groups": {"mail": ["outside"]},
@@ -28,7 +28,7 @@ def test_read_from_json():
     settings = Settings.from_tree(json.loads(json.dumps(TREE)))
     (router,) = settings.routers
     assert router.track == (Track("eth1", 60), Track("eth2"))
-    assert router.auth_keys == (b"\x00\xff",)
+    assert router.auth == AuthSettings("permissive", ((7, b"\x00\xff"),))
     assert router.of_family(4) == ("198.51.100.10/24",)
     assert router.of_family(6) == ("2001:db8::10/64",)
     assert settings.notify == (NotifySettings(to=("active",), command=("/bin/true", "x")),)
@@ -37,9 +37,17 @@ def test_read_from_json():
 
 def test_a_plain_tree_comes_back():
     """The tree of a router's own fields is read back equal."""
-    router = RouterSettings("outside", "eth0", 51, ("192.0.2.1/24",), peers=("192.0.2.3",))
-    tree = json.loads(json.dumps({"routers": [asdict(router)]}))
+    auth = AuthSettings("enforce", ((1, bytes(32)), (2, bytes(64))))
+    router = RouterSettings("outside", "eth0", 51, ("192.0.2.1/24",), peers=("192.0.2.3",), auth=auth)
+    tree = json.loads(json.dumps({"routers": [asdict(router) | {"auth": auth.to_tree()}]}))
     assert Settings.from_tree(tree).routers == (router,)
+
+
+@pytest.mark.parametrize("auth", [{"mode": "enforce", "keys": []}, {"mode": "force", "keys": [[1, "00"]]}])
+def test_a_mode_wants_keys(auth):
+    """V21: a mode that nobody knows, or one without keys, is refused rather than taken for `off`."""
+    with pytest.raises(ValueError, match="mode"):
+        Settings.from_tree({"routers": [TREE["routers"][0] | {"auth": auth}]})
 
 
 def test_unknown_keys_are_refused():
@@ -51,5 +59,7 @@ def test_unknown_keys_are_refused():
 
 def test_keys_are_not_shown():
     """S6: settings that are logged do not show the keys that sign adverts."""
-    made = RouterSettings("outside", "eth0", 51, ("192.0.2.10/24",), auth_keys=(b"a-key-of-some-length",))
+    made = RouterSettings(
+        "outside", "eth0", 51, ("192.0.2.10/24",), auth=AuthSettings("enforce", ((1, b"a-key-of-some-length"),))
+    )
     assert "a-key-of" not in repr(made)

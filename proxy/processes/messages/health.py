@@ -22,7 +22,7 @@ class Watch:
 class Probed:
     """From health: the verdict on a target changed, or the weight that it asks for.  `at` is Unix time.
 
-    `weight` is -1 for the configured one.
+    `weight` is -1 for the configured one.  `unjudged` says of an unknown target that our own fault alone keeps it from a verdict.
     """
 
     key: str
@@ -30,11 +30,12 @@ class Probed:
     reason: str
     at: float
     weight: int = -1
+    unjudged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """To health, before it watches and when one changes: all password files, path -> [content in Base64, or what is wrong].
+    """To health, before it watches and when one changes: all files of probes, path -> [content in Base64, or what is wrong].
 
     One of the two is "".
     """
@@ -69,10 +70,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """From health: what the probes of a `Run` found, a row each as `Monitor.run_now` has it."""
+    """From health: what the probes of a `Run` found, a row each as `Monitor.run_now` has it.
+
+    `busy` says in words why none was run, "" where they were.
+    """
 
     number: int
     rows: list[dict[str, Any]]
+    busy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,26 @@
 """The messages between the master and the vrrp process."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """To vrrp, first of all: `vrrp.settings.Settings` as a tree, and what `Runner.handover` of a dead one said last.
 
-    `standby` names routers that are not to take part; `orphaned` is how long (s) it may go on without a master.
+    `standby` names routers that are not to take part; `orphaned` is how long (s) it may go on without a master;
+    `state_dir` is where it keeps the numbers of signed adverts.
     """
 
     settings: dict[str, Any] = field(repr=False)  # it has keys
     handover: dict[str, list[Any]]
     standby: list[str]
     orphaned: float
+    state_dir: str
+
+
+Fit = bool | Literal["unjudged"] | None
+"""Whether something tracked is well; "unjudged": our own fault keeps us from judging it; None: nobody knows yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +69,37 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True)
+class Left:
+    """From vrrp: the addresses are gone; it ends as soon as those who want to be told of it have been."""
+
+
+@dataclass(frozen=True, slots=True)
 class Held:
-    """From vrrp, each 0.1 s and at each move: what a successor is to know."""
+    """From vrrp, each 0.1 s and at each move: what a successor is to know, of the routers of which it has changed."""
 
     handover: dict[str, list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """From vrrp: a router by name has moved, and why."""
+    """From vrrp: a router by name has moved, and why.  `at` is Unix time."""
 
     name: str
     state: str
     previous: str
     reason: str
     priority: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """From vrrp: something for people to read; `level` as of an event."""
+    """From vrrp: something for people to read; `level` as of an event, `at` is Unix time."""
 
     name: str
     text: str
     level: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,4 +111,4 @@ class Routing:
     counters: dict[str, dict[str, int]]
 
 
-Message = Route | Fitness | Standby | StoodBy | Resume | Leave | Held | Moved | Told | Routing
+Message = Route | Fitness | Standby | StoodBy | Resume | Leave | Left | Held | Moved | Told | Routing

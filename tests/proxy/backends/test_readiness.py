@@ -4,14 +4,17 @@ import asyncio
 
 import pytest
 
-from proxy.backends.admin import Admins
+from proxy.backends.admin import SAVED, Admins
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
 from proxy.commands.admin import admin_handler
 from proxy.config.loader import load
 from proxy.control.server import Request
+from proxy.control.wire import ControlError
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
+from proxy.records.disk_thread import DiskThread
+from proxy.records.document import Document
 from proxy.stats.slots import Slots
 from proxy.status.slices import finished
 
@@ -44,13 +47,16 @@ class Bed:
         path.write_text(file.replace('"192.0.2.12"', second) + keys)
         self.running = Running(load(path), Slots(16), Slots(64))
         self.told, self.sent, self.changed = [], [], []
-        self.admins = Admins(self.running, self.tell, self.administered, lambda _: 0)
+        self.times = []
+        self.admins = Admins(
+            self.running, Document(DiskThread("disk"), path.parent, SAVED), self.tell, self.administered, lambda _: 0
+        )
         self.ready = Readiness(self.running, self.tell, self.sent.append, self.changed.append, self.admins)
 
-    async def administer(self, command, backend="192.0.2.12"):
+    async def administer(self, command, backend="192.0.2.12", *, force=True):
         """Let an operator want something of a backend."""
-        request = Request(command, {"service": "a", "backend": backend}, 1, 0)
-        async for _ in admin_handler(self.running, self.admins)(request):
+        request = Request(command, {"service": "a", "backend": backend, "force": force}, 1, 0)
+        async for _ in admin_handler(self.running, self.admins, self.ready)(request):
             pass
         await asyncio.sleep(0)
 
@@ -61,12 +67,23 @@ class Bed:
     def tell(self, kind, subject, text, *, level="info", **fields):
         """Note an event."""
         self.told.append((kind, subject, text, level))
+        self.times.append((kind, fields.get("at")))
 
     async def probed(self, *states):
         """Let health find a state for each key."""
         for key, state, *weight in states:
             self.ready.probed(health_messages.Probed(key, state, "because", 1.0, *weight))
         await asyncio.sleep(0)
+
+    async def unjudged(self, *keys, unjudged=True):
+        """Let health say that our own fault alone keeps these from a verdict, or not any more."""
+        for key in keys:
+            self.ready.probed(health_messages.Probed(key, "unknown", "login refused", 1.0, unjudged=unjudged))
+        await asyncio.sleep(0)
+
+    def serving(self):
+        """Return which verdicts the workers were sent last, by the backends' slots."""
+        return {row[1]: row[2] for row in self.ready.verdicts().changes}
 
 
 @pytest.fixture
@@ -96,6 +113,12 @@ async def test_tracked_probes(bed):
     await bed.probed(("probe nobody", "down"), ("probe gateway", "up"))
     assert bed.ready.tracked == {"gateway": True}
     assert [row["state"] for row in bed.ready.targets()] == ["unknown", "unknown", "up"]
+
+
+async def test_an_event_has_the_time_of_the_probe(bed):
+    """An event about a verdict, a tracked probe or a weight that is asked for has the time at which health saw it."""
+    await bed.probed((FIRST, "down", 7), ("probe gateway", "down"))
+    assert sorted(bed.times) == [("probe", 1.0), ("verdict", 1.0), ("weight", 1.0)]
 
 
 async def test_a_weight_is_passed_on_at_once(bed):
@@ -146,8 +169,8 @@ async def test_other_backends(bed):
 async def test_a_replica_of_a_writers_service_stands_by(bed):
     """H8: who is down only for the part that it plays is told apart from who is dead; the status has no word for it."""
     await bed.probed((FIRST, "up"), (SECOND, "down"))
-    replica = {"type": "mysql", "ok": False, "standby": True, "at": 5.0}
-    dead = {"type": "tcp", "ok": False, "standby": False, "at": 5.0}
+    replica = {"type": "mysql", "ok": False, "standby": True, "reason": "is no writer", "at": 5.0}
+    dead = {"type": "tcp", "ok": False, "standby": False, "reason": "connection refused", "at": 5.0}
     for rows, standby in (([replica], True), ([replica, dead], False), ([dead], False), ([], False)):
         shown = finished(bed.ready.shown({FIRST: [], SECOND: rows}))["a", "192.0.2.12"]
         assert shown.standby == standby
@@ -165,6 +188,72 @@ async def test_results_before_a_verdict_are_shown(bed):
 
 
 BACKUP = '{ address = "192.0.2.12", backup = true }'
+
+
+async def test_who_cannot_be_judged_serves_after_the_patience(bed):
+    """H1, H8: where our login alone is refused, nobody serves while first verdicts may come, and all do afterwards."""
+    await bed.unjudged(FIRST, SECOND)
+    assert not bed.ready.is_known("a")
+    assert bed.serving() == {}
+    bed.ready.wait_no_longer()
+    assert bed.ready.is_known("a")
+    assert bed.serving() == {0: "up", 1: "up"}
+    assert bed.ready.why_late("a", 3.0) == (
+        "no verdict after 3 s on 192.0.2.11, 192.0.2.12 (login refused): all taken as up: tier 0 serves"
+    )
+    assert bed.ready.usable("a") == ["192.0.2.11", "192.0.2.12"]
+    one = finished(bed.ready.shown({}))["a", "192.0.2.11"]
+    assert (one.state, one.serving, one.reason) == ("unknown", True, "login refused (not judged: taken as up)")
+    await bed.probed((FIRST, "down"), (SECOND, "up"))
+    assert bed.serving() == {0: "down", 1: "up"}
+
+
+async def test_who_may_be_dead_serves_nobody_after_the_patience(bed):
+    """H1, H13: a backend whose probe has found nothing yet gets nothing after the patience either, and the event says so."""
+    await bed.probed((FIRST, "down"))
+    bed.ready.wait_no_longer()
+    assert bed.serving() == {0: "down"}
+    assert bed.ready.why_late("a", 3.0) == (
+        "no verdict after 3 s on 192.0.2.12: no backend is fit (0 of 2 up in tier 0): nobody serves"
+    )
+    await bed.unjudged(SECOND)
+    assert bed.serving() == {0: "down", 1: "up"}
+    await bed.unjudged(SECOND, unjudged=False)
+    assert bed.serving() == {0: "down", 1: "unknown"}
+
+
+async def test_fail_open_counts_for_those_without_a_verdict(tmp_path):
+    """H14: after the patience a service that fails open serves with those that have no verdict, too."""
+    bed = Bed(tmp_path / "steelyard.toml", "fail-open = true\n")
+    await bed.probed((FIRST, "down"))
+    assert bed.serving() == {0: "down"}
+    bed.ready.wait_no_longer()
+    assert bed.serving() == {0: "up", 1: "up"}
+    assert bed.ready.why_late("a", 3.0).endswith(
+        "on 192.0.2.12: no backend is fit (0 of 2 up in tier 0): fail-open, all 2 serve"
+    )
+
+
+async def test_a_service_that_cannot_be_judged_is_not_able(bed):
+    """V11, V24: a service that serves without a verdict is known, and told from one with a verdict, as is a tracked probe."""
+    await bed.unjudged(FIRST)
+    assert bed.ready.able == {"a": "unjudged"}
+    await bed.probed((SECOND, "reserve"))
+    assert bed.ready.able == {"a": True}
+    await bed.probed((SECOND, "down"))
+    assert bed.ready.able == {"a": "unjudged"}
+    await bed.probed((FIRST, "down"))
+    assert bed.ready.able == {"a": False}
+    await bed.unjudged("probe gateway")
+    assert bed.ready.tracked == {"gateway": "unjudged"}
+    assert bed.told[-1] == ("probe", "gateway", "unknown: login refused", "warning")
+
+
+async def test_the_reason_of_a_weight(bed):
+    """H13: where only the weight changes, its reason is the one that is shown."""
+    await bed.probed((FIRST, "up", 7))
+    bed.ready.probed(health_messages.Probed(FIRST, "up", "exit status 5: weight 3", 2.0, 3))
+    assert finished(bed.ready.shown({}))["a", "192.0.2.11"].reason == "exit status 5: weight 3"
 
 
 async def test_a_backup_is_told_to_stand_by_and_to_serve(tmp_path):
@@ -244,6 +333,59 @@ async def test_a_drained_backend_does_not_stand_by(bed):
     await bed.administer("drain")
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 1, "up", "drain"]])
     assert [key[1] for key, one in finished(bed.ready.shown({})).items() if one.serving] == ["192.0.2.11"]
+
+
+TIERS = ('{ address = "192.0.2.12", backup = true }', '{ address = "192.0.2.12", weight = 0 }', '"192.0.2.12"')
+
+
+@pytest.mark.parametrize(
+    ("second", "state", "stranded"),
+    [
+        (TIERS[2], "up", False),
+        (TIERS[0], "up", False),  # a backup takes over
+        (TIERS[0], "reserve", False),
+        (TIERS[1], "up", True),  # it gets nothing new
+        (TIERS[2], "down", True),
+        (TIERS[2], None, True),  # nobody knows
+    ],
+)
+async def test_the_last_that_serves(tmp_path, second, state, stranded):
+    """T16: draining a backend strands its service if nobody would serve then: no backup, no reserve, nobody that is up."""
+    bed = Bed(tmp_path / "steelyard.toml", second=second)
+    await bed.probed((FIRST, "up"), *([(SECOND, state)] if state else []))
+    first = [("a", "192.0.2.11")]
+    assert bed.ready.stranded_by(first) == (["a"] if stranded else [])
+    assert bed.ready.stranded_by([*first, ("a", "192.0.2.12")]) == ["a"]
+    if stranded:
+        with pytest.raises(ControlError, match="nobody else of a can serve now"):
+            await bed.administer("drain", "192.0.2.11", force=False)
+    await bed.administer("drain", "192.0.2.11")
+    assert bed.ready.stranded_by(first) == []  # it serves no longer
+    await bed.administer("maint", "192.0.2.11", force=stranded)
+
+
+async def test_who_does_not_serve_is_not_the_last(bed):
+    """T16: where nobody serves anyway a drain needs no --force; with fail-open who is down serves, and is the last."""
+    await bed.probed((FIRST, "down"), (SECOND, "down"))
+    assert bed.ready.stranded_by([("a", "192.0.2.11"), ("a", "192.0.2.12")]) == []
+
+
+async def test_the_last_of_a_service_that_fails_open(tmp_path):
+    """T16: with fail-open those that are down serve where nobody is up, so that the last of them is not drained unasked."""
+    bed = Bed(tmp_path / "steelyard.toml", keys="fail-open = true\n")
+    await bed.probed((FIRST, "down"), (SECOND, "down"))
+    assert bed.ready.stranded_by([("a", "192.0.2.11")]) == []
+    assert bed.ready.stranded_by([("a", "192.0.2.11"), ("a", "192.0.2.12")]) == ["a"]
+
+
+async def test_what_the_file_would_strand(tmp_path):
+    """T16: `overrides clear` strands a service whose only backend that is up is drained by the file."""
+    bed = Bed(tmp_path / "steelyard.toml", second='{ address = "192.0.2.12", admin = "drain" }')
+    await bed.administer("ready")
+    await bed.probed((FIRST, "down"), (SECOND, "up"))
+    assert bed.ready.stranded_by_file() == ["a"]
+    await bed.probed((FIRST, "up"))
+    assert bed.ready.stranded_by_file() == []
 
 
 async def test_who_returns_from_maintenance_proves_nothing_yet(bed):

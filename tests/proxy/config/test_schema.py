@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from health.spec import PROBE_TYPES
-from proxy.config.model import Announce, NotifySettings, SyncGroup, Track, VrrpSettings
+from proxy.config.model import Announce, Auth, NotifySettings, SyncGroup, Track, VrrpSettings
 from proxy.config.schema import SHIPPED, generate, text
 from proxy.config.settings import (
     ControlSettings,
@@ -129,7 +129,7 @@ SECTIONS = {
     "[service.NAME.udp]": [UdpSettings],
     "[service.NAME.dns]": [DnsSettings],
     "Backends": [BackendTable],
-    "[vrrp.NAME]": [VrrpSettings, Track, Announce],
+    "[vrrp.NAME]": [VrrpSettings, Track, Announce, Auth],
     "[sync-group.NAME]": [SyncGroup],
     "[notify.NAME]": [NotifySettings],
     "Probes": list(PROBE_TYPES.values()),

@@ -1,5 +1,6 @@
 """The small grammars of the file."""
 
+import re
 from contextlib import suppress
 
 import pytest
@@ -83,19 +84,60 @@ def test_listen_entries(text, where, ports, transport, is_router):
         ("10.0.0.10:53/upd", '"upd" is not a transport'),
         ("10.0.0.10/tcp", 'has no port: write "10.0.0.10:53/tcp"'),
         (":53/udp", 'for every address of the host write "\\*:53/udp"'),
-        ("2001:db8::1:53/udp", 'needs brackets around the IPv6 address: "\\[2001:db8::1\\]:53/udp"'),
+        ("2001:db8::1:53/udp", 'needs brackets around the IPv6 address: write "\\[2001:db8::1\\]:53/udp"'),
+        ("10.0.0.10 80/tcp", '"10.0.0.10 80/tcp" has no port: write "10.0.0.10:80/tcp"'),
+        ("80/tcp", 'has no address: for every address of the host write "\\*:80/tcp"'),
+        ("a:b:c/tcp", '"a:b:c" is not an address and a port: write "10.0.0.10:53/tcp"'),
+        ("http://10.0.0.1:80/x", 'is a URL: write "10.0.0.1:80/tcp"'),
         ("[2001:db8::1]/udp", "has no port"),
         ("[10.0.0.1]:53/udp", "brackets are for IPv6"),
         ("[::ffff:10.0.0.1]:53/udp", 'is an IPv4 address: write "10.0.0.1:53/udp"'),
         ("[fe80::1]:53/udp", 'needs its interface: write "fe80::1%eth0"'),
         ("10.0.0.256:53/udp", "not an IPv4 address"),
         ("in side:53/udp", "neither an IP address"),
+        ("224.0.0.1:53/udp", "a multicast address: no single host has it"),
+        ("[ff02::1]:53/udp", "a multicast address: no single host has it"),
+        ("255.255.255.255:53/udp", "the broadcast address: no single host has it"),
+        ("0.0.0.1:53/udp", "the address of no host"),
+        ("[2001:db8::1%eth0]:53/udp", "not link-local: write it without the interface"),
+        ("[fe80::1%eth0:1]:53/udp", "not the name of a network interface"),
     ],
 )
 def test_wrong_listen_entries_show_the_right_form(text, words):
     """An error about a listen entry says what to write instead."""
     with pytest.raises(ValueError, match=words):
         parse_listen(text)
+
+
+PIECES = [
+    "10.0.0.10",
+    "2001:db8::1",
+    "[",
+    "]",
+    "fe80::1%eth0",
+    "*",
+    "inside",
+    "53",
+    "80,443",
+    "1-9",
+    "x",
+    " ",
+    ":",
+    "/",
+    "/tcp",
+    "/udp",
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.characters()), max_size=6).map("".join))
+def test_what_is_suggested_for_listen_is_understood(text):
+    """Whatever is written as a listen entry, each suggestion of the error is a listen entry itself."""
+    try:
+        parse_listen(text)
+    except ValueError as error:
+        for one in re.findall(r'write "([^"]*)"|or "([^"]*/(?:udp|tcp))"', str(error).replace(f'"{text[:60]}"', "", 1)):
+            if "/" in "".join(one):
+                parse_listen("".join(one))
 
 
 @pytest.mark.parametrize(
@@ -155,6 +197,7 @@ def test_virtual_addresses_without_prefix_stand_alone():
         (Rate, "60/m", 1.0),
         (Share, "10%", 0.1),
         (Bind, "[::1]:9600", "[::1]:9600"),
+        (Bind, "0.0.0.0:9600", "0.0.0.0:9600"),
         (LogTarget, "udp://192.0.2.1:514", "udp://192.0.2.1:514"),
         (LogTarget, "/var/log/steelyard", "/var/log/steelyard"),
         (InterfaceName, "eth0.100", "eth0.100"),
@@ -171,6 +214,8 @@ def test_values_with_a_form_of_their_own(kind, text, value):
         (Rate, "100"), (Rate, "0/s"), (Rate, 100), (Rate, "x/s"), (Share, "101%"), (Share, 0.1), (Share, "ten"), (Bind, "127.0.0.1"),
         (Bind, 9600), (LogTarget, "syslog"), (LogTarget, "udp://192.0.2.1"), (LogTarget, "/var/log/"), (LogTarget, "/var/../x"), (LogTarget, "/var//x"),
         (LogTarget, "/x\ty"), (LogTarget, "udp://0.0.0.0:514"), (LogTarget, "udp://[ff02::1]:514"), (InterfaceName, "a" * 16), (InterfaceName, "a b"),
+        (InterfaceName, "é" * 8), (InterfaceName, "."), (InterfaceName, "a:b"), (InterfaceName, "a\0b"), (Bind, "224.0.0.1:9600"), (LogTarget, "udp://255.255.255.255:514"),
+        (LogTarget, "udp://[fe80::1]:514"),
     ],
 )  # fmt: skip
 def test_values_of_the_wrong_form(kind, value):

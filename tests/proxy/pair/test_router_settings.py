@@ -6,7 +6,7 @@ import pytest
 
 from proxy.config.loader import load
 from proxy.pair import router_rows, router_settings
-from vrrp.settings import NotifySettings, Settings
+from vrrp.settings import AuthSettings, NotifySettings, Settings
 
 FILE = """
 nodes = ["lb1", "lb2"]
@@ -21,7 +21,7 @@ members = {{ lb1 = ["10.0.0.2", "fd00:10::2"], lb2 = ["10.0.0.3", "fd00:10::3"] 
 advert-interval = "200ms"
 track = [{{ interface = "eth0", penalty = 20 }}, {{ service = "*", penalty = 60 }}]
 announce = {{ count = 3 }}
-auth-key-files = ["{key}"]
+auth = {{ mode = "permissive", key-files = ["7:{key}"] }}
 [vrrp.outside]
 interface = "eth0"
 vrid = 51
@@ -40,7 +40,7 @@ backends = ["10.0.0.61"]
 @pytest.fixture
 def config(tmp_path):
     key = tmp_path / "key"
-    key.write_text("0123456789abcdef-secret\n")
+    key.write_text("0123456789abcdef-0123456789abcdef-secret\n")
     key.chmod(0o600)
     file = tmp_path / "steelyard.toml"
     file.write_text(FILE.format(key=key))
@@ -56,15 +56,19 @@ def test_settings_travel(config):
         ("10.0.0.3", "fd00:10::3"),
         ("10.0.0.2", "fd00:10::2"),
     )
-    assert (inside.advert_interval, inside.announce_count, inside.auth_keys) == (0.2, 3, (b"0123456789abcdef-secret",))
+    assert (inside.advert_interval, inside.announce_count, inside.auth) == (
+        0.2, 3, AuthSettings("permissive", ((7, b"0123456789abcdef-0123456789abcdef-secret"),)),
+    )  # fmt: skip
+    assert outside.auth == AuthSettings()
     assert [(one.interface, one.penalty) for one in inside.track] == [("eth0", 20)]
     assert (outside.peers, outside.sources, outside.awaits_verdicts) == (None, (), True)
+    assert (inside.owned, outside.owned) == (False, False)
     assert found.sync_groups == {"both": ("inside", "outside")}
     assert found.notify == (NotifySettings(to=("active", "init"), command=("/usr/local/bin/page", "--now")),)
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("short", "less than 16"), (None, "is missing"), ("x" * 5000, "larger than")]
+    ("text", "why"), [("short", "5 octets, not 32 to 64"), (None, "is missing"), ("x" * 5000, "larger than")]
 )
 def test_a_key_file_that_is_none(config, tmp_path, text, why):
     """S6: a key file that cannot be used is named, and what it holds is not shown."""

@@ -31,17 +31,18 @@ EXAMPLES = [
     worker_messages.Pick(1, "dns", "2001:db8::7", 0, "www.example.net"),
     worker_messages.Picked(1, {"backend": "b0"}),
     worker_messages.Replay(1),
-    worker_messages.Replayed(1, 40),
+    worker_messages.Replayed(1, 40, 1e9),
     worker_messages.Prepare(2, 1, 64),
     worker_messages.Prepared(2, 1, 64),
     worker_messages.Drain(30.0),
     messages.Ready(123),
     worker_messages.Hint(0, 1),
     health_messages.Suspect("dns/b0"),
-    worker_messages.Failing(1, 2, 5),
+    worker_messages.Failing(1, 2, 5, 1e9),
     health_messages.Watch([{"key": "0.0"}]),
     health_messages.Probed("0.0", "down", "nobody \x1b[31m answers\n", 1.5),
     health_messages.Probed("0.0", "up", "exit status 42: weight 40", 1.5, 40),
+    health_messages.Probed("0.0", "unknown", "login refused", 1.5, unjudged=True),
     health_messages.Secrets({"/etc/steelyard/mysql.pw": ["c2VjcmV0", ""]}),
     health_messages.Icmp(2),
     health_messages.Alarm("mail", "every backend refuses the login", "raised", 1.5),
@@ -50,15 +51,16 @@ EXAMPLES = [
     messages.Ask(7),
     health_messages.Report(7, {"0.0": []}),
     messages.Beat(),
-    vrrp_messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0),
+    vrrp_messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0, "/var/lib/steelyard"),
+    vrrp_messages.Left(),
     vrrp_messages.Fitness({"outside": {"service dns": -60}}, {"outside": ["probe gateway"]}, ["outside"], ""),
     vrrp_messages.Standby(9, ["outside"], "asked for"),
     vrrp_messages.StoodBy(9, []),
     vrrp_messages.Resume(["outside"]),
     vrrp_messages.Leave("hand over"),
     vrrp_messages.Held({"outside": ["active", 1.5, 7]}),
-    vrrp_messages.Moved("outside", "active", "backup", "no advert", 100),
-    vrrp_messages.Told("outside", "priority 100 -> 40", "info"),
+    vrrp_messages.Moved("outside", "active", "backup", "no advert", 100, 1e9),
+    vrrp_messages.Told("outside", "priority 100 -> 40", "info", 1e9),
     vrrp_messages.Routing(7, [{"name": "outside"}], {"outside/4": {"adverts_sent": 1}}),
 ]
 
@@ -77,7 +79,9 @@ def test_each_kind_has_an_example():
 def test_secrets_have_no_repr():
     """S6: a message with passwords does not show them when it is logged."""
     assert "c2VjcmV0" not in repr(health_messages.Secrets({"/x": ["c2VjcmV0", ""]}))
-    assert "c2VjcmV0" not in repr(vrrp_messages.Route({"routers": [{"auth_keys": ["c2VjcmV0"]}]}, {}, [], 30.0))
+    assert "c2VjcmV0" not in repr(
+        vrrp_messages.Route({"routers": [{"auth": {"keys": [[1, "c2VjcmV0"]]}}]}, {}, [], 30.0, "/")
+    )
 
 
 ANY = st.recursive(
