@@ -147,7 +147,7 @@ class _File:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._file: RotatingFile | None = None
+        self._rotating: RotatingFile | None = None
 
     def read(self) -> list[Event]:
         """Return the events that earlier lives recorded, oldest first; RotatingFileError."""
@@ -165,14 +165,14 @@ class _File:
 
     def close(self) -> None:
         """Close it; the next line opens it again, whichever file has its name by then."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._rotating is not None:
+            self._rotating.close()
+            self._rotating = None
 
     def _open(self) -> RotatingFile:
-        if self._file is None:
-            self._file = RotatingFile(self._directory, "events.jsonl")
-        return self._file
+        if self._rotating is None:
+            self._rotating = RotatingFile(self._directory, "events.jsonl")
+        return self._rotating
 
 
 class Timeline:
