@@ -11,7 +11,7 @@ from health.compare import Lag, Peer, subject
 from health.logins import account
 from health.runner import Runner
 from health.schedule import Pace
-from health.spec import ProbeSpec, ScriptProbe
+from health.spec import ProbeBase, ProbeSpec, ScriptProbe
 from health.state import Health, Opinion, Outcome, Phase, Require, State
 
 NOT_YET = "not probed yet"
@@ -39,6 +39,11 @@ class Target:
     """What reasons call it."""
 
 
+def label(spec: ProbeBase) -> str:
+    """Return what tells a probe from the others of its backend: "tcp 636"."""
+    return f"{spec.type} {spec.port}" if spec.port else spec.type
+
+
 class Others(Protocol):
     """What a backend asks about the others of its service, and tells of itself."""
 
@@ -51,6 +56,15 @@ class Others(Protocol):
     def counts(self, backend: "Backend", account: str, outcome: Outcome, now: float) -> bool:
         """Whether a login's outcome counts for the verdict."""
 
+    def refuses(self, backend: "Backend", account: str) -> bool:
+        """Returns True if every backend of the service refuses the login of `account`."""
+
+    def hindered(self, subscription: "Subscription") -> None:
+        """Note that a probe could not judge its backend through our own fault."""
+
+    def judged(self, subscription: "Subscription") -> None:
+        """Note that a probe could judge its backend."""
+
     def settle(self, backend: "Backend") -> None:
         """Combine anew the verdicts of a backend's probes."""
 
@@ -58,7 +72,7 @@ class Others(Protocol):
 class Backend:
     """A target, its probes' subscriptions and the verdict that was told."""
 
-    __slots__ = ("circle", "others", "reason", "state", "subscriptions", "target", "weight")
+    __slots__ = ("circle", "others", "reason", "state", "subscriptions", "target", "unjudged", "weight")
 
     def __init__(self, target: Target, others: Others) -> None:
         self.target = target
@@ -68,14 +82,15 @@ class Backend:
         self.state: State = target.state
         self.weight = target.weight
         self.reason = NOT_YET
+        self.unjudged = False  # unknown through our own fault alone
 
 
 class Subscription:
     """One probe of one backend: its own counting of what the shared runner finds, from `state` on."""
 
     __slots__ = (
-        "account", "backend", "behind", "health", "lag", "pace", "question", "reason", "runner", "spec", "subject",
-        "weight",
+        "account", "backend", "behind", "fault", "health", "lag", "pace", "question", "reason", "refusal", "runner", "spec",
+        "subject", "weight",
     )  # fmt: skip
 
     def __init__(self, backend: Backend, spec: ProbeSpec, runner: Runner, question: str, state: State) -> None:
@@ -87,6 +102,8 @@ class Subscription:
         self.subject = subject(spec)
         self.lag = Lag(spec) if self.subject else None
         self.behind = ""  # in words how far the last result was behind the other backends
+        self.fault = ""  # in words what on our side kept the last run from finding anything
+        self.refusal = ""  # in words how the last run's login was refused, where that counts for no verdict
         self.weight: int | None = None
         self.move(backend, spec)
 
@@ -107,8 +124,13 @@ class Subscription:
     @property
     def opinion(self) -> Opinion:
         """What this probe contributes to the backend's verdict."""
-        label = f"{self.spec.type} {self.spec.port}" if self.spec.port else self.spec.type
-        return Opinion(label, self.health.state, self.reason, self.spec.report_only)
+        return Opinion(label(self.spec), self.health.state, self.reason, self.spec.report_only, self._hindrance)
+
+    @property
+    def _hindrance(self) -> str:
+        if self.refusal and self.account is not None and self.backend.others.refuses(self.backend, self.account):
+            return self.refusal
+        return self.fault
 
     @property
     def asks_weight(self) -> bool:
@@ -121,10 +143,13 @@ class Subscription:
         return {**found, "ok": False, "reason": self.behind} if self.behind and found["ok"] else found
 
     def count(self, outcome: Outcome, now: float) -> bool:
-        """Count an outcome; whether the probe's verdict changed."""
-        weight = self.weight
+        """Count an outcome; whether that may have changed what the probe says of its backend."""
+        weight, hindered = self.weight, self.fault or self.refusal
+        self.fault = self.refusal = ""
+        self.backend.others.judged(self)
         if self.account is not None and not self.backend.others.counts(self.backend, self.account, outcome, now):
-            return False
+            self.refusal = outcome.reason
+            return True
         if self.lag is not None:
             outcome = self._compared(self.lag, outcome, now)
         if outcome.ok:
@@ -136,7 +161,7 @@ class Subscription:
             value = outcome.value if self.health.state in {"up", "reserve"} else math.nan
             if value is not None:
                 self.backend.others.found(self.backend, self.subject, value)
-        return change is not None or self.weight != weight
+        return change is not None or self.weight != weight or hindered != ""
 
     def _compared(self, lag: Lag, outcome: Outcome, now: float) -> Outcome:
         """Return the outcome as it is beside those of the other backends."""
@@ -151,3 +176,9 @@ class Subscription:
         """Count an outcome, and settle the backend's verdict if it may have changed."""
         if self.count(outcome, now):
             self.backend.others.settle(self.backend)
+
+    def hindered(self, fault: str) -> None:
+        """Note that a run found nothing through our own fault: the verdict stays."""
+        self.fault, self.refusal = fault, ""
+        self.backend.others.hindered(self)
+        self.backend.others.settle(self.backend)

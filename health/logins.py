@@ -50,14 +50,24 @@ class Logins:
                 member.refused_since = now
             member.login = "refused"
         else:
-            member.login = "accepted" if outcome.ok else "other"
+            member.login = "accepted" if outcome.ok and not outcome.full else "other"
         member.at = now
+        self._raise()
+        return member.login != "refused" or self._let_in_elsewhere(member)
+
+    def hindered(self, key: str) -> None:
+        """Note that the login on a member could not be tried: nobody waits for what it says."""
+        member = self._members[key]
+        if member.login == "untried":
+            member.login = "other"
+            self._raise()
+
+    def _raise(self) -> None:
         logins = [each.login for each in self._members.values()]
         if "accepted" in logins:
             self.alarm = False
         elif "refused" in logins and "untried" not in logins:
             self.alarm = True
-        return member.login != "refused" or self._let_in_elsewhere(member)
 
     def _let_in_elsewhere(self, refused: _Member) -> bool:
         return any(each.login == "accepted" and each.at > refused.refused_since for each in self._members.values())

@@ -5,14 +5,13 @@ every service that asks the same (H11).  Each subscriber counts for itself, with
 backend's verdict combines those of its probes (H15).  Slow probes delay no other: what is bounded is the number of open
 probes, by the descriptors that this process may have (H5).
 
-The backends of one service know of each other: who serves older data than the others fails (`health.compare`), and a
-login that all of them refuse changes nothing but raises an alarm (`health.logins`).
+The backends of one service know of each other (`health.services`).  A backend that has no verdict through our own fault
+alone, as a login that all of them refuse, is reported as `unjudged`.
 """
 
 import asyncio
 import copy
 import logging
-import math
 import random
 import resource
 import time
@@ -24,14 +23,14 @@ from typing import Any
 from health.backend import Backend, Subscription, Target
 from health.compare import Peer
 from health.icmp import Echoes
-from health.logins import Logins
 from health.probes import attempt_once, make, not_run, told
 from health.probes.base import OurFault
 from health.runner import Runner
 from health.schedule import first_delay
 from health.secrets import Source
+from health.services import Alarm, Services, log_alarm
 from health.spec import ProbeSpec
-from health.state import Outcome, State, judge
+from health.state import Outcome, State, judge, unjudged
 from health.waiting import Places, Waits
 
 _log = logging.getLogger("steelyard.health")
@@ -44,6 +43,7 @@ class Verdict:
     """A backend's verdict that changed, `at` in seconds of the wall clock, with the reason in words (H13).
 
     `weight` is the one that the backend asks for, None for the configured one; where only it changed, `previous` is `state`.
+    `unjudged` says of an unknown backend that our own fault alone keeps it from a verdict, as a login that all refuse.
     """
 
     key: str
@@ -52,16 +52,7 @@ class Verdict:
     at: float
     previous: State
     weight: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """Something that no verdict says, raised (`active`) or over, `at` in seconds of the wall clock."""
-
-    service: str
-    text: str
-    active: bool
-    at: float
+    unjudged: bool = False
 
 
 class Monitor:
@@ -85,7 +76,6 @@ class Monitor:
         echoes: Echoes | None = None,
     ) -> None:
         self._on_verdict = on_verdict
-        self._on_alarm = on_alarm or _log_alarm
         self._secrets = secrets
         self._echoes = echoes
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not secrets
@@ -93,8 +83,7 @@ class Monitor:
         self._places = Places(max_open or _affordable())
         self._runners: dict[str, Runner] = {}
         self._backends: dict[str, Backend] = {}
-        self._logins: dict[_Shared, Logins] = {}
-        self._values: dict[_Shared, dict[str, Peer]] = {}
+        self._services = Services(self._settle, self.hint, on_alarm or log_alarm)
         self._closed = False
 
     def watch(self, targets: Sequence[Target]) -> None:
@@ -123,11 +112,13 @@ class Monitor:
         joined: list[Subscription] = []
         for target in targets:
             self._backends[target.key] = self._backend(target, wanted[target.key], previous.get(target.key), joined)
-        self._acquaint()
+        self._services.acquaint(self._backends)
         now = asyncio.get_running_loop().time()
         for subscription in joined:  # what is known already counts once those who are compared know of each other
             if subscription.runner.last:
                 subscription.count(subscription.runner.last, now)
+            if subscription.runner.fault:
+                subscription.hindered(subscription.runner.fault)
         for question, runner in list(self._runners.items()):
             if runner.subscribers:
                 runner.paces_changed()
@@ -205,7 +196,8 @@ class Monitor:
         if subscription.lag is None or what is None or outcome.value is None:
             return ""
         peers = [
-            Peer(peer.name, fresh.get((key, what), peer.value)) for key, peer in self._in_service(backend, what).items()
+            Peer(peer.name, fresh.get((key, what), peer.value))
+            for key, peer in self._services.in_service(backend, what).items()
         ]
         now = asyncio.get_running_loop().time()
         return copy.copy(subscription.lag).observe(outcome.value, peers, now, first=backend.state == "unknown")
@@ -214,7 +206,8 @@ class Monitor:
         """Return what each probe of each target found last, in the order of the configuration.
 
         key -> [{type, ok, standby, reason, latency_ms, at}]; `ok`, `latency_ms` and `at` (wall clock, seconds) are None before
-        the first result.  A probe that this host could not run keeps its last result, with a reason that says so.
+        the first result.  A probe that this host could not run keeps its last result, with a reason that says so; without
+        one it is not ok.
         """
         return {
             key: [subscription.report() for subscription in backend.subscriptions]
@@ -240,7 +233,7 @@ class Monitor:
         same = before is not None and (before.target.address, before.target.port) == (target.address, target.port)
         state: State = before.state if before and same else "unknown" if before else target.state
         kept = before.subscriptions if before and same else []
-        backend = Backend(target, self)
+        backend = Backend(target, self._services)
         for question, spec in probes:
             runner = self._runners[question]
             subscription = next((one for one in kept if one.question == question), None)
@@ -254,99 +247,36 @@ class Monitor:
             runner.subscribers.append(subscription)
         if before:
             backend.state, backend.reason, backend.weight = before.state, before.reason, before.weight
+            backend.unjudged = before.unjudged
         return backend
-
-    def _acquaint(self) -> None:
-        """Let the backends of each service know of each other."""
-        logins: dict[_Shared, set[str]] = {}
-        values: dict[_Shared, set[str]] = {}
-        for backend in self._backends.values():
-            for subscription in backend.subscriptions:
-                for what, found in ((subscription.account, logins), (subscription.subject, values)):
-                    if what is not None:
-                        found.setdefault((backend.circle, what), set()).add(backend.target.key)
-        self._logins = {shared: self._logins.get(shared) or Logins() for shared in logins}
-        for shared, keys in logins.items():
-            self._logins[shared].keep(keys)
-        self._values = {
-            shared: {key: peer for key, peer in self._values.get(shared, {}).items() if key in keys}
-            for shared, keys in values.items()
-        }
-
-    def peers(self, backend: Backend, subject: str) -> list[Peer]:
-        """Return what the other backends of its service that are in service were last found to have."""
-        return list(self._in_service(backend, subject).values())
-
-    def _in_service(self, backend: Backend, subject: str) -> dict[str, Peer]:
-        return {
-            key: peer
-            for key, peer in self._values.get((backend.circle, subject), {}).items()
-            if key != backend.target.key and (other := self._backends.get(key)) and other.state in {"up", "reserve"}
-        }
-
-    def found(self, backend: Backend, subject: str, value: float) -> None:
-        """Note what a backend has, NaN for one that has failed."""
-        values = self._values.get((backend.circle, subject))
-        if values is None:  # a subscriber of a set that is being replaced
-            return
-        if math.isnan(value):
-            values.pop(backend.target.key, None)
-        else:
-            values[backend.target.key] = Peer(backend.target.name or backend.target.address, value)
-
-    def counts(self, backend: Backend, account: str, outcome: Outcome, now: float) -> bool:
-        """Whether a login's outcome counts for the verdict; raises or ends the alarm of its service."""
-        logins = self._logins.get((backend.circle, account))
-        if logins is None:  # a subscriber of a set that is being replaced
-            return True
-        before = logins.alarm
-        counted = logins.observe(backend.target.key, outcome, now)
-        if logins.alarm != before:
-            self._alarm(backend, account, outcome, active=logins.alarm)
-        for key in logins.doubtful():
-            self.hint(key)
-        return counted
-
-    def _alarm(self, backend: Backend, account: str, outcome: Outcome, *, active: bool) -> None:
-        kind, user, _ = account.split(" ", 2)
-        label = backend.target.name or backend.target.address
-        text = (
-            f"every backend refuses the {kind} login of {user}, {label} last ({outcome.reason}): the verdicts stay as they are"
-            if active
-            else f"the {kind} login of {user} succeeds again on {label}"
-        )
-        try:
-            self._on_alarm(Alarm(backend.target.service or backend.target.key, text, active, time.time()))
-        except Exception:  # as for verdicts
-            _log.exception("an alarm could not be reported: %s", text)
-
-    def settle(self, backend: Backend) -> None:
-        """Combine anew the verdicts of a backend's probes."""
-        self._settle(backend)
 
     def _settle(self, backend: Backend) -> None:
         """Combine the verdicts of a backend's probes into its own, and report it when it changed."""
         if self._backends.get(backend.target.key) is not backend:
             return
         opinions = [subscription.opinion for subscription in backend.subscriptions]
-        previous, weight = backend.state, backend.weight
+        previous, before = backend.state, (backend.state, backend.weight, backend.unjudged)
         backend.state, backend.reason = judge(opinions, backend.target.require)
+        hindrance = unjudged(opinions, backend.target.require)
+        backend.unjudged = hindrance != ""
+        backend.reason = hindrance or backend.reason
         asking = [one for one in backend.subscriptions if one.asks_weight]
         if all(one.runner.last for one in asking):
             backend.weight = min((one.weight for one in asking if one.weight is not None), default=None)
-        if (backend.state, backend.weight) == (previous, weight):
+        if (backend.state, backend.weight, backend.unjudged) == before:
             return
         reason = backend.reason
-        if backend.state == previous:
+        if backend.state == previous != "unknown":
             reason = "; ".join(one.runner.last.reason for one in asking if one.runner.last) or "weight as configured"
-        verdict = Verdict(backend.target.key, backend.state, reason, time.time(), previous, backend.weight)
+        verdict = Verdict(
+            backend.target.key, backend.state, reason, time.time(), previous, backend.weight, backend.unjudged
+        )
         try:
             self._on_verdict(verdict)
         except Exception:  # the probes go on whatever the listener does
             _log.exception("the verdict %s of %s could not be reported", verdict.state, verdict.key)
 
 
-_Shared = tuple[str, str]  # a service, and what its backends have in common
 _Questions = list[tuple[str, ProbeSpec]]
 
 
@@ -368,7 +298,3 @@ def _affordable() -> int:
     """Return how many probes may be open at once, by the limit of open files."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, limit - SPARE_FILES) if limit != resource.RLIM_INFINITY else 1 << 20
-
-
-def _log_alarm(alarm: Alarm) -> None:
-    _log.log(logging.ERROR if alarm.active else logging.INFO, "%s: %s", alarm.service, alarm.text)

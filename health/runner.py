@@ -5,7 +5,6 @@ the first of them wants it, by its own intervals and its own verdict (H6).
 """
 
 import asyncio
-import logging
 import random
 import time
 from typing import Any, Protocol
@@ -16,8 +15,6 @@ from health.run import Run
 from health.schedule import Pace, Schedule
 from health.state import Outcome, Phase
 from health.waiting import Moment, Places, Waits
-
-_log = logging.getLogger("steelyard.health")
 
 
 class Subscriber(Protocol):
@@ -34,6 +31,9 @@ class Subscriber(Protocol):
     def heard(self, outcome: Outcome, now: float) -> None:
         """Take in what a run found; `now` in monotonic seconds.  Must not raise."""
 
+    def hindered(self, fault: str) -> None:
+        """Take in that a run found nothing through our own fault; the words say why.  Must not raise."""
+
 
 class Runner:
     """Runs one probe; `address` and `port` are those of its spec.  `places` bounds the probes that run at once."""
@@ -42,7 +42,7 @@ class Runner:
         self.subscribers: list[Subscriber] = []
         self.last: Outcome | None = None
         self._at: float | None = None
-        self._fault = ""
+        self.fault = ""  # what kept the last run from judging the backend, in words
         self._probe = probe
         self._places = places
         self._rng = rng
@@ -84,9 +84,9 @@ class Runner:
         last = self.last
         return {
             "type": self._probe.spec.type,
-            "ok": last.ok if last else None,
+            "ok": last.ok if last else False if self.fault else None,
             "standby": last.standby if last else False,
-            "reason": self._fault or (last.reason if last else "not probed yet"),
+            "reason": self.fault or (last.reason if last else "not probed yet"),
             "latency_ms": round(last.latency * 1000, 3) if last else None,
             "at": self._at,
         }
@@ -130,26 +130,23 @@ class Runner:
                 outcome, _ = await attempt_once(
                     self._probe, spec.address or "", spec.port or 0, recording=False, waits=self._waits
                 )
-                self._fault = ""
+                self.fault = ""
             except OurFault as fault:
-                self._hindered(f"could not probe: {fault}")
+                self.fault = f"could not probe: {fault}"
         finally:
             self._places.give()
         self._running = None
         now = self._loop.time()
         if outcome is not None:
             self.last = outcome
+        if outcome is not None or self.last is None:
             self._at = time.time()
-            for subscriber in list(self.subscribers):
+        for subscriber in list(self.subscribers):
+            if outcome is None:
+                subscriber.hindered(self.fault)
+            else:
                 subscriber.heard(outcome, now)
         if self.subscribers and not (self._probe.constant and outcome):
-            self._wait = self._shortest_wait() if outcome else self._fast()
+            self._wait = self._shortest_wait()
             schedule.finished(now, self._wait)
             self._arm()
-
-    def _hindered(self, fault: str) -> None:
-        """Remember what keeps this host from probing, and log it once: the verdicts stay as they are."""
-        if not self._fault:
-            spec = self._probe.spec
-            _log.warning("%s probe of %s port %s: %s; its verdicts stay", spec.type, spec.address, spec.port, fault)
-        self._fault = fault

@@ -10,8 +10,11 @@ The laws (H1, H2, H15):
 4.  The states are ranked `down` < `reserve` < `up`.  Results of either worse kind count together towards the milder one:
     with `fall` 3, an `up` backend that fails, is fit for reserve only, and fails, goes to `reserve`, for it was three
     times in a row not fit for `up`, but not three times in a row dead.
+5.  A full server (`full`) refused the probe for lack of room, so the probe learned nothing else of it.  It counts as fit
+    for reserve, and keeps what it has.  It never leaves `down` in this way: what took it down may still hold.
 
-A result that was our own fault (no descriptors left) is no result: it must not be handed to `observe`.
+A result that was our own fault (no descriptors left, a login that every backend refuses) is no result: it must not be
+handed to `observe`.  A backend that has had no other result since the start is `unknown`, and `unjudged` says why.
 """
 
 from collections.abc import Sequence
@@ -40,6 +43,8 @@ class Outcome(NamedTuple):
     """The weight that the backend asks for, if it asks."""
     standby: bool = False
     """Of a failure: the backend is well, but plays another part than the wanted one, as a replica where a writer is asked for."""
+    full: bool = False
+    """Of a pass in reserve: the backend has no room for another client, which it said before the probe could ask anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +80,18 @@ class Health:
     def observe(self, outcome: Outcome, now: float) -> Change | None:
         """Take one result in, `now` in monotonic seconds; the change that it caused, if any."""
         found = _rank(outcome)
+        self.last = outcome
+        if outcome.full and self.state == "down":
+            return None
         self._results += 1
         for rank in range(found):
             self._above[rank] = self._results
         for rank in range(found + 1, len(_RANKED)):
             self._below[rank] = self._results
-        self.last = outcome
         if _RANKED[found] == self.state:  # nothing that could flip, and the most frequent case
             return None
         state, in_a_row = self._decided(found)
-        self._passed = self._passed or outcome.ok
+        self._passed = self._passed or (outcome.ok and not outcome.full)
         if state == self.state:
             return None
         change = Change(self.state, state, _counted(outcome, in_a_row), now)
@@ -114,7 +121,7 @@ class Health:
         """
         if self.last is None:
             return "steady"
-        if _RANKED[_rank(self.last)] != self.state:
+        if _RANKED[_rank(self.last)] != self.state and not (self.last.full and self.state == "down"):
             return "transition"
         if self.state != "down":
             return "steady"
@@ -130,7 +137,8 @@ def _rank(outcome: Outcome) -> int:
 def _counted(outcome: Outcome, in_a_row: int) -> str:
     if in_a_row < 2:  # noqa: PLR2004 - one result needs no count
         return outcome.reason
-    return f"{outcome.reason} ({in_a_row} {'passes' if outcome.ok else 'failures'} in a row)"
+    results = "failures" if not outcome.ok else "times" if outcome.reserve else "passes"
+    return f"{outcome.reason} ({in_a_row} {results} in a row)"
 
 
 def combine(states: Sequence[State], require: Require) -> State:
@@ -153,17 +161,25 @@ def combine(states: Sequence[State], require: Require) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """One probe's contribution to its backend's verdict: `label` tells it from the others ("tcp 636")."""
+    """One probe's contribution to its backend's verdict: `label` tells it from the others ("tcp 636").
+
+    `hindrance` says in words what on our side kept the last run from judging the backend, "" if nothing did.
+    """
 
     label: str
     state: State
     reason: str
     report_only: bool = False
+    hindrance: str = ""
+
+
+def _deciding(opinions: Sequence[Opinion]) -> list[Opinion]:
+    return [opinion for opinion in opinions if not opinion.report_only]
 
 
 def judge(opinions: Sequence[Opinion], require: Require) -> tuple[State, str]:
     """Return a backend's verdict and its reason in words: that of the probes that speak for the verdict (H13, H15)."""
-    deciding = [opinion for opinion in opinions if not opinion.report_only]
+    deciding = _deciding(opinions)
     if not deciding:
         return "up", "no probe decides"
     state = combine([opinion.state for opinion in deciding], require)
@@ -171,3 +187,20 @@ def judge(opinions: Sequence[Opinion], require: Require) -> tuple[State, str]:
         return state, deciding[0].reason
     speaking = [opinion for opinion in deciding if opinion.state == state] or deciding
     return state, "; ".join(f"{opinion.label}: {opinion.reason}" for opinion in speaking)
+
+
+def unjudged(opinions: Sequence[Opinion], require: Require) -> str:
+    """Return in words why a backend has no verdict through our own fault alone, "" where it has one or may be dead.
+
+    Nothing speaks against such a backend: with the hindered probes taken as passed, it would be fit.
+    """
+    deciding = _deciding(opinions)
+    hindered = [opinion for opinion in deciding if opinion.state == "unknown" and opinion.hindrance]
+    if not hindered or combine([opinion.state for opinion in deciding], require) != "unknown":
+        return ""
+    supposed: list[State] = ["up" if opinion in hindered else opinion.state for opinion in deciding]
+    if combine(supposed, require) not in {"up", "reserve"}:
+        return ""
+    if len(deciding) == 1:
+        return hindered[0].hindrance
+    return "; ".join(f"{opinion.label}: {opinion.hindrance}" for opinion in hindered)

@@ -19,9 +19,10 @@ from pydantic import TypeAdapter
 
 from health.backend import Target
 from health.icmp import Echoes
-from health.monitor import Alarm, Monitor, Verdict
+from health.monitor import Monitor, Verdict
 from health.probes import load_all
 from health.secrets import Secrets
+from health.services import Alarm
 from health.spec import ProbeSpec
 from proxy.processes import channel
 from proxy.processes.messages import common as messages
@@ -83,7 +84,9 @@ class Health:
 
     def _on_verdict(self, verdict: Verdict) -> None:
         weight = -1 if verdict.weight is None else verdict.weight
-        message = health_messages.Probed(verdict.key, verdict.state, verdict.reason, verdict.at, weight)
+        message = health_messages.Probed(
+            verdict.key, verdict.state, verdict.reason, verdict.at, weight, verdict.unjudged
+        )
         if self._crowded or verdict.key in self._late:
             self._late[verdict.key] = message
         else:

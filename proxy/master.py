@@ -439,8 +439,9 @@ class Master:
 
     def _open_all(self, waited: float) -> None:
         late = self._running.services.keys() - self._open
+        self._readiness.wait_no_longer()
         for name in sorted(late):
-            self._timeline.add("service", name, f"no verdict after {waited:g} s: served all the same", level="warning")
+            self._timeline.add("service", name, self._readiness.why_late(name, waited), level="warning")
         if late:
             self._open |= late
             self._workers.settle()

@@ -11,7 +11,7 @@ import traceback
 from typing import Any, Final
 
 from health.icmp import Echoes
-from health.probes.base import Attempt, Failed, NotSupported, OurFault, Probe
+from health.probes.base import Attempt, Failed, Full, NotSupported, OurFault, Probe
 from health.run import Deadline
 from health.secrets import Source
 from health.spec import ProbeBase, ProbeSpec
@@ -83,9 +83,12 @@ async def attempt_once(
         outcome = Outcome(False, attempt.late, attempt.elapsed)
     except Failed as failed:
         outcome = Outcome(False, str(failed), attempt.elapsed, failed.credentials_rejected, standby=failed.standby)
+    except Full as full:
+        outcome = Outcome(True, str(full), attempt.elapsed, reserve=True, full=True)
     except CannotWait as fault:
         raise OurFault(f"{fault} on this host") from None
-    except OurFault:
+    except OurFault as fault:
+        fault.lines = attempt.lines
         raise
     except Exception as error:
         # A bug of ours, but the server's bytes woke it: what a probe cannot digest does not count as healthy.
@@ -115,9 +118,9 @@ async def run_once(spec: ProbeSpec, address: str, port: int) -> tuple[Outcome, l
 
 
 def not_run(fault: OurFault) -> tuple[Outcome, list[str]]:
-    """Return the outcome and the transcript of a run that this host could not make."""
+    """Return the outcome and the transcript of a run that this host could not make, or not to its end."""
     reason = f"could not probe: {fault}"
-    return Outcome(False, reason, math.nan), [f"FAIL: {reason}"]
+    return Outcome(False, reason, math.nan), [*fault.lines, f"FAIL: {reason}"]
 
 
 def told(outcome: Outcome, lines: list[str], behind: str = "") -> dict[str, Any]:

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from health.probes import proxyheader, tls
-from health.probes.words import EXCERPT, Failed, NotSupported, OurFault, excerpt, in_words, where
+from health.probes.words import EXCERPT, Failed, Full, Meaning, NotSupported, OurFault, blamed, excerpt, in_words, where
 from health.secrets import FromDisk, NoSecret, Source
 from health.spec import ProbeBase
 from health.waiting import IN, OUT, Waits
 
 __all__ = [
-    "EXCERPT", "READ_COST", "READ_LIMIT", "Attempt", "Failed", "Finding", "NotSupported", "OurFault", "Probe", "drain", "excerpt",
-    "in_words", "where",
+    "EXCERPT", "READ_COST", "READ_LIMIT", "Attempt", "Failed", "Finding", "Full", "Meaning", "NotSupported", "OurFault", "Probe",
+    "blamed", "drain", "excerpt", "in_words", "where",
 ]  # fmt: skip
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Attempt:
         except tls.Refused as refused:
             with contextlib.suppress(OSError):
                 opened.send(session.take())  # the alert, which is the server's to log: no reason to wait
-            raise Failed(str(refused)) from None
+            raise blamed(refused.meaning, str(refused)) from None
         self._sessions[opened] = session
         self.got(f"{session.describe()}, {self.took}")
 
@@ -274,7 +274,7 @@ class Attempt:
         try:
             session.write(data)
         except tls.Refused as refused:
-            raise Failed(str(refused)) from None
+            raise blamed(refused.meaning, str(refused)) from None
         await self._send_raw(opened, session.take())
 
     async def _send_raw(self, opened: socket.SocketType, data: bytes) -> None:
@@ -302,7 +302,7 @@ class Attempt:
                 await self._send_raw(opened, session.take())  # what the session itself has to say, as to a key update
                 session.feed(await self._receive_raw(opened, tls.CHUNK))
         except tls.Refused as refused:
-            raise Failed(str(refused)) from None
+            raise blamed(refused.meaning, str(refused)) from None
         return data
 
     async def _receive_raw(self, opened: socket.SocketType, size: int) -> bytes:
@@ -371,7 +371,7 @@ class Probe(ABC, Generic[Spec]):
 
     @abstractmethod
     async def check(self, attempt: Attempt) -> Finding:
-        """Ask the backend; raises `Failed` or `OurFault`, and is cancelled at the deadline."""
+        """Ask the backend; raises `Failed`, `Full` or `OurFault`, and is cancelled at the deadline."""
 
 
 @functools.cache

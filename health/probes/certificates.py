@@ -7,6 +7,7 @@ makes anything here raise, and their names are shown so that they harm no termin
 import datetime as dt
 import ipaddress
 import ssl
+import warnings
 from collections.abc import Iterator
 from typing import Final
 
@@ -67,11 +68,13 @@ def _about_dates(chain: list[x509.Certificate]) -> str:
 
 def _parsed(chain: list[bytes]) -> list[x509.Certificate]:
     found = []
-    for data in chain:
-        try:
-            found.append(x509.load_der_x509_certificate(data))
-        except ValueError:
-            break
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what is wrong with a certificate: not ours to mend, and not even refused
+        for data in chain:
+            try:
+                found.append(x509.load_der_x509_certificate(data))
+            except ValueError:
+                break
     return found
 
 

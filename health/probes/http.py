@@ -4,6 +4,9 @@ h11 speaks the protocol, over the attempt's own socket: it does no I/O, so all b
 own sockets, where a PROXY header has no place before the TLS handshake, and brings eight more packages.)  The body is read
 only where `body` or `body-digest` needs it, and only its first 64 KiB.  `body-digest` is the MD5 sum of the body alone, as
 keepalived's genhash prints it.  No compression is asked for and no redirection followed: what the backend itself says counts.
+
+`status` says which answers are well, and every other is a failure, as 401, 403 and 503 are: a page that its visitors do not
+get is one that fails.  Only 429 (too many requests, RFC 6585, section 4) says nothing but that there is no room now.
 """
 
 import hashlib
@@ -13,11 +16,12 @@ from typing import Final
 
 import h11
 
-from health.probes.base import EXCERPT, READ_LIMIT, Attempt, Failed, Finding, Probe, excerpt, where
+from health.probes.base import EXCERPT, READ_LIMIT, Attempt, Failed, Finding, Full, Probe, excerpt, where
 from health.spec import HttpProbe
 
 _CHUNK = 16384  # bytes a read
 _BEGINNING: Final = b"HTTP/"  # of every answer (RFC 9112, section 4)
+_TOO_MANY: Final = 429
 _DEFAULT_PORTS: Final = {"off": 80, "implicit": 443}
 
 
@@ -39,7 +43,8 @@ class HttpCheck(Probe[HttpProbe]):
         took = attempt.took
         if response.status_code not in self._wanted:
             said = f" {excerpt(response.reason)}" if response.reason else ""
-            raise Failed(f"answered {response.status_code}{said}, not {spec.status}")
+            words = f"answered {response.status_code}{said}, not {spec.status}"
+            raise Full(words) if response.status_code == _TOO_MANY else Failed(words)
         if spec.body and not await exchange.body_until(spec.body.encode()):
             raise Failed(f"answered {response.status_code}, but its body lacks {excerpt(spec.body.encode())}")
         if self._digest:

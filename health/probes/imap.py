@@ -8,11 +8,21 @@ PROXY header needs.
 import re
 from typing import Final
 
-from health.probes.base import Attempt, Failed, Finding, Probe
+from health.probes.base import Attempt, Failed, Finding, Full, Meaning, OurFault, Probe
 from health.probes.dialogue import MASK, Dialogue
 from health.spec import ImapProbe
 
-_TROUBLE: Final = (b"[UNAVAILABLE]", b"[SERVERBUG]", b"[INUSE]", b"[LIMIT]")  # RFC 5530: nothing about the password
+# What the code of a refused LOGIN means (RFC 5530, section 3); without one of these the login was refused.
+_MEANINGS: Final[dict[bytes, Meaning]] = {
+    b"[UNAVAILABLE]": "dead",
+    b"[SERVERBUG]": "dead",
+    b"[CORRUPTION]": "dead",
+    b"[INUSE]": "ours",
+    b"[LIMIT]": "ours",
+    b"[OVERQUOTA]": "ours",
+    b"[PRIVACYREQUIRED]": "ours",
+}
+_NO_ROOM: Final = b"[LIMIT]"  # of a server that does not let us in: for everybody
 _QUOTABLE: Final = re.compile(r"[\x20-\x7e]*")
 _PREAUTH: Final = "PREAUTH"
 
@@ -36,7 +46,7 @@ class ImapCheck(Probe[ImapProbe]):
             if spec.user and greeted != _PREAUTH:
                 await talk.log_in(spec.user, password)
                 did = "logged in"
-        except _Refused:
+        except (_Refused, OurFault):
             talk.dialogue.leave(f"{talk.next_tag()} LOGOUT")
             raise
         took = attempt.took
@@ -50,7 +60,7 @@ class _Refused(Failed):
 
     def __init__(self, reason: str, text: bytes = b"", *, credentials_rejected: bool = False) -> None:
         super().__init__(reason, credentials_rejected=credentials_rejected)
-        self.trouble = text.upper().startswith(_TROUBLE)
+        self.meaning = _MEANINGS.get(text.partition(b" ")[0].upper(), "login")
 
 
 class _Imap:
@@ -71,23 +81,26 @@ class _Imap:
         line = await self.dialogue.hear("the greeting")
         word = line[2:].split(b" ", 1)[0].upper() if line.startswith(b"* ") else b""
         if word == b"BYE":
-            raise Failed(f"the greeting was {self.dialogue.show(line)}")
+            said = f"the greeting was {self.dialogue.show(line)}"
+            raise Full(said) if line[len(b"* BYE ") :].upper().startswith(_NO_ROOM) else Failed(said)
         if word not in {b"OK", b"PREAUTH"}:
             raise Failed(f"not IMAP: the greeting was {self.dialogue.show(line)}")
         self._note(line)
         return word.decode()
 
     async def log_in(self, user: str, password: str) -> None:
-        """Log in by LOGIN; raises `Failed`, with `credentials_rejected` where the server would not have them."""
+        """Log in by LOGIN; raises `OurFault`, and `Failed`, with `credentials_rejected` where the server would not have them."""
         if self.capabilities is None:
             await self.command("CAPABILITY")
         if self.capabilities and b"LOGINDISABLED" in self.capabilities:
-            raise _Refused("login refused: LOGINDISABLED, it wants TLS first", credentials_rejected=True)
+            raise OurFault("login refused: LOGINDISABLED, the server wants TLS first")
         try:
             await self.command("LOGIN", (user, False), (password, True))
         except _Refused as refused:
-            if refused.trouble:
+            if refused.meaning == "dead":
                 raise
+            if refused.meaning == "ours":
+                raise OurFault(str(refused)) from None
             raise _Refused(f"login refused: {refused}", credentials_rejected=True) from None
 
     async def command(self, name: str, *arguments: tuple[str, bool]) -> None:

@@ -15,7 +15,18 @@ import socket
 from typing import Final
 
 from health.probes import ldapmessage as wire
-from health.probes.base import Attempt, Failed, Finding, NotSupported, OurFault, Probe, excerpt
+from health.probes.base import (
+    Attempt,
+    Failed,
+    Finding,
+    Full,
+    Meaning,
+    NotSupported,
+    OurFault,
+    Probe,
+    blamed,
+    excerpt,
+)
 from health.probes.ldapmessage import Aside, Entry, Malformed, Result
 from health.spec import LdapProbe
 
@@ -24,6 +35,8 @@ _CHUNK: Final = 4096  # bytes a read
 _ANYTHING: Final = "(objectClass=*)"
 _TLS, _BIND, _SEARCH, _CSN, _UNBIND = range(1, 6)  # the IDs of the messages of each run
 _START_TLS, _BIND_ANONYMOUSLY, _FAREWELL = wire.start_tls(_TLS), wire.bind(_BIND), wire.unbind(_UNBIND)
+_START_TLS_WORDS: Final = "StartTLS"
+_BIND_WORDS: Final = "the bind"
 _MASK: Final = b"****"
 _TOLD: Final = 3  # entries and references that a transcript shows
 
@@ -48,6 +61,19 @@ _WORDS: Final = {
     53: "unwilling to perform that",
     80: "some other error",
 }
+# Whose fault a result is (RFC 4511, appendix A.2).  What is about the name that was bound is ours where we gave none.
+_MEANINGS: Final[dict[int, Meaning]] = {
+    7: "ours",
+    8: "ours",
+    11: "ours",
+    13: "ours",
+    34: "ours",
+    48: "login",
+    49: "login",
+    50: "login",
+    51: "full",
+}
+_UNWILLING: Final = 53  # to a bind: not in this way; to a search: not at all
 # Active Directory's reasons behind 49, in hexadecimal after "data" in its text (winerror.h).
 _ACCOUNT: Final = {
     b"525": "no such user",
@@ -103,7 +129,11 @@ class LdapCheck(Probe[LdapProbe]):
                 words = f"{words}, {len(entries)} {'entry' if len(entries) == 1 else 'entries'} found"
                 if spec.max_lag is not None:
                     newest = await self._newest(talk, spec.base, entries)
-        except _Refused:
+        except Failed as failed:
+            if isinstance(failed, _Refused) or failed.credentials_rejected:
+                talk.leave()
+            raise
+        except (OurFault, Full):
             talk.leave()
             raise
         took = attempt.took
@@ -153,26 +183,28 @@ class _Conversation:
         self._opened = opened
         self._password = password.encode()
         self._buffer = bytearray()
+        self._named = False
 
     async def start_tls(self, spec: LdapProbe) -> None:
         """Ask for TLS and go on in it; raises `Failed`."""
-        await self._say(_START_TLS, "StartTLS", "the answer to StartTLS")
-        result = await self._result(_TLS, wire.EXTENDED_RESPONSE, "StartTLS")
+        await self._say(_START_TLS, _START_TLS_WORDS, "the answer to StartTLS")
+        result = await self._result(_TLS, wire.EXTENDED_RESPONSE, _START_TLS_WORDS)
         if result.code != wire.SUCCESS:
-            raise self._refusal(result, "StartTLS")
+            raise self._refusal(result, _START_TLS_WORDS)
         if self._buffer:
             # RFC 4511, section 4.14.2: nothing may follow; it could be anybody's.
             raise Failed(f"sent more in clear text after it had agreed to TLS: {self._show(self._buffer)}")
         await self.attempt.start_tls(self._opened, spec)
 
     async def bind(self, name: str, password: str) -> None:
-        """Bind; raises `Failed`."""
+        """Bind; raises `Failed`, `OurFault` or `Full`."""
+        self._named = name != ""
         shown = f"bind as {excerpt(name.encode())} with a password ****" if name else "bind anonymously"
         request = wire.bind(_BIND, name, password.encode()) if name else _BIND_ANONYMOUSLY
         await self._say(request, shown, "the answer to the bind")
-        result = await self._result(_BIND, wire.BIND_RESPONSE, "the bind")
+        result = await self._result(_BIND, wire.BIND_RESPONSE, _BIND_WORDS)
         if result.code != wire.SUCCESS:
-            raise self._refusal(result, "the bind")
+            raise self._refusal(result, _BIND_WORDS)
 
     async def search(self, ident: int, request: bytes, shown: str, what: str, wanted: int) -> tuple[list[Entry], int]:
         """Return the entries found and the number of references instead of some; raises `Failed`."""
@@ -268,16 +300,24 @@ class _Conversation:
         if message.kind != kind:
             raise Failed(f"answered with a message of another kind (tag {message.kind:#04x}, not {kind:#04x})")
 
-    def _refusal(self, result: Result, what: str) -> Failed:
+    def _refusal(self, result: Result, what: str) -> Failed | OurFault | Full:
         """Return what a result other than success means."""
         if result.code == wire.OPERATIONS_ERROR and result.text.startswith(_NOT_BOUND):
-            return _Refused(f"{what} needs a bind: Active Directory lets nobody search anonymously, so say bind-dn")
+            return OurFault(f"{what} needs a bind: Active Directory lets nobody search anonymously, so say bind-dn")
         if result.code == wire.REFERRAL:
             target = self._show(result.referrals[0]) if result.referrals else "nobody"
             return _Refused(f"{what} was answered with a referral to {target}, which is not followed")
-        return _Refused(
-            f"{what} was refused: {self._words(result)}", credentials_rejected=result.code == wire.INVALID_CREDENTIALS
-        )
+        words = f"{what} was refused: {self._words(result)}"
+        meaning = self._meaning(result.code, what)
+        return _Refused(words) if meaning == "dead" else blamed(meaning, words)
+
+    def _meaning(self, code: int, what: str) -> Meaning:
+        meaning = _MEANINGS.get(code, "dead")
+        if what == _START_TLS_WORDS:
+            return "full" if meaning == "full" else "dead"
+        if code == _UNWILLING and what == _BIND_WORDS:
+            return "ours"
+        return "ours" if meaning == "login" and not self._named else meaning
 
     def _words(self, result: Result) -> str:
         words = _WORDS.get(result.code, "an error")

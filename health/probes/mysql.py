@@ -18,7 +18,7 @@ Each run is a connection of its own, which ends with COM_QUIT.
 from typing import Final
 
 from health.probes import mysqlrole
-from health.probes.base import Attempt, Failed, Finding, Probe, excerpt
+from health.probes.base import Attempt, Failed, Finding, Full, Meaning, OurFault, Probe, blamed, excerpt
 from health.probes.mysqlrole import Hysteresis, Row
 from health.probes.mysqlsession import ServerError, Session
 from health.spec import MysqlProbe
@@ -26,27 +26,34 @@ from health.spec import MysqlProbe
 _PARSE_ERROR: Final = 1064
 _MASK: Final = "****"
 
-# Errors by what they mean for whoever reads them; the first ones are the fault of the probe's account, not the server's.
-_ACCOUNT: Final = {
-    1044: "access denied",
-    1045: "access denied",
-    1698: "access denied",
-    1820: "the password has expired",
-    1862: "the password has expired",
-    3118: "the account is locked",
-    4151: "the account is locked",
-    1142: "the account may not ask that",
-    1143: "the account may not ask that",
-    1227: "the account may not ask that",
-}
-_SERVER: Final = {
-    1040: "too many connections",
-    1053: "the server is shutting down",
-    1129: "this host is blocked after too many broken connections (mysqladmin flush-hosts lifts it)",
-    1130: "no account may connect from this host",
-    1203: "too many connections of this account",
-    1226: "too many connections of this account",
-    3159: "the server takes no connection without TLS",
+# What a server's errors mean, and in words (MySQL 8.0 Error Message Reference, "Server Error Messages"; MariaDB 11.8, perror).
+# Whoever comes through this host from the same address meets 1129, so it is the server's.  1130 is about accounts.
+_ERRORS: Final[dict[int, tuple[Meaning, str]]] = {
+    1040: ("full", "too many connections"),
+    1041: ("full", "the server is out of memory"),
+    1135: ("full", "the server can start no further thread"),
+    1044: ("login", "access denied"),
+    1045: ("login", "access denied"),
+    1698: ("login", "access denied"),
+    1130: ("login", "no account may connect from this host"),
+    1275: ("login", "the account's password is of the form of before 4.1"),
+    1524: ("login", "the server lacks the account's password plugin"),
+    1820: ("login", "the password has expired"),
+    1862: ("login", "the password has expired"),
+    3118: ("login", "the account is locked"),
+    3955: ("login", "the account is locked after too many wrong passwords"),
+    4150: ("login", "the account is locked after too many wrong passwords"),
+    4151: ("login", "the account is locked"),
+    1142: ("login", "the account may not ask that"),
+    1143: ("login", "the account may not ask that"),
+    1227: ("login", "the account may not ask that"),
+    1203: ("ours", "too many connections of this account"),
+    1226: ("ours", "the account has used up what it may"),
+    1251: ("ours", "the server wants a way to log in that this probe lacks"),
+    3159: ("ours", "the server takes no connection without TLS"),
+    1053: ("dead", "the server is shutting down"),
+    1129: ("dead", "this host is blocked after too many broken connections (mysqladmin flush-hosts lifts it)"),
+    3032: ("dead", "the server is in offline mode"),
 }
 _NO_RIGHT: Final = (
     "the account may not see the replication: grant it REPLICATION CLIENT, or SLAVE MONITOR on MariaDB from 10.5 on"
@@ -75,7 +82,7 @@ class MysqlCheck(Probe[MysqlProbe]):
         except ServerError as error:
             session.quit()
             raise self._refused(attempt, error, password, "query") from None
-        except Failed:
+        except (Failed, OurFault):
             session.quit()
             raise
         took = attempt.took
@@ -127,23 +134,22 @@ class MysqlCheck(Probe[MysqlProbe]):
         try:
             return list(await session.query(statement))
         except ServerError as error:
-            if error.code in _ACCOUNT:
+            if _ERRORS.get(error.code, ("dead", ""))[0] == "login":
                 raise Failed(_NO_RIGHT, credentials_rejected=True) from None
             if error.code != _PARSE_ERROR or self._says_slave:
                 raise
         self._says_slave = True
         return await self._status(session)
 
-    def _refused(self, attempt: Attempt, error: ServerError, password: str, what: str) -> Failed:
+    def _refused(self, attempt: Attempt, error: ServerError, password: str, what: str) -> Failed | OurFault | Full:
         """Return what a server's error means, in words, without the password should the server repeat it."""
         text = error.text.replace(password, _MASK) if password else error.text
         attempt.got(f"error {error.code}: {excerpt(text.encode())}")
-        if error.code in _ACCOUNT:
-            words = f"{what} refused: {_ACCOUNT[error.code]} ({error.code}: {excerpt(text.encode())})"
-            return Failed(words, credentials_rejected=True)
-        known = _SERVER.get(error.code)
+        meaning, known = _ERRORS.get(error.code, ("dead", ""))
+        if meaning == "login":
+            return blamed(meaning, f"{what} refused: {known} ({error.code}: {excerpt(text.encode())})")
         if known:
-            return Failed(f"{known} (error {error.code})")
+            return blamed(meaning, f"{known} (error {error.code})")
         return Failed(f"{what} refused: error {error.code}: {excerpt(text.encode())}")
 
 

@@ -12,7 +12,7 @@ takes into the salt, so that no scramble is ever right and each login costs the 
 import socket
 import struct
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 # PyMySQL's RSA imports it at the first full login, when this process may no longer be able to read it.
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401
@@ -39,6 +39,7 @@ _CLIENT_ERRORS: Final = range(2000, 3000)  # numbers of errors that a client fin
 _CHARSET: Final = "utf8mb4"
 _IN_CLEAR: Final = frozenset(("mysql_clear_password", "dialog"))  # they send the password as it is
 _TOO_OLD: Final = "mysql_old_password"  # the one of before 2003
+_KNOWN: Final = frozenset(("mysql_native_password", "caching_sha2_password", "sha256_password", "mysql_clear_password"))
 _FIRST_WORD: Final = frozenset(("mysql_native_password", "caching_sha2_password"))
 _FALLBACK: Final = "mysql_native_password"  # with another default, the server is let ask for what it wants
 _SWITCH: Final = b"\xfe"  # begins a request to use another plugin
@@ -128,7 +129,7 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         if self.protocol_version != _PROTOCOL:
             raise Failed(f"not MySQL: a greeting of protocol version {self.protocol_version}, not {_PROTOCOL}")
         if not self.server_capabilities & CLIENT.PLUGIN_AUTH:
-            raise Failed("a server without password plugins: older than MySQL 5.5")
+            raise OurFault("a server without password plugins: older than MySQL 5.5")
         version = self.server_version.removeprefix("5.5.5-")  # which MariaDB puts before its own, for old replicas
         self._attempt.got(f"greeting of {excerpt(version.encode())}, {self._attempt.took}")
 
@@ -154,18 +155,32 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         """Follow the server to another plugin, unless that would give the password away."""
         name = plugin_name.decode("ascii", "replace")
         if name in _IN_CLEAR and not self._secure:
-            raise Failed(f"asks for the password in clear ({name}): that needs tls")
+            await self._decline(f"the server asks for the password in clear ({name}): that needs tls")
         if name == _TOO_OLD:
-            raise Failed(f"asks for the password as MySQL 4.0 did ({name}): that is not safe")
+            await self._decline(f"the server asks for the password as MySQL 4.0 did ({name}): that is not safe")
+        if name not in _KNOWN:
+            await self._decline(
+                f"the server asks for a password plugin that this probe lacks: {excerpt(name.encode())}"
+            )
         if name == "caching_sha2_password":
             auth_packet._data = auth_packet._data.removesuffix(b"\0")  # noqa: SLF001 - see above
         return await super()._process_auth(plugin_name, auth_packet)
+
+    async def _decline(self, why: str) -> NoReturn:
+        """Say no password in a way that the server takes for a wrong one; raises `OurFault`.
+
+        A session that breaks off instead is one of those after which a server blocks this host (max_connect_errors), and
+        then nobody's connections get through.
+        """
+        self.write_packet(b"")
+        await self._flush()
+        raise OurFault(why)
 
     async def _read_packet(self, packet_type: type[MysqlPacket] = MysqlPacket) -> MysqlPacket:
         packet = await super()._read_packet(packet_type)
         data = packet.get_all_data()
         if not self._let_in and data[:1] == _SWITCH and b"\0" not in data:
-            raise Failed("asks for the password as MySQL 4.0 did: that is not safe")
+            raise OurFault("the server asks for the password as MySQL 4.0 did: that is not safe")
         return packet
 
     async def _read_bytes(self, num_bytes: int) -> bytes:

@@ -1,11 +1,16 @@
 """The pop3 probe: greeting, STLS if asked, login if asked, QUIT (RFC 1939, RFC 2595; H10).
 
-A refused login is told apart from a server that cannot check it, by the codes of RFC 2449 and RFC 3206: "[SYS/TEMP]" is
-the server's own trouble.  "[IN-USE]" is a login that succeeded on a mailbox that somebody else, perhaps the other
-balancer's probe, holds at the moment: it passes.
+A refused login is told apart from a server that cannot check it, by the codes of RFC 2449, section 8, and RFC 3206:
+
+| code | means |
+| --- | --- |
+| [SYS/TEMP], [SYS/PERM] | the server's own trouble: dead |
+| [LOGIN-DELAY] | we come too often for this mailbox: ours |
+| [IN-USE] | the login succeeded, somebody else holds the mailbox, perhaps the other balancer's probe: a pass |
+| [AUTH], others and none | the login was refused |
 """
 
-from health.probes.base import Attempt, Failed, Finding, Probe
+from health.probes.base import Attempt, Failed, Finding, OurFault, Probe
 from health.probes.dialogue import MASK, Dialogue, one_line
 from health.spec import Pop3Probe
 
@@ -31,7 +36,7 @@ class Pop3Check(Probe[Pop3Probe]):
             elif spec.tls == "starttls":
                 await talk.say("CAPA")
                 await _skip_list(talk, "the answer to CAPA")
-        except _Refused:
+        except (_Refused, OurFault):
             talk.leave("QUIT")
             raise
         await talk.say("QUIT")
@@ -60,6 +65,8 @@ async def _log_in(talk: Dialogue, user: str, password: str) -> str:
             return "logged in (mailbox in use)"
         if refused.code.startswith(b"[SYS/"):
             raise
+        if refused.code.startswith(b"[LOGIN-DELAY]"):
+            raise OurFault(f"{refused}: a longer interval is wanted") from None
         raise _Refused(f"login refused: {refused}", b"", credentials_rejected=True) from None
     return "logged in"
 

@@ -1,5 +1,16 @@
 """The smtp probe: 220, EHLO, STARTTLS if asked, QUIT (RFC 5321, RFC 3207; H10).
 
+What a refusal means (RFC 5321, sections 3.1, 3.8, 4.2.3 and 4.3.5; RFC 3207, section 4; RFC 3463, sections 3.4 and 3.8):
+
+| reply | means |
+| --- | --- |
+| 421 to anything | no room, or on the way out: full |
+| 501, 504, 550 or 553 to EHLO | it does not like our `helo`: ours |
+| a greeting with enhanced status X.7.Y | it does not want this host: ours |
+| 454 to STARTTLS, all others | dead |
+
+The probe does not log in, so that no reply is about an account.
+
 The conversation is our own: aiosmtplib keeps within bounds, but it holds the socket in a transport of its own, tells no
 transcript and drops the certificate that it refuses, and the same lines over the same `Attempt` serve POP3 and IMAP.
 """
@@ -8,11 +19,16 @@ import re
 import socket
 from typing import Final
 
-from health.probes.base import Attempt, Failed, Finding, Probe
+from health.probes.base import Attempt, Failed, Finding, Full, Meaning, OurFault, Probe, blamed
 from health.probes.dialogue import Dialogue, one_line
 from health.spec import SmtpProbe
 
 _REPLY: Final = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)  # RFC 5321, section 4.2
+_POLICY: Final = re.compile(rb"[45]\.7\.[0-9]{1,3}\b")  # RFC 3463, section 3.8
+_GREETING: Final = "the greeting"
+_TO_EHLO: Final = "the answer to EHLO"
+_NO_ROOM: Final = 421
+_HELO_REFUSED: Final = frozenset((501, 504, 550, 553))
 
 
 class SmtpCheck(Probe[SmtpProbe]):
@@ -24,12 +40,12 @@ class SmtpCheck(Probe[SmtpProbe]):
         helo = one_line(spec.helo or socket.gethostname(), "helo")
         talk = Dialogue(attempt, await attempt.connect(spec))
         try:
-            await _expect(talk, 220, "the greeting")
+            await _expect(talk, 220, _GREETING)
             offered = await _introduce(talk, helo)
             if spec.tls == "starttls":
                 await _start_tls(talk, spec, offered)
                 await _introduce(talk, helo)  # RFC 3207, section 4.2: what was said before is forgotten
-        except _Refused:
+        except (_Refused, OurFault, Full):
             talk.leave("QUIT")
             raise
         await talk.say("QUIT")
@@ -46,7 +62,7 @@ class _Refused(Failed):
 async def _introduce(talk: Dialogue, helo: str) -> set[bytes]:
     """Say EHLO and return the keywords of the extensions that are offered, in capitals."""
     await talk.say(f"EHLO {helo}")
-    lines = await _expect(talk, 250, "the answer to EHLO")
+    lines = await _expect(talk, 250, _TO_EHLO)
     return {line.split(b" ", 1)[0].upper() for line in lines[1:]}
 
 
@@ -59,7 +75,7 @@ async def _start_tls(talk: Dialogue, spec: SmtpProbe, offered: set[bytes]) -> No
 
 
 async def _expect(talk: Dialogue, wanted: int, what: str) -> list[bytes]:
-    """Return the texts of one reply's lines; raises `Failed` unless its code is `wanted`."""
+    """Return the texts of one reply's lines; raises `Failed`, `OurFault` or `Full` unless its code is `wanted`."""
     texts = []
     while True:
         line = await talk.hear(what)
@@ -69,6 +85,16 @@ async def _expect(talk: Dialogue, wanted: int, what: str) -> list[bytes]:
         texts.append(reply[3] or b"")
         if reply[2] != b"-":
             break
-    if int(reply[1]) != wanted:
-        raise _Refused(f"{what} was {talk.show(line)}, not {wanted}")
+    code = int(reply[1])
+    if code != wanted:
+        words = f"{what} was {talk.show(line)}, not {wanted}"
+        meaning = _meaning(code, texts[-1], what)
+        raise _Refused(words) if meaning == "dead" else blamed(meaning, words)
     return texts
+
+
+def _meaning(code: int, text: bytes, what: str) -> Meaning:
+    if code == _NO_ROOM:
+        return "full"
+    ours = (what == _GREETING and _POLICY.match(text)) or (what == _TO_EHLO and code in _HELO_REFUSED)
+    return "ours" if ours else "dead"

@@ -12,16 +12,20 @@ import ssl
 from typing import Any, Final
 
 from health.probes.certificates import describe, distrust, harmless
+from health.probes.words import Meaning
 
 CHUNK: Final = 16384  # bytes of the largest TLS record's content
 RECORD_TYPES: Final = (
     b"\x15\x16"  # alert and handshake: what the first byte of any TLS answer is (RFC 8446, section 5.1)
 )
+_OF_THE_CLIENT: Final = "CERTIFICATE_REQUIRED"  # RFC 8446, section 6.2
 _CONTEXTS = 64  # kinds of trust that are kept loaded: the system's authorities take 20 ms to read
 
 
 class Refused(Exception):  # noqa: N818 - it is the server that is in error
-    """The session cannot go on, in words: the backend's fault."""
+    """The session cannot go on, in words: the backend's fault, or ours where it wants a certificate of the probe."""
+
+    meaning: Meaning = "dead"
 
 
 class NoTrust(Exception):  # noqa: N818 - see Refused
@@ -95,7 +99,7 @@ class Session:
         except ssl.SSLCertVerificationError as error:
             raise Refused(distrust(error, self._certificates(), self._name)) from None
         except ssl.SSLError as error:
-            raise Refused(_refusal(error)) from None
+            raise _refusal(error) from None
         return True
 
     def write(self, data: bytes) -> None:
@@ -103,7 +107,7 @@ class Session:
         try:
             self._object.write(data)
         except ssl.SSLError as error:
-            raise Refused(_refusal(error)) from None
+            raise _refusal(error) from None
 
     def read(self, size: int) -> bytes | None:
         """Return at most `size` decrypted bytes, b"" at the end, None as long as more must be fed.  Raises `Refused`."""
@@ -114,7 +118,7 @@ class Session:
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
         except ssl.SSLError as error:
-            raise Refused(_refusal(error)) from None
+            raise _refusal(error) from None
 
     def close(self) -> None:
         """Say that we are done (close_notify): the rest is in `take`."""
@@ -142,9 +146,12 @@ class Session:
         return [one if isinstance(one, bytes) else one.public_bytes(encoding) for one in found() or ()]
 
 
-def _refusal(error: ssl.SSLError) -> str:
+def _refusal(error: ssl.SSLError) -> Refused:
     reason = error.reason or "unknown error"
     _, alert, said = reason.partition("_ALERT_")
-    if alert:
-        return f"the server refused TLS: {said.replace('_', ' ').lower()}"
-    return f"TLS failed: {reason.replace('_', ' ').lower()}"
+    if not alert:
+        return Refused(f"TLS failed: {reason.replace('_', ' ').lower()}")
+    refused = Refused(f"the server refused TLS: {said.replace('_', ' ').lower()}")
+    if said == _OF_THE_CLIENT:
+        refused.meaning = "ours"  # clients have one, which the probe lacks
+    return refused

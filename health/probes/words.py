@@ -1,8 +1,22 @@
-"""How a probe can fail, and what it says of it: whose fault an error is, and what of a server's words may be shown."""
+"""How a probe can fail, and what it says of it: whose fault an error is, and what of a server's words may be shown.
+
+Each protocol has a table of the errors that a server answers with, and of what each means for the verdict:
+
+| meaning | the error is about | what follows |
+| --- | --- | --- |
+| dead | the server: it serves nobody; also every error that no table lists | a failure (`Failed`) |
+| login | the probe's account | a failure only where another backend lets the account in (`Failed`, `credentials_rejected`) |
+| ours | a limit of the probe or of its account, which clients do not meet | the verdict stays, an alarm (`OurFault`) |
+| full | the server's room: it serves those whom it has, and takes nobody else now | fit for reserve (`Full`) |
+"""
 
 import errno
 import os
 import socket
+from collections.abc import Sequence
+from typing import Literal
+
+Meaning = Literal["dead", "login", "ours", "full"]
 
 EXCERPT = 60  # characters of a server's words that a reason shows
 
@@ -41,7 +55,25 @@ class Failed(Exception):  # noqa: N818 - a probe that fails is no error of the p
 
 
 class OurFault(Exception):  # noqa: N818 - see Failed
-    """The probe could not run for lack of something on this host: nothing is known of the backend."""
+    """The probe met a limit of its own, or could not run for lack of something on this host: nothing is known of the backend.
+
+    `lines` is the transcript up to there.
+    """
+
+    lines: Sequence[str] = ()
+
+
+class Full(Exception):  # noqa: N818 - see Failed
+    """The backend has no room for another client; the text says so, in words.  It keeps those that it has."""
+
+
+def blamed(meaning: Meaning, reason: str) -> Failed | OurFault | Full:
+    """Return what a probe raises for an error of this meaning."""
+    if meaning == "full":
+        return Full(reason)
+    if meaning == "ours":
+        return OurFault(reason)
+    return Failed(reason, credentials_rejected=meaning == "login")
 
 
 def where(address: str, port: int) -> str:

@@ -6,6 +6,7 @@ the verdict that they act on (`ordered`).
 Laws:
 - The lowest tier in which `quorum` backends are up serves.  Where none has so many, everything that is fit does, up or
   in reserve, whatever its tier.  Where nothing is fit: with `fail-open` every backend, as though it were up, else nobody.
+  A backend without a verdict counts as unfit there once a first verdict is waited for no longer (`late`).
 - On the way back to a lower tier `quorum-hysteresis` more must be up, but never more than the tier has.
 - Without `failback` the tier that serves goes on as long as it meets the quorum, whichever lower one is back.
 - The scheduler `failover` has one backend serve, the others stand by: the highest weight, then file order; without
@@ -72,12 +73,14 @@ class Choice:
         return {"all": 1e3, "open": 1e4, "none": 1e5}[self.level]
 
 
-def choose(rules: Rules, candidates: Sequence[Candidate], before: Choice | None = None) -> Choice:
-    """Choose, knowing what was chosen `before`; None at the start."""
+def choose(
+    rules: Rules, candidates: Sequence[Candidate], before: Choice | None = None, *, late: bool = False
+) -> Choice:
+    """Choose, knowing what was chosen `before`; None at the start.  `late` says that first verdicts are not waited for."""
     wanted = [one for one in candidates if one.wanted]
     unknown = [one for one in wanted if one.verdict == "unknown"]
     before = before if before is not None and before.settled else None
-    level, serving, told = _level(rules, wanted, before)
+    level, serving, told = _level(rules, wanted, before, late=late)
     single = rules.single and level != "open"
     if single and len(serving) > 1:
         serving = [_single(rules, serving, before)]
@@ -100,7 +103,7 @@ def ordered(candidate: Candidate, choice: Choice) -> Verdict:
 
 
 def _level(
-    rules: Rules, wanted: Collection[Candidate], before: Choice | None
+    rules: Rules, wanted: Collection[Candidate], before: Choice | None, *, late: bool
 ) -> tuple[Level, list[Candidate], list[str]]:
     """Return who may serve, and in words what keeps each lower tier from it."""
     told: list[str] = []
@@ -113,9 +116,9 @@ def _level(
     fit = [one for one in wanted if one.verdict in {"up", "reserve"}]
     if fit:
         return "all", fit, told
-    down = [one for one in wanted if one.verdict == "down"]
-    if rules.fail_open and down and (before is not None or len(down) == len(wanted)):
-        return "open", down, told
+    unfit = [one for one in wanted if late or one.verdict == "down"]
+    if rules.fail_open and unfit and (before is not None or len(unfit) == len(wanted)):
+        return "open", unfit, told
     return "none", [], told
 
 

@@ -14,6 +14,7 @@ from proxy.backends.admin import Admins
 from proxy.backends.choice import Candidate, Choice, Rules, choose, ordered
 from proxy.backends.effective import STEPS, Running, written
 from proxy.backends.ejector import Ejecting
+from proxy.backends.shown import shown
 from proxy.backends.slow_start import SlowStart
 from proxy.balance.backend import Admin
 from proxy.balance.names import FAILOVER
@@ -21,11 +22,14 @@ from proxy.config.model import BackendKey, Service
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
+from proxy.processes.messages.vrrp import Fit
 from proxy.records.timeline import Level, Tell
 from proxy.status.rows import NO_VERDICT, Verdict
 
 if TYPE_CHECKING:
     from proxy.status.schema import State
+
+_NAMED = 3  # backends without a verdict that an event names
 
 
 class Readiness:
@@ -55,8 +59,9 @@ class Readiness:
         self._sent: dict[BackendKey, tuple[str, str]] = {}  # verdict and admin state, as the workers know them
         self._own: dict[BackendKey, str] = {}  # their own verdicts, when it was last chosen who serves
         self._changed: set[str] = set()  # services in which something has changed that is not passed on yet
-        self.able: dict[str, bool | None] = {name: self._is_able(name) for name in running.services}
-        """Whether each service has somebody to serve with; None: nobody knows yet."""
+        self._late = False  # first verdicts are waited for no longer
+        self.able: dict[str, Fit] = {name: self._is_able(name) for name in running.services}
+        """Whether each service has somebody to serve with; "unjudged": it has, as far as we can tell without our login."""
 
     # -- from health
 
@@ -84,18 +89,20 @@ class Readiness:
         weight = None if change.weight < 0 else change.weight
         if weight != (before.weight if before is not None else None):
             self._weighed(key, before, weight, change.reason)
-        if before is not None and before.state == change.state:
+        if before is not None and (before.state, before.unjudged) == (change.state, change.unjudged):
             return
         state: Any = change.state
-        self._verdicts[key] = Verdict(state, change.reason, change.at, weight=weight)
+        self._verdicts[key] = Verdict(state, change.reason, change.at, weight=weight, unjudged=change.unjudged)
         self._tell(
             "verdict", written(key), f"{change.state}: {change.reason}",
-            level="warning" if change.state == "down" else "info",
+            level="warning" if change.state == "down" or change.unjudged else "info",
             state=change.state, previous=before.state if before else "unknown",
         )  # fmt: skip
         self._note(key[0])
         if state == "down":
             self._slow.left(key)
+        elif state == "unknown" and not change.unjudged:
+            return
         elif (before is not None and before.state == "down") or key in self._rested:
             self._rested.discard(key)
             self._returned(key)
@@ -138,14 +145,14 @@ class Readiness:
         name = change.key.removeprefix(targets.TRACKED)
         state: Any = change.state
         if name in self._running.config.probes:
-            self._tracked[name] = Verdict(state, change.reason, change.at)
-            level: Level = "warning" if state == "down" else "info"
+            self._tracked[name] = Verdict(state, change.reason, change.at, unjudged=change.unjudged)
+            level: Level = "warning" if state == "down" or change.unjudged else "info"
             self._tell("probe", name, f"{state}: {change.reason}", level=level, state=state)
             self._on_change(())
 
     def _weighed(self, key: BackendKey, before: Verdict | None, weight: int | None, reason: str) -> None:
         """Pass on the weight that a backend asks for."""
-        self._verdicts[key] = replace(before or Verdict("unknown", NO_VERDICT, None), weight=weight)
+        self._verdicts[key] = replace(before or Verdict("unknown", NO_VERDICT, None), weight=weight, reason=reason)
         if key in self._running.weighed:
             return  # by an operator, whose word counts
         shown = self._in_effect(key)
@@ -197,6 +204,13 @@ class Readiness:
             self._loop.call_soon(self._pass_on)
         self._changed.add(service)
 
+    def wait_no_longer(self) -> None:
+        """Go on without the first verdicts that have not come: who is unjudged serves, and `fail-open` has its way."""
+        if not self._late:
+            self._late = True
+            self._changed |= self._running.services.keys()
+            self._pass_on()
+
     def _pass_on(self) -> None:
         changed, self._changed = self._changed, set()
         news: list[BackendKey] = []
@@ -217,7 +231,8 @@ class Readiness:
         """Choose anew who serves; whose verdict, as the workers act on it, has changed by it."""
         candidates = self._candidates(name)
         before = self._choices.get(name)
-        choice = self._choices[name] = choose(_rules(self._running.services[name]), candidates, before)
+        rules = _rules(self._running.services[name])
+        choice = self._choices[name] = choose(rules, candidates, before, late=self._late)
         self._tell_choice(name, before, choice)
         news = []
         for one in candidates:
@@ -257,9 +272,15 @@ class Readiness:
         return "maint" if key in self._looping else self._admins.state(key)
 
     def _state(self, key: BackendKey) -> "State":
-        """Return what the probes say of a backend."""
+        """Return what the probes say of a backend: one that our own fault alone keeps from a verdict is taken as up."""
         known = self._verdicts.get(key)
-        return "unknown" if known is None else known.state
+        if known is None:
+            return "unknown"
+        return "up" if known.unjudged and self._late else known.state
+
+    def _is_unjudged(self, key: BackendKey) -> bool:
+        known = self._verdicts.get(key)
+        return known is not None and known.unjudged
 
     def _in_effect(self, key: BackendKey) -> int:
         """Return a backend's weight: an operator's, else what its probe asks for, else the file's."""
@@ -311,37 +332,53 @@ class Readiness:
         choice = self._choices.get(name)
         return choice is not None and not choice.waits
 
-    def _is_able(self, name: str) -> bool | None:
-        verdicts = {one.verdict for one in self._candidates(name) if one.wanted}
-        if verdicts & {"up", "reserve"}:
+    def _is_able(self, name: str) -> Fit:
+        wanted = [one for one in self._candidates(name) if one.wanted]
+        unjudged = {one.name for one in wanted if self._is_unjudged((name, one.name))}
+        if any(one.verdict in {"up", "reserve"} for one in wanted if one.name not in unjudged):
             return True
-        return None if "unknown" in verdicts else False
+        if unjudged:
+            return "unjudged"
+        return None if any(one.verdict == "unknown" for one in wanted) else False
+
+    def why_late(self, name: str, waited: float) -> str:
+        """Return in words which backends of a service have no verdict after `waited` seconds, why, and who serves."""
+        why = self._choices[name].why
+        wanted = [(name, one.name) for one in self._candidates(name) if one.wanted]
+        unknown = [key for key in wanted if (known := self._verdicts.get(key)) is None or known.state == "unknown"]
+        if not unknown:
+            return why
+        more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
+        whom = f"{', '.join(backend for _, backend in unknown[:_NAMED])}{more}"
+        unjudged = [key for key in unknown if self._is_unjudged(key)]
+        if unjudged:
+            taken = "all" if len(unjudged) == len(unknown) else str(len(unjudged))
+            whom = f"{whom} ({self._verdicts[unjudged[0]].reason}): {taken} taken as up"
+        return f"no verdict after {waited:g} s on {whom}: {why}"
 
     @property
-    def tracked(self) -> dict[str, bool]:
-        """Name -> whether it passes, of the probes that routers track and that have a verdict."""
-        return {name: known.state == "up" for name, known in self._tracked.items() if known.state != "unknown"}
+    def tracked(self) -> dict[str, Fit]:
+        """Name -> whether it passes, of the probes that routers track and that have a verdict or cannot be judged."""
+        return {
+            name: "unjudged" if known.unjudged else known.state == "up"
+            for name, known in self._tracked.items()
+            if known.state != "unknown" or known.unjudged
+        }
 
     def shown(self, probes: Mapping[str, Sequence[Any]]) -> Generator[None, None, dict[BackendKey, Verdict]]:
         """Return the verdicts with the last result of each probe, as `Prober.report` has them; work in slices."""
         found: dict[BackendKey, Verdict] = {}
-        for key in self._running.backends:
+        for key, backend in self._running.backends.items():  # of now: others may be in force after the next slice
             yield
             known = self._verdicts.get(key)
-            rows = [one for one in probes.get(written(key), []) if one.get("at") is not None]
-            results: Any = [{name: value for name, value in one.items() if name != "standby"} for one in rows]
             if known is not None:
-                choice = self._choices.get(key[0])
-                serving = choice is not None and key[1] in choice.serving
-                standby = known.state == "down" and _plays_another_part(rows)
-                found[key] = replace(
-                    known, probes=results, weight=self._shown_weight(key, known), serving=serving, standby=standby
-                )
-                why = self._ejecting.reason(key)
-                if why is not None and known.state != "down":
-                    found[key] = replace(found[key], state="down", reason=f"{why} (probes: {known.reason})")
-            elif results:
-                found[key] = Verdict("unknown", NO_VERDICT, None, results)
+                known = replace(known, weight=self._shown_weight(key, known))
+            choice = self._choices.get(key[0])
+            serving = choice is not None and key[1] in choice.serving
+            rows = probes.get(written(key), [])
+            one = shown(known, backend.probes, rows, self._ejecting.reason(key), serving=serving)
+            if one is not None:
+                found[key] = one
             if key in self._looping:
                 known = found.get(key, Verdict("unknown", NO_VERDICT, None))
                 found[key] = replace(known, state="down", reason=self._looping[key], serving=False)
@@ -353,12 +390,6 @@ class Readiness:
         if tenths == STEPS:
             return None if key in self._running.weighed else known.weight
         return self._in_effect(key) * tenths / STEPS
-
-
-def _plays_another_part(rows: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether every probe that fails says that the backend is well, as a replica is where a writer is wanted."""
-    failing = [one for one in rows if not one["ok"]]
-    return bool(failing) and all(one.get("standby") for one in failing)
 
 
 def _rules(service: Service) -> Rules:

@@ -21,7 +21,8 @@ class Verdict:
     """The last verdict on one backend: `reason` in words, `since` in Unix seconds, `probes` as the monitor reports.
 
     `weight` is the one that the backend asks for, None where it asks for none, a part of it in the slow start; `serving` says that it gets new traffic;
-    `standby` that it is down only because it plays another part than the wanted one, as a replica where a writer is.
+    `standby` that it is down only because it plays another part than the wanted one, as a replica where a writer is;
+    `unjudged` that it is unknown through our own fault alone, as a login that every backend refuses.
     """
 
     state: State
@@ -31,6 +32,7 @@ class Verdict:
     weight: float | None = None
     serving: bool = False
     standby: bool = False
+    unjudged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

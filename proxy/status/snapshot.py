@@ -226,14 +226,15 @@ def _effective(weight: int, verdict: Verdict) -> float:
 
 
 def service_state(counted: Collection[BackendStatus], *, fail_open: bool) -> ServiceState:
-    """Return "up" with every backend that counts up, "degraded" with some usable, "down" with none.
+    """Return "up" with every backend that counts up, "degraded" with some usable or serving unjudged, "down" with none.
 
     A backend that somebody drained, put to maintenance or gave no weight does not count, nor one that plays another part;
     but where only such are left the service refuses and is down all the same.
     """
     usable = [entry for entry in counted if entry["state"] in {"up", "reserve"}]
     if not usable:
-        return "degraded" if fail_open and counted else "down"
+        serving = any(entry["state"] == "unknown" and entry["effective_weight"] for entry in counted)
+        return "degraded" if serving or (fail_open and counted) else "down"
     return "up" if len(usable) == len(counted) else "degraded"
 
 

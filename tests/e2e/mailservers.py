@@ -18,6 +18,7 @@ import pymysql
 from tests.e2e.bed import Bed, processes_in
 from tests.e2e.process import until
 from tests.e2e.servers import MariaDb, Nginx, Nsd, Server, Slapd
+from tests.health.dovecot import configuration
 from tests.health.pki import Issued
 
 USER, PASSWORD = "probe", "a-secret-of-the-probe"
@@ -355,26 +356,11 @@ class Dovecot(Early):
             for name, plain, secure in (("imap", 143, 993), ("pop3", 110, 995))
             if name in protocols
         )
-        (self.dir / "dovecot.conf").write_text(f"""base_dir = {self.dir}/run
-state_dir = {self.dir}/run
-log_path = {self.dir}/maillog
-protocols = {protocols}
-listen = {self.addresses[0]}
-ssl = yes
-ssl_cert = <{shown.certificate}
-ssl_key = <{shown.key}
-haproxy_trusted_networks = 10.0.0.0/24
-first_valid_uid = 1
-mail_location = maildir:{self.dir}/mail/%u
-passdb {{
-  driver = static
-  args = password={PASSWORD}
-}}
-userdb {{
-  driver = static
-  args = uid=mail gid=mail home={self.dir}/mail/%u
-}}
-{listeners}""")
+        text = configuration(
+            self.dir, listeners, protocols=protocols, listen=self.addresses[0], trusted="10.0.0.0/24",
+            password=PASSWORD, certificate=shown,
+        )  # fmt: skip
+        (self.dir / "dovecot.conf").write_text(text)
 
     def command(self) -> list[str | Path]:
         """Keep it in the foreground."""

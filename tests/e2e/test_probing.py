@@ -48,6 +48,7 @@ class Mailboxes:
 
     def __init__(self, password: str) -> None:
         self.password = password
+        self.refusal = "[AUTH] no such password"
         self.logins = 0
         self.sock = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.sock.getsockname()[1]
@@ -73,7 +74,7 @@ class Mailboxes:
             if word == "PASS":
                 self.logins += 1
                 if rest != self.password:
-                    client.sendall(f"-ERR [AUTH] no such password: {rest}\r\n".encode())
+                    client.sendall(f"-ERR {self.refusal}: {rest}\r\n".encode())
                     continue
             client.sendall(b"+OK\r\n")
             if word == "QUIT":
@@ -146,6 +147,71 @@ def test_a_changed_password_takes_nothing_down(node, mailboxes, password):
     assert events(daemon, "alarm")[1]["text"].startswith("over: the pop3 login of probe succeeds again on m")
     assert any(f"password file {password} has changed" in event["text"] for event in events(daemon, "probe"))
     assert states(daemon.status()) == ["up", "up"]
+
+
+def test_a_wrong_password_from_the_start_takes_nothing_down(node, mailboxes, password):
+    """H8, H13: a login that all refuse from the start is an alarm: after 3 s all serve, the status and an event say why."""
+    for one in mailboxes:
+        one.password = NEW_SECRET
+    daemon = node(mail_service(mailboxes, password)).start(ready=False)
+    greeted_by(daemon)
+    status = daemon.until(lambda status: all(worker["alive"] for worker in status["workers"]), "the workers")
+    assert states(status) == ["unknown", "unknown"]
+    assert status["services"][0]["state"] == "degraded"
+    for backend in status["services"][0]["backends"]:
+        refused = 'login refused: the answer to PASS was "-ERR [AUTH] no such password: ****"'
+        assert backend["reason"] == f"{refused} (not judged: taken as up)"
+        assert backend["effective_weight"] == 1
+    assert daemon.steelyard("status")[0] == 1
+    assert [event["state"] for event in events(daemon, "alarm")] == ["raised"]
+    (late,) = [event["text"] for event in events(daemon, "service")]
+    assert late == f"no verdict after 3 s on m0, m1 ({refused}): all taken as up: tier 0 serves"
+    password.write_text(NEW_SECRET)
+    daemon.until(lambda status: states(status) == ["up", "up"], "the verdicts")
+
+
+def test_a_limit_of_ours_from_the_start_takes_nothing_down(node, mailboxes, password):
+    """H8, H13: a probe that meets a limit of its own from the start raises one alarm, and all serve after 3 s."""
+    for one in mailboxes:
+        one.password, one.refusal = NEW_SECRET, "[LOGIN-DELAY] wait a minute"
+    daemon = node(mail_service(mailboxes, password)).start(ready=False)
+    greeted_by(daemon)
+    backend = daemon.status()["services"][0]["backends"][0]
+    limit = (
+        'could not probe: the answer to PASS was "-ERR [LOGIN-DELAY] wait a minute: ****": a longer interval is wanted'
+    )
+    assert backend["reason"] == f"{limit} (not judged: taken as up)"
+    assert [(probe["ok"], probe["reason"]) for probe in backend["probes"]] == [(False, limit)]
+    (alarm,) = events(daemon, "alarm")
+    assert alarm["text"].endswith(f"cannot be judged by its pop3 probe: {limit}: its verdict stays as it is")
+
+
+def test_nobody_serves_where_nobody_is_usable(node, mailboxes, password):
+    """H1, H13: a service with a dead backend and one that never answers refuses after 3 s, and the event says so."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        text = mail_service(mailboxes, password).replace(f"port = {mailboxes[0].port}", f"port = {free_port()}")
+        text = text.replace(f"port = {mailboxes[1].port}", f"port = {mute.getsockname()[1]}").replace("150ms", "1h")
+        text = text.replace('interval = "200ms"', 'interval = "1h"')
+        daemon = node(text).start(ready=False)
+        port_of(daemon)
+        late = until(lambda: [event["text"] for event in events(daemon, "service")], 15, "the event")
+    assert late == ["no verdict after 3 s on m1: no backend is fit (0 of 2 up in tier 0): nobody serves"]
+    port = port_of(daemon)
+    with pytest.raises(ConnectionResetError):  # as soon as it is connected, perhaps
+        socket.create_connection(("127.0.0.1", port), 5).recv(100)
+
+
+def port_of(daemon):
+    """Return the port of the first listener of a daemon that may only just have been started."""
+    until(daemon.socket.exists, 10, "the control socket")
+    return int(daemon.status()["services"][0]["listen"][0].rpartition(":")[2].partition("/")[0])
+
+
+def greeted_by(daemon):
+    """Be greeted through the service."""
+    with socket.create_connection(("127.0.0.1", port_of(daemon)), 15) as client:
+        client.settimeout(15)
+        assert client.recv(100) == b"+OK ready\r\n"
 
 
 def test_one_that_refuses_alone_goes_down(node, mailboxes, password):

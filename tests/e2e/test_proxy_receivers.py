@@ -13,6 +13,7 @@ import pytest
 
 from tests.e2e.loopback import QUICK, Node, free_port, lift_loopback
 from tests.e2e.process import until
+from tests.health.dovecot import configuration, ends
 from tests.health.launch import needed, needs_root, running
 
 SERVERS = ("nginx", "haproxy", "postfix", "dovecot")
@@ -83,6 +84,7 @@ local_recipient_maps =
 smtpd_peername_lookup = no
 smtpd_client_port_logging = yes
 smtpd_upstream_proxy_protocol = haproxy
+smtpd_forbid_unauth_pipelining = no
 """)
     (base / "conf" / "master.cf").write_text(f"""127.0.0.1:{port} inet n - n - - smtpd
 anvil unix - - n - 1 anvil
@@ -96,26 +98,15 @@ postlog unix-dgram n - n - 1 postlogd
 def dovecot(base: Path, port: int) -> list[str | Path]:
     """Log the ends of each IMAP connection."""
     needs_root("dovecot")
-    (base / "conf").write_text(f"""base_dir = {base}/run
-state_dir = {base}/run
-log_path = {base}/maillog
-protocols = imap
-listen = 127.0.0.1
-ssl = no
-haproxy_trusted_networks = 127.0.0.0/8
-login_log_format_elements = ends=%r/%b/%l/%a
-mail_location = maildir:{base}/mail/%u
-passdb {{
-  driver = static
-  args = password=x
-}}
-service imap-login {{
+    services = f"""service imap-login {{
   inet_listener imap {{
     port = {port}
     haproxy = yes
   }}
 }}
-""")
+"""
+    text = configuration(base, services, protocols="imap", password="x", more=ends())
+    (base / "conf").write_text(text)
     return [needed("dovecot"), "-F", "-c", base / "conf"]
 
 

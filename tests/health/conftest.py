@@ -20,6 +20,7 @@ class TcpServer:
     def __init__(self, talk: Talk) -> None:
         self.accepted = 0
         self.arrived = asyncio.Event()
+        self._clients: list[tuple[str, int]] = []
         self._talk = talk
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
@@ -28,6 +29,22 @@ class TcpServer:
         """Listen; returns the port."""
         self._server = await asyncio.start_server(self._serve, host, port)
         return self._server.sockets[0].getsockname()[1]
+
+    async def connections(self) -> int:
+        """Return how many clients have connected, those too that are still to be accepted.
+
+        A client may know that it is connected before this server does.  The kernel hands over clients in the order of
+        their coming: one of our own comes last.
+        """
+        assert self._server is not None
+        _, writer = await asyncio.open_connection(*self._server.sockets[0].getsockname()[:2])
+        ours = writer.get_extra_info("sockname")
+        while ours not in self._clients:
+            self.arrived.clear()
+            await asyncio.wait_for(self.arrived.wait(), 10)
+        writer.close()
+        self.accepted -= 1
+        return self.accepted
 
     async def stop(self) -> None:
         """Stop listening and hang up."""
@@ -39,6 +56,7 @@ class TcpServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
+        self._clients.append(writer.get_extra_info("peername"))
         self.arrived.set()
         task = asyncio.current_task()
         self._tasks.add(task)

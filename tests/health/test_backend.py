@@ -11,9 +11,10 @@ import dns.message
 import dns.rrset
 import pytest
 
-from health.monitor import Alarm, Monitor, Target, Verdict
+from health.monitor import Monitor, Target, Verdict
 from health.secrets import Secrets
-from health.spec import DnsProbe, Pop3Probe, ScriptProbe, TcpProbe
+from health.services import Alarm
+from health.spec import DnsProbe, Pop3Probe, ScriptProbe, SmtpProbe, TcpProbe
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 
@@ -104,14 +105,90 @@ async def test_all_refuse_the_login(watched: Watched, tcp_server) -> None:
 
 
 async def test_wrong_password_at_the_start(watched: Watched, tcp_server) -> None:
-    """H1, H8: with a wrong password from the start nobody is found down, nobody up, and the alarm says why."""
+    """H1, H8: with a wrong password from the start nobody is found down, nobody up: all are told to be unjudged, and why."""
+    boxes = [Mailbox(), Mailbox()]
+    for box in boxes:
+        box.password = "another"
+    ports = [(await tcp_server(box.talk))[1] for box in boxes]
+    watched.monitor.watch([mail("a", ports[0]), mail("b", ports[1])])
+    assert (await watched.alarm()).active
+    verdicts = [await watched.next() for _ in range(2)]
+    assert {verdict.key for verdict in verdicts} == {"a", "b"}
+    for verdict in verdicts:
+        assert (verdict.state, verdict.unjudged) == ("unknown", True)
+        assert verdict.reason == 'login refused: the answer to PASS was "-ERR [AUTH] no"'
+    await passed(boxes[0], 5)
+    assert watched.states() == ["unknown", "unknown"]
+    assert watched.verdicts.empty()
+    watched.secrets.update({FILE: b"another\n"})
+    verdicts = [await watched.next() for _ in range(2)]
+    assert {(verdict.key, verdict.state, verdict.unjudged) for verdict in verdicts} == {
+        ("a", "up", False), ("b", "up", False),
+    }  # fmt: skip
+
+
+async def test_refused_where_another_lets_in(watched: Watched, tcp_server) -> None:
+    """H1, H8: at the start a backend that refuses a login is never unjudged where another one takes it."""
+    boxes = [Mailbox(), Mailbox()]
+    boxes[0].password = "another"
+    ports = [(await tcp_server(box.talk))[1] for box in boxes]
+    watched.monitor.watch([mail("a", ports[0]), mail("b", ports[1])])
+    verdicts = [await watched.next() for _ in range(2)]
+    assert {(verdict.key, verdict.state) for verdict in verdicts} == {("a", "down"), ("b", "up")}
+    assert watched.alarms.empty()
+
+
+async def test_missing_password_at_the_start(watched: Watched, tcp_server) -> None:
+    """H8, H13: without its password a probe finds nothing out: the backend is unjudged, and one alarm says why, and its end."""
+    box = Mailbox()
+    _, port = await tcp_server(box.talk)
+    watched.secrets.update({})
+    watched.monitor.watch([mail("a", port), mail("b", port)])
+    why = f"could not probe: password file {FILE} was not handed over"
+    verdicts = [await watched.next() for _ in range(2)]
+    assert {verdict.key for verdict in verdicts} == {"a", "b"}
+    for verdict in verdicts:
+        assert (verdict.state, verdict.unjudged, verdict.reason) == ("unknown", True, why)
+    alarm = await watched.alarm()
+    assert alarm.active
+    assert alarm.text.endswith(f"cannot be judged by its pop3 probe: {why}: its verdict stays as it is")
+    watched.secrets.update({FILE: b"right\n"})
+    assert {(await watched.next()).state for _ in range(2)} == {"up"}
+    assert not (await watched.alarm()).active
+    assert watched.alarms.empty()
+
+
+async def test_a_dead_probe_beside_a_refused_login(watched: Watched, tcp_server) -> None:
+    """H8, H15: where something else is wrong than our own credentials, a backend is not unjudged but down."""
     box = Mailbox()
     box.password = "another"
     _, port = await tcp_server(box.talk)
-    watched.monitor.watch([mail("a", port)])
-    assert (await watched.alarm()).active
-    await passed(box, 5)
-    assert watched.states() == ["unknown"]
+    watched.monitor.watch([Target("a", "127.0.0.1", port, (LOGIN, TcpProbe(port=1, **QUICK)), service="mail")])
+    assert (await watched.next()).state == "down"
+    await passed(box, 3)
+    assert watched.verdicts.empty()
+
+
+async def test_full(watched: Watched, tcp_server) -> None:
+    """H8: a server that is full goes to reserve, never down, and is up again when it has room."""
+    greeting = b"220 x\r\n"
+
+    async def talk(reader: Reader, writer: Writer) -> None:
+        writer.write(greeting)
+        while line := await reader.readline():
+            writer.write(b"221 x\r\n" if line == b"QUIT\r\n" else b"250 x\r\n")
+
+    _, port = await tcp_server(talk)
+    watched.monitor.watch([Target("a", "127.0.0.1", port, (SmtpProbe(**QUICK),), service="mail")])
+    assert (await watched.next()).state == "up"
+    greeting = b"421 too many connections\r\n"
+    verdict = await watched.next()
+    assert (verdict.state, verdict.reason) == (
+        "reserve",
+        'the greeting was "421 too many connections", not 220 (3 times in a row)',
+    )
+    greeting = b"220 x\r\n"
+    assert (await watched.next()).state == "up"
 
 
 async def test_a_new_password_is_tried_at_once(watched: Watched, tcp_server) -> None:

@@ -7,6 +7,7 @@ from health.state import Outcome
 YES = Outcome(True, "answered", 0.001)
 NO = Outcome(False, "login refused", 0.001, credentials_rejected=True)
 DEAD = Outcome(False, "connection refused", 0.001)
+FULL = Outcome(True, "too many connections", 0.001, reserve=True, full=True)
 
 
 def logins(*keys: str) -> Logins:
@@ -74,6 +75,26 @@ def test_a_single_backend_that_refuses() -> None:
     one = logins("a")
     assert not one.observe("a", NO, 1.0)
     assert one.alarm
+
+
+def test_who_could_not_be_asked_is_not_waited_for() -> None:
+    """H8: a backend on which the login could not be tried says nothing of the account, and delays no alarm."""
+    both = logins("a", "b")
+    assert not both.observe("a", NO, 1.0)
+    both.hindered("b")
+    assert both.alarm
+    both.observe("b", YES, 2.0)
+    both.hindered("b")
+    assert not both.alarm
+
+
+def test_a_full_server_lets_nobody_in() -> None:
+    """H8: a server that is full has not accepted the login, though the run passed."""
+    both = logins("a", "b")
+    assert not both.observe("a", NO, 1.0)
+    assert both.observe("b", FULL, 1.1)
+    assert both.alarm
+    assert not both.observe("a", NO, 1.2)
 
 
 def test_members_come_and_go() -> None:

@@ -97,7 +97,7 @@ async def test_one_probe_serves_all_who_ask_the_same(watched: Watched, tcp_serve
     server, port = await tcp_server(mute)
     watched.monitor.watch([target(f"service{n}/a", port, TcpProbe(**ONCE, fall=n + 1)) for n in range(3)])
     assert {(await watched.next())[0] for _ in range(3)} == {"service0/a", "service1/a", "service2/a"}
-    assert server.accepted == 1
+    assert await server.connections() == 1
 
 
 async def test_sharers_count_for_themselves(watched: Watched, tcp_server) -> None:
@@ -119,7 +119,7 @@ async def test_other_questions_are_not_shared(watched: Watched, tcp_server) -> N
     watched.monitor.watch([target("a/a", port, TcpProbe(**ONCE)), target("b/a", port, TcpProbe(**ONCE, send="x"))])
     await watched.next()
     await watched.next()
-    assert server.accepted == 2
+    assert await server.connections() == 2
 
 
 async def test_newcomer_learns_at_once_what_is_known(watched: Watched, tcp_server) -> None:
@@ -130,7 +130,7 @@ async def test_newcomer_learns_at_once_what_is_known(watched: Watched, tcp_serve
     await watched.next()
     watched.monitor.watch([first, target("b/a", port, TcpProbe(**ONCE))])
     assert watched.verdicts.get_nowait().key == "b/a"
-    assert server.accepted == 1
+    assert await server.connections() == 1
 
 
 async def test_hint_brings_the_probe_forward(watched: Watched, tcp_server) -> None:
@@ -175,7 +175,7 @@ async def test_watching_the_same_again_changes_nothing(watched: Watched, tcp_ser
         assert watched.monitor.states()["web/a"][0] == "up"
     assert await watched.next() == ("web/b", "up", "not probed: assumed up")
     assert watched.verdicts.empty()
-    assert server.accepted == 1
+    assert await server.connections() == 1
 
 
 async def test_new_probe_of_a_known_target_starts_from_its_verdict(watched: Watched, tcp_server) -> None:

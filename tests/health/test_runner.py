@@ -24,6 +24,10 @@ class Listener:
         """Return the phase of the real thing."""
         return self.health.phase
 
+    def hindered(self, fault: str) -> None:
+        """Fail: nothing here is hindered."""
+        raise AssertionError(fault)
+
     def heard(self, outcome: Outcome, now: float) -> None:
         """Remember."""
         self.health.observe(outcome, now)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from health.state import Health, Opinion, Outcome, combine, judge
+from health.state import Health, Opinion, Outcome, combine, judge, unjudged
 
 PASS = Outcome(True, "connected", 0.001)
 RESERVE = Outcome(True, "replica lags 40 s", 0.001, reserve=True)
@@ -185,3 +185,63 @@ def test_reason_names_the_probes_that_speak_for_the_verdict() -> None:
     opinions = [Opinion("tcp 389", "up", "connected"), Opinion("tcp 636", "down", "connection refused")]
     assert judge(opinions, "all") == ("down", "tcp 636: connection refused")
     assert judge(opinions, "any") == ("up", "tcp 389: connected")
+
+
+FULL = Outcome(True, "too many connections", 0.001, reserve=True, full=True)
+
+
+def test_full_is_kept_in_reserve() -> None:
+    """H8: an up backend that is full goes to reserve after `fall` results, and comes back with passes."""
+    health = Health(3, 2)
+    health.observe(PASS, 1.0)
+    for _ in range(2):
+        assert health.observe(FULL, 2.0) is None
+    assert health.observe(FULL, 3.0).state == "reserve"
+    assert health.phase == "steady"
+    health.observe(PASS, 4.0)
+    assert health.observe(PASS, 5.0).state == "up"
+
+
+def test_full_from_the_start() -> None:
+    """H8: a backend that is full at its first probe is in reserve, and up at its first pass."""
+    health = Health(3, 2)
+    assert health.observe(FULL, 1.0).state == "reserve"
+    assert health.observe(PASS, 2.0).state == "up"
+
+
+def test_full_lifts_nobody() -> None:
+    """H8: a backend that is down stays so while it is full, at the pace of one that is down."""
+    health = Health(1, 1)
+    health.observe(PASS, 1.0)
+    health.observe(FAIL, 2.0)
+    for second in range(10):
+        assert health.observe(FULL, 3.0 + second) is None
+    assert (health.state, health.phase) == ("down", "down")
+    assert health.observe(PASS, 20.0).state == "up"
+
+
+def opinion(state: str, hindrance: str = "", *, report_only: bool = False) -> Opinion:
+    return Opinion("tcp 1", state, "x", report_only, hindrance)
+
+
+@pytest.mark.parametrize(
+    ("opinions", "require", "why"),
+    [
+        ([opinion("unknown", "refused")], "all", "refused"),
+        ([opinion("unknown")], "all", ""),
+        ([opinion("up", "refused")], "all", ""),
+        ([opinion("down", "refused")], "all", ""),
+        ([opinion("unknown", "refused"), opinion("up")], "all", "tcp 1: refused"),
+        ([opinion("unknown", "refused"), opinion("unknown", "limit")], "all", "tcp 1: refused; tcp 1: limit"),
+        ([opinion("unknown", "refused"), opinion("unknown")], "all", ""),
+        ([opinion("unknown", "refused"), opinion("unknown")], "any", "tcp 1: refused"),
+        ([opinion("unknown", "refused"), opinion("down")], "all", ""),
+        ([opinion("unknown", "refused"), opinion("down")], "any", "tcp 1: refused"),
+        ([opinion("unknown", "refused"), opinion("up")], "any", ""),
+        ([opinion("unknown", "refused"), opinion("reserve")], "all", "tcp 1: refused"),
+        ([opinion("unknown", "refused", report_only=True), opinion("unknown")], "all", ""),
+    ],
+)
+def test_unjudged(opinions: list[Opinion], require: str, why: str) -> None:
+    """H15: a backend is unjudged where it would be fit if the probes that our own side hinders had passed."""
+    assert unjudged(opinions, require) == why

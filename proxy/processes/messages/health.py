@@ -22,7 +22,7 @@ class Watch:
 class Probed:
     """From health: the verdict on a target changed, or the weight that it asks for.  `at` is Unix time.
 
-    `weight` is -1 for the configured one.
+    `weight` is -1 for the configured one.  `unjudged` says of an unknown target that our own fault alone keeps it from a verdict.
     """
 
     key: str
@@ -30,6 +30,7 @@ class Probed:
     reason: str
     at: float
     weight: int = -1
+    unjudged: bool = False
 
 
 @dataclass(frozen=True, slots=True)

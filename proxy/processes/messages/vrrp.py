@@ -1,7 +1,7 @@
 """The messages between the master and the vrrp process."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,10 @@ class Route:
     standby: list[str]
     orphaned: float
     state_dir: str
+
+
+Fit = bool | Literal["unjudged"] | None
+"""Whether something tracked is well; "unjudged": our own fault keeps us from judging it; None: nobody knows yet."""
 
 
 @dataclass(frozen=True, slots=True)

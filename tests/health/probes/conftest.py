@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from health.probes.base import Attempt
+from tests.health.dovecot import configuration
 from tests.health.launch import PASSWORD, free_ports, needed, needs_root, running
 from tests.health.pki import Authority, Issued
 
@@ -211,28 +212,7 @@ def dovecot(pki: Pki, place: Path) -> Iterator[Dovecot]:
     (base / "mail").mkdir(parents=True)
     shutil.chown(base / "mail", "mail", "mail")
     ports = Dovecot(*free_ports(7))
-    (base / "dovecot.conf").write_text(f"""
-base_dir = {base}/run
-state_dir = {base}/run
-log_path = {base}/maillog
-protocols = imap pop3
-listen = 127.0.0.1
-ssl = yes
-ssl_cert = <{pki.good.certificate}
-ssl_key = <{pki.good.key}
-disable_plaintext_auth = no
-auth_failure_delay = 0
-haproxy_trusted_networks = 127.0.0.0/8
-mail_location = maildir:{base}/mail/%u
-first_valid_uid = 1
-passdb {{
-    driver = static
-    args = password={PASSWORD}
-}}
-userdb {{
-    driver = static
-    args = uid=mail gid=mail home={base}/mail/%u
-}}
+    services = f"""
 service imap-login {{
     inet_listener imap {{
         port = {ports.imap}
@@ -264,6 +244,8 @@ service pop3-login {{
         haproxy = yes
     }}
 }}
-""")
+"""
+    text = configuration(base, services, password=PASSWORD, certificate=pki.good)
+    (base / "dovecot.conf").write_text(text)
     with running([binary, "-F", "-c", base / "dovecot.conf"], list(ports), base / "log"):
         yield ports

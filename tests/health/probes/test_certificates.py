@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from health.probes.certificates import describe, distrust, harmless
+from tests.health.pki import Authority
 
 
 def refusal(code: int, message: str = "some reason") -> ssl.SSLCertVerificationError:
@@ -26,6 +27,12 @@ def test_describe(pki) -> None:
         "certificate for mail.example.net, *.example.net, 127.0.0.1 until 2"
     )
     assert describe(None) == describe(b"") == describe(b"nonsense") == ""
+
+
+def test_describe_what_breaks_a_rule(tmp_path) -> None:
+    """H13: a certificate that breaks a rule, as a serial number of 0 does, is described without a warning."""
+    odd = Authority(tmp_path).self_signed("odd.example.net", "-set_serial", "0")
+    assert describe(der(odd.certificate)).startswith("certificate for odd.example.net until 2")
 
 
 @pytest.mark.parametrize(

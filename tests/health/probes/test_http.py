@@ -41,6 +41,16 @@ async def test_bodies(tcp_server, leftovers, said: bytes) -> None:
     assert outcome.reason == 'answered 200, but its body lacks "It works not"'
 
 
+async def test_full(tcp_server) -> None:
+    """H10: 429 is a server without room: fit for reserve, and not dead; 401, 403 and 503 are failures."""
+    outcome, _, _, _ = await ask(tcp_server, b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n")
+    assert (outcome.ok, outcome.reserve, outcome.full) == (True, True, True)
+    assert outcome.reason == 'answered 429 "Too Many Requests", not 200-399'
+    for status in (401, 403, 503):
+        outcome, _, _, _ = await ask(tcp_server, b"HTTP/1.1 %d No\r\nContent-Length: 0\r\n\r\n" % status)
+        assert (outcome.ok, outcome.credentials_rejected) == (False, False)
+
+
 async def test_request(tcp_server) -> None:
     """H10: the request names the host, asks for no compression, and says that it is the last one."""
     _, lines, heard, port = await ask(tcp_server, COUNTED, method="POST", path="/healthz?deep=1")

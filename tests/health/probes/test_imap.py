@@ -9,6 +9,7 @@ from health.spec import ImapProbe
 from tests.health.hostile import scripted
 
 CAPABLE = b"* OK [CAPABILITY IMAP4rev1] ready\r\n"
+OURS = "could not probe: "
 BYE = b"* BYE\r\na2 OK\r\n"
 
 
@@ -37,15 +38,22 @@ async def ask(tcp_server, leftovers, tmp_path: Path, replies: list[bytes], passw
         ([CAPABLE, b"a1 NO [UNAVAILABLE] later\r\n"], 'the answer to LOGIN was "a1 NO [UNAVAILABLE] later"', False),
         ([CAPABLE, b"* BYE full\r\n"], 'the answer to LOGIN was "* BYE full"', False),
         ([CAPABLE, b"a7 OK in\r\n"], 'not IMAP: the answer to LOGIN was "a7 OK in"', False),
+        ([CAPABLE, b"a1 NO [SERVERBUG] oops\r\n"], 'the answer to LOGIN was "a1 NO [SERVERBUG] oops"', False),
+        ([CAPABLE, b"a1 NO [AUTHENTICATIONFAILED] no\r\n"], "login refused: the answer to LOGIN was", True),
+        ([CAPABLE, b"a1 NO [CONTACTADMIN] disabled\r\n"], "login refused: the answer to LOGIN was", True),
         ([b"* BYE too many\r\n"], 'the greeting was "* BYE too many"', False),
-        ([b"* OK [CAPABILITY IMAP4rev1 LOGINDISABLED] x\r\n"], "login refused: LOGINDISABLED", True),
-        ([b"* OK\r\n", b"* CAPABILITY LOGINDISABLED\r\na1 OK\r\n"], "login refused: LOGINDISABLED", True),
+        ([b"* BYE [UNAVAILABLE] later\r\n"], 'the greeting was "* BYE [UNAVAILABLE] later"', False),
+        ([b"* OK [CAPABILITY IMAP4rev1 LOGINDISABLED] x\r\n"], f"{OURS}login refused: LOGINDISABLED", False),
+        ([b"* OK\r\n", b"* CAPABILITY LOGINDISABLED\r\na1 OK\r\n"], f"{OURS}login refused: LOGINDISABLED", False),
+        ([CAPABLE, b"a1 NO [LIMIT] userip\r\n"], f'{OURS}the answer to LOGIN was "a1 NO [LIMIT] userip"', False),
+        ([CAPABLE, b"a1 NO [PRIVACYREQUIRED] TLS\r\n"], f"{OURS}the answer to LOGIN was", False),
+        ([CAPABLE, b"a1 NO [INUSE] taken\r\n"], f"{OURS}the answer to LOGIN was", False),
     ],
 )
 async def test_login(
     tcp_server, leftovers, tmp_path: Path, replies: list[bytes], reason: str, rejected: bool | None
 ) -> None:
-    """H10, S6: a refused login is told apart from a server in trouble, and its password is masked though it be repeated."""
+    """H10, S6: a refused login is told apart from a server in trouble and from our limits; a repeated password is masked."""
     outcome, _, heard = await ask(tcp_server, leftovers, tmp_path, replies)
     assert outcome.ok == (rejected is None), outcome.reason
     assert outcome.reason.startswith(reason)
@@ -53,6 +61,12 @@ async def test_login(
     if "LOGINDISABLED" in reason:
         assert not any(b"s3cret" in line for line in heard)
     await leftovers.check()
+
+
+async def test_full(tcp_server, leftovers, tmp_path: Path) -> None:
+    """H10: a server that greets with BYE because of a limit is full: fit for reserve, and not dead."""
+    outcome, _, _ = await ask(tcp_server, leftovers, tmp_path, [b"* BYE [LIMIT] too many connections\r\n"])
+    assert (outcome.ok, outcome.reserve, outcome.full) == (True, True, True)
 
 
 @pytest.mark.parametrize(

@@ -143,10 +143,8 @@ async def test_empty_password(ask, tmp_path: Path) -> None:
         ),
         ([done(4)], {}, False, "the search was refused: size limit exceeded (result 4)"),
         ([done(32)], {}, False, "the search was refused: no such entry (result 32)"),
-        ([done(8, "do")], {}, False, "the search was refused: wants a stronger way to authenticate: TLS or signing"),
-        ([done(13)], {}, False, "the search was refused: wants TLS first (confidentiality required) (result 13)"),
         ([done(53)], {}, False, "the search was refused: unwilling to perform that (result 53)"),
-        ([done(51)], {}, False, "the search was refused: busy (result 51)"),
+        ([done(52)], {}, False, "the search was refused: unavailable (result 52)"),
         ([done(99)], {}, False, "the search was refused: an error (result 99)"),
         (
             [done(10, "", element(0xA3, element(4, b"ldap://192.0.2.7/")))],
@@ -172,10 +170,9 @@ async def test_search(ask, said: list[bytes], keys: dict[str, object], ok: bool,
     ("answer", "reason", "rejected"),
     [
         (bound(49), "the bind was refused: wrong name or password (result 49)", True),
-        (bound(48, "anonymous bind disallowed"), "the bind was refused: does not let us bind like that", False),
-        (bound(8), "the bind was refused: wants a stronger way to authenticate: TLS or signing (result 8)", False),
-        (bound(13, "confidentiality required"), "the bind was refused: wants TLS first", False),
-        (bound(53, "unauthenticated bind"), "the bind was refused: unwilling to perform that (result 53", False),
+        (bound(48), "the bind was refused: does not let us bind like that", True),
+        (bound(50), "the bind was refused: not allowed (insufficient access rights)", True),
+        (bound(52), "the bind was refused: unavailable (result 52)", False),
         (
             bound(10, "", element(0xA3, element(4, b"ldap://192.0.2.7/"))),
             'the bind was answered with a referral to "ldap://192.0.2.7/", which is not followed',
@@ -213,6 +210,40 @@ async def test_bind_that_is_refused(ask, secret: str, answer: bytes, reason: str
     assert heard[-1] == wire.unbind(5)
 
 
+@pytest.mark.parametrize(
+    ("answers", "named", "reason"),
+    [
+        ([bound(7)], True, "the bind was refused: no such way to authenticate (result 7)"),
+        ([bound(8)], True, "the bind was refused: wants a stronger way to authenticate: TLS or signing (result 8)"),
+        ([bound(13, "confidentiality required")], True, "the bind was refused: wants TLS first"),
+        ([bound(34)], True, "the bind was refused: not a DN (result 34)"),
+        ([bound(53, "unauthenticated bind")], True, "the bind was refused: unwilling to perform that (result 53"),
+        ([bound(48, "anonymous bind disallowed")], False, "the bind was refused: does not let us bind like that"),
+        ([bound(49)], False, "the bind was refused: wrong name or password (result 49)"),
+        ([bound(), done(50)], False, "the search was refused: not allowed (insufficient access rights)"),
+        ([bound(), done(8, "authentication required")], False, "the search was refused: wants a stronger way"),
+        ([bound(), done(13)], True, "the search was refused: wants TLS first (confidentiality required) (result 13)"),
+        ([bound(), done(11)], True, "the search was refused: a limit of the administrator exceeded (result 11)"),
+    ],
+)
+async def test_our_own_limits(ask, secret: str, answers: list[bytes], named: bool, reason: str) -> None:
+    """H9: a refusal of how the probe asks is nobody's death: the run counts as one that was not made, and says goodbye."""
+    keys = {"bind_dn": "probe@example.net", "password_file": secret} if named else {}
+    outcome, _, heard = await ask(*answers, base=BASE, **keys)
+    assert (outcome.ok, outcome.credentials_rejected) == (False, False)
+    assert outcome.reason.startswith(f"could not probe: {reason}")
+    assert heard[-1] == wire.unbind(5)
+
+
+@pytest.mark.parametrize("answers", [[bound(51)], [bound(), done(51)]])
+async def test_busy(ask, answers: list[bytes]) -> None:
+    """H9: a server that is too busy for us is full: fit for reserve, and not dead."""
+    outcome, _, heard = await ask(*answers, base=BASE)
+    assert (outcome.ok, outcome.reserve, outcome.full) == (True, True, True)
+    assert outcome.reason.endswith("was refused: busy (result 51)")
+    assert heard[-1] == wire.unbind(5)
+
+
 async def test_active_directory(ask, secret: str) -> None:
     """H9: Active Directory's answers, their lengths in four octets, pass; nothing depends on a schema."""
     answers = entry(long=True) + reference("ldap://DomainDnsZones.example.net/") + done(long=True)
@@ -232,7 +263,7 @@ async def test_active_directory_anonymously(ask) -> None:
     assert not outcome.ok
     assert not outcome.credentials_rejected
     assert outcome.reason == (
-        "the search needs a bind: Active Directory lets nobody search anonymously, so say bind-dn"
+        "could not probe: the search needs a bind: Active Directory lets nobody search anonymously, so say bind-dn"
     )
 
 

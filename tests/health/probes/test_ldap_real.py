@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +62,7 @@ def strict(base: Path) -> Iterator[Slapd]:
     server = Slapd(base / "strict", extra="disallow bind_anon\nsecurity simple_bind=128\n")
     server.patience = 3.0
     server.launch()
-    until(lambda: server.dir.joinpath("pid").exists(), 10, "slapd to start")
+    until(lambda: socket.create_connection((HOST, server.port)).close() is None, 10, "slapd to listen")
     yield server
     server.stop()
 
@@ -96,7 +97,7 @@ async def ask(server: Slapd, port: int | None = None, **keys: object) -> Outcome
         ({"base": BASE, "filter": "(uid=p*)", "min_entries": 4}, "found 3 of 4 entries wanted, and 1 reference"),
         ({"base": f"ou=none,{BASE}"}, "the search was refused: no such entry (result 32)"),
         ({"base": "dc=example,dc=com"}, "the search was refused: no such entry (result 32)"),
-        ({"base": "nonsense"}, "the search was refused: not a DN (result 34"),
+        ({"base": "nonsense"}, "could not probe: the search was refused: not a DN (result 34"),
         ({"base": f"ou=elsewhere,{BASE}"}, 'the search was answered with a referral to "ldap://192.0.2.7/ou=people'),
     ],
 )
@@ -146,11 +147,12 @@ async def test_tls_where_there_is_none(provider: Slapd, consumer: Slapd) -> None
 
 
 async def test_strict_server(strict: Slapd, secret: str) -> None:
-    """H9, H13: a server that takes no anonymous bind, and no password in clear, says so, and is no refused login."""
+    """H9, H13: a server that takes no anonymous bind, or no password in clear, says so, and is not dead for that."""
     anonymous = await ask(strict)
-    assert anonymous.reason.startswith("the bind was refused: does not let us bind like that (inappropriate")
+    refused = "could not probe: the bind was refused"
+    assert anonymous.reason.startswith(f"{refused}: does not let us bind like that (inappropriate")
     simple = await ask(strict, bind_dn=Slapd.admin, password_file=secret)
-    assert simple.reason.startswith("the bind was refused: wants TLS first (confidentiality required)")
+    assert simple.reason.startswith(f"{refused}: wants TLS first (confidentiality required)")
     assert not simple.credentials_rejected
 
 
@@ -193,7 +195,7 @@ async def test_clean_unbind(provider: Slapd) -> None:
             text.seek(before)
             return text.read()
 
-    until(lambda: told().count(" UNBIND") == 2, 5, "two unbinds in the log")
+    until(lambda: told().count(" UNBIND") >= 2, 5, "two unbinds in the log")
     assert "connection lost" not in told()
 
 

@@ -189,22 +189,38 @@ async def test_lag_comes_back_late(tcp_server, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "code", "said", "reason", "rejected"),
     [
-        (0, 1040, "Too many connections", "too many connections (error 1040)", False),
         (0, 1129, "Host '192.0.2.1' is blocked", "this host is blocked after too many broken connections", False),
-        (0, 1130, "Host '192.0.2.1' is not allowed", "no account may connect from this host (error 1130)", False),
+        (
+            0,
+            1130,
+            "Host '192.0.2.1' is not allowed",
+            "login refused: no account may connect from this host (1130",
+            True,
+        ),
         (2, 1045, "Access denied for user", 'login refused: access denied (1045: "Access denied for user")', True),
         (2, 1698, "Access denied for user", "login refused: access denied (1698", True),
         (2, 1862, "Your password has expired", "login refused: the password has expired (1862", True),
         (2, 3118, "Account is locked", "login refused: the account is locked (3118", True),
         (2, 4151, "Account is locked", "login refused: the account is locked (4151", True),
-        (2, 1203, "more than max_user_connections", "too many connections of this account (error 1203)", False),
-        (2, 3159, "--require_secure_transport", "the server takes no connection without TLS (error 3159)", False),
+        (2, 3955, "Access denied: blocked", "login refused: the account is locked after too many", True),
+        (2, 4150, "User is blocked", "login refused: the account is locked after too many wrong passwords (4150", True),
+        (2, 1275, "old format", "login refused: the account's password is of the form of before 4.1 (1275", True),
+        (2, 1524, "Plugin 'x' is not loaded", "login refused: the server lacks the account's password plugin", True),
         (2, 1053, "Server shutdown in progress", "the server is shutting down (error 1053)", False),
-        (2, 1275, "Server is running in \x1b[2J", 'login refused: error 1275: "Server is running in \\x1b[2J"', False),
+        (2, 3032, "The server is in offline mode", "the server is in offline mode (error 3032)", False),
+        (2, 1835, "Malformed \x1b[2J packet", 'login refused: error 1835: "Malformed \\x1b[2J packet"', False),
     ],
 )
 async def test_errors_in_words(tcp_server, number: int, code: int, said: str, reason: str, rejected: bool) -> None:
-    """H8, H13: a refused login, a full server and a blocked host are told apart, and only the first is the account's fault."""
+    """H8, H13: a refused login and a server that fails are told apart, and only the first is the account's fault."""
+    outcome = await met(tcp_server, number, code, said)
+    assert not outcome.ok
+    assert outcome.reason.startswith(reason)
+    assert outcome.credentials_rejected == rejected
+
+
+async def met(tcp_server, number: int, code: int, said: str) -> Outcome:
+    """Return what a probe finds that meets an error as packet `number`: 0 is the greeting, 2 the answer to the login."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if number:
@@ -217,9 +233,37 @@ async def test_errors_in_words(tcp_server, number: int, code: int, said: str, re
 
     _, port = await tcp_server(talk)
     outcome, _ = await run_once(MysqlProbe(user="probe"), "127.0.0.1", port)
-    assert not outcome.ok
-    assert outcome.reason.startswith(reason)
-    assert outcome.credentials_rejected == rejected
+    return outcome
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "reason"),
+    [
+        (0, 1040, "too many connections (error 1040)"),
+        (2, 1041, "the server is out of memory (error 1041)"),
+        (0, 1135, "the server can start no further thread (error 1135)"),
+    ],
+)
+async def test_full(tcp_server, number: int, code: int, reason: str) -> None:
+    """H8: a server without room for another connection is fit for reserve, and not dead."""
+    outcome = await met(tcp_server, number, code, "no more")
+    assert (outcome.ok, outcome.reserve, outcome.full, outcome.reason) == (True, True, True, reason)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (1203, "too many connections of this account (error 1203)"),
+        (1226, "the account has used up what it may (error 1226)"),
+        (1251, "the server wants a way to log in that this probe lacks (error 1251)"),
+        (3159, "the server takes no connection without TLS (error 3159)"),
+    ],
+)
+async def test_our_own_limits(tcp_server, code: int, reason: str) -> None:
+    """H8: a limit of the probe's own account or abilities is nobody's death: the run counts as one that was not made."""
+    outcome = await met(tcp_server, 2, code, "no more")
+    assert (outcome.ok, outcome.credentials_rejected) == (False, False)
+    assert outcome.reason == f"could not probe: {reason}"
 
 
 async def test_password_file_that_is_missing(tmp_path: Path) -> None:

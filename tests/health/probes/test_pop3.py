@@ -26,6 +26,11 @@ from tests.health.hostile import scripted
             'the answer to PASS was "-ERR [SYS/TEMP] later"',
             False,
         ),
+        (
+            [b"+OK\r\n", b"+OK\r\n", b"-ERR [LOGIN-DELAY] wait\r\n"],
+            'could not probe: the answer to PASS was "-ERR [LOGIN-DELAY] wait": a longer interval is wanted',
+            False,
+        ),
         ([b"-ERR full\r\n"], 'the greeting was "-ERR full"', False),
         ([b"* OK IMAP\r\n"], 'not POP3: the greeting was "* OK IMAP"', False),
     ],
@@ -33,7 +38,7 @@ from tests.health.hostile import scripted
 async def test_login(
     tcp_server, leftovers, tmp_path: Path, replies: list[bytes], reason: str, rejected: bool | None
 ) -> None:
-    """H10, S6: a refused login is told apart from a server in trouble, and its password is masked though it be repeated."""
+    """H10, S6: a refused login is told apart from a server in trouble and from our limits; a repeated password is masked."""
     (tmp_path / "password").write_text("s3cret\n")
     heard: list[bytes] = []
     _, port = await tcp_server(scripted(replies, heard=heard))

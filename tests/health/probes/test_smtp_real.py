@@ -47,7 +47,11 @@ async def test_no_starttls(postfix, pki) -> None:
     assert (outcome.ok, outcome.reason) == (False, "does not offer STARTTLS")
     assert lines[-3:-1] == ["-> QUIT", "-> close"]
     outcome, _ = await ask(postfix.plain, tls="implicit")
-    assert outcome.reason.startswith(f'not TLS: answered "220 {NAME} ESMTP Postfix')
+    greeting, complaint = (
+        f'"220 {NAME} ESMTP Postfix',
+        '"554 5.5.0 Error: SMTP protocol synch',
+    )  # the second from 3.9 on
+    assert outcome.reason.startswith((f"not TLS: answered {greeting}", f"not TLS: answered {complaint}"))
     outcome, _ = await ask(postfix.smtps)
     assert (outcome.ok, outcome.reason) == (False, "the greeting did not come within 5 s")
 
@@ -68,10 +72,10 @@ async def test_without_proxy_header(postfix) -> None:
 
 
 async def test_refused_helo(postfix) -> None:
-    """H10, H13: a refused EHLO fails with the server's words, and we leave with QUIT."""
+    """H10, H13: a server that refuses our name is not dead: the run says so in the server's words, and leaves with QUIT."""
     outcome, lines = await ask(postfix.smtp, helo="\t")
     assert not outcome.ok
-    assert outcome.reason == 'the answer to EHLO was "501 Syntax: EHLO hostname", not 250'
+    assert outcome.reason == 'could not probe: the answer to EHLO was "501 Syntax: EHLO hostname", not 250'
     assert lines[-3:-1] == ["-> QUIT", "-> close"]
 
 

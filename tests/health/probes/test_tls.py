@@ -177,3 +177,20 @@ def test_any_bytes_are_harmless(pieces: list[bytes], prefixed: bool) -> None:
     except tls.Refused as refused:
         refusals.append(str(refused))
     assert all(refusal.isprintable() for refusal in refusals)
+
+
+def test_certificate_of_the_client(pki) -> None:
+    """H8: a server that wants a certificate of its clients is not dead because the probe has none."""
+    context = pki.server()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(pki.ca)
+    session, server = tls.Session(trust(pki), "mail.example.net"), Server(context)
+    assert not session.handshake()
+    session.feed(server.answer(session.take()))
+    assert session.handshake()
+    with pytest.raises(ssl.SSLError):
+        server.answer(session.take())
+    session.feed(server.outgoing.read())
+    with pytest.raises(tls.Refused, match="the server refused TLS: certificate required") as refused:
+        session.read(100)
+    assert refused.value.meaning == "ours"

@@ -52,6 +52,21 @@ def test_the_lowest_tier_that_meets_the_quorum(tiers, rules, level, serving):
     assert chosen(choose(rules, backends(*tiers))) == (level, serving)
 
 
+@pytest.mark.parametrize(
+    ("tiers", "rules", "level", "serving"),
+    [
+        (("d?",), Rules(fail_open=True), "open", "a0 a1"),
+        (("??",), Rules(fail_open=True), "open", "a0 a1"),
+        (("??",), Rules(), "none", ""),
+        (("?r",), Rules(fail_open=True), "all", "a1"),
+        (("?u",), Rules(fail_open=True), 0, "a1"),
+    ],
+)
+def test_first_verdicts_that_are_not_waited_for(tiers, rules, level, serving):
+    """H14: once first verdicts are waited for no longer, fail-open counts for a backend without one as for one that is down."""
+    assert chosen(choose(rules, backends(*tiers), late=True)) == (level, serving)
+
+
 @pytest.mark.parametrize(("key", "value"), [("admin", "drain"), ("admin", "maint"), ("weight", 0)])
 def test_who_is_not_wanted_never_serves(key, value):
     """H14: a drained backend, one in maintenance and one of weight 0 serve nobody, with fail-open neither."""

@@ -68,6 +68,16 @@ class Bed:
             self.ready.probed(health_messages.Probed(key, state, "because", 1.0, *weight))
         await asyncio.sleep(0)
 
+    async def unjudged(self, *keys, unjudged=True):
+        """Let health say that our own fault alone keeps these from a verdict, or not any more."""
+        for key in keys:
+            self.ready.probed(health_messages.Probed(key, "unknown", "login refused", 1.0, unjudged=unjudged))
+        await asyncio.sleep(0)
+
+    def serving(self):
+        """Return which verdicts the workers were sent last, by the backends' slots."""
+        return {row[1]: row[2] for row in self.ready.verdicts().changes}
+
 
 @pytest.fixture
 async def bed(tmp_path):
@@ -146,8 +156,8 @@ async def test_other_backends(bed):
 async def test_a_replica_of_a_writers_service_stands_by(bed):
     """H8: who is down only for the part that it plays is told apart from who is dead; the status has no word for it."""
     await bed.probed((FIRST, "up"), (SECOND, "down"))
-    replica = {"type": "mysql", "ok": False, "standby": True, "at": 5.0}
-    dead = {"type": "tcp", "ok": False, "standby": False, "at": 5.0}
+    replica = {"type": "mysql", "ok": False, "standby": True, "reason": "is no writer", "at": 5.0}
+    dead = {"type": "tcp", "ok": False, "standby": False, "reason": "connection refused", "at": 5.0}
     for rows, standby in (([replica], True), ([replica, dead], False), ([dead], False), ([], False)):
         shown = finished(bed.ready.shown({FIRST: [], SECOND: rows}))["a", "192.0.2.12"]
         assert shown.standby == standby
@@ -165,6 +175,72 @@ async def test_results_before_a_verdict_are_shown(bed):
 
 
 BACKUP = '{ address = "192.0.2.12", backup = true }'
+
+
+async def test_who_cannot_be_judged_serves_after_the_patience(bed):
+    """H1, H8: where our login alone is refused, nobody serves while first verdicts may come, and all do afterwards."""
+    await bed.unjudged(FIRST, SECOND)
+    assert not bed.ready.is_known("a")
+    assert bed.serving() == {}
+    bed.ready.wait_no_longer()
+    assert bed.ready.is_known("a")
+    assert bed.serving() == {0: "up", 1: "up"}
+    assert bed.ready.why_late("a", 3.0) == (
+        "no verdict after 3 s on 192.0.2.11, 192.0.2.12 (login refused): all taken as up: tier 0 serves"
+    )
+    assert bed.ready.usable("a") == ["192.0.2.11", "192.0.2.12"]
+    one = finished(bed.ready.shown({}))["a", "192.0.2.11"]
+    assert (one.state, one.serving, one.reason) == ("unknown", True, "login refused (not judged: taken as up)")
+    await bed.probed((FIRST, "down"), (SECOND, "up"))
+    assert bed.serving() == {0: "down", 1: "up"}
+
+
+async def test_who_may_be_dead_serves_nobody_after_the_patience(bed):
+    """H1, H13: a backend whose probe has found nothing yet gets nothing after the patience either, and the event says so."""
+    await bed.probed((FIRST, "down"))
+    bed.ready.wait_no_longer()
+    assert bed.serving() == {0: "down"}
+    assert bed.ready.why_late("a", 3.0) == (
+        "no verdict after 3 s on 192.0.2.12: no backend is fit (0 of 2 up in tier 0): nobody serves"
+    )
+    await bed.unjudged(SECOND)
+    assert bed.serving() == {0: "down", 1: "up"}
+    await bed.unjudged(SECOND, unjudged=False)
+    assert bed.serving() == {0: "down", 1: "unknown"}
+
+
+async def test_fail_open_counts_for_those_without_a_verdict(tmp_path):
+    """H14: after the patience a service that fails open serves with those that have no verdict, too."""
+    bed = Bed(tmp_path / "steelyard.toml", "fail-open = true\n")
+    await bed.probed((FIRST, "down"))
+    assert bed.serving() == {0: "down"}
+    bed.ready.wait_no_longer()
+    assert bed.serving() == {0: "up", 1: "up"}
+    assert bed.ready.why_late("a", 3.0).endswith(
+        "on 192.0.2.12: no backend is fit (0 of 2 up in tier 0): fail-open, all 2 serve"
+    )
+
+
+async def test_a_service_that_cannot_be_judged_is_not_able(bed):
+    """V11, V24: a service that serves without a verdict is known, and told from one with a verdict, as is a tracked probe."""
+    await bed.unjudged(FIRST)
+    assert bed.ready.able == {"a": "unjudged"}
+    await bed.probed((SECOND, "reserve"))
+    assert bed.ready.able == {"a": True}
+    await bed.probed((SECOND, "down"))
+    assert bed.ready.able == {"a": "unjudged"}
+    await bed.probed((FIRST, "down"))
+    assert bed.ready.able == {"a": False}
+    await bed.unjudged("probe gateway")
+    assert bed.ready.tracked == {"gateway": "unjudged"}
+    assert bed.told[-1] == ("probe", "gateway", "unknown: login refused", "warning")
+
+
+async def test_the_reason_of_a_weight(bed):
+    """H13: where only the weight changes, its reason is the one that is shown."""
+    await bed.probed((FIRST, "up", 7))
+    bed.ready.probed(health_messages.Probed(FIRST, "up", "exit status 5: weight 3", 2.0, 3))
+    assert finished(bed.ready.shown({}))["a", "192.0.2.11"].reason == "exit status 5: weight 3"
 
 
 async def test_a_backup_is_told_to_stand_by_and_to_serve(tmp_path):

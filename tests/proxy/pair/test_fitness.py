@@ -45,6 +45,18 @@ def test_what_is_not_known_yet():
     assert of(Track(service="a", penalty=1), services={"a": True, "b": None}) == ({}, [], True)
 
 
+def test_what_cannot_be_judged():
+    """V11, V24: what our own fault keeps us from judging is known, costs its penalty, and without one all but the last 1."""
+    services = {"dns": "unjudged", "ldap": True}
+    penalty = {"service dns cannot be judged": -60}
+    assert of(Track(service="dns", penalty=60), services=services) == (penalty, [], True)
+    assert of(Track(service="*", penalty=60), services=services) == (penalty, [], True)
+    assert of(Track(service="dns"), services=services) == ({"service dns cannot be judged": -254}, [], True)
+    assert of(Track(service="*"), services=services | {"ldap": False}) == ({}, ["service ldap"], True)
+    probe = Track(probe="gateway", penalty=5)
+    assert of(probe, services={}, probes={"gateway": "unjudged"}) == ({"probe gateway cannot be judged": -5}, [], True)
+
+
 def test_each_router_by_itself():
     """What one router tracks is nothing to another."""
     found = fitness([router("x", Track(service="a", penalty=5)), router("y")], {"a": False}, {}, "why")

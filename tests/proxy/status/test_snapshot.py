@@ -196,6 +196,13 @@ def test_an_admin_state_of_the_file_says_so(bed):
     assert (unprobed["state"], unprobed["reason"]) == ("unknown", "in maintenance, not probed")
 
 
+def test_who_serves_without_a_verdict_degrades(bed):
+    """H8: a service that serves because only our own login is refused is degraded, and down where nobody serves."""
+    unjudged = Verdict("unknown", "login refused", 1000.0, serving=True, unjudged=True)
+    assert bed.build(unjudged, unjudged).exit_status() == 1
+    assert bed.build(replace(unjudged, serving=False), DOWN).exit_status() == 2
+
+
 def test_a_failed_reload_and_fail_open_degrade(bed):
     """A refused file degrades the whole; a service that fails open serves without a usable backend, degraded."""
     assert bed.build(UP, UP, node=replace(NODE, valid=False)).exit_status() == 1
