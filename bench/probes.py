@@ -145,7 +145,7 @@ probe    = {probe}
 
 def report(kind: str, seconds: int) -> str:
     """Measure both, and return them as a table."""
-    runs = {"nobody hangs": run(kind, seconds, hang=False), "half hang": run(kind, seconds, hang=True)}
+    runs = {"none hang": run(kind, seconds, hang=False), "half hang": run(kind, seconds, hang=True)}
     lines = [
         f"{kind:14}{'probes':>8}{'median s':>10}{'99 % s':>9}{'longest s':>11}{'user %':>8}{'system %':>10}{'ns +':>6}"
     ]
