@@ -1,25 +1,33 @@
-"""Whether a program is safe to run unasked: nobody else may put another one in its place (S4)."""
+"""Whether a file is safe to run or to obey: nobody else may change it, or put another one in its place (S4, S7)."""
 
+import functools
 import os
+import pwd
 import stat
 from collections import deque
+from pathlib import Path
 
 _LINKS = 40  # that are followed, as the kernel does
 
 
-class Unsafe(Exception):  # noqa: N818 - named for what the program is
-    """The program must not be run, or cannot; the text says why."""
+class Unsafe(Exception):  # noqa: N818 - named for what the file is
+    """The file must not be used, or cannot; the text says why, and `hint` what to do."""
+
+    def __init__(self, why: str, hint: str = "") -> None:
+        super().__init__(why)
+        self.hint = hint
 
 
-def trusted(path: str, user: int) -> str:
-    """Return the program's own path, with every link followed; raises `Unsafe` in words.
+def trusted(path: str, user: int, group: int = 0) -> str:
+    """Return the file's own path, with every link followed; raises `Unsafe` in words.
 
     Each directory, link and file on the way must belong to root or `user`, and be writable by its owner alone, or by
-    group root.  In a directory with the sticky bit nobody can replace what is not his: there its entries are looked at.
+    group root or `group`.  In a directory with the sticky bit nobody can replace what is not his: there its entries are
+    looked at.
     """
     ahead = deque(part for part in path.split("/") if part)
     at = "/"
-    _look(at, os.lstat(at), user)
+    _look(at, os.lstat(at), user, group)
     links = 0
     while ahead:
         part = ahead.popleft()
@@ -33,7 +41,7 @@ def trusted(path: str, user: int) -> str:
             info = os.lstat(here)
         except OSError as error:
             raise Unsafe(f"{here}: {(error.strerror or 'unreadable').lower()}") from None
-        _look(here, info, user)
+        _look(here, info, user, group)
         if stat.S_ISLNK(info.st_mode):
             links += 1
             if links > _LINKS:
@@ -50,14 +58,50 @@ def trusted(path: str, user: int) -> str:
     return at
 
 
-def _look(path: str, info: os.stat_result, user: int) -> None:
-    if info.st_uid not in {0, user}:
-        raise Unsafe(f"{path} belongs to another user (uid {info.st_uid}), who could change what is run")
+def runnable(path: str, user: int, group: int) -> None:
+    """Return if `user`, with `group` alone, may enter the directories on the way to a program and run it; raises `Unsafe`."""
+    for one in {path, os.path.realpath(path)}:
+        at = Path(one)
+        for part in (*reversed(at.parents), at):
+            try:
+                info = part.stat()
+            except OSError as error:
+                raise Unsafe(f"{part}: {(error.strerror or 'unreadable').lower()}") from None
+            bit = stat.S_IXUSR if info.st_uid == user else stat.S_IXGRP if info.st_gid == group else stat.S_IXOTH
+            if user != 0 and not info.st_mode & bit:
+                what = "may not enter" if part != at else "may not run"
+                raise Unsafe(f"{_name(user)} {what} {part}")
+
+
+def _name(user: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(user).pw_name}"
+    except KeyError:
+        return f"user {user}"
+
+
+def _look(path: str, info: os.stat_result, user: int, group: int) -> None:
+    if info.st_uid not in {0, user, _outside()}:
+        raise Unsafe(f"{path} belongs to another user (uid {info.st_uid}), who could change it", f"chown {user} {path}")
     if stat.S_ISLNK(info.st_mode):
         return  # a link has no permissions of its own
     if stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX:
         return
     if info.st_mode & stat.S_IWOTH:
-        raise Unsafe(f"{path} can be written by everybody, who could change what is run")
-    if info.st_mode & stat.S_IWGRP and info.st_gid != 0:
-        raise Unsafe(f"{path} can be written by group {info.st_gid}, who could change what is run")
+        raise Unsafe(f"{path} can be written by everybody, who could change it", f"chmod o-w {path}")
+    if info.st_mode & stat.S_IWGRP and info.st_gid not in {0, group}:
+        raise Unsafe(f"{path} can be written by group {info.st_gid}, who could change it", f"chmod g-w {path}")
+
+
+@functools.cache
+def _outside() -> int:
+    """Return the number that users outside this user namespace have in it, -1 where it has a user of that number.
+
+    In a namespace of one user (unshare -r) the files of the real root are theirs (user_namespaces(7)).
+    """
+    try:
+        number = int(Path("/proc/sys/kernel/overflowuid").read_text())
+        rows = [[int(field) for field in row.split()] for row in Path("/proc/self/uid_map").read_text().splitlines()]
+    except (OSError, ValueError):
+        return -1
+    return -1 if any(first <= number < first + count for first, _, count in rows) else number

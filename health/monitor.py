@@ -27,7 +27,7 @@ from health.probes import attempt_once, make, not_run, told
 from health.probes.base import OurFault
 from health.runner import Runner
 from health.schedule import first_delay
-from health.secrets import Source
+from health.secrets import KINDS, Source
 from health.services import Alarm, Services, log_alarm
 from health.spec import ProbeSpec
 from health.state import Outcome, State, judge, unjudged
@@ -136,10 +136,10 @@ class Monitor:
             subscription.runner.hint()
 
     def secrets_changed(self, paths: Collection[str]) -> None:
-        """Probe soon whoever logs in with a password from `paths`."""
+        """Probe soon whoever needs a file of `paths`: a password, or authorities."""
         for backend in self._backends.values():
             for subscription in backend.subscriptions:
-                if getattr(subscription.spec, "password_file", None) in paths:
+                if any(getattr(subscription.spec, key, None) in paths for key in KINDS):
                     subscription.runner.hint()
 
     async def run_now(self, keys: Sequence[str]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ as JSON (`model_dump(mode="json")`, back through `parse_probe`), which carries n
 import json
 import re
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from urllib.parse import quote
 
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
 
@@ -36,6 +37,7 @@ __all__ = [
 Interval = Annotated[Duration, Field(ge=0.01, le=86400.0)]
 """Seconds between probes or until one ends: 10 ms to a day."""
 
+_RESERVED: Final = "!#$%&'()*+,/:;=?@[]~"  # letters of a URL that mean something (RFC 3986, section 2.2)
 _RCODES: Final = (
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
     "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE",
@@ -230,6 +232,8 @@ class MysqlProbe(ProbeBase):
     type: Literal["mysql"] = "mysql"
     user: str
     password_file: AbsolutePath | None = None
+    public_key_file: AbsolutePath | None = None
+    """The server's RSA key, for a caching_sha2_password or sha256_password login without TLS."""
     role: Literal["any", "writer", "replica", "replica-first", "galera"] = "any"
     max_lag: Interval | None = None
     recover_lag: Interval | None = Field(
@@ -288,13 +292,37 @@ def _digest(value: Any) -> Any:
     return value
 
 
+def _visible(value: Any) -> Any:
+    if isinstance(value, str):
+        strange = next((letter for letter in value if not "!" <= letter <= "~"), None)
+        if strange is not None:
+            raise mistake(
+                f'"{value[:60]}" holds {"a blank" if strange == " " else f"U+{ord(strange):04X}"}:'
+                " a request has visible letters of ASCII only",
+                hint=f'write "{quote(value, safe=_RESERVED)[:200]}"' if value.startswith("/") else None,
+            )
+    return value
+
+
+def _host(value: Any) -> Any:
+    if value == "":
+        raise mistake("host is empty")
+    return _visible(value)
+
+
+def _request_path(value: Any) -> Any:
+    if isinstance(value, str) and not value.startswith("/"):
+        raise mistake(f'path = "{value[:60]}" does not begin with "/"', hint=f'write path = "/{value[:60]}"')
+    return _visible(value)
+
+
 class HttpProbe(ProbeBase):
     """One request; the status must lie in `status` and the body match, if told."""
 
     type: Literal["http"] = "http"
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
-    path: Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$")] = "/"
-    host: Annotated[str, Field(pattern=r"^[\x21-\x7e]+$")] | None = None
+    path: Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$"), BeforeValidator(_request_path)] = "/"
+    host: Annotated[str, Field(pattern=r"^[\x21-\x7e]+$"), BeforeValidator(_host)] | None = None
     status: Annotated[str, BeforeValidator(_statuses)] = "200-399"
     body: str | None = None
     body_digest: Annotated[str, BeforeValidator(_digest)] | None = None

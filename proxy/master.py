@@ -45,6 +45,7 @@ from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
 from proxy.status.snapshot import SnapshotBuilder
+from proxy.words import counted
 from proxy.workers import plans, transparent_sockets
 from proxy.workers.listeners import ListenError, Listeners
 from proxy.workers.member_owners import Key
@@ -197,8 +198,8 @@ class Master:
         self._control.register("events", events_handler(self._timeline), mutates=False)
         self._timeline.add(
             "start", node.name,
-            f"steelyard {__version__}: {len(self._running.services)} services on {len(self._listeners)} listeners, "
-            f"{node.workers} workers",
+            f"steelyard {__version__}: {counted(len(self._running.services), 'service')} on "
+            f"{counted(len(self._listeners), 'listener')}, {counted(node.workers, 'worker')}",
             pid=os.getpid(), sha256=self.config.sha256,
         )  # fmt: skip
         for kind, text in self._before:

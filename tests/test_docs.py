@@ -230,6 +230,20 @@ def test_no_option_of_theirs_is_left_out(table, options):
     assert set(options.split()) - words == set()
 
 
+README = re.findall(r"```toml\n(.*?)```", (DOCS.parent / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("number", range(len(README)))
+def test_the_readme_is_an_example_to_follow(number, tmp_path):
+    """Each example of the README is a whole file that `check` has nothing to say of and that `run` takes."""
+    path = tmp_path / "steelyard.toml"
+    path.write_text(README[number])
+    config, found = diagnose(path)
+    assert found == []
+    assert config is not None
+    assert unsupported(config) == []
+
+
 REFERENCE = DOCS / "reference" / "configuration.md"
 TABLES = (
     ServiceTable, BackendTable, Persistence, Queue, Eject, TcpSettings, UdpSettings, DnsSettings, NodeSettings, LogSettings,

@@ -72,7 +72,9 @@ async def attempt_once(
     Ends at the probe's timeout whatever the server does, and leaves no descriptor, reader or task behind, also when it
     is cancelled (H4).  Raises `OurFault` when this host could not probe at all; never anything else but cancellation.
     """
-    attempt = Attempt(address, port, probe.spec.timeout, probe.spec.send_proxy, recording=recording, waits=waits)
+    attempt = Attempt(
+        address, port, probe.spec.timeout, probe.spec.send_proxy, recording=recording, waits=waits, files=probe.secrets
+    )
     try:
         with Deadline(attempt.waits, attempt.timeout):
             finding = await probe.check(attempt)
@@ -105,12 +107,14 @@ async def attempt_once(
     return outcome, attempt.lines
 
 
-async def run_once(spec: ProbeSpec, address: str, port: int) -> tuple[Outcome, list[str]]:
+async def run_once(spec: ProbeSpec, address: str, port: int, user: str = "") -> tuple[Outcome, list[str]]:
     """Probe `address`, `port` once as `spec` says (its own address and port win); the outcome and a transcript.
 
-    For `check --live`: never raises but `NotSupported`; what this host could not do is a failure that says so.
+    For `check --live`: never raises but `NotSupported`; what this host could not do is a failure that says so.  `user` is
+    whom a script is run as where this process is root: the daemon's `node.user`.
     """
     probe = make(spec)
+    probe.user = user
     try:
         return await attempt_once(probe, spec.address or address, spec.port or port)
     except OurFault as fault:

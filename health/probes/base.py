@@ -14,6 +14,7 @@ import errno
 import functools
 import os
 import socket
+import ssl
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Typ
 
 from health.probes import proxyheader, tls
 from health.probes.words import EXCERPT, Failed, Full, Meaning, NotSupported, OurFault, blamed, excerpt, in_words, where
-from health.secrets import FromDisk, NoSecret, Source
+from health.secrets import AUTHORITIES, FromDisk, Kind, NoSecret, Source
 from health.spec import ProbeBase
 from health.waiting import IN, OUT, Waits
 
@@ -60,18 +61,20 @@ class Attempt:
 
     `send_proxy` ("off", "v1" or "v2") says which PROXY header its TCP connections begin with; "v2" its datagrams too.
     `lines` is the transcript: "-> " what we do, "<- " what comes back; it stays empty unless it is `recording`.
+    `files` has the authorities that TLS trusts.
     """
 
     __slots__ = (
-        "_begun", "_opened", "_sessions", "address", "aside", "lines", "missing", "port", "recording", "send_proxy",
-        "timeout", "unread", "waits",
+        "_begun", "_files", "_opened", "_sessions", "address", "aside", "lines", "missing", "port", "recording",
+        "send_proxy", "timeout", "unread", "waits",
     )  # fmt: skip
 
     def __init__(
         self, address: str, port: int, timeout: float, send_proxy: str | None = None,
-        *, recording: bool = True, waits: Waits | None = None,
+        *, recording: bool = True, waits: Waits | None = None, files: Source | None = None,
     ) -> None:  # fmt: skip
         self.recording = recording
+        self._files = files or FromDisk()
         self.address = address
         self.port = port
         self.timeout = timeout
@@ -189,11 +192,14 @@ class Attempt:
         return opened
 
     async def start_tls(self, opened: socket.SocketType, spec: ProbeBase, name: str | None = None) -> None:
-        """Go on in TLS, verified as `spec` says; raises `Failed` in words, `OurFault` where `tls-ca-file` is no use."""
+        """Go on in TLS, verified as `spec` says; raises `Failed` in words, `OurFault` where `tls-ca-file` is no use.
+
+        Without any name the certificate must be for the server's address.
+        """
         name = spec.tls_name or name
+        expected = name or self.address.partition("%")[0]
         try:
-            trust = tls.context(verify=spec.tls_verify, ca_file=spec.tls_ca_file, named=name is not None)
-            session = tls.Session(trust, name)
+            session = tls.Session(self._trust(spec), expected if spec.tls_verify else name)
         except tls.NoTrust as fault:
             raise OurFault(str(fault)) from None
         self.sent(f"TLS handshake{f' for {name}' if name else ''}")
@@ -206,6 +212,18 @@ class Attempt:
             raise blamed(refused.meaning, str(refused)) from None
         self._sessions[opened] = session
         self.got(f"{session.describe()}, {self.took}")
+
+    def _trust(self, spec: ProbeBase) -> ssl.SSLContext:
+        """Return whom `spec` trusts; raises `OurFault` where its `tls-ca-file` is no use, and `tls.NoTrust`."""
+        path = spec.tls_ca_file
+        if path is None or not spec.tls_verify:
+            return tls.context(verify=spec.tls_verify)
+        try:
+            return tls.context(verify=True, authorities=self._files.content(path, AUTHORITIES))
+        except NoSecret as why:
+            raise OurFault(str(why)) from None
+        except tls.NoTrust as why:
+            raise OurFault(f"{AUTHORITIES.label} {path} holds {why}") from None
 
     async def _shake_hands(self, opened: socket.SocketType, session: tls.Session) -> None:
         heard = False
@@ -358,6 +376,7 @@ class Probe(ABC, Generic[Spec]):
         self.spec = spec
         self.secrets: Source = FromDisk()
         self.echoes: Echoes | None = None
+        self.user = ""  # whom a program is run as where this process is root, "" for a usual one
 
     def secret(self) -> str:
         """Return the password of `password_file` as it is now, "" where the spec has none; raises `OurFault` in words."""
@@ -366,6 +385,15 @@ class Probe(ABC, Generic[Spec]):
             return ""
         try:
             return self.secrets.get(path)
+        except NoSecret as error:
+            raise OurFault(str(error)) from None
+
+    def file(self, kind: Kind, path: str | None) -> bytes:
+        """Return what a file of the spec holds now, b"" where it names none; raises `OurFault` in words."""
+        if path is None:
+            return b""
+        try:
+            return self.secrets.content(path, kind)
         except NoSecret as error:
             raise OurFault(str(error)) from None
 

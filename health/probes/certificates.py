@@ -22,7 +22,8 @@ _HOUR = 3600.0
 # X509_V_ERR_… of OpenSSL's x509_vfy.h
 _NOT_YET, _EXPIRED, _SELF_SIGNED, _SELF_SIGNED_ROOT = 9, 10, 18, 19
 _NO_ISSUER: Final = frozenset((2, _SELF_SIGNED_ROOT, 20, 21, 27))
-_OTHER_NAME: Final = frozenset((62, 64))
+_OTHER_ADDRESS = 64
+_OTHER_NAME: Final = frozenset((62, _OTHER_ADDRESS))
 
 
 def describe(data: bytes | None) -> str:
@@ -45,7 +46,8 @@ def distrust(error: ssl.SSLCertVerificationError, chain: list[bytes], name: str 
     if error.verify_code in _NO_ISSUER:
         return f"{about} signed by {_issuer(held[-1])}, which is not trusted"
     if error.verify_code in _OTHER_NAME:
-        return f"certificate is for {_names(held[0])}, not {harmless(name or '')}"
+        aside = ", and no tls-name says otherwise" if error.verify_code == _OTHER_ADDRESS else ""
+        return f"certificate is for {_names(held[0])}, not {harmless(name or '')}{aside}"
     return plain
 
 

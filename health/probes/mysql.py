@@ -21,6 +21,7 @@ from health.probes import mysqlrole
 from health.probes.base import Attempt, Failed, Finding, Full, Meaning, OurFault, Probe, blamed, excerpt
 from health.probes.mysqlrole import Hysteresis, Row
 from health.probes.mysqlsession import ServerError, Session
+from health.secrets import PUBLIC_KEY
 from health.spec import MysqlProbe
 
 _PARSE_ERROR: Final = 1064
@@ -72,7 +73,8 @@ class MysqlCheck(Probe[MysqlProbe]):
     async def check(self, attempt: Attempt) -> Finding:
         """Pass when the server lets us in and plays the wanted part."""
         password = self.secret()
-        session = Session(attempt, await attempt.connect(self.spec), self.spec, password)
+        key = self.file(PUBLIC_KEY, self.spec.public_key_file)
+        session = Session(attempt, await attempt.connect(self.spec), self.spec, password, key)
         try:
             await session.login()
         except ServerError as error:

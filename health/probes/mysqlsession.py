@@ -2,8 +2,13 @@
 
 aiomysql speaks the protocol (greeting, password plugins, results) and is kept from all else that it does.  It opens no
 connection, so that cancelling leaves none.  It reads through `_read_bytes`, which counts, so that neither a packet of
-16 MB nor a million small ones cost anything (H4).  And it says nothing that the configuration did not allow: no password
-in clear without TLS whatever plugin the server asks for, no session without TLS where TLS is wanted (S9).
+16 MB nor a million small ones cost anything (H4).  And it says nothing that the configuration did not allow: no session
+without TLS where TLS is wanted, and no whole password to a server that has not proved who it is (S9).
+
+A scramble proves that we know the password and does not tell it.  Some logins want the password itself, in clear or
+encrypted with a key: caching_sha2_password when the server has no login of the account in its cache, sha256_password,
+mysql_clear_password.  It is sent over verified TLS alone, or encrypted with the key of `public-key-file`; never with a
+key that the server sends, as an impostor would send his own.  So do MySQL's own clients (get-server-public-key is off).
 
 A fault of its version 0.3.2 is made good here: a request to switch to caching_sha2_password ends with a NUL, which it
 takes into the salt, so that no scramble is ever right and each login costs the server a full one.
@@ -17,6 +22,9 @@ from typing import Any, Final, NoReturn
 # PyMySQL's RSA imports it at the first full login, when this process may no longer be able to read it.
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401
 from aiomysql.connection import Connection
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from pymysql.charset import charset_by_name
 from pymysql.connections import MAX_PACKET_LEN
 from pymysql.constants import CLIENT, COMMAND
@@ -39,10 +47,19 @@ _CLIENT_ERRORS: Final = range(2000, 3000)  # numbers of errors that a client fin
 _CHARSET: Final = "utf8mb4"
 _IN_CLEAR: Final = frozenset(("mysql_clear_password", "dialog"))  # they send the password as it is
 _TOO_OLD: Final = "mysql_old_password"  # the one of before 2003
+_UNPROVED: Final = (
+    "the server wants the password itself, which needs verified TLS or public-key-file"
+    " (caching_sha2_password asks for it while the account is not in its cache, and for a wrong password)"
+)
 _KNOWN: Final = frozenset(("mysql_native_password", "caching_sha2_password", "sha256_password", "mysql_clear_password"))
 _FIRST_WORD: Final = frozenset(("mysql_native_password", "caching_sha2_password"))
 _FALLBACK: Final = "mysql_native_password"  # with another default, the server is let ask for what it wants
+_NO_PASSWORD: Final = b"\0"  # no request for a key, and of the wrong length: a refused login, not a broken one
 _SWITCH: Final = b"\xfe"  # begins a request to use another plugin
+
+
+class _Unproved(OurFault):
+    """The server wants the password itself, and has not proved who it is."""
 
 
 class ServerError(Exception):
@@ -57,8 +74,14 @@ class ServerError(Exception):
 class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
     """One run on a fresh connection: `login`, then `query` as often as needed, then `quit`."""
 
-    def __init__(self, attempt: Attempt, connected: socket.SocketType, spec: MysqlProbe, password: str) -> None:
-        """Prepare on the socket that is `connected`; nothing is sent before `login`."""
+    def __init__(
+        self, attempt: Attempt, connected: socket.SocketType, spec: MysqlProbe, password: str, public_key: bytes = b""
+    ) -> None:
+        """Prepare on the socket that is `connected`; nothing is sent before `login`.
+
+        `public_key` is the server's, in PEM form, as the configuration has it; b"" for none.
+        """
+        self._public_key = public_key
         super().__init__(
             host=attempt.address,
             port=attempt.port,
@@ -81,6 +104,23 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         self._let_in = False
         self._next_seq_id = 0
 
+    @property
+    def server_public_key(self) -> bytes:
+        """The key that a whole password is encrypted with: the configured one; raises `OurFault` where there is none."""
+        if not self._public_key:
+            raise _Unproved(_UNPROVED)
+        try:
+            usable = isinstance(serialization.load_pem_public_key(self._public_key), RSAPublicKey)
+        except (ValueError, UnsupportedAlgorithm):
+            usable = False
+        if not usable:
+            raise _Unproved(f"public-key-file {self._spec.public_key_file} holds no RSA key in PEM form")
+        return self._public_key
+
+    @server_public_key.setter
+    def server_public_key(self, _of_the_server: object) -> None:
+        """Ignore it: whose it is cannot be known."""
+
     async def login(self) -> None:
         """Log in, with TLS if wanted; raises `Failed`, `OurFault` or `ServerError`."""
         attempt = self._attempt
@@ -91,11 +131,23 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
             if self._spec.tls != "off":
                 await self._start_tls()
             self._choose_plugin()
-            attempt.sent(f"login as {excerpt(self._spec.user.encode())} with a password ****")
+            secret = "with a password ****" if self._password else "without a password"
+            attempt.sent(f"login as {excerpt(self._spec.user.encode())} {secret}")
             attempt.missing = "no answer to the login"
-            await self._request_authentication()
+            try:
+                await self._request_authentication()
+            except _Unproved:
+                self._give_nothing()
+                raise
             self._let_in = True
         attempt.got(f"logged in by {excerpt(str(self._auth_plugin_used).encode())}, {attempt.took}")
+
+    def _give_nothing(self) -> None:
+        """Say something that is no password: who breaks off instead is blocked after max_connect_errors, and all with it."""
+        self._outgoing.clear()
+        self.write_packet(_NO_PASSWORD)
+        self._attempt.send_at_once(self._wire, bytes(self._outgoing))
+        self._attempt.hang_up(self._wire)
 
     async def query(self, sql: str, unbuffered: bool = False) -> list[dict[str, str | None]]:
         """Return the rows of one statement, each by column names in lower case; raises `Failed` or `ServerError`."""
@@ -144,7 +196,7 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         self.write_packet(struct.pack("<iIB23s", self.client_flag, MAX_PACKET_LEN, charset, b""))
         await self._flush()
         await self._attempt.start_tls(self._wire, self._spec)
-        self._secure = True
+        self._secure = self._spec.tls_verify
 
     def _choose_plugin(self) -> None:
         """Answer the greeting with one of two plugins: never at once with one that tells the password."""
@@ -155,7 +207,7 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         """Follow the server to another plugin, unless that would give the password away."""
         name = plugin_name.decode("ascii", "replace")
         if name in _IN_CLEAR and not self._secure:
-            await self._decline(f"the server asks for the password in clear ({name}): that needs tls")
+            await self._decline(f"the server asks for the password in clear ({name}): that needs verified TLS")
         if name == _TOO_OLD:
             await self._decline(f"the server asks for the password as MySQL 4.0 did ({name}): that is not safe")
         if name not in _KNOWN:

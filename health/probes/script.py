@@ -17,7 +17,7 @@ import os
 import pwd
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from health.executable import Unsafe, trusted
@@ -27,7 +27,7 @@ from health.spec import ScriptProbe
 ENVIRONMENT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/",
 }  # fmt: skip
-USERS: Final = ("steelyard", "nobody")  # whom root runs a script as, by hand: the first that there is
+USERS: Final = ("steelyard", "nobody")  # whom root runs a script as, unless it is told: the first that there is
 _DOWN: Final = 1
 _WEIGHT_BASE: Final = 2  # the exit status that is weight 0
 _CHUNK: Final = 4096  # bytes a read
@@ -61,7 +61,7 @@ class ScriptCheck(Probe[ScriptProbe]):
         return part.replace("{address}", attempt.address).replace("{port}", str(attempt.port or ""))
 
     def _start(self, command: list[str], attempt: Attempt) -> subprocess.Popen[bytes]:
-        user = _user()
+        user = _user((self.user,) if self.user else USERS)
         if user is not None:
             attempt.sent(f"as user {user.pw_name}, for nothing is run as root")
         try:
@@ -216,11 +216,12 @@ class _Run:
             self.process.stdout.close()
 
 
-def _user() -> pwd.struct_passwd | None:
+def _user(names: Sequence[str]) -> pwd.struct_passwd | None:
     """Return whom to become before running anything, None for nobody else; raises `OurFault` for root with no way out."""
     if os.geteuid() != 0:
         return None
-    for name in USERS:
+    for name in names:
         with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name)
-    raise OurFault("nothing is run as root, and this host has no user nobody")
+            if (entry := pwd.getpwnam(name)).pw_uid != 0:
+                return entry
+    raise OurFault(f"nothing is run as root, and this host has no other user {names[-1]}")

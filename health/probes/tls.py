@@ -1,8 +1,8 @@
 """TLS without I/O: a session fed from the wire and emptied to it, and words for why one is refused.
 
-What is verified: the chain up to an authority of `tls-ca-file` (or the system's), its dates and, where a name is known,
-that the certificate is for it (RFC 9525).  Without a name there is nothing to compare with: backends are addressed by
-number, and hardly a certificate holds its server's address.  The name also goes into the handshake (SNI, RFC 6066).
+What is verified: the chain up to an authority of `tls-ca-file` (or the system's), its dates, and whom the certificate is
+for (RFC 9525): the name, or the server's address where no name is known.  A chain alone proves nothing: whoever has a
+certificate of that authority, for any name, could pose as the server.  A name also goes into the handshake (SNI, RFC 6066).
 OpenSSL says what it refuses; the certificate itself is read (`certificates`) only to tell what was wrong with it.
 """
 
@@ -32,37 +32,43 @@ class NoTrust(Exception):  # noqa: N818 - see Refused
     """What this host was told to trust cannot be used, in words: the configuration's fault."""
 
 
-def context(*, verify: bool, ca_file: str | None, named: bool) -> ssl.SSLContext:
-    """Return a client's context, shared by all sessions of that kind, loaded again when `ca_file` changes.
-
-    Raises `NoTrust` in words.
-    """
-    if not verify or ca_file is None:
-        return _context(verify, None, named, ())
-    try:
-        about = os.stat(ca_file)  # noqa: PTH116 - no need for a Path
-        return _context(verify, ca_file, named, (about.st_ino, about.st_size, about.st_mtime_ns))
-    except ssl.SSLError:
-        raise NoTrust(f"tls-ca-file {ca_file} holds no certificate in PEM form") from None
-    except OSError as error:
-        raise NoTrust(f"tls-ca-file {ca_file}: {os.strerror(error.errno or 0)}") from None
-
-
 @functools.lru_cache(maxsize=_CONTEXTS)
-def _context(verify: bool, ca_file: str | None, named: bool, _version: tuple[int, ...]) -> ssl.SSLContext:
+def context(*, verify: bool, authorities: bytes | None = None) -> ssl.SSLContext:
+    """Return a client's context, shared by all sessions of that kind.
+
+    `authorities` are certificates in PEM form, None for those of the system.  Raises `NoTrust` in words.
+    """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.options |= ssl.OP_NO_RENEGOTIATION
-    made.check_hostname = verify and named
+    made.check_hostname = verify
     made.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
-    if ca_file is not None:
-        made.load_verify_locations(ca_file)
-    elif verify:
+    if not verify:
+        return made
+    if authorities is None:
         made.load_default_certs()
+        if not made.cert_store_stats()["x509_ca"] and not _has_directory():
+            raise NoTrust("this host has no certificates of authorities: install ca-certificates, or say tls-ca-file")
+        return made
+    try:
+        made.load_verify_locations(cadata=authorities.decode("ascii", "ignore"))  # comments may have any letters
+    except ssl.SSLError:
+        raise NoTrust("no certificate in PEM form") from None
     return made
+
+
+def _has_directory() -> bool:
+    """Return True if the system has a directory of authorities, from which OpenSSL loads one when it needs it."""
+    directory = ssl.get_default_verify_paths().capath
+    try:
+        return directory is not None and bool(os.listdir(directory))  # noqa: PTH208 - names alone
+    except OSError:
+        return False
 
 
 class Session:
     """One TLS connection of a client; `name` is whom to ask for (SNI) and, where the context verifies, to expect.
+
+    An address may stand in place of a name: it is expected and not asked for (RFC 6066, section 3).
 
     Bytes of the wire go in by `feed` and come out of `take`; what does is to be sent before anything is waited for.
     """
@@ -130,8 +136,6 @@ class Session:
     def describe(self) -> str:
         """Return the version, whom the certificate is for, until when, and whether that was verified; in words."""
         verified = "verified" if self._verified else "not verified"
-        if self._verified and self._name is None:
-            verified = "verified but for its name, as there is no tls-name"
         return f"{self._object.version()}, {describe(self._object.getpeercert(binary_form=True))}{verified}"
 
     def _certificates(self) -> list[bytes]:

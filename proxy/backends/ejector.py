@@ -9,6 +9,7 @@ from proxy.backends.effective import Running, written
 from proxy.backends.ejection import Ejections
 from proxy.config.model import BackendKey, Service
 from proxy.records.timeline import Tell
+from proxy.words import counted
 
 
 class Ejecting:
@@ -39,7 +40,7 @@ class Ejecting:
         ejections = self._services.get(key[0])
         if ejections is None or key in self._reasons or key[1] not in self._usable(key[0]):
             return  # it gets nothing new already
-        text = f"{failures} failures of real traffic in a row"
+        text = f"{counted(failures, 'failure')} of real traffic in a row"
         period = ejections.eject(key[1], self._usable(key[0]), self._loop.time())
         if period is None:
             if key not in self._kept:

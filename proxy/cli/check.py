@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from proxy.cli import EXIT_CONFIG, EXIT_FAILED
+from proxy.words import counted
 
 if TYPE_CHECKING:
     from proxy.config import Config, Diagnostic
@@ -69,24 +70,20 @@ def _look_at_host(config: "Config") -> "list[Finding]":
     return look(config)
 
 
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
-
-
 def _summary(file: str, config: "Config | None", found: "list[Diagnostic]", later: "list[Diagnostic]") -> str:
     warnings = sum(item.severity == "warning" for item in found)
-    tail = f", {_count(warnings, 'warning')}" if warnings else ""
+    tail = f", {counted(warnings, 'warning')}" if warnings else ""
     if config is None:
-        return f"{file}: {_count(len(found) - warnings, 'error')}{tail}"
+        return f"{file}: {counted(len(found) - warnings, 'error')}{tail}"
     backends = sum(len(service.backends) for service in config.services)
     listeners = sum(len(service.listeners) for service in config.services)
     counts = (
-        f"{_count(len(config.services), 'service')}, {_count(backends, 'backend')}, {_count(listeners, 'listener')}"
+        f"{counted(len(config.services), 'service')}, {counted(backends, 'backend')}, {counted(listeners, 'listener')}"
     )
     text = f"{file}: {counts}: no errors{tail}"
     if later and config.services:
         lines = ", ".join(str(line) for line in sorted({item.line for item in later})[:12])
-        text += f"\n`steelyard run` of this version refuses it: {_count(len(later), 'thing')} not supported yet (line {lines})"
+        text += f"\n`steelyard run` of this version refuses it: {counted(len(later), 'thing')} not supported yet (line {lines})"
     return text
 
 

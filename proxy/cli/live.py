@@ -41,7 +41,9 @@ async def probe_all(config: "Config") -> list[dict[str, Any]]:
     gate = asyncio.Semaphore(_AT_ONCE)
     questions = {one.spec.question(): one for one in asked}
     async with asyncio.TaskGroup() as group:
-        tasks = {question: group.create_task(_probe(one, gate)) for question, one in questions.items()}
+        tasks = {
+            question: group.create_task(_probe(one, gate, config.node.user)) for question, one in questions.items()
+        }
     found = [tasks[one.spec.question()].result() for one in asked]
     behind = _behind(asked, found)
     return [
@@ -71,10 +73,10 @@ def _asked(config: "Config") -> list[_Asked]:
     return asked
 
 
-async def _probe(one: _Asked, gate: asyncio.Semaphore) -> _Found:
+async def _probe(one: _Asked, gate: asyncio.Semaphore, user: str) -> _Found:
     async with gate:
         try:
-            return await run_once(one.spec, one.address, one.spec.port or 0)
+            return await run_once(one.spec, one.address, one.spec.port or 0, user)
         except NotSupported as error:
             return error
 

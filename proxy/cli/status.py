@@ -10,6 +10,7 @@ from proxy.cli.daemon import colour, daemon, print_json
 from proxy.cli.grid import Cell, align, paint
 from proxy.cli.times import span
 from proxy.status.schema import BackendStatus, ServiceStatus, Status, WorkerStatus, exit_status
+from proxy.words import counted
 
 _COLOURS: Final = {"up": "green", "degraded": "yellow", "reserve": "yellow", "unknown": "yellow", "down": "red"}
 _ORDINARY: Final = frozenset(
@@ -68,7 +69,9 @@ def render(status: Status, now: float, *, coloured: bool = False, width: int | N
             paint("the last reload failed: the file is not what runs (steelyard check)", "red", coloured=coloured)
         )
     if config["overrides"]:
-        lines.append(paint(f"{config['overrides']} overrides (steelyard overrides)", "yellow", coloured=coloured))
+        lines.append(
+            paint(f"{counted(config['overrides'], 'override')} (steelyard overrides)", "yellow", coloured=coloured)
+        )
     lines += [line for worker in status["workers"] if (line := _worker(worker, coloured=coloured))]
     for service in status["services"]:
         lines += ["", *_service(service, now, coloured=coloured, width=width)]

@@ -13,6 +13,7 @@ from proxy.control.wire import BAD_REQUEST, BUSY, ControlError
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import worker as worker_messages
 from proxy.processes.requests import Question
+from proxy.words import counted
 
 if TYPE_CHECKING:
     from proxy.backends.effective import Running
@@ -134,7 +135,7 @@ class Connections:
             # Also where who asked has left in the middle of it: what was done is done.
             self._tell(
                 wanted["service"] or "*",
-                f"{total} connections and sessions disconnected ({meant or 'all'}), "
+                f"{counted(total, 'connection or session', 'connections and sessions')} disconnected ({meant or 'all'}), "
                 f"asked for by uid {request.uid} (pid {request.pid})",
                 {"disconnected": total, "uid": request.uid},
             )

@@ -11,8 +11,8 @@ from proxy.control.wire import BUSY, ControlError
 if TYPE_CHECKING:
     from proxy.backends.effective import Running
 
-Run = Callable[[list[str], float], Awaitable[list[dict[str, Any]] | None]]
-"""`Prober.run`: targets' keys and seconds -> rows, None if it could not be done."""
+Run = Callable[[list[str], float], Awaitable[list[dict[str, Any]] | str]]
+"""`Prober.run`: targets' keys and seconds -> rows, or in words why it could not be done."""
 
 
 def probe_handler(running: "Running", run: Run) -> Handler:
@@ -29,8 +29,8 @@ def probe_handler(running: "Running", run: Run) -> Handler:
         patience = max((probe.timeout for one in backends for probe in one.probes), default=0.0)
         yield {"timeout": patience, "more": True}
         rows = await run(list(names), patience)
-        if rows is None:
-            raise ControlError("the health process is starting, or has too much to do: try again", BUSY)
+        if isinstance(rows, str):
+            raise ControlError(rows, BUSY)
         if not rows:
             known = ", ".join(list(names.values())[:10])
             raise ControlError(f"{known}: in maintenance, which is not probed: drain it instead, or make it ready")

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
 from proxy.config.positions import Source, Spot
+from proxy.words import counted
 
 MOST_DIAGNOSTICS: Final = 500
 _WIDTH: Final = 100
@@ -137,7 +138,11 @@ class Report:
         found = sorted(self._found.values(), key=lambda each: (self._order[each.file], each.line, each.col))
         if self.dropped:
             last = found[-1]
-            found.append(Diagnostic("error", last.file, last.line, last.col, f"{self.dropped} more are not shown"))
+            found.append(
+                Diagnostic(
+                    "error", last.file, last.line, last.col, f"{counted(self.dropped, 'more is', 'more are')} not shown"
+                )
+            )
         return found
 
 

@@ -1,5 +1,6 @@
 """From files to one annotated tree: reading, TOML errors, includes, and the merge in which the same table twice is an error."""
 
+import errno
 import glob
 import hashlib
 import os
@@ -9,11 +10,14 @@ import tomllib
 from pathlib import Path
 from typing import Final
 
+from proxy.config.characters import line_ends, stranger
 from proxy.config.diagnostics import Report
+from proxy.config.hostfiles import distrust
 from proxy.config.positions import Arr, NestingError, Source, Spot, Tab, annotate
 
 LARGEST_FILE: Final = 8 * 1024 * 1024
 MOST_FILES: Final = 1000
+_OPENED: Final = "/dev/"  # what the caller has opened, as /dev/stdin and /dev/fd/63: it is the caller's own
 
 _AT_LINE: Final = re.compile(
     r"^(?P<words>.*) \(at (?:line (?P<line>\d+), column (?P<col>\d+)|end of document)\)$", re.DOTALL
@@ -26,9 +30,10 @@ _TWICE: Final = re.compile(
 class Files:
     """Reads the main file and what it includes; afterwards `names` and `sha256` say what was read."""
 
-    def __init__(self, report: Report, *, as_root: bool) -> None:
+    def __init__(self, report: Report, *, running: bool = False) -> None:
+        """`running` says that what is read will be obeyed, by whoever this process is."""
         self.report = report
-        self.as_root = as_root
+        self.running = running
         self.names: list[str] = []
         self._digest = hashlib.sha256()
         self._seen: set[str] = set()
@@ -42,6 +47,8 @@ class Files:
     def load(self, path: str) -> Tab | None:
         """Return the merged tree, or None after reporting where a part is missing; OSError if the main file cannot be read."""
         tree = self._parse(path, self._read(path))
+        if not path.startswith(_OPENED) and (why := distrust(path, running=self.running)):
+            self.report.plain("error", path, (1, 1), str(why), hint=why.hint)
         if tree is None:
             return None
         self._include(tree, tree)
@@ -82,6 +89,8 @@ class Files:
             except OSError as error:
                 self._lacks(place, f"cannot read {name}: {error.strerror}")
                 continue
+            if why := distrust(name, running=self.running):
+                self.report.error(place, str(why), why.hint)
             tab = self._parse(name, content)
             if tab is None:
                 self._whole = False
@@ -132,6 +141,10 @@ class Files:
                 "error", source, 0, "a byte order mark stands before the text: save the file as UTF-8 without it"
             )
             return None
+        if found := line_ends(text):
+            at, words, hint = found
+            self.report.at("error", source, len(text[:at].replace("\r\n", "\n")), words, hint)
+            return None
         try:
             return annotate(source, tomllib.loads(text))
         except NestingError as error:
@@ -144,21 +157,13 @@ class Files:
         return None
 
     def _read(self, name: str) -> bytes:
-        """Return a file's content; refuses, as root, what anybody could have written (S7). Raises OSError."""
-        with Path(name).open("rb") as stream:
-            info = os.fstat(stream.fileno())
-            content = stream.read(LARGEST_FILE + 1)
-        if self.as_root and stat.S_ISREG(info.st_mode):
-            if info.st_mode & stat.S_IWOTH:
-                self.report.plain(
-                    "error", name, (1, 1), f"anybody may write this file, and root would run it: chmod o-w {name}"
-                )
-            folder = Path(os.path.realpath(name)).parent
-            mode = folder.stat().st_mode
-            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                message = f"anybody may replace this file, and root would run it: chmod o-w {folder}"
-                self.report.plain("error", name, (1, 1), message)
-        return content
+        """Return a file's content; raises OSError.  Never waits for a pipe that stands in the place of a file."""
+        fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        with open(fd, "rb") as stream:  # noqa: PTH123 - it is open already
+            if not stat.S_ISREG(os.fstat(fd).st_mode) and not name.startswith(_OPENED):
+                raise OSError(errno.EINVAL, "it is not a file", name)
+            os.set_blocking(fd, True)
+            return stream.read(LARGEST_FILE + 1)
 
     def _toml_error(self, source: Source, text: str) -> None:
         match = _AT_LINE.match(text)
@@ -169,8 +174,9 @@ class Files:
             line, col = int(match["line"]), int(match["col"])
         else:
             line, col = source.line_col(len(source.text.rstrip()))
-        words, hint, start = _plainer(match["words"], source, line)
         shown = source.line(line)
+        strange = stranger(shown[col - 1]) if match["line"] and 0 < col <= len(shown) else None
+        words, hint, start = (*strange, None) if strange else _plainer(match["words"], source, line)
         self.report.plain("error", source.name, (line, start or col), words, shown, hint=hint)
 
 

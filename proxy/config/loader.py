@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from health.spec import PROBE_TYPES
 from proxy.config import settings as settings_module
 from proxy.config import warnings
+from proxy.config.characters import check_values
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.files import Files
 from proxy.config.loops import addresses, check_loops
@@ -19,7 +20,7 @@ from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.probes import Probes, standing_alone
 from proxy.config.resolve import Services
 from proxy.config.routers import check_tracks, notifies, routers, sync_groups, tables
-from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings
+from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings, default_user
 from proxy.config.tables import BackendTable, FileTable, ServiceTable
 from proxy.config.validate import keys_of, validate
 
@@ -70,10 +71,11 @@ def _read(
     path: str | os.PathLike[str], node: str | None, *, all_nodes: bool, need_files: bool, running: bool
 ) -> tuple[Config | None, list[Diagnostic]]:
     report = Report()
-    files = Files(report, as_root=os.geteuid() == 0)
+    files = Files(report, running=running)
     tree = files.load(os.fspath(path))
     config: Config | None = None
     if tree is not None:
+        check_values(tree, report)
         nodes = read_nodes(tree, _reserved(), report)
         config = _for_nodes(tree, nodes, node, report, all_nodes=all_nodes, need_files=need_files, running=running)
     if report.errors:
@@ -131,7 +133,7 @@ class _Resolver:
         check_loops(sound, own, services.tabs, report)
         check_tracks(found, [name for name, _, _ in section], probes, report)
         groups = sync_groups(tree, list(tree.get("vrrp", {})), report)
-        told = notifies(tree, report)
+        told = notifies(tree, report, need_files=self.need_files)
         probes.check_unused()
         node = self._node()
         control = self._section("control", ControlSettings)
@@ -168,7 +170,15 @@ class _Resolver:
         for name, table, spot in tables(tree, "probe", report):
             named.put(name, table, spot)
         below = defaults.get("probe") if defaults is not None else None
-        probes = Probes(named, below if isinstance(below, Tab) else None, report, need_files=self.need_files)
+        node = tree.get("node")
+        user = node.get("user") if isinstance(node, Tab) else None
+        probes = Probes(
+            named,
+            below if isinstance(below, Tab) else None,
+            report,
+            need_files=self.need_files,
+            user=user or default_user(),
+        )
         if defaults is not None:
             for key in ("probe", "vrrp"):
                 if key in defaults and not isinstance(defaults[key], Tab):
@@ -196,10 +206,13 @@ class _Resolver:
         tab.put("name", self.node, tab.spots.get("name", tab.here))
         return validate(NodeSettings, tab, self.report, "[node]")
 
-    def _tracked(self, found: dict[str, Any], probes: Probes) -> dict[str, Any]:
-        names = {track.probe for router, _ in found.values() for track in router.track if track.probe}
+    def _tracked(self, routers: dict[str, Any], probes: Probes) -> dict[str, Any]:
+        names = {track.probe for router, _ in routers.values() for track in router.track if track.probe}
         specs = {name: probes.one(name, self.tree.here, None) for name in sorted(names)}
-        return {name: standing_alone(probe.spec) for name, probe in specs.items() if probe is not None}
+        found = {name: probe for name, probe in specs.items() if probe is not None}
+        for probe in found.values():
+            warnings.warn_of_probe(probe.spec, probe.tab, probe.spot, self.report)
+        return {name: standing_alone(probe.spec) for name, probe in found.items()}
 
     def _merged_tree(self, services: Services, found: dict[str, Any]) -> Tab:
         """Return the node's tree with the defaults merged in: what support.py looks at."""

@@ -1,17 +1,18 @@
 """From the forms that `probe` takes to whole specs: names looked up, defaults merged into each, ports and transports filled in."""
 
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
-from health.spec import PROBE_TYPES, DnsProbe, NoneProbe, PingProbe, ProbeBase, ProbeSpec, UdpProbe
+from health.secrets import PASSWORD
+from health.spec import PROBE_TYPES, DnsProbe, NoneProbe, PingProbe, ProbeBase, ProbeSpec, ScriptProbe, UdpProbe
 from proxy.config.diagnostics import Report, did_you_mean, listed
+from proxy.config.hostfiles import KINDS, check_file, check_script
 from proxy.config.merge import merged, without
 from proxy.config.model import Listener
 from proxy.config.positions import Arr, Spot, Tab
 from proxy.config.validate import keys_of, toml_type, validate
+from proxy.config.warnings import warn_of_probe
 
 _FORMS: Final = 'a table { type = "tcp" }, a list of such tables, or the name of a [probe.NAME]'
 _MOST_PROBES: Final = 32
@@ -40,11 +41,15 @@ def all_keys() -> dict[str, list[str]]:
 class Probes:
     """The named probes and the defaults of one configuration."""
 
-    def __init__(self, named: Tab, defaults: Tab | None, report: Report, *, need_files: bool) -> None:
+    def __init__(
+        self, named: Tab, defaults: Tab | None, report: Report, *, need_files: bool, user: str = "nobody"
+    ) -> None:
+        """Prepare; `need_files` says that the probes are about to run, as `user` where this process is root."""
         self.named = named
         self.defaults = defaults
         self.report = report
         self.need_files = need_files
+        self.user = user
         self.used: set[str] = set()
         self._keys = all_keys()
 
@@ -118,7 +123,7 @@ class Probes:
         spec = validate(model, without(whole, "use"), self.report, f"this {kind} probe", homes=homes)
         if spec is None:
             return None
-        self._check_files(whole)
+        self._check_files(spec, whole)
         return Checked(spec, spot, whole)
 
     def _own(self, value: Any, spot: Spot, seen: Sequence[str]) -> Tab | None:
@@ -153,27 +158,14 @@ class Probes:
             return None
         return self._own(value, spot, (*seen, name))
 
-    def _check_files(self, tab: Tab) -> None:
-        for key in ("password-file", "tls-ca-file"):
+    def _check_files(self, spec: ProbeBase, tab: Tab) -> None:
+        for key, kind in KINDS.items():
             if key in tab:
-                check_file(tab[key], tab.spots[key], self.report, need=self.need_files, secret=key == "password-file")
-
-
-def check_file(path: str, spot: Spot, report: Report, *, need: bool, secret: bool) -> None:
-    """Tell when a file that the configuration names is not there, or a secret can be read by everybody."""
-    try:
-        info = Path(path).stat()
-    except PermissionError:
-        return  # ours to see only as root; `run` will
-    except OSError as error:
-        report.add(
-            "error" if need else "warning", spot, f"{path}: {(error.strerror or 'unreadable').lower()} on this host"
-        )
-        return
-    if not stat.S_ISREG(info.st_mode):
-        report.error(spot, f"{path} is not a file")
-    elif secret and info.st_mode & stat.S_IROTH:
-        report.warn(spot, f"{path} holds a secret and everybody can read it", f"chmod o-r {path}")
+                secret = kind is PASSWORD
+                check_file(tab[key], tab.spots[key], self.report, need=self.need_files, secret=secret, kind=kind)
+        if isinstance(spec, ScriptProbe):
+            spot = tab.spots["command"]
+            check_script(spec.command[0], spot, self.report, need=self.need_files, user=self.user)
 
 
 def default_type(protocol: str, listeners: Sequence[Listener]) -> str:
@@ -217,6 +209,7 @@ class Filler:
             if update["port"] is None and spec.needs_port:
                 return None
         filled: ProbeSpec = spec.model_copy(update=update)  # type: ignore[assignment]
+        warn_of_probe(filled, probe.tab, probe.spot, self.report)
         return filled
 
     def _port(self, probe: Checked) -> int | None:

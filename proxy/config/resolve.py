@@ -15,6 +15,7 @@ from proxy.config.settings import DnsSettings, ServiceSettings, TcpSettings, Udp
 from proxy.config.tables import BackendDefaults, BackendTable, DefaultsTable, ServiceTable
 from proxy.config.types import join_endpoint, parse_endpoint, parse_listen, placed
 from proxy.config.validate import examine, keys_of, locate, toml_type, validate
+from proxy.words import counted
 
 MOST_LISTENERS: Final = 4096
 MOST_BACKENDS: Final = 100_000
@@ -90,8 +91,8 @@ class Services:
         if settings is not None and rows and settings.quorum > len(rows):
             self.report.error(
                 locate(tab, ("quorum",))[1],
-                f"quorum = {settings.quorum}, but there {'is' if len(rows) == 1 else 'are'} only {len(rows)}"
-                f" backend{'' if len(rows) == 1 else 's'}: it can never be met",
+                f"quorum = {settings.quorum}, but there {'is' if len(rows) == 1 else 'are'} only"
+                f" {counted(len(rows), 'backend')}: it can never be met",
             )
         if settings is not None:
             check_service(settings, listeners, backends, tab, self.report)

@@ -7,10 +7,11 @@ from typing import Any, Final
 from health.secrets import NoSecret, read
 from health.spec import ScriptProbe
 from proxy.config.diagnostics import Report, did_you_mean, listed
+from proxy.config.hostfiles import check_command, check_file
 from proxy.config.merge import merged, without
 from proxy.config.model import Notify, NotifySettings, SyncGroup, Vrrp, VrrpSettings
 from proxy.config.positions import Arr, Spot, Tab
-from proxy.config.probes import Probes, check_file
+from proxy.config.probes import Probes
 from proxy.config.types import is_name
 from proxy.config.validate import locate, validate
 from vrrp.auth import decode_key
@@ -36,7 +37,9 @@ def tables(tree: Tab, key: str, report: Report) -> list[tuple[str, Tab, Spot]]:
             )
         elif not is_name(name):
             report.error(
-                spot, f'"{name[:60]}" is not a name: letters, digits, dots, hyphens, underscores, at most 63', at="key"
+                spot,
+                f'"{name[:60]}" is not a name: ASCII letters, digits, dots, hyphens, underscores, at most 63',
+                at="key",
             )
         else:
             found.append((name, table, spot))
@@ -222,8 +225,8 @@ def sync_groups(tree: Tab, names: Sequence[str], report: Report) -> list[SyncGro
     return found
 
 
-def notifies(tree: Tab, report: Report) -> list[Notify]:
-    """Return whom to tell."""
+def notifies(tree: Tab, report: Report, *, need_files: bool = False) -> list[Notify]:
+    """Return whom to tell; `need_files` says that the commands are about to be run."""
     found: list[Notify] = []
     for name, table, spot in tables(tree, "notify", report):
         settings = validate(NotifySettings, table, report, f"[notify.{name}]")
@@ -233,6 +236,8 @@ def notifies(tree: Tab, report: Report) -> list[Notify]:
             report.error(spot, f"[notify.{name}] needs either command or fifo", at="key")
         if settings.command is not None and not (settings.command and settings.command[0].startswith("/")):
             report.error(table.spots["command"], "command is a list that begins with an absolute path")
+        elif settings.command is not None:
+            check_command(settings.command[0], table.spots["command"], report, need=need_files)
         states = ("active", "backup", "fault", "stop", "up", "down", "reserve")
         for index, state in enumerate(settings.to):
             if state not in states:

@@ -6,7 +6,8 @@ something else, which the field's comment names.
 
 import os
 import pwd
-from typing import Annotated, Any, Literal, Self
+import re
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -25,7 +26,8 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _user() -> str:
+def default_user() -> str:
+    """Return whom workers and probes run as, started as root, where the file does not say."""
     try:
         pwd.getpwnam("steelyard")
     except KeyError:
@@ -33,12 +35,21 @@ def _user() -> str:
     return "steelyard"
 
 
+_USER: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?$"  # what Debian's adduser would take
+
+
+def _user_name(value: Any) -> Any:
+    if isinstance(value, str) and not re.fullmatch(_USER, value):
+        raise mistake(f'"{value[:40]}" cannot be the name of a user: ASCII letters, digits, ".", "_", "-", at most 32')
+    return value
+
+
 class NodeSettings(Table):
     """[node]: this host."""
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)]
     workers: Annotated[Int, Field(ge=1, le=256)] = Field(default_factory=_processors)
-    user: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?$")] = Field(default_factory=_user)
+    user: Annotated[str, Field(pattern=_USER), BeforeValidator(_user_name)] = Field(default_factory=default_user)
     state_dir: AbsolutePath = "/var/lib/steelyard"
     stop_timeout: Duration = 30.0
     max_connections: Annotated[Int, Field(ge=1, le=100_000_000)] | None = None  # from the limit of open files

@@ -4,7 +4,8 @@
 never speaks of the alternatives of a union.
 """
 
-from typing import Annotated, Any, Literal, Self
+import re
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -24,6 +25,16 @@ def _backend_address(value: Any) -> Any:
         if port is not None:
             raise mistake(f'"{value[:60]}" has a port: in a table write address = "{address}", port = {port}')
         return address
+    return value
+
+
+_BACKEND_NAME: Final = r"^[\x21-\x2e\x30-\x7e]+$"
+
+
+def _backend_name(value: Any) -> Any:
+    """Names stand in commands, logs, metrics and on terminals: letters that look alike or cannot be seen have no place."""
+    if isinstance(value, str) and value and not re.fullmatch(_BACKEND_NAME, value):
+        raise mistake(f'"{value[:60]}" cannot name a backend: visible ASCII letters, without blanks and "/"')
     return value
 
 
@@ -52,7 +63,10 @@ class BackendTable(BackendDefaults):
     """One element of `backends`."""
 
     address: Annotated[Address, BeforeValidator(_backend_address)]
-    name: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\s/\x00-\x1f\x7f]+$")] | None = None
+    name: (
+        Annotated[str, Field(min_length=1, max_length=128, pattern=_BACKEND_NAME), BeforeValidator(_backend_name)]
+        | None
+    ) = None
 
 
 class DefaultsTable(ServiceSettings):

@@ -75,55 +75,104 @@ def placed(address: str) -> str:
     return address
 
 
+def parse_bind(text: str) -> str:
+    """Return an address that a socket can be bound to; raises ValueError in words."""
+    return placed(parse_address(text))
+
+
 def parse_listen(text: str) -> ListenText:
     """Return what WHERE:PORTS/TRANSPORT says."""
-    head, slash, transport = text.partition("/")
-    transport = transport.strip()
-    if not slash:
-        raise ValueError(f'"{text[:60]}" has no transport: write "{text[:60]}/udp" or "{text[:60]}/tcp"')
-    if transport not in ("udp", "tcp"):
-        raise ValueError(f'"{transport[:20]}" is not a transport: write "{head[:60]}/udp" or "{head[:60]}/tcp"')
+    head, transport = _split(text)
     if head.startswith("["):
-        inside, bracket, rest = head[1:].partition("]")
-        if not bracket or not rest.startswith(":"):
-            raise ValueError(f'"{text[:60]}" has no port: write "[2001:db8::1]:53/{transport}"')
-        where, ports = parse_address(inside), rest[1:]
-        if ":" not in inside:
-            raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
-        if ":" not in where:
-            raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{where}{rest[:20]}/{transport}"')
-        return ListenText(placed(where), parse_ports(ports), _transport(transport), is_name=False)
+        return _parse_bracketed(text, head, transport)
     where, colon, ports = head.rpartition(":")
+    if where == "" and (colon or _are_ports(head)):
+        raise ValueError(
+            f'"{text[:60]}" has no address: for every address of the host write "{_sound(f"*:{ports}")}/{transport}"'
+        )
     if not colon:
-        raise ValueError(f'"{text[:60]}" has no port: write "{head[:60]}:53/{transport}"')
+        raise ValueError(f'"{text[:60]}" has no port: write "{_sound(head)}/{transport}"')
     if ":" in where:
-        whole = where + ":" + ports
-        example = where.rstrip(":") if not _is_address(where) else where
-        raise ValueError(
-            f'"{whole[:60]}" needs brackets around the IPv6 address: "[{example[:60]}]:{ports[:12]}/{transport}"'
+        wrong = (
+            "needs brackets around the IPv6 address"
+            if _is_address(where) or _is_address(head)
+            else "is not an address and a port"
         )
-    if where == "":
-        raise ValueError(
-            f'"{text[:60]}" has no address: for every address of the host write "*:{ports[:20]}/{transport}"'
-        )
+        raise ValueError(f'"{head[:60]}" {wrong}: write "{_sound(head)}/{transport}"')
     if where == "*" or re.fullmatch(r"[0-9.]+", where, re.ASCII):
-        address = where if where == "*" else parse_address(where)
-        return ListenText(address, parse_ports(ports), _transport(transport), is_name=False)
+        address = where if where == "*" else parse_bind(where)
+        return ListenText(address, parse_ports(ports), transport, is_name=False)
     if not is_name(where):
         raise ValueError(f'"{where[:60]}" is neither an IP address, nor "*", nor the name of a [vrrp.NAME]')
-    return ListenText(where, parse_ports(ports), _transport(transport), is_name=True)
+    return ListenText(where, parse_ports(ports), transport, is_name=True)
 
 
-def _transport(text: str) -> Transport:
-    return "udp" if text == "udp" else "tcp"
+def _split(text: str) -> tuple[str, Transport]:
+    """Return WHERE:PORTS and the transport."""
+    if (url := text.partition("://"))[1]:
+        raise ValueError(f'"{text[:60]}" is a URL: write "{_sound(url[2].partition("/")[0])}/tcp"')
+    head, slash, transport = text.partition("/")
+    match transport.strip():
+        case "udp":
+            return head, "udp"
+        case "tcp":
+            return head, "tcp"
+    wrong = f'"{transport.strip()[:20]}" is not a transport' if slash else f'"{text[:60]}" has no transport'
+    raise ValueError(f'{wrong}: write "{_sound(head)}/udp" or "{_sound(head)}/tcp"')
+
+
+def _parse_bracketed(text: str, head: str, transport: Transport) -> ListenText:
+    inside, bracket, rest = head[1:].partition("]")
+    if not bracket or not rest.startswith(":"):
+        raise ValueError(f'"{text[:60]}" has no port: write "{_sound(head)}/{transport}"')
+    where, ports = parse_address(inside), rest[1:]
+    if ":" not in inside:
+        raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: brackets are for IPv6')
+    if ":" not in where:
+        raise ValueError(f'"[{inside[:60]}]" is an IPv4 address: write "{_sound(f"{where}{rest}")}/{transport}"')
+    return ListenText(parse_bind(where), parse_ports(ports), transport, is_name=False)
+
+
+_PARTS: Final = re.compile(
+    r"(?:\[([^\]]*)\]?|([0-9.]+(?=[\s:]|$)|\*|[A-Za-z_][A-Za-z0-9_.-]*))?[\s:]*([0-9].*)?", re.DOTALL
+)
+
+
+def _sound(head: str) -> str:
+    """Return WHERE:PORTS with what is sound of `head`, and with an example in the place of the rest."""
+    head = head.strip()
+    where, _, ports = head.rpartition(":")
+    if not (_is_address(where) and _are_ports(ports)):
+        found = _PARTS.fullmatch(head)
+        where, ports = (found[1] or found[2] or "", found[3] or "") if found else ("", "")
+        if _is_address(head):
+            where, ports = head, ""
+        if _are_ports(head):
+            where, ports = "*", head
+    if _is_address(where):
+        where = parse_bind(where)
+        where = f"[{where}]" if ":" in where else where
+    elif head.startswith("["):
+        where = "[2001:db8::1]"
+    elif where != "*" and (not is_name(where) or where[0].isdigit()):
+        where = "10.0.0.10"
+    return f"{where}:{ports if _are_ports(ports) else '53'}"
+
+
+def _are_ports(text: str) -> bool:
+    try:
+        parse_ports(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_address(text: str) -> bool:
     try:
-        ipaddress.ip_address(text)
+        parse_bind(text)
     except ValueError:
         return False
-    return True
+    return "]" not in text  # which Python takes for a part of an interface's name
 
 
 def parse_endpoint(text: str) -> tuple[str, int | None]:
@@ -203,7 +252,7 @@ def _network_log(text: str) -> str:
     if text.startswith("udp://"):
         address, port = parse_endpoint(text[6:])
         if port is None:
-            raise ValueError(f'"{text[:60]}" has no port: write "udp://{text[6:60]}:514"')
+            raise ValueError(f'"{text[:60]}" has no port: write "udp://{join_endpoint(address, 514)}"')
         if (found := ipaddress.ip_address(address)).is_unspecified or found.is_multicast:
             raise ValueError(f'"{address}" is no host that a datagram can be sent to')
         return "udp://" + join_endpoint(address, port)

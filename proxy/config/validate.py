@@ -263,7 +263,7 @@ def _words(name: str, kind: str, detail: ErrorDetails) -> tuple[str, str]:
                 if value and "model" not in kind
                 else ""
             )
-        elif kind in ("tuple_type", "list_type"):
+        elif kind in ("tuple_type", "list_type") and isinstance(value, str):
             hint = f"write {name} = [{toml_type(value)}]"
         return f"{name} must be {wanted}, not {toml_type(value)}", hint
     bounds = {

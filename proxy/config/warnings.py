@@ -5,12 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from health.spec import TcpProbe
+from health.spec import MysqlProbe, ProbeBase, TcpProbe
 from proxy.balance.names import DESTINATION_HASH, UNSHARED
 from proxy.config.diagnostics import Report
 from proxy.config.model import Config, Listener, Service, Vrrp
 from proxy.config.positions import Spot, Tab
 from proxy.config.validate import locate
+from proxy.words import counted
 
 MAIL_PORTS: Final = {
     25: "SMTP",
@@ -52,13 +53,43 @@ def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab]
         report.plain("warning", main, (1, 1), "no [service.NAME]: there is nothing to balance")
 
 
+def warn_of_probe(spec: ProbeBase, tab: Tab, spot: Spot, report: Report) -> None:
+    """Report what is unwise in one probe of one backend, whose address it has; `tab` is its merged table, `spot` its place."""
+    if spec.tls != "off" and spec.tls_verify and spec.tls_name is None and getattr(spec, "host", None) is None:
+        report.warn(
+            tab.spots.get("tls", spot),
+            "without tls-name the certificate must hold the backend's address, as few do",
+            'tls-name = "…": the name that clients know',
+        )
+    # A mysql probe sends its password over verified TLS alone: it needs no warning.
+    if getattr(spec, "password_file", None) is None or isinstance(spec, MysqlProbe) or _is_loopback(spec.address):
+        return
+    if spec.tls == "off":
+        message, hint = (
+            "in clear text: whoever is on the way can read it",
+            'tls = "starttls" or tls = "implicit", with tls-name',
+        )
+    elif not spec.tls_verify:
+        message, hint = (
+            "to whoever answers, as tls-verify is off",
+            "tls-name and tls-ca-file, and no tls-verify = false",
+        )
+    else:
+        return
+    report.warn(tab.spots.get("password-file", spot), f"this {spec.type} probe sends its password {message}", hint)
+
+
+def _is_loopback(address: str | None) -> bool:
+    return address is not None and ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
 def _quorum(service: Service, tab: Tab, report: Report) -> None:
     tiers = Counter(backend.tier for backend in service.backends)
     most = max(tiers.values(), default=0)
     if service.backends and service.quorum > most:
         report.warn(
             _spot(tab, "quorum"),
-            f"quorum = {service.quorum}, and no tier has more than {most} backend{'s' * (most != 1)}: it is never met",
+            f"quorum = {service.quorum}, and no tier has more than {counted(most, 'backend')}: it is never met",
             "all that are fit serve then, of every tier, whatever failed",
         )
 

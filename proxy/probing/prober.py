@@ -69,10 +69,12 @@ class Prober:
         if child is not None and child.channel.waiting < HINTS:
             self._kept.send(health_messages.Suspect(key))
 
-    async def run(self, keys: list[str], patience: float) -> Rows | None:
-        """Let it run the probes of these targets once; None if it has not done so within `patience` seconds and a grace."""
+    async def run(self, keys: list[str], patience: float) -> Rows | str:
+        """Let it run the probes of these targets once, within `patience` seconds and a grace; else why it has not, in words."""
         answer = await self._kept.ask(lambda number: health_messages.Run(number, keys), patience + RUN_GRACE)
-        return answer.rows if isinstance(answer, health_messages.Ran) else None
+        if not isinstance(answer, health_messages.Ran):
+            return "the health process is starting, or has too much to do: try again"
+        return answer.busy or answer.rows
 
     async def report(self) -> Probes:
         """Return the last result of each probe by target; nothing if it has nothing to say within a second."""

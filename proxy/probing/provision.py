@@ -1,10 +1,10 @@
-"""What the health process is given before it watches, because it may not have it by itself: passwords, sockets to ping with."""
+"""What the health process is given before it watches, because it may not have it by itself: files, sockets to ping with."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.config.model import Config
-from proxy.probing import icmp_sockets, passwords
+from proxy.probing import files, icmp_sockets
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
 
@@ -16,14 +16,14 @@ class Means:
     """Held by the master for every life of the health process; `tell(text, is it a fault)` records what changes."""
 
     def __init__(self, config: Config, gid: int | None, tell: Callable[[str, bool], None]) -> None:
-        """Read the password files and open the sockets that a process of group `gid` may not open."""
+        """Read the files of probes and open the sockets that a process of group `gid` may not open."""
         self._tell = tell
         self._gid = gid
-        self._passwords = passwords.Passwords(passwords.named(config))
+        self._files = files.ProbeFiles(files.named(config))
         self._icmp: list[socket.socket] = []
         self._versions: set[int] = set()
         why = self._open(config)[1]
-        self.faults = [*self._passwords.faults(), *([why] if why else [])]
+        self.faults = [*self._files.faults(), *([why] if why else [])]
 
     def handover(self) -> list[tuple[messages.Message, list[int]]]:
         """Return them as messages with their descriptors, which stay ours."""
@@ -35,7 +35,7 @@ class Means:
     def relisted(self, config: Config) -> list[tuple[messages.Message, list[int]]]:
         """Get what other backends' probes need besides; what to hand over for it."""
         opened, why = self._open(config)
-        new = self._passwords.add(passwords.named(config))
+        new = self._files.add(files.named(config))
         for fault in filter(None, [why, *new.values()]):
             self._tell(fault, True)
         found: list[tuple[messages.Message, list[int]]] = [(self._secrets(), [])] if new else []
@@ -49,14 +49,14 @@ class Means:
         return opened, why
 
     def look(self) -> health_messages.Secrets | None:
-        """Read password files again that have changed; what to tell the health process then."""
-        changed = self._passwords.look()
+        """Read files again that have changed; what to tell the health process then."""
+        changed = self._files.look()
         for path, fault in changed.items():
-            self._tell(fault or f"password file {path} has changed: it is tried from now on", bool(fault))
+            self._tell(fault or f"{self._files.label(path)} has changed: it is used from now on", bool(fault))
         return self._secrets() if changed else None
 
     def _secrets(self) -> health_messages.Secrets:
-        return health_messages.Secrets(self._passwords.rows())
+        return health_messages.Secrets(self._files.rows())
 
     def close(self) -> None:
         """Close the sockets."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol, Self
 
 from proxy.records.rotating_file import Journal, JournalError
+from proxy.words import counted
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -110,7 +111,7 @@ class Follower:
             await self._wake.wait()
         if self._lost:
             lost, self._lost = self._lost, 0
-            text = f"{lost} events lost: this reader was too slow"
+            text = f"{counted(lost, 'event')} lost: this reader was too slow"
             return Event(self._waiting[0].at, "lost", "events", text, "warning", {"lost": lost})
         return self._waiting.popleft()
 

@@ -23,6 +23,7 @@ from proxy.stats.columns import Columns
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
 from proxy.status.rows import WorkerRow
+from proxy.words import counted
 from proxy.workers.member_owners import Key, Members
 
 STALL = 1.0  # s without a heartbeat
@@ -310,7 +311,9 @@ class Supervisor:
                 if fd >= 0:
                     os.close(fd)
                     if queries:
-                        self.owner.told(worker.name, f"asked {queries} queries of a lost worker again")
+                        self.owner.told(
+                            worker.name, f"asked {counted(queries, 'query', 'queries')} of a lost worker again"
+                        )
             case worker_messages.Happened(follower, rows, lost) if follower in self._followers:
                 self._followers[follower][1](worker.index, rows, lost)
             case worker_messages.Listed() | worker_messages.Picked() if worker.child is not None:

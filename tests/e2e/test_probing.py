@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ import pytest
 
 from tests.e2e.loopback import ROOT, Backend, Node, echo_service, exchange, free_port, lift_loopback
 from tests.e2e.process import until
+from tests.health.launch import needed
+from tests.health.pki import Authority
 
 SECRET = "s3cret-of-the-probe"
 NEW_SECRET = "an0ther-s3cret"
@@ -264,6 +267,64 @@ def test_a_missing_password_file_is_told(node, mailboxes, password):
         lambda status: "is missing" in status["services"][0]["backends"][0]["probes"][0]["reason"], "the reason"
     )
     assert states(status) == ["up", "up"]
+
+
+class Secured:
+    """A TLS server that shakes hands with everybody, with a certificate for its address."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate, key)
+        self.sock = socket.create_server(("127.0.0.1", 0), backlog=64)
+        self.port = self.sock.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop."""
+        self.sock.shutdown(socket.SHUT_RDWR)
+        self.sock.close()
+
+    def _serve(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self.sock.accept()
+                client.settimeout(1)
+                with suppress(OSError), client, self.context.wrap_socket(client, server_side=True) as secured:
+                    secured.recv(1)
+
+
+def test_authorities_that_root_alone_can_read(node, tmp_path):
+    """H13, S1: health verifies by a tls-ca-file that it cannot read itself; a changed one counts, a missing one is told."""
+    needed("openssl")
+    ours, others = tmp_path / "ours", tmp_path / "others"
+    for place in (ours, others):
+        place.mkdir()
+    authority, other = Authority(ours), Authority(others, "Foreign Authority")
+    trusted = tmp_path / "private" / "ca.pem"
+    trusted.parent.mkdir(mode=0o700)
+    trusted.write_bytes(authority.ca.read_bytes())
+    trusted.chmod(0o600)
+    server = Secured(*authority.issue("127.0.0.1"))
+    services = (
+        f'[service.web]\nlisten = ["127.0.0.1:{free_port()}/tcp"]\n'
+        f'backends = [{{ address = "127.0.0.1", port = {server.port} }}]\n'
+        f'probe = {{ type = "tcp", tls = "implicit", tls-ca-file = "{trusted}", interval = "300ms", fast-interval = "100ms" }}\n'
+    )
+    try:
+        daemon = node(services).start()
+        assert states(daemon.status()) == ["up"], daemon.status()["services"][0]["backends"]
+        trusted.write_bytes(other.ca.read_bytes())
+        status = daemon.until(lambda status: states(status) == ["down"], "the distrust")
+        assert "which is not trusted" in status["services"][0]["backends"][0]["reason"]
+        trusted.write_bytes(authority.ca.read_bytes())
+        daemon.until(lambda status: states(status) == ["up"], "the trust")
+        trusted.unlink()
+        words = f"tls-ca-file {trusted} is missing"
+        until(lambda: [event for event in events(daemon, "probe") if event["text"] == words], 10, "the event")
+        daemon.until(lambda status: words in status["services"][0]["backends"][0]["probes"][0]["reason"], "the reason")
+        assert states(daemon.status()) == ["up"]
+    finally:
+        server.close()
 
 
 def test_dynamic_weight_reaches_the_workers(node, tmp_path):

@@ -150,7 +150,15 @@ class Mysql8:
         self.answers = dict(answers or {})
         self.seen: list[str] = []
         self.statements: list[str] = []
+        self.refused: bytes | None = None  # what came in the place of the right password
         self._key = rsa.generate_private_key(65537, 2048)
+
+    @property
+    def public_key(self) -> bytes:
+        """Its key in PEM form, as in its public_key.pem."""
+        return self._key.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one client to its end."""
@@ -188,14 +196,14 @@ class Mysql8:
         number, given = await self._read(reader)
         if given == bytes([KEY_WANTED]):
             self.seen.append("key")
-            pem = self._key.public_key().public_bytes(
-                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-            )
-            writer.write(packet(number + 1, b"\x01" + pem))
+            writer.write(packet(number + 1, b"\x01" + self.public_key))
             number, given = await self._read(reader)
+        if len(given) == self._key.key_size // 8:
+            self.seen.append("encrypted")
             mixed = self._key.decrypt(given, padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA1(), None))
             given = bytes(letter ^ SALT[at % 20] for at, letter in enumerate(mixed))
         if given != self.password.encode() + b"\0":
+            self.refused = given
             writer.write(error(number + 1, 1045, "Access denied for user 'probe'@'192.0.2.1' (using password: YES)"))
             return False
         writer.write(ok(number + 1))

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import random
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from health.monitor import Monitor, Target, Verdict
 from health.secrets import Secrets
 from health.services import Alarm
 from health.spec import DnsProbe, Pop3Probe, ScriptProbe, SmtpProbe, TcpProbe
+from tests.health.hostile import in_tls
+from tests.health.launch import needed
+from tests.health.pki import Authority
 
 Reader, Writer = asyncio.StreamReader, asyncio.StreamWriter
 
@@ -413,3 +417,23 @@ async def test_run_now_compares(watched: Watched, udp_server) -> None:
     (row,) = await watched.monitor.run_now(["ns0"])
     assert row["reason"] == "serial 85 is 15 behind ns1's 100, over max-serial-lag (10)"
     assert watched.verdicts.empty()
+
+
+async def test_authorities_are_handed_over(watched: Watched, tmp_path: Path, tcp_server) -> None:
+    """H1, H13: a probe has its tls-ca-file from whoever can read it; without it there is no verdict, and the report says why."""
+    needed("openssl")
+    authority = Authority(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("127.0.0.1"))
+    _, port = await tcp_server(in_tls(context, lambda reader, _: reader.read(-1)))
+    path = "/etc/steelyard/ca.pem"
+    words = f"tls-ca-file {path} cannot be read: Permission denied"
+    watched.secrets.update({path: words})
+    spec = TcpProbe(tls="implicit", tls_ca_file=path, **{**QUICK, "timeout": 1, "interval": 1})
+    watched.monitor.watch([Target("a", "127.0.0.1", port, (spec,), service="web", name="a")])
+    while watched.monitor.report()["a"][0]["reason"] != f"could not probe: {words}":  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)
+    assert watched.states() == ["unknown"]
+    watched.monitor.secrets_changed(watched.secrets.update({path: authority.ca.read_bytes()}))
+    while watched.states() != ["up"]:  # noqa: ASYNC110 - nothing tells
+        await asyncio.sleep(0.01)

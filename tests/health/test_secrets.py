@@ -18,7 +18,6 @@ from health.spec import ImapProbe, TcpProbe
         (b"secret\r\n", "secret"),
         (b"secret", "secret"),
         (b" se cret \n\n", " se cret \n"),
-        (b"", ""),
     ],
 )
 def test_one_line_end_is_cut_off(tmp_path: Path, written: bytes, read: str) -> None:
@@ -29,14 +28,16 @@ def test_one_line_end_is_cut_off(tmp_path: Path, written: bytes, read: str) -> N
 
 
 def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
-    """H13, S6: a password file that is missing, no file, too large or no text is told by its name, without a byte of it."""
+    """H13, S6: a password file that is missing, no file, empty, too large or no text is told by its name, without a byte of it."""
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"x" * (LARGEST + 1))
+    (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "blank").write_bytes(b"\r\n")
     (tmp_path / "binary").write_bytes(b"\xff\xfes3cret")
     for name, words in (
-        ("missing", "is missing"), ("directory", "is no file"), ("pipe", "is no file"), ("large", "is larger than 4096 bytes"),
-        ("binary", "is not UTF-8"),
+        ("missing", "is missing"), ("directory", "is not a file"), ("pipe", "is not a file"), ("large", "is larger than 4096 bytes"),
+        ("binary", "is not UTF-8"), ("empty", "is empty"), ("blank", "is empty"),
     ):  # fmt: skip
         with pytest.raises(NoSecret) as caught:
             FromDisk().get(str(tmp_path / name))

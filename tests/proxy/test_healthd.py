@@ -83,7 +83,7 @@ async def test_orders(pair):
 
 
 async def test_passwords_and_runs(pair):
-    """S6: it has the passwords that it is handed, and runs a probe by hand with them; of more runs than it takes none is done."""
+    """S6: it has the passwords that it is handed, and runs a probe by hand with them; one run too many is told as such."""
     ours, _ = pair
     mail = {
         **NONE,
@@ -99,10 +99,11 @@ async def test_passwords_and_runs(pair):
     ran = {}
     async with asyncio.timeout(5):
         while len(ran) < len(runs):
-            ran |= {one.number: one.rows for one in read(ours) if isinstance(one, health_messages.Ran)}
+            ran |= {one.number: one for one in read(ours) if isinstance(one, health_messages.Ran)}
             await asyncio.sleep(0.01)
-    assert ran[0][0]["reason"] == "could not probe: password file /no/such is missing"
-    assert ran[healthd.RUNS + 1] == []
+    assert ran[0].rows[0]["reason"] == "could not probe: password file /no/such is missing"
+    last = ran[healthd.RUNS + 1]
+    assert (last.rows, last.busy) == ([], f"{healthd.RUNS} runs of probes go on already: try again")
 
 
 async def test_an_order_that_cannot_be_obeyed(pair):

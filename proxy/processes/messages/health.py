@@ -35,7 +35,7 @@ class Probed:
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """To health, before it watches and when one changes: all password files, path -> [content in Base64, or what is wrong].
+    """To health, before it watches and when one changes: all files of probes, path -> [content in Base64, or what is wrong].
 
     One of the two is "".
     """
@@ -70,10 +70,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """From health: what the probes of a `Run` found, a row each as `Monitor.run_now` has it."""
+    """From health: what the probes of a `Run` found, a row each as `Monitor.run_now` has it.
+
+    `busy` says in words why none was run, "" where they were.
+    """
 
     number: int
     rows: list[dict[str, Any]]
+    busy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

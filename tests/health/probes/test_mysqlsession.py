@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from health.probes import run_once
+from health.probes import OurFault, attempt_once, make, run_once
 from health.spec import MysqlProbe
 from tests.health import mysqlserver
 from tests.health.databases import PASSWORD, Authority
@@ -45,22 +45,57 @@ def trusted(authority: Authority) -> ssl.SSLContext:
     ("cached", "first", "seen"),
     [
         (True, "caching_sha2_password", ["probe", "fast", "quit"]),
-        (False, "caching_sha2_password", ["probe", "full", "key", "quit"]),
+        (False, "caching_sha2_password", ["probe", "full", "encrypted", "quit"]),
         (True, "mysql_native_password", ["probe", "switched", "fast", "quit"]),
-        (False, "mysql_native_password", ["probe", "switched", "full", "key", "quit"]),
+        (False, "mysql_native_password", ["probe", "switched", "full", "encrypted", "quit"]),
         (True, "sha256_password", ["probe", "switched", "fast", "quit"]),
     ],
 )
-async def test_caching_sha2(tcp_server, leftovers, secret: str, cached: bool, first: str, seen: list[str]) -> None:
-    """H8: MySQL 8's caching_sha2_password without TLS, as recorded: cached and by RSA, at once and asked for later."""
+async def test_caching_sha2(
+    tcp_server, leftovers, tmp_path: Path, secret: str, cached: bool, first: str, seen: list[str]
+) -> None:
+    """H8: MySQL 8's caching_sha2_password without TLS, as recorded: cached, or by the key that we were given, never asked for."""
     server = Mysql8(PASSWORD, cached=cached, first=first)
     _, port = await tcp_server(server.talk)
+    (tmp_path / "public_key.pem").write_bytes(server.public_key)
     leftovers.mark()
-    outcome, lines = await run_once(MysqlProbe(user="probe", password_file=secret), "127.0.0.1", port)
+    keys = {} if cached else {"public_key_file": str(tmp_path / "public_key.pem")}
+    outcome, lines = await run_once(MysqlProbe(user="probe", password_file=secret, **keys), "127.0.0.1", port)
     assert outcome.ok, lines
     await leftovers.check()
     assert server.seen == seen
     assert PASSWORD not in "\n".join(lines)
+
+
+@pytest.mark.parametrize("first", ["caching_sha2_password", "mysql_native_password"])
+@pytest.mark.parametrize("tls", [False, True])
+async def test_no_password_for_an_impostor(
+    tcp_server, leftovers, secret: str, authority: Authority, first: str, tls: bool
+) -> None:
+    """H8, S9: who has not proved to be the server gets no password, also none encrypted with a key of his own, nor over his TLS."""
+    impostor = Mysql8(PASSWORD, cached=False, first=first, tls=trusted(authority) if tls else None)
+    _, port = await tcp_server(impostor.talk)
+    leftovers.mark()
+    keys = {"tls": "starttls", "tls_verify": False} if tls else {}
+    probe = make(MysqlProbe(user="probe", password_file=secret, **keys))
+    with pytest.raises(OurFault, match="wants the password itself, which needs verified TLS or public-key-file"):
+        await attempt_once(probe, "127.0.0.1", port)
+    await leftovers.check()
+    assert impostor.seen[-1] == "full"
+    assert impostor.refused == b"\0"  # no password, but no session that breaks off either: max_connect_errors
+
+
+@pytest.mark.parametrize("content", ["", "no key\n", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
+async def test_public_key_that_is_none(tcp_server, tmp_path: Path, secret: str, content: str) -> None:
+    """H13: a public-key-file that holds no key is our fault, and says so; no other key is taken instead."""
+    server = Mysql8(PASSWORD, cached=False)
+    _, port = await tcp_server(server.talk)
+    path = tmp_path / "key.pem"
+    path.write_text(content)
+    probe = make(MysqlProbe(user="probe", password_file=secret, public_key_file=str(path)))
+    with pytest.raises(OurFault, match="is empty" if not content else "holds no RSA key in PEM form"):
+        await attempt_once(probe, "127.0.0.1", port)
+    assert "key" not in server.seen
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -76,11 +111,12 @@ async def test_caching_sha2_over_tls(tcp_server, leftovers, secret: str, authori
     assert server.seen == ["tls", "probe", "fast" if cached else "full", "quit"]
 
 
-async def test_wrong_password(tcp_server, secret: str) -> None:
+async def test_wrong_password(tcp_server, secret: str, authority: Authority) -> None:
     """H8, S6: a login that is refused says so, and nothing shows the password."""
-    server = Mysql8("another")
+    server = Mysql8("another", tls=trusted(authority))
     _, port = await tcp_server(server.talk)
-    outcome, lines = await run_once(MysqlProbe(user="probe", password_file=secret), "127.0.0.1", port)
+    keys = {"tls": "starttls", "tls_name": "db.example.net", "tls_ca_file": str(authority.path)}
+    outcome, lines = await run_once(MysqlProbe(user="probe", password_file=secret, **keys), "127.0.0.1", port)
     assert not outcome.ok
     assert outcome.credentials_rejected
     assert outcome.reason.startswith('login refused: access denied (1045: "Access denied for user ')
@@ -109,13 +145,14 @@ async def test_tls_with_another_name(tcp_server, leftovers, secret: str, authori
     assert server.seen == ["tls"]
 
 
-async def test_password_is_its_bytes(tcp_server, tmp_path: Path) -> None:
+async def test_password_is_its_bytes(tcp_server, tmp_path: Path, authority: Authority) -> None:
     """H8: a password is the bytes of its file, also those beyond Latin-1."""
     path = tmp_path / "pw"
     path.write_text("pässwörd €\n")
-    server = Mysql8("pässwörd €", cached=False)
+    server = Mysql8("pässwörd €", cached=False, tls=trusted(authority))
     _, port = await tcp_server(server.talk)
-    outcome, lines = await run_once(MysqlProbe(user="probe", password_file=str(path)), "127.0.0.1", port)
+    keys = {"tls": "starttls", "tls_name": "db.example.net", "tls_ca_file": str(authority.path)}
+    outcome, lines = await run_once(MysqlProbe(user="probe", password_file=str(path), **keys), "127.0.0.1", port)
     assert outcome.ok, lines
 
 
@@ -127,18 +164,17 @@ NATIVE_SWITCH = switch(2, "mysql_clear_password", b"")
     [
         (
             [greeting("mysql_clear_password"), NATIVE_SWITCH],
-            "the server asks for the password in clear (mysql_clear_password): that",
+            "the server asks for the password in clear (mysql_clear_password): that needs verified TLS",
         ),
+        ([greeting(), NATIVE_SWITCH], "the server asks for the password in clear (mysql_clear_password): that needs"),
         (
-            [greeting(), NATIVE_SWITCH],
-            "the server asks for the password in clear (mysql_clear_password): that needs tls",
+            [greeting(), switch(2, "dialog", b"\2Password: ")],
+            "the server asks for the password in clear (dialog): that",
         ),
-        ([greeting(), switch(2, "dialog", b"\2Password: ")], "the server asks for the password in clear (dialog)"),
-        (
-            [greeting(), switch(2, "mysql_old_password")],
-            "the server asks for the password as MySQL 4.0 did (mysql_old_password)",
-        ),
+        ([greeting(), switch(2, "mysql_old_password")], "the server asks for the password as MySQL 4.0 did (mysql_old"),
         ([greeting(), packet(2, b"\xfe")], "the server asks for the password as MySQL 4.0 did: that is not safe"),
+        ([greeting(), switch(2, "sha256_password")], "the server wants the password itself, which needs verified TLS"),
+        ([greeting(), packet(2, b"\x01\x04")], "the server wants the password itself, which needs verified TLS"),
         (
             [greeting(), switch(2, "client_ed25519")],
             'the server asks for a password plugin that this probe lacks: "client_ed25519"',
@@ -362,7 +398,7 @@ async def test_cancelled_at_each_await(tcp_server, leftovers, cancelled_at, secr
     leftovers.mark()
     spec = MysqlProbe(user="probe", password_file=secret, timeout=5, interval=5)
     steps = await cancelled_at(lambda: run_once(spec, "127.0.0.1", port), leftovers)
-    assert steps >= 4  # the connect, the greeting, the login, the answer
+    assert steps >= 3 + cached  # the connect, the greeting, the login, the answer
 
 
 async def test_cancelled_in_tls(tcp_server, leftovers, cancelled_at, secret: str, authority: Authority) -> None:
@@ -411,3 +447,11 @@ async def test_repeated_password_is_masked(tcp_server, secret: str) -> None:
     outcome, lines = await run_once(MysqlProbe(user="probe", password_file=secret), "127.0.0.1", port)
     assert outcome.reason == 'login refused: access denied (1045: "no: ****")'
     assert PASSWORD not in "\n".join(lines)
+
+
+async def test_no_password_is_shown_as_none(tcp_server, secret: str) -> None:
+    """A transcript has "****" for a password that there is, and says where there is none."""
+    for keys, words in (({}, "without a password"), ({"password_file": secret}, "with a password ****")):
+        _, port = await tcp_server(Mysql8(PASSWORD).talk)
+        _, lines = await run_once(MysqlProbe(user="probe", **keys), "127.0.0.1", port)
+        assert f'-> login as "probe" {words}' in lines

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from health.probes import attempt_once, make, script
+from health.probes import attempt_once, make, run_once, script
 from health.probes.base import OurFault
 from health.spec import ScriptProbe
 
@@ -144,6 +144,16 @@ async def test_never_as_root(write: Write, settled: None) -> None:
     _, _, _, lines = await run(write("id -u"))
     assert "-> as user" in "\n".join(lines) or os.geteuid() != 0
     assert '<- "0"' not in lines
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
+async def test_as_the_user_that_the_daemon_has(write: Write) -> None:
+    """S4, H10: by hand, root runs a script as the user that it is told, as the daemon would, and never as root."""
+    spec = ScriptProbe(command=(write("id -un"),))
+    _, lines = await run_once(spec, "192.0.2.1", 1, "daemon")
+    assert '<- "daemon"' in lines
+    outcome, _ = await run_once(spec, "192.0.2.1", 1, "root")
+    assert outcome.reason == "could not probe: nothing is run as root, and this host has no other user root"
 
 
 async def test_root_without_another_user(write: Write, monkeypatch) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 
@@ -31,8 +30,8 @@ class Server:
         return self.outgoing.read()
 
 
-def trust(pki, *, named: bool = True) -> ssl.SSLContext:
-    return tls.context(verify=True, ca_file=str(pki.ca), named=named)
+def trust(pki) -> ssl.SSLContext:
+    return tls.context(verify=True, authorities=pki.ca.read_bytes())
 
 
 def shaken(session: tls.Session, server: Server) -> None:
@@ -89,14 +88,13 @@ def test_refused(pki, version: ssl.TLSVersion, which: str, name: str, words: str
 
 def test_cut_off(pki) -> None:
     """A stream that ends without close_notify is an end, in the handshake a refusal."""
-    session, server = tls.Session(trust(pki), None), Server(pki.server())
+    session, server = tls.Session(trust(pki), "127.0.0.1"), Server(pki.server())
     session.handshake()
     session.feed(b"")
     with pytest.raises(tls.Refused, match="TLS failed: unexpected eof"):
         session.handshake()
-    session = tls.Session(trust(pki, named=False), None)
+    session = tls.Session(trust(pki), "127.0.0.1")
     shaken(session, server)
-    assert "verified but for its name" in session.describe()
     session.feed(b"")
     assert session.read(100) == b""
 
@@ -117,16 +115,36 @@ def test_impossible_names(pki, name: str) -> None:
         tls.Session(trust(pki), name)
 
 
-def test_contexts_are_shared(pki, tmp_path) -> None:
-    """H5: authorities are loaded once for all probes, and again when their file has changed."""
-    held = tmp_path / "ca.pem"
-    held.write_bytes(pki.ca.read_bytes())
-    kind = {"verify": True, "ca_file": str(held), "named": True}
-    assert tls.context(**kind) is tls.context(**kind)
-    first = tls.context(**kind)
-    os.utime(held, ns=(1, 1))
-    assert tls.context(**kind) is not first
-    assert tls.context(verify=False, ca_file=str(tmp_path / "missing"), named=True).verify_mode == ssl.CERT_NONE
+def test_contexts_are_shared(pki) -> None:
+    """H5: authorities are loaded once for all probes, and again when they have changed."""
+    assert trust(pki) is trust(pki)
+    more = b"# \xc3\x89tat\n" + pki.ca.read_bytes()
+    assert tls.context(verify=True, authorities=more) is not trust(pki)
+    assert tls.context(verify=False).verify_mode == ssl.CERT_NONE
+
+
+def test_a_host_that_trusts_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """H13: a host without certificates of authorities is told as such: it is no server's fault that nobody is trusted."""
+    tls.context.cache_clear()
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    with pytest.raises(tls.NoTrust, match="this host has no certificates of authorities: install ca-certificates"):
+        tls.context(verify=True)
+
+
+async def test_without_a_name_the_address_counts(tcp_server, pki) -> None:
+    """H10, S9: without tls-name the certificate must be for the server's address: any other one of the same authority fails."""
+    keys = {"tls": "implicit", "tls_ca_file": str(pki.ca)}
+    _, port = await tcp_server(in_tls(pki.server(), lambda reader, _: reader.read(-1)))
+    outcome, _ = await run_once(TcpProbe(**keys), "127.0.0.1", port)
+    assert outcome.ok, outcome.reason
+    _, port = await tcp_server(in_tls(pki.server(), lambda reader, _: reader.read(-1)), host="127.0.0.2")
+    outcome, _ = await run_once(TcpProbe(**keys), "127.0.0.2", port)
+    assert outcome.reason == (
+        "certificate is for mail.example.net, *.example.net, 127.0.0.1, not 127.0.0.2, and no tls-name says otherwise"
+    )
+    outcome, _ = await run_once(TcpProbe(**keys, tls_verify=False), "127.0.0.2", port)
+    assert outcome.ok, outcome.reason
 
 
 async def test_dns_over_tls(tcp_server, pki, leftovers) -> None:
@@ -166,7 +184,7 @@ async def test_hangs_up_in_tls(pki) -> None:
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=4), st.booleans())
 def test_any_bytes_are_harmless(pieces: list[bytes], prefixed: bool) -> None:
     """S9: whatever is fed, a session goes on or is refused in words."""
-    session = tls.Session(tls.context(verify=False, ca_file=None, named=True), "mail.example.net")
+    session = tls.Session(tls.context(verify=False), "mail.example.net")
     refusals = []
     try:
         for piece in pieces:

@@ -6,7 +6,7 @@ import pytest
 
 from proxy.commands.probe import probe_handler
 from proxy.control.server import Request
-from proxy.control.wire import ControlError
+from proxy.control.wire import BUSY, ControlError
 
 
 def probing(answer, **arguments):
@@ -58,7 +58,8 @@ async def test_probe_of_what_is_not_there(arguments, words):
 
 
 async def test_probe_without_a_health_process():
-    """`probe` while the health process restarts fails in words."""
-    lines, _ = probing(lambda _: None, service="dns")
-    with pytest.raises(ControlError, match="try again"):
+    """`probe` that the health process cannot run now fails in its words, and says nothing of maintenance."""
+    lines, _ = probing(lambda _: "16 runs of probes go on already: try again", service="dns")
+    with pytest.raises(ControlError) as refused:
         [line async for line in lines]
+    assert (str(refused.value), refused.value.code) == ("16 runs of probes go on already: try again", BUSY)

@@ -31,6 +31,27 @@ SERVICE = '[service.{0}]\nlisten = ["10.0.0.10:{1}/tcp"]\nbackends = ["10.0.0.11
             "1:13 error: no key stands here | TOML forbids line breaks and a last comma inside { }: use a [table] of its own",
         ),
         ("\ufeffa = 1", "1:1 error: a byte order mark stands before the text: save the file as UTF-8 without it"),
+        (
+            "# old\r[a]\rb = 1\r",
+            "1:6 error: a carriage return alone ends no line in TOML | save the file with Unix line ends (LF)",
+        ),
+        (
+            "a = 1\r\nb = 2\rc = 3",
+            "2:6 error: a carriage return alone ends no line in TOML | save the file with Unix line ends (LF)",
+        ),
+        ('a = "x\0y"', "1:7 error: U+0000 (a control character) cannot stand in a file | delete it"),
+        (
+            "a = \u201c10.0.0.1\u201d",
+            '1:5 error: \u201c is a typographic quote | write strings in plain quotes: "10.0.0.1"',
+        ),
+        (
+            "[service.b\u00fcro]",
+            "1:11 error: \u00fc (U+00FC) cannot stand here | names and keys without quotes are of ASCII letters, digits, hyphens and underscores",
+        ),
+        (
+            "a\u00a0= 1",
+            "1:2 error: U+00A0 (no-break space) cannot stand here | names and keys without quotes are of ASCII letters, digits, hyphens and underscores",
+        ),
         ("a = " + "[" * 3000, "1:1 error: lists or tables are nested too deeply"),
         ("a" + ".a" * 100 + " = 1", None),
         ("a = " + "1" * 5000, None),
@@ -166,8 +187,10 @@ def test_a_table_told_twice_hides_no_other_mistake(write):
     path = write(f'include = ["{part}"]\n' + SERVICE.format("a", 2) + "fall = 3\n")
     path.chmod(0o666)
     report = Report()
-    tree = Files(report, as_root=True).load(str(path))
-    assert [item.message[:25] for item in report.sorted()] == ["anybody may write this fi", "[service.a] is already de"]
+    tree = Files(report, running=True).load(str(path))
+    first, second = report.sorted()
+    assert "can be written by everybody" in first.message
+    assert second.message.startswith("[service.a] is already de")
     assert tree is not None
     assert tree["service"]["a"]["fall"] == 3
     path.chmod(0o644)
@@ -176,35 +199,69 @@ def test_a_table_told_twice_hides_no_other_mistake(write):
 
 
 def test_root_refuses_what_anybody_could_have_written(write):
-    """S7: as root, a world-writable file, included file or folder is an error that says how to mend it."""
+    """S7: a world-writable file, included file or folder is not obeyed, with a suggestion, at the place that names it."""
     path = write(SERVICE.format("a", 1))
 
     def refused():
         report = Report()
-        Files(report, as_root=True).load(str(path))
-        return [item.message for item in report.sorted()]
+        Files(report, running=True).load(str(path))
+        return [(item.line, item.col, item.message.partition(", ")[0], item.hint) for item in report.sorted()]
 
     assert refused() == []
     path.chmod(0o666)
-    assert "anybody may write this file" in refused()[0]
+    assert refused() == [(1, 1, f"{path} can be written by everybody", f"chmod o-w {path}")]
     path.chmod(0o644)
     path.parent.chmod(0o777)
-    assert "anybody may replace this file" in refused()[0]
+    assert refused() == [(1, 1, f"{path.parent} can be written by everybody", f"chmod o-w {path.parent}")]
     path.parent.chmod(0o1777)
     assert refused() == []
     part = write(SERVICE.format("b", 2), "part.toml")
     part.chmod(0o646)
-    path.write_text(f'include = ["{part}"]\n')
-    assert "anybody may write this file" in refused()[0]
+    path.write_text(f'\ninclude = ["{part}"]\n')
+    assert refused() == [(2, 12, f"{part} can be written by everybody", f"chmod o-w {part}")]
 
 
-def test_another_user_may_check_it(write):
-    """S7: whoever is not root may look at a world-writable file."""
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("what", ["file", "folder", "link", "include"])
+def test_root_obeys_no_file_of_another_user(write, tmp_path, what):
+    """S7: as root, a configuration is refused that another user owns, or a folder, a link or an included file on its way."""
+    path = write(SERVICE.format("a", 1), "real.toml")
+    link = tmp_path / "steelyard.toml"
+    link.symlink_to(path)
+    part = write(SERVICE.format("b", 2), "part.toml")
+    path.write_text(f'include = ["{part}"]\n' + path.read_text())
+    assert diagnose(link)[1] == []
+    given = {"file": path, "folder": tmp_path, "link": link, "include": part}[what]
+    os.lchown(given, 65534, 0)
+    config, found = diagnose(link)
+    assert config is None
+    words = f"{given} belongs to another user (uid 65534), who could change it, and root would obey it"
+    assert {(item.severity, item.message, item.hint) for item in found} == {("error", words, f"chown 0 {given}")}
+    if what == "include":
+        assert [(item.file, item.line, item.col) for item in found] == [(str(link), 1, 12)]
+
+
+def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(tmp_path):
+    """A pipe without a writer is no file and is not waited for; what the caller has opened himself is read."""
+    os.mkfifo(tmp_path / "steelyard.toml")
+    with pytest.raises(OSError, match="it is not a file"):
+        diagnose(tmp_path / "steelyard.toml")
+    reader, writer = os.pipe()
+    os.write(writer, SERVICE.format("a", 1).encode())
+    os.close(writer)
+    config, found = diagnose(f"/dev/fd/{reader}")
+    os.close(reader)
+    assert (config is not None, found) == (True, [])
+
+
+def test_another_user_may_check_it(write, monkeypatch):
+    """S7: whoever is not root may look at a world-writable file, but not run it."""
     path = write(SERVICE.format("a", 1))
     path.chmod(0o666)
-    report = Report()
-    assert Files(report, as_root=False).load(str(path)) is not None
-    assert report.errors == 0
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert diagnose(path)[0] is not None
+    with pytest.raises(ConfigError):
+        load(path)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -212,5 +269,5 @@ def test_load_as_root_refuses_a_world_writable_file(write):
     """S7: `load` itself refuses it when the process is root."""
     path = write(SERVICE.format("a", 1))
     path.chmod(0o666)
-    with pytest.raises(ConfigError, match="anybody may write"):
+    with pytest.raises(ConfigError, match="can be written by everybody, who could change it, and root would obey it"):
         load(path)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,9 +37,10 @@ def test_the_whole_file_of_the_contract(write):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_a_configuration_comes_back_from_json(path):
+def test_a_configuration_comes_back_from_json(path, tmp_path):
     """The effective configuration is equal to what its own JSON says, so it can travel to the other processes."""
-    config = load(path, "lb1" if path.name == "mail-hosting.toml" else None, need_files=False)
+    node = "lb1" if path.name == "mail-hosting.toml" else None
+    config = load(shutil.copy(path, tmp_path), node, need_files=False)
     text = json.dumps(config.model_dump(mode="json"), allow_nan=False)
     assert Config.model_validate(json.loads(text)) == config
 
@@ -53,7 +55,10 @@ def test_load_raises_every_error_and_no_warning(write):
 
 def test_load_wants_the_files_that_check_only_looks_for(write):
     """A secret that is not there stops a daemon; a check on another host only warns."""
-    text = SMALL + 'probe = { type = "imap", user = "x", password-file = "/nonexistent/pw" }\n'
+    text = (
+        SMALL
+        + 'probe = { type = "imap", user = "x", password-file = "/nonexistent/pw", tls = "starttls", tls-name = "a" }\n'
+    )
     with pytest.raises(ConfigError, match="/nonexistent/pw: no such file"):
         load(write(text))
     config, found = diagnose(write(text))

@@ -210,7 +210,7 @@ def test_a_misspelt_router_is_suggested(said):
         ("[defaults]\nlisten = []", ['2:1 error: unknown key "listen" | "listen" belongs in each [service.NAME]']),
         ('[defaults]\nscheduler = "zzz"', None),
         ('scheduler = "rr"', ['1:1 error: unknown key "scheduler" | "scheduler" belongs in [service.NAME]']),
-        ('[service."a b"]\n', ['1:10 error: "a b" is not a name: letters, digits, dots, hyphens, underscores, at most 63']),
+        ('[service."a b"]\n', ['1:10 error: "a b" is not a name: ASCII letters, digits, dots, hyphens, underscores, at most 63']),
         ("[control]\nsocket = 'x.sock'", [
             '2:10 error: "x.sock" is a relative path: write it from the root, so that it means the same everywhere'
         ]),
@@ -218,7 +218,7 @@ def test_a_misspelt_router_is_suggested(said):
         ('[log]\nlevel = "warn"', ['2:9 error: level = "warn": must be "debug", "info", "warning" or "error" | did you mean "warning"?']),
         ('[web]\nlisten = "127.0.0.1"', ['2:10 error: "127.0.0.1" has no port: write "127.0.0.1:9600"']),
         ("[node]\nworkers = 0", ["2:11 error: workers = 0 is too small: at least 1"]),
-        ('[node]\nuser = "a b"', ['2:8 error: user = "a b" is not of the right form']),
+        ('[node]\nuser = "a b"', ['2:8 error: "a b" cannot be the name of a user: ASCII letters, digits, ".", "_", "-", at most 32']),
     ],
 )  # fmt: skip
 def test_mistakes_in_the_other_tables(said, text, expected):

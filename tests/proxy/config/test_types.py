@@ -1,5 +1,6 @@
 """The small grammars of the file."""
 
+import re
 from contextlib import suppress
 
 import pytest
@@ -83,7 +84,11 @@ def test_listen_entries(text, where, ports, transport, is_router):
         ("10.0.0.10:53/upd", '"upd" is not a transport'),
         ("10.0.0.10/tcp", 'has no port: write "10.0.0.10:53/tcp"'),
         (":53/udp", 'for every address of the host write "\\*:53/udp"'),
-        ("2001:db8::1:53/udp", 'needs brackets around the IPv6 address: "\\[2001:db8::1\\]:53/udp"'),
+        ("2001:db8::1:53/udp", 'needs brackets around the IPv6 address: write "\\[2001:db8::1\\]:53/udp"'),
+        ("10.0.0.10 80/tcp", '"10.0.0.10 80/tcp" has no port: write "10.0.0.10:80/tcp"'),
+        ("80/tcp", 'has no address: for every address of the host write "\\*:80/tcp"'),
+        ("a:b:c/tcp", '"a:b:c" is not an address and a port: write "10.0.0.10:53/tcp"'),
+        ("http://10.0.0.1:80/x", 'is a URL: write "10.0.0.1:80/tcp"'),
         ("[2001:db8::1]/udp", "has no port"),
         ("[10.0.0.1]:53/udp", "brackets are for IPv6"),
         ("[::ffff:10.0.0.1]:53/udp", 'is an IPv4 address: write "10.0.0.1:53/udp"'),
@@ -96,6 +101,37 @@ def test_wrong_listen_entries_show_the_right_form(text, words):
     """An error about a listen entry says what to write instead."""
     with pytest.raises(ValueError, match=words):
         parse_listen(text)
+
+
+PIECES = [
+    "10.0.0.10",
+    "2001:db8::1",
+    "[",
+    "]",
+    "fe80::1%eth0",
+    "*",
+    "inside",
+    "53",
+    "80,443",
+    "1-9",
+    "x",
+    " ",
+    ":",
+    "/",
+    "/tcp",
+    "/udp",
+]
+
+
+@given(st.lists(st.one_of(st.sampled_from(PIECES), st.characters()), max_size=6).map("".join))
+def test_what_is_suggested_for_listen_is_understood(text):
+    """Whatever is written as a listen entry, each suggestion of the error is a listen entry itself."""
+    try:
+        parse_listen(text)
+    except ValueError as error:
+        for one in re.findall(r'write "([^"]*)"|or "([^"]*/(?:udp|tcp))"', str(error).replace(f'"{text[:60]}"', "", 1)):
+            if "/" in "".join(one):
+                parse_listen("".join(one))
 
 
 @pytest.mark.parametrize(

@@ -56,3 +56,67 @@ def test_what_is_unwise_is_told_and_what_mends_it_is_silent(said, text, expected
         assert found == []
     else:
         assert [line[: len(expected)] for line in found] == [expected]
+
+
+PROBE = """[probe.gate]
+type = "imap"
+address = "10.0.0.1"
+port = 143
+user = "x"
+password-file = "{secret}"
+{tracked}
+[service.a]
+listen = ["10.0.0.10:389/tcp"]
+backends = ["10.0.0.11", {{ address = "{address}", name = "b" }}]
+probe = {{ type = "{kind}", {keys} }}
+[vrrp.r]
+interface = "eth0"
+vrid = 1
+addresses = ["10.0.0.9"]
+track = [{{ probe = "gate", penalty = 9 }}]
+"""
+SAFE = 'tls = "starttls"\ntls-name = "mail.example.net"'
+IN_CLEAR = "probe sends its password in clear text: whoever is on the way can read it"
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "tracked", "expected"),
+    [
+        ("imap", 'user = "x", {}', SAFE, [f"12:54 warning: this imap {IN_CLEAR}"]),
+        ("pop3", 'user = "x", {}', SAFE, [f"12:54 warning: this pop3 {IN_CLEAR}"]),
+        ("ldap", 'bind-dn = "x", {}', SAFE, [f"12:57 warning: this ldap {IN_CLEAR}"]),
+        ("imap", 'user = "x", {}, tls = "implicit", tls-name = "a.example.net"', SAFE, []),
+        (
+            "imap",
+            'user = "x", {}, tls = "implicit", tls-verify = false',
+            SAFE,
+            ["12:54 warning: this imap probe sends its password to whoever answers, as tls-verify is off"],
+        ),
+        ("imap", 'tls = "off"', SAFE, []),
+        ("mysql", 'user = "x", {}', SAFE, []),
+        ("mysql", 'user = "x", {}, tls = "starttls", tls-verify = false', SAFE, []),
+        ("tcp", 'tls = "implicit"', SAFE, ["12:31 warning: without tls-name the certificate must hold the backend's address"]),
+        ("http", 'tls = "implicit", host = "a.example.net"', SAFE, []),
+        ("tcp", "port = 389", "", [f"6:17 warning: this imap {IN_CLEAR}"]),
+    ],
+)  # fmt: skip
+def test_what_a_probe_tells_whom(said, tmp_path, kind, keys, tracked, expected):
+    """S6, S9: a password that is sent in clear, or to whoever answers, and TLS for no name, are told once for all backends."""
+    secret = tmp_path / "pw"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    text = PROBE.format(
+        secret=secret, kind=kind, keys=keys.format(f'password-file = "{secret}"'), tracked=tracked, address="10.0.0.12"
+    )
+    assert [line[: len(expected[0]) if expected else None] for line in said(text)] == expected
+
+
+def test_loopback_is_no_way_to_listen_on(said, tmp_path):
+    """A password that goes to a server of this host is no warning."""
+    secret = tmp_path / "pw"
+    secret.write_text("x")
+    secret.chmod(0o600)
+    text = SERVICE.format(
+        listen="10.0.0.10:389/tcp", rest=f'probe = {{ type = "ldap", bind-dn = "x", password-file = "{secret}" }}'
+    )
+    assert said(text.replace("10.0.0.11", "127.0.0.2")) == []

@@ -1,4 +1,4 @@
-"""Password files, read by the master."""
+"""The files of probes, read by the master."""
 
 import base64
 import os
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from health.secrets import AUTHORITIES, PASSWORD
 from proxy.config import load
-from proxy.probing.passwords import Passwords, named
+from proxy.probing.files import ProbeFiles, named
+from tests.health.databases import Authority
 
 AGO = 1_000_000_000
 
@@ -26,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_read_and_read_again(path: Path) -> None:
     """S6: a password file is read again when it is written, replaced, or given an old date; else it is not a change."""
-    held = Passwords([str(path)])
+    held = ProbeFiles({str(path): PASSWORD})
     assert held.rows() == {str(path): [base64.b64encode(b"one\n").decode(), ""]}
     assert held.look() == {}
     path.write_text("two\n")
@@ -43,7 +45,7 @@ def test_read_and_read_again(path: Path) -> None:
 
 def test_what_cannot_be_read(path: Path) -> None:
     """H13: a file that goes away is told once in words, which are handed on in place of a password, and so is its return."""
-    held = Passwords([str(path)])
+    held = ProbeFiles({str(path): PASSWORD})
     path.unlink()
     words = f"password file {path} is missing"
     assert held.look() == {str(path): words}
@@ -57,7 +59,7 @@ def test_what_cannot_be_read(path: Path) -> None:
 def test_nothing_is_shown(path: Path) -> None:
     """S6: what it holds is not in its `repr`."""
     path.write_text("s3cret")
-    assert "s3cret" not in repr(Passwords([str(path)]))
+    assert "s3cret" not in repr(ProbeFiles({str(path): PASSWORD}))
 
 
 def test_named(tmp_path: Path) -> None:
@@ -66,11 +68,26 @@ def test_named(tmp_path: Path) -> None:
         (tmp_path / name).write_text("x")
         (tmp_path / name).chmod(0o600)
     path = tmp_path / "steelyard.toml"
+    authority = Authority(tmp_path)
     path.write_text(
         f'[service.a]\nlisten = ["127.0.0.1:1/tcp"]\nbackends = ["127.0.0.2", "127.0.0.3"]\nprobe = [\n'
         f'  {{ type = "mysql", user = "p", password-file = "{tmp_path}/mysql.pw" }},\n'
-        f'  {{ type = "imap", user = "p", password-file = "{tmp_path}/imap.pw" }}, {{ type = "tcp" }},\n]\n'
+        f'  {{ type = "imap", user = "p", password-file = "{tmp_path}/imap.pw" }}, {{ type = "tcp", tls = "implicit", tls-ca-file = "{authority.path}" }},\n]\n'
         f'[probe.box]\ntype = "pop3"\naddress = "192.0.2.1"\nport = 110\nuser = "p"\npassword-file = "{tmp_path}/pop3.pw"\n'
         '[vrrp.v]\ninterface = "eth0"\nvrid = 1\naddresses = ["192.0.2.9"]\ntrack = [{ probe = "box", penalty = 9 }]\n'
     )
-    assert named(load(path)) == [f"{tmp_path}/{name}.pw" for name in ("imap", "mysql", "pop3")]
+    assert named(load(path)) == {
+        f"{tmp_path}/ca.pem": AUTHORITIES, **{f"{tmp_path}/{name}.pw": PASSWORD for name in ("imap", "mysql", "pop3")}
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_others_could_put_there_is_not_handed_on(path: Path) -> None:
+    """S7: as root, a file that comes into another user's hands is no longer read: a link there would hand out any file."""
+    held = ProbeFiles({str(path): PASSWORD})
+    os.chown(path, 65534, 0)
+    (words,) = held.look().values()
+    assert words.startswith(f"password file {path} is not read: {path} belongs to another user (uid 65534)")
+    assert held.rows() == {str(path): ["", words]}
+    os.chown(path, 0, 0)
+    assert held.look() == {str(path): ""}

@@ -1,16 +1,17 @@
-"""The password files that probes need, read by the master, who may be the only one who can, and read again as they change.
+"""The files that probes need, passwords and authorities: the master, who may be the only one who can, reads them.
 
-Looked at each second: whoever replaces a file, or rewrites it, has the new password tried within about that.  Nothing of
-what they hold is shown: not in a log, an event, an answer or a `repr`.
+It looks at them each second: whoever replaces a file, or rewrites it, has the new password tried within about that.  Nothing
+of what they hold is shown: not in a log, an event, an answer or a `repr`.
 """
 
 import base64
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 
-from health.secrets import NoSecret, read
+from health.secrets import KINDS, Kind, NoSecret, read
+from proxy.config.hostfiles import distrust
 from proxy.config.model import Config
 
 _RECENT = (
@@ -20,31 +21,37 @@ _RECENT = (
 Stamp = tuple[int, ...]
 
 
-def named(config: Config) -> list[str]:
-    """Return the password files that a configuration's probes name."""
+def named(config: Config) -> dict[str, Kind]:
+    """Return the files that a configuration's probes name, and what each is for."""
     probes = [probe for service in config.services for backend in service.backends for probe in backend.probes]
     probes += config.probes.values()  # those that routers track
-    return sorted({path for probe in probes if (path := getattr(probe, "password_file", None))})
+    found = {path: kind for probe in probes for key, kind in KINDS.items() if (path := getattr(probe, key, None))}
+    return dict(sorted(found.items()))
 
 
-class Passwords:
+class ProbeFiles:
     """What the files hold; blocking, but bounded: a stat each, and a small read for one that changed."""
 
-    def __init__(self, paths: Iterable[str]) -> None:
-        self._held: dict[str, bytes | str] = dict.fromkeys(paths, "")
+    def __init__(self, named: Mapping[str, Kind]) -> None:
+        self._kinds: dict[str, Kind] = {}
+        self._held: dict[str, bytes | str] = {}
         self._stamps: dict[str, Stamp] = {}
-        for path in self._held:
-            self._read(path)
+        self.add(named)
 
-    def add(self, paths: Iterable[str]) -> dict[str, str]:
+    def add(self, named: Mapping[str, Kind]) -> dict[str, str]:
         """Read these, too; those that are new, and in words what is wrong with each, "" if nothing."""
-        new = [path for path in paths if path not in self._held]
+        new = [path for path in named if path not in self._kinds]
         for path in new:
+            self._kinds[path] = named[path]
             self._read(path)
         return {path: held if isinstance(held := self._held[path], str) else "" for path in new}
 
     def __repr__(self) -> str:
-        return f"<Passwords {len(self._held)}>"
+        return f"<ProbeFiles {len(self._held)}>"
+
+    def label(self, path: str) -> str:
+        """Return what to call a file: "password file /etc/steelyard/mysql.pw"."""
+        return f"{self._kinds[path].label} {path}"
 
     def rows(self) -> dict[str, list[str]]:
         """Return them as `messages.Secrets` carries them."""
@@ -76,9 +83,13 @@ class Passwords:
         with contextlib.suppress(OSError):
             self._stamps[path] = _stamp(path)  # before it is read: a change in between is found at the next look
         try:
-            self._held[path] = read(path)
+            self._held[path] = read(path, self._kinds[path])
         except NoSecret as why:
             self._held[path] = str(why)
+        else:
+            # What somebody else could have put there would be handed to a process without privileges (S7).
+            if unsafe := distrust(path, running=True):
+                self._held[path] = f"{self.label(path)} is not read: {unsafe}"
 
 
 def _stamp(path: str) -> Stamp:
