@@ -83,7 +83,8 @@ class Master:
         self._handout = Handout(self._running, self._layout, open_files)
         self._listeners = Listeners()
         self._open: set[str] = set()  # services that are served: the others wait for their first verdicts
-        self._workers = Supervisor(self, config.node.workers, ours.identity)
+        self._count = config.node.workers if config.services else 1  # an address alone is no work
+        self._workers = Supervisor(self, self._count, ours.identity)
         self._connection_log = ConnectionLogFile(
             plans.log_path(config), self._columns, self._told_of_log, self._workers.reopened
         )
@@ -199,7 +200,7 @@ class Master:
         self._timeline.add(
             "start", node.name,
             f"steelyard {__version__}: {counted(len(self._running.services), 'service')} on "
-            f"{counted(len(self._listeners), 'listener')}, {counted(node.workers, 'worker')}",
+            f"{counted(len(self._listeners), 'listener')}, {counted(self._count, 'worker')}",
             pid=os.getpid(), sha256=self.config.sha256,
         )  # fmt: skip
         for kind, text in self._before:
@@ -220,6 +221,7 @@ class Master:
             self._sampled = now
             self._guarded(lambda: self._builder.sample(now, self.config.services))
             self._guarded(self._look_at_means)
+            self._guarded(self._look_at_listeners)
             self._guarded(lambda: self._connection_log.look(now))
 
     def _guarded(self, act: Callable[[], None]) -> None:
@@ -367,7 +369,8 @@ class Master:
 
     def _refit(self) -> None:
         ready = self._readiness
-        self._redundancy.look(time.monotonic(), ready.able, ready.tracked, serving=self._workers.able)
+        serving = self._workers.able or not self.config.services
+        self._redundancy.look(time.monotonic(), ready.able, ready.tracked, serving=serving)
 
     def _told_of_routers(self, name: str, text: str, level: Level, fields: Mapping[str, Any]) -> None:
         self.told(name, text, kind="vrrp", level=level, **fields)
@@ -416,6 +419,13 @@ class Master:
             "alarm", alarm.service, alarm.text if raised else f"over: {alarm.text}",
             level="error" if raised else "info", state=alarm.state,
         )  # fmt: skip
+
+    def _look_at_listeners(self) -> None:
+        if self._draining:
+            return  # they are closed
+        node = self.config.node.name
+        for old, new in self._listeners.renew(lambda text: self.told(node, text, kind="listener", level="warning")):
+            self._workers.replace(old, new)
 
     def _look_at_means(self) -> None:
         news = self._means.look()

@@ -42,7 +42,7 @@ SECRETS: Final = frozenset({"password", "secret", "token"})
 """Keys that no version of the file has: secrets are named by their files. Masked all the same, if one ever comes."""
 
 _NAMED: Final = {"services": "service", "vrrp": "vrrp", "sync-groups": "sync-group", "notify": "notify"}
-_ABOUT: Final = ("sources", "sha256")
+_ABOUT: Final = ("owned", "sources", "sha256")
 
 
 def masked(value: Any) -> Any:

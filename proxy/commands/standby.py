@@ -4,7 +4,7 @@ import math
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from proxy.control.wire import BAD_REQUEST, ControlError
+from proxy.control.wire import BAD_REQUEST, UNKNOWN_NAME, ControlError
 
 if TYPE_CHECKING:
     from proxy.control.server import Request
@@ -48,13 +48,13 @@ class StandbyCommands:
         """Return the routers, and the names that a command is about: those of a sync group move together."""
         routers = self._pair.routers
         if routers is None:
-            raise ControlError("this daemon has no [vrrp.NAME]: there is no address to move", BAD_REQUEST)
+            raise ControlError("this daemon has no [vrrp.NAME]: there is no address to move", UNKNOWN_NAME)
         wanted = request.arguments.get("vrrp")
         known = routers.names
         if wanted is None:
             return routers, set(known)
         if wanted not in known:
-            raise ControlError(f"there is no [vrrp.{str(wanted)[:60]}]: only {', '.join(known[:10])}", BAD_REQUEST)
+            raise ControlError(f"there is no [vrrp.{str(wanted)[:60]}]: only {', '.join(known[:10])}", UNKNOWN_NAME)
         return routers, self._pair.moving_with(wanted)
 
 

@@ -162,7 +162,7 @@ class Routers:
     def _take(self, message: messages.Message) -> None:
         match message:
             case vrrp_messages.Held(handover):
-                self._handover = handover
+                self._handover |= handover
             case vrrp_messages.Moved(name, state, previous, reason, priority) if name in self._states:
                 self._states[name] = state
                 fields = {"state": state, "previous": previous, "priority": priority}

@@ -173,6 +173,12 @@ class Supervisor:
             if child is not None and child.alive:
                 child.send(worker_messages.Unlisten([list(key) for key in keys]))
 
+    def replace(self, old: int, new: int) -> None:
+        """Hand out a listener in the place of another, which is open no more."""
+        self.members.add(new)
+        self.settle()
+        self.members.remove(old)
+
     def drain(self, timeout: float) -> None:
         """Let the workers finish what is open, and leave."""
         self._stopping = True

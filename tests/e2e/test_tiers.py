@@ -227,8 +227,8 @@ def test_maintenance(serve, backends):
 def test_what_an_operator_cannot_mean(serve):
     """R7: mistakes are told in words, with the exit codes of the manual."""
     node, _ = serve("")
-    assert node.steelyard("drain", "x", "b0") == (1, 'steelyard: there is no service "x": only s\n')
-    assert node.steelyard("maint", "s", "b9") == (1, 'steelyard: s does not have a backend "b9": only b0, b1, b2\n')
+    assert node.steelyard("drain", "x", "b0") == (64, 'steelyard: there is no service "x": only s\n')
+    assert node.steelyard("maint", "s", "b9") == (64, 'steelyard: s does not have a backend "b9": only b0, b1, b2\n')
     assert node.steelyard("drain", "s", "b0", "--timeout", "never")[0] == 64
     assert node.steelyard("drain", "s", "b0", "--timeout", "soon")[0] == 64
     assert node.steelyard("drain", "s")[0] == 64

@@ -75,7 +75,7 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """From vrrp, each 0.1 s and at each move: what a successor is to know."""
+    """From vrrp, each 0.1 s and at each move: what a successor is to know, of the routers of which it has changed."""
 
     handover: dict[str, list[Any]]
 
