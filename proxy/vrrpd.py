@@ -23,8 +23,9 @@ from proxy.processes import channel
 from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
-from proxy.processes.startup import OURS, inherit
-from proxy.records import state_directory
+from proxy.processes.signals import OURS, STOPPING
+from proxy.processes.startup import inherit
+from proxy.records import document
 from vrrp.precedence import take_precedence
 from vrrp.report import Handover, Moved
 from vrrp.runner import Runner
@@ -49,15 +50,15 @@ class _Stored:
     def load(self) -> Any:
         """Return what was saved last."""
         try:
-            return state_directory.load(self._directory, NUMBERS)
-        except state_directory.StateError as error:
+            return document.load(self._directory, NUMBERS)
+        except document.StateError as error:
             raise OSError(str(error)) from error
 
-    def save(self, document: Any) -> None:
+    def save(self, numbers: Any) -> None:
         """Replace it."""
         try:
-            state_directory.save(self._directory, NUMBERS, document)
-        except state_directory.StateError as error:
+            document.save(self._directory, NUMBERS, numbers)
+        except document.StateError as error:
             raise OSError(str(error)) from error
 
 
@@ -207,7 +208,7 @@ class Vrrp:
     def _on_end(self) -> None:
         _log.warning("the master is gone: leaving the addresses to others")
         self._orphaned = time.monotonic()
-        for number in OURS:
+        for number in STOPPING:
             self._loop.add_signal_handler(number, self._go, True)
         if self._runner is None:
             self._go(hand_over=False)
@@ -256,12 +257,13 @@ class Vrrp:
         self._send(vrrp_messages.Held({name: list(one) for name, one in news.items()}))
 
     def _moved(self, move: Moved) -> None:
-        self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority))
+        at = time.time()
+        self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority, at))
         if self._runner is not None:
             self._hold([move.name])
 
     def _told(self, name: str, text: str) -> None:
-        self._send(vrrp_messages.Told(name, text, "info"))
+        self._send(vrrp_messages.Told(name, text, "info", time.time()))
 
     def _send(self, message: messages.Message) -> None:
         if self._orphaned is not None:

@@ -8,7 +8,7 @@ from proxy.cli import EXIT_FAILED
 from proxy.cli.daemon import colour, daemon, print_json
 from proxy.cli.grid import paint
 from proxy.control.wire import ControlError
-from proxy.records.log import printable
+from proxy.words import printable
 
 
 @click.command()

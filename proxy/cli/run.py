@@ -12,8 +12,11 @@ import click
 def command(ctx: click.Context, path: str, node: str | None) -> None:
     """Run the daemon in the foreground.
 
-    SIGTERM finishes what is open within stop-timeout, a second one stops at once.
+    SIGTERM finishes what is open within stop-timeout, a second one stops at once. SIGUSR1 opens log files anew.
     """
+    from proxy.processes.signals import hold
+
+    hold()  # what comes while much is imported is taken later
     from proxy.config.diagnostics import ConfigError
     from proxy.config.loader import load
     from proxy.config.support import unsupported

@@ -6,7 +6,7 @@ import click
 
 from proxy.cli import EXIT_FAILED
 from proxy.cli.daemon import WrongUsageError, daemon, print_json
-from proxy.records.log import printable
+from proxy.words import printable
 
 
 @click.command()

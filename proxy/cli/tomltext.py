@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from health.units import format_duration
-from proxy.records.log import printable
+from proxy.words import printable
 
 DURATIONS: Final = frozenset(
     {

@@ -82,22 +82,24 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """From vrrp: a router by name has moved, and why."""
+    """From vrrp: a router by name has moved, and why.  `at` is Unix time."""
 
     name: str
     state: str
     previous: str
     reason: str
     priority: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """From vrrp: something for people to read; `level` as of an event."""
+    """From vrrp: something for people to read; `level` as of an event, `at` is Unix time."""
 
     name: str
     text: str
     level: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
