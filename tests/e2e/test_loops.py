@@ -69,7 +69,7 @@ def test_what_leads_back_gets_nothing(bed, daemon):
 
 
 def test_an_address_comes_while_the_daemon_runs(bed, daemon):
-    """T10: if this host gets a backend's address, the backend is left out within seconds, its session ends, and no loop forms."""
+    """T10: if this host gets a backend's address, the backend is left out within seconds, and no loop forms."""
     assert backend_of(daemon.status(), "time", LATE)["state"] == "up"
     port = bed.hosts["balancer"].ports["inside"]
     bed.ip("balancer", f"addr add {LATE}/32 dev {port}")

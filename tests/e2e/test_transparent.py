@@ -177,7 +177,7 @@ def test_each_datagram_has_its_clients_address(balanced: tuple[Bed, Daemon], fam
 
 
 def test_a_burst_empties_the_stock_and_loses_nothing(balanced: tuple[Bed, Daemon]) -> None:
-    """T18, T23: more simultaneous connections than a worker's stock of sockets all succeed, each with its own address and port."""
+    """T18, T23: more connections at once than a worker's stock of sockets all succeed, each with its address and port."""
     bed, daemon = balanced
     with server(bed, 4, 80, socket.SOCK_STREAM) as listening, contextlib.ExitStack() as stack:
         socks = []
