@@ -23,6 +23,7 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     from proxy.master import serve
     from proxy.records import log
     from proxy.start import StartError
+    from proxy.words import printable
 
     config = load(path, node)
     missing = unsupported(config)
@@ -33,5 +34,5 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
         asyncio.run(serve(config))
     except StartError as error:
         for line in str(error).splitlines():
-            click.echo(f"steelyard: {log.printable(line)}", err=True)
+            click.echo(f"steelyard: {printable(line)}", err=True)
         ctx.exit(1)
