@@ -235,7 +235,7 @@ def test_a_host_goes_and_returns(pair, clients):
 
 
 def test_the_writer_moves_and_stays(site, pair, clients):
-    """H8, H14, T17: if the writer dies, a promoted replica has the clients at once; the old one's return moves none."""
+    """H8, H14, T17: the writer dies, a replica is promoted and has the clients at once; the old one's return moves nobody."""
     with clients.connect("h61", INSIDE, 3306) as old:
         assert old.recv(1)
         with site.dbs[0].killed():
