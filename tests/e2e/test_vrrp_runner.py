@@ -108,7 +108,7 @@ async def test_leftovers_of_another_interface_stay(bed):
 
 
 async def test_a_lost_master_is_the_last_resort(bed):
-    """V18: without its master it leaves at once with priority 0, is backup at 1, takes back what no host takes, and yields to all."""
+    """V18: without its master it sends priority 0 at once, is backup at 1, takes back what no host takes, and yields to all."""
     async with Owner(bed, priority=150) as owner:
         await is_true(lambda: owner.states == ["backup", "active"])
         wire = Capture(bed, "client", "ip proto 112")
