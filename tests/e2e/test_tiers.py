@@ -198,7 +198,7 @@ def test_waiting_for_a_drain(serve, backends):
 def test_maintenance(serve, backends):
     """T16, H1, R9: maintenance resets connections, ends probing and survives a restart; the first pass brings the backend back.
 
-    Of the last that could serve it wants --force.
+    For the last backend that could serve it needs --force.
     """
     node, port = serve("", backup="weight = 1")
     with connected(port) as lost:
