@@ -141,7 +141,7 @@ def test_more_than_a_thousand(node):
             with pytest.raises(ConnectionResetError):
                 sock.recv(1)
         assert exchange(other, b"y") == b"y"
-    counters = node.status()["services"][1]["counters"]
+    counters = node.fresh()["services"][1]["counters"]
     assert (counters["disconnected"], counters["sessions"]) == (MANY, 0)
     assert node.told("admin", "many", f"{MANY} connections and sessions disconnected", f"uid {os.geteuid()}")
     assert node.told("closed=disconnected", "service=many")

@@ -1,6 +1,6 @@
 """A flood from spoofed sources, at half of the relay's capacity, with real clients in between.
 
-Each source is a new one, a million in all if there is time: FLOOD_SECONDS=180; else as many as 25 s have room for.
+Each source is a new one, a million in all if there is time: FLOOD_SECONDS=180; else as many as 15 s have room for.
 
 The flood is sent by a raw socket in the client's namespace, from addresses of 172.16.0.0/12, to which the balancer has
 a route back to where it came from: its answers are carried, and thrown away there.
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.load
 
 SOURCES = 1_000_000
 SPOOFED = "172.16.0.0/12"
-LONGEST = float(os.environ.get("FLOOD_SECONDS", "25"))  # that the flood may last: a million takes some minutes
+LONGEST = float(os.environ.get("FLOOD_SECONDS", "15"))  # that the flood may last: a million takes some minutes
 TABLE = 2000  # sessions of the plain service, both workers together
 FILE = f"""
 [service.dns]

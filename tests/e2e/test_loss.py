@@ -116,8 +116,8 @@ def test_a_backend_goes_and_returns(balanced, end, back):
     def up() -> None:
         seen.append(totals(balanced.daemon.until_backend("dns", BACKENDS[0], "up", timeout=8)))
 
-    acts = [(2, getattr(server, end)), (2, down), (7, getattr(server, back)), (7, up)]
-    assert_nothing_lost(under_load(balanced, 13, acts))
+    acts = [(1, getattr(server, end)), (1, down), (4, getattr(server, back)), (4, up)]
+    assert_nothing_lost(under_load(balanced, 9, acts))
     at_return, at_end = seen[0], totals(balanced.daemon.status())
     gained = [last - first for first, last in zip(at_return, at_end, strict=True)]
     assert gained[0] > 0.25 * sum(gained)
@@ -142,7 +142,7 @@ def lossless(balanced: Site, act: Callable[[int], object]) -> None:
     for chance in (1, 0):
         victim = balanced.daemon.workers()[0]
         result = under_load(
-            balanced, 12, [(2, partial(act, victim)), (2, lambda gone=victim: restarted(balanced.daemon, gone))]
+            balanced, 7, [(1, partial(act, victim)), (1, lambda gone=victim: restarted(balanced.daemon, gone))]
         )
         if result.lost == 0 or result.lost > chance:
             break

@@ -41,7 +41,7 @@ def kept(backends, tmp_path):
 
 def totals(node, name):
     """Return how many connections each backend of a service was given."""
-    (service,) = [one for one in node.status()["services"] if one["name"] == name]
+    (service,) = [one for one in node.fresh()["services"] if one["name"] == name]
     return [backend["total"] for backend in service["backends"]]
 
 

@@ -200,8 +200,9 @@ def test_nobody_serves_where_nobody_is_usable(node, mailboxes, password):
         late = until(lambda: [event["text"] for event in events(daemon, "service")], 15, "the event")
     assert late == ["no verdict after 3 s on m1: no backend is fit (0 of 2 up in tier 0): nobody serves"]
     port = port_of(daemon)
-    with pytest.raises(ConnectionResetError):  # as soon as it is connected, perhaps
-        socket.create_connection(("127.0.0.1", port), 5).recv(100)
+    # As soon as it is connected, perhaps.
+    with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", port), 5) as client:
+        client.recv(100)
 
 
 def port_of(daemon):
@@ -369,7 +370,7 @@ def weights(status):
 def test_ping_without_privileges(node):
     """S1, H3: the health process pings gateways although it may not open such a socket itself."""
     services = (
-        f'[service.gateway]\nlisten = ["127.0.0.1:{free_port()}/tcp"]\nbackends = ["127.0.0.1", "::1"]\n'
+        f'[service.gateway]\nlisten = ["127.0.0.1:{free_port()}/tcp"]\nbackends = ["127.0.0.1:9", "[::1]:9"]\n'
         f'probe = {{ type = "ping", {QUICK} }}\n'
     )
     status = node(services).start().status()

@@ -51,7 +51,7 @@ def test_twelve_connections_of_one_client(ports, scheduler):
         for number in range(HELD):
             sock = held.enter_context(connected(found[scheduler]))
             assert exchange(sock, b"%d" % number) == b"%d" % number
-        (service,) = [one for one in node.status()["services"] if one["name"] == scheduler]
+        (service,) = [one for one in node.fresh()["services"] if one["name"] == scheduler]
     assert service["scheduler"] == scheduler
     shares = sorted(backend["active"] for backend in service["backends"])
     assert sum(shares) == HELD

@@ -38,7 +38,7 @@ def test_a_daemon_connects_from_them_in_turn(tmp_path: Path, backend: Backend) -
                 assert exchange(sock, b"x") == b"x"
                 seen |= {one.getpeername()[0] for one in backend._open if one.fileno() >= 0}
         assert seen - {"127.0.0.1"} == set(OURS)
-        assert node.status()["services"][0]["counters"]["no_source_address"] == 0
+        assert node.fresh()["services"][0]["counters"]["no_source_address"] == 0
     finally:
         node.end()
 
@@ -50,7 +50,7 @@ def test_an_address_that_the_host_does_not_have(tmp_path: Path, backend: Backend
     try:
         with connected(port) as sock:
             assert read(sock) == (b"", RESET)
-        (service,) = node.status()["services"]
+        (service,) = node.fresh()["services"]
         assert service["counters"]["no_source_address"] >= 1
         assert service["backends"][0]["state"] == "up"
         assert not any(service["backends"][0]["errors"].values())

@@ -95,7 +95,7 @@ def test_a_backup_serves_below_the_quorum(serve, backends):
         with pytest.raises(ConnectionResetError):
             kept.recv(10)
     assert served(port, backends) == ["b0", "b1"]
-    assert node.status()["services"][0]["counters"]["reset_on_failback"] == 1
+    assert node.fresh()["services"][0]["counters"]["reset_on_failback"] == 1
 
 
 def test_failover_stays_where_it_is(serve, backends):
@@ -145,7 +145,7 @@ def test_drained_in_the_file(serve, backends):
     """T16, H14: a backend that the file drains gets nothing, is probed, and does not degrade the service."""
     node, port = serve("", backup='admin = "drain"')
     assert served(port, backends) == ["b0", "b1"]
-    service = node.status()["services"][0]
+    service = node.fresh()["services"][0]
     last = service["backends"][2]
     assert (service["state"], last["state"], last["admin"], last["effective_weight"]) == ("up", "up", "drain", 0)
     assert last["admin_by"] == "the configuration file"
@@ -163,7 +163,7 @@ def test_drained_by_an_operator(serve, backends):
     assert "new disks" in text
     assert served(port, backends) == ["b0", "b1"]
     assert exchange(held[-1], b"still") == b"still"
-    last = node.status()["services"][0]["backends"][2]
+    last = node.fresh()["services"][0]["backends"][2]
     assert (last["admin"], last["admin_reason"], last["state"]) == ("drain", "new disks", "up")
     assert node.steelyard("drain", "s", "b2")[1].splitlines()[-1] == "nothing changed"
     assert node.steelyard("status")[0] == 0
