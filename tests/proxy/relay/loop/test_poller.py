@@ -1,4 +1,4 @@
-"""The epoll set of a worker: what is handled, in which order, and what never happens."""
+"""The epoll set of a worker: the events it handles, their order, and the mistakes it prevents."""
 
 import asyncio
 import math
@@ -16,7 +16,7 @@ from proxy.relay.loop.poller import DATAGRAM, IN, OUT, RDHUP, Poller
 
 
 class Bench:
-    """A poller on a loop that runs only when told, and socket pairs."""
+    """A poller on a loop that the test runs, and socket pairs."""
 
     def __init__(self) -> None:
         self.loop = uvloop.new_event_loop()
@@ -155,7 +155,7 @@ def test_continuous_load_starves_neither_timers_nor_the_loop(bench) -> None:
 
 
 def test_a_pump_ends_within_its_budget_and_loses_nothing(bench, clock) -> None:
-    """A pump gives the loop its turn after its budget, and what it left undone is done by the next ones."""
+    """A pump returns to the loop after its budget, and the next pumps do the rest."""
     done: list[int] = []
 
     def worker(number: int) -> Callable[[int], None]:
@@ -297,7 +297,7 @@ def test_a_descriptor_is_not_reused_within_its_round(bench) -> None:
 
 
 def test_a_forgotten_socket_stays_open_and_silent(bench) -> None:
-    """R10: a member handed to somebody else is no longer reported here, although its description lives on elsewhere."""
+    """R10: a member that went to another process is no longer reported here, although its description still exists."""
     calls: list[int] = []
     ours, theirs = bench.pair()
     elsewhere = ours.dup()
@@ -337,7 +337,7 @@ def test_a_socket_that_cannot_be_watched_changes_nothing(bench) -> None:
 
 
 def test_an_exception_costs_one_event(bench, caplog) -> None:
-    """A handler that raises is counted and told, the others of the round are handled, and it gets its next event."""
+    """An exception in a handler is counted and logged; the other events are handled, and the handler gets its next one."""
     calls: list[int] = []
     ours, theirs = bench.pair()
 
@@ -373,7 +373,7 @@ def test_an_exception_in_a_timer_costs_that_timer(bench) -> None:
 
 
 def test_faults_do_not_flood_the_log(bench, caplog) -> None:
-    """Of a bug that every event meets, the first ten are told and one in a thousand after them."""
+    """Of an exception at every event, the first ten are logged, and then one in a thousand."""
     for _ in range(2500):
         bench.poller.again(lambda mask: 1 // 0)
     while bench.poller.faults < 2500:
@@ -410,7 +410,7 @@ def test_an_earlier_timer_moves_the_alarm(bench) -> None:
 
 
 def test_closing_with_work_pending_ends_it(bench) -> None:
-    """A handler may close the poller: what was ready, waiting or timed after it is not handled, and nothing raises."""
+    """A handler may close the poller: later events, calls and timers are not handled, and nothing raises."""
     calls: list[str] = []
 
     def last(mask: int) -> None:
