@@ -97,7 +97,7 @@ class Subscription:
         self.runner = runner
         self.question = question
         self.health = Health(spec.fall, spec.rise, state)
-        self.reason = NOT_YET if state == "unknown" else f"{NOT_YET}, taken as {state}"
+        self.reason = NOT_YET if state == "unknown" else f"{NOT_YET}, assumed {state}"
         self.account = account(spec)
         self.subject = subject(spec)
         self.lag = Lag(spec) if self.subject else None

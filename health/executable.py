@@ -88,9 +88,9 @@ def _look(path: str, info: os.stat_result, user: int, group: int) -> None:
     if stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX:
         return
     if info.st_mode & stat.S_IWOTH:
-        raise Unsafe(f"{path} can be written by everybody, who could change it", f"chmod o-w {path}")
+        raise Unsafe(f"{path} is writable by everybody, so anybody could change it", f"chmod o-w {path}")
     if info.st_mode & stat.S_IWGRP and info.st_gid not in {0, group}:
-        raise Unsafe(f"{path} can be written by group {info.st_gid}, who could change it", f"chmod g-w {path}")
+        raise Unsafe(f"{path} is writable by group {info.st_gid}, so its members could change it", f"chmod g-w {path}")
 
 
 @functools.cache

@@ -75,7 +75,7 @@ class Secrets:
         """Return what was handed over for `path`."""
         held = self._held.get(path)
         if held is None:
-            raise NoSecret(f"{kind.label} {path} was not handed over")
+            raise NoSecret(f"{kind.label} {path} was not passed to the health process")
         if isinstance(held, str):
             raise NoSecret(held)
         return held

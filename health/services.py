@@ -123,8 +123,8 @@ class Services:
         raised = hindrances.alarm
         hindrances.hindered(_member(subscription))
         if not raised:
-            why = f"cannot be judged by its {subscription.spec.type} probe: {subscription.fault}"
-            self._alarm(backend, f"{_label(backend)} {why}: its verdict stays as it is", active=True)
+            fault = f"the {subscription.spec.type} probe cannot judge {_label(backend)}: {subscription.fault}"
+            self._alarm(backend, f"{fault}: its verdict does not change", active=True)
         logins = self._logins.get((backend.circle, account)) if account is not None else None
         if logins is not None and account is not None:
             before = logins.alarm
@@ -141,14 +141,16 @@ class Services:
         hindrances.judged(_member(subscription), subscription.spec.rise)
         if not hindrances.alarm:
             del self._hindrances[backend.circle]
-            text = f"every backend can be judged again, {_label(backend)} last by its {subscription.spec.type} probe"
+            text = (
+                f"the probes can judge every backend again, the last was {_label(backend)} ({subscription.spec.type})"
+            )
             self._alarm(backend, text, active=False)
 
     def _login_alarm(self, backend: Backend, account: str, reason: str, *, active: bool) -> None:
         kind, user, _ = account.split(" ", 2)
         label = _label(backend)
         text = (
-            f"every backend refuses the {kind} login of {user}, {label} last ({reason}): the verdicts stay as they are"
+            f"every backend refuses the {kind} login of {user} (the last was {label}: {reason}): no verdict changes"
             if active
             else f"the {kind} login of {user} succeeds again on {label}"
         )

@@ -213,7 +213,7 @@ class DnsProbe(ProbeBase):
         if self.expect and not self.query:
             raise mistake('expect needs a query: query = "www.example.net A"', "expect")
         if self.tls != "off" and self.transport != "tcp":
-            raise mistake('DNS over TLS is TCP: say transport = "tcp" as well', "tls")
+            raise mistake('DNS over TLS needs TCP: set transport = "tcp" as well', "tls")
 
     @property
     def qname(self) -> str:
@@ -271,9 +271,9 @@ class LdapProbe(ProbeBase):
             raise mistake(f"{present} needs {absent} as well: a simple bind takes both", present)
         if self.base is None and (self.min_entries or self.max_lag is not None):
             key = "min-entries" if self.min_entries else "max-lag"
-            raise mistake(f"{key} needs a search: say base", key)
+            raise mistake(f"{key} needs a search: set base", key)
         if not (self.filter.startswith("(") and self.filter.endswith(")")):
-            raise mistake(f'"{self.filter[:40]}" is not an LDAP filter: it stands in parentheses (RFC 4515)', "filter")
+            raise mistake(f'"{self.filter[:40]}" is not an LDAP filter: write it in parentheses (RFC 4515)', "filter")
 
 
 def _statuses(value: Any) -> Any:
@@ -298,7 +298,7 @@ def _visible(value: Any) -> Any:
         if strange is not None:
             raise mistake(
                 f'"{value[:60]}" holds {"a blank" if strange == " " else f"U+{ord(strange):04X}"}:'
-                " a request has visible letters of ASCII only",
+                " a request consists of visible ASCII characters only",
                 hint=f'write "{quote(value, safe=_RESERVED)[:200]}"' if value.startswith("/") else None,
             )
     return value
@@ -376,7 +376,7 @@ class ScriptProbe(ProbeBase):
         if not self.command[0].startswith("/"):
             raise mistake(f'"{self.command[0][:60]}" is not an absolute path', "command")
         if any("\0" in part for part in self.command):
-            raise mistake("a command holds no NUL character", "command")
+            raise mistake("a command must not contain a NUL character", "command")
 
 
 class PingProbe(ProbeBase):

@@ -76,7 +76,7 @@ def _duration(value: Any, info: ValidationInfo) -> float:
     if info.context is FROM_FILE:
         raise mistake(f'a duration needs a unit: "{value}s" or "{value}ms"')
     if not value >= 0:
-        raise mistake("a duration is not negative")
+        raise mistake("a duration must not be negative")
     return float(value)
 
 
@@ -135,7 +135,7 @@ def _path(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if "\0" in value:
-        raise mistake("a path holds no NUL character")
+        raise mistake("a path must not contain a NUL character")
     if not value.startswith("/"):
         raise mistake(
             f'"{value[:60]}" is a relative path: write it from the root, so that it means the same everywhere'

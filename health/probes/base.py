@@ -334,7 +334,7 @@ class Attempt:
                 raise in_words(error, opened) from None
             self.unread -= max(READ_COST, len(data))
             if self.unread < 0:
-                raise Failed(f"talks without end: {READ_LIMIT // 1024} KiB read")
+                raise Failed(f"sends data without end: {READ_LIMIT // 1024} KiB read")
             return data
 
     def send_at_once(self, opened: socket.SocketType, data: bytes) -> None:

@@ -46,7 +46,7 @@ def distrust(error: ssl.SSLCertVerificationError, chain: list[bytes], name: str 
     if error.verify_code in _NO_ISSUER:
         return f"{about} signed by {_issuer(held[-1])}, which is not trusted"
     if error.verify_code in _OTHER_NAME:
-        aside = ", and no tls-name says otherwise" if error.verify_code == _OTHER_ADDRESS else ""
+        aside = ", and tls-name is not set" if error.verify_code == _OTHER_ADDRESS else ""
         return f"certificate is for {_names(held[0])}, not {harmless(name or '')}{aside}"
     return plain
 

@@ -30,7 +30,7 @@ class Dialogue:
 
     async def say(self, line: str, shown: str | None = None) -> None:
         """Send one line; `shown` is what the transcript says instead of it."""
-        self._attempt.missing = "could not send: the server reads nothing"
+        self._attempt.missing = "could not send: the server does not read"
         self._attempt.sent(line if shown is None else shown)
         await self._attempt.send(self._opened, f"{line}\r\n".encode())
 
@@ -51,7 +51,7 @@ class Dialogue:
         attempt.aside = f", only {self.show(self._buffer, partial=True)}" if self._buffer else ""
         self._lines += 1
         if self._lines > MOST_LINES:
-            raise Failed(f"talks without end: {MOST_LINES} lines read")
+            raise Failed(f"sends data without end: {MOST_LINES} lines read")
         if self._lines <= _SHOWN:
             attempt.got(self.show(line))
         return line
@@ -59,7 +59,7 @@ class Dialogue:
     async def start_tls(self, spec: ProbeBase) -> None:
         """Go on in TLS.  What came in clear text after the server's consent could be anybody's, and fails (RFC 3207, 6)."""
         if self._buffer:
-            raise Failed(f"sent more in clear text after it had agreed to TLS: {self.show(self._buffer)}")
+            raise Failed(f"sent clear text after it had agreed to TLS: {self.show(self._buffer)}")
         await self._attempt.start_tls(self._opened, spec)
 
     def leave(self, line: str) -> None:

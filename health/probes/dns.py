@@ -16,6 +16,7 @@ from dns.rdtypes.ANY.SOA import SOA
 
 from health.probes.base import EXCERPT, Attempt, Failed, Finding, NotSupported, Probe, excerpt
 from health.probes.dnsmessage import Malformed, Question, Reply, Wanted, read_reply, stranger
+from health.probes.words import counted
 from health.spec import DnsProbe
 
 _UDP_SIZE = 65535  # bytes of the largest datagram
@@ -79,9 +80,9 @@ class DnsCheck(Probe[DnsProbe]):
             if not why:
                 return self._read(attempt, data)
             ignored += 1
-            attempt.aside = f" ({ignored} {'reply' if ignored == 1 else 'replies'} ignored, the last {why})"
+            attempt.aside = f" ({counted(ignored, 'reply', 'replies')} ignored, the last {why})"
             if ignored <= _TOLD:
-                attempt.got(f"ignored: {len(data)} bytes {why}")
+                attempt.got(f"ignored: {counted(len(data), 'byte')} {why}")
 
     async def _over_tcp(self, attempt: Attempt) -> Reply:
         opened = await attempt.connect(self.spec)  # in TLS: RFC 7858
@@ -94,7 +95,7 @@ class DnsCheck(Probe[DnsProbe]):
         size = int.from_bytes(await attempt.receive_exactly(opened, 2, "the answer's length"), "big")
         if size > attempt.unread:
             raise Failed(f"announced an answer of {size} bytes, more than a probe reads")
-        attempt.missing = f"the {size} bytes of the answer did not all come"
+        attempt.missing = f"the answer of {counted(size, 'byte')} did not come whole"
         data = await attempt.receive_exactly(opened, size, "the answer")
         why = self._stranger(data, ident)
         if why:
@@ -148,14 +149,13 @@ class DnsCheck(Probe[DnsProbe]):
             wanted, found = (
                 ("authoritative", "AA is not set") if spec.authoritative else ("not authoritative", "AA is set")
             )
-            raise Failed(f"answer is to be {wanted}, but {found}")
+            raise Failed(f"the answer must be {wanted}, but {found}")
 
 
 def _tell(attempt: Attempt, reply: Reply) -> None:
     """Note in the transcript what a reply says."""
-    count = f"{len(reply.answers)} answer{'' if len(reply.answers) == 1 else 's'}"
     marks = ", truncated" * reply.truncated + ", authoritative" * reply.authoritative
-    attempt.got(f"{reply.rcode_text}, {count}{marks}, {attempt.took}")
+    attempt.got(f"{reply.rcode_text}, {counted(len(reply.answers), 'answer')}{marks}, {attempt.took}")
     for answer in reply.answers[:_TOLD]:
         attempt.got(f"  {excerpt(answer.to_text().encode())}")
 

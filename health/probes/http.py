@@ -17,6 +17,7 @@ from typing import Final
 import h11
 
 from health.probes.base import EXCERPT, READ_LIMIT, Attempt, Failed, Finding, Full, Probe, excerpt, where
+from health.probes.words import counted
 from health.spec import HttpProbe
 
 _CHUNK = 16384  # bytes a read
@@ -83,14 +84,14 @@ class _Exchange:
             headers.append(("Content-Length", "0"))
         request = self._http.send(h11.Request(method=method, target=path, headers=headers)) or b""
         request += self._http.send(h11.EndOfMessage()) or b""
-        self._attempt.missing = "could not send the request: the server reads nothing"
+        self._attempt.missing = "could not send the request: the server does not read"
         self._attempt.sent(f"{method} {path} HTTP/1.1, Host: {host}")
         await self._attempt.send(self._opened, request)
         self._attempt.missing = "no answer to the request"
         while not isinstance(event := await self._next(), h11.Response):
             pass  # 1xx: more is to come (RFC 9110, section 15.2)
         self._attempt.got(f"{event.status_code} {excerpt(event.reason)}, {self._attempt.took}")
-        self._attempt.missing = "the body did not all come"
+        self._attempt.missing = "the body did not come whole"
         return event
 
     async def body_until(self, wanted: bytes | None) -> bool:
@@ -108,7 +109,7 @@ class _Exchange:
                 self.body += event.data
             else:
                 self._ended = True
-        self._attempt.got(f"{len(self.body)} bytes of body {excerpt(self.body)}")
+        self._attempt.got(f"{counted(len(self.body), 'byte')} of body {excerpt(self.body)}")
         return wanted is not None and wanted in self.body
 
     def close(self) -> None:

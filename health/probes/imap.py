@@ -93,7 +93,7 @@ class _Imap:
         if self.capabilities is None:
             await self.command("CAPABILITY")
         if self.capabilities and b"LOGINDISABLED" in self.capabilities:
-            raise OurFault("login refused: LOGINDISABLED, the server wants TLS first")
+            raise OurFault("login refused: LOGINDISABLED, the server requires TLS first")
         try:
             await self.command("LOGIN", (user, False), (password, True))
         except _Refused as refused:

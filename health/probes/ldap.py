@@ -28,6 +28,7 @@ from health.probes.base import (
     excerpt,
 )
 from health.probes.ldapmessage import Aside, Entry, Malformed, Result
+from health.probes.words import counted
 from health.spec import LdapProbe
 
 _MESSAGE_LIMIT: Final = 16384  # bytes of a message: none that we ask for is longer, and decoding costs time
@@ -126,7 +127,7 @@ class LdapCheck(Probe[LdapProbe]):
             newest = None
             if spec.base is not None:
                 entries = await self._searched(talk, spec.base)
-                words = f"{words}, {len(entries)} {'entry' if len(entries) == 1 else 'entries'} found"
+                words = f"{words}, {counted(len(entries), 'entry', 'entries')} found"
                 if spec.max_lag is not None:
                     newest = await self._newest(talk, spec.base, entries)
         except Failed as failed:
@@ -147,9 +148,8 @@ class LdapCheck(Probe[LdapProbe]):
             _SEARCH, self._search, f"{what} {spec.filter}", "the search", spec.min_entries
         )
         if len(entries) < spec.min_entries:
-            plural = "" if references == 1 else "s"
-            aside = f", and {references} reference{plural} to other servers" if references else ""
-            raise _Refused(f"found {len(entries)} of {spec.min_entries} entries wanted{aside}")
+            aside = f", and {counted(references, 'reference')} to other servers" if references else ""
+            raise _Refused(f"found {len(entries)} of {counted(spec.min_entries, 'entry', 'entries')} wanted{aside}")
         return entries
 
     async def _newest(self, talk: "_Conversation", base: str, entries: list[Entry]) -> float:
@@ -193,7 +193,7 @@ class _Conversation:
             raise self._refusal(result, _START_TLS_WORDS)
         if self._buffer:
             # RFC 4511, section 4.14.2: nothing may follow; it could be anybody's.
-            raise Failed(f"sent more in clear text after it had agreed to TLS: {self._show(self._buffer)}")
+            raise Failed(f"sent clear text after it had agreed to TLS: {self._show(self._buffer)}")
         await self.attempt.start_tls(self._opened, spec)
 
     async def bind(self, name: str, password: str) -> None:
@@ -217,7 +217,9 @@ class _Conversation:
                 message = await self._hear(ident)
             except Failed as failed:
                 raise (
-                    Failed(f"{failed}, with {len(entries)} of {wanted} entries") if attempt.unread < 0 else failed
+                    Failed(f"{failed}, with {len(entries)} of {counted(wanted, 'entry', 'entries')}")
+                    if attempt.unread < 0
+                    else failed
                 ) from None
             if isinstance(message, Entry):
                 entries.append(message)
@@ -234,7 +236,7 @@ class _Conversation:
         enough = message.code == wire.SIZE_LIMIT_EXCEEDED and entries  # it is ours: there are more, as well
         if message.code != wire.SUCCESS and not enough:
             raise self._refusal(message, what)
-        attempt.got(f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {attempt.took}")
+        attempt.got(f"{counted(len(entries), 'entry', 'entries')}, {attempt.took}")
         return entries, references
 
     def leave(self) -> None:
@@ -245,7 +247,7 @@ class _Conversation:
 
     async def _say(self, request: bytes, shown: str, answer: str) -> None:
         self.attempt.sent(shown)
-        self.attempt.missing = "could not send: the server reads nothing"
+        self.attempt.missing = "could not send: the server does not read"
         await self.attempt.send(self._opened, request)
         self.attempt.missing = f"{answer} did not come"
 
@@ -303,7 +305,7 @@ class _Conversation:
     def _refusal(self, result: Result, what: str) -> Failed | OurFault | Full:
         """Return what a result other than success means."""
         if result.code == wire.OPERATIONS_ERROR and result.text.startswith(_NOT_BOUND):
-            return OurFault(f"{what} needs a bind: Active Directory lets nobody search anonymously, so say bind-dn")
+            return OurFault(f"{what} needs a bind: Active Directory allows no anonymous search, so set bind-dn")
         if result.code == wire.REFERRAL:
             target = self._show(result.referrals[0]) if result.referrals else "nobody"
             return _Refused(f"{what} was answered with a referral to {target}, which is not followed")

@@ -131,7 +131,7 @@ def size(data: bytes | bytearray) -> int | None:
         return None
     octets = data[1] & 0x7F if data[1] & 0x80 else 0
     if octets > _LENGTH_OCTETS or data[1] == 0x80:  # noqa: PLR2004 - the indefinite form, forbidden by section 5.1
-        raise Malformed("its length is not one of LDAP's")
+        raise Malformed("its length is not valid in LDAP")
     if len(data) < 2 + octets:
         return None
     length, offset = compute_ber_size(data[: 2 + octets])
@@ -170,7 +170,7 @@ def _read(data: bytes) -> Result | Entry | Aside:
         return Aside(ident, tuple(bytes(part[3]) for part in parts))
     if kind == INTERMEDIATE_RESPONSE:
         return Aside(ident)
-    raise Malformed(f"it is no answer (tag {kind:#04x})")
+    raise Malformed(f"it is not an answer (tag {kind:#04x})")
 
 
 def _result(ident: int, kind: int, parts: list[tuple[int, bool, int, Any]]) -> Result:

@@ -103,12 +103,12 @@ class MysqlCheck(Probe[MysqlProbe]):
         locked = mysqlrole.why_read_only(mysqlrole.settings(await session.query(mysqlrole.READ_ONLY)))
         if role == "writer":
             if locked:
-                raise Failed(f"is no writer: {locked} is on", standby=True)
+                raise Failed(f"is not a writer: {locked} is on", standby=True)
             return "writer", ""
         if locked:
             return await self._replica(session)
         if role == "replica":
-            raise Failed("is no replica: read_only is off", standby=True)
+            raise Failed("is not a replica: read_only is off", standby=True)
         return "writer", "kept in reserve behind the replicas"
 
     async def _replica(self, session: Session) -> tuple[str, str]:

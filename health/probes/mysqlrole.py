@@ -38,7 +38,7 @@ def settings(rows: Sequence[Row]) -> dict[str, str]:
 def why_read_only(found: Mapping[str, str]) -> str:
     """Return which setting makes the server read-only, "" for a writer; raises `Failed` where it does not say."""
     if "read_only" not in found:
-        raise Failed("does not tell whether it is read_only")
+        raise Failed("does not say whether it is read_only")
     for name in ("super_read_only", "read_only", "innodb_read_only"):
         if found.get(name, "").upper() not in _OFF:
             return name
@@ -60,7 +60,7 @@ class Replication:
 def replication(rows: Sequence[Row]) -> Replication:
     """Judge SHOW [ALL] REPLICA STATUS, one row a source; raises `Failed` where a thread is stopped or there is no source."""
     if not rows:
-        raise Failed("is read-only, but replicates from nobody")
+        raise Failed("is read-only, but replicates from no server")
     lags: list[float | None] = []
     cut = ""
     for row in rows:
@@ -98,9 +98,9 @@ def galera(found: Mapping[str, str], *, donor_ok: bool) -> str:
     comment = found.get("wsrep_local_state_comment", "") or f"state {state}"
     shown = excerpt(comment.encode())
     if not ready or not status:
-        raise Failed("is no Galera node: it has no wsrep status")
+        raise Failed("is not a Galera node: it has no wsrep status")
     if status.lower() == "disconnected":
-        raise Failed("is joined to no Galera cluster (wsrep_cluster_status is Disconnected)")
+        raise Failed("has not joined a Galera cluster (wsrep_cluster_status is Disconnected)")
     if status.lower() != "primary":
         raise Failed(f"cluster is {excerpt(status.encode())}, not Primary: cut off from the majority ({shown})")
     if state == _DONOR and not donor_ok:

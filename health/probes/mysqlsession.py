@@ -32,10 +32,11 @@ from pymysql.err import MySQLError
 from pymysql.protocol import MysqlPacket
 
 from health.probes.base import Attempt, Failed, OurFault, excerpt
+from health.probes.words import counted
 from health.spec import MysqlProbe
 
 READ_LIMIT: Final = 1 << 20  # bytes that one run reads at most (H4)
-_ENDLESS: Final = f"talks without end: {READ_LIMIT >> 20} MiB read"
+_ENDLESS: Final = f"sends data without end: {READ_LIMIT >> 20} MiB read"
 _READ_COST: Final = 256  # bytes that each of the two reads a packet counts for at least: small packets cost time
 _CHUNK: Final = 16384  # bytes a read from the wire, before each of which the other probes have their turn (H5)
 _HEADER: Final = 4  # bytes of a packet's header
@@ -161,7 +162,7 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
             result = self._result
             names = [str(column[0]).lower() for column in result.description or ()]
             rows = [dict(zip(names, map(_text, row), strict=False)) for row in result.rows or ()]
-        attempt.got(f"{len(rows)} row{'' if len(rows) == 1 else 's'}, {attempt.took}")
+        attempt.got(f"{counted(len(rows), 'row')}, {attempt.took}")
         return rows
 
     def quit(self) -> None:
@@ -190,7 +191,7 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         if not self.server_capabilities & CLIENT.SSL:
             raise Failed("offers no TLS")
         if self._incoming:
-            raise Failed("sent more behind its greeting, before TLS")
+            raise Failed("sent more data after its greeting, before TLS")
         self.client_flag |= CLIENT.SSL
         charset = charset_by_name(_CHARSET).id
         self.write_packet(struct.pack("<iIB23s", self.client_flag, MAX_PACKET_LEN, charset, b""))

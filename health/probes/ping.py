@@ -55,7 +55,7 @@ class PingCheck(Probe[PingProbe]):
         try:
             own.adopt(icmp.open_raw(version))
         except OSError:
-            raise OurFault("this process may not ping: net.ipv4.ping_group_range leaves its group out") from None
+            raise OurFault("this process may not ping: net.ipv4.ping_group_range excludes its group") from None
         try:
             yield own
         finally:

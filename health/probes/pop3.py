@@ -66,7 +66,7 @@ async def _log_in(talk: Dialogue, user: str, password: str) -> str:
         if refused.code.startswith(b"[SYS/"):
             raise
         if refused.code.startswith(b"[LOGIN-DELAY]"):
-            raise OurFault(f"{refused}: a longer interval is wanted") from None
+            raise OurFault(f"{refused}: use a longer interval") from None
         raise _Refused(f"login refused: {refused}", b"", credentials_rejected=True) from None
     return "logged in"
 

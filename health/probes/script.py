@@ -45,7 +45,7 @@ class ScriptCheck(Probe[ScriptProbe]):
     async def check(self, attempt: Attempt) -> Finding:
         """Pass when the program says so."""
         if self._dying is not None:
-            raise OurFault(f"the last run's process {self._dying.pid} was killed and does not end")
+            raise OurFault(f"the last run's process {self._dying.pid} was killed and has not ended")
         command = [self._filled(part, attempt) for part in self.spec.command]
         attempt.sent(f"run {' '.join(command)}")
         attempt.missing = f"{os.path.basename(command[0])} did not end"  # noqa: PTH119 - text
@@ -63,7 +63,7 @@ class ScriptCheck(Probe[ScriptProbe]):
     def _start(self, command: list[str], attempt: Attempt) -> subprocess.Popen[bytes]:
         user = _user((self.user,) if self.user else USERS)
         if user is not None:
-            attempt.sent(f"as user {user.pw_name}, for nothing is run as root")
+            attempt.sent(f"as user {user.pw_name}, because scripts do not run as root")
         try:
             program = trusted(command[0], user.pw_uid if user else os.geteuid())
         except Unsafe as why:
@@ -86,7 +86,7 @@ class ScriptCheck(Probe[ScriptProbe]):
         except OSError as error:
             raise OurFault(f"{program} cannot be run: {os.strerror(error.errno or 0)}") from None
         except subprocess.SubprocessError:
-            raise OurFault(f"{program} cannot be run: no change of user in this user namespace") from None
+            raise OurFault(f"{program} cannot be run: this user namespace does not allow a change of user") from None
 
     def _end(self, run: "_Run") -> None:
         """Kill what is left of the process and its group, and reap it, later if that takes a moment."""
@@ -151,7 +151,7 @@ class _Run:
             return -1
         self._unread -= max(READ_COST, len(data))
         if self._unread < 0:
-            raise Failed(f"talks without end: {READ_LIMIT // 1024} KiB read")
+            raise Failed(f"sends data without end: {READ_LIMIT // 1024} KiB read")
         self.said += data[: _KEPT - len(self.said)]
         return len(data)
 
@@ -224,4 +224,4 @@ def _user(names: Sequence[str]) -> pwd.struct_passwd | None:
         with contextlib.suppress(KeyError):
             if (entry := pwd.getpwnam(name)).pw_uid != 0:
                 return entry
-    raise OurFault(f"nothing is run as root, and this host has no other user {names[-1]}")
+    raise OurFault(f"scripts do not run as root, and this host has no user {names[-1]}")

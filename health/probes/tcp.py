@@ -7,6 +7,7 @@ closes with FIN rather than RST, so that servers do not fill their logs with it.
 import socket
 
 from health.probes.base import Attempt, Failed, Finding, Probe, excerpt
+from health.probes.words import counted
 from health.spec import TcpProbe
 
 _CHUNK = 4096  # bytes a read
@@ -28,8 +29,8 @@ class TcpCheck(Probe[TcpProbe]):
         sending, expected = self._sending, self._expected
         opened = await attempt.connect(self.spec, mute=not sending)
         if sending:
-            attempt.missing = "could not send: the server reads nothing"
-            attempt.sent(f"{len(sending)} bytes {excerpt(sending)}")
+            attempt.missing = "could not send: the server does not read"
+            attempt.sent(f"{counted(len(sending), 'byte')} {excerpt(sending)}")
             await attempt.send(opened, sending)
         if expected:
             await _expect(attempt, opened, expected)
@@ -45,8 +46,8 @@ async def _expect(attempt: Attempt, opened: socket.SocketType, expected: bytes) 
     while expected not in read[-len(expected) - _CHUNK :]:
         data = await attempt.receive(opened, _CHUNK)
         if not data:
-            said = f"after {excerpt(read)}" if read else "without a word"
+            said = f"after {excerpt(read)}" if read else "without an answer"
             raise Failed(f"closed by the server {said}, before {excerpt(expected)}")
         read += data
         attempt.aside = f", only {excerpt(read)}"
-    attempt.got(f"{len(read)} bytes {excerpt(read)}")
+    attempt.got(f"{counted(len(read), 'byte')} {excerpt(read)}")

@@ -47,7 +47,7 @@ def context(*, verify: bool, authorities: bytes | None = None) -> ssl.SSLContext
     if authorities is None:
         made.load_default_certs()
         if not made.cert_store_stats()["x509_ca"] and not _has_directory():
-            raise NoTrust("this host has no certificates of authorities: install ca-certificates, or say tls-ca-file")
+            raise NoTrust("this host has no CA certificates: install ca-certificates, or set tls-ca-file")
         return made
     try:
         made.load_verify_locations(cadata=authorities.decode("ascii", "ignore"))  # comments may have any letters

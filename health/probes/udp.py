@@ -6,6 +6,7 @@ tells of them.  A port that ICMP says is closed fails at once (H3).
 """
 
 from health.probes.base import Attempt, Finding, Probe, excerpt
+from health.probes.words import counted
 from health.spec import UdpProbe
 
 _SIZE = 65535  # bytes of the largest datagram
@@ -19,14 +20,14 @@ class UdpCheck(Probe[UdpProbe]):
         """Pass when an answer has come that holds the expected bytes, if there are any."""
         opened = attempt.connect_udp()
         sending, expected = self.spec.send_bytes, self.spec.expect_bytes
-        attempt.sent(f"{len(sending)} bytes {excerpt(sending)}")
+        attempt.sent(f"{counted(len(sending), 'byte')} {excerpt(sending)}")
         await attempt.send_datagram(opened, sending)
         attempt.missing = f"no answer with {excerpt(expected)}" if expected else "no answer"
         wrong = 0
         while True:
             data = await attempt.receive(opened, _SIZE)
             if wrong < _TOLD:
-                attempt.got(f"{len(data)} bytes {excerpt(data)}")
+                attempt.got(f"{counted(len(data), 'byte')} {excerpt(data)}")
             if expected in data:
                 return Finding(f"answered{' as expected' if expected else ''} in {attempt.took}")
             wrong += 1

@@ -67,6 +67,11 @@ class Full(Exception):  # noqa: N818 - see Failed
     """The backend has no room for another client; the text says so, in words.  It keeps those that it has."""
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return "1 row" or "2 rows"; `many` is the plural if it is not `one` with an s."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
+
+
 def blamed(meaning: Meaning, reason: str) -> Failed | OurFault | Full:
     """Return what a probe raises for an error of this meaning."""
     if meaning == "full":

@@ -24,7 +24,7 @@ def line_ends(text: str) -> tuple[int, str, str] | None:
     found = _LONE_RETURN.search(text)
     if found is None:
         return None
-    return found.start(), "a carriage return alone ends no line in TOML", "save the file with Unix line ends (LF)"
+    return found.start(), "a lone carriage return does not end a line in TOML", "save the file with Unix line ends (LF)"
 
 
 def stranger(letter: str) -> tuple[str, str] | None:
@@ -36,13 +36,13 @@ def stranger(letter: str) -> tuple[str, str] | None:
     name = unicodedata.name(letter, "a control character").lower()
     shown = f"{letter} (U+{ord(letter):04X})" if letter.isprintable() else f"U+{ord(letter):04X} ({name})"
     if _CONTROL.match(letter):
-        return f"{shown} cannot stand in a file", "delete it"
-    hint = "names and keys without quotes are of ASCII letters, digits, hyphens and underscores"
-    return f"{shown} cannot stand here", hint
+        return f"{shown} is not allowed in a file", "delete it"
+    hint = "a name or key without quotes consists of ASCII letters, digits, hyphens and underscores"
+    return f"{shown} is not allowed here", hint
 
 
 def check_values(tree: Tab, report: Report) -> None:
-    """Report every value that holds a control character, but for those that are `FREE_TEXT`."""
+    """Report every value that contains a control character, but for those that are `FREE_TEXT`."""
     for key, value in tree.items():
         _check(key, value, tree.spots[key], report)
 
@@ -54,4 +54,4 @@ def _check(key: str, value: Any, spot: Spot, report: Report) -> None:
         for one, place in zip(value, value.spots, strict=True):
             _check(key, one, place, report)
     elif isinstance(value, str) and key not in FREE_TEXT and (found := _CONTROL.search(value)):
-        report.error(spot, f"{key} holds a control character (U+{ord(found[0]):04X})", "write it without")
+        report.error(spot, f"{key} contains a control character (U+{ord(found[0]):04X})", "remove it")

@@ -75,7 +75,7 @@ class Files:
 
     def _include_glob(self, pattern: str, place: Spot, into: Tab) -> None:
         if "\0" in pattern:
-            self._lacks(place, "a path holds no NUL character")
+            self._lacks(place, "a path must not contain a NUL character")
             return
         found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207 - Path globs from a folder
         for name in found:
@@ -137,9 +137,7 @@ class Files:
             return None
         source = Source(name, text.replace("\r\n", "\n"))
         if text.startswith("\ufeff"):
-            self.report.at(
-                "error", source, 0, "a byte order mark stands before the text: save the file as UTF-8 without it"
-            )
+            self.report.at("error", source, 0, "the file begins with a byte order mark: save it as UTF-8 without one")
             return None
         if found := line_ends(text):
             at, words, hint = found
@@ -196,19 +194,19 @@ def _plainer(words: str, source: Source, line: int) -> tuple[str, str, int | Non
     if words == "Cannot overwrite a value":
         return "this key is already set above", "", start
     hints: dict[str, tuple[str, str]] = {
-        "Invalid value": ("not a TOML value", 'strings stand in quotes: "10.0.0.1", "2s"'),
+        "Invalid value": ("not a TOML value", 'write strings in quotes: "10.0.0.1", "2s"'),
         "Unescaped '\\' in a string": ("a backslash in a string must be doubled", "or use single quotes: 'a\\b'"),
         "Unclosed inline table": (
             "a { is not closed",
-            "TOML forbids line breaks and a last comma inside { }: use [table] lines",
+            "TOML forbids line breaks and a trailing comma inside { }: use [table] lines",
         ),
         "Unclosed array": ("a [ is not closed, or a comma is missing", ""),
         "Expected '=' after a key in a key/value pair": ('"=" is missing after the key', ""),
         "Expected newline or end of document after a statement": (
             "something follows a complete value",
-            "one key = value a line",
+            "write one key = value on each line",
         ),
-        "Invalid initial character for a key part": ("no key stands here", _inline_hint(source, line)),
+        "Invalid initial character for a key part": ("a key is expected here", _inline_hint(source, line)),
         "Expected ']' at the end of a table declaration": ('"]" is missing after the name of the table', ""),
         "Illegal character '\\n'": ("a string is not closed", ""),
         "Unterminated string": ("a string is not closed", ""),
@@ -228,7 +226,7 @@ def _plainer(words: str, source: Source, line: int) -> tuple[str, str, int | Non
 def _inline_hint(source: Source, line: int) -> str:
     text = source.line(line)
     if text.count("{") > text.count("}"):
-        return "TOML forbids line breaks and a last comma inside { }: use a [table] of its own"
+        return "TOML forbids line breaks and a trailing comma inside { }: use a separate [table]"
     if "{" in text:
-        return "TOML forbids a last comma inside { }"
+        return "TOML forbids a trailing comma inside { }"
     return ""

@@ -28,7 +28,7 @@ def distrust(path: str, *, running: bool) -> Unsafe | None:
     try:
         trusted(os.path.join(Path.cwd(), path), user, os.getegid() if user else 0)  # noqa: PTH118 - links come before ".."
     except Unsafe as why:
-        return Unsafe(f"{why}, and root would obey it" if user == 0 else str(why), why.hint)
+        return Unsafe(f"{why}: root must not obey it" if user == 0 else str(why), why.hint)
     return None
 
 
@@ -53,7 +53,7 @@ def check_file(path: str, spot: Spot, report: Report, *, need: bool, secret: boo
     if why := distrust(path, running=need):
         report.error(spot, str(why), why.hint)
     if secret and info.st_mode & stat.S_IROTH:
-        report.warn(spot, f"{path} holds a secret and everybody can read it", f"chmod o-r {path}")
+        report.warn(spot, f"{path} contains a secret and everybody can read it", f"chmod o-r {path}")
     if kind is not None and (need or os.access(path, os.R_OK)):
         _check_content(path, spot, report, kind)
 
@@ -76,14 +76,14 @@ def check_script(path: str, spot: Spot, report: Report, *, need: bool, user: str
     ids = _ids(user) if os.geteuid() == 0 else None
     why = _not_run(path, *(ids or (os.geteuid(), os.getegid())), need=need)
     if why is not None:
-        report.warn(spot, f"this probe will not be run: {why}", why.hint)
+        report.warn(spot, f"the daemon will not run this probe: {why}", why.hint)
 
 
 def check_command(path: str, spot: Spot, report: Report, *, need: bool) -> None:
     """Tell when a program that this process runs itself would not be run, as others could change it (S4) or it is missing."""
     why = _not_run(path, os.geteuid(), os.getegid(), need=need)
     if why is not None:
-        report.warn(spot, f"it will not be run: {why}", why.hint)
+        report.warn(spot, f"the daemon will not run it: {why}", why.hint)
 
 
 def _not_run(path: str, uid: int, gid: int, *, need: bool) -> Unsafe | None:

@@ -37,9 +37,9 @@ def check_loops(services: Collection[Service], own: Collection[str], tabs: Mappi
 def explain(backend: str, chain: Chain) -> str:
     """Return what is wrong with a backend that leads back by this chain."""
     if len(chain) == 2:  # noqa: PLR2004 - the service itself, again
-        return f"{backend} is a listener of this service itself: what it is given comes back without an end"
+        return f"{backend} is a listener of this service: its traffic would loop"
     way = " -> ".join(chain)
-    return f"{backend} is a listener of [service.{chain[1]}], which leads back here ({way}): without an end"
+    return f"{backend} is a listener of [service.{chain[1]}], which leads back here ({way}): its traffic would loop"
 
 
 def is_wild(services: Iterable[Service]) -> bool:

@@ -50,7 +50,7 @@ def this_node(tree: Tab, nodes: Sequence[str], told: str | None, report: Report)
     if wanted:
         said = f'{"--node" if told else "STEELYARD_NODE"} says "{wanted[:60]}"'
         if not is_name(wanted):
-            report.error(spot, f"{said}, which cannot name a node")
+            report.error(spot, f"{said}, which is not a valid node name")
         elif nodes and wanted not in nodes:
             report.error(spot, f"{said}, which is not in nodes", did_you_mean(wanted, nodes))
         else:
@@ -65,7 +65,7 @@ def this_node(tree: Tab, nodes: Sequence[str], told: str | None, report: Report)
     for name in candidates:
         if name in nodes:
             return name
-    hint = did_you_mean(candidates[0], nodes) or "say which node it is: --node, STEELYARD_NODE, or [node] name"
+    hint = did_you_mean(candidates[0], nodes) or "set the name of this node: --node, STEELYARD_NODE, or [node] name"
     report.error(spot, f'this host is called "{candidates[0]}", which is not in nodes', hint)
     return None
 
@@ -133,13 +133,13 @@ class _Chooser:
             if name not in self.nodes:
                 self.report.error(
                     value.spots[name],
-                    f'"{name[:60]}" is not in nodes: a table keyed by node holds nothing else',
+                    f'"{name[:60]}" is not in nodes: every key of such a table is the name of a node',
                     did_you_mean(name, [other for other in self.nodes if other not in value]),
                     at="key",
                 )
         missing = [name for name in self.nodes if name not in value]
         if missing:
-            self.report.error(spot, f"no value for node {', '.join(missing)}: a table keyed by node names every node")
+            self.report.error(spot, f"no value for node {', '.join(missing)}: give every node a value")
         mine = self.node if self.node in value else keyed[0]
         inner, place = self.value(value[mine], value.spots[mine])
         return inner, Spot(spot.source, spot.key, place.value, spot.explicit)

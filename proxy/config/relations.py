@@ -93,7 +93,8 @@ def _transparent(
         )
     if any(backend.source_addresses for backend in backends) and not settings.source_addresses:
         report.error(
-            spot, "source-addresses of a backend and transparent exclude each other: one source address a connection"
+            spot,
+            "source-addresses of a backend and transparent exclude each other: a connection has only one source address",
         )
 
 

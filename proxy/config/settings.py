@@ -40,7 +40,7 @@ _USER: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?$"  # what Debian's adduser
 
 def _user_name(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(_USER, value):
-        raise mistake(f'"{value[:40]}" cannot be the name of a user: ASCII letters, digits, ".", "_", "-", at most 32')
+        raise mistake(f'"{value[:40]}" is not a valid user name: ASCII letters, digits, ".", "_", "-", at most 32')
     return value
 
 
@@ -160,9 +160,9 @@ def _require(value: Any) -> Any:
     if value in ("all", "any") and isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int):
-        raise mistake('probe-require is "all", "any" or how many of the probes must pass')
+        raise mistake('probe-require is "all", "any" or the number of probes that must pass')
     if value < 1:
-        raise mistake("probe-require is at least 1")
+        raise mistake("probe-require must be at least 1")
     return value
 
 
@@ -208,7 +208,7 @@ class ServiceSettings(Table):
             raise mistake('hash-on = "query-name" needs protocol = "dns": other traffic has no query name', "hash-on")
         if self.transparent and self.source_addresses:
             raise mistake(
-                "source-addresses and transparent exclude each other: one source address a connection",
+                "source-addresses and transparent exclude each other: a connection has only one source address",
                 "source-addresses",
             )
         return self

@@ -44,7 +44,7 @@ def _table(tree: Tab, name: str) -> Tab:
 
 
 def _refuse(report: Report, spot: Spot, what: str, *, key: bool = False) -> None:
-    hint = "the file is valid; this version cannot do what it asks"
+    hint = "the file is valid, but this version does not support it"
     report.error(spot, f"{what} is not supported yet", hint, at="key" if key else "value")
 
 
@@ -63,4 +63,4 @@ def _unmade(backend: Backend, own: Any, tab: Tab, report: Report) -> None:
             make(probe)
         except NotSupported as why:
             path = ("probe", position) if isinstance(holder.get("probe"), Arr) else ("probe",)
-            report.error(locate(holder, path)[1], f"this {probe.type} probe cannot be made: {why}")
+            report.error(locate(holder, path)[1], f"this {probe.type} probe cannot be created: {why}")

@@ -34,7 +34,9 @@ _BACKEND_NAME: Final = r"^[\x21-\x2e\x30-\x7e]+$"
 def _backend_name(value: Any) -> Any:
     """Names stand in commands, logs, metrics and on terminals: letters that look alike or cannot be seen have no place."""
     if isinstance(value, str) and value and not re.fullmatch(_BACKEND_NAME, value):
-        raise mistake(f'"{value[:60]}" cannot name a backend: visible ASCII letters, without blanks and "/"')
+        raise mistake(
+            f'"{value[:60]}" is not a valid backend name: use visible ASCII characters without blanks and "/"'
+        )
     return value
 
 

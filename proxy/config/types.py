@@ -313,7 +313,7 @@ def parse_key_file(text: str) -> tuple[int | None, str]:
     if text.startswith("/") or not colon:
         number, path = "", text
     if "\0" in path:
-        raise ValueError("a path holds no NUL character")
+        raise ValueError("a path must not contain a NUL character")
     if not path.startswith("/"):
         raise ValueError(
             f'"{text[:60]}" is no absolute path, nor one behind the id of its key: write "2:/etc/steelyard/key"'

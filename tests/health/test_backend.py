@@ -97,7 +97,7 @@ async def test_all_refuse_the_login(watched: Watched, tcp_server) -> None:
         box.password = "changed"
     alarm = await watched.alarm()
     assert (alarm.service, alarm.active) == ("mail", True)
-    assert alarm.text.startswith("every backend refuses the pop3 login of probe, ")
+    assert alarm.text.startswith("every backend refuses the pop3 login of probe (")
     await passed(boxes[0], 8)
     assert watched.states() == ["up", "up"]
     assert watched.verdicts.empty()
@@ -148,14 +148,15 @@ async def test_missing_password_at_the_start(watched: Watched, tcp_server) -> No
     _, port = await tcp_server(box.talk)
     watched.secrets.update({})
     watched.monitor.watch([mail("a", port), mail("b", port)])
-    why = f"could not probe: password file {FILE} was not handed over"
+    why = f"could not probe: password file {FILE} was not passed to the health process"
     verdicts = [await watched.next() for _ in range(2)]
     assert {verdict.key for verdict in verdicts} == {"a", "b"}
     for verdict in verdicts:
         assert (verdict.state, verdict.unjudged, verdict.reason) == ("unknown", True, why)
     alarm = await watched.alarm()
     assert alarm.active
-    assert alarm.text.endswith(f"cannot be judged by its pop3 probe: {why}: its verdict stays as it is")
+    assert alarm.text.startswith("the pop3 probe cannot judge ")
+    assert alarm.text.endswith(f": {why}: its verdict does not change")
     watched.secrets.update({FILE: b"right\n"})
     assert {(await watched.next()).state for _ in range(2)} == {"up"}
     assert not (await watched.alarm()).active
@@ -388,7 +389,7 @@ async def test_run_now(watched: Watched, tcp_server, leftovers) -> None:
     assert watched.verdicts.empty()
     watched.secrets.update({})
     rows = await watched.monitor.run_now(["a"])
-    assert rows[0]["reason"] == f"could not probe: password file {FILE} was not handed over"
+    assert rows[0]["reason"] == f"could not probe: password file {FILE} was not passed to the health process"
     assert os.path.basename(FILE) in rows[0]["transcript"][0]  # noqa: PTH119 - text
 
 

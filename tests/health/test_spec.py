@@ -165,14 +165,14 @@ def test_record_types_may_be_numbers():
         ("ldap", {"filter": "uid=x"}, "not an LDAP filter"),
         ("http", {"status": "399-200"}, "not a list of HTTP statuses"),
         ("http", {"body-digest": "abc"}, "MD5 sum"),
-        ("http", {"host": "a\nb"}, "holds U\\+000A: a request has visible letters of ASCII only"),
+        ("http", {"host": "a\nb"}, "holds U\\+000A: a request consists of visible ASCII characters only"),
         ("http", {"host": ""}, "host is empty"),
         ("http", {"path": "healthz"}, 'path = "healthz" does not begin with "/"'),
         ("http", {"path": "/a b"}, '"/a b" holds a blank'),
         ("imap", {"user": "x"}, "user needs password-file"),
         ("script", {"command": ["true"]}, "not an absolute path"),
         ("script", {"command": []}, "at least 1 item"),
-        ("dns", {"tls": "implicit", "transport": "both"}, 'DNS over TLS is TCP: say transport = "tcp" as well'),
+        ("dns", {"tls": "implicit", "transport": "both"}, 'DNS over TLS needs TCP: set transport = "tcp" as well'),
     ],
 )
 def test_relations_within_a_probe(kind, keys, words):

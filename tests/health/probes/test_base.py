@@ -76,7 +76,7 @@ async def test_reading_is_bounded() -> None:
         attempt = Attempt("192.0.2.1", 1, 1.0)
         attempt.unread = 0
         there.send(b"x")
-        with pytest.raises(Failed, match="talks without end: 64 KiB read"):
+        with pytest.raises(Failed, match="sends data without end: 64 KiB read"):
             await attempt.receive(here, 1)
 
 

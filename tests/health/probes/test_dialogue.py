@@ -41,7 +41,7 @@ async def test_too_many_lines(attempt: Attempt, tcp_server) -> None:
     talk = await talking(attempt, tcp_server, b"\n" * (MOST_LINES + 1))
     for _ in range(MOST_LINES):
         await talk.hear("a line")
-    with pytest.raises(Failed, match="talks without end: 1000 lines read"):
+    with pytest.raises(Failed, match="sends data without end: 1000 lines read"):
         await talk.hear("a line")
     assert len(attempt.lines) < 50
 

@@ -132,7 +132,7 @@ async def test_empty_password(ask, tmp_path: Path) -> None:
     [
         ([entry(), done()], {}, True, "bound anonymously, 1 entry found in "),
         ([done()], {}, True, "bound anonymously, 0 entries found in "),
-        ([done()], {"min_entries": 1}, False, "found 0 of 1 entries wanted"),
+        ([done()], {"min_entries": 1}, False, "found 0 of 1 entry wanted"),
         ([entry(), entry(), done(4)], {"min_entries": 2}, True, "bound anonymously, 2 entries found in "),
         ([entry(), entry(), done()], {"min_entries": 3}, False, "found 2 of 3 entries wanted"),
         (
@@ -263,7 +263,7 @@ async def test_active_directory_anonymously(ask) -> None:
     assert not outcome.ok
     assert not outcome.credentials_rejected
     assert outcome.reason == (
-        "could not probe: the search needs a bind: Active Directory lets nobody search anonymously, so say bind-dn"
+        "could not probe: the search needs a bind: Active Directory allows no anonymous search, so set bind-dn"
     )
 
 
@@ -280,7 +280,7 @@ async def test_clear_text_behind_start_tls(ask) -> None:
     """H9, S9: what follows the consent to StartTLS in clear text is anybody's, and fails."""
     outcome, _, _ = await ask(result(TLS, 0x78, 0) + bound(), tls="starttls")
     assert not outcome.ok
-    assert outcome.reason.startswith("sent more in clear text after it had agreed to TLS")
+    assert outcome.reason.startswith("sent clear text after it had agreed to TLS")
 
 
 @pytest.mark.parametrize("keys", [{}, {"min_entries": 2}])
@@ -398,8 +398,8 @@ HOSTILE = [
     (half, 'closed by the server after "0'),
     (trickle, "the answer to the bind did not come within 0.3 s, only "),
     (large, "announced a message of 16777222 bytes, more than a probe reads"),
-    (endless, "talks without end: 64 KiB read, with "),
-    (endless_asides, "talks without end: 64 KiB read, with 0 of 0 entries"),
+    (endless, "sends data without end: 64 KiB read, with "),
+    (endless_asides, "sends data without end: 64 KiB read, with 0 of 0 entries"),
     (smtp, 'not LDAP: answered "220 mail.example.net ESMTP\\r\\n"'),
     (tls_alert, "not LDAP: answered "),
     (garbage, "malformed answer "),

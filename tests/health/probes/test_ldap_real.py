@@ -93,7 +93,7 @@ async def ask(server: Slapd, port: int | None = None, **keys: object) -> Outcome
         ({"base": BASE, "min_entries": 1}, ""),
         ({"base": BASE, "min_entries": 4}, ""),
         ({"base": f"uid=p0,ou=people,{BASE}", "filter": "(uid=p0)", "min_entries": 1}, ""),
-        ({"base": BASE, "filter": "(uid=none)", "min_entries": 1}, "found 0 of 1 entries wanted"),
+        ({"base": BASE, "filter": "(uid=none)", "min_entries": 1}, "found 0 of 1 entry wanted"),
         ({"base": BASE, "filter": "(uid=p*)", "min_entries": 4}, "found 3 of 4 entries wanted, and 1 reference"),
         ({"base": f"ou=none,{BASE}"}, "the search was refused: no such entry (result 32)"),
         ({"base": "dc=example,dc=com"}, "the search was refused: no such entry (result 32)"),

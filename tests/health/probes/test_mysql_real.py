@@ -139,8 +139,8 @@ async def test_roles(source: MariaDb, replica: MariaDb, secret: str) -> None:
     fit = {at for at, outcome in found.items() if outcome.ok and not outcome.reserve}
     assert fit == {(1, "any"), (1, "writer"), (2, "any"), (2, "replica"), (2, "replica-first")}
     assert {at for at, outcome in found.items() if outcome.reserve} == {(1, "replica-first")}
-    assert found[1, "replica"].reason == "is no replica: read_only is off"
-    assert found[2, "writer"].reason == "is no writer: read_only is on"
+    assert found[1, "replica"].reason == "is not a replica: read_only is off"
+    assert found[2, "writer"].reason == "is not a writer: read_only is on"
     assert "Galera" in found[1, "galera"].reason
 
 
@@ -149,7 +149,7 @@ async def test_promotion(source: MariaDb, fresh: MariaDb, secret: str) -> None:
     fresh.sql("SET GLOBAL read_only = 0")
     try:
         assert (await ask(fresh, secret, "writer")).ok
-        assert (await ask(fresh, secret, "replica")).reason == "is no replica: read_only is off"
+        assert (await ask(fresh, secret, "replica")).reason == "is not a replica: read_only is off"
     finally:
         fresh.sql("SET GLOBAL read_only = 1")
     assert not (await ask(fresh, secret, "writer")).ok
@@ -271,7 +271,7 @@ async def test_broken(source: MariaDb, fresh: MariaDb, secret: str) -> None:
 async def test_reset(fresh: MariaDb, secret: str) -> None:
     """H8: a read-only server that replicates from nobody any more fails."""
     fresh.sql("STOP SLAVE", "RESET SLAVE ALL")
-    assert (await ask(fresh, secret, "replica")).reason == "is read-only, but replicates from nobody"
+    assert (await ask(fresh, secret, "replica")).reason == "is read-only, but replicates from no server"
 
 
 async def test_lag(source: MariaDb, fresh: MariaDb, secret: str) -> None:

@@ -59,7 +59,7 @@ def test_read_only(found: dict[str, str], locked: str) -> None:
 
 def test_read_only_unknown() -> None:
     """H8: a server that does not tell is neither writer nor replica."""
-    with pytest.raises(Failed, match="does not tell whether it is read_only"):
+    with pytest.raises(Failed, match="does not say whether it is read_only"):
         mysqlrole.why_read_only({})
 
 
@@ -104,7 +104,7 @@ def test_several_sources(row: dict[str, str | None]) -> None:
 
 def test_no_source() -> None:
     """H8: a read-only server that replicates from nobody holds data that only age."""
-    with pytest.raises(Failed, match="is read-only, but replicates from nobody"):
+    with pytest.raises(Failed, match="is read-only, but replicates from no server"):
         mysqlrole.replication([])
 
 
@@ -162,7 +162,7 @@ def test_galera_fit() -> None:
 @pytest.mark.parametrize(
     ("found", "donor_ok", "reason"),
     [
-        ({}, True, "is no Galera node: it has no wsrep status"),
+        ({}, True, "is not a Galera node: it has no wsrep status"),
         (DONOR, False, '"Donor/Desynced" (wsrep_local_state 2): serves another node, and donor-ok is false'),
         (SYNCED | {"wsrep_ready": "OFF"}, True, 'not ready (wsrep_ready is "OFF", "Synced")'),
         (SYNCED | {"wsrep_local_state": "1"}, True, '"Synced" (wsrep_local_state "1"), not Synced'),
@@ -175,7 +175,7 @@ def test_galera_fit() -> None:
         (
             SYNCED | {"wsrep_cluster_status": "Disconnected"},
             True,
-            "is joined to no Galera cluster (wsrep_cluster_status is Disconnected)",
+            "has not joined a Galera cluster (wsrep_cluster_status is Disconnected)",
         ),
         (SYNCED | {"wsrep_reject_queries": "ALL"}, True, "rejects queries (wsrep_reject_queries is on)"),
     ],

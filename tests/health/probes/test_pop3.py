@@ -28,7 +28,7 @@ from tests.health.hostile import scripted
         ),
         (
             [b"+OK\r\n", b"+OK\r\n", b"-ERR [LOGIN-DELAY] wait\r\n"],
-            'could not probe: the answer to PASS was "-ERR [LOGIN-DELAY] wait": a longer interval is wanted',
+            'could not probe: the answer to PASS was "-ERR [LOGIN-DELAY] wait": use a longer interval',
             False,
         ),
         ([b"-ERR full\r\n"], 'the greeting was "-ERR full"', False),

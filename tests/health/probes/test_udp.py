@@ -59,7 +59,7 @@ async def test_closed_port_fails_at_once(leftovers) -> None:
         ([], 'no answer with "pong" within 0.2 s'),
         ([b"ping"], 'no answer with "pong" within 0.2 s, only "ping"'),
         ([b""] * 5, 'no answer with "pong" within 0.2 s, only ""'),
-        ([b"x" * 60000] * 3, "talks without end: 64 KiB read"),
+        ([b"x" * 60000] * 3, "sends data without end: 64 KiB read"),
     ],
 )
 async def test_hostile_servers(udp_server, leftovers, replies: list[bytes], reason: str) -> None:

@@ -36,8 +36,8 @@ def test_a_mistake_in_the_other_hosts_value_is_found(said):
 def test_a_table_keyed_by_node_names_each_node_and_nothing_else(said):
     """A missing node and a name that is no node are errors, the latter with a suggestion."""
     assert said(TWO + "[node]\nworkers = { lb1 = 1, lb3 = 2 }\n" + SERVICE) == [
-        "3:11 error: no value for node lb2: a table keyed by node names every node",
-        '3:22 error: "lb3" is not in nodes: a table keyed by node holds nothing else | did you mean "lb2"?',
+        "3:11 error: no value for node lb2: give every node a value",
+        '3:22 error: "lb3" is not in nodes: every key of such a table is the name of a node | did you mean "lb2"?',
     ]
 
 

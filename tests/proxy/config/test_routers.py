@@ -125,7 +125,7 @@ def test_a_key_file_is_looked_at(said, tmp_path):
     assert said(router(rest=f'auth = {{ key-files = ["{key}"] }}')) == []
     key.chmod(0o604)
     assert said(router(rest=f'auth = {{ key-files = ["{key}"] }}'))[0].startswith(
-        f"5:23 warning: {key} holds a secret and everybody can read it"
+        f"5:23 warning: {key} contains a secret and everybody can read it"
     )
 
 
