@@ -38,6 +38,8 @@ Interval = Annotated[Duration, Field(ge=0.01, le=86400.0)]
 """Seconds between probes or until one ends: 10 ms to a day."""
 
 _RESERVED: Final = "!#$%&'()*+,/:;=?@[]~"  # letters of a URL that mean something (RFC 3986, section 2.2)
+_DATAGRAM: Final = 65507  # octets; 65535 without the headers of IPv4 and UDP
+
 _RCODES: Final = (
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
     "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE",
@@ -155,6 +157,9 @@ class UdpProbe(_Exchange):
         super()._check()
         if not self.send_bytes:
             raise mistake("a udp probe needs send or send-hex: silence proves nothing", "type")
+        if len(self.send_bytes) > _DATAGRAM:
+            key = "send-hex" if self.send_hex else "send"
+            raise mistake(f"{key} has {len(self.send_bytes)} bytes: a datagram carries at most {_DATAGRAM}")
 
 
 def _query(value: Any) -> Any:
@@ -164,7 +169,8 @@ def _query(value: Any) -> Any:
     rrtype = rest[0].upper() if rest else ""
     if len(rest) != 1:
         raise mistake(f'"{value[:60]}" is not a query: write a name and a type, "example.net SOA"')
-    if rrtype not in _RRTYPES and not re.fullmatch(r"TYPE[0-9]{1,5}", rrtype, re.ASCII):
+    number = re.fullmatch(r"TYPE([0-9]{1,5})", rrtype, re.ASCII)
+    if rrtype not in _RRTYPES and not (number and int(number[1]) <= 0xFFFF):  # noqa: PLR2004 - RFC 3597 section 5
         raise mistake(f'"{rest[0][:20]}" is not a record type: write for instance "{name[:40]} SOA"')
     labels = name.rstrip(".").split(".") if name != "." else []
     if len(name.encode()) > 254 or any(not 0 < len(label.encode()) <= 63 for label in labels):  # noqa: PLR2004 - RFC 1035, 2.3.4

@@ -28,6 +28,11 @@ _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d"
 _PART: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(us|ms|s|m|h|d)", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]+)?", re.ASCII)
 _LONGEST: Final = 10 * 366 * 86400.0
+_NAME: Final = 15  # bytes; IFNAMSIZ of linux/if.h without the NUL
+_PATH: Final = 4096  # bytes with the NUL; PATH_MAX of linux/limits.h
+_PATH_PART: Final = 255  # bytes; NAME_MAX of linux/limits.h
+_BROADCAST: Final = ipaddress.IPv4Address("255.255.255.255")
+_THIS_NETWORK: Final = ipaddress.IPv4Network("0.0.0.0/8")
 
 
 def mistake(message: str, key: str | None = None, hint: str | None = None) -> PydanticCustomError:
@@ -118,17 +123,55 @@ def parse_address(text: str) -> str:
     raise ValueError(f'"{text[:60]}" is not an IP address')
 
 
+def is_interface_name(text: str) -> bool:
+    """Return True if the kernel accepts the text as the name of an interface (dev_valid_name in net/core/dev.c)."""
+    return re.fullmatch(r"[^\s/:\0]+", text) is not None and len(text.encode()) <= _NAME and text not in {".", ".."}
+
+
+def parse_host(text: str) -> str:
+    """Return an address that one host can have, in its canonical form; raises ValueError in words for any other.
+
+    Refused are the addresses of everybody and of nobody, which a packet cannot come from: unspecified, multicast,
+    limited broadcast (RFC 6890), and 0.0.0.0/8 (RFC 1122 section 3.2.1.3).  Loopback is fine: it is this host.
+    """
+    address = parse_address(text)
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv6Address):
+        if found.scope_id and not found.is_link_local:
+            raise ValueError(f'"{text[:60]}" is not link-local: write it without the interface')
+        if found.scope_id and not is_interface_name(found.scope_id):
+            raise ValueError(f'"{found.scope_id[:40]}" is not the name of a network interface (at most 15 bytes)')
+    if found.is_multicast:
+        raise ValueError(f'"{text[:60]}" is a multicast address: no single host has it')
+    if found == _BROADCAST:
+        raise ValueError(f'"{text[:60]}" is the broadcast address: no single host has it')
+    if found.is_unspecified or found in _THIS_NETWORK:
+        raise ValueError(f'"{text[:60]}" is the address of no host')
+    return address
+
+
+def placed(address: str) -> str:
+    """Return the address; raises ValueError for a link-local one that does not say on which interface."""
+    found = ipaddress.ip_address(address)
+    if isinstance(found, ipaddress.IPv6Address) and found.is_link_local and not found.scope_id:
+        raise ValueError(f'"{address}" is link-local, so it needs its interface: write "{address}%eth0"')
+    return address
+
+
 def _address(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return parse_address(value)
+        return placed(parse_host(value))
     except ValueError as error:
         raise mistake(str(error)) from None
 
 
 Address = Annotated[str, BeforeValidator(_address)]
-"""An IPv4 or IPv6 address (no name, no prefix, no brackets), in canonical form."""
+"""The IPv4 or IPv6 address of a host (no name, no prefix, no brackets), in canonical form.
+
+A link-local IPv6 one has its interface: "fe80::1%eth0".
+"""
 
 
 def _path(value: Any) -> Any:
@@ -139,6 +182,10 @@ def _path(value: Any) -> Any:
     if not value.startswith("/"):
         raise mistake(
             f'"{value[:60]}" is a relative path: write it from the root, so that it means the same everywhere'
+        )
+    if len(value.encode()) >= _PATH or any(len(part.encode()) > _PATH_PART for part in value.split("/")):
+        raise mistake(
+            f'"{value[:60]}…" is too long: a path has at most {_PATH - 1} bytes, each name in it {_PATH_PART}'
         )
     return value
 

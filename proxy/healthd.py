@@ -27,7 +27,8 @@ from health.spec import ProbeSpec
 from proxy.processes import channel
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
-from proxy.processes.startup import OURS, inherit
+from proxy.processes.signals import OURS
+from proxy.processes.startup import inherit
 
 BEAT = 1.0  # s between signs of life
 CROWDED = 256  # messages that wait for the master; while there are more, only the last verdict on each backend is kept

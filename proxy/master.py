@@ -16,7 +16,7 @@ from typing import Any
 
 from health.units import format_duration
 from proxy import __version__
-from proxy.backends.admin import Admins
+from proxy.backends.admin import SAVED, Admins
 from proxy.backends.effective import Running, written
 from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
@@ -30,17 +30,19 @@ from proxy.control.wire import ControlError
 from proxy.host import privileges
 from proxy.host.addresses import interface_addresses
 from proxy.pair import router_settings
-from proxy.pair.pair import Redundancy
+from proxy.pair.pair import STANDBY, Redundancy
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
+from proxy.processes import signals
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
-from proxy.records import state_directory
 from proxy.records.connection_log_file import ConnectionLogFile
+from proxy.records.document import StateError
+from proxy.records.state_directory import StateDirectory
 from proxy.records.timeline import Level, Timeline
 from proxy.relay.plan import Member, service_tree
-from proxy.start import StartError, standing
+from proxy.start import Standing, StartError, own_state, standing
 from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
 from proxy.stats.slots import Slots
@@ -66,13 +68,20 @@ _log = logging.getLogger("steelyard.master")
 class Master:
     """One daemon, from its start to its end."""
 
-    def __init__(self, config: Config) -> None:
-        """Prepare, touching nothing outside this process; StartError, with all reasons, for what can be seen already."""
+    def __init__(
+        self, config: Config, ours: Standing, state: StateDirectory, warnings: Collection[tuple[str, str]] = ()
+    ) -> None:
+        """Prepare, touching nothing outside this process; StartError for what can be seen already.
+
+        `warnings` (kind, text) are those that came up so far.
+        """
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         open_files = privileges.raise_open_files()
-        self._before: list[tuple[str, str]] = []  # (kind, text) of warnings before there is a timeline
-        ours = standing(config, open_files, self._warn)
+        self._before = [*warnings]  # those before the start is told
+        self._state = state
+        if state.fault:
+            self._warn("state", f"{state.fault}: nothing can be saved")
         self._timeline = Timeline()
         self._control = ControlServer(config.control.socket, ours.group)
         size = sum(len(service.backends) for service in config.services)
@@ -83,26 +92,28 @@ class Master:
         self._handout = Handout(self._running, self._layout, open_files)
         self._listeners = Listeners()
         self._open: set[str] = set()  # services that are served: the others wait for their first verdicts
-        self._workers = Supervisor(self, config.node.workers, ours.identity)
+        self._count = config.node.workers if config.services else 1  # an address alone is no work
+        self._workers = Supervisor(self, self._count, ours.identity)
         self._connection_log = ConnectionLogFile(
             plans.log_path(config), self._columns, self._told_of_log, self._workers.reopened
         )
         self._means = Means(config, ours.identity.gid, self._told_of_means)
         self._before += [("probe", text) for text in self._means.faults]
+        overrides = state.document(SAVED)
         try:
-            self._admins = Admins(self._running, self._record, self._administered, self._active_on)
-        except state_directory.StateError as error:
+            self._admins = Admins(self._running, overrides, self._timeline.add, self._administered, self._active_on)
+        except StateError as error:
             raise StartError(f"overrides: {error}") from error
         self._before += [
             ("admin", f"{name}: not in the file any more, its override is left out") for name in self._admins.strange
         ]
         self._readiness = Readiness(
-            self._running, self._record, self._to_workers, self._on_readiness, self._admins,
+            self._running, self._timeline.add, self._to_workers, self._on_readiness, self._admins,
         )  # fmt: skip
-        self._loops = LoopGuard(self._running, interface_addresses, self._record, self._readiness.looping)
+        self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._readiness.looping)
         self._membership = Membership(
-            self._running, self._admins, self._record,
-            relisted=self._relisted, reweighed=self._reweighed, usable=self._readiness.usable, active=self._active_on,
+            self._running, self._admins, self._timeline.add,
+            relisted=self._relisted, reweighed=self._reweighed, stranded=self._readiness.stranded_by, active=self._active_on,
             leads_back=self._loops.would_lead_back,
         )  # fmt: skip
         self._prober = Prober(
@@ -115,8 +126,10 @@ class Master:
             on_begun=self._probing,
         )
         try:
-            self._redundancy = Redundancy(config, ours.identity, self._told_of_routers, self._opened_through)
-        except (router_settings.KeyFileError, state_directory.StateError) as error:
+            self._redundancy = Redundancy(
+                config, ours.identity, state.document(STANDBY), self._told_of_routers, self._opened_through
+            )
+        except router_settings.KeyFileError as error:
             raise StartError(f"vrrp: {error}") from error
         self._sampled = 0.0
         self._faults = 0
@@ -135,24 +148,26 @@ class Master:
     async def run(self) -> None:
         """Serve until told to stop.  StartError, with nothing left behind, if it cannot begin."""
         try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._loop.add_signal_handler(number, self._on_stop)
-            self._loop.add_signal_handler(signal.SIGHUP, self._on_hup)
+            self._take_signals()
             self._loop.set_exception_handler(self._on_fault)
             self._listen()
             for listener in self._listeners.numbers:
                 self._workers.members.add(listener)
             await self._start_control()
-            self._begin_timeline()
-            self._connection_log.look(self._began)
-            self._prober.start()
-            self._workers.start()
-            self._redundancy.start()
-            self._loop.call_later(FIRST_PROBES, self._open_all, FIRST_PROBES)
-            self._tick()
+            await self._begin_timeline()
+            if not self._stopping:
+                self._begin()
             await self._stopped.wait()
         finally:
             await self._end()
+
+    def _begin(self) -> None:
+        self._connection_log.look(self._began)
+        self._prober.start()
+        self._workers.start()
+        self._redundancy.start()
+        self._loop.call_later(FIRST_PROBES, self._open_all, FIRST_PROBES)
+        self._tick()
 
     async def _end(self) -> None:
         self._stopped.set()
@@ -165,7 +180,7 @@ class Master:
         self._listeners.close()
         self._handout.close()
         self._means.close()
-        self._connection_log.close()
+        await self._connection_log.close()
         self._columns.close()
         if self._stopping:
             self._timeline.add("stop", self.config.node.name, "stopped")
@@ -183,6 +198,7 @@ class Master:
     async def _start_control(self) -> None:
         parts = Parts(
             self._running, self._columns, self._workers, self._prober, self._redundancy, self._admins, self._membership,
+            self._readiness,
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
         register(self._control, overview.status, overview.forget, parts)
@@ -191,15 +207,15 @@ class Master:
         except ControlError as error:
             raise StartError(f"control.socket: {error}") from error
 
-    def _begin_timeline(self) -> None:
-        """Not before all is ours: a daemon that cannot start leaves nothing in another one's state directory."""
+    async def _begin_timeline(self) -> None:
+        """Not before all is ours: a daemon that cannot start leaves no events of it."""
         node = self.config.node
-        self._timeline = Timeline(node.state_dir)
+        await self._timeline.keep(self._state.path, self._state.disk)
         self._control.register("events", events_handler(self._timeline), mutates=False)
         self._timeline.add(
             "start", node.name,
             f"steelyard {__version__}: {counted(len(self._running.services), 'service')} on "
-            f"{counted(len(self._listeners), 'listener')}, {counted(node.workers, 'worker')}",
+            f"{counted(len(self._listeners), 'listener')}, {counted(self._count, 'worker')}",
             pid=os.getpid(), sha256=self.config.sha256,
         )  # fmt: skip
         for kind, text in self._before:
@@ -220,7 +236,9 @@ class Master:
             self._sampled = now
             self._guarded(lambda: self._builder.sample(now, self.config.services))
             self._guarded(self._look_at_means)
+            self._guarded(self._look_at_listeners)
             self._guarded(lambda: self._connection_log.look(now))
+            self._guarded(lambda: self._state.look(self._told_of_state))
 
     def _guarded(self, act: Callable[[], None]) -> None:
         try:
@@ -236,7 +254,35 @@ class Master:
             _log.error("fault %d: %s", self._faults, context.get("message", "in a regular look"), exc_info=error)
             self.told("master", f"a bug of ours, the log has it: {error!r}", level="error", kind="fault")
 
-    # -- stopping
+    # -- signals
+
+    def _take_signals(self) -> None:
+        acts: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: self._on_stop,
+            signal.SIGINT: self._on_stop,
+            signal.SIGQUIT: self._on_quit,
+            signal.SIGHUP: lambda: self._on_unsupported("reload"),
+            signal.SIGUSR1: self._on_reopen,
+            signal.SIGUSR2: lambda: self._on_unsupported("reexec"),
+        }
+        signals.listen(self._loop, acts, self._on_stray)
+
+    def _on_unsupported(self, what: str) -> None:
+        text = f"{what} is not yet supported: restart the daemon"
+        self._timeline.add(what, self.config.node.name, text, level="warning")
+
+    def _on_reopen(self) -> None:
+        self._timeline.add("log", self.config.node.name, "SIGUSR1: log files are opened anew")
+        self._timeline.reopen()
+        self._connection_log.look(time.monotonic())
+
+    def _on_stray(self, name: str) -> None:
+        self._timeline.add("signal", self.config.node.name, f"{name} means nothing here: ignored", level="warning")
+
+    def _on_quit(self) -> None:
+        self._timeline.add("stop", self.config.node.name, "SIGQUIT: stopping at once", level="warning")
+        self._stopping = True
+        self._stopped.set()
 
     def _on_stop(self) -> None:
         if self._stopping:
@@ -268,11 +314,6 @@ class Master:
         # The workers hold the sockets until they have taken what is queued; ours are closed so that nothing new is.
         self._listeners.close()
         self._loop.call_later(timeout + STOP_GRACE, self._stopped.set)
-
-    def _on_hup(self) -> None:
-        self._timeline.add(
-            "reload", self.config.node.name, "reload is not yet supported: restart the daemon", level="warning"
-        )
 
     # -- what the supervisor of the workers needs
 
@@ -322,9 +363,6 @@ class Master:
         """Record what happened to a child."""
         self._timeline.add(kind, subject, text, level=level, **fields)
 
-    def _record(self, kind: str, subject: str, text: str, *, level: Level = "info", **fields: Any) -> None:
-        self._timeline.add(kind, subject, text, level=level, **fields)  # whichever timeline it is by then
-
     def _to_workers(self, message: messages.Message) -> None:
         self._workers.tell(message)
 
@@ -338,6 +376,9 @@ class Master:
     def log_fd(self) -> int:
         """The file that the connection log goes to, -1 if it goes to none."""
         return self._connection_log.fd
+
+    def _told_of_state(self, text: str, fault: bool) -> None:
+        self.told(self.config.node.name, text, kind="state", level="error" if fault else "info")
 
     def _told_of_log(self, text: str, level: Level) -> None:
         self.told("connections", text, kind="log", level=level)
@@ -367,7 +408,8 @@ class Master:
 
     def _refit(self) -> None:
         ready = self._readiness
-        self._redundancy.look(time.monotonic(), ready.able, ready.tracked, serving=self._workers.able)
+        serving = self._workers.able or not self.config.services
+        self._redundancy.look(time.monotonic(), ready.able, ready.tracked, serving=serving)
 
     def _told_of_routers(self, name: str, text: str, level: Level, fields: Mapping[str, Any]) -> None:
         self.told(name, text, kind="vrrp", level=level, **fields)
@@ -414,8 +456,15 @@ class Master:
         raised = alarm.state == "raised"
         self._timeline.add(
             "alarm", alarm.service, alarm.text if raised else f"over: {alarm.text}",
-            level="error" if raised else "info", state=alarm.state,
+            level="error" if raised else "info", at=alarm.at, state=alarm.state,
         )  # fmt: skip
+
+    def _look_at_listeners(self) -> None:
+        if self._draining:
+            return  # they are closed
+        node = self.config.node.name
+        for old, new in self._listeners.renew(lambda text: self.told(node, text, kind="listener", level="warning")):
+            self._workers.replace(old, new)
 
     def _look_at_means(self) -> None:
         news = self._means.look()
@@ -450,6 +499,12 @@ class Master:
 
 async def serve(config: Config) -> None:
     """Run a daemon in this process; StartError if it cannot begin."""
-    master = Master(config)
-    with contextlib.suppress(asyncio.CancelledError):
-        await master.run()
+    warnings: list[tuple[str, str]] = []
+    ours = standing(config, privileges.raise_open_files(), lambda kind, text: warnings.append((kind, text)))
+    state = await own_state(config)
+    try:
+        master = Master(config, ours, state, warnings)
+        with contextlib.suppress(asyncio.CancelledError):
+            await master.run()
+    finally:
+        await state.close()

@@ -1,14 +1,22 @@
-"""What must hold before a daemon starts: whom its children run as, who may read, and what it must be permitted to do."""
+"""What must hold before a daemon starts: whom its children run as, who may read, what it must be permitted to do.
+
+And that its state directory is its own: that comes before anything is bound.
+"""
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+from proxy.backends.admin import SAVED
 from proxy.config.model import Config
 from proxy.control.path import group_id
 from proxy.control.wire import ControlError
 from proxy.host import descriptors, privileges
+from proxy.pair.pair import STANDBY
 from proxy.processes.child import Identity
+from proxy.records.document import StateError
+from proxy.records.state_directory import StateDirectory
 from proxy.workers import transparent_sockets
 
 
@@ -55,6 +63,23 @@ def standing(config: Config, open_files: int, warn: Callable[[str, str], None]) 
     if reasons:
         raise StartError("\n".join(reasons))
     return Standing(Identity(uid, gid, config.log.level, config.log.format), group)
+
+
+async def own_state(config: Config) -> StateDirectory:
+    """Return the state directory, locked, with what it remembers read; StartError where that cannot be had.
+
+    What operators have asked for must not be forgotten: who cannot read it does not start.
+    """
+    state = None
+    try:
+        state = await StateDirectory.take(Path(config.node.state_dir), config.node.name)
+        for name in (SAVED, STANDBY):
+            await state.document(name).load()
+    except StateError as error:
+        if state is not None:
+            await state.close()
+        raise StartError(f"node.state-dir: {error}") from error
+    return state
 
 
 def _children_user(name: str, warn: Callable[[str, str], None]) -> tuple[int | None, int | None]:

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from proxy.processes import channel
 from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
-from proxy.processes.startup import OURS, inherit
-from proxy.records import state_directory
+from proxy.processes.signals import OURS, STOPPING
+from proxy.processes.startup import inherit
+from proxy.records import document
 from vrrp.precedence import take_precedence
-from vrrp.report import Moved
+from vrrp.report import Handover, Moved
 from vrrp.runner import Runner
 from vrrp.settings import SCRIPT_TIMEOUT, Settings
 
@@ -48,15 +50,15 @@ class _Stored:
     def load(self) -> Any:
         """Return what was saved last."""
         try:
-            return state_directory.load(self._directory, NUMBERS)
-        except state_directory.StateError as error:
+            return document.load(self._directory, NUMBERS)
+        except document.StateError as error:
             raise OSError(str(error)) from error
 
-    def save(self, document: Any) -> None:
+    def save(self, numbers: Any) -> None:
         """Replace it."""
         try:
-            state_directory.save(self._directory, NUMBERS, document)
-        except state_directory.StateError as error:
+            document.save(self._directory, NUMBERS, numbers)
+        except document.StateError as error:
             raise OSError(str(error)) from error
 
 
@@ -76,6 +78,7 @@ class Vrrp:
         self._beats = 0
         self._lost = ""
         self._silent = False
+        self._held: dict[str, Handover] = {}  # what the master knows of
         self._orphaned: float | None = None  # since when
         self._orphan_time = 0.0
         self.leave: asyncio.Future[bool] = self._loop.create_future()
@@ -125,7 +128,8 @@ class Vrrp:
         try:
             self._settings = settings = Settings.from_tree(route.settings)
             self._orphan_time = route.orphaned
-            runner = Runner(settings, self._moved, self._told, trusted, _Stored(Path(route.state_dir)))
+            store = _Stored(Path(route.state_dir))
+            runner = Runner(settings, self._moved, self._told, trusted, store, self._taken)
             runner.adopt(route.handover)
             await runner.start()
             for name in route.standby:
@@ -204,11 +208,21 @@ class Vrrp:
     def _on_end(self) -> None:
         _log.warning("the master is gone: leaving the addresses to others")
         self._orphaned = time.monotonic()
-        for number in OURS:
+        for number in STOPPING:
             self._loop.add_signal_handler(number, self._go, True)
         if self._runner is None:
             self._go(hand_over=False)
+        else:
+            self._taken()
         self._judge()
+
+    def _taken(self) -> None:
+        """End as an orphan when other processes of this host have become all of our routers.
+
+        With a master we stay: a new process in our place would take the routers back, and so on without end.
+        """
+        if self._orphaned is not None and self._runner is not None and self._runner.taken:
+            self._go(hand_over=False)
 
     def _go(self, hand_over: bool) -> None:
         if not self.leave.done():
@@ -233,19 +247,23 @@ class Vrrp:
 
     # -- our words
 
-    def _hold(self) -> None:
-        if self._runner is not None:
-            self._send(vrrp_messages.Held({name: list(one) for name, one in self._runner.handover().items()}))
-        else:
+    def _hold(self, names: Collection[str] | None = None) -> None:
+        """Say what a successor is to know and the master does not know yet, of these routers or of all: a sign of life."""
+        if self._runner is None:
             self._send(messages.Beat())
+            return
+        news = {name: one for name, one in self._runner.handover(names).items() if self._held.get(name) != one}
+        self._held |= news
+        self._send(vrrp_messages.Held({name: list(one) for name, one in news.items()}))
 
     def _moved(self, move: Moved) -> None:
-        self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority))
+        at = time.time()
+        self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority, at))
         if self._runner is not None:
-            self._hold()
+            self._hold([move.name])
 
     def _told(self, name: str, text: str) -> None:
-        self._send(vrrp_messages.Told(name, text, "info"))
+        self._send(vrrp_messages.Told(name, text, "info", time.time()))
 
     def _send(self, message: messages.Message) -> None:
         if self._orphaned is not None:

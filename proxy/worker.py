@@ -73,7 +73,7 @@ class Worker:
 
     def _failing(self, service: int, backend: int, failures: int) -> None:
         with contextlib.suppress(channel.ChannelError):
-            self._channel.send(worker_messages.Failing(service, backend, failures))
+            self._channel.send(worker_messages.Failing(service, backend, failures, time.time()))
 
     def _on_message(self, message: messages.Message, fds: list[int]) -> None:
         try:
@@ -188,7 +188,7 @@ class Worker:
             # Else what killed one worker would kill them all, one after the other.
             _log.exception("the queries of a lost worker cannot be asked again")
         with contextlib.suppress(channel.ChannelError):
-            self._channel.send(worker_messages.Replayed(number, count))
+            self._channel.send(worker_messages.Replayed(number, count, time.time()))
 
     def _on_end(self) -> None:
         _log.warning("the master is gone: finishing what is open")

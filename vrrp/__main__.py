@@ -3,7 +3,7 @@
 FILE is JSON in the shape of `vrrp.settings.Settings`.  Standard output has one JSON line an event: {"event": "state",
 "name": ..., "state": ..., "reason": ..., "at": monotonic seconds}, {"event": "tell", ...}, {"event": "counters", ...}
 at the end.  Signals: SIGTERM hands over and leaves, SIGINT leaves at once, SIGUSR1 is standby, SIGUSR2 resume, SIGHUP
-prints status and counters.
+prints status and counters.  It ends by itself when other processes of this host have become all of its routers.
 """
 
 import argparse
@@ -47,7 +47,7 @@ async def _run(settings: Settings) -> None:
         if not done.done():
             done.set_result(hand_over)
 
-    runner = Runner(settings, moved, told)
+    runner = Runner(settings, moved, told, on_taken=lambda: leave(False))
     loop.add_signal_handler(signal.SIGTERM, leave, True)
     loop.add_signal_handler(signal.SIGINT, leave, False)
     loop.add_signal_handler(signal.SIGUSR1, each, "standby")

@@ -6,22 +6,27 @@ may have it by now, and we are not to take it from there (V15).
 """
 
 import asyncio
+import contextlib
 import errno
-import logging
+import functools
+import math
+import os
 import time
-from collections.abc import Callable, Sequence
-from ipaddress import ip_address, ip_interface
+from collections.abc import Callable, Iterator, Sequence
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from pathlib import Path
 
-from vrrp.kernel import LEASE, Address, AddressChanged, Kernel
+from vrrp import netlink
+from vrrp.keeper import Keeper, Key, Order
+from vrrp.kernel import SLICE, Kernel
+from vrrp.netlink import LEASE, Address, AddressChanged
 
 REFRESH = 0.5
 """s between two refreshes."""
 REFRESH_FAST = 1.0
 """s between them when the other host takes over before a lease ends anyway."""
-_AGAIN = 0.2  # s between two times that the same address is put back at once; in between the refresh does it
-
-_log = logging.getLogger("steelyard.vrrp")
+_AGAIN = 0.2  # s between two times that the same address is put back at once
+_GONE = {0, errno.EADDRNOTAVAIL, errno.ENODEV}  # it is removed, was gone already, or its interface is
 
 
 def refresh_interval(advert_interval: float) -> float:
@@ -29,21 +34,48 @@ def refresh_interval(advert_interval: float) -> float:
     return REFRESH_FAST if 3 * advert_interval < LEASE else REFRESH
 
 
-def prefix_for(configured: str, present: Sequence[Address]) -> int:
-    """Return the prefix length to install "192.0.2.1/24" or "192.0.2.1" with, beside what the interface has.
+class Prefixes:
+    """Decides the prefix lengths of many addresses beside what an interface has, at a cost that grows with their number."""
 
-    That of a host, as the removal of the first address of a subnet takes the others along (V25); but as configured
-    when there is no other address in the subnet, which could not be reached otherwise.
-    """
-    wanted = ip_interface(configured)
-    host = wanted.max_prefixlen
-    if wanted.network.prefixlen == host:
-        return host
-    for one in present:
-        same = one.address == str(wanted.ip)
-        if not same and one.prefix < host and ip_address(one.address) in wanted.network:
+    def __init__(self, present: Sequence[Address]) -> None:
+        addresses = [(ip_address(one.address), one.prefix) for one in present]
+        self._there = [ip for ip, prefix in addresses if prefix < ip.max_prefixlen]
+        self._networks: dict[tuple[int, int], dict[int, set[int]]] = {}  # version, length -> network -> addresses
+
+    def of(self, wanted: IPv4Interface | IPv6Interface) -> int:
+        """Return the prefix length to install an address with; one with its subnet's counts as present from then on.
+
+        That of a host, as the removal of the first address of a subnet takes the others along (V25); but as configured
+        when there is no other address in the subnet, which could not be reached otherwise.
+        """
+        host, length = wanted.max_prefixlen, wanted.network.prefixlen
+        if length == host:
             return host
-    return wanted.network.prefixlen
+        address = int(wanted.ip)
+        networks = self._by_network(wanted.version, length, host)
+        others = networks.setdefault(address >> host - length, set())
+        if others - {address}:
+            return host
+        if address not in others:
+            self._there.append(wanted.ip)
+            for (version, other), table in self._networks.items():
+                if version == wanted.version:
+                    table.setdefault(address >> host - other, set()).add(address)
+        return length
+
+    def _by_network(self, version: int, length: int, host: int) -> dict[int, set[int]]:
+        found = self._networks.get((version, length))
+        if found is None:
+            found = self._networks[version, length] = {}
+            for one in self._there:
+                if one.version == version:
+                    found.setdefault(int(one) >> host - length, set()).add(int(one))
+        return found
+
+
+def prefix_for(configured: str, present: Sequence[Address]) -> int:
+    """Return the prefix length to install "192.0.2.1/24" or "192.0.2.1" with, beside what the interface has."""
+    return Prefixes(present).of(ip_interface(configured))
 
 
 def source_for(
@@ -53,23 +85,49 @@ def source_for(
 
     With `told` one of those, as the others know us by no other (unicast).  Never a virtual one; None when there is none.
     """
-    virtual = [str(ip_interface(one).ip) for one in virtual]
+    plain = _plain(tuple(virtual))
     told = [one for one in told if ip_address(one).version == version]
     if told:
         usable = {one.address for one in present if one.usable and not one.lease}
-        return next((one for one in told if one in usable and one not in virtual), None)
+        return next((one for one in told if one in usable and one not in plain), None)
     for one in present:
         ip = ip_address(one.address)
-        if ip.version != version or not one.usable or one.secondary or one.lease or one.address in virtual:
+        if ip.version != version or not one.usable or one.secondary or one.lease or one.address in plain:
             continue
         if version == 4 or ip.is_link_local:  # noqa: PLR2004 - the version of IP
             return one.address
     return None
 
 
+def owned_source(present: Sequence[Address], version: int, virtual: Sequence[str]) -> str | None:
+    """Return the virtual address that adverts of an owner leave from, whose interface has it for good and no other one."""
+    mine = {str(ip_interface(one).ip) for one in virtual}
+    for one in present:
+        ip = ip_address(one.address)
+        wanted = ip.version == version and (version == 4 or ip.is_link_local)  # noqa: PLR2004 - the version of IP
+        if wanted and one.address in mine and one.usable and not one.lease:
+            return one.address
+    return None
+
+
+def accept_own_source(interface: str) -> None:
+    """Let the host accept IPv4 packets whose source is an address of its own, which Linux drops by default.
+
+    Adverts of an owner may come from the address that we have in its place (ip-sysctl: accept_local).
+    """
+    with contextlib.suppress(OSError):
+        Path("/proc/sys/net/ipv4/conf", interface, "accept_local").write_text("1", encoding="ascii")
+
+
 def is_ours(one: Address, addresses: Sequence[str]) -> bool:
     """Whether it is one of these virtual addresses, and on lease: nobody but us installs such."""
-    return one.lease and one.address in [str(ip_interface(each).ip) for each in addresses]
+    return one.lease and one.address in _plain(tuple(addresses))
+
+
+@functools.lru_cache(maxsize=512)
+def _plain(addresses: tuple[str, ...]) -> frozenset[str]:
+    """Return addresses without their prefixes."""
+    return frozenset(str(ip_interface(one).ip) for one in addresses)
 
 
 class Lease:
@@ -79,6 +137,9 @@ class Lease:
     `on_restored(addresses)`: somebody had removed them, they are there again and want to be announced.
     `on_lapsed()`: nobody refreshed in time (we were stopped); nothing is installed any more, as far as we are concerned.
     `on_problem(words)`: what the kernel refused, once for each kind.
+    `allowed()`: whether the addresses are ours to hold; otherwise nothing is done to them.
+
+    Routers share a `keeper`, which refreshes their leases together.
     """
 
     def __init__(
@@ -91,24 +152,31 @@ class Lease:
         on_restored: Callable[[list[str]], None],
         on_lapsed: Callable[[], None],
         on_problem: Callable[[str], None],
+        allowed: Callable[[], bool] = lambda: True,
+        keeper: Keeper | None = None,
     ) -> None:
         self._kernel = kernel
-        self._addresses = tuple(addresses)
+        self._allowed = allowed
+        self._keeper = keeper or Keeper(kernel)
+        self._own_keeper = keeper is None
+        self._addresses = {one: ip_interface(one) for one in addresses}
         self._every = every
         self._on_refreshed = on_refreshed
         self._on_restored = on_restored
         self._on_lapsed = on_lapsed
         self._on_problem = on_problem
-        self._lock = asyncio.Lock()  # a refresh under way must not bring back what was removed meanwhile
         self._wanted = False
         self._index = 0
-        self._installed: dict[tuple[int, str, int], str] = {}  # what the kernel knows it by -> as configured
-        self._missing: set[tuple[int, str, int]] = set()
+        self._keys: dict[str, Key] = {}  # as configured -> what the kernel knows it by on our interface
+        self._installed: dict[Key, str] = {}  # all that we have installed, on earlier interfaces too
+        self._missing: set[Key] = set()
+        self._failed = False
+        self._restoring: list[str] = []
         self._refreshed = 0.0
         self._restored = 0.0
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self._problems: set[str] = set()
+        self.due = math.inf
+        """When the next refresh is due, in monotonic seconds."""
 
     @property
     def held(self) -> bool:
@@ -122,50 +190,58 @@ class Lease:
     def want(self, index: int) -> None:
         """Say that the addresses are to be held on interface `index`; `install` does it."""
         self._wanted = True
+        if index != self._index:
+            self._keys.clear()
         self._index = index
 
     def unwant(self) -> None:
         """Say that the addresses are to be held no more; from now on their removal is nobody's fault."""
         self._wanted = False
+        self._keeper.drop(self)
+
+    def abandon(self) -> None:
+        """Leave the addresses as they are, to another process of this host."""
+        self.unwant()
+        self._installed.clear()
+        self._keys.clear()
+        self._missing.clear()
 
     async def install(self) -> None:
         """Install what is wanted, and refresh it from then on."""
-        async with self._lock:
-            if not self._wanted:
-                return
-            self._refreshed = time.monotonic()
-            done = [await self._install(configured) for configured in self._addresses]
-        if all(done):
-            self._on_refreshed()
-        if self._task is None:
-            self._task = asyncio.create_task(self._keep())
+        if not self._wanted or not self._allowed():
+            return
+        self._refreshed = time.monotonic()
+        self.due = self._refreshed + self._every
+        self._keeper.add(self)
+        await self._keeper.carry_out(self)
 
     async def remove(self) -> None:
         """Remove what is installed, unless it is wanted again."""
-        async with self._lock:
-            if self._wanted:
-                return
-            # The last first: an address with the subnet's prefix was installed before the others of the subnet.
-            for index, address, prefix in reversed(self._installed):
-                await self._remove(index, address, prefix)
-            self._installed.clear()
+        # The last first: an address with the subnet's prefix was installed before the others of the subnet.
+        await self._remove(list(reversed(self._installed)), lambda: self._wanted)
+        if not self._wanted:
             self._missing.clear()
 
-    async def clean(self) -> int:
-        """Remove leases of these addresses that an earlier life of ours left behind, on any interface; how many."""
-        left = [one for one in self._kernel.addresses() if is_ours(one, self._addresses)]
-        async with self._lock:
-            for one in left:
-                await self._remove(*one.key)
+    async def clean(self, index: int | None = None) -> int:
+        """Remove leases of these addresses that an earlier life of ours left behind, on any interface; how many.
+
+        A link-local address may be that of another router on another interface: those of interface `index` only.
+        """
+        plain = {one.ip: None for one in self._addresses.values()}
+        left = [
+            one.key
+            for ip in plain
+            for one in self._kernel.places(str(ip))
+            if one.lease and (index is None or one.index == index or not ip.is_link_local)
+        ]
+        await self._remove(left, lambda: False)
         return len(left)
 
     async def close(self) -> None:
         """Remove everything, and stop."""
         self.unwant()
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
-            self._task = None
+        if self._own_keeper:
+            await self._keeper.close()
         await self.remove()
 
     def changed(self, change: AddressChanged, now: float) -> None:
@@ -174,83 +250,101 @@ class Lease:
         if not self._wanted or change.present or key not in self._installed:
             return
         self._missing.add(key)  # unless the lease had run out, as the refresh will find
-        if now - self._restored >= _AGAIN:
-            self._wake.set()
+        self.due = min(self.due, max(now, self._restored + _AGAIN))
+        self._keeper.hurry()
 
-    async def _keep(self) -> None:
-        while True:
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(self._every):
-                    await self._wake.wait()
-            except TimeoutError:
-                pass
-            try:
-                await self._refresh()
-            except Exception:
-                _log.exception("addresses could not be refreshed")
+    # For the keeper
 
-    async def _refresh(self) -> None:
-        async with self._lock:
-            if not self._wanted:
-                return
-            now = time.monotonic()
-            if lapsed := self.lapsed(now):
-                self._wanted = False
-            else:
-                self._refreshed = now
-                restored = [self._installed[key] for key in self._missing if key in self._installed]
-                if restored:
-                    self._restored = now
-                self._missing.clear()
-                done = [await self._install(configured) for configured in self._addresses]
-        if lapsed:
+    def begin(self) -> bool:
+        """Begin a refresh; False if there is nothing to refresh (any more)."""
+        now = time.monotonic()
+        self.due = now + self._keeper.interval(self._every)
+        if not self._wanted or not self._allowed():
+            return False
+        if self.lapsed(now):
+            self.unwant()
             self._on_lapsed()
+            return False
+        self._refreshed, self._failed = now, False
+        self._restoring += [self._installed[key] for key in self._missing if key in self._installed]
+        if self._restoring:
+            self._restored = now
+        self._missing.clear()
+        return True
+
+    def orders(self) -> Iterator[Order]:
+        """Yield what the kernel has to do for a refresh, for as long as the addresses are wanted."""
+        prefixes = None
+        for configured, wanted in self._addresses.items():
+            if not self._wanted or not self._allowed():
+                return
+            address = str(wanted.ip)
+            if any(one.index == self._index and not one.lease for one in self._kernel.places(address)):
+                self._problem(f"{address} is on the interface already, and not as ours: it is left alone")
+                continue
+            key = self._keys.get(configured)
+            if key is None:
+                if prefixes is None:
+                    self._kernel.catch_up()
+                    prefixes = Prefixes(self._kernel.addresses(self._index))
+                key = self._index, address, self._possible(wanted, prefixes.of(wanted))
+            yield Order(self, configured, key, netlink.install(self._index, wanted.ip, key[2]))
+
+    def done(self, order: Order, code: int) -> None:
+        """Take note of what became of an order."""
+        index, address, _ = order.key
+        if code:
+            self._failed = True
+            self._problem(f"{address} cannot be installed: {os.strerror(code)}")
             return
-        if all(done):
+        self._installed[order.key] = order.configured
+        if index == self._index:
+            self._keys[order.configured] = order.key
+
+    def end(self) -> None:
+        """End a refresh: the kernel has carried out all of it."""
+        restored, self._restoring = self._restoring, []
+        if not self._wanted:
+            return
+        if not self._failed:
             self._on_refreshed()
         if restored:
             self._on_restored(restored)
 
-    async def _install(self, configured: str) -> bool:
-        """Install or refresh one; whether this host has it now."""
-        address = str(ip_interface(configured).ip)
-        present = self._kernel.addresses(self._index)
-        known = [key for key, one in self._installed.items() if one == configured and key[0] == self._index]
-        prefix = known[0][2] if known else prefix_for(configured, present)
-        if any(one.address == address and not one.lease for one in present):
-            self._problem(f"{address} is on the interface already, and not as ours: it is left alone")
-            return True
-        if ":" not in address and prefix < ip_interface(configured).max_prefixlen and not self._promote():
+    # The small steps
+
+    async def _remove(self, keys: Sequence[Key], stop: Callable[[], bool]) -> None:
+        for start in range(0, len(keys), SLICE):
+            async with self._keeper.turn:
+                if stop() or not self._allowed():
+                    return
+                part = keys[start : start + SLICE]
+                requests = [netlink.removal(index, ip_address(address), prefix) for index, address, prefix in part]
+                for key, code in zip(part, self._kernel.order(requests), strict=True):
+                    self._installed.pop(key, None)
+                    if code not in _GONE:
+                        self._problem(f"{key[1]} cannot be removed, and lapses: {os.strerror(code)}")
+                await asyncio.sleep(0)
+
+    def _possible(self, wanted: IPv4Interface | IPv6Interface, prefix: int) -> int:
+        """Return the prefix length, or a host's where the removal of one address would take others along."""
+        if wanted.version == 4 and prefix < wanted.max_prefixlen and not self._promote():  # noqa: PLR2004
             self._problem("the interface does not keep secondary addresses (promote_secondaries): /32 is used")
-            prefix = ip_interface(configured).max_prefixlen
-        try:
-            await self._kernel.add(self._index, address, prefix)
-        except OSError as error:
-            self._problem(f"{address} cannot be installed: {error.strerror}")
-            return False
-        self._installed[self._index, address, prefix] = configured
-        return True
+            return wanted.max_prefixlen
+        return prefix
 
     def _promote(self) -> bool:
         """Let the other addresses of a subnet stay when the first one goes (ip-sysctl: promote_secondaries)."""
-        name = next((link.name for link in self._kernel.links() if link.index == self._index), None)
-        if name is None:
+        link = self._kernel.link_at(self._index)
+        if link is None:
             return True  # it is gone, and installing will say so
-        switch = Path("/proc/sys/net/ipv4/conf", name, "promote_secondaries")
+        switch = Path("/proc/sys/net/ipv4/conf", link.name, "promote_secondaries")
         try:
             if switch.read_text(encoding="ascii").strip() == "0":
                 switch.write_text("1", encoding="ascii")
         except OSError:
             return False
         return True
-
-    async def _remove(self, index: int, address: str, prefix: int) -> None:
-        try:
-            await self._kernel.remove(index, address, prefix)
-        except OSError as error:
-            if error.errno not in (errno.EADDRNOTAVAIL, errno.ENODEV):  # it is gone by itself, or its interface is
-                self._problem(f"{address} cannot be removed, and lapses: {error.strerror}")
 
     def _problem(self, words: str) -> None:
         if words not in self._problems and len(self._problems) < 64:  # noqa: PLR2004 - and that is all we remember

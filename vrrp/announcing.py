@@ -1,20 +1,29 @@
 """When an active router announces its addresses: at once, again after `repeat-after`, then on every `refresh` (V8)."""
 
 import math
+from typing import Literal
 
 from vrrp.events import Announce, RouterConfig
+
+LEAST = 0.5
+"""s between two announcements of a router.  What calls for one sooner has it at the end of that time, with two exceptions.
+
+A takeover is always announced at once.  So is a second conflict, as the first two come together: the router that yields
+sends a last advert (law 4 of the router), and only what is announced after that one corrects all that it has announced.
+"""
 
 
 class Announcing:
     """The schedule of announcements; `at` is when the next one is due (math.inf: never)."""
 
-    __slots__ = ("_count", "_last", "at")
+    __slots__ = ("_early", "_last", "_next", "at")
 
     def __init__(self) -> None:
         """Begin with nothing to announce."""
         self.at = math.inf
-        self._last = -math.inf
-        self._count = 1
+        self._last = self._early = -math.inf
+        self._next: Literal["wish", "repetition", "refresh"] = "refresh"
+        """What the next one is: one that was called for too soon, the repetition of such a one, or a refresh."""
 
     def stop(self) -> None:
         """Announce no more."""
@@ -22,26 +31,49 @@ class Announcing:
 
     def begin(self, config: RouterConfig, now: float) -> Announce:
         """Announce in full, and again in full after `repeat-after`."""
-        return self._full(config, config.announce_count, now)
+        if now - self._last >= LEAST:
+            return self._announce(config, now, config.announce_count)
+        self._wish(now, LEAST)
+        return Announce(config.addresses, 1)
 
-    def again(self, config: RouterConfig, now: float) -> Announce:
-        """As `begin`, but once only if the last time is less than an advert interval ago: conflicts may go on."""
-        recent = now - self._last < config.advert_interval
-        return self._full(config, 1 if recent else config.announce_count, now)
+    def again(self, config: RouterConfig, now: float) -> tuple[Announce, ...]:
+        """As `begin`, after somebody else claimed the addresses; conflicts may go on, and come as fast as they like."""
+        since = now - self._last
+        if since >= LEAST:
+            return (self._announce(config, now, config.announce_count if since >= config.advert_interval else 1),)
+        if now - self._early >= LEAST:
+            self._early = now
+            return (self._announce(config, now, 1),)
+        self._wish(now, LEAST)
+        return ()
+
+    def answer(self, config: RouterConfig, now: float) -> tuple[Announce, ...]:
+        """Contradict somebody else's claim, at most once an interval: two that answer each other would never end."""
+        gap = max(config.advert_interval, LEAST)
+        if now - self._last >= gap:
+            return self.again(config, now)
+        self._wish(now, gap)
+        return ()
 
     def due(self, config: RouterConfig, now: float) -> tuple[Announce, ...]:
         """Announce what the schedule asks for now."""
         if now < self.at:
             return ()
-        count, self._count, self._last = self._count, 1, now
-        self.at = now + config.announce_refresh
+        if self._next == "wish":
+            return (self._announce(config, now, 1),)
+        count = config.announce_count if self._next == "repetition" else 1
+        self._last, self._next = now, "refresh"
+        self.at = now + max(config.announce_refresh, LEAST)
         return (Announce(config.addresses, count),)
 
-    def answer(self, config: RouterConfig, now: float) -> tuple[Announce, ...]:
-        """Contradict somebody else's claim, at most once an interval: two that answer each other would never end."""
-        return (self.again(config, now),) if now - self._last >= config.advert_interval else ()
-
-    def _full(self, config: RouterConfig, count: int, now: float) -> Announce:
-        self._last, self._count = now, config.announce_count
-        self.at = now + config.announce_repeat_after
+    def _announce(self, config: RouterConfig, now: float, count: int) -> Announce:
+        """Announce, and in full after `repeat-after`."""
+        self._last, self._next = now, "repetition"
+        self.at = now + max(min(config.announce_repeat_after, config.announce_refresh), LEAST)
         return Announce(config.addresses, count)
+
+    def _wish(self, now: float, gap: float) -> None:
+        """Announce once `gap` seconds after the last time, if nothing else is due before."""
+        at = max(now, self._last + gap)
+        if at < self.at:
+            self.at, self._next = at, "wish"

@@ -5,14 +5,18 @@ after the other in the order of the commands, and holds up neither adverts nor o
 """
 
 import asyncio
+import errno
 import logging
+import struct
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 
-from vrrp import arp, auth, packet, virtualmac
-from vrrp.address import Lease, refresh_interval, source_for
+from vrrp import auth, packet, virtualmac
+from vrrp.address import Lease, accept_own_source, owned_source, refresh_interval, source_for
+from vrrp.announcer import Announcer
 from vrrp.events import AddressRemoved as Removed
 from vrrp.events import (
     AdvertReceived,
@@ -20,6 +24,8 @@ from vrrp.events import (
     Command,
     Count,
     Event,
+    Fault,
+    FaultCleared,
     InstallAddresses,
     LeaseLost,
     LeaseRefreshed,
@@ -30,44 +36,76 @@ from vrrp.events import (
     SendAdvert,
     Tell,
 )
-from vrrp.kernel import Kernel, Link
+from vrrp.fitness import LEAVING, OWNER
+from vrrp.keeper import Keeper
+from vrrp.kernel import Kernel
+from vrrp.netlink import Link
 from vrrp.packet import IPAddress
-from vrrp.reset import reset_connections
+from vrrp.reset import Resets
+from vrrp.sending import Sending
 from vrrp.settings import RouterSettings
-from vrrp.sockets import GROUPS, Announcer, Packet, Port
+from vrrp.sockets import GROUPS, Packet, Port
 
-_AT_ONCE = 64  # frames before others have their turn
 _REFUSED_AGAIN = 60.0  # s until the same reason to refuse adverts is told again
 
 _log = logging.getLogger("steelyard.vrrp")
+
+
+@dataclass(slots=True)
+class Hands:
+    """What all routers of a host share, so that their work is done together and in turn."""
+
+    kernel: Kernel
+    keeper: Keeper = field(init=False)
+    announcer: Announcer = field(default_factory=Announcer)
+    resets: Resets = field(default_factory=Resets)
+
+    def __post_init__(self) -> None:
+        """Make a keeper of the kernel's."""
+        self.keeper = Keeper(self.kernel)
+
+    async def close(self) -> None:
+        """Announce and refresh no more."""
+        await self.announcer.close()
+        await self.keeper.close()
 
 
 class Instance:
     """What one router of one IP version needs to act on interface `settings.interface`.
 
     `feed(event)` hands an event back to the router; `tell(words)` is for people.  `sent` and `seen` are the highest numbers
-    of signed adverts that this host used before, and that others did.
+    of signed adverts that this host used before, and that others did.  `allowed()` says whether no other process of this
+    host has become this router: then nothing is done any more, on the wire or to the addresses.  `ready()` says whether
+    there is a socket to send by, which it opens if it can.
     """
 
     def __init__(
         self,
         settings: RouterSettings,
         family: int,
-        kernel: Kernel,
+        hands: Hands,
         *,
         feed: Callable[[Event], None],
         tell: Callable[[str], None],
         sent: int = 0,
         seen: Mapping[IPAddress, int] | None = None,
+        allowed: Callable[[], bool] = lambda: True,
+        ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self.settings = settings
         self.family = family
         self.counters: Counter[str] = Counter()
         self.addresses = settings.of_family(family)
-        self._kernel = kernel
+        self._hands = hands
+        self._kernel = hands.kernel
         self._feed = feed
         self._tell = tell
-        self._announcer: Announcer | None = None
+        self._installing = False  # the next thing in the lane that changes addresses installs all of them
+        self._allowed = allowed
+        self._ready = ready
+        self._sending = Sending()
+        self._mute = ""  # why it has given up
+        self._retry: asyncio.TimerHandle | None = None
         self._lane: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task = asyncio.create_task(self._work())
         mode, keys = settings.auth.mode, settings.auth.keys
@@ -78,19 +116,35 @@ class Instance:
             self._verifier = auth.Verifier(dict(keys), required=required, advert_interval=interval, seen=seen)
         self._refused: dict[str, float] = {}  # why adverts do not count -> when that was told last
         self.lease = Lease(
-            kernel,
+            hands.kernel,
             self.addresses,
             refresh_interval(settings.advert_interval),
             on_refreshed=lambda: feed(LeaseRefreshed()),
             on_restored=self._restored,
             on_lapsed=lambda: feed(LeaseLost()),
             on_problem=tell,
+            allowed=allowed,
+            keeper=hands.keeper,
         )
         peers = settings.peers
         self.peers = None if peers is None else frozenset(ip_address(one) for one in peers if _version(one) == family)
         self._virtual: Link | None = None
         self.source = self.present_source()
         self.config = self._config()
+        self.unfit = self._unfit()
+        """Why no advert can be made of the settings, in words; "" if one can."""
+
+    def _unfit(self) -> str:
+        here = self.config.addresses[0]
+        try:
+            packet.build(self._advert(self.settings.priority), here, here, checksum=self.settings.checksum)
+        except (ValueError, struct.error) as error:
+            return f"no advert can be made: {error}"
+        return ""
+
+    def _advert(self, priority: int) -> packet.Advert:
+        settings = self.settings
+        return packet.Advert(settings.version, settings.vrid, priority, self.config.addresses, settings.advert_interval)
 
     def _config(self) -> RouterConfig:
         settings = self.settings
@@ -118,7 +172,10 @@ class Instance:
         if link is None:
             return None
         settings = self.settings
-        found = source_for(self._kernel.addresses(link.index), self.family, settings.addresses, settings.sources)
+        owned = self._kernel.owned(link.index)
+        found = source_for(owned, self.family, settings.addresses, settings.sources)
+        if found is None and settings.priority == OWNER:
+            found = owned_source(owned, self.family, settings.addresses)
         return None if found is None else ip_address(found)
 
     # Packets in
@@ -154,6 +211,8 @@ class Instance:
 
     def perform(self, command: Command, port: Port | None) -> None:
         """Perform one command, or put it into the lane; `Notify` is for the runner."""
+        if not isinstance(command, Count | Tell) and not self._allowed():
+            return
         match command:
             case SendAdvert(priority):
                 self._send(priority, port)
@@ -162,9 +221,12 @@ class Instance:
                 if link is None:
                     return  # its end has been or will be told: a fault
                 self.lease.want(link.index)
-                self._lane.put_nowait(self._install)
+                if not self._installing:
+                    self._installing = True
+                    self._lane.put_nowait(self._install)
             case RemoveAddresses():
                 self.lease.unwant()
+                self._installing = False
                 self._lane.put_nowait(self._remove)
             case Announce(addresses, count):
                 self._lane.put_nowait(lambda: self._announce(addresses, count))
@@ -185,16 +247,22 @@ class Instance:
         """Wait until everything that was asked for is done."""
         await self._lane.join()
 
+    def abandon(self) -> None:
+        """Leave everything as it is, to another process of this host."""
+        self.lease.abandon()
+        self._installing = False  # what waits in the lane is not done
+        self._virtual = None
+
     async def close(self) -> None:
         """Remove what is installed, and stop."""
+        if self._retry is not None:
+            self._retry.cancel()
         await self.lease.close()
         self._task.cancel()
         await asyncio.wait([self._task])
         if self._virtual is not None:
             self._virtual = None
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
-        if self._announcer is not None:
-            self._announcer.close()
 
     @property
     def sent(self) -> int:
@@ -207,20 +275,56 @@ class Instance:
         return self._verifier.seen if self._verifier else {}
 
     def _send(self, priority: int, port: Port | None) -> None:
+        code = self._send_to_all(priority, port)
+        if priority == LEAVING:
+            return
+        if not code:
+            self._sending.left()
+        elif (why := self._sending.failed(code)) and not self._mute:
+            # Not here: the commands behind this one are still to come, and would put the addresses back.
+            self._mute = why
+            asyncio.get_running_loop().call_soon(self._give_up)
+
+    def _send_to_all(self, priority: int, port: Port | None) -> int:
+        """Send an advert; returns 0 if it has left for somebody, else why not, as an error number."""
         if port is None or self.source is None:
             self.counters["send_failed"] += 1
-            return
+            return errno.ENOTCONN if self.source is not None else errno.ENETDOWN  # the latter is a fault of its own
         settings = self.settings
-        addresses = self.config.addresses
-        advert = packet.Advert(settings.version, settings.vrid, priority, addresses, settings.advert_interval)
+        advert = self._advert(priority)
         targets = [ip_address(GROUPS[self.family])] if self.peers is None else sorted(self.peers, key=int)
         trailer = b""
         if self._signer is not None:  # once, for all the copies
             trailer = self._signer.trailer(packet.build(advert, self.source, self.source), self.source, time.time())
+        sent = 0
         for target in targets:
             data = packet.build(advert, self.source, target, checksum=settings.checksum, trailer=trailer)
             if port.send(data, str(self.source), str(target), self._virtual.index if self._virtual else None):
                 self.counters["adverts_sent"] += 1
+                sent += 1
+        return 0 if sent or not targets else port.error
+
+    def mute(self, why: str) -> None:
+        """Give the addresses up, as nothing can be sent for the reason given, and try again later."""
+        if not self._mute:
+            self._mute = why
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self._task.done():
+            return
+        self._feed(Fault(self._mute))
+        self._wait()
+
+    def _wait(self) -> None:
+        self._retry = asyncio.get_running_loop().call_later(self._sending.next_pause(), self._try_again)
+
+    def _try_again(self) -> None:
+        if not self._ready():
+            self._wait()
+            return
+        why, self._mute = self._mute, ""
+        self._feed(FaultCleared(why))
 
     def _restored(self, addresses: list[str]) -> None:
         for one in addresses:
@@ -230,13 +334,15 @@ class Instance:
         while True:
             job = await self._lane.get()
             try:
-                await job()
+                if self._allowed():
+                    await job()
             except Exception:
                 _log.exception("%s: a command could not be performed", self.settings.name)
             finally:
                 self._lane.task_done()
 
     async def _install(self) -> None:
+        self._installing = False
         if self.settings.virtual_mac and self.lease.held:
             try:
                 self._virtual = await virtualmac.make(
@@ -247,6 +353,8 @@ class Instance:
             else:
                 if self.lease.held:
                     self.lease.want(self._virtual.index)
+        if self.settings.owned and self.family == 4:  # noqa: PLR2004 - the version of IP
+            accept_own_source(self.settings.interface)
         await self.lease.install()
 
     async def _remove(self) -> None:
@@ -258,45 +366,40 @@ class Instance:
     async def _clean(self) -> None:
         if self.settings.virtual_mac and not self.lease.held:
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
-        if not self.lease.held and (count := await self.lease.clean()):
+        if not self.lease.held and (count := await self.lease.clean(self._index)):
             self._tell(f"{count} addresses that an earlier run had left were removed")
 
     async def _reset(self, addresses: tuple[IPAddress, ...], grace: float) -> None:
+        link = self._virtual or self._kernel.link(self.settings.interface)
         await asyncio.sleep(grace)
-        for one in addresses:
-            if self.lease.held:
-                return  # taken back meanwhile
-            try:
-                self.counters["connections_reset"] += await reset_connections(str(one))
-            except OSError as error:
-                self.counters["reset_failed"] += 1
-                _log.warning("%s: connections of %s were not reset: %s", self.settings.name, one, error)
+        try:
+            index = 0 if link is None else link.index
+            # Not if they were taken back meanwhile.
+            reset = await self._hands.resets.of(addresses, index, self._has_left)
+        except OSError as error:
+            self.counters["reset_failed"] += 1
+            _log.warning("%s: connections were not reset: %s", self.settings.name, error)
+        else:
+            self.counters["connections_reset"] += reset
+
+    def _has_left(self) -> bool:
+        """Return True if the addresses are not held, here or by another process of this host."""
+        return not self.lease.held and self._allowed()
+
+    @property
+    def _index(self) -> int:
+        """The number of the interface, 0 if there is none."""
+        link = self._kernel.link(self.settings.interface)
+        return 0 if link is None else link.index
+
+    def announces_by(self) -> Link | None:
+        """Return the interface to announce by; None once the addresses are not held (any more)."""
+        if not self.lease.held or not self._allowed():
+            return None
+        return self._kernel.link(self.settings.interface if self._virtual is None else self._virtual.name)
 
     async def _announce(self, addresses: tuple[IPAddress, ...], count: int) -> None:
-        link = self._virtual or self._kernel.link(self.settings.interface)
-        if link is None or not self.lease.held:
-            return
-        if self._announcer is None or self._announcer.index != link.index:
-            if self._announcer is not None:
-                self._announcer.close()
-                self._announcer = None
-            try:
-                self._announcer = Announcer(link.name, self.counters)
-            except OSError:
-                self.counters["send_failed"] += 1
-                return
-        frames = [arp.build(_announcement(one, link.mac)) for one in addresses]
-        for number, frame in enumerate(frames * count, 1):
-            if self._announcer.send(frame):
-                self.counters["announced"] += 1
-            if not number % _AT_ONCE:
-                await asyncio.sleep(0)
-
-
-def _announcement(address: IPAddress, mac: bytes) -> arp.GratuitousArp | arp.NeighbourAdvertisement:
-    if address.version == 4:  # noqa: PLR2004 - the version of IP
-        return arp.GratuitousArp(address, mac)
-    return arp.NeighbourAdvertisement(address, mac)
+        self._hands.announcer.announce(self, addresses, count)
 
 
 def _version(address: str) -> int:

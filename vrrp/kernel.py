@@ -1,272 +1,359 @@
 """What the kernel has, by netlink: interfaces and addresses, their changes as they happen, and orders to change them.
 
-rtnetlink(7).  Changes are told, never polled for.  When the kernel had more to tell than the socket could hold
-(ENOBUFS), everything is read anew and what differs is told, so that a change is at most late, never lost.
+rtnetlink(7).  The kernel reports changes; nothing is polled.  When it had more to report than the socket could hold,
+everything is read again, so that a change may be late but is never lost.
 """
 
 import asyncio
 import contextlib
+import errno
 import logging
 import socket
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from ipaddress import ip_address
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-LEASE = 2
-"""s that the kernel keeps an address of ours which nobody refreshes."""
+from vrrp import netlink
+from vrrp.netlink import LEASE, Address, AddressChanged, Change, IncompleteDumpError, Link, LinkChanged, Request
 
-_GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
-_IFF_UP, _IFF_RUNNING = 0x1, 0x40
-_SECONDARY, _NODAD, _DADFAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x02, 0x08, 0x20, 0x40  # IFA_F_
-_BUFFER = 1 << 20  # octets of changes that may wait for us
+__all__ = ["LEASE", "SLICE", "Address", "AddressChanged", "Change", "Kernel", "Link", "LinkChanged"]
+
+SLICE = 64
+"""Orders that go to the kernel at once; then adverts have their turn."""
+AUDIT = 60.0
+"""s between two comparisons of the mirror with what the kernel has."""
+
+_AT_ONCE = 256  # messages that are read before others have their turn
+_BUFFER = 4 << 20  # octets of changes that may wait for us
+_SO_RCVBUFFORCE = 33
+_SO_MEMINFO, _MEMINFO, _DROPS = 55, struct.Struct("=9I"), 8  # linux/sock_diag.h: the last number is what was lost
 _MOST = 1 << 17  # octets of one message
+_PATIENCE = 1.0  # s: the kernel answers in the call itself; this is for one that does not
+_PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)  # s before everything is read again, the last one from then on
 _MACVLAN_PRIVATE = 1
 _NO_LINK_LOCAL = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
-_NEW = ("RTM_NEWLINK", "RTM_NEWADDR")
 
 _log = logging.getLogger("steelyard.vrrp")
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
-    """An interface.  `up` only when it can carry packets: set up, and with a carrier."""
+class Kernel:
+    """The mirror of interfaces and addresses of this network namespace.
 
-    index: int
-    name: str
-    mac: bytes
-    up: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """An address of an interface.
-
-    `usable` says that packets may leave from it; `lease` that it has the lifetimes that we give, and nobody else does.
+    `on_change` is called once the mirror shows a change; `on_lost` once it is right again after changes were lost.
     """
 
-    index: int
-    address: str
-    prefix: int
-    usable: bool
-    secondary: bool
-    lease: bool
-
-    @property
-    def key(self) -> tuple[int, str, int]:
-        """What the kernel knows it by."""
-        return self.index, self.address, self.prefix
-
-
-@dataclass(frozen=True, slots=True)
-class LinkChanged:
-    """An interface came, changed, or is gone (`link` is None)."""
-
-    name: str
-    link: Link | None
-
-
-@dataclass(frozen=True, slots=True)
-class AddressChanged:
-    """An address came, changed, or is gone."""
-
-    address: Address
-    present: bool
-
-
-Change = LinkChanged | AddressChanged
-
-
-class Kernel:
-    """The mirror of interfaces and addresses of this network namespace.  `on_change` is called once it shows a change."""
-
-    def __init__(self, on_change: Callable[[Change], None]) -> None:
+    def __init__(self, on_change: Callable[[Change], None], on_lost: Callable[[], None] = lambda: None) -> None:
         self._on_change = on_change
+        self._on_lost = on_lost
         self._links: dict[int, Link] = {}
-        self._addresses: dict[tuple[int, str, int], Address] = {}
-        self._orders = AsyncIPRoute()
+        self._names: dict[str, int] = {}
+        self._addresses: dict[int, dict[tuple[int, str, int], Address]] = {}  # by the interface
+        self._owned: dict[int, dict[tuple[int, str, int], Address]] = {}  # those that are no lease
+        self._places: dict[str, dict[tuple[int, str, int], Address]] = {}  # the same by the address
+        self._slow = AsyncIPRoute()
         self._lock = asyncio.Lock()
-        self._marshal = MarshalRtnl()
+        self._orders: socket.socket | None = None
+        self._sequence = 0
         self._events: socket.socket | None = None
-        self._resync: asyncio.Task[None] | None = None
+        self._meanwhile: list[Change] | None = None  # what came while everything is read anew
+        self._audit: asyncio.Task[None] | None = None
+        self._wrong = asyncio.Event()
+        self.counters: Counter[str] = Counter()
+        """`overruns`: times that changes were lost; `dumps`: times that everything was read; `audit_corrections`."""
 
     async def open(self) -> None:
         """Read what there is, and listen from then on.  OSError if the kernel refuses."""
+        self._orders = _socket()
+        self._orders.settimeout(_PATIENCE)
         self._listen()
-        for change in await self._dump():
-            self._apply(change)
+        await self._synchronise(patient=False)
+        self._audit = asyncio.create_task(self._keep_right())
 
     async def close(self) -> None:
         """Stop listening."""
-        if self._resync is not None:
-            self._resync.cancel()
-            await asyncio.wait([self._resync])
+        if self._audit is not None:
+            self._audit.cancel()
+            await asyncio.wait([self._audit])
         if self._events is not None:
             asyncio.get_running_loop().remove_reader(self._events)
             self._events.close()
             self._events = None
-        self._orders.close()
+        if self._orders is not None:
+            self._orders.close()
+            self._orders = None
+        self._slow.close()
 
     # What there is
 
     def link(self, name: str) -> Link | None:
         """Return the interface of this name."""
-        return next((link for link in self._links.values() if link.name == name), None)
+        index = self._names.get(name)
+        return None if index is None else self._links[index]
 
     def links(self) -> list[Link]:
         """Return all interfaces."""
         return list(self._links.values())
 
+    def link_at(self, index: int) -> Link | None:
+        """Return the interface of this index."""
+        return self._links.get(index)
+
     def addresses(self, index: int | None = None) -> list[Address]:
         """Return the addresses of an interface, or of all, in the kernel's order."""
-        return [one for one in self._addresses.values() if index is None or one.index == index]
+        if index is not None:
+            return list(self._addresses.get(index, {}).values())
+        return [one for found in self._addresses.values() for one in found.values()]
+
+    def owned(self, index: int) -> list[Address]:
+        """Return the addresses of an interface that are no lease, in the kernel's order."""
+        return list(self._owned.get(index, {}).values())
+
+    def places(self, address: str) -> list[Address]:
+        """Return where this host has an address (text without a prefix): on which interfaces, with which prefixes."""
+        return list(self._places.get(address, {}).values())
+
+    def catch_up(self) -> None:
+        """Let the mirror show what the kernel has reported by now."""
+        self._read()
 
     # Orders
 
-    async def add(self, index: int, address: str, prefix: int, lifetime: int = LEASE) -> None:
-        """Install an address, or refresh it, for `lifetime` seconds; OSError."""
-        more: dict[str, Any] = {"IFA_FLAGS": _NODAD} if ":" in address else {}
-        # Deprecated from the start (preferred 0), so that it is no source of connections that leave this host.
-        life = {"ifa_preferred": 0, "ifa_valid": lifetime}
-        await self._order("addr", "replace", index=index, address=address, prefixlen=prefix, IFA_CACHEINFO=life, **more)
+    def order(self, requests: Sequence[Request]) -> list[int]:
+        """Have the kernel carry out at most `SLICE` orders; the error number of each, 0 for success.
 
-    async def remove(self, index: int, address: str, prefix: int) -> None:
-        """Remove an address; OSError, also when it is not there."""
-        await self._order("addr", "del", index=index, address=address, prefixlen=prefix)
+        The mirror shows what they have done.  One call takes about a millisecond.
+        """
+        if self._orders is None or not requests:
+            return [errno.EBADF] * len(requests)
+        first = self._sequence + 1
+        self._sequence += len(requests)
+        found = [0] * len(requests)
+        try:
+            self._orders.send(netlink.pack(requests, first))
+            answered = False
+            while not answered:
+                for sequence, code in netlink.refusals(self._orders.recv(_MOST)):
+                    if first <= sequence <= self._sequence:
+                        found[sequence - first] = code
+                    answered = answered or sequence == self._sequence
+        except OSError as error:
+            return [error.errno or errno.EIO] * len(requests)
+        self._read()
+        return found
 
     async def add_macvlan(self, name: str, parent: int, mac: bytes) -> None:
         """Make an interface with an Ethernet address of its own above another, and set it up; OSError."""
         text = mac.hex(":")
-        await self._order(
-            "link", "add", ifname=name, kind="macvlan", link=parent, address=text, macvlan_mode=_MACVLAN_PRIVATE
-        )
+        await self._change("add", ifname=name, kind="macvlan", link=parent, address=text, macvlan_mode=_MACVLAN_PRIVATE)
         # The kernel is not to give it an IPv6 address of its own, which would be of our virtual Ethernet address.
-        await self._order("link", "set", ifname=name, IFLA_AF_SPEC=_NO_LINK_LOCAL)
-        await self._order("link", "set", ifname=name, state="up")
+        await self._change("set", ifname=name, IFLA_AF_SPEC=_NO_LINK_LOCAL)
+        await self._change("set", ifname=name, state="up")
 
     async def remove_link(self, name: str) -> None:
         """Remove an interface; OSError, also when it is not there."""
-        await self._order("link", "del", ifname=name)
+        await self._change("del", ifname=name)
 
-    async def _order(self, what: str, command: str, **arguments: Any) -> None:
+    async def _change(self, command: str, **arguments: Any) -> None:
         async with self._lock:
             try:
-                await getattr(self._orders, what)(command, **arguments)
+                await self._slow.link(command, **arguments)
             except NetlinkError as error:
-                raise OSError(error.code, f"netlink {what} {command}: {error.args[-1]}") from None
+                raise OSError(error.code, f"netlink link {command}: {error.args[-1]}") from None
 
     # Changes
 
     def _listen(self) -> None:
-        self._events = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
-        self._events.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        self._events.bind((0, _GROUPS))
-        asyncio.get_running_loop().add_reader(self._events, self._read)
+        self._events = made = _socket()
+        made.setblocking(False)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
+        except OSError:  # root of a user namespace: what net.core.rmem_max allows must do
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
+        made.bind((0, netlink.GROUPS))
+        asyncio.get_running_loop().add_reader(made, self._read)
 
-    def _read(self) -> None:
-        assert self._events is not None  # noqa: S101 - for the type checker: it is readable
-        for _ in range(64):  # then others have their turn
-            try:
-                data = self._events.recv(_MOST)
-            except BlockingIOError:
-                return
-            except OSError:  # ENOBUFS: something was lost
-                if self._resync is None or self._resync.done():
-                    self._resync = asyncio.create_task(self._reread())
-                return
-            for change in self._parse(data):
+    def _read(self) -> bool:
+        """Take over changes that wait, a bounded number; True if more may wait."""
+        for _ in range(_AT_ONCE):
+            data = self._next()
+            if data is None:
+                return False
+            for change in netlink.changes_in(data):
+                if self._meanwhile is not None:
+                    self._meanwhile.append(change)
                 self._apply(change)
+        return True
 
-    async def _reread(self) -> None:
-        found = await self._dump()
-        links = {change.link.index for change in found if isinstance(change, LinkChanged) and change.link}
-        addresses = {change.address.key for change in found if isinstance(change, AddressChanged)}
-        for index in self._links.keys() - links:
-            self._apply(LinkChanged(self._links[index].name, None))
-        for key in self._addresses.keys() - addresses:
-            self._apply(AddressChanged(self._addresses[key], present=False))
-        for change in found:
-            self._apply(change)
+    def _next(self) -> bytes | None:
+        """Return the next message of the kernel; None when there is no more."""
+        while self._events is not None:
+            try:
+                return self._events.recv(_MOST)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    self._wrong.set()
+                    return None
+                # What was in the socket is still there.  Until all of it is read, the kernel drops what happens, and
+                # says so only this once.
+                self.counters["overruns"] += 1
+                self._wrong.set()
+        return None
+
+    def _lost(self) -> int:
+        """Return how many messages the kernel has had no room for, ever."""
+        if self._events is None:
+            return 0
+        found = self._events.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
+        return int(_MEMINFO.unpack(found.ljust(_MEMINFO.size, b"\0"))[_DROPS])
+
+    async def _keep_right(self) -> None:
+        """Read everything again after a loss, and once a minute."""
+        while True:
+            overrun = False
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AUDIT):
+                    overrun = await self._wrong.wait()
+            self._wrong.clear()
+            corrections = await self._synchronise(patient=True)
+            if overrun:
+                self._on_lost()
+            elif corrections:
+                self.counters["audit_corrections"] += corrections
+                _log.error("the mirror of interfaces and addresses was wrong in %d places", corrections)
+
+    async def _synchronise(self, *, patient: bool) -> int:
+        """Read everything until nothing was lost meanwhile; how much of the mirror was wrong.
+
+        A `patient` one tries again whatever the kernel says; else OSError.
+        """
+        attempt = 0
+        while True:
+            await self._drain()
+            lost = self._lost()
+            self._meanwhile = []
+            try:
+                found = await self._dump()
+                await self._drain()
+                if self._lost() == lost:
+                    return self._compare(found + self._meanwhile)
+            except IncompleteDumpError:
+                pass
+            except OSError as error:
+                if not patient:
+                    raise
+                if not attempt:
+                    _log.warning("interfaces and addresses cannot be read, trying again: %s", error)
+            finally:
+                self._meanwhile = None
+            attempt += 1
+            await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES)) - 1])
+
+    async def _drain(self) -> None:
+        """Take over all that waits: after a loss the kernel reports nothing new until then."""
+        while self._read():  # noqa: ASYNC110 - it is no waiting, others have their turn
+            await asyncio.sleep(0)
 
     async def _dump(self) -> list[Change]:
-        async with self._lock:
-            try:
-                messages = [one async for one in await self._orders.link("dump")]
-                messages += [one async for one in await self._orders.addr("dump")]
-            except NetlinkError as error:
-                raise OSError(error.code, f"netlink dump: {error.args[-1]}") from None
-        return [change for one in messages for change in _change(one)]
+        self.counters["dumps"] += 1
+        found: list[Change] = []
+        with _socket() as asked:
+            asked.settimeout(_PATIENCE)
+            for request in (netlink.dump_links(), netlink.dump_addresses()):
+                asked.send(request)
+                done = False
+                while not done:
+                    changes, done = netlink.dumped(asked.recv(_MOST))
+                    found += changes
+                    await asyncio.sleep(0)
+        return found
 
-    def _parse(self, data: bytes) -> Iterator[Change]:
-        for message in self._marshal.parse(data):
-            yield from _change(message)
+    def _compare(self, changes: Iterable[Change]) -> int:
+        """Make the mirror what these changes, in their order, lead to from nothing; how many entries differed."""
+        links: dict[int, LinkChanged] = {}
+        addresses: dict[tuple[int, str, int], AddressChanged] = {}
+        for change in changes:
+            if isinstance(change, LinkChanged):
+                links[change.index] = change
+            else:
+                addresses[change.address.key] = change
+        gone: list[Change] = [
+            AddressChanged(one, present=False)
+            for one in self.addresses()
+            if one.key not in addresses or not addresses[one.key].present
+        ]
+        for index, link in self._links.items():
+            if index not in links or links[index].link is None:
+                gone.append(LinkChanged(link.name, None, index))
+        there = [one for one in links.values() if one.link is not None]
+        return sum([self._apply(change) for change in (*gone, *there, *[a for a in addresses.values() if a.present])])
 
-    def _apply(self, change: Change) -> None:
-        """Take a change over, and tell of it unless nothing has changed."""
-        if isinstance(change, LinkChanged):
-            if not self._apply_link(change):
-                return
-        elif change.present:
-            before = self._addresses.get(change.address.key)
-            self._addresses[change.address.key] = change.address
-            if before == change.address:
-                return
-        elif self._addresses.pop(change.address.key, None) is None:
-            return
+    def _apply(self, change: Change) -> bool:
+        """Take a change over, and tell of it; False if nothing has changed."""
+        changed = self._apply_link(change) if isinstance(change, LinkChanged) else self._apply_address(change)
+        if changed:
+            self._tell(change)
+        return changed
+
+    def _tell(self, change: Change) -> None:
         try:
             self._on_change(change)
         except Exception:
             _log.exception("a change of %s could not be followed", change)
 
     def _apply_link(self, change: LinkChanged) -> bool:
-        before = self.link(change.name)
+        before = self._links.get(change.index)
         if change.link is None:
             if before is None:
                 return False
-            del self._links[before.index]
+            self._forget(before)
             return True
-        renamed = self._links.get(change.link.index)
-        if before is not None and before.index != change.link.index:
-            del self._links[before.index]  # made anew under the same name
-        self._links[change.link.index] = change.link
-        if renamed is not None and renamed.name != change.name:
-            with contextlib.suppress(Exception):
-                self._on_change(LinkChanged(renamed.name, None))
-        return before != change.link
+        if before == change.link:
+            return False
+        namesake = self.link(change.name)
+        if namesake is not None and namesake.index != change.index:
+            self._forget(namesake)  # made anew under the same name
+        if before is not None and before.name != change.name:
+            self._forget(before)
+            self._tell(LinkChanged(before.name, None, before.index))
+        self._links[change.index] = change.link
+        self._names[change.name] = change.index
+        return True
+
+    def _forget(self, link: Link) -> None:
+        del self._links[link.index]
+        if self._names.get(link.name) == link.index:
+            del self._names[link.name]
+
+    def _apply_address(self, change: AddressChanged) -> bool:
+        new = change.address
+        here = self._addresses.setdefault(new.index, {})
+        owned = self._owned.setdefault(new.index, {})
+        before = here.get(new.key)
+        if change.present:
+            if before == new:
+                return False
+            here[new.key] = self._places.setdefault(new.address, {})[new.key] = new
+            if new.lease:
+                owned.pop(new.key, None)
+            else:
+                owned[new.key] = new
+            return True
+        if before is None:
+            return False
+        del here[new.key]
+        owned.pop(new.key, None)
+        places = self._places[new.address]
+        del places[new.key]
+        if not places:
+            del self._places[new.address]
+        return True
 
 
-def _change(message: Any) -> Iterator[Change]:
-    """Read one message of pyroute2: none, or one change."""
-    event = message.get("event")
-    present = event in _NEW
-    if event in ("RTM_NEWLINK", "RTM_DELLINK"):
-        name = message.get("ifname")
-        if not name or message.get("family", 0) != socket.AF_UNSPEC:
-            return  # of a bridge's port, not of the interface
-        flags = message["flags"]
-        up = bool(flags & _IFF_UP and flags & _IFF_RUNNING)
-        mac = bytes.fromhex((message.get("address") or "").replace(":", ""))
-        yield LinkChanged(name, Link(message["index"], name, mac, up) if present else None)
-    elif event in ("RTM_NEWADDR", "RTM_DELADDR"):
-        text = message.get("local") or message.get("address")
-        if not text:
-            return
-        flags = message.get("IFA_FLAGS") or message["flags"]
-        life = message.get("cacheinfo") or {}
-        yield AddressChanged(
-            Address(
-                index=message["index"],
-                address=str(ip_address(text)),
-                prefix=message["prefixlen"],
-                usable=not flags & (_TENTATIVE | _DADFAILED | _DEPRECATED),
-                secondary=bool(flags & _SECONDARY),
-                lease=bool(flags & _DEPRECATED) and life.get("ifa_valid", 1 << 32) <= LEASE,
-            ),
-            present=present,
-        )
+def _socket() -> socket.socket:
+    return socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)

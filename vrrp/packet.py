@@ -50,6 +50,8 @@ GROUP4: Final = IPv4Address("224.0.0.18")
 GROUP6: Final = IPv6Address("ff02::12")
 MAX_INTERVAL: Final[dict[Version, float]] = {2: 255.0, 3: 40.95}
 """The longest advert interval that a packet of a version can carry, in seconds."""
+MAX_ADDRESSES: Final = 255
+"""The count of addresses is one octet."""
 TRAILER_TYPE: Final = 1
 TRAILER_LENGTH: Final = 28
 """Octets that follow a signed advert (vrrp/auth.py)."""

@@ -9,77 +9,171 @@ import contextlib
 import errno
 import socket
 import struct
-from collections.abc import Iterator
-from ipaddress import IPv4Address, ip_address
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from vrrp.packet import IPAddress
 
 _NETLINK_SOCK_DIAG = 4
 _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 20, 21
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_BYTECODE = 1  # INET_DIAG_REQ_BYTECODE
-_SOURCE = 7  # INET_DIAG_BC_S_COND
 _TIME_WAIT, _CLOSE, _LISTEN = 6, 7, 10
 _STATES = 0x1FFE & ~(1 << _TIME_WAIT | 1 << _CLOSE | 1 << _LISTEN)
 _HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
-_ID = 48  # octets of inet_diag_sockid
-_SLICE = 128  # sockets before others have their turn: about 1.5 ms
-_MOST = 1 << 16
+_ID = slice(4, 52)  # inet_diag_sockid in an answer: ports, source, destination, interface, cookie
+_SOURCE = slice(8, 24)
+_INTERFACE = struct.Struct("=I")
+_MAPPED = bytes(10) + b"\xff\xff"  # ::ffff:192.0.2.1
+_SLICE = 64  # sockets that are destroyed at once: about a millisecond
+_MOST = 1 << 15
 
 
-async def reset_connections(address: str) -> int:
+Place = tuple[bytes, int]
+"""An address, and the interface that a link-local one is of; 0 for every interface."""
+
+
+class Resets:
+    """Resets the connections of all routers: whoever asks while a listing is under way shares the next one."""
+
+    def __init__(self) -> None:
+        self._next: _Round | None = None
+        self._turn = asyncio.Lock()
+
+    async def of(self, addresses: Collection[IPAddress], index: int, still: Callable[[], bool]) -> int:
+        """Reset the connections of these addresses of interface `index`, if they are to be so `still`; how many.
+
+        OSError where the kernel cannot (CONFIG_INET_DIAG_DESTROY) or we may not (CAP_NET_ADMIN).
+        """
+        if self._next is None:
+            self._next = _Round()
+            self._next.task = asyncio.create_task(self._work(self._next))
+        mine = self._next
+        places = [place_of(one, index) for one in addresses]
+        mine.asked.append((places, still))
+        assert mine.task is not None  # noqa: S101 - for the type checker
+        counts = await asyncio.shield(mine.task)
+        return sum(counts[place] for place in places)
+
+    async def _work(self, mine: "_Round") -> Counter[Place]:
+        async with self._turn:
+            await asyncio.sleep(0)  # others leave in the same moment
+            self._next = None
+            return await _reset({place for places, still in mine.asked if still() for place in places})
+
+
+@dataclass(slots=True)
+class _Round:
+    """Those who share one listing."""
+
+    asked: list[tuple[list[Place], Callable[[], bool]]] = field(default_factory=list)
+    task: asyncio.Task[Counter[Place]] | None = None
+
+
+def place_of(address: IPAddress, index: int) -> Place:
+    """Return what tells an address of interface `index` from others."""
+    return address.packed, index if address.is_link_local and address.version == 6 else 0  # noqa: PLR2004
+
+
+async def reset_connections(address: str, index: int = 0) -> int:
     """Reset every TCP connection of this host whose own address it is; how many.  Listening sockets stay.
+
+    `index` is the interface of a link-local address.
 
     OSError where the kernel cannot (CONFIG_INET_DIAG_DESTROY) or we may not (CAP_NET_ADMIN).
     """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG) as kernel:
-        kernel.settimeout(0.2)  # it answers in the call itself; this is for a kernel that does not
-        kernel.bind((0, 0))
-        found = list(_connections(kernel, address))
-        count = 0
-        for row, (family, wanted) in enumerate(found):
-            if row % _SLICE == _SLICE - 1:
+    return sum((await _reset({place_of(ip_address(address), index)})).values())
+
+
+async def _reset(places: Collection[Place]) -> Counter[Place]:
+    """Reset the connections of all these, with one listing of each IP version."""
+    counts: Counter[Place] = Counter()
+    if not places:
+        return counts
+    only_six = all(len(packed) == 16 for packed, _ in places)  # noqa: PLR2004 - octets of an IPv6 address
+    with _socket() as kernel:
+        # An IPv6 socket may have an IPv4 address.
+        for family in (socket.AF_INET6,) if only_six else (socket.AF_INET, socket.AF_INET6):
+            found = await _connections(family, places)
+            for start in range(0, len(found), _SLICE):
+                part = found[start : start + _SLICE]
+                for (place, _), done in zip(part, _destroy(kernel, family, [one for _, one in part]), strict=True):
+                    counts[place] += done
                 await asyncio.sleep(0)
-            count += _destroy(kernel, family, wanted)
-        return count
+    return counts
 
 
-def _connections(kernel: socket.socket, address: str) -> Iterator[tuple[int, bytes]]:
-    """Yield family and identity of each connection; an IPv6 socket may have an IPv4 address (::ffff:192.0.2.1)."""
-    ip = ip_address(address)
-    is_old = isinstance(ip, IPv4Address)
-    own = socket.AF_INET if is_old else socket.AF_INET6
-    condition = struct.pack("=BBxxi", own, 8 * len(ip.packed), -1) + ip.packed
-    size = 4 + len(condition)
-    program = struct.pack("=BBH", _SOURCE, size, size + 4) + condition
-    attribute = struct.pack("=HH", 4 + len(program), _BYTECODE) + program
-    for family in (socket.AF_INET, socket.AF_INET6) if is_old else (socket.AF_INET6,):
-        body = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _STATES) + bytes(_ID) + attribute
+async def _connections(family: int, places: Collection[Place]) -> list[tuple[Place, bytes]]:
+    """Return address and identity of each connection of these."""
+    found = []
+    body = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _STATES) + bytes(48)
+    with _socket() as kernel:
         kernel.send(_HEADER.pack(_HEADER.size + len(body), _SOCK_DIAG_BY_FAMILY, _REQUEST | _DUMP, 1, 0) + body)
-        for kind, content in _answers(kernel):
-            if kind == _SOCK_DIAG_BY_FAMILY:
-                yield family, content[4 : 4 + _ID]
+        done = False
+        while not done:
+            for kind, _, content in _messages(kernel.recv(_MOST)):
+                if kind == _SOCK_DIAG_BY_FAMILY:
+                    place = _place(family, content)
+                    if place in places:
+                        found.append((place, content[_ID]))
+                else:
+                    done = True
+                    _check(content)
+            await asyncio.sleep(0)
+    return found
 
 
-def _destroy(kernel: socket.socket, family: int, wanted: bytes) -> bool:
-    body = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _STATES) + wanted
-    kernel.send(_HEADER.pack(_HEADER.size + len(body), _SOCK_DESTROY, _REQUEST | _ACK, 2, 0) + body)
-    with contextlib.suppress(FileNotFoundError):  # it ended by itself
-        for _ in _answers(kernel):
-            pass
-        return True
-    return False
+def _place(family: int, content: bytes) -> Place:
+    source = content[_SOURCE]
+    if family == socket.AF_INET:
+        return source[:4], 0
+    if source.startswith(_MAPPED):
+        return source[12:], 0
+    if source[0] == 0xFE and source[1] & 0xC0 == 0x80:  # noqa: PLR2004 - fe80::/10, link-local
+        return source, _INTERFACE.unpack_from(content, 40)[0]
+    return source, 0
 
 
-def _answers(kernel: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """Yield type and content of each message, until the kernel is done; OSError for what it refused."""
-    while True:
-        data = kernel.recv(_MOST)
-        while data:
-            size, kind, _, _, _ = _HEADER.unpack_from(data)
-            content, data = data[_HEADER.size : size], data[(size + 3) & ~3 :]
-            if kind in (_NLMSG_ERROR, _NLMSG_DONE):
-                (code,) = struct.unpack_from("=i", content) if len(content) >= 4 else (0,)  # noqa: PLR2004 - an int
-                if code:
-                    raise OSError(-code, f"sock_diag: {errno.errorcode.get(-code, -code)}")
-                return
-            yield kind, content
+def _destroy(kernel: socket.socket, family: int, wanted: Sequence[bytes]) -> list[bool]:
+    """Destroy connections; of each, whether it was still there."""
+    head = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _STATES)
+    size = _HEADER.size + len(head) + 48
+    kernel.send(
+        b"".join(
+            _HEADER.pack(size, _SOCK_DESTROY, _REQUEST | _ACK, number, 0) + head + one
+            for number, one in enumerate(wanted)
+        )
+    )
+    done = [False] * len(wanted)
+    answers = 0
+    while answers < len(wanted):
+        for _, number, content in _messages(kernel.recv(_MOST)):
+            answers += 1
+            with contextlib.suppress(FileNotFoundError):  # it ended by itself
+                _check(content)
+                done[number] = True
+    return done
+
+
+def _socket() -> socket.socket:
+    made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
+    made.settimeout(0.2)  # it answers in the call itself; this is for a kernel that does not
+    made.bind((0, 0))
+    return made
+
+
+def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield type, sequence number and content of each message."""
+    at = 0
+    while at + _HEADER.size <= len(data):
+        size, kind, _, number, _ = _HEADER.unpack_from(data, at)
+        yield kind, number, data[at + _HEADER.size : at + size]
+        at += (max(size, _HEADER.size) + 3) & ~3
+
+
+def _check(content: bytes) -> None:
+    """Raise OSError for what the kernel refused."""
+    (code,) = struct.unpack_from("=i", content) if len(content) >= 4 else (0,)  # noqa: PLR2004 - an int
+    if code:
+        raise OSError(-code, f"sock_diag: {errno.errorcode.get(-code, -code)}")

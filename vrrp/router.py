@@ -228,7 +228,7 @@ class Router(RouterState):
             text = f"{source} {doing}; ours is {self.effective_priority}"
             self._emit(ev.Count("conflicts"), *self._heard.once("conflict", text, now))
         self._answer(now)
-        self._emit(self._announcing.again(self.config, now))
+        self._emit(*self._announcing.again(self.config, now))
 
     def _tick_active(self, _: ev.Tick, now: float) -> None:
         if now >= self._offer_until:
@@ -345,7 +345,7 @@ class Router(RouterState):
     def _add_fault(self, cause: str, now: float) -> None:
         self._fitness.faults[cause] = None
         if self.state == "active":
-            if cause not in {NO_LINK, NO_SOURCE}:
+            if cause not in {NO_LINK, *NO_SOURCE.values()}:
                 self._send(now, LEAVING)
             self._give_up("fault", self._fitness.fault_reason, now, 0.0 if cause == NO_LINK else GRACE)
         elif self._started_at is not None:
@@ -365,9 +365,9 @@ class Router(RouterState):
     def _source_changed(self, event: ev.SourceChanged, now: float) -> None:
         self._configure(replace(self.config, source=event.source))
         if event.source is None:
-            self._add_fault(NO_SOURCE, now)
+            self._add_fault(NO_SOURCE[self.config.family], now)
         else:
-            self._clear_fault(NO_SOURCE, now)
+            self._clear_fault(NO_SOURCE[self.config.family], now)
 
     def _priority_changed(self, event: ev.PriorityChanged, now: float) -> None:
         before, self._fitness.parts = self.effective_priority, event.parts

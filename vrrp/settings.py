@@ -46,7 +46,7 @@ class RouterSettings:
     `addresses` as "192.0.2.1/24", without a prefix that of a host.  `peers` are the addresses of the other hosts, IPv4
     and IPv6 (unicast); None: multicast.  `sources` are our own addresses that the peers know us by, where they are said;
     else the interface's primary IPv4 and its link-local IPv6 one.  `awaits_verdicts`: no election before
-    `Runner.first_verdicts`, or 3 s.
+    `Runner.first_verdicts`, or 3 s.  `owned`: a member has the addresses for good (priority 255), and may send from one.
     """
 
     name: str
@@ -68,7 +68,13 @@ class RouterSettings:
     track: tuple[Track, ...] = ()
     awaits_verdicts: bool = False
     virtual_mac: bool = False
+    owned: bool = False
     auth: AuthSettings = AuthSettings()
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """The IP versions among its addresses, each a router of its own: 4, 6."""
+        return tuple(family for family in (4, 6) if self.of_family(family))
 
     def of_family(self, family: int) -> tuple[str, ...]:
         """Return the addresses of one IP version, 4 or 6, in their order."""

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Literal
 
 PROTOCOL = 112
 TTL = 255
@@ -62,6 +63,8 @@ class Port:
         self._on_packet = on_packet
         self._counters = counters
         self._outside: socket.socket | None = None
+        self.error = 0
+        """The error number of the last `send`; 0: the kernel took it."""
         self._family = socket.AF_INET if version == 4 else socket.AF_INET6  # noqa: PLR2004 - the version of IP
         self._socket = socket.socket(
             self._family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, PROTOCOL
@@ -141,8 +144,10 @@ class Port:
             leaving = self._socket if out == self.index else self._elsewhere()
             leaving.sendmsg([data], ancillary, 0, target)
         except OSError as error:
+            self.error = error.errno or errno.EIO
             self._counters["send_no_room" if error.errno in _LOCAL else "send_failed"] += 1
             return False
+        self.error = 0
         return True
 
     def read(self) -> None:
@@ -189,27 +194,23 @@ class Port:
             self._outside.close()
 
 
-class Announcer:
-    """Sends whole Ethernet frames by an interface: gratuitous ARP, unsolicited neighbour advertisements.  OSError."""
+class Frames:
+    """Sends whole Ethernet frames: gratuitous ARP, unsolicited neighbour advertisements.  OSError without CAP_NET_RAW.
 
-    def __init__(self, interface: str, counters: Counter[str]) -> None:
-        self._counters = counters
-        self.index = socket.if_nametoindex(interface)
+    The socket is bound to no interface: one that was made again under its old name and number would be none of its own.
+    """
+
+    def __init__(self) -> None:
+        # Protocol 0: it receives nothing.
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
-        try:
-            self._socket.bind((interface, 0))  # protocol 0: it receives nothing
-        except BaseException:
-            self._socket.close()
-            raise
 
-    def send(self, frame: bytes) -> bool:
-        """Send one frame; whether the kernel took it."""
+    def send(self, interface: str, frame: bytes) -> Literal["", "send_no_room", "send_failed"]:
+        """Send one frame by the interface that has this name now; nothing, or the counter of why it was not sent."""
         try:
-            self._socket.send(frame)
+            self._socket.sendto(frame, (interface, 0))
         except OSError as error:
-            self._counters["send_no_room" if error.errno in _LOCAL else "send_failed"] += 1
-            return False
-        return True
+            return "send_no_room" if error.errno in _LOCAL else "send_failed"
+        return ""
 
     def close(self) -> None:
         """Close the socket."""

@@ -12,7 +12,10 @@ from vrrp.packet import Advert
 from vrrp.timers import ActiveDownTimer
 
 NO_LINK: Final = "the link is down"
-NO_SOURCE: Final = "the interface has no address to send from"
+NO_SOURCE: Final = {
+    4: "the interface has no IPv4 address of this host to send from",
+    6: "the interface has no link-local IPv6 address of this host to send from",
+}
 _ANSWER_GAP = 0.01
 
 
@@ -36,7 +39,7 @@ class RouterState:
         self._down = ActiveDownTimer(config.advert_interval)
         self._fitness = Fitness(config.priority)
         if config.source is None:
-            self._fitness.faults[NO_SOURCE] = None
+            self._fitness.faults[NO_SOURCE[config.family]] = None
         self._started_at: float | None = None
         self._verdicts = not config.awaits_verdicts
         # While active

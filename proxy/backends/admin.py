@@ -4,6 +4,7 @@
   is cut at once and not probed; when it is ready again, its first pass brings it back.
 - One that is to be removed is drained, whatever else is wanted of it, until nothing is open there any more.
 - An act concerns this host alone and ends with the daemon, unless it was to be saved.
+- One that is to be saved is saved first.  Where that fails nothing is changed.
 """
 
 import asyncio
@@ -12,7 +13,6 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from health.units import format_duration
@@ -20,7 +20,7 @@ from proxy.backends.effective import Running, written
 from proxy.backends.errors import FailedError
 from proxy.balance.backend import Admin
 from proxy.config.model import BackendKey
-from proxy.records import state_directory
+from proxy.records.document import Document, StateError
 from proxy.records.timeline import Tell
 from proxy.status.rows import Override
 
@@ -52,13 +52,15 @@ class Act:
 class Admins:
     """The admin state of every backend of a daemon.
 
-    `tell` records; `changed(keys)` hears of whom the workers, or health, must hear; `active(key)` is how much a backend has
-    open.  Raises statedir.StateError for saved acts that cannot be read: they must not be forgotten.
+    `document`, which has been loaded, has the acts that a restart must not forget; `tell` records; `changed(keys)` hears
+    of whom the workers, or health, must hear; `active(key)` is how much a backend has open.  Raises StateError for saved
+    acts that are none.
     """
 
     def __init__(
         self,
         running: Running,
+        document: Document,
         tell: Tell,
         changed: Callable[[Collection[BackendKey]], None],
         active: Callable[[BackendKey], int],
@@ -67,12 +69,12 @@ class Admins:
         self._changed = changed
         self._active = active
         self._loop = asyncio.get_running_loop()
-        self._directory = Path(running.config.node.state_dir)
+        self._document = document
         self._running = running
         self._acts: dict[BackendKey, Act] = {}  # also of backends that were removed: they may be added again
         self._leaving: dict[BackendKey, Act] = {}
         self._told: dict[BackendKey, float] = {}  # when the workers had been sent word of those that leave
-        self._on_disk: set[BackendKey] = set()
+        self._forgetting: set[asyncio.Task[None]] = set()
         self.strange: list[str] = []
         """Saved acts on backends that the file does not have any more."""
         self._restore()
@@ -139,29 +141,59 @@ class Admins:
         """A backend has been removed; what was wanted of it is forgotten if it is not in the file either."""
         self._leaving.pop(key, None)
         self._told.pop(key, None)
-        if forever and self._acts.pop(key, None) is not None:
-            with contextlib.suppress(FailedError):  # it is told already, and nobody waits for an answer
-                self._save()
+        act = self._acts.pop(key, None) if forever else None
+        if act is not None and act.saved:
+            task = self._loop.create_task(self._forget())
+            self._forgetting.add(task)
+            task.add_done_callback(self._forgetting.discard)
+
+    async def _forget(self) -> None:
+        """Save what is left of the acts; where that fails a restart leaves out what it has no backend for."""
+        with contextlib.suppress(FailedError):
+            await self._commit(lambda: self._acts, lambda: None, "still has an act on a backend that is gone")
 
     # -- what operators ask for
 
-    def act(self, keys: Collection[BackendKey], act: Act, timeout: float | None) -> bool:
+    async def act(
+        self,
+        keys: Collection[BackendKey],
+        act: Act,
+        timeout: float | None,  # noqa: ASYNC109 - of a drain, for which nobody waits here
+        check: Callable[[Collection[BackendKey]], None] = lambda _: None,
+    ) -> bool:
         """Take an act on these backends; False if all of it held already.
 
-        `timeout` in seconds cuts what is left of a drain, earlier than drain-timeout.  Raises FailedError for one that
-        could not be saved and should have been.
+        `timeout` in seconds cuts what is left of a drain, earlier than drain-timeout.  `check(keys)` may refuse it for
+        those whose state it changes.  Raises FailedError, with nothing changed, for one that could not be saved and should
+        have been.
         """
         wanted, act = act.admin, replace(act, began=self._loop.time())
-        news = [key for key in keys if self.state(key) != wanted or (act.saved and self._is_unsaved(key, wanted))]
-        for key in news:
-            self._set(key, act)
         limited = wanted == "drain" and timeout is not None
-        if wanted == "drain" and timeout is not None:
-            self._limit(keys, act, timeout)
-        if news:
-            self._changed(news)
-            self._save()
-        return bool(news) or limited
+
+        def news() -> list[BackendKey]:
+            listed = [key for key in keys if key in self._running.backends]
+            return [key for key in listed if self.state(key) != wanted or (act.saved and self._is_unsaved(key, wanted))]
+
+        def after() -> dict[BackendKey, Act]:
+            check(keys := news())
+            acts = {key: self._next(key, act) for key in keys}
+            return {key: one for key, one in {**self._acts, **acts}.items() if one is not None}
+
+        def put_into_force() -> None:
+            changed = news()
+            for key in changed:
+                self._set(key, act)
+            if wanted == "drain" and timeout is not None:
+                self._limit([key for key in keys if key in self._running.backends], act, timeout)
+            if changed:
+                self._changed(changed)
+
+        is_new = bool(news())
+        if _rows(after()) == _rows(self._acts):
+            put_into_force()
+        else:
+            await self._commit(after, put_into_force)
+        return is_new or limited
 
     def waits(self, key: BackendKey, wanted: Admin) -> bool:
         """Whether a backend of which this is wanted still has something open."""
@@ -185,32 +217,42 @@ class Admins:
             "active": self._active(key),
         }
 
-    def clear(self, by: str) -> None:
-        """Have again what the file says."""
-        gone, self._acts = self._acts, {}
-        known = [key for key in gone if key in self._running.backends]
-        for key in known:
-            admin = self._running.backends[key].admin
-            self._tell("admin", written(key), f"{admin}, as the file says: overrides cleared by {by}")
-        if gone:
-            self._save()
-            self._changed(known)
+    async def clear(self, by: str, besides: Callable[[], None] = lambda: None) -> None:
+        """Have again what the file says, and do what is to be done `besides`; FailedError, and neither is done."""
+
+        def put_into_force() -> None:
+            gone, self._acts = self._acts, {}
+            known = [key for key in gone if key in self._running.backends]
+            for key in known:
+                admin = self._running.backends[key].admin
+                self._tell("admin", written(key), f"{admin}, as the file says: overrides cleared by {by}")
+            if known:
+                self._changed(known)
+            besides()
+
+        if self._document.content:
+            await self._commit(dict, put_into_force)
+        else:
+            put_into_force()
 
     # -- inside
 
-    def _set(self, key: BackendKey, act: Act) -> None:
+    def _next(self, key: BackendKey, act: Act) -> Act | None:
+        """Return what is to be remembered of a backend after an act; None for nothing."""
         before = self._acts.get(key)
-        if before is not None and before.admin == act.admin:  # it was to be saved as well: its deadline stands
-            self._acts[key] = replace(before, saved=True)
-            self._tell(
-                "admin", written(key), f"{act.admin} is to hold over a restart, by {act.by}", admin=act.admin, by=act.by
-            )
-            return
-        self._acts.pop(key, None)
-        if not self._is_plain(key, act.admin):
-            self._acts[key] = self._until(key, act)
-        why = f": {act.reason}" if act.reason else ""
-        self._tell("admin", written(key), f"{act.admin}, by {act.by}{why}", admin=act.admin, by=act.by)
+        if before is not None and before.admin == act.admin:  # it is to be saved as well: its deadline stands
+            return replace(before, saved=True)
+        return None if self._is_plain(key, act.admin) else self._until(key, act)
+
+    def _set(self, key: BackendKey, act: Act) -> None:
+        after, before = self._next(key, act), self._acts.pop(key, None)
+        if after is not None:
+            self._acts[key] = after
+        if before is not None and before.admin == act.admin:
+            text = f"{act.admin} is to hold over a restart, by {act.by}"
+        else:
+            text = f"{act.admin}, by {act.by}" + (f": {act.reason}" if act.reason else "")
+        self._tell("admin", written(key), text, admin=act.admin, by=act.by)
 
     def _until(self, key: BackendKey, act: Act) -> Act:
         """Return the act with the deadline that the service gives a drain."""
@@ -244,33 +286,37 @@ class Admins:
 
     # -- over a restart
 
-    def _save(self) -> None:
-        document = [
-            {"service": key[0], "backend": key[1], "admin": act.admin, "by": act.by, "reason": act.reason, "at": act.at}
-            for key, act in self._acts.items()
-            if act.saved
-        ]
-        if not document and not self._on_disk:
-            return
+    async def _commit(
+        self,
+        acts: Callable[[], Mapping[BackendKey, Act]],
+        put_into_force: Callable[[], None],
+        otherwise: str = "nothing is changed",
+    ) -> None:
+        """Save acts, then put them into force; FailedError where they cannot be saved, and nothing is changed."""
         try:
-            state_directory.save(self._directory, SAVED, document)
-            self._on_disk = {key for key, act in self._acts.items() if act.saved}
-        except state_directory.StateError as error:
-            self._tell("admin", SAVED, f"a restart will not know of it: {error}", level="error")
-            for key, act in self._acts.items():
-                self._acts[key] = replace(act, saved=act.saved and key in self._on_disk)
-            raise FailedError(f"it is so now, but a restart will not know of it: {error}") from error
+            await self._document.commit(lambda: _rows(acts()), put_into_force)
+        except StateError as error:
+            self._tell("admin", SAVED, f"{otherwise}, as it cannot be saved: {error}", level="error")
+            raise FailedError(f"{otherwise}, as it cannot be saved: {error}") from error
 
     def _restore(self) -> None:
-        document = state_directory.load(self._directory, SAVED)
-        for row in document if isinstance(document, list) else []:
+        saved = self._document.content
+        for row in saved if isinstance(saved, list) else []:
             try:
                 key = (str(row["service"]), str(row["backend"]))
                 act = Act(ADMINS[row["admin"]], str(row["by"]), row["reason"], float(row["at"]), saved=True)
             except (KeyError, TypeError, ValueError) as error:
-                raise state_directory.StateError(f"{self._directory / SAVED}: no act of ours: {error!r}") from error
-            self._on_disk.add(key)
+                raise StateError(f"{self._document.path}: no act of ours: {error!r}") from error
             if key in self._running.backends:
                 self._acts[key] = act
             else:
                 self.strange.append(written(key))
+
+
+def _rows(acts: Mapping[BackendKey, Act]) -> list[dict[str, Any]]:
+    """Return of acts what a restart must not forget."""
+    return [
+        {"service": key[0], "backend": key[1], "admin": act.admin, "by": act.by, "reason": act.reason, "at": act.at}
+        for key, act in acts.items()
+        if act.saved
+    ]

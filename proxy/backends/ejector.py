@@ -35,8 +35,8 @@ class Ejecting:
         self._kept: set[BackendKey] = set()  # told already that they are not taken out
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    def failing(self, key: BackendKey, failures: int) -> None:
-        """Take a backend out on which so many attempts in a row have failed in one worker, if that may be."""
+    def failing(self, key: BackendKey, failures: int, at: float) -> None:
+        """Take a backend out on which so many attempts in a row have failed in one worker by `at` (Unix time), if it may be."""
         ejections = self._services.get(key[0])
         if ejections is None or key in self._reasons or key[1] not in self._usable(key[0]):
             return  # it gets nothing new already
@@ -45,12 +45,12 @@ class Ejecting:
         if period is None:
             if key not in self._kept:
                 self._kept.add(key)
-                self._tell("eject", written(key), f"not ejected, too few would be left: {text}", level="warning")
+                self._tell("eject", written(key), f"not ejected, too few would be left: {text}", level="warning", at=at)
             return
         self._kept.discard(key)
         how = "until a restart" if period == math.inf else f"for {format_duration(period)}"
         self._reasons[key] = f"ejected {how}: {text}"
-        self._tell("eject", written(key), self._reasons[key], level="warning", seconds=period)
+        self._tell("eject", written(key), self._reasons[key], level="warning", at=at, seconds=period)
         self._arm(key[0])
         self._on_change(key, True)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from proxy.backends.admin import Admins
 from proxy.backends.effective import Running, written
-from proxy.backends.errors import FailedError, RefusedError
+from proxy.backends.errors import FailedError, RefusedError, refuse_to_strand
 from proxy.config.diagnostics import ConfigError
 from proxy.config.loader import resolve_backend
 from proxy.config.model import Backend, BackendKey, Service
@@ -40,8 +40,9 @@ class Membership:
     """The backends of a daemon.
 
     `relisted(service, slots)` hears whose list is another, and which slots have a new owner; `reweighed(key)` who weighs
-    something else; `usable(service)` names who could serve, `active(key)` is how much a backend has open;
-    `leads_back(service)` tells, by backend, why one that a service would have is a listener of this host.
+    something else; `stranded(keys)` names the services that nobody could serve any more without these backends, `active(key)`
+    is how much a backend has open; `leads_back(service)` tells, by backend, why one that a service would have is a listener
+    of this host.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Membership:
         *,
         relisted: Callable[[str, Collection[int]], None],
         reweighed: Callable[[BackendKey], None],
-        usable: Callable[[str], Collection[str]],
+        stranded: Callable[[Collection[BackendKey]], Collection[str]],
         active: Callable[[BackendKey], int],
         leads_back: Callable[[Service], Mapping[str, str]],
     ) -> None:
@@ -61,7 +62,7 @@ class Membership:
         self._tell = tell
         self._relisted = relisted
         self._reweighed = reweighed
-        self._usable = usable
+        self._stranded = stranded
         self.active = active
         self._leads_back = leads_back
         self._added: dict[BackendKey, Edit] = {}
@@ -145,19 +146,22 @@ class Membership:
         `force` cuts what they have, and removes even the last that could serve; RefusedError without it.
         """
         staying = {one.name for one in service.backends if not self._admins.leaves((service.name, one.name))} - {*going}
-        usable = set(self._usable(service.name))
         if not staying:
             raise RefusedError(f"{service.name} would have no backend any more: add another one first")
-        if usable.intersection(going) and not usable & staying and not force:
-            raise RefusedError(f"nobody else of {service.name} can serve now: --force removes it all the same")
         keys = [(service.name, name) for name in sorted(going)]
+        refuse_to_strand(() if force else self._stranded(keys))
         new = [key for key in keys if force or not self._admins.leaves(key)]
         if new:
             self._retire(new, edit, force=force)
         return bool(new)
 
-    def weigh(self, keys: Collection[BackendKey], weight: int, edit: Edit) -> bool:
-        """Give these backends a weight, whatever their probes ask for; False if all have it already."""
+    def weigh(self, keys: Collection[BackendKey], weight: int, edit: Edit, *, force: bool = False) -> bool:
+        """Give these backends a weight, whatever their probes ask for; False if all have it already.
+
+        RefusedError for 0 where nobody else could serve, without `force`.
+        """
+        if not weight:
+            refuse_to_strand(() if force else self._stranded(keys))
         new = [key for key in keys if self._running.backends[key].weight != weight or key not in self._weights]
         for key in new:
             self._weigh(key, weight, edit)
@@ -174,10 +178,20 @@ class Membership:
         ]
         return rows
 
+    def check_clear(self) -> None:
+        """Raise FailedError where there is no room for who comes back before those that were added have left."""
+        back = sum(key not in self._added and not self._admins.leaves(key) for key in self._removed)
+        slots = self._running.slots[1]
+        if back > (room := slots.capacity - len(slots)):
+            raise FailedError(
+                f"{back} backends would come back and there is room for {room}: the counters of those that leave, or "
+                "have left, are still in use by workers; a restart makes room for more"
+            )
+
     def clear(self, edit: Edit) -> None:
         """Have the backends again that the file has, with its weights; those that were added leave.
 
-        Raises FailedError where there is no room for who comes back before those have left.
+        Raises FailedError where there is no room for who comes back before those have left: see `check_clear`.
         """
         for key in list(self._weights):
             if key not in self._removed:

@@ -88,14 +88,14 @@ class Readiness:
         before = self._verdicts.get(key)
         weight = None if change.weight < 0 else change.weight
         if weight != (before.weight if before is not None else None):
-            self._weighed(key, before, weight, change.reason)
+            self._weighed(key, before, weight, change)
         if before is not None and (before.state, before.unjudged) == (change.state, change.unjudged):
             return
         state: Any = change.state
         self._verdicts[key] = Verdict(state, change.reason, change.at, weight=weight, unjudged=change.unjudged)
         self._tell(
             "verdict", written(key), f"{change.state}: {change.reason}",
-            level="warning" if change.state == "down" or change.unjudged else "info",
+            level="warning" if change.state == "down" or change.unjudged else "info", at=change.at,
             state=change.state, previous=before.state if before else "unknown",
         )  # fmt: skip
         self._note(key[0])
@@ -118,7 +118,7 @@ class Readiness:
         """Take from a worker that real traffic fails on a backend."""
         key = self._running.key_at(message.service, message.backend)
         if key is not None:
-            self._ejecting.failing(key, message.failures)
+            self._ejecting.failing(key, message.failures, message.at)
 
     def _ejected(self, key: BackendKey, out: bool) -> None:
         """Pass on that a backend is left out, or no longer."""
@@ -137,6 +137,43 @@ class Readiness:
             and self._in_effect((service, one.name))
         ]
 
+    def stranded_by(self, going: Collection[BackendKey]) -> list[str]:
+        """Return the services that somebody serves now, and nobody would without these backends."""
+        return [
+            name for name in sorted({key[0] for key in going}) if self._would_strand(name, self._without(going, name))
+        ]
+
+    def stranded_by_file(self) -> list[str]:
+        """Return the services that somebody serves now, and nobody would if all were as the file says."""
+        return [
+            service.name
+            for service in self._running.file.services
+            if self._would_strand(service.name, self._as_filed(service))
+        ]
+
+    def _would_strand(self, name: str, candidates: Sequence[Candidate]) -> bool:
+        rules, before = _rules(self._running.services[name]), self._choices.get(name)
+        serving = choose(rules, self._candidates(name), before).serving
+        return bool(serving) and not choose(rules, candidates, before).serving
+
+    def _without(self, going: Collection[BackendKey], name: str) -> list[Candidate]:
+        """Return the candidates of a service if those that go got nothing new; who is ejected comes back if it must."""
+        return [
+            replace(
+                one, verdict=self._state((name, one.name)), admin="drain" if (name, one.name) in going else one.admin
+            )
+            for one in self._candidates(name)
+        ]
+
+    def _as_filed(self, service: Service) -> list[Candidate]:
+        found = []
+        for one in service.backends:
+            known = self._verdicts.get((service.name, one.name))
+            weight = one.weight if known is None or known.weight is None else known.weight
+            state = self._state((service.name, one.name))
+            found.append(Candidate(one.name, one.tier, weight, state, one.admin))
+        return found
+
     def _grown(self, key: BackendKey) -> None:
         self._to_workers(worker_messages.Weights([self._weight(key)]))
 
@@ -147,16 +184,20 @@ class Readiness:
         if name in self._running.config.probes:
             self._tracked[name] = Verdict(state, change.reason, change.at, unjudged=change.unjudged)
             level: Level = "warning" if state == "down" or change.unjudged else "info"
-            self._tell("probe", name, f"{state}: {change.reason}", level=level, state=state)
+            self._tell("probe", name, f"{state}: {change.reason}", level=level, at=change.at, state=state)
             self._on_change(())
 
-    def _weighed(self, key: BackendKey, before: Verdict | None, weight: int | None, reason: str) -> None:
+    def _weighed(
+        self, key: BackendKey, before: Verdict | None, weight: int | None, change: health_messages.Probed
+    ) -> None:
         """Pass on the weight that a backend asks for."""
-        self._verdicts[key] = replace(before or Verdict("unknown", NO_VERDICT, None), weight=weight, reason=reason)
+        self._verdicts[key] = replace(
+            before or Verdict("unknown", NO_VERDICT, None), weight=weight, reason=change.reason
+        )
         if key in self._running.weighed:
             return  # by an operator, whose word counts
         shown = self._in_effect(key)
-        self._tell("weight", written(key), f"weight {shown}: {reason}", weight=shown)
+        self._tell("weight", written(key), f"weight {shown}: {change.reason}", at=change.at, weight=shown)
         self._grown(key)
         self._note(key[0])
 

@@ -8,6 +8,8 @@ from typing import Any, Final, NoReturn
 
 import click
 
+from proxy.cli.streams import OutputError, abandon, prepare
+
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
 EXIT_UNREACHABLE: Final = 3
@@ -97,6 +99,7 @@ class LazyGroup(click.Group):
         }
         if not standalone_mode:
             return run(args, prog_name, **options)
+        prepare()
         try:
             result = run(args, prog_name, **options)
             sys.stdout.flush()
@@ -122,7 +125,11 @@ def _end(error: Exception) -> NoReturn:
         case click.Abort():
             sys.exit(130)  # 128 + SIGINT, as a shell has it
         case BrokenPipeError():  # `steelyard … | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            abandon()
+            sys.exit(EXIT_FAILED)
+        case OutputError():
+            abandon()
+            _say(str(error))
             sys.exit(EXIT_FAILED)
     from proxy.config.diagnostics import ConfigError
 

@@ -27,8 +27,12 @@ def _target(function: Function) -> Function:
     return function
 
 
+_force = click.option("--force", is_flag=True, help="Though nobody else of the service can serve.")
+
+
 @click.command()
 @_target
+@_force
 @click.option("--wait", is_flag=True, help="Come back when nothing is open there any more.")
 @click.option("--timeout", metavar="D", help="Cut what is left then: 30s, 5m; at the latest at drain-timeout.")
 def drain(ctx: click.Context, *, wait: bool, timeout: str | None, **wanted: Any) -> None:
@@ -49,6 +53,7 @@ def drain(ctx: click.Context, *, wait: bool, timeout: str | None, **wanted: Any)
 
 @click.command()
 @_target
+@_force
 @click.option("--wait", is_flag=True, help="Come back when nothing is open there any more.")
 def maint(ctx: click.Context, *, wait: bool, **wanted: Any) -> None:
     """Take BACKEND of SERVICE out: connections are reset, it is not probed.
@@ -67,13 +72,14 @@ def ready(ctx: click.Context, **wanted: Any) -> None:
 
 @click.command()
 @click.argument("action", type=click.Choice(["clear"]), required=False)
+@click.option("--force", is_flag=True, help="Clear though a service would have nobody who can serve.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def overrides(ctx: click.Context, *, action: str | None, as_json: bool) -> None:
+def overrides(ctx: click.Context, *, action: str | None, force: bool, as_json: bool) -> None:
     """Show what operators have set instead of the file; `clear` ends all of it."""
     answer: dict[str, Any] = {}
     with daemon(ctx) as client:
-        answer = client.request("overrides-clear" if action else "overrides")
+        answer = client.request("overrides-clear", force=force) if action else client.request("overrides")
     _show(answer, answer["overrides"], as_json=as_json)
 
 

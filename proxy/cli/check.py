@@ -80,8 +80,10 @@ def _summary(file: str, config: "Config | None", found: "list[Diagnostic]", late
     counts = (
         f"{counted(len(config.services), 'service')}, {counted(backends, 'backend')}, {counted(listeners, 'listener')}"
     )
+    if not config.services and config.vrrp:
+        counts = counted(len(config.vrrp), "router")
     text = f"{file}: {counts}: no errors{tail}"
-    if later and config.services:
+    if later and (config.services or config.vrrp):
         lines = ", ".join(str(line) for line in sorted({item.line for item in later})[:12])
         text += f"\n`steelyard run` of this version refuses it: {counted(len(later), 'thing')} not supported yet (line {lines})"
     return text

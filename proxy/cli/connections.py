@@ -9,7 +9,7 @@ import click
 
 from proxy.cli import EXIT_FAILED
 from proxy.cli.daemon import WrongUsageError, daemon, print_json
-from proxy.records.log import printable
+from proxy.words import printable
 
 _WIDTHS: Final = (4, 12, 22, 22, 16, 11, 8, 8, 10, 10)
 """Least widths of the columns: rows come in portions, and stay aligned with those before."""

@@ -29,7 +29,7 @@ def socket_path(ctx: click.Context) -> str:
 @contextmanager
 def daemon(ctx: click.Context) -> Iterator[Client]:
     """Connect to the daemon; what it refuses, and its absence, end the command with their words and exit code."""
-    from proxy.records.log import printable
+    from proxy.words import printable
 
     try:
         with Client(socket_path(ctx)) as client:

@@ -9,7 +9,7 @@ from proxy.cli.daemon import WrongUsageError, colour, daemon
 from proxy.cli.grid import paint
 from proxy.cli.times import clock, parse_time
 from proxy.control.wire import UnreachableError
-from proxy.records.log import printable
+from proxy.words import printable
 
 _COLOURS: Final = {"warning": "yellow", "error": "red"}
 _WIDTHS: Final = (19, 9, 24)

@@ -46,6 +46,7 @@ def remove(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
 @click.argument("service")
 @click.argument("backend")
 @click.argument("weight", metavar="N", type=int)
+@click.option("--force", is_flag=True, help="Give it 0 though nobody else of the service can serve.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def weight(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:

@@ -8,7 +8,7 @@ import click
 
 from proxy.cli.daemon import WrongUsageError, daemon, print_json
 from proxy.cli.grid import Cell, align
-from proxy.records.log import printable
+from proxy.words import printable
 
 
 @click.command()

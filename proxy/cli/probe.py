@@ -8,7 +8,7 @@ from proxy.cli import EXIT_FAILED
 from proxy.cli.daemon import colour, daemon, print_json
 from proxy.cli.grid import paint
 from proxy.control.wire import ControlError
-from proxy.records.log import printable
+from proxy.words import printable
 
 
 @click.command()
@@ -19,7 +19,7 @@ from proxy.records.log import printable
 def command(ctx: click.Context, *, service: str, backend: str | None, as_json: bool) -> None:
     """Run each probe of SERVICE's backends once, or of BACKEND's alone, and show what was said.
 
-    It changes no verdict. Exit codes: 0 all passed, 1 one failed, 3 daemon unreachable, 4 no permission.
+    It changes no verdict. Exit codes: 0 all passed, 1 one failed, 3 daemon unreachable, 4 no permission, 64 no such name.
     """
     rows: list[dict[str, Any]] = []
     with daemon(ctx) as client:

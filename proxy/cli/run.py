@@ -12,14 +12,18 @@ import click
 def command(ctx: click.Context, path: str, node: str | None) -> None:
     """Run the daemon in the foreground.
 
-    SIGTERM finishes what is open within stop-timeout, a second one stops at once.
+    SIGTERM finishes what is open within stop-timeout, a second one stops at once. SIGUSR1 opens log files anew.
     """
+    from proxy.processes.signals import hold
+
+    hold()  # what comes while much is imported is taken later
     from proxy.config.diagnostics import ConfigError
     from proxy.config.loader import load
     from proxy.config.support import unsupported
     from proxy.master import serve
     from proxy.records import log
     from proxy.start import StartError
+    from proxy.words import printable
 
     config = load(path, node)
     missing = unsupported(config)
@@ -30,5 +34,5 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
         asyncio.run(serve(config))
     except StartError as error:
         for line in str(error).splitlines():
-            click.echo(f"steelyard: {log.printable(line)}", err=True)
+            click.echo(f"steelyard: {printable(line)}", err=True)
         ctx.exit(1)

@@ -6,7 +6,7 @@ import click
 
 from proxy.cli import EXIT_FAILED
 from proxy.cli.daemon import WrongUsageError, daemon, print_json
-from proxy.records.log import printable
+from proxy.words import printable
 
 
 @click.command()
@@ -55,7 +55,7 @@ def resume(ctx: click.Context, *, vrrp: str | None, as_json: bool) -> None:
 def is_active(ctx: click.Context, *, vrrp: str | None, as_json: bool) -> None:
     """Say whether the addresses of VRRP (of all routers by default) are on this host.
 
-    Exit codes: 0 they are, 1 they are not, 3 daemon unreachable. For cron: `steelyard is-active && ...`.
+    Exit codes: 0 they are, 1 they are not, 3 daemon unreachable, 64 no such router. For cron: `steelyard is-active && ...`.
     """
     wanted: dict[str, Any] = {} if vrrp is None else {"vrrp": vrrp}
     answer: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from health.units import format_duration
-from proxy.records.log import printable
+from proxy.words import printable
 
 DURATIONS: Final = frozenset(
     {
@@ -42,7 +42,7 @@ SECRETS: Final = frozenset({"password", "secret", "token"})
 """Keys that no version of the file has: secrets are named by their files. Masked all the same, if one ever comes."""
 
 _NAMED: Final = {"services": "service", "vrrp": "vrrp", "sync-groups": "sync-group", "notify": "notify"}
-_ABOUT: Final = ("sources", "sha256")
+_ABOUT: Final = ("owned", "sources", "sha256")
 
 
 def masked(value: Any) -> Any:

@@ -3,11 +3,12 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.backends.admin import ADMINS, Act
 from proxy.backends.effective import written
+from proxy.backends.errors import refuse_to_strand
 from proxy.commands.arguments import answered, flag, seconds, text
 from proxy.commands.find import find_keys
 from proxy.control.wire import BAD_REQUEST, ControlError
@@ -15,17 +16,18 @@ from proxy.control.wire import BAD_REQUEST, ControlError
 if TYPE_CHECKING:
     from proxy.backends.admin import Admins
     from proxy.backends.effective import Running
+    from proxy.backends.readiness import Readiness
     from proxy.config.model import BackendKey
     from proxy.control.server import Handler, Request
 
 LOOK: Final = 0.1  # s between two looks whether a drained backend is empty
 
 
-def admin_handler(running: "Running", admins: "Admins") -> "Handler":
+def admin_handler(running: "Running", admins: "Admins", readiness: "Readiness") -> "Handler":
     """Return the handler of `drain`, `maint` and `ready`: `service` ("*" for every one), `backend` by name or address.
 
     `timeout` in seconds cuts what is left of a drain, earlier than drain-timeout; `wait` answers when nothing is open;
-    `reason` in words; `save` to survive a restart.
+    `reason` in words; `save` to survive a restart; `force` takes the last that could serve as well.
     """
 
     async def answer(request: "Request") -> AsyncIterator[Mapping[str, Any]]:
@@ -34,9 +36,15 @@ def admin_handler(running: "Running", admins: "Admins") -> "Handler":
         if wanted == "ready":
             keys = _staying(admins, keys)
         reason, timeout = text(request, "reason"), seconds(request, "timeout")
-        save, wait = (flag(request, name) for name in ("save", "wait"))
+        save, wait, force = (flag(request, name) for name in ("save", "wait", "force"))
+
+        def check(keys: "Collection[BackendKey]") -> None:
+            if wanted != "ready" and not force:
+                refuse_to_strand(readiness.stranded_by(keys))
+
+        act = Act(wanted, f"uid {request.uid}", reason, time.time(), save)
         with answered():
-            changed = admins.act(keys, Act(wanted, f"uid {request.uid}", reason, time.time(), save), timeout)
+            changed = await admins.act(keys, act, timeout, check)
         if wait and wanted != "ready":
             longest = max((running.services[key[0]].drain_timeout for key in keys), default=0.0)
             limit = min(longest, math.inf if timeout is None else timeout)

@@ -8,6 +8,7 @@ from typing import Final
 from proxy.backends.errors import FailedError, RefusedError
 from proxy.control.server import Request
 from proxy.control.wire import BAD_REQUEST, ControlError
+from proxy.records.document import StateError
 
 WORDS: Final = 200
 """Characters of a reason."""
@@ -58,3 +59,5 @@ def answered() -> Iterator[None]:
         raise ControlError(str(error), BAD_REQUEST) from None
     except FailedError as error:
         raise ControlError(str(error)) from error
+    except StateError as error:
+        raise ControlError(f"nothing is changed, as it cannot be saved: {error}") from error

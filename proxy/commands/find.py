@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from proxy.config.diagnostics import did_you_mean
-from proxy.control.wire import BAD_REQUEST, ControlError
+from proxy.control.wire import UNKNOWN_NAME, ControlError
 
 if TYPE_CHECKING:
     from proxy.config.model import Backend, BackendKey, Service
@@ -19,7 +19,7 @@ def find_service(services: "Mapping[str, Service]", wanted: object) -> "Service"
     """Return a service by name; ControlError, with a suggestion, for none."""
     found = services.get(wanted) if isinstance(wanted, str) else None
     if found is None:
-        raise ControlError(f'there is no service "{str(wanted)[:60]}": {_instead(wanted, services)}', BAD_REQUEST)
+        raise ControlError(f'there is no service "{str(wanted)[:60]}": {_instead(wanted, services)}', UNKNOWN_NAME)
     return found
 
 
@@ -29,7 +29,7 @@ def find_backends(service: "Service", wanted: object) -> "list[Backend]":
     if not found:
         known = {one.name: one for one in service.backends}
         text = f'{service.name} does not have a backend "{str(wanted)[:60]}": {_instead(wanted, known)}'
-        raise ControlError(text, BAD_REQUEST)
+        raise ControlError(text, UNKNOWN_NAME)
     return found
 
 
@@ -42,9 +42,9 @@ def find_keys(services: "Mapping[str, Service]", service: object, backend: objec
     keys = [(name, one.name) for name, one in all_ if backend in (one.name, one.address)]
     if not keys:
         known = {one.name: one for _, one in all_}
-        raise ControlError(f'no service has a backend "{str(backend)[:60]}": {_instead(backend, known)}', BAD_REQUEST)
+        raise ControlError(f'no service has a backend "{str(backend)[:60]}": {_instead(backend, known)}', UNKNOWN_NAME)
     return keys
 
 
 def _instead(wanted: object, known: Mapping[str, object]) -> str:
-    return did_you_mean(str(wanted), known) or f"only {', '.join(list(known)[:NAMED])}"
+    return did_you_mean(str(wanted), known) or (f"only {', '.join(list(known)[:NAMED])}" if known else "there is none")

@@ -49,13 +49,18 @@ class MembershipCommands:
         return self._answer([(service.name, name) for name in names], changed=changed)
 
     def weight(self, request: "Request") -> Mapping[str, Any]:
-        """Answer `weight`: a `backend` of a `service` has this `weight` from now on, whatever its probe asks for."""
+        """Answer `weight`: a `backend` of a `service` has this `weight` from now on, whatever its probe asks for.
+
+        `force` gives 0 to the last that could serve as well.
+        """
         service = find_service(self._running.services, request.arguments.get("service"))
         weight = _weight(request)
         if weight is None:
             raise ControlError(_WEIGHT, BAD_REQUEST)
         keys = [(service.name, one.name) for one in find_backends(service, request.arguments.get("backend"))]
-        return self._answer(keys, changed=self._membership.weigh(keys, weight, edit(request)))
+        with answered():
+            changed = self._membership.weigh(keys, weight, edit(request), force=flag(request, "force"))
+        return self._answer(keys, changed=changed)
 
     def _answer(self, keys: Collection[BackendKey], *, changed: bool) -> dict[str, Any]:
         rows = [

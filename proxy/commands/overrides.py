@@ -3,19 +3,22 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from proxy.commands.arguments import answered
+from proxy.backends.errors import refuse_to_strand
+from proxy.commands.arguments import answered, flag
 from proxy.commands.membership import edit
 
 if TYPE_CHECKING:
     from proxy.backends.admin import Admins
     from proxy.backends.membership import Membership
+    from proxy.backends.readiness import Readiness
     from proxy.control.server import Request
 
 
 class OverrideCommands:
     """The handlers of `overrides` and `overrides clear`."""
 
-    def __init__(self, admins: "Admins", membership: "Membership") -> None:
+    def __init__(self, admins: "Admins", membership: "Membership", readiness: "Readiness") -> None:
+        self._readiness = readiness
         self._admins = admins
         self._membership = membership
 
@@ -23,13 +26,14 @@ class OverrideCommands:
         """Answer `overrides`: a row for each backend that differs from the file."""
         return {"overrides": self._rows()}
 
-    def clear(self, request: "Request") -> Mapping[str, Any]:
-        """Answer `overrides clear`: what the file says holds again."""
+    async def clear(self, request: "Request") -> Mapping[str, Any]:
+        """Answer `overrides clear`: what the file says holds again; with `force` also where nobody can serve then."""
         changed = bool(self._rows())
-        who = edit(request)
+        who, force = edit(request), flag(request, "force")
         with answered():
-            self._admins.clear(who.by)
-            self._membership.clear(who)
+            refuse_to_strand(() if force else self._readiness.stranded_by_file())
+            self._membership.check_clear()
+            await self._admins.clear(who.by, lambda: self._membership.clear(who))
         return {"overrides": self._rows(), "changed": changed}
 
     def _rows(self) -> list[dict[str, Any]]:

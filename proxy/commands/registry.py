@@ -7,6 +7,7 @@ from typing import Any
 from proxy.backends.admin import ADMINS, Admins
 from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
+from proxy.backends.readiness import Readiness
 from proxy.commands.admin import admin_handler
 from proxy.commands.config import config_handler
 from proxy.commands.connections import Connections
@@ -34,6 +35,7 @@ class Parts:
     redundancy: Redundancy
     admins: Admins
     membership: Membership
+    readiness: Readiness
 
 
 def register(control: ControlServer, status: Handler, changes: Callable[[], None], parts: Parts) -> None:
@@ -52,7 +54,7 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
     )  # fmt: skip
     standby = StandbyCommands(parts.redundancy)
     membership = MembershipCommands(running, parts.admins, parts.membership)
-    overrides = OverrideCommands(parts.admins, parts.membership)
+    overrides = OverrideCommands(parts.admins, parts.membership, parts.readiness)
     reading: dict[str, Handler] = {
         "status": status,
         "config": config_handler(running),
@@ -66,7 +68,7 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
         "disconnect": browsed.disconnect,
         "standby": standby.standby,
         "resume": standby.resume,
-        **dict.fromkeys(ADMINS, admin_handler(running, parts.admins)),
+        **dict.fromkeys(ADMINS, admin_handler(running, parts.admins, parts.readiness)),
         "add": membership.add,
         "remove": membership.remove,
         "weight": membership.weight,

@@ -4,7 +4,8 @@ import math
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
-from proxy.control.wire import BAD_REQUEST, ControlError
+from proxy.commands.arguments import answered
+from proxy.control.wire import BAD_REQUEST, UNKNOWN_NAME, ControlError
 
 if TYPE_CHECKING:
     from proxy.control.server import Request
@@ -25,7 +26,8 @@ class StandbyCommands:
         if isinstance(drain, bool) or not isinstance(drain, int | float) or not 0 <= drain < math.inf:
             raise ControlError("drain is a number of seconds", BAD_REQUEST)
         yield {"timeout": drain + self._pair.patience, "more": True}
-        changed, left = await self._pair.standby(names, drain, _who(request))
+        with answered():
+            changed, left = await self._pair.standby(names, drain, _who(request))
         if left:
             raise ControlError(f"nobody else has taken the addresses of {', '.join(left)}: they stay here")
         yield {**_answer(routers, names), "changed": changed, "more": False}
@@ -33,7 +35,8 @@ class StandbyCommands:
     async def resume(self, request: "Request") -> Mapping[str, Any]:
         """Answer `resume`: let the routers of `vrrp` (all by default) take their addresses again."""
         routers, names = self._asked(request)
-        changed = self._pair.resume(names, _who(request))
+        with answered():
+            changed = await self._pair.resume(names, _who(request))
         return {**_answer(routers, names), "changed": changed}
 
     def is_active(self, request: "Request") -> Mapping[str, Any]:
@@ -48,13 +51,13 @@ class StandbyCommands:
         """Return the routers, and the names that a command is about: those of a sync group move together."""
         routers = self._pair.routers
         if routers is None:
-            raise ControlError("this daemon has no [vrrp.NAME]: there is no address to move", BAD_REQUEST)
+            raise ControlError("this daemon has no [vrrp.NAME]: there is no address to move", UNKNOWN_NAME)
         wanted = request.arguments.get("vrrp")
         known = routers.names
         if wanted is None:
             return routers, set(known)
         if wanted not in known:
-            raise ControlError(f"there is no [vrrp.{str(wanted)[:60]}]: only {', '.join(known[:10])}", BAD_REQUEST)
+            raise ControlError(f"there is no [vrrp.{str(wanted)[:60]}]: only {', '.join(known[:10])}", UNKNOWN_NAME)
         return routers, self._pair.moving_with(wanted)
 
 

@@ -19,10 +19,11 @@ from proxy.config.nodes import choose, read_nodes, this_node
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.probes import Probes, standing_alone
 from proxy.config.resolve import Services
-from proxy.config.routers import check_tracks, notifies, routers, sync_groups, tables
+from proxy.config.routers import check_membership, check_tracks, notifies, routers, sync_groups, tables
 from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings, default_user
 from proxy.config.tables import BackendTable, FileTable, ServiceTable
 from proxy.config.validate import keys_of, validate
+from vrrp.fitness import OWNER
 
 
 def load(path: str | os.PathLike[str], node: str | None = None, *, need_files: bool = True) -> Config:
@@ -103,8 +104,14 @@ def _for_nodes(
     mine = this_node(tree, nodes, told, quiet) or (nodes[0] if nodes else "localhost")
     others = [name for name in nodes if name != mine] if all_nodes else []
     config = _Resolver(tree, nodes, mine, report, need_files=need_files).config()
-    for name in others:
-        _Resolver(tree, nodes, name, report, need_files=False).config()
+    found = [config, *(_Resolver(tree, nodes, name, report, need_files=False).config() for name in others)]
+    if config is None:
+        return None
+    routers = [router for one in found if one is not None for router in one.vrrp]
+    owned = {router.name for router in routers if router.priority == OWNER}
+    merged = config._tree  # noqa: SLF001 - this module makes the Config
+    config = config.model_copy(update={"owned": tuple(sorted(owned))})
+    config._tree = merged  # noqa: SLF001
     return config
 
 
@@ -132,6 +139,8 @@ class _Resolver:
         own = addresses(sound, [router for router, _ in found.values()], self.node)
         check_loops(sound, own, services.tabs, report)
         check_tracks(found, [name for name, _, _ in section], probes, report)
+        if not self.nodes:
+            check_membership(found, self.node, report, need=self.need_files)
         groups = sync_groups(tree, list(tree.get("vrrp", {})), report)
         told = notifies(tree, report, need_files=self.need_files)
         probes.check_unused()

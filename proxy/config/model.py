@@ -4,12 +4,12 @@ Node-keyed values are chosen, defaults merged, router names in `listen` resolved
 comes back equal from its own JSON (`Config.model_validate(config.model_dump(mode="json"))`).
 """
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, model_validator
 
 from health.spec import ProbeSpec
-from health.units import AbsolutePath, Address, Bool, Duration, Int, Port, Table
+from health.units import AbsolutePath, Address, Bool, Duration, Int, Port, Table, format_duration, mistake
 from proxy.config.positions import Tab
 from proxy.config.settings import (
     ControlSettings,
@@ -25,6 +25,7 @@ from proxy.config.types import (
     InterfaceAddress,
     InterfaceName,
     KeyFile,
+    MemberAddress,
     Transport,
     join_endpoint,
     parse_key_file,
@@ -33,6 +34,8 @@ from vrrp.auth import Mode
 
 MOST_WEIGHT: Final = 65535
 Weight = Annotated[Int, Field(ge=0, le=MOST_WEIGHT)]
+LEAST_REFRESH: Final = 1.0
+"""s; announcements are for every host on the network."""
 
 
 class Listener(Table):
@@ -83,6 +86,12 @@ class Announce(Table):
     repeat_after: Duration = 5.0
     refresh: Duration = 60.0
 
+    @model_validator(mode="after")
+    def _paced(self) -> Self:
+        if self.refresh < LEAST_REFRESH:
+            raise mistake(f"refresh is at least {format_duration(LEAST_REFRESH)}", "refresh", 'for none write "never"')
+        return self
+
 
 class Track(Table):
     """What lowers a router's priority; without a penalty it is a fault."""
@@ -117,14 +126,14 @@ class VrrpSettings(Table):
 
     interface: InterfaceName
     vrid: Annotated[Int, Field(ge=1, le=255)]
-    addresses: Annotated[tuple[InterfaceAddress, ...], Field(min_length=1, max_length=255)]
+    addresses: Annotated[tuple[InterfaceAddress, ...], Field(min_length=1, max_length=510)]  # 255 of each IP version
     priority: Annotated[Int, Field(ge=1, le=255)] = 100
-    members: dict[str, tuple[Address, ...]] | None = None
+    members: dict[str, tuple[MemberAddress, ...]] | None = None
     advert_interval: Annotated[Duration, Field(ge=0.01, le=255.0)] = 1.0
     version: Literal[2, 3] = 3
     preempt: Bool = True
-    preempt_delay: Duration = 0.0
-    start_delay: Duration = 0.0
+    preempt_delay: Annotated[Duration, Field(le=86400.0)] = 0.0
+    start_delay: Annotated[Duration, Field(le=86400.0)] = 0.0
     checksum: Literal["pseudo", "plain"] = "pseudo"
     track: tuple[Track, ...] = ()
     virtual_mac: Bool = False
@@ -174,6 +183,8 @@ class Config(Table):
     notify: tuple[Notify, ...] = ()
     probes: dict[str, ProbeSpec] = Field(default_factory=dict)
     """The named probes that a router tracks."""
+    owned: tuple[str, ...] = ()
+    """The routers whose addresses some node has as its own: with priority 255."""
     sources: tuple[str, ...] = ()
     """The files it was read from, the main one first."""
     sha256: str = ""

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from health.units import parse_host, placed
 from proxy.config.diagnostics import Report, did_you_mean
 from proxy.config.merge import merged, without
 from proxy.config.model import Backend, Listener, Service, Vrrp
@@ -13,7 +14,7 @@ from proxy.config.probes import Checked, Filler, Probes, default_type
 from proxy.config.relations import check_service
 from proxy.config.settings import DnsSettings, ServiceSettings, TcpSettings, UdpSettings
 from proxy.config.tables import BackendDefaults, BackendTable, DefaultsTable, ServiceTable
-from proxy.config.types import join_endpoint, parse_endpoint, parse_listen, placed
+from proxy.config.types import join_endpoint, parse_endpoint, parse_listen
 from proxy.config.validate import examine, keys_of, locate, toml_type, validate
 from proxy.words import counted
 
@@ -206,7 +207,7 @@ class Services:
         if isinstance(entry, str):
             try:
                 address, port = parse_endpoint(entry)
-                placed(address)
+                placed(parse_host(address))
             except ValueError as error:
                 self.report.error(spot, str(error))
                 return None

@@ -1,11 +1,13 @@
 """[vrrp.NAME], [sync-group.NAME] and [notify.NAME], and what they say of one another."""
 
 import ipaddress
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
 from health.secrets import NoSecret, read
 from health.spec import ScriptProbe
+from health.units import format_duration
 from proxy.config.diagnostics import Report, did_you_mean, listed
 from proxy.config.hostfiles import check_command, check_file
 from proxy.config.merge import merged, without
@@ -13,9 +15,12 @@ from proxy.config.model import Notify, NotifySettings, SyncGroup, Vrrp, VrrpSett
 from proxy.config.positions import Arr, Spot, Tab
 from proxy.config.probes import Probes
 from proxy.config.types import is_name
-from proxy.config.validate import locate, validate
+from proxy.config.validate import examine, locate, validate
 from vrrp.auth import decode_key
+from vrrp.packet import MAX_ADDRESSES, MAX_INTERVAL
 
+_UNITS: Final = {2: (1.0, "seconds"), 3: (0.01, "hundredths of a second")}
+_MTU: Final = 1500  # octets; an Ethernet frame
 _OLD_AUTH: Final = "auth-key-files"
 _NEW_KEY: Final = 'make one: (umask 077; printf "hex:%s" "$(openssl rand -hex 32)" > {path})'
 
@@ -86,7 +91,7 @@ def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> d
         validate(VrrpSettings, base, report, "[defaults.vrrp]", partial=True)
     for name, table, spot in tables(tree, "vrrp", report):
         tab = merged(base, _as_lists(_without_old_keys(table, report)), whole=("members",))
-        settings = validate(VrrpSettings, tab, report, f"[vrrp.{name}]")
+        settings, sound = examine(VrrpSettings, tab, report, f"[vrrp.{name}]")
         if name.replace(".", "").isdigit():
             report.error(
                 spot,
@@ -99,24 +104,54 @@ def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> d
         values["auth"] = settings.auth.model_copy(update={"mode": settings.auth.mode_in_force})
         router = Vrrp.model_construct(name=name, **values)
         _check_router(router, tab, nodes, report)
-        found[name] = (router, tab)
+        if sound:
+            found[name] = (router, tab)
     _check_pairs(found, report)
     return found
 
 
 def _check_router(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report) -> None:
-    if router.version == 2:  # noqa: PLR2004 - RFC 3768
-        if any(":" in address for address in router.addresses):
-            report.error(
-                tab.spots["version"], "version 2 knows no IPv6: write version = 3 or leave the IPv6 addresses out"
-            )
-        if router.advert_interval != int(router.advert_interval):
-            report.error(_spot(tab, "advert-interval"), "version 2 counts advert-interval in whole seconds")
-    elif router.advert_interval > 40.95:  # noqa: PLR2004 - 12 bits of centiseconds, RFC 9568 section 5.2.7
-        report.error(_spot(tab, "advert-interval"), "advert-interval is at most 40.95s in version 3")
+    if router.version == 2 and any(":" in address for address in router.addresses):  # noqa: PLR2004 - RFC 3768
+        report.error(tab.spots["version"], "version 2 knows no IPv6: write version = 3 or leave the IPv6 addresses out")
+    if router.interface == "lo":
+        report.error(
+            _spot(tab, "interface"), "nothing that is sent on lo leaves the host: no other host hears an advert"
+        )
+    _check_interval(router, tab, report)
+    _check_number(router, tab, report)
     _check_auth(router, tab, report)
     if router.members is not None:
         _check_members(router, tab, nodes, report)
+
+
+def _check_interval(router: Vrrp, tab: Tab, report: Report) -> None:
+    """Report an interval that no advert can carry (RFC 9568 section 5.2.7, RFC 3768 section 5.3.7)."""
+    spot, interval, most = _spot(tab, "advert-interval"), router.advert_interval, MAX_INTERVAL[router.version]
+    unit, words = _UNITS[router.version]
+    if interval > most:
+        report.error(spot, f"advert-interval is at most {most:g}s in version {router.version}")
+        return
+    steps = interval / unit
+    if abs(steps - round(steps)) > 1e-6:  # noqa: PLR2004 - the rounding of a division
+        near = {max(1, math.floor(steps)), math.ceil(steps)}
+        hint = " or ".join(f'"{format_duration(step * unit)}"' for step in sorted(near))
+        report.error(spot, f"version {router.version} counts advert-interval in whole {words}", f"write {hint}")
+
+
+def _check_number(router: Vrrp, tab: Tab, report: Report) -> None:
+    """Report more addresses than an advert can count, and warn of more than a packet can carry."""
+    for version, header, size in ((4, 20, 4), (6, 40, 16)):
+        count = sum((":" in address) == (version == 6) for address in router.addresses)  # noqa: PLR2004 - of IP
+        octets = header + 8 + size * count
+        if count > MAX_ADDRESSES:
+            text = f"{count} IPv{version} addresses: an advert carries at most {MAX_ADDRESSES}"
+            report.error(_spot(tab, "addresses"), text, "divide them between routers with different vrids")
+        elif octets > _MTU:
+            report.warn(
+                _spot(tab, "addresses"),
+                f"adverts with {count} IPv{version} addresses have {octets} octets: more than {_MTU}, so they travel in fragments",
+                "divide them between routers with different vrids",
+            )
 
 
 def _check_auth(router: Vrrp, tab: Tab, report: Report) -> None:
@@ -147,6 +182,7 @@ def _check_members(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report)
     missing = [node for node in nodes if node not in members]
     if missing:
         report.error(tab.spots["members"], f"no address for node {', '.join(missing)}", at="key")
+    _check_own_addresses(router, tab, report)
     for node, addresses in (router.members or {}).items():
         for version in {4 if "." in address.partition("/")[0] else 6 for address in router.addresses}:
             if not any(ipaddress.ip_address(address).version == version for address in addresses):
@@ -156,24 +192,83 @@ def _check_members(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report)
                 )
 
 
+def _check_own_addresses(router: Vrrp, tab: Tab, report: Report) -> None:
+    """Report addresses of members that are not one host's own."""
+    virtual = {address.partition("/")[0] for address in router.addresses}
+    owners: dict[str, str] = {}
+    interfaces = [ipaddress.ip_interface(address) for address in router.addresses]
+    networks = {one.network for one in interfaces if one.version == 4 and one.network.prefixlen < 31}  # noqa: PLR2004
+    for node, addresses in (router.members or {}).items():
+        for index, address in enumerate(addresses):
+            spot = locate(tab, ("members", node, index))[1]
+            if address in virtual:
+                report.error(
+                    spot,
+                    f"{address} is one of the router's addresses: whichever host has it, the members need others to talk",
+                    "write the address that the host keeps for itself",
+                )
+            elif address in owners:
+                whose = "twice" if owners[address] == node else f"the address of {owners[address]} as well"
+                report.error(spot, f"{address} is here {whose}: each member needs its own")
+            owners.setdefault(address, node)
+            for network in networks:
+                if ipaddress.ip_address(address) in {network.network_address, network.broadcast_address}:
+                    report.error(
+                        spot, f"{address} is the network or the broadcast address of {network}: no host has it"
+                    )
+
+
 def _spot(tab: Tab, key: str) -> Spot:
     return tab.spots.get(key, tab.here)
 
 
 def _check_pairs(found: dict[str, tuple[Vrrp, Tab]], report: Report) -> None:
-    ids: dict[tuple[str, int], str] = {}
+    ids: dict[tuple[str, int, int], str] = {}
     owners: dict[str, str] = {}
     for name, (router, tab) in found.items():
-        key = (router.interface, router.vrid)
-        if key in ids:
-            report.error(_spot(tab, "vrid"), f"vrid {router.vrid} on {router.interface} is taken by [vrrp.{ids[key]}]")
-        ids.setdefault(key, name)
+        for version in sorted({ipaddress.ip_interface(address).version for address in router.addresses}):
+            other = ids.setdefault((router.interface, router.vrid, version), name)
+            if other != name:
+                report.error(_spot(tab, "vrid"), f"vrid {router.vrid} on {router.interface} is taken by [vrrp.{other}]")
+                break
         for index, address in enumerate(router.addresses):
             bare = address.partition("/")[0]
-            if bare in owners:
-                where = "twice here" if owners[bare] == name else f"also in [vrrp.{owners[bare]}]"
+            key = f"{bare}%{router.interface}" if _is_placed(bare) else bare
+            if key in owners:
+                where = "twice here" if owners[key] == name else f"also in [vrrp.{owners[key]}]"
                 report.error(locate(tab, ("addresses", index))[1], f"{bare} is {where}")
-            owners.setdefault(bare, name)
+            owners.setdefault(key, name)
+    for name, (router, tab) in found.items():
+        for node, addresses in (router.members or {}).items():
+            for index, address in enumerate(addresses):
+                key = f"{address}%{router.interface}" if _is_placed(address) else address
+                if owners.get(key, name) != name:
+                    report.error(
+                        locate(tab, ("members", node, index))[1],
+                        f"{address} is an address of [vrrp.{owners[key]}]: a member needs one that its host keeps",
+                    )
+
+
+def check_membership(found: dict[str, tuple[Vrrp, Tab]], node: str, report: Report, *, need: bool) -> None:
+    """Report a router whose members do not include this node: the others would ignore its adverts.
+
+    With `need` it is an error, otherwise a warning: a file may be checked on a host that is not for it.
+    """
+    for router, tab in found.values():
+        if router.members is not None and node not in router.members:
+            report.add(
+                "error" if need else "warning",
+                tab.spots["members"],
+                f'this host is called "{node}", which is no member: the others would ignore its adverts',
+                "say which node it is: --node, STEELYARD_NODE, or [node] name",
+                at="key",
+            )
+
+
+def _is_placed(address: str) -> bool:
+    """Return True if an address means something else on each interface (RFC 4291 section 2.5.6)."""
+    found = ipaddress.ip_address(address)
+    return found.version == 6 and found.is_link_local  # noqa: PLR2004 - of IP
 
 
 def check_tracks(found: dict[str, tuple[Vrrp, Tab]], services: Sequence[str], probes: Probes, report: Report) -> None:

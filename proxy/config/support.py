@@ -32,8 +32,8 @@ def unsupported(config: Config) -> list[Diagnostic]:
                 _refuse(report, locate(tree, ("notify", told.name, "to", index))[1], f'to = "{state}"')
     for service in config.services:
         _service(service, _table(tree, service.name), report)
-    if not config.services:
-        report.error(tree.here, "no [service.NAME]: there is nothing to run")
+    if not config.services and not config.vrrp:
+        report.error(tree.here, "neither [service.NAME] nor [vrrp.NAME]: there is nothing to run")
     return report.sorted()
 
 

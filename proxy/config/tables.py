@@ -9,17 +9,17 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from health.units import Address, Bool, Duration, Int, Port, Table, mistake
+from health.units import Address, Bool, Duration, Int, Port, Table, mistake, parse_host, placed
 from proxy.config.model import Weight
 from proxy.config.settings import Count, SendProxy, ServiceSettings
-from proxy.config.types import parse_endpoint, placed
+from proxy.config.types import parse_endpoint
 
 
 def _backend_address(value: Any) -> Any:
     if isinstance(value, str):
         try:
             address, port = parse_endpoint(value)
-            placed(address)
+            placed(parse_host(address))
         except ValueError as error:
             raise mistake(str(error)) from None
         if port is not None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
-from health.units import FROM_FILE, mistake, parse_address
+from health.units import FROM_FILE, is_interface_name, mistake, parse_address, parse_host, placed
 
 Transport = Literal["udp", "tcp"]
 
@@ -67,17 +67,10 @@ def parse_ports(text: str) -> tuple[int, ...]:
     return tuple(ports)
 
 
-def placed(address: str) -> str:
-    """Return the address; refuse a link-local one that does not say on which interface."""
-    found = ipaddress.ip_address(address)
-    if isinstance(found, ipaddress.IPv6Address) and found.is_link_local and not found.scope_id:
-        raise ValueError(f'"{address}" is link-local, so it needs its interface: write "{address}%eth0"')
-    return address
-
-
 def parse_bind(text: str) -> str:
-    """Return an address that a socket can be bound to; raises ValueError in words."""
-    return placed(parse_address(text))
+    """Return an address that a socket can be bound to: a host's own, or 0.0.0.0 and :: for all of them."""
+    address = parse_address(text)
+    return address if ipaddress.ip_address(address).is_unspecified else placed(parse_host(text))
 
 
 def parse_listen(text: str) -> ListenText:
@@ -210,11 +203,45 @@ def parse_cidr(text: str) -> str:
 
 
 def parse_interface_address(text: str) -> str:
-    """Return a virtual address with its prefix; without one it is /32 or /128."""
+    """Return a virtual address with its prefix; without one it is /32 or /128.
+
+    Raises ValueError in words for an address that a router cannot hold for its clients.
+    """
     try:
-        return str(ipaddress.ip_interface(text))
+        found = ipaddress.ip_interface(text)
     except ValueError:
         raise ValueError(f'"{text[:60]}" is not an address: write "10.0.0.10/24" or "2001:db8::10/64"') from None
+    if isinstance(found, ipaddress.IPv6Interface) and found.scope_id:
+        bare = ipaddress.IPv6Interface((found.packed, found.network.prefixlen))
+        raise ValueError(f'"{text[:60]}" names an interface, which the router has already: write "{bare}"')
+    if isinstance(found, ipaddress.IPv6Interface) and found.ip.ipv4_mapped is not None:
+        raise ValueError(f'"{text[:60]}" is an IPv4 address: write "{found.ip.ipv4_mapped}"')
+    parse_host(text.partition("/")[0])
+    if found.is_loopback:
+        raise ValueError(f'"{found.ip}" is a loopback address: no client on the network can reach it')
+    _fits_its_network(found)
+    return str(found)
+
+
+def _fits_its_network(found: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
+    """Raise ValueError for an address that means a whole network."""
+    if found.network.prefixlen == 0:
+        raise ValueError(f'"{found}" makes every address a neighbour: write "{found.ip}" or the prefix of its network')
+    if found.version == 4 and found.network.prefixlen < 31:  # noqa: PLR2004 - RFC 3021: a /31 has neither
+        kind = {found.network.network_address: "network", found.network.broadcast_address: "broadcast"}.get(found.ip)
+        if kind is not None:
+            raise ValueError(f'"{found.ip}" is the {kind} address of {found.network}: no host can have it')
+
+
+def parse_member(text: str) -> str:
+    """Return the address of a member of a router: on the router's interface, which it does not name."""
+    found = ipaddress.ip_address(parse_address(text))
+    if isinstance(found, ipaddress.IPv6Address) and found.scope_id:
+        bare = ipaddress.IPv6Address(found.packed)
+        raise ValueError(f'"{text[:60]}" names an interface, which the router has already: write "{bare}"')
+    if found.is_loopback:
+        raise ValueError(f'"{text[:60]}" is a loopback address: the other members cannot reach it')
+    return parse_host(text)
 
 
 def _of_text(parse: Any) -> BeforeValidator:
@@ -235,11 +262,12 @@ def _bind(text: str) -> str:
     address, port = parse_endpoint(text)
     if port is None:
         raise ValueError(f'"{text[:60]}" has no port: write "{join_endpoint(address, 9600)}"')
-    return join_endpoint(address, port)
+    return join_endpoint(parse_bind(address), port)
 
 
 Cidr = Annotated[str, _of_text(parse_cidr)]
 InterfaceAddress = Annotated[str, _of_text(parse_interface_address)]
+MemberAddress = Annotated[str, _of_text(parse_member)]
 Bind = Annotated[str, _of_text(_bind)]
 """ADDRESS:PORT"""
 
@@ -253,9 +281,7 @@ def _network_log(text: str) -> str:
         address, port = parse_endpoint(text[6:])
         if port is None:
             raise ValueError(f'"{text[:60]}" has no port: write "udp://{join_endpoint(address, 514)}"')
-        if (found := ipaddress.ip_address(address)).is_unspecified or found.is_multicast:
-            raise ValueError(f'"{address}" is no host that a datagram can be sent to')
-        return "udp://" + join_endpoint(address, port)
+        return "udp://" + join_endpoint(placed(parse_host(address)), port)
     if text != "stdout" and not text.startswith("/"):
         raise ValueError(f'"{text[:60]}" is none of "stdout", an absolute path, "udp://192.0.2.1:514"')
     parts = text.split("/")[1:]
@@ -299,7 +325,7 @@ Share = Annotated[float, BeforeValidator(_share), WithJsonSchema({"type": "strin
 
 
 def _interface(text: str) -> str:
-    if not re.fullmatch(r"[^\s/]{1,15}", text):
+    if not is_interface_name(text):
         raise ValueError(f'"{text[:40]}" is not the name of a network interface (at most 15 characters)')
     return text
 

@@ -12,6 +12,7 @@ from proxy.config.model import Config, Listener, Service, Vrrp
 from proxy.config.positions import Spot, Tab
 from proxy.config.validate import locate
 from proxy.words import counted
+from vrrp.fitness import OWNER
 
 MAIL_PORTS: Final = {
     25: "SMTP",
@@ -49,8 +50,9 @@ def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab]
     for router in config.vrrp:
         _track(router, routers[router.name], report)
         _link_local(router, routers[router.name], report)
+        _owner(router, routers[router.name], report)
     if not config.services and not config.vrrp:
-        report.plain("warning", main, (1, 1), "no [service.NAME]: there is nothing to balance")
+        report.plain("warning", main, (1, 1), "neither [service.NAME] nor [vrrp.NAME]: there is nothing to run")
 
 
 def warn_of_probe(spec: ProbeBase, tab: Tab, spot: Spot, report: Report) -> None:
@@ -201,6 +203,15 @@ def _track(router: Vrrp, tab: Tab, report: Report) -> None:
                 "this service is tracked without a penalty: when it fails, both hosts go into fault and no host holds the address",
                 f'{{ service = "{track.service}", penalty = 60 }}',
             )
+
+
+def _owner(router: Vrrp, tab: Tab, report: Report) -> None:
+    if router.priority == OWNER:
+        report.warn(
+            _spot(tab, "priority"),
+            "priority 255 says that the host has these addresses for good: no standby, penalty or fault moves them away",
+            "254 is the highest priority of a host that gives them up",
+        )
 
 
 def _link_local(router: Vrrp, tab: Tab, report: Report) -> None:

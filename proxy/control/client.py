@@ -6,7 +6,15 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final, Self
 
-from proxy.control.wire import LINE_MAX, PERMISSION, ControlError, PermissionDeniedError, UnreachableError
+from proxy.control.wire import (
+    LINE_MAX,
+    PERMISSION,
+    UNKNOWN_NAME,
+    ControlError,
+    PermissionDeniedError,
+    UnknownNameError,
+    UnreachableError,
+)
 
 TIMEOUT: Final = 10.0
 """Seconds that a daemon may take to accept, and to answer."""
@@ -95,7 +103,7 @@ class Client:
         if answer.get("ok") is True:
             return answer
         message, code = str(answer.pop("error", "failed without a word")), str(answer.pop("code", ""))
-        kind = PermissionDeniedError if code == PERMISSION else ControlError
+        kind = {PERMISSION: PermissionDeniedError, UNKNOWN_NAME: UnknownNameError}.get(code, ControlError)
         raise kind(message, code, **{key: value for key, value in answer.items() if key != "ok"})
 
     def _line(self) -> bytes:

@@ -1,9 +1,12 @@
 """Puts the control socket into the file system, private from its first instant and never over a living daemon's.
 
-`claim` holds a lock on the directory from the look at what is there until the bind, so that two daemons that start
-together cannot each take the other's socket for a stale one.
+`claim` holds a lock from the look at what is there until the bind, so that two daemons that start together cannot each
+take the other's socket for a stale one.  The lock is a private file beside the socket and nobody waits for it: whoever
+may open the directory can lock that, and would keep a daemon from its start.
 """
 
+import contextlib
+import ctypes
 import errno
 import fcntl
 import grp
@@ -11,7 +14,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +23,8 @@ from proxy.control.wire import ControlError
 BACKLOG: Final = 64
 _PEERCRED: Final = struct.Struct("3i")
 _SO_PEERGROUPS: Final = getattr(socket, "SO_PEERGROUPS", 59)  # socket(7), since Linux 4.13
-_GROUPS_MAX: Final = 4 * 65_536
+_TRIES: Final = 10
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def peer_credentials(connection: socket.socket) -> tuple[int, int, int]:
@@ -30,12 +34,19 @@ def peer_credentials(connection: socket.socket) -> tuple[int, int, int]:
 
 
 def peer_groups(connection: socket.socket) -> Sequence[int]:
-    """Return the supplementary groups that the peer had when it connected; empty where the kernel does not say."""
-    try:
-        data = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _GROUPS_MAX)
-    except OSError:
-        return ()
-    return struct.unpack(f"{len(data) // 4}I", data)
+    """Return the supplementary groups that the peer had when it connected; empty where the kernel does not say.
+
+    Not with `socket.getsockopt`, which takes no more than 1024 octets (256 groups), and not from /proc, which knows of a
+    process what it is now: the kernel keeps what held at the moment of the connect.
+    """
+    size = ctypes.c_uint32(0)
+    for _ in range(_TRIES):
+        groups = (ctypes.c_uint32 * (size.value // 4))()
+        if not _libc.getsockopt(connection.fileno(), socket.SOL_SOCKET, _SO_PEERGROUPS, groups, ctypes.byref(size)):
+            return groups[: size.value // 4]
+        if ctypes.get_errno() != errno.ERANGE:  # which comes with the size that is needed
+            break
+    return ()
 
 
 def group_id(name: str | None) -> int | None:
@@ -62,11 +73,47 @@ def claim(path: Path, gid: int | None = None) -> socket.socket:
         raise ControlError(f"{path.parent}: {error.strerror}") from error
     try:
         _refuse_shared(path.parent, directory)
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        _clear(path)
-        return _bind(path, gid)
+        with _locked(path, directory):
+            _clear(path)
+            return _bind(path, gid)
     finally:
-        os.close(directory)  # and with it the lock
+        os.close(directory)
+
+
+@contextlib.contextmanager
+def _locked(path: Path, directory: int) -> Iterator[None]:
+    """Be the only daemon that looks at a path; ControlError where another one does so at this moment."""
+    name = f"{path.name}.lock"
+    try:
+        lock = _lock(name, directory)
+    except BlockingIOError:
+        raise ControlError(f"{path}: another daemon is just starting there") from None
+    except OSError as error:
+        raise ControlError(f"{path.parent / name}: {error.strerror or error}") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(name, dir_fd=directory)
+        os.close(lock)
+
+
+def _lock(name: str, directory: int) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+    for _ in range(_TRIES):
+        lock = os.open(name, flags, 0o600, dir_fd=directory)
+        try:
+            status = os.fstat(lock)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+                raise OSError("it is in the way: no private file of ours")  # noqa: TRY301 - one way out
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.fstat(lock).st_nlink:
+                return lock
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(lock)  # its last owner has removed it meanwhile: it keeps nobody out
+    raise BlockingIOError
 
 
 def _refuse_shared(path: Path, directory: int) -> None:
@@ -108,11 +155,9 @@ def _bind(path: Path, gid: int | None) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
     try:
-        before = os.umask(0o177)  # the mode is right from the first instant, not corrected afterwards
-        try:
-            listener.bind(os.fspath(path))
-        finally:
-            os.umask(before)
+        # The file gets the mode of its socket: it is right from the first instant, and no other thread meets another umask.
+        os.fchmod(listener.fileno(), 0o600)
+        listener.bind(os.fspath(path))
         if gid is not None:
             os.chown(path, -1, gid, follow_symlinks=False)
             path.chmod(0o660)

@@ -15,8 +15,11 @@ LINE_MAX: Final = 64 * 1024
 EXIT_FAILED: Final = 1
 EXIT_UNREACHABLE: Final = 3
 EXIT_PERMISSION: Final = 4
+EXIT_USAGE: Final = 64
 
 BAD_REQUEST: Final = "bad-request"
+UNKNOWN_NAME: Final = "unknown-name"
+"""There is no service, backend or router of that name."""
 UNKNOWN_COMMAND: Final = "unknown-command"
 PERMISSION: Final = "permission"
 BUSY: Final = "busy"
@@ -51,3 +54,12 @@ class PermissionDeniedError(ControlError):
     """The daemon, or the socket's mode, does not let this user do that."""
 
     exit_code = EXIT_PERMISSION
+
+
+class UnknownNameError(ControlError):
+    """The command is about a service, a backend or a router that there is not.
+
+    It is wrong usage: a 1 would be taken for the answer, as that of `is-active` or of a failed probe.
+    """
+
+    exit_code = EXIT_USAGE

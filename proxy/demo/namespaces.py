@@ -70,6 +70,8 @@ def _be_first(work: Callable[[], int]) -> NoReturn:
         sys.stdout.flush()
     except BrokenPipeError:
         pass  # nobody reads any more
+    except OSError as error:
+        print(f"steelyard: demo: {error}", file=sys.stderr)  # noqa: T201 - this process is the command
     except BaseException:
         traceback.print_exc()
     finally:

@@ -6,7 +6,6 @@ A daemon without [vrrp.NAME] has one of these as well, with nothing in it.
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any
 
 from proxy.config.model import Config
@@ -15,7 +14,7 @@ from proxy.pair.router_settings import longest_interval
 from proxy.pair.routers import HANDOVER, Routers, Tell
 from proxy.processes.child import Child, Identity
 from proxy.processes.messages import vrrp as vrrp_messages
-from proxy.records import state_directory
+from proxy.records.document import PATIENCE, Document, StateError
 
 STANDBY = "standby.json"
 """In the state directory: the names of the routers that are not to take part."""
@@ -27,12 +26,18 @@ NO_WORKER = "no worker is alive"
 class Redundancy:
     """The virtual routers of a daemon, fed and asked.
 
-    `tell(name, words, level, fields)` records what happens; `opened(names)` says how many connections and sessions there are through the addresses of these routers.
-    Raises routing.KeyFileError, and statedir.StateError for a standby that cannot be read: it must not be forgotten.
+    `document`, which has been loaded, has the names of the routers that are in standby; `tell(name, words, level, fields)`
+    records what happens; `opened(names)` says how many connections and sessions there are through the addresses of these
+    routers.  Raises router_settings.KeyFileError.
     """
 
     def __init__(
-        self, config: Config, identity: Identity, tell: Tell, opened: Callable[[Collection[str]], int]
+        self,
+        config: Config,
+        identity: Identity,
+        document: Document,
+        tell: Tell,
+        opened: Callable[[Collection[str]], int],
     ) -> None:
         self._config = config
         self._told = tell
@@ -41,7 +46,7 @@ class Redundancy:
         self._began = self._loop.time()
         self._served = False
         self._moving: set[asyncio.Task[list[str]]] = set()
-        self._directory = Path(config.node.state_dir)
+        self._document = document
         self._groups = [set(group.vrrp) for group in config.sync_groups]
         self._routers: Routers | None = None
         if config.vrrp:
@@ -99,8 +104,8 @@ class Redundancy:
 
     @property
     def patience(self) -> float:
-        """Seconds that a hand-over may take."""
-        return longest_interval(self._config) + HANDOVER
+        """Seconds that a hand-over may take, and what is to be saved before and after it."""
+        return longest_interval(self._config) + HANDOVER + 2 * PATIENCE
 
     def moving_with(self, name: str) -> set[str]:
         """Return the names of the routers that move with this one: those of its sync group, and itself."""
@@ -109,7 +114,8 @@ class Redundancy:
     async def standby(self, names: Collection[str], drain: float, who: str) -> tuple[bool, list[str]]:
         """Hand the addresses of these routers over, after at most `drain` seconds in which connections end.
 
-        Returns whether anything has changed, and whose addresses nobody else has taken: those stay here.
+        Returns whether anything has changed, and whose addresses nobody else has taken: those stay here.  Raises StateError,
+        with nothing changed, where it cannot be saved.
         """
         if self._routers is None:
             return False, []
@@ -122,27 +128,38 @@ class Redundancy:
         return bool(news), left
 
     def _moved_away(self, routers: Routers, names: Collection[str], reason: str) -> asyncio.Task[list[str]]:
-        """Hand over, and remember it; those whose addresses nobody else has taken."""
+        """Remember it, and hand over; those whose addresses nobody else has taken."""
 
         async def move() -> list[str]:
+            await self._remember(lambda: {*routers.in_standby, *names}, lambda: routers.mark_standby(names))
             left = await routers.standby(names, reason)
-            self._remember(routers)
+            if left:
+                with contextlib.suppress(StateError):  # it is told: a restart would have them in standby
+                    await self._remember(lambda: routers.in_standby)
             return left
 
         task = self._loop.create_task(move())
         self._moving.add(task)
-        task.add_done_callback(self._moving.discard)
+        task.add_done_callback(self._moved)
         return task
 
-    def resume(self, names: Collection[str], who: str) -> bool:
-        """Let these routers take their addresses again; False if none of them stood by."""
-        if self._routers is None:
+    def _moved(self, task: asyncio.Task[list[str]]) -> None:
+        self._moving.discard(task)
+        if not task.cancelled():
+            task.exception()  # it is told already, and whoever waits for it gets it
+
+    async def resume(self, names: Collection[str], who: str) -> bool:
+        """Let these routers take their addresses again; False if none of them stood by.
+
+        Raises StateError, with nothing changed, where it cannot be saved.
+        """
+        routers = self._routers
+        if routers is None:
             return False
-        changed = bool(set(names) & set(self._routers.in_standby))
+        changed = bool(set(names) & set(routers.in_standby))
         if changed:
             self._told(", ".join(sorted(names)), f"resume asked for by {who}", "info", {})
-        self._routers.resume(names)
-        self._remember(self._routers)
+            await self._remember(lambda: set(routers.in_standby) - set(names), lambda: routers.resume(names))
         return changed
 
     async def _drained(self, names: Collection[str], patience: float) -> None:
@@ -155,12 +172,16 @@ class Redundancy:
     # -- what is remembered
 
     def _remembered(self) -> list[str]:
-        names = state_directory.load(self._directory, STANDBY)
+        names = self._document.content
         known = {router.name for router in self._config.vrrp}
         return [name for name in names if name in known] if isinstance(names, list) else []
 
-    def _remember(self, routers: Routers) -> None:
+    async def _remember(
+        self, standby: Callable[[], Collection[str]], put_into_force: Callable[[], None] = lambda: None
+    ) -> None:
+        """Save who is in standby, then put it into force; StateError, told, where it cannot be saved."""
         try:
-            state_directory.save(self._directory, STANDBY, sorted(routers.in_standby))
-        except state_directory.StateError as error:
-            self._told("standby", f"a restart will not know of it: {error}", "error", {})
+            await self._document.commit(lambda: sorted(standby()), put_into_force)
+        except StateError as error:
+            self._told("standby", f"cannot be saved: {error}", "error", {})
+            raise

@@ -54,6 +54,7 @@ def _router(config: Config, router: Vrrp) -> RouterSettings:
         track=tuple(Track(one.interface, one.penalty) for one in router.track if one.interface is not None),
         awaits_verdicts=True,  # of what it tracks, and that a worker is there to serve
         virtual_mac=router.virtual_mac,
+        owned=router.name in config.owned,
         auth=_auth(router.auth),
     )
 

@@ -92,7 +92,7 @@ class Routers:
 
         Those stay active, and are not in standby.
         """
-        self._standby |= set(names)
+        self.mark_standby(names)
         answer = await self._kept.ask(
             lambda number: vrrp_messages.Standby(number, sorted(names), reason), self._longest + HANDOVER
         )
@@ -102,6 +102,10 @@ class Routers:
             left = sorted(name for name in names if self._states[name] == "active")
         self._standby -= set(left)
         return left
+
+    def mark_standby(self, names: Collection[str]) -> None:
+        """Take note of which routers are to be in standby: a process that starts now does not let them take part."""
+        self._standby |= set(names)
 
     def resume(self, names: Collection[str]) -> None:
         """Let these routers take part again."""
@@ -162,13 +166,13 @@ class Routers:
     def _take(self, message: messages.Message) -> None:
         match message:
             case vrrp_messages.Held(handover):
-                self._handover = handover
-            case vrrp_messages.Moved(name, state, previous, reason, priority) if name in self._states:
+                self._handover |= handover
+            case vrrp_messages.Moved(name, state, previous, reason, priority, at) if name in self._states:
                 self._states[name] = state
-                fields = {"state": state, "previous": previous, "priority": priority}
+                fields = {"state": state, "previous": previous, "priority": priority, "at": at}
                 self._tell(name, f"{state}: {reason}", "error" if state == "fault" else "info", fields)
             case vrrp_messages.Left():
                 self._left.set()
-            case vrrp_messages.Told(name, text, level):
+            case vrrp_messages.Told(name, text, level, at):
                 known: Any = level
-                self._tell(name, text, known, {})
+                self._tell(name, text, known, {"at": at})

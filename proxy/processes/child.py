@@ -13,11 +13,13 @@ from pathlib import Path
 
 from proxy.processes import channel
 from proxy.processes.messages import common as messages
-from proxy.processes.startup import OURS
+from proxy.processes.signals import OURS
 
 FIRST_PAUSE = 0.1  # s before a child is restarted that died soon after its start, doubled each time
 LONGEST_PAUSE = 5.0  # s
 SETTLED = 10.0  # s of life after which a child is taken to be well
+START = 15.0  # s that a child may take to be ready, doubled each time that it is not: the host may be loaded
+LONGEST_START = 120.0  # s
 # What children keep of our environment: where programs are, the language of messages, and whom OpenSSL trusts.
 KEPT = frozenset({"PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR"})
 FAREWELL = 1.0  # s that a child may live after it closed its channel
@@ -112,15 +114,25 @@ class Child:
 
 
 class Pace:
-    """How long to wait before a restart: not at all for a child that was well, ever longer for one that dies at once."""
+    """How long to wait before a restart, and for the child to be ready.
+
+    Before the restart not at all after a child that was well, ever longer after one that dies at once.
+    """
 
     def __init__(self) -> None:
         self._pause = 0.0
+        self.patience = START
+        """Seconds that the next child may take to be ready."""
+
+    def late(self) -> None:
+        """Give the next child more time: killed again and again in its start, none would ever serve on a loaded host."""
+        self.patience = min(2 * self.patience, LONGEST_START)
 
     def delay(self, lived: float) -> float:
-        """Seconds to wait after a child that lived `lived` seconds."""
+        """Seconds to wait after a child that lived `lived` seconds since it was ready, 0 if it never was."""
         if lived >= SETTLED:
             self._pause = 0.0
+            self.patience = START
         pause = self._pause
         self._pause = min(max(2 * pause, FIRST_PAUSE), LONGEST_PAUSE)
         return pause
@@ -145,7 +157,7 @@ def environment(ours: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
     """Let the child find the same packages, wherever the master was started from, and inherit nothing odd."""
     kept = {name: value for name, value in ours.items() if name in KEPT}
     kept["PYTHONDONTWRITEBYTECODE"] = "1"
-    here = str(Path(__file__).resolve().parent.parent)
+    here = str(Path(__file__).resolve().parents[2])
     if here not in [str(Path(one).resolve()) for one in site.getsitepackages()]:
         kept["PYTHONPATH"] = here  # a checkout; never site-packages, which would come before the standard library
     return kept

@@ -9,7 +9,6 @@ from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
 from proxy.processes.requests import Question, Questions
 
-START = 15.0  # s that it may take to be ready
 SPARE_PAUSE = 3.0  # s before one is made to stand by, and between two tries
 
 
@@ -111,9 +110,13 @@ class Kept:
                 self.start()
             return
         silence = self._pulse.silence(self._heard, now)
-        limit = self._silence if child.ready else START
+        limit = self._silence if child.ready else self._pace.patience
         if child.alive and silence >= limit:
-            self._told(f"no sign of life for {limit:g} s: pid {child.pid} is killed")
+            if child.ready:
+                self._told(f"no sign of life for {limit:g} s: pid {child.pid} is killed")
+            else:
+                self._pace.late()
+                self._told(f"not ready {limit:g} s after its start: pid {child.pid} is killed")
             self._pulse = Pulse()
             child.kill()
 
@@ -156,7 +159,7 @@ class Kept:
         if self._ending:
             return
         self._told(f"pid {child.pid} died, {how}: {self._afterwards}")
-        pause = self._pace.delay(self._loop.time() - child.started)
+        pause = self._pace.delay(self._loop.time() - child.started if child.ready else 0.0)
         if pause and self._spare is None:
             self._start_later(pause)
         else:

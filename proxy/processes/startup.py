@@ -11,10 +11,8 @@ from collections.abc import Collection
 from typing import cast
 
 from proxy.host import privileges
+from proxy.processes.signals import OURS
 from proxy.records import log
-
-OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that a terminal or a service manager sends to all of us, and that only the master acts on."""
 
 
 def inherit(arguments: list[str], keep: Collection[int] = ()) -> socket.socket:

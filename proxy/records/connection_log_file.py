@@ -3,22 +3,30 @@
 It is appended to, made with mode 0640, and never reached through what somebody else could have planted: each directory on
 the way is root's or ours, none may be written by anybody (but those with the sticky bit above the last one), and a link
 counts only if root or we made it.  When the file has been moved away, as logrotate does, a new one is opened.
+A thread looks and opens, so that a file system that does not answer stops nobody.
 """
 
+import asyncio
 import contextlib
 import os
 import stat
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from proxy.records.disk_thread import DiskThread, StuckError
 from proxy.records.timeline import Level
 from proxy.stats.columns import Columns
 from proxy.stats.layout import LOG_LOST
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 MODE: Final = 0o640
 QUIET: Final = 60.0  # s without a lost line after which the loss is over
+FAREWELL: Final = 1.0  # s that closing it may take
+STUCK: Final = 3.0  # s that the file system may take for one look
 _LINKS: Final = 40
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -36,6 +44,8 @@ class ConnectionLogFile:
         self._columns = columns
         self._tell = tell
         self._hand_out = hand_out
+        self._disk = DiskThread("connection log")
+        self._looking: Future[int] | None = None
         self.fd = -1
         self._fault = ""
         self._lost = 0  # by now
@@ -43,46 +53,53 @@ class ConnectionLogFile:
         self._losing: float | None = None  # when a line was last lost, while that is not over
 
     def look(self, now: float) -> None:
-        """Open the file where it is not, or not any more, the one that we have; tell of lost lines."""
+        """Have the file opened where it is not, or not any more, the one that we have; tell of lost lines."""
         self._look_at_loss(now)
         if self._path is None:
             return
-        if self._is_ours(self._path):
-            self._well(self._path)
+        if self._looking is not None:
+            if self._disk.busy_for() >= STUCK:
+                self._failed(f"{self._path}: the file system does not answer")
             return
-        try:
-            fd = open_safely(self._path)
-        except OSError as error:
-            fault = f"{self._path}: {error.strerror or error}"
-            if fault != self._fault:
-                self._fault = fault
-                self._tell(f"the connection log cannot be written: {fault}", "error")
-            return
-        before, self.fd = self.fd, fd
-        if before >= 0:
-            os.close(before)
-        self._well(self._path)
-        self._hand_out()
+        path, fd, loop = self._path, self.fd, asyncio.get_running_loop()
 
-    def _well(self, path: str) -> None:
+        def done(found: "Future[int]") -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._looked, found)
+
+        self._looking = self._disk.submit(lambda: fd if _is_same(path, fd) else open_safely(path))
+        self._looking.add_done_callback(done)
+
+    def _looked(self, found: "Future[int]") -> None:
+        self._looking = None
+        error = found.exception()
+        if error is not None:
+            self._failed(f"{self._path}: {getattr(error, 'strerror', None) or error}")
+            return
+        before, fd = self.fd, found.result()
+        if fd != before:
+            self.fd = fd
+            self._let_go(before)
+            self._hand_out()
         if self._fault:
             self._fault = ""
-            self._tell(f"the connection log is written again: {path}", "info")
+            self._tell(f"the connection log is written again: {self._path}", "info")
 
-    def close(self) -> None:
-        """Close the file."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+    def _failed(self, fault: str) -> None:
+        if fault != self._fault:
+            self._fault = fault
+            self._tell(f"the connection log cannot be written: {fault}", "error")
 
-    def _is_ours(self, path: str) -> bool:
-        if self.fd < 0:
-            return False
-        try:
-            there, ours = Path(path).stat(), os.fstat(self.fd)
-        except OSError:
-            return False
-        return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
+    def _let_go(self, fd: int) -> None:
+        if fd >= 0:
+            with contextlib.suppress(StuckError):
+                self._disk.submit(lambda: os.close(fd))  # which may write, and so block
+
+    async def close(self) -> None:
+        """Close the file; a file system that does not answer is waited for within a bound."""
+        self._let_go(self.fd)
+        self.fd = -1
+        await self._disk.close(FAREWELL)
 
     def _look_at_loss(self, now: float) -> None:
         lost = self._columns.sum(LOG_LOST)
@@ -98,6 +115,17 @@ class ConnectionLogFile:
         elif self._losing is not None and now - self._losing >= QUIET:
             self._losing = None
             self._tell(f"no lines of the connection log are lost any more; {lost - self._before} were", "info")
+
+
+def _is_same(path: str, fd: int) -> bool:
+    """Return whether a path leads to the file that is open."""
+    if fd < 0:
+        return False
+    try:
+        there, ours = Path(path).stat(), os.fstat(fd)
+    except OSError:
+        return False
+    return (there.st_dev, there.st_ino) == (ours.st_dev, ours.st_ino)
 
 
 def open_safely(path: str) -> int:

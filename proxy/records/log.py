@@ -2,35 +2,32 @@
 
 Much of what is logged was written by strangers (a backend's banner in a probe's reason, a peer's host name), so every
 control character is escaped: a line can neither be forged nor steer a terminal. Whoever reads the lines may also stop
-reading, and the master must not wait for that: a line that does not fit is dropped, counted, and told afterwards.
+reading, and the master must not wait for that: a line that does not fit is dropped, counted, and told afterwards. A file
+does not say whether it takes a line at once, so a thread writes to it.
 """
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
-import re
 import select
+import stat
 from datetime import UTC, datetime
 from typing import Final, Literal
+
+from proxy.records.disk_thread import DiskThread, StuckError
+from proxy.words import printable
 
 Format = Literal["text", "json"]
 
 LINE_MAX: Final = 4096
 """Bytes of a line, newline included: PIPE_BUF, what a pipe that is ready for writing takes without blocking."""
 
-# C0, DEL, C1, the line separators, the marks that turn the direction of text around, and lone surrogates.
-_HARMFUL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
+FAREWELL: Final = 0.5
+"""Seconds that what waits for a file may take at the end."""
+
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004 - what fits two digits
-
-
-def printable(text: str) -> str:
-    """Return the text with each character that would move a cursor, break a line or hide text as an escape."""
-    return _HARMFUL.sub(_escape, text)
 
 
 class TextFormatter(logging.Formatter):
@@ -72,7 +69,27 @@ class LineHandler(logging.Handler):
         self._fd = fd
         self._ready = select.poll()
         self._ready.register(fd, select.POLLOUT)
+        self._disk = DiskThread("log") if _is_file(fd) else None
+        self._file = -1  # what the thread writes to
         self.lost = 0
+
+    def flush(self) -> None:
+        """Let the thread, if there is one, write what waits, within FAREWELL."""
+        if self._disk is not None:
+            self._disk.wait(FAREWELL)
+
+    def close(self) -> None:
+        """Write what waits, and let go of what only the thread has."""
+        if self._disk is not None:
+            with contextlib.suppress(StuckError):
+                self._disk.submit(self._let_go)
+            self.flush()
+        super().close()
+
+    def _let_go(self) -> None:
+        if self._file not in {-1, self._fd}:
+            os.close(self._file)
+        self._file = -1
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record if the descriptor takes it now."""
@@ -101,8 +118,22 @@ class LineHandler(logging.Handler):
         data = line.encode("utf-8", "backslashreplace")
         if len(data) >= LINE_MAX:
             data = self._shortened(line, data)
-        os.write(self._fd, data + b"\n")
+        if self._disk is None:
+            os.write(self._fd, data + b"\n")
+            return True
+        try:
+            self._disk.submit(lambda: self._append(data + b"\n"))
+        except StuckError:
+            return False
         return True
+
+    def _append(self, data: bytes) -> None:
+        try:
+            if self._file < 0:
+                self._file = _own(self._fd)
+            os.write(self._file, data)
+        except OSError:
+            self.lost += 1
 
     def _shortened(self, line: str, data: bytes) -> bytes:
         if isinstance(self.formatter, JsonFormatter):  # half an object is no JSON: keep what says what happened
@@ -110,6 +141,26 @@ class LineHandler(logging.Handler):
             short = {key: str(entry[key])[:300] for key in ("at", "level", "message")}
             return json.dumps({**short, "shortened": True}).encode()
         return data[: LINE_MAX - 4].decode("utf-8", "ignore").encode() + b"..."
+
+
+def _own(fd: int) -> int:
+    """Return a descriptor of a log file that shares no lock with other processes, where that can be had.
+
+    While a write to a file hangs, whoever has the same open file as standard output or error cannot even start.
+    """
+    if not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
+        return fd  # whoever shares it goes on where the last one has ended
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    except OSError:
+        return fd
+
+
+def _is_file(fd: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:
+        return False
 
 
 def setup(level: str = "info", style: Format = "text", fd: int = 2) -> logging.Logger:
@@ -121,6 +172,7 @@ def setup(level: str = "info", style: Format = "text", fd: int = 2) -> logging.L
     for handler in list(root.handlers):
         if isinstance(handler, LineHandler):
             root.removeHandler(handler)
+            handler.close()
     handler = LineHandler(fd)
     handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
     root.addHandler(handler)

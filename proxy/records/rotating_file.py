@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from proxy.records.state_directory import open_directory, open_file
+from proxy.records.private_files import open_directory, open_file
 
 SIZE_MAX: Final = 2 * 1024 * 1024
 """Bytes of a file before it is rotated; two are kept."""

@@ -1,89 +1,81 @@
-"""The state directory: private files in it, and small documents that a restart must not forget.
-
-Everything is opened relative to the directory and never through a symbolic link; a directory that others may write to, and
-a file that is not a plain one of our own, are refused rather than trusted.
-"""
+"""The state directory of one daemon: locked against a second one, with a thread that reads and writes what is in it."""
 
 import contextlib
-import json
 import os
-import stat
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, Self
 
-DOCUMENT_MAX: Final = 4 << 20
-"""Octets of a document."""
+from proxy.records.disk_thread import DiskThread, StuckError
+from proxy.records.document import PATIENCE, Document, StateError
+from proxy.records.private_files import HeldError, lock, open_directory
+
+LOCK: Final = "lock"
+FAREWELL: Final = 1.0
+"""Seconds that what waits to be written may take at the end."""
 
 
-class StateError(Exception):
-    """A document cannot be read or written; says which, and why."""
+class StateDirectory:
+    """Made by `take`; `fault` says in words why nothing can be kept there, "" if it can."""
 
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.disk = DiskThread("state directory")
+        self.fault = ""
+        self._documents: dict[str, Document] = {}
+        self._lock = -1
+        self._stuck = False
 
-def load(directory: Path, name: str) -> Any:
-    """Return the JSON document NAME, None if there is none; StateError for one that cannot be read.  Makes nothing."""
-    try:
-        held = open_directory(directory, make=False)
+    @classmethod
+    async def take(cls, path: Path, node: str) -> Self:
+        """Become its one owner; StateError where it has another, who is named, or where it does not answer in time.
+
+        A directory that cannot be made or written is a fault that a daemon can live with: it keeps its state in memory.
+        """
+        itself = cls(path)
         try:
-            with os.fdopen(open_file(held, name, os.O_RDONLY), "rb") as file:
-                return json.loads(file.read(DOCUMENT_MAX))
-        finally:
-            os.close(held)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise StateError(f"{directory / name}: {getattr(error, 'strerror', None) or error}") from error
+            itself._lock = await itself.disk.run(lambda: _lock(path, node), PATIENCE)
+        except HeldError as error:
+            whose = str(error) or "which does not say who it is"
+            raise StateError(f"{path} belongs to another daemon, {whose}: each needs a directory of its own") from error
+        except StuckError as error:
+            raise StateError(f"{path}: {error}") from error
+        except OSError as error:
+            itself.fault = f"{path}: {error.strerror or error}"
+        return itself
+
+    def document(self, name: str) -> Document:
+        """Return one of its documents, each time the same one."""
+        if name not in self._documents:
+            self._documents[name] = Document(self.disk, self.path, name)
+        return self._documents[name]
+
+    def look(self, tell: Callable[[str, bool], None]) -> None:
+        """Find out whether its file system answers; `tell(text, is it a fault)` hears of a change."""
+        stuck = self.disk.busy_for() >= PATIENCE
+        if stuck != self._stuck:
+            self._stuck = stuck
+            if stuck:
+                tell(
+                    f"{self.path}: the file system does not answer: nothing can be saved, events are kept in memory",
+                    True,
+                )
+            else:
+                tell(f"{self.path}: the file system answers again", False)
+
+    async def close(self) -> None:
+        """Let what waits be written, within a bound, and let others have the directory."""
+        await self.disk.close(FAREWELL)
+        # Where the thread is stuck it may still write: the lock goes with the process then.
+        if self._lock >= 0 and not self.disk.busy_for():
+            os.close(self._lock)
+            self._lock = -1
 
 
-def save(directory: Path, name: str, document: Any) -> None:
-    """Replace the JSON document NAME as a whole: written beside it, synced, renamed; StateError, and the old one stays."""
-    beside = f"{name}.new"
-    text = json.dumps(document, ensure_ascii=False).encode(errors="replace")
-    if len(text) > DOCUMENT_MAX:
-        raise StateError(f"{directory / name}: {len(text)} octets are more than the {DOCUMENT_MAX} that may be kept")
+def _lock(path: Path, node: str) -> int:
+    directory = open_directory(path)
     try:
-        held = open_directory(directory)
-        try:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(beside, dir_fd=held)  # of a life that was cut off, or planted
-            with os.fdopen(open_file(held, beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.rename(beside, name, src_dir_fd=held, dst_dir_fd=held)
-            os.fsync(held)
-        finally:
-            os.close(held)
-    except OSError as error:
-        raise StateError(f"{directory / name}: {error.strerror or error}") from error
-
-
-def open_directory(path: Path, *, make: bool = True) -> int:
-    """Return a descriptor of a directory that nobody else may write to, made (0750) when missing if `make`; OSError."""
-    if make:
-        with contextlib.suppress(FileExistsError):
-            path.mkdir(mode=0o750)
-    itself = path.lstat()
-    if stat.S_ISLNK(itself.st_mode) and itself.st_uid not in {0, os.geteuid()}:
-        raise OSError("the directory is a symbolic link of somebody else's")
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    status = os.fstat(fd)
-    if status.st_uid not in {0, os.geteuid()} or status.st_mode & stat.S_IWOTH:
-        os.close(fd)
-        raise OSError("the directory belongs to somebody else or may be written by anybody")
-    return fd
-
-
-def open_file(directory: int, name: str, flags: int) -> int:
-    """Return a descriptor of a plain private file of our own in a directory; OSError for anything else, links included."""
-    # O_NONBLOCK: a planted FIFO must not hang us; it means nothing to a plain file.
-    fd = os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600, dir_fd=directory)
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1 or status.st_uid not in {0, os.geteuid()}:
-            raise OSError("it is not a plain file of our own")  # noqa: TRY301 - one check, one way out
-        if status.st_mode & 0o077:
-            os.fchmod(fd, 0o600)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+        return lock(directory, LOCK, f"pid {os.getpid()} of node {node}")
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(directory)

@@ -2,11 +2,12 @@
 
 Verdicts, worker deaths, reloads, address moves and admin acts are *events*: rare, each with its reason in words. They
 are kept in a bounded ring, appended to `events.jsonl` in the state directory (rotated once to `events.jsonl.1`), written
-to the log, and sent to whoever follows. The file is the operator's memory across restarts, never a reason to stop: when
-it cannot be written there is one warning and the timeline goes on in memory.
+to the log, and sent to whoever follows. The file is the operator's memory across restarts, never a reason to stop: it is
+written by a thread, and when it cannot be written there is one warning and the timeline goes on in memory.
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -14,10 +15,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
 
+from proxy.records.disk_thread import DiskThread, StuckError
 from proxy.records.rotating_file import Journal, JournalError
 from proxy.words import counted
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -26,6 +31,8 @@ LIMIT: Final = 10_000
 QUEUE: Final = 1_000
 """Events that may wait for a follower before the oldest are dropped."""
 FOLLOWERS: Final = 16
+PATIENCE: Final = 3.0
+"""Seconds that the start waits for what earlier lives have recorded."""
 TEXT_MAX: Final = 2_000
 """Characters of a text or of a field's value: a reason may quote what a hostile server said."""
 
@@ -129,36 +136,88 @@ class Follower:
 class Tell(Protocol):
     """Records what happened, as `Timeline.add` does."""
 
-    def __call__(self, kind: str, subject: str, text: str, *, level: Level = "info", **fields: Any) -> None:
-        """Record it."""
+    def __call__(
+        self, kind: str, subject: str, text: str, *, level: Level = "info", at: float | None = None, **fields: Any
+    ) -> object:
+        """Record it; `at` is when it happened (Unix seconds), now by default."""
+
+
+class _File:
+    """`events.jsonl`, as the thread has it; opened when it is first needed, and whenever that failed before."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._journal: Journal | None = None
+
+    def read(self) -> list[Event]:
+        """Return the events that earlier lives recorded, oldest first; JournalError."""
+        events = []
+        for line in self._open().lines():
+            try:
+                events.append(Event.from_dict(json.loads(line)))
+            except (ValueError, RecursionError):
+                continue  # a torn or foreign line: the next one may be whole
+        return events
+
+    def append(self, line: bytes) -> None:
+        """Write a line; JournalError."""
+        self._open().append(line)
+
+    def close(self) -> None:
+        """Close it; the next line opens it again, whichever file has its name by then."""
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def _open(self) -> Journal:
+        if self._journal is None:
+            self._journal = Journal(self._directory, "events.jsonl")
+        return self._journal
 
 
 class Timeline:
-    """All events of this daemon, oldest first; `state_dir` None keeps them in memory alone.
+    """All events of this daemon, oldest first; in memory alone until `keep`.
 
     Not for several threads. `clock` gives Unix seconds.
     """
 
-    def __init__(
-        self, state_dir: Path | str | None = None, limit: int = LIMIT, *, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, limit: int = LIMIT, *, clock: Callable[[], float] = time.time) -> None:
+        self._limit = limit
         self._events: deque[Event] = deque(maxlen=limit)
         self._clock = clock
         self._followers: set[Follower] = set()
-        self._journal: Journal | None = None
+        self._disk: DiskThread | None = None
+        self._file: _File | None = None
         self._complained = False
-        if state_dir is not None:
-            self._open(Path(state_dir))
 
-    def add(self, kind: str, subject: str, text: str, *, level: Level = "info", **fields: Any) -> Event:
-        """Record what just happened, and why; `fields` must be plain JSON values. Returns the event."""
+    async def keep(self, directory: Path, disk: DiskThread) -> None:
+        """Take in what earlier lives recorded in a directory, and write to its file from now on, by its thread."""
+        file = _File(directory)
+        try:
+            before = await disk.run(file.read, PATIENCE)
+        except (JournalError, StuckError) as error:
+            self._complain(error)
+        else:
+            room = self._limit - len(self._events)
+            self._events.extendleft(reversed(before[max(0, len(before) - room) :]))
+        self._disk, self._file = disk, file
+
+    def add(
+        self, kind: str, subject: str, text: str, *, level: Level = "info", at: float | None = None, **fields: Any
+    ) -> Event:
+        """Record what happened `at` that time (Unix seconds; by default now), and why; returns the event.
+
+        `fields` must be plain JSON values.
+        """
+        now = self._clock()
         event = Event(
-            round(self._clock(), 3),
+            # Another process says when: no time that is still to come, and none that is no number.
+            round(now if at is None or not 0 <= at <= now else at, 3),
             kind,
             subject[:TEXT_MAX],
             text[:TEXT_MAX],
             level,
-            {key: _bounded(value) for key, value in fields.items() if key not in _RESERVED},
+            {key: _bounded(value) for key, value in fields.items()},
         )
         self._events.append(event)
         log.log(
@@ -195,38 +254,44 @@ class Timeline:
         """Send nothing more to a follower; harmless for one unknown."""
         self._followers.discard(follower)
 
+    def reopen(self) -> None:
+        """Write to whichever file has the name now: somebody may have moved the old one away."""
+        if self._disk is not None and self._file is not None:
+            with contextlib.suppress(StuckError):
+                self._disk.submit(self._file.close)
+
     def close(self) -> None:
-        """End all followers and close the file."""
+        """End all followers; the thread closes the file when it has written what waits."""
         for follower in list(self._followers):
             follower.close()
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        self.reopen()
+        self._disk = self._file = None
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def _open(self, state_dir: Path) -> None:
-        try:
-            self._journal = Journal(state_dir, "events.jsonl")
-            for line in self._journal.lines():
-                try:
-                    self._events.append(Event.from_dict(json.loads(line)))
-                except (ValueError, RecursionError):
-                    continue  # a torn or foreign line: the next one may be whole
-        except JournalError as error:
-            self._complain(error)
-
     def _persist(self, event: Event) -> None:
-        if self._journal is None:
+        if self._disk is None or self._file is None:
             return
+        file, line = self._file, json.dumps(event.as_dict(), default=str).encode()
+        loop = asyncio.get_running_loop()
+
+        def written(done: "Future[None]") -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._written, done.exception())
+
         try:
-            self._journal.append(json.dumps(event.as_dict(), default=str).encode())
-            self._complained = False
-        except JournalError as error:
+            self._disk.submit(lambda: file.append(line)).add_done_callback(written)
+        except StuckError as error:
             self._complain(error)
 
-    def _complain(self, error: JournalError) -> None:
+    def _written(self, error: BaseException | None) -> None:
+        if error is None:
+            self._complained = False
+        else:
+            self._complain(error)
+
+    def _complain(self, error: BaseException) -> None:
         if not self._complained:
             self._complained = True
             log.warning("events are kept in memory only: %s", error)

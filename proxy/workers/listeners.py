@@ -1,16 +1,15 @@
 """The listening sockets of a daemon: a reuseport group for each listener, held by the master as long as the listener exists."""
 
-from collections.abc import Callable, Collection
+import contextlib
+import functools
+import socket
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from proxy.backends.effective import Running
 from proxy.relay.plan import Member
 from proxy.workers import binding, plans
 from proxy.workers.member_owners import Key
-
-if TYPE_CHECKING:
-    import socket
 
 
 class ListenError(Exception):
@@ -23,6 +22,11 @@ class Listeners:
     def __init__(self) -> None:
         self._members: dict[int, Member] = {}
         self._groups: dict[Key, socket.socket] = {}
+        self._next = 0  # the number of the next listener
+        self._again: dict[
+            int, Callable[[Member], list[socket.socket]]
+        ] = {}  # how to bind those of a link-local address
+        self._refused: dict[int, str] = {}  # why one of those could not be bound again
 
     def __len__(self) -> int:
         return len(self._members)
@@ -37,22 +41,64 @@ class Listeners:
             slot = running.slots[0][service.name]
             tcp = plans.tcp_plan(service)
             for listener in service.listeners:
-                number = len(self._members)
-                where = Member(number, 0, slot, listener.transport, listener.address, listener.port)
+                where = Member(self._next, 0, slot, listener.transport, listener.address, listener.port)
                 told = (lambda text: warn("listener", text)) if listener.vrrp is None else None
+                workers, backlog = running.config.node.workers, service.tcp.backlog
                 try:
-                    group = binding.bind(where, running.config.node.workers, tcp, service.tcp.backlog, told)
+                    group = binding.bind(where, workers, tcp, backlog, told)
                 except binding.BindError as error:
                     failures.append((service.name, error))
                     continue
-                self._members[number] = where
-                self._groups.update({(number, index): sock for index, sock in enumerate(group)})
+                self._keep(where, group)
+                if _zone(listener.address):
+                    self._again[where.listener] = functools.partial(
+                        binding.bind, members=workers, tcp=tcp, backlog=backlog, warn=None
+                    )
         if failures:
             self.close()  # so that nobody finds us in our own way
             lines = binding.explain([error for _, error in failures])
             raise ListenError(
                 "\n".join(f"service.{name}: {line}" for (name, _), line in zip(failures, lines, strict=True))
             )
+
+    def renew(self, tell: Callable[[str], None]) -> Iterator[tuple[int, int]]:
+        """Bind anew those of a link-local address whose interface was made again; yield the old and the new number of each.
+
+        Such a socket belongs to an interface by its number in the kernel, and hears nothing by another one of that name.
+        What cannot be bound is told once, and tried again the next time.
+        """
+        for old, bind in list(self._again.items()):
+            where = self._members[old]
+            here = 0
+            with contextlib.suppress(OSError):
+                here = socket.if_nametoindex(_zone(where.address))
+            if here in {0, self._groups[old, 0].getsockname()[3]}:
+                continue
+            new = replace(where, listener=self._next)
+            try:
+                group = bind(new)
+            except binding.BindError as error:
+                if self._refused.get(old) != str(error):
+                    self._refused[old] = str(error)
+                    tell(f"{error}: it is not heard any more, as its interface was made anew")
+                continue
+            self._keep(new, group)
+            self._again[new.listener] = bind
+            self._forget(old)
+            tell(f"{where.text}: bound again, as its interface was made anew")
+            yield old, new.listener
+
+    def _keep(self, where: Member, group: list[socket.socket]) -> None:
+        self._next = where.listener + 1
+        self._members[where.listener] = where
+        self._groups.update({(where.listener, index): sock for index, sock in enumerate(group)})
+
+    def _forget(self, number: int) -> None:
+        """Close the sockets of one listener; its number is not given again."""
+        del self._members[number], self._again[number]
+        self._refused.pop(number, None)
+        for key in [key for key in self._groups if key[0] == number]:
+            self._groups.pop(key).close()
 
     @property
     def numbers(self) -> list[int]:
@@ -73,3 +119,8 @@ class Listeners:
         for sock in self._groups.values():
             sock.close()
         self._groups.clear()
+
+
+def _zone(address: str) -> str:
+    """Return the interface of "fe80::1%eth0"; nothing for an address without one."""
+    return address.partition("%")[2]

@@ -39,6 +39,11 @@ class Members:
         for index in range(self.workers):
             self._owners[listener, index] = None
 
+    def remove(self, listener: int) -> None:
+        """Forget a listener, whose members nobody polls any more."""
+        for index in range(self.workers):
+            del self._owners[listener, index]
+
     def polled_by(self, worker: int) -> list[Key]:
         """Return the members that a worker polls."""
         return [key for key, who in self._owners.items() if who == worker]

@@ -28,7 +28,6 @@ from proxy.workers.member_owners import Key, Members
 
 STALL = 1.0  # s without a heartbeat
 LARGEST = 1 << 20  # octets of one message of a worker, which strangers may have taken over
-START = 15.0  # s that a worker may take to be ready
 
 
 Heard = Callable[[int, list[dict[str, Any]], int], None]
@@ -173,6 +172,12 @@ class Supervisor:
             if child is not None and child.alive:
                 child.send(worker_messages.Unlisten([list(key) for key in keys]))
 
+    def replace(self, old: int, new: int) -> None:
+        """Hand out a listener in the place of another, which is open no more."""
+        self.members.add(new)
+        self.settle()
+        self.members.remove(old)
+
     def drain(self, timeout: float) -> None:
         """Let the workers finish what is open, and leave."""
         self._stopping = True
@@ -248,8 +253,10 @@ class Supervisor:
             silence = worker.pulse.silence(self.owner.columns.cell(worker.life or 0, HEARTBEAT), now)
             if child.ready and silence >= STALL:
                 self._stalled(worker, child, silence)
-            elif not child.ready and silence >= START:
-                self.owner.told(worker.name, f"not ready {START:g} s after its start: killed", level="error")
+            elif not child.ready and silence >= worker.pace.patience:
+                text = f"not ready {worker.pace.patience:g} s after its start: killed"
+                worker.pace.late()
+                self.owner.told(worker.name, text, level="error")
                 child.kill()
 
     # -- lives
@@ -306,13 +313,13 @@ class Supervisor:
         match message:
             case messages.Ready() if worker.child is not None and not worker.child.ready:
                 self._ready(worker, worker.child)
-            case worker_messages.Replayed(number, queries):
+            case worker_messages.Replayed(number, queries, at):
                 fd = worker.inherited.pop(number, -1)
                 if fd >= 0:
                     os.close(fd)
                     if queries:
                         self.owner.told(
-                            worker.name, f"asked {counted(queries, 'query', 'queries')} of a lost worker again"
+                            worker.name, f"asked {counted(queries, 'query', 'queries')} of a lost worker again", at=at
                         )
             case worker_messages.Happened(follower, rows, lost) if follower in self._followers:
                 self._followers[follower][1](worker.index, rows, lost)
@@ -364,7 +371,7 @@ class Supervisor:
         if child is None:
             return
         self._questions.gone(child)
-        lived = self._loop.time() - child.started
+        lived = self._loop.time() - child.started if child.ready else 0.0
         self.members.lost(worker.index)
         self._left_behind += worker.inherited.values()
         worker.inherited.clear()

@@ -178,17 +178,17 @@ def test_sessions(node):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("connections", "ecko"), 1, 'there is no service "ecko": did you mean "echo"?'),
-        (("connections", "many", "--backend", "snk"), 1, 'many does not have a backend "snk": did you mean "sink"?'),
-        (("connections", "echo", "--backend", "x"), 1, 'echo does not have a backend "x": only b0'),
+        (("connections", "ecko"), 64, 'there is no service "ecko": did you mean "echo"?'),
+        (("connections", "many", "--backend", "snk"), 64, 'many does not have a backend "snk": did you mean "sink"?'),
+        (("connections", "echo", "--backend", "x"), 64, 'echo does not have a backend "x": only b0'),
         (("connections", "--client", "10.0.0.0/33"), 64, '"10.0.0.0/33" is not a block of addresses'),
         (("disconnect",), 64, "say which"),
         (("disconnect", "echo", "--all"), 64, "say which"),
-        (("disconnect", "\x1b[2J"), 1, "there is no service"),
+        (("disconnect", "\x1b[2J"), 64, "there is no service"),
     ],
 )
 def test_what_makes_no_sense(node, arguments, code, words):
-    """An unknown name gets a suggestion, a wrong block and a missing selector are wrong usage; nothing is done."""
+    """An unknown name, a wrong block and a missing selector are wrong usage, with a suggestion; nothing is done."""
     got, _, err = steelyard(node, *arguments)
     assert got == code
     assert words in err

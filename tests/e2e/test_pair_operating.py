@@ -97,7 +97,7 @@ def test_unknown_names(quiet):
     """A router that there is not is an error that names those that there are."""
     for command in ("standby", "is-active", "resume"):
         done = quiet.a.daemon.cli(command, "nobody")
-        assert (done.returncode, done.stderr) == (1, "steelyard: there is no [vrrp.nobody]: only outside\n")
+        assert (done.returncode, done.stderr) == (64, "steelyard: there is no [vrrp.nobody]: only outside\n")
 
 
 def _only(pid: int, capabilities: int) -> bool:

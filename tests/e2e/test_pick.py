@@ -116,7 +116,7 @@ def test_names_of_queries(node):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("maglv", "192.0.2.1"), 1, 'there is no service "maglv": did you mean "maglev"?'),
+        (("maglv", "192.0.2.1"), 64, 'there is no service "maglv": did you mean "maglev"?'),
         (("ports", "192.0.2.1"), 1, 'hash-on = "source-port" needs the client\'s port'),
         (("names", "192.0.2.1"), 1, 'hash-on = "query-name" needs a name'),
         (("maglev", "www.example.net"), 64, "is not CLIENT[:PORT]"),

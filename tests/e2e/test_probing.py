@@ -396,7 +396,7 @@ def test_probe_by_hand(node):
             (("probe", "echo", "x"), "only b0, b1"),
         ):
             done = command(daemon, *wrong)
-            assert done.returncode == 1
+            assert done.returncode == 64
             assert words in done.stderr
         assert command(Node(daemon.dir / "none", ""), "probe", "echo").returncode == 3
     finally:

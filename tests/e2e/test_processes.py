@@ -2,6 +2,7 @@
 # ruff: noqa: PTH115 - what /proc has are no paths
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.processes import signals
 from proxy.processes.child import KEPT
 from tests.e2e.loopback import (
     ROOT,
@@ -28,6 +30,7 @@ from tests.e2e.loopback import (
     lift_loopback,
     living,
     question,
+    settled,
 )
 from tests.e2e.process import until
 
@@ -404,12 +407,85 @@ def test_signals_to_the_whole_group(both):
     assert "Traceback" not in both.output()
 
 
-def test_hangup(both):
-    """SIGHUP says that reload is not yet supported, and changes nothing."""
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
+def test_what_is_not_there_yet(both, number):
+    """SIGHUP and SIGUSR2 say that reload and reexec are not yet supported, and change nothing."""
     family = both.family()
-    os.kill(both.pid, signal.SIGHUP)
-    until(lambda: both.told("reload is not yet supported"), 2, "the answer")
+    os.kill(both.pid, number)
+    what = {signal.SIGHUP: "reload", signal.SIGUSR2: "reexec"}[number]
+    until(lambda: both.told(f"{what} is not yet supported"), 2, "the answer")
     assert both.family() == family
+
+
+def test_signals_that_mean_nothing(both):
+    """No signal that people send ends the master or a child without a word: the master tells what came and goes on."""
+    family = both.family()
+    numbers = set(signals.OURS) - {signal.SIGINT, signal.SIGTERM, signal.SIGQUIT}
+    for pid in family[1:]:
+        for number in signals.OURS:
+            os.kill(pid, number)
+    for number in [*numbers, *numbers]:
+        os.kill(both.pid, number)
+    for name in ("SIGALRM", "SIGVTALRM", "SIGPWR", "SIGRTMIN+5"):
+        until(lambda name=name: both.told(f"{name} means nothing here: ignored"), 5, "it to be told")
+    time.sleep(0.3)
+    assert both.family() == family
+    assert both.output().count("SIGALRM means nothing here") == 1
+    assert all(worker["alive"] for worker in both.status()["workers"])
+
+
+def test_signals_before_it_listens(make, backends, ports):
+    """A signal that is to change nothing ends no daemon that still starts: it is taken when the daemon listens."""
+    node = make(dns_service(ports[0], backends)).start(ready=False)
+    command = Path(f"/proc/{node.pid}/status")
+    held = 1 << (signal.SIGUSR1 - 1)
+    until(lambda: int(re.search(r"SigBlk:\s+(\w+)", command.read_text())[1], 16) & held, 10, "it to hold them")
+    os.kill(node.pid, signal.SIGUSR1)
+    node.until(settled, "the daemon to be ready")
+    until(lambda: node.told("SIGUSR1: log files are opened anew"), 2, "the signal to be taken")
+
+
+def test_log_files_are_opened_anew(make, backends, ports):
+    """SIGUSR1: the timeline and the connection log go on in the files that have their names now."""
+    node = make(dns_service(ports[0], backends))
+    log = node.dir / "log"
+    log.mkdir(mode=0o755)
+    node.text += f'[log]\nconnections = "all"\nconnections-to = "{log}/connections"\n'
+    node.start()
+    until((log / "connections").exists, 5, "the connection log")
+    for path in (log / "connections", node.dir / "state" / "events.jsonl"):
+        path.rename(f"{path}.old")
+    os.kill(node.pid, signal.SIGUSR1)
+    until((log / "connections").exists, 5, "the connection log")
+    os.kill(node.pid, signal.SIGHUP)
+    until((node.dir / "state" / "events.jsonl").exists, 5, "the timeline")
+    until(lambda: "reload" in (node.dir / "state" / "events.jsonl").read_text(), 5, "an event")
+
+
+def test_quit(both, ports):
+    """SIGQUIT, which a terminal may send, stops the daemon at once, says so, and leaves no child and no core."""
+    family = both.family()
+    with connected(ports[1]) as sock:
+        sock.send(b"x")
+        os.kill(both.pid, signal.SIGQUIT)
+        assert both.proc.wait(5) == 0
+    assert not living(family)
+    assert not both.socket.exists()
+    assert both.told("SIGQUIT: stopping at once")
+
+
+def test_events_have_the_time_at_which_they_happened(both, backends):
+    """A verdict that falls while the master is stopped is recorded as of when health saw it, not of when it was read."""
+    os.kill(both.pid, signal.SIGSTOP)
+    try:
+        backends[0].silent = True
+        time.sleep(2.5)
+        resumed = time.time()
+    finally:
+        os.kill(both.pid, signal.SIGCONT)
+    until(lambda: both.told("verdict dns/b0", "down"), 10, "the verdict")
+    down = next(e for e in both.ask("events")["events"] if e["subject"] == "dns/b0" and e["text"].startswith("down"))
+    assert down["at"] < resumed - 0.5
 
 
 # -- starts that fail
@@ -438,7 +514,7 @@ def test_control_socket_of_a_living_daemon(both, make, backends):
     assert code == 1
     assert len(lines) == 1
     assert f"another daemon, pid {both.pid}, answers there" in lines[0]
-    assert not (other.dir / "state").exists()
+    assert [path.name for path in (other.dir / "state").iterdir()] == ["lock"]
     assert both.workers()
 
 
@@ -468,7 +544,7 @@ def test_a_privileged_port(make, backends):
     assert code == 1
     assert len(lines) == 2
     assert all("not permitted: ports below 1024" in line for line in lines)
-    assert not (node.dir / "state").exists()
+    assert [path.name for path in (node.dir / "state").iterdir()] == ["lock"]
     assert not node.socket.exists()
 
 

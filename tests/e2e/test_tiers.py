@@ -196,11 +196,17 @@ def test_waiting_for_a_drain(serve, backends):
 
 
 def test_maintenance(serve, backends):
-    """T16, H1, R9: maintenance resets, ends the probing and holds over a restart; the first pass brings it back."""
+    """T16, H1, R9: maintenance resets, ends the probing and holds over a restart; the first pass brings it back.
+
+    Of the last that could serve it wants --force.
+    """
     node, port = serve("", backup="weight = 1")
     with connected(port) as lost:
         exchange(lost, b"word")
-        assert node.steelyard("maint", "s", "127.0.0.1", "--save")[0] == 0
+        code, text = node.steelyard("maint", "s", "127.0.0.1", "--save")
+        assert (code, text) == (1, "steelyard: nobody else of s can serve now: --force does it all the same\n")
+        assert exchange(lost, b"still") == b"still"
+        assert node.steelyard("maint", "s", "127.0.0.1", "--save", "--force")[0] == 0
         with pytest.raises(ConnectionResetError):
             lost.recv(10)
     assert node.steelyard("ready", "s", "b0")[0] == 0
@@ -227,8 +233,8 @@ def test_maintenance(serve, backends):
 def test_what_an_operator_cannot_mean(serve):
     """R7: mistakes are told in words, with the exit codes of the manual."""
     node, _ = serve("")
-    assert node.steelyard("drain", "x", "b0") == (1, 'steelyard: there is no service "x": only s\n')
-    assert node.steelyard("maint", "s", "b9") == (1, 'steelyard: s does not have a backend "b9": only b0, b1, b2\n')
+    assert node.steelyard("drain", "x", "b0") == (64, 'steelyard: there is no service "x": only s\n')
+    assert node.steelyard("maint", "s", "b9") == (64, 'steelyard: s does not have a backend "b9": only b0, b1, b2\n')
     assert node.steelyard("drain", "s", "b0", "--timeout", "never")[0] == 64
     assert node.steelyard("drain", "s", "b0", "--timeout", "soon")[0] == 64
     assert node.steelyard("drain", "s")[0] == 64

@@ -10,7 +10,8 @@ import pytest
 from tests.e2e.bed import Bed
 from tests.e2e.watch import addresses_now
 from vrrp.address import Lease
-from vrrp.kernel import AddressChanged, Kernel, LinkChanged
+from vrrp.kernel import Kernel
+from vrrp.netlink import AddressChanged, IncompleteDumpError, LinkChanged
 
 V4, V6 = "198.51.100.10/24", "2001:db8:1::10/64"
 
@@ -212,6 +213,88 @@ async def test_the_mirror_follows(bed):
             names = [(one.name, one.link and one.link.up) for one in site.changes if isinstance(one, LinkChanged)]
             assert ("eth0", False) in names
             assert names[-1] == ("eth0", None)
+
+
+async def test_five_hundred_are_never_missed(bed):
+    """V14: 500 IPv6 addresses of one lease are installed, and none leaves for a moment while they are refreshed."""
+    addresses = [f"2001:db8:1::1:{number:x}/64" for number in range(500)]
+    with bed.inside("a"):
+        async with Site(addresses) as site:
+            await site.install()
+            wanted = {one.partition("/")[0] for one in addresses}
+            assert wanted <= await asyncio.to_thread(addresses_now, bed, "a")
+            await asyncio.sleep(4)
+            assert wanted <= await asyncio.to_thread(addresses_now, bed, "a")
+            assert [one for one in site.changes if isinstance(one, AddressChanged) and not one.present] == []
+            assert site.told == []
+            site.lease.unwant()
+            await site.lease.remove()
+            assert not wanted & await asyncio.to_thread(addresses_now, bed, "a")
+
+
+def mirrored(site):
+    """Return the addresses of the interface as the mirror has them."""
+    return {one.address for one in site.kernel.addresses(site.index)}
+
+
+async def settled(bed, site):
+    """Wait until the mirror is what the kernel has."""
+    there = await asyncio.to_thread(addresses_now, bed, "a")
+    await eventually(lambda: mirrored(site) == there, 3)
+
+
+async def test_lost_changes_are_made_good(bed):
+    """V23: however often changes are lost while addresses come and go, the mirror is right in the end, and counts the losses."""
+    lines = []
+    for number in range(1500):
+        address = f"10.9.{number // 250}.{number % 250 + 1}/32"
+        lines.append(f"addr add {address} dev eth0")
+        if number % 3:
+            lines.append(f"addr del {address} dev eth0")
+    (bed.dir / "batch").write_text("\n".join(lines))
+    with bed.inside("a"):
+        async with Site([V4]) as site:
+            site.kernel._events.setsockopt(1, 8, 4096)  # SO_RCVBUF
+            for _ in range(6):
+                await asyncio.to_thread(bed.run, "a", ["ip", "-batch", str(bed.dir / "batch")], check=True)
+                await settled(bed, site)
+                await asyncio.to_thread(bed.ip, "a", "addr flush dev eth0 to 10.9.0.0/16")
+                await settled(bed, site)
+            assert site.kernel.counters["overruns"] > 0
+
+
+async def test_the_mirror_is_audited(bed, monkeypatch):
+    """V23: an error of the mirror that no change would mend is found by the audit, told and counted."""
+    monkeypatch.setattr("vrrp.kernel.AUDIT", 0.2)
+    with bed.inside("a"):
+        async with Site([V4]) as site:
+            await asyncio.to_thread(bed.ip, "a", "addr add 10.9.0.1/32 dev eth0")
+            await eventually(lambda: "10.9.0.1" in mirrored(site))
+            lost = next(one for one in site.kernel.addresses(site.index) if one.address == "10.9.0.1")
+            site.kernel._apply(AddressChanged(lost, present=False))
+            await eventually(lambda: "10.9.0.1" in mirrored(site))
+            assert site.kernel.counters["audit_corrections"] == 1
+
+
+async def test_a_dump_that_fails_is_repeated(bed, monkeypatch):
+    """V23: an error while everything is read again is no end of it."""
+    with bed.inside("a"):
+        async with Site([V4]) as site:
+            real, failures = site.kernel._dump, [OSError(12, "no memory"), IncompleteDumpError("changed meanwhile")]
+
+            async def dump():
+                if failures:
+                    raise failures.pop()
+                return await real()
+
+            monkeypatch.setattr(site.kernel, "_dump", dump)
+            await asyncio.to_thread(bed.ip, "a", "addr add 10.9.0.1/32 dev eth0")
+            await eventually(lambda: "10.9.0.1" in mirrored(site))
+            lost = next(one for one in site.kernel.addresses(site.index) if one.address == "10.9.0.1")
+            site.kernel._apply(AddressChanged(lost, present=False))
+            site.kernel._wrong.set()
+            await eventually(lambda: "10.9.0.1" in mirrored(site))
+            assert failures == []
 
 
 async def test_lost_messages_are_made_good(bed):

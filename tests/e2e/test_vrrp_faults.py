@@ -26,6 +26,7 @@ from tests.e2e.vrrp import (
     pair,
     port_of,
 )
+from tests.e2e.watch import addresses_now
 
 ADDRESS, ADDRESS6 = (VIP[family].partition("/")[0] for family in (4, 6))
 FAST = {"advert_interval": 0.1}
@@ -102,6 +103,34 @@ def test_link_down_is_a_fault(bed):
     until(lambda: holders(bed, ADDRESS) == ["b"], 2, "b alone to have the address")
     bed.link("a", LAN, up=True)
     a.wait("active")
+    assert owner_settles(bed, ADDRESS) == "a"
+
+
+@pytest.mark.parametrize(
+    "impossible", [{"advert_interval": 0.333}, {"version": 2, "advert_interval": 0.5}, {"vrid": 256}], ids=str
+)
+def test_an_advert_that_cannot_be_made_is_a_fault(bed, impossible):
+    """V2: a router of whose settings no advert can be made never has the address, and says why; the other host has it."""
+    a = Ours(bed, "a", {"priority": 150} | FAST | impossible)
+    b = Ours(bed, "b", FAST)
+    assert a.moves() == ["fault"]
+    assert a.events("state")[0]["reason"].startswith("no advert can be made: ")
+    b.wait("active")
+    assert owner_settles(bed, ADDRESS) == "b"
+    time.sleep(1)
+    assert holders(bed, ADDRESS) == ["b"]
+
+
+def test_adverts_that_do_not_leave_are_a_fault(bed):
+    """V13: a host whose firewall drops its adverts gives the address up before there are two for long, and has it again later."""
+    a, b = both(bed)
+    bed.rule("a", "output", "ip protocol 112 drop")
+    b.wait("active")
+    a.wait("fault", 1)
+    assert "firewall" in a.events("state")[-1]["reason"]
+    until(lambda: holders(bed, ADDRESS) == ["b"], 1, "b alone to have the address")
+    bed.nft("a", "flush ruleset")
+    a.wait("active", 10)
     assert owner_settles(bed, ADDRESS) == "a"
 
 
@@ -289,6 +318,28 @@ def test_two_capabilities_are_enough(bed):
     until(lambda: a.report()["counters"]["outside/6"].get("announced", 0) >= 5, 2, "announcements")
     assert a.proc.terminate() == 0
     assert holders(bed, ADDRESS) == holders(bed, ADDRESS6) == []
+
+
+@pytest.mark.parametrize("spare", [False, True], ids=["alone", "beside another"])
+def test_an_owner_has_its_own_address_back(bed, spare):
+    """V7: a host whose own address the virtual one is has it whenever it is there, also as the interface's only one."""
+    if spare:
+        bed.ip("a", "addr add 198.51.100.12/24 dev eth0")
+    own = {"addresses": ["198.51.100.2/24"], "owned": True}
+    a = Ours(bed, "a", FAST | own | {"priority": 255})
+    b = Ours(bed, "b", FAST | own)
+    a.wait("active")
+    b.wait("backup")
+    until(lambda: b.report()["routers"][0]["peer"], 3, "b to hear a")
+    bed.ip("switch", f"link set {port_of(bed, 'a')} down")
+    b.wait("active")
+    until(lambda: "198.51.100.2" in addresses_now(bed, "b"), 1, "b to have the address")
+    bed.ip("switch", f"link set {port_of(bed, 'a')} up")
+    a.wait("active")
+    b.wait("backup", 2)
+    assert owner_settles(bed, "198.51.100.2") == "a"
+    time.sleep(0.5)
+    assert b.moves() == ["backup", "active", "backup"]
 
 
 def test_standby_and_resume(bed):

@@ -4,11 +4,13 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import pytest
 
 from tests.e2e.bed import Bed
-from vrrp.reset import reset_connections
+from vrrp import reset
+from vrrp.reset import Resets, reset_connections
 
 PLACES = (("198.51.100.10", "198.51.100.2"), ("2001:db8:1::10", "2001:db8:1::2"))  # the virtual address, the host's own
 
@@ -66,6 +68,40 @@ async def test_reset_and_no_other(bed, virtual, own):
     kept_here.close()
 
 
+async def test_a_link_local_address_is_of_one_interface(bed):
+    """V22, V25: of a link-local address that two interfaces have, the connections through one are reset and no other."""
+    bed.lan("second")
+    for number, host in ((2, "server"), (3, "client")):
+        bed.attach(host, "second", f"203.0.113.{number}/24")
+    pairs = []
+    for name in ("eth0", "eth1"):
+        bed.ip("server", f"addr add fe80::10/64 dev {name} nodad")
+        index = {host: interface(bed, host, name) for host in ("server", "client")}
+        server = bed.socket("server", socket.AF_INET6)
+        server.bind(("fe80::10", 53, 0, index["server"]))
+        server.listen(8)
+        client = bed.socket("client", socket.AF_INET6)
+        client.settimeout(3)
+        client.connect(("fe80::10", 53, 0, index["client"]))
+        pairs.append((client, server.accept()[0], index["server"]))
+        server.close()
+    (gone, there, index), (kept, here, _) = pairs
+    with bed.inside("server"):
+        assert await reset_connections("fe80::10", index) == 1
+    with pytest.raises(ConnectionResetError):
+        gone.recv(1)
+    here.sendall(b"x")
+    assert kept.recv(1) == b"x"
+    with contextlib.suppress(OSError):
+        there.close()
+    here.close()
+
+
+def interface(bed, host, name):
+    with bed.inside(host):
+        return socket.if_nametoindex(name)
+
+
 async def test_ipv4_on_a_dual_socket(bed):
     """V22: an IPv4 connection that an IPv6 socket has accepted is one of the IPv4 address."""
     virtual = PLACES[0][0]
@@ -99,3 +135,35 @@ async def test_many_hold_nobody_up(bed):
     assert turns >= 2000 // 128
     for _, accepted in pairs:
         accepted.close()
+
+
+async def test_many_routers_share_one_listing(bed, monkeypatch):
+    """V17, V22: routers that leave together have their connections reset together; one that was taken back keeps its own."""
+    addresses = [f"198.51.100.{number}" for number in range(20, 40)]
+    bed.ip("server", *(f"addr add {one}/32 dev eth0" for one in addresses))
+    pairs = {one: connect(bed, listen(bed, one), one) for one in addresses}
+    kept = addresses[0]
+    listings = []
+
+    async def counting(family, places):
+        listings.append(family)
+        return await real(family, places)
+
+    real = reset._connections
+    monkeypatch.setattr(reset, "_connections", counting)
+    resets = Resets()
+    with bed.inside("server"):
+        counts = await asyncio.gather(
+            *(resets.of([ip_address(one)], 2, lambda one=one: one != kept) for one in addresses)
+        )
+    assert counts == [0] + [1] * 19
+    assert len(listings) == 2
+    for one, (client, accepted) in pairs.items():
+        if one == kept:
+            accepted.sendall(b"x")
+            assert client.recv(1) == b"x"
+        else:
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        with contextlib.suppress(OSError):
+            accepted.close()

@@ -95,6 +95,18 @@ async def test_leftovers_go_at_the_start(bed):
         assert holders(bed, ADDRESS) == []
 
 
+async def test_leftovers_of_another_interface_stay(bed):
+    """V25: a link-local address is that of its interface: the same one on lease on another interface is another router's."""
+    bed.lan("second")
+    bed.attach("a", "second", "203.0.113.2/24")
+    for name in ("eth0", "eth1"):
+        bed.ip("a", f"addr add fe80::10/128 dev {name} valid_lft 2 preferred_lft 0 nodad")
+    async with Owner(bed, addresses=("fe80::10/64",), advert_interval=1.0) as owner:
+        await is_true(lambda: owner.told, 0.5)
+        left = bed.run("a", ["ip", "-o", "-6", "addr", "show", "to", "fe80::10"]).stdout
+        assert [line.split()[1] for line in left.splitlines()] == ["eth1"]
+
+
 async def test_a_lost_master_is_the_last_resort(bed):
     """V18: without its master it leaves with priority 0 at once, is backup at 1, takes back what nobody else takes, and yields to anybody."""
     async with Owner(bed, priority=150) as owner:
@@ -131,6 +143,39 @@ async def test_penalties_and_faults(bed):
         await is_true(lambda: holders(bed, ADDRESS) == [], 1)
         owner.runner.set_fault("outside", "service mysql", failed=False)
         await is_true(lambda: owner.runner.is_active("outside"))
+
+
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        (4, "the interface has no IPv4 address of this host to send from"),
+        (6, "the interface has no link-local IPv6 address of this host to send from"),
+    ],
+)
+async def test_the_reason_is_the_ill_ones(bed, family, reason):
+    """V12: of IPv4 and IPv6 under one name the one that is ill says why, whichever it is, from the start and later."""
+    flush = "-4 addr flush dev eth0" if family == 4 else "-6 addr flush dev eth0 scope link"
+    async with Owner(bed, addresses=tuple(VIP.values())) as owner:
+        await is_true(lambda: owner.runner.is_active("outside"))
+        bed.ip("a", flush)
+        await is_true(lambda: owner.states[-1] == "fault", 1)
+        assert owner.moves[-1].reason == reason
+    async with Owner(bed, addresses=tuple(VIP.values())) as owner:
+        assert owner.moves[-1].reason == reason
+
+
+async def test_what_another_process_took_comes_back(bed):
+    """A router that another process of the host has become is in fault, says whose it is, and comes back when that is gone."""
+    async with Owner(bed) as owner:
+        await is_true(lambda: owner.runner.is_active("outside"))
+        other = Ours(bed, "a", FAST)
+        await is_true(lambda: owner.states[-1] == "fault", 1)
+        assert owner.moves[-1].reason == f"taken over by process {other.proc.pid} of this host"
+        assert owner.runner.taken
+        await is_true(lambda: other.state == "active")
+        other.proc.terminate()
+        await is_true(lambda: owner.runner.is_active("outside"))
+        assert owner_settles(bed, ADDRESS) == "a"
 
 
 async def test_no_election_before_the_first_verdicts(bed):

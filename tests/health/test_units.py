@@ -103,6 +103,35 @@ def test_what_is_no_address_is_told_from_what_is_a_name(text, words):
         parse_address(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("0.0.0.0", "is the address of no host"),
+        ("::", "is the address of no host"),
+        ("0.0.0.9", "is the address of no host"),
+        ("224.0.0.1", "is a multicast address"),
+        ("ff02::1", "is a multicast address"),
+        ("255.255.255.255", "is the broadcast address"),
+        ("::ffff:224.0.0.1", "is a multicast address"),
+        ("2001:db8::1%eth0", "is not link-local: write it without the interface"),
+        ("fe80::1%a-name-too-long!", "is not the name of a network interface"),
+        ("fe80::1", 'is link-local, so it needs its interface: write "fe80::1%eth0"'),
+    ],
+)
+def test_an_address_is_one_that_a_host_can_have(text, words):
+    """A server, a source, or what a probe asks is one host: the addresses of everybody and nobody are refused."""
+    with pytest.raises(ValidationError, match=words):
+        TypeAdapter(Address).validate_python(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.1", "127.0.0.1", "::1", "2001:db8::1", "fe80::1%eth0", "169.254.0.1", "240.0.0.1"]
+)
+def test_addresses_of_hosts(text):
+    """Every unicast address is accepted, those of this host and those of one link included."""
+    assert TypeAdapter(Address).validate_python(text) == text
+
+
 def test_addresses_become_canonical():
     """An address has one form, however it was written: IPv6 with all its zeros, IPv4 as IPv6 (mapped)."""
     assert TypeAdapter(Address).validate_python("2001:DB8:0:0::1") == "2001:db8::1"
@@ -110,10 +139,10 @@ def test_addresses_become_canonical():
         assert TypeAdapter(Address).validate_python(mapped) == "10.0.0.1"
 
 
-@pytest.mark.parametrize("path", ["etc/x", "./x", "~/x", "/a\0b"])
+@pytest.mark.parametrize("path", ["etc/x", "./x", "~/x", "/a\0b", "/" + "a" * 256, "/a" * 2048, "/" + "é" * 128])
 def test_paths_are_absolute(path):
-    """A relative path, or one with a NUL, is refused."""
-    with pytest.raises(ValidationError, match=r"relative path|NUL"):
+    """A relative path, one with a NUL, and one that is too long for the kernel, is refused."""
+    with pytest.raises(ValidationError, match=r"relative path|NUL|too long"):
         TypeAdapter(AbsolutePath).validate_python(path)
 
 

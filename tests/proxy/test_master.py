@@ -10,7 +10,9 @@ from proxy.config.loader import load
 from proxy.master import Master
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
+from proxy.start import own_state, standing
 
+PLENTY = 1 << 20
 FILE = """
 [node]
 name = "n"
@@ -42,12 +44,15 @@ def config(tmp_path):
 
 @pytest.fixture
 async def master(config, monkeypatch):
-    one = Master(config())
+    read = config()
+    state = await own_state(read)
+    one = Master(read, standing(read, PLENTY, lambda *_: None), state)
     one.sent, one.settled = [], 0
     monkeypatch.setattr(one._workers, "tell", one.sent.append)
     monkeypatch.setattr(one._workers, "settle", lambda: setattr(one, "settled", one.settled + 1))
     yield one
     one._columns.close()
+    await state.close()
 
 
 def probed(key, state):
@@ -134,7 +139,7 @@ async def test_what_a_worker_says_of_a_backend_that_is_gone(master, monkeypatch)
     service = master._running.services["a"]
     master._running.replace(service.model_copy(update={"backends": service.backends[:1]}))
     master.heard(1, worker_messages.Hint(0, 1))
-    master.heard(1, worker_messages.Failing(0, 1, 9))
+    master.heard(1, worker_messages.Failing(0, 1, 9, 1.0))
     assert suspected == ["a/192.0.2.2"]
 
 

@@ -1,6 +1,6 @@
 """Which prefix, which source, which leftovers: decided from what the interface has."""
 
-from vrrp.address import is_ours, prefix_for, refresh_interval, source_for
+from vrrp.address import is_ours, owned_source, prefix_for, refresh_interval, source_for
 from vrrp.kernel import Address
 
 
@@ -54,6 +54,15 @@ def test_the_source_is_never_virtual():
     assert source_for([have("192.0.2.10", 32, lease=True)], 4, []) is None
     assert source_for([have("fe80::2", 64, usable=False)], 6, []) is None
     assert source_for([have("fe80::10", 64), have("fe80::2", 64)], 6, ["fe80::10"]) == "fe80::2"
+
+
+def test_the_source_of_an_owner():
+    """V7: an owner may send from a virtual address that it has for good, never from one on lease."""
+    assert owned_source([have("192.0.2.10", 24), have("fe80::10", 64)], 4, ["192.0.2.10/24"]) == "192.0.2.10"
+    assert owned_source([have("192.0.2.10", 24), have("fe80::10", 64)], 6, ["2001:db8::1", "fe80::10/64"]) == "fe80::10"
+    assert owned_source([have("2001:db8::10", 64)], 6, ["2001:db8::10/64"]) is None
+    assert owned_source([have("192.0.2.10", 32, lease=True)], 4, ["192.0.2.10/24"]) is None
+    assert owned_source([have("192.0.2.2", 24)], 4, ["192.0.2.10/24"]) is None
 
 
 def test_leases_are_ours_and_nothing_else():

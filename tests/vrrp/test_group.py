@@ -57,6 +57,20 @@ def test_fault_is_shared():
     assert first.deadline is not None
 
 
+def test_the_others_say_why():
+    """V12: a router in fault for the sake of another says whose fault it is and which, and only the ill one has it first-hand."""
+    group = group_of(100, 100)
+    elect(group)
+    well, ill = group.routers
+    group.handle(ill, ev.LinkDown(), 10.0)
+    assert (well.reason, ill.reason) == ("IPv4 of r1, which it moves with: the link is down", "the link is down")
+    assert (group.follows(well), group.follows(ill)) == (True, False)
+    group.handle(well, ev.Fault("probe gateway"), 11.0)
+    assert (group.follows(well), group.follows(ill)) == (False, False)
+    group.handle(ill, ev.LinkUp(), 12.0)
+    assert (group.follows(well), group.follows(ill)) == (False, True)
+
+
 def test_one_yields_all_yield():
     """V12: a router that yields takes the others with it, which say so on their segments."""
     group = group_of(100, 100)
@@ -80,3 +94,49 @@ def test_wanting_is_not_having():
     assert (heard.wants, silent.wants) == (False, True)
     group.handle(silent, higher, 20.0)
     assert not silent.wants
+
+
+def test_only_whose_time_has_come():
+    """V17: a tick goes to the routers whose deadline has come and to no other, however large the group is."""
+    group = group_of(*[100] * 50)
+    elect(group)
+    due = group.deadline
+    answered, *others = group.routers
+    loser = ev.AdvertReceived(Advert(3, 51, 1, answered.config.addresses, 1.0), ip_address("192.0.2.9"))
+    group.handle(answered, loser, due - 0.5)  # its next advert is half a second later than those of the others
+    handled = []
+    for router in group.routers:
+        router.TABLE = {
+            state: {kind: noting(handled, router, handler) for kind, handler in row.items()}
+            for state, row in router.TABLE.items()
+        }
+    group.tick(due - 0.001)
+    assert handled == []
+    group.tick(due)
+    assert set(handled) == set(others)
+
+
+def test_an_event_without_consequences_concerns_one():
+    """V17: a refresh of one router's lease, or a peer's advert, costs nothing at the other routers of its group."""
+    group = group_of(*[100] * 50)
+    elect(group)
+    handled = []
+    for router in group.routers:
+        router.TABLE = {
+            state: {kind: noting(handled, router, handler) for kind, handler in row.items()}
+            for state, row in router.TABLE.items()
+        }
+    group.handle(group.routers[7], ev.LeaseRefreshed(), 5.0)
+    loser = ev.AdvertReceived(Advert(3, 51, 1, group.routers[8].config.addresses, 1.0), ip_address("192.0.2.9"))
+    group.handle(group.routers[8], loser, 5.0)
+    assert handled == [group.routers[7], group.routers[8]]
+
+
+def noting(handled, router, handler):
+    """Return the handler, which notes that its router was handed an event."""
+
+    def note(*arguments):
+        handled.append(router)
+        return handler(*arguments)
+
+    return note

@@ -75,29 +75,31 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """From vrrp, each 0.1 s and at each move: what a successor is to know."""
+    """From vrrp, each 0.1 s and at each move: what a successor is to know, of the routers of which it has changed."""
 
     handover: dict[str, list[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """From vrrp: a router by name has moved, and why."""
+    """From vrrp: a router by name has moved, and why.  `at` is Unix time."""
 
     name: str
     state: str
     previous: str
     reason: str
     priority: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """From vrrp: something for people to read; `level` as of an event."""
+    """From vrrp: something for people to read; `level` as of an event, `at` is Unix time."""
 
     name: str
     text: str
     level: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,10 +73,11 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """From a worker: so many queries of a `Replay` were asked again."""
+    """From a worker: so many queries of a `Replay` were asked again.  `at` is Unix time."""
 
     number: int
     queries: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +185,12 @@ class Hint:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """From a worker: so many attempts of real traffic in a row have failed on a backend as eject it."""
+    """From a worker: so many attempts of real traffic in a row have failed on a backend as eject it.  `at` is Unix time."""
 
     service: int
     backend: int
     failures: int
+    at: float
 
 
 Message = (

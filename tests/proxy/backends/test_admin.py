@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from proxy.backends.admin import SAVED, Admins
 from proxy.backends.effective import Running
+from proxy.backends.errors import FailedError
 from proxy.commands.admin import admin_handler
 from proxy.config.loader import load
 from proxy.control.server import Request
 from proxy.control.wire import ControlError
-from proxy.records import state_directory
+from proxy.records import document
+from proxy.records.disk_thread import DiskThread
+from proxy.records.document import Document
 from proxy.stats.slots import Slots
 
 FILE = """
@@ -40,8 +44,12 @@ class Bed:
         self.told, self.changed = [], []
         self.active = {}
         running = Running(load(path), Slots(16), Slots(64))
-        self.admins = Admins(running, self.tell, self.changed.append, lambda key: self.active.get(key, 0))
-        self.act = admin_handler(running, self.admins)
+        self.services, self.backends = running.services, running.backends
+        saved = Document(DiskThread("disk"), directory, SAVED)
+        saved.content = document.load(directory, SAVED)
+        self.stranded = []
+        self.admins = Admins(running, saved, self.tell, self.changed.append, lambda key: self.active.get(key, 0))
+        self.act = admin_handler(running, self.admins, SimpleNamespace(stranded_by=lambda _: self.stranded))
 
     def tell(self, kind, subject, text, **_):
         """Note an event."""
@@ -92,7 +100,7 @@ async def test_what_the_file_drains_can_be_ready(bed):
     assert bed.admins.state(key) == "drain"
     assert (await bed.ask("ready", *key))["changed"]
     assert (bed.admins.state(key), bed.admins.overrides[key].admin) == ("ready", "ready")
-    bed.admins.clear("uid 0")
+    await bed.admins.clear("uid 0")
     assert (bed.admins.state(key), bed.admins.rows()) == ("drain", [])
 
 
@@ -175,7 +183,7 @@ async def test_a_saved_act_without_its_backend(bed, tmp_path):
     """R9: an act on a backend that the file has no more is told, and is none."""
     await bed.ask("drain", save=True)
     rows = json.loads((tmp_path / SAVED).read_text())
-    state_directory.save(tmp_path, SAVED, [{**rows[0], "backend": "gone"}])
+    document.save(tmp_path, SAVED, [{**rows[0], "backend": "gone"}])
     admins = Bed(tmp_path).admins
     assert (admins.strange, admins.overrides) == (["dns/gone"], {})
 
@@ -185,8 +193,8 @@ async def test_a_saved_act_without_its_backend(bed, tmp_path):
 )
 async def test_a_strange_file_is_refused(tmp_path, text):
     """R9: saved acts that cannot be read are an error at the start, not forgotten."""
-    state_directory.save(tmp_path, SAVED, json.loads(text))
-    with pytest.raises(state_directory.StateError, match="no act of ours"):
+    document.save(tmp_path, SAVED, json.loads(text))
+    with pytest.raises(document.StateError, match="no act of ours"):
         Bed(tmp_path)
 
 
@@ -231,11 +239,60 @@ async def test_a_deadline_is_a_change(bed):
     assert bed.told[-1][2] == "what is left is cut after 5s, by uid 1000"
 
 
-async def test_what_cannot_be_saved_is_an_error(bed, tmp_path):
-    """R9: an act that a restart would not know of is done, and the operator is told that it is not saved."""
+async def test_what_cannot_be_saved_is_not_done(bed, tmp_path):
+    """R15: an act that was to be saved and cannot be is refused, is told, and has changed nothing; without --save it is done."""
     (tmp_path / SAVED).mkdir()
-    with pytest.raises(ControlError, match="a restart will not know of it"):
+    with pytest.raises(
+        ControlError, match=r"nothing is changed, as it cannot be saved: .*overrides\.json: Is a directory"
+    ):
         await bed.ask("maint", save=True)
-    assert (bed.admins.state(SECOND), bed.changed) == ("maint", [[SECOND]])
-    (row,) = bed.admins.rows()
-    assert not row["saved"]
+    assert (bed.admins.state(SECOND), bed.changed, bed.admins.rows()) == ("ready", [], [])
+    assert [subject for _, subject, _ in bed.told] == [SAVED]
+    assert (await bed.ask("maint"))["changed"]
+
+
+async def test_what_cannot_be_forgotten_stays(bed, tmp_path):
+    """R15: where saved acts cannot be removed, neither `ready` nor `overrides clear` does half of it."""
+    await bed.ask("maint", save=True)
+    (tmp_path / SAVED).unlink()
+    (tmp_path / SAVED).mkdir()
+    bed.changed.clear()
+    with pytest.raises(ControlError, match="nothing is changed"):
+        await bed.ask("ready")
+    besides = []
+    with pytest.raises(FailedError, match="nothing is changed"):
+        await bed.admins.clear("uid 0", lambda: besides.append(1))
+    assert (bed.admins.state(SECOND), bed.changed, besides) == ("maint", [], [])
+    (tmp_path / SAVED).rmdir()
+    await bed.admins.clear("uid 0", lambda: besides.append(1))
+    assert (bed.admins.state(SECOND), bed.changed, besides) == ("ready", [[SECOND]], [1])
+
+
+async def test_acts_that_come_together(bed, tmp_path):
+    """R15: of two acts that are saved at the same time both hold, here and after a restart."""
+    await asyncio.gather(bed.ask("maint", save=True), bed.ask("drain", *FIRST, save=True))
+    assert (bed.admins.state(SECOND), bed.admins.state(FIRST)) == ("maint", "drain")
+    again = Bed(tmp_path)
+    assert (again.admins.state(SECOND), again.admins.state(FIRST)) == ("maint", "drain")
+
+
+@pytest.mark.parametrize("save", [False, True])
+async def test_the_last_that_could_serve(bed, tmp_path, save):
+    """T16: an act that leaves a service with nobody is refused without --force, whole, and names the service."""
+    bed.stranded = ["web", "dns"]
+    with pytest.raises(ControlError, match="nobody else of dns, web can serve now: --force does it all the same"):
+        await bed.ask("maint", "*", "192.0.2.11", save=save)
+    assert (bed.changed, bed.told, (tmp_path / SAVED).exists()) == ([], [], False)
+    assert (await bed.ask("maint", "*", "192.0.2.11", save=save, force=True))["changed"]
+
+
+async def test_what_holds_already_is_not_refused(bed):
+    """T16: who is drained already is drained without --force once more, and `ready` never needs it."""
+    await bed.ask("drain")
+    asked = []
+    running = SimpleNamespace(services=bed.services, backends=bed.backends)
+    readiness = SimpleNamespace(stranded_by=lambda keys: asked.append([*keys]) or [])
+    bed.act = admin_handler(running, bed.admins, readiness)
+    await bed.ask("drain")
+    await bed.ask("ready")
+    assert all(keys == [] for keys in asked)

@@ -4,12 +4,14 @@ import asyncio
 
 import pytest
 
-from proxy.backends.admin import Admins
+from proxy.backends.admin import SAVED, Admins
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
 from proxy.config.loader import load
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
+from proxy.records.disk_thread import DiskThread
+from proxy.records.document import Document
 from proxy.stats.slots import Slots
 from proxy.status.slices import finished
 
@@ -31,13 +33,16 @@ class Bed:
     def __init__(self, path):
         path.write_text(FILE)
         running = Running(load(path), Slots(16), Slots(64))
-        self.told, self.sent = [], []
-        self.admins = Admins(running, self.tell, lambda _: None, lambda _: 0)
+        self.told, self.sent, self.times = [], [], []
+        self.admins = Admins(
+            running, Document(DiskThread("disk"), path.parent, SAVED), self.tell, lambda _: None, lambda _: 0
+        )
         self.ready = Readiness(running, self.tell, self.sent.append, lambda _: None, self.admins)
 
     def tell(self, kind, subject, text, *, level="info", **fields):
         """Note an event."""
         self.told.append((kind, subject, text))
+        self.times.append((kind, fields.get("at")))
 
     async def probed(self, *states):
         """Let health find these states of the first and the second backend."""
@@ -47,7 +52,7 @@ class Bed:
 
     def failing(self, backend=0):
         """Let a worker say that a backend fails."""
-        self.ready.failing(worker_messages.Failing(0, backend, 3))
+        self.ready.failing(worker_messages.Failing(0, backend, 3, 1.0))
 
     def said(self, backend=0):
         """The verdicts that workers got of a backend, and what one that starts now would get."""
@@ -78,6 +83,7 @@ async def test_an_ejection_has_an_end(bed):
         "ejected for 100ms: 3 failures of real traffic in a row (probes: answers)",
     )
     assert bed.ready.able["a"]
+    assert bed.times[-1] == ("eject", 1.0)  # the worker's
     await asyncio.sleep(0.2)
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "up", "ready"]])
     assert finished(bed.ready.shown({}))[FIRST].state == "up"

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,8 @@ from proxy.commands.membership import MembershipCommands
 from proxy.config.loader import load
 from proxy.control.server import Request
 from proxy.control.wire import BAD_REQUEST, ControlError
+from proxy.records.disk_thread import DiskThread
+from proxy.records.document import Document
 from proxy.stats.slots import Slots
 
 FILE = """
@@ -54,18 +57,25 @@ class Bed:
         self.told, self.heard, self.active = [], [], {}
         self.running = Running(load(path), Slots(16), Slots(capacity))
         self.down = set()
-        self.admins = Admins(self.running, self.tell, lambda _: None, self.open)
+        self.admins = Admins(
+            self.running, Document(DiskThread("disk"), directory, SAVED), self.tell, lambda _: None, self.open
+        )
         self.membership = Membership(
             self.running, self.admins, self.tell,
             relisted=lambda service, slots: self.heard.append((service, list(slots))),
             reweighed=self.heard.append,
-            usable=lambda service: [name for of, name in self.running.backends if of == service and name not in self.down],
+            stranded=self.stranded,
             active=self.open,
             leads_back=LoopGuard(self.running, lambda: {"192.0.2.77"}, self.tell, self.heard.append).would_lead_back,
         )  # fmt: skip
 
         self.commands = MembershipCommands(self.running, self.admins, self.membership)
-        self.act = admin_handler(self.running, self.admins)
+        self.act = admin_handler(self.running, self.admins, SimpleNamespace(stranded_by=self.stranded))
+
+    def stranded(self, going):
+        """Which services somebody could serve, and nobody without these."""
+        able = {key for key in self.running.backends if key[1] not in self.down and not self.admins.leaves(key)}
+        return [name for name in {key[0] for key in going} if {k for k in able if k[0] == name} <= {*going} and able]
 
     def tell(self, kind, subject, text, **_):
         """Note an event."""
@@ -207,6 +217,30 @@ async def test_a_weight(bed):
     assert (bed.running.backends[SECOND].weight, bed.running.weighed, bed.membership.edits) == (3, set(), 0)
 
 
+async def test_no_weight_for_the_last(bed):
+    """T16: weight 0 gives a backend nothing new, as a drain does: the last that could serve gets it with --force alone."""
+    bed.down = {"192.0.2.11"}
+    with pytest.raises(ControlError, match="nobody else of dns can serve now: --force"):
+        bed.ask("weight", backend="ns2", weight=0)
+    assert bed.ask("weight", backend="ns2", weight=1)
+    assert bed.ask("weight", backend="192.0.2.11", weight=0)
+    assert bed.ask("weight", backend="ns2", weight=0, force=True)
+
+
+async def test_no_room_for_a_clear(tmp_path):
+    """R15: where there is no room for all who come back `overrides clear` says so before anything is changed."""
+    bed = Bed(tmp_path, capacity=4)
+    bed.ask("remove", backend="ns2")
+    bed.later()
+    for last in (13, 14):
+        bed.ask("add", address=f"192.0.2.{last}")
+    for key in bed.running.backends:
+        bed.running.slots[1].hold(key)
+    with pytest.raises(FailedError, match="1 backends would come back and there is room for 0"):
+        bed.membership.check_clear()
+    assert sorted(bed.names) == ["192.0.2.11", "192.0.2.13", "192.0.2.14"]
+
+
 async def test_all_is_undone(bed):
     """R9: cleared overrides bring back what was removed, and take out what was added, by its drain."""
     bed.ask("add", address="192.0.2.13")
@@ -237,7 +271,7 @@ async def test_ready_everywhere_but_where_it_leaves(bed):
     bed.active[FIRST] = 1
     bed.ask("remove", backend="192.0.2.11")
     for command in ("maint", "ready"):
-        async for _ in bed.act(Request(command, {"service": "*", "backend": "192.0.2.11"}, 1, 0)):
+        async for _ in bed.act(Request(command, {"service": "*", "backend": "192.0.2.11", "force": True}, 1, 0)):
             pass
     assert bed.admins.state(("web", "192.0.2.11")) == "ready"
     assert bed.admins.leaves(FIRST)
@@ -277,7 +311,8 @@ async def test_a_removal_where_nothing_can_be_saved(bed, tmp_path):
         bed.ask("remove", backend=f"192.0.2.{last}")
     bed.later()
     assert (bed.names, bed.membership.edits) == (["192.0.2.11", "ns2"], 0)
-    assert any("a restart will not know of it" in text for text in bed.told)
+    await asyncio.gather(*bed.admins._forgetting)
+    assert any("still has an act on a backend that is gone" in text for text in bed.told)
     bed.later()
 
 

@@ -4,14 +4,17 @@ import asyncio
 
 import pytest
 
-from proxy.backends.admin import Admins
+from proxy.backends.admin import SAVED, Admins
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
 from proxy.commands.admin import admin_handler
 from proxy.config.loader import load
 from proxy.control.server import Request
+from proxy.control.wire import ControlError
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
+from proxy.records.disk_thread import DiskThread
+from proxy.records.document import Document
 from proxy.stats.slots import Slots
 from proxy.status.slices import finished
 
@@ -44,13 +47,16 @@ class Bed:
         path.write_text(file.replace('"192.0.2.12"', second) + keys)
         self.running = Running(load(path), Slots(16), Slots(64))
         self.told, self.sent, self.changed = [], [], []
-        self.admins = Admins(self.running, self.tell, self.administered, lambda _: 0)
+        self.times = []
+        self.admins = Admins(
+            self.running, Document(DiskThread("disk"), path.parent, SAVED), self.tell, self.administered, lambda _: 0
+        )
         self.ready = Readiness(self.running, self.tell, self.sent.append, self.changed.append, self.admins)
 
-    async def administer(self, command, backend="192.0.2.12"):
+    async def administer(self, command, backend="192.0.2.12", *, force=True):
         """Let an operator want something of a backend."""
-        request = Request(command, {"service": "a", "backend": backend}, 1, 0)
-        async for _ in admin_handler(self.running, self.admins)(request):
+        request = Request(command, {"service": "a", "backend": backend, "force": force}, 1, 0)
+        async for _ in admin_handler(self.running, self.admins, self.ready)(request):
             pass
         await asyncio.sleep(0)
 
@@ -61,6 +67,7 @@ class Bed:
     def tell(self, kind, subject, text, *, level="info", **fields):
         """Note an event."""
         self.told.append((kind, subject, text, level))
+        self.times.append((kind, fields.get("at")))
 
     async def probed(self, *states):
         """Let health find a state for each key."""
@@ -106,6 +113,12 @@ async def test_tracked_probes(bed):
     await bed.probed(("probe nobody", "down"), ("probe gateway", "up"))
     assert bed.ready.tracked == {"gateway": True}
     assert [row["state"] for row in bed.ready.targets()] == ["unknown", "unknown", "up"]
+
+
+async def test_an_event_has_the_time_of_the_probe(bed):
+    """An event about a verdict, a tracked probe or a weight that is asked for has the time at which health saw it."""
+    await bed.probed((FIRST, "down", 7), ("probe gateway", "down"))
+    assert sorted(bed.times) == [("probe", 1.0), ("verdict", 1.0), ("weight", 1.0)]
 
 
 async def test_a_weight_is_passed_on_at_once(bed):
@@ -320,6 +333,59 @@ async def test_a_drained_backend_does_not_stand_by(bed):
     await bed.administer("drain")
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 1, "up", "drain"]])
     assert [key[1] for key, one in finished(bed.ready.shown({})).items() if one.serving] == ["192.0.2.11"]
+
+
+TIERS = ('{ address = "192.0.2.12", backup = true }', '{ address = "192.0.2.12", weight = 0 }', '"192.0.2.12"')
+
+
+@pytest.mark.parametrize(
+    ("second", "state", "stranded"),
+    [
+        (TIERS[2], "up", False),
+        (TIERS[0], "up", False),  # a backup takes over
+        (TIERS[0], "reserve", False),
+        (TIERS[1], "up", True),  # it gets nothing new
+        (TIERS[2], "down", True),
+        (TIERS[2], None, True),  # nobody knows
+    ],
+)
+async def test_the_last_that_serves(tmp_path, second, state, stranded):
+    """T16: draining a backend strands its service if nobody would serve then: no backup, no reserve, nobody that is up."""
+    bed = Bed(tmp_path / "steelyard.toml", second=second)
+    await bed.probed((FIRST, "up"), *([(SECOND, state)] if state else []))
+    first = [("a", "192.0.2.11")]
+    assert bed.ready.stranded_by(first) == (["a"] if stranded else [])
+    assert bed.ready.stranded_by([*first, ("a", "192.0.2.12")]) == ["a"]
+    if stranded:
+        with pytest.raises(ControlError, match="nobody else of a can serve now"):
+            await bed.administer("drain", "192.0.2.11", force=False)
+    await bed.administer("drain", "192.0.2.11")
+    assert bed.ready.stranded_by(first) == []  # it serves no longer
+    await bed.administer("maint", "192.0.2.11", force=stranded)
+
+
+async def test_who_does_not_serve_is_not_the_last(bed):
+    """T16: where nobody serves anyway a drain needs no --force; with fail-open who is down serves, and is the last."""
+    await bed.probed((FIRST, "down"), (SECOND, "down"))
+    assert bed.ready.stranded_by([("a", "192.0.2.11"), ("a", "192.0.2.12")]) == []
+
+
+async def test_the_last_of_a_service_that_fails_open(tmp_path):
+    """T16: with fail-open those that are down serve where nobody is up, so that the last of them is not drained unasked."""
+    bed = Bed(tmp_path / "steelyard.toml", keys="fail-open = true\n")
+    await bed.probed((FIRST, "down"), (SECOND, "down"))
+    assert bed.ready.stranded_by([("a", "192.0.2.11")]) == []
+    assert bed.ready.stranded_by([("a", "192.0.2.11"), ("a", "192.0.2.12")]) == ["a"]
+
+
+async def test_what_the_file_would_strand(tmp_path):
+    """T16: `overrides clear` strands a service whose only backend that is up is drained by the file."""
+    bed = Bed(tmp_path / "steelyard.toml", second='{ address = "192.0.2.12", admin = "drain" }')
+    await bed.administer("ready")
+    await bed.probed((FIRST, "down"), (SECOND, "up"))
+    assert bed.ready.stranded_by_file() == ["a"]
+    await bed.probed((FIRST, "up"))
+    assert bed.ready.stranded_by_file() == []
 
 
 async def test_who_returns_from_maintenance_proves_nothing_yet(bed):

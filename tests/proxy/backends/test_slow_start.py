@@ -7,13 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.backends import effective
-from proxy.backends.admin import Admins
+from proxy.backends.admin import SAVED, Admins
 from proxy.backends.effective import STEPS, Running
 from proxy.backends.readiness import Readiness
 from proxy.backends.slow_start import next_step, share
 from proxy.config.loader import load
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
+from proxy.records.disk_thread import DiskThread
+from proxy.records.document import Document
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.status.slices import finished
@@ -61,7 +63,13 @@ class Bed:
         path.write_text(FILE.format(scheduler=scheduler))
         self.running = Running(load(path), Slots(16), Slots(64))
         self.sent, self.told = [], []
-        self.admins = Admins(self.running, self.tell, lambda keys: self.ready.administered(keys), lambda _: 0)  # noqa: PLW0108
+        self.admins = Admins(
+            self.running,
+            Document(DiskThread("disk"), path.parent, SAVED),
+            self.tell,
+            lambda keys: self.ready.administered(keys),  # noqa: PLW0108
+            lambda _: 0,
+        )
         self.ready = Readiness(self.running, self.tell, self.sent.append, lambda _: None, self.admins)
 
     def tell(self, kind, subject, text, *, level="info", **fields):

@@ -49,7 +49,7 @@ class Daemon:
         self.status = whole_status(backend("10.0.0.11", "up"))
         self.config = {}
         self.clock = SimpleNamespace(now=1_000_000.0)
-        self.timeline = Timeline(None, clock=lambda: self.clock.now)
+        self.timeline = Timeline(clock=lambda: self.clock.now)
         self.loop = asyncio.new_event_loop()
         self.server = ControlServer(path)
         self.server.register("status", lambda request: {"status": self.status}, mutates=False)

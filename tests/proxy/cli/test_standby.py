@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from proxy.control.wire import ControlError
+from proxy.control.wire import UNKNOWN_NAME, ControlError
 
 ROWS = [{"name": "inside", "state": "backup", "standby": True}, {"name": "out", "state": "active", "standby": False}]
 
@@ -22,12 +22,15 @@ def asked(daemon):
     def resume(request):
         noted.append(("resume", dict(request.arguments)))
         if request.arguments.get("vrrp") == "elsewhere":
-            raise ControlError("there is no [vrrp.elsewhere]: only inside, out")
+            raise ControlError("there is no [vrrp.elsewhere]: only inside, out", UNKNOWN_NAME)
         return {"vrrp": ROWS, "changed": True}
+
+    def is_active(request):
+        return {"vrrp": ROWS, "active": False} if request.arguments.get("vrrp") != "elsewhere" else resume(request)
 
     daemon.server.register("standby", standby, mutates=True)
     daemon.server.register("resume", resume, mutates=True)
-    daemon.server.register("is-active", lambda _: {"vrrp": ROWS, "active": False}, mutates=False)
+    daemon.server.register("is-active", is_active, mutates=False)
     return noted
 
 
@@ -59,7 +62,8 @@ def test_wrong_durations(steelyard, daemon, asked, drain):
     assert (done.returncode, asked) == (64, [])
 
 
-def test_a_refusal_is_shown(steelyard, daemon, asked):
-    """What the daemon refuses is shown in its words, with exit code 1."""
-    done = steelyard("resume", "elsewhere", "-s", daemon.path)
-    assert (done.returncode, done.stderr) == (1, "steelyard: there is no [vrrp.elsewhere]: only inside, out\n")
+@pytest.mark.parametrize("command", ["is-active", "resume"])
+def test_a_name_that_there_is_not(steelyard, daemon, asked, command):
+    """A router that there is not is wrong usage, in the daemon's words, and is never taken for the answer of `is-active`."""
+    done = steelyard(command, "elsewhere", "-s", daemon.path)
+    assert (done.returncode, done.stderr) == (64, "steelyard: there is no [vrrp.elsewhere]: only inside, out\n")

@@ -13,7 +13,7 @@ from proxy.records.timeline import FOLLOWERS, Timeline
 @pytest.fixture
 def timeline():
     """Make a timeline whose clock counts its events."""
-    made = Timeline(None, clock=iter(range(1_000_000)).__next__)
+    made = Timeline(clock=iter(range(1_000_000)).__next__)
     yield made
     made.close()
 

@@ -75,7 +75,7 @@ def test_what_is_wrong_for_the_other_node_stops_this_one(write):
 
 def test_an_empty_file_is_valid_and_pointless(said):
     """A file that balances nothing is no error, and check says so."""
-    assert said("") == ["1:1 warning: no [service.NAME]: there is nothing to balance"]
+    assert said("") == ["1:1 warning: neither [service.NAME] nor [vrrp.NAME]: there is nothing to run"]
 
 
 def test_ten_thousand_backends_load_in_a_few_seconds(write):

@@ -135,6 +135,23 @@ def test_defaults_are_merged_key_by_key(loaded):
         (service(backends='"db1.example.net"'), [
             '3:13 error: "db1.example.net" is a name: write an IP address (the balancer does not resolve names)'
         ]),
+        (service(backends='"0.0.0.0"'), ['3:13 error: "0.0.0.0" is the address of no host']),
+        (service(backends='"[::]:80"'), ['3:13 error: "::" is the address of no host']),
+        (service(backends='"224.0.0.1:53"'), ['3:13 error: "224.0.0.1" is a multicast address: no single host has it']),
+        (service(backends='{ address = "255.255.255.255" }'), [
+            '3:25 error: "255.255.255.255" is the broadcast address: no single host has it'
+        ]),
+        (service(listen='"224.0.0.18:53/tcp"'), ['2:11 error: "224.0.0.18" is a multicast address: no single host has it']),
+        (service(rest='source-addresses = ["0.0.0.0"]'), ['4:21 error: "0.0.0.0" is the address of no host']),
+        (service(rest='probe = { type = "tcp", address = "224.0.0.1" }'), [
+            '4:35 error: "224.0.0.1" is a multicast address: no single host has it'
+        ]),
+        (service(rest='probe = { type = "dns", query = "example.net TYPE65536" }'), [
+            '4:33 error: "TYPE65536" is not a record type: write for instance "example.net SOA"'
+        ]),
+        (service(rest=f'probe = {{ type = "udp", send = "{"x" * 65508}" }}'), [
+            "4:9 error: send has 65508 bytes: a datagram carries at most 65507"
+        ]),
         (service(backends='{ address = "10.0.0.11:80" }'), [
             '3:25 error: "10.0.0.11:80" has a port: in a table write address = "10.0.0.11", port = 80'
         ]),
@@ -223,7 +240,7 @@ def test_a_misspelt_router_is_suggested(said):
 )  # fmt: skip
 def test_mistakes_in_the_other_tables(said, text, expected):
     """Each mistake outside the services is told once, at the word that is wrong."""
-    found = [line for line in said(text) if "nothing to balance" not in line]
+    found = [line for line in said(text) if "nothing to run" not in line]
     assert found == expected or (expected is None and len(found) == 1)
 
 

@@ -59,10 +59,17 @@ def test_a_probe_that_cannot_be_made_is_refused_at_its_place(loaded):
     assert "this ldap probe cannot be created" in found[0].message
 
 
+def test_an_address_alone_runs(loaded, said):
+    """A pair that only moves an address needs no service, and `check` has nothing to say of it."""
+    text = '[vrrp.r]\ninterface = "eth0"\nvrid = 1\naddresses = ["10.0.0.1"]\n'
+    assert unsupported(loaded(text)) == []
+    assert said(text) == []
+
+
 def test_nothing_to_run_is_refused(loaded):
-    """A configuration without any service is an error for `run`."""
+    """A configuration without any service or router is an error for `run`."""
     assert [item.message for item in unsupported(loaded("[node]\nworkers = 1\n"))] == [
-        "no [service.NAME]: there is nothing to run"
+        "neither [service.NAME] nor [vrrp.NAME]: there is nothing to run"
     ]
 
 

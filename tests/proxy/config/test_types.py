@@ -95,6 +95,12 @@ def test_listen_entries(text, where, ports, transport, is_router):
         ("[fe80::1]:53/udp", 'needs its interface: write "fe80::1%eth0"'),
         ("10.0.0.256:53/udp", "not an IPv4 address"),
         ("in side:53/udp", "neither an IP address"),
+        ("224.0.0.1:53/udp", "a multicast address: no single host has it"),
+        ("[ff02::1]:53/udp", "a multicast address: no single host has it"),
+        ("255.255.255.255:53/udp", "the broadcast address: no single host has it"),
+        ("0.0.0.1:53/udp", "the address of no host"),
+        ("[2001:db8::1%eth0]:53/udp", "not link-local: write it without the interface"),
+        ("[fe80::1%eth0:1]:53/udp", "not the name of a network interface"),
     ],
 )
 def test_wrong_listen_entries_show_the_right_form(text, words):
@@ -191,6 +197,7 @@ def test_virtual_addresses_without_prefix_stand_alone():
         (Rate, "60/m", 1.0),
         (Share, "10%", 0.1),
         (Bind, "[::1]:9600", "[::1]:9600"),
+        (Bind, "0.0.0.0:9600", "0.0.0.0:9600"),
         (LogTarget, "udp://192.0.2.1:514", "udp://192.0.2.1:514"),
         (LogTarget, "/var/log/steelyard", "/var/log/steelyard"),
         (InterfaceName, "eth0.100", "eth0.100"),
@@ -207,6 +214,8 @@ def test_values_with_a_form_of_their_own(kind, text, value):
         (Rate, "100"), (Rate, "0/s"), (Rate, 100), (Rate, "x/s"), (Share, "101%"), (Share, 0.1), (Share, "ten"), (Bind, "127.0.0.1"),
         (Bind, 9600), (LogTarget, "syslog"), (LogTarget, "udp://192.0.2.1"), (LogTarget, "/var/log/"), (LogTarget, "/var/../x"), (LogTarget, "/var//x"),
         (LogTarget, "/x\ty"), (LogTarget, "udp://0.0.0.0:514"), (LogTarget, "udp://[ff02::1]:514"), (InterfaceName, "a" * 16), (InterfaceName, "a b"),
+        (InterfaceName, "é" * 8), (InterfaceName, "."), (InterfaceName, "a:b"), (InterfaceName, "a\0b"), (Bind, "224.0.0.1:9600"), (LogTarget, "udp://255.255.255.255:514"),
+        (LogTarget, "udp://[fe80::1]:514"),
     ],
 )  # fmt: skip
 def test_values_of_the_wrong_form(kind, value):

@@ -1,9 +1,12 @@
 """proxy.control.path: where the control socket lies, and who may be there first."""
 
+import fcntl
 import grp
 import os
 import socket
 import stat
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -179,6 +182,64 @@ def test_two_that_start_together(path):
     assert len(errors) == 7
     assert all("another daemon" in error for error in errors)
     winners[0].close()
+
+
+def test_a_directory_that_somebody_has_locked(path):
+    """S5: who locks the control socket's directory, as everybody may, keeps no daemon from its start."""
+    path.parent.mkdir()
+    directory = os.open(path.parent, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    claim(path).close()
+    os.close(directory)
+
+
+def test_nobody_is_waited_for(path):
+    """Where another daemon is just taking its place there, the second is refused at once, and the lock goes with the first."""
+    path.parent.mkdir()
+    lock = path.with_name("control.sock.lock")
+    first = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(first, fcntl.LOCK_EX)
+    with pytest.raises(ControlError, match="another daemon is just starting there"):
+        claim(path)
+    os.close(first)
+    claim(path).close()
+    assert [one.name for one in path.parent.iterdir()] == ["control.sock"]
+
+
+def test_a_planted_lock_is_refused(path, tmp_path):
+    """S5: a link, or a file that others may open, in the place of the lock is an error."""
+    path.parent.mkdir()
+    lock = path.with_name("control.sock.lock")
+    lock.symlink_to(tmp_path / "victim")
+    with pytest.raises(ControlError, match=r"control\.sock\.lock"):
+        claim(path)
+    assert not (tmp_path / "victim").exists()
+    lock.unlink()
+    lock.touch(0o644)
+    with pytest.raises(ControlError, match="no private file of ours"):
+        claim(path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can have other groups")
+@pytest.mark.parametrize("count", [0, 3, 256, 257, 5000])
+def test_however_many_groups(path, count):
+    """S2: a member of the socket's group is known by any of its groups, also beyond the 256 that Python's call can carry."""
+    groups = [*range(20_000, 20_000 + count)]
+    with claim(path) as listener:
+        path.chmod(0o666)
+        code = (
+            f"import os, socket\nos.setgroups({groups!r})\ns = socket.socket(socket.AF_UNIX)\n"
+            f"s.connect({os.fspath(path)!r})\nos.setgroups([])\nprint(flush=True)\ninput()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as client:
+            client.stdin.write(code.replace("input()", "os.read(0, 1)"))
+            client.stdin.close()
+            if not client.stdout.readline():
+                pytest.skip("this root has no other groups")
+            with listener.accept()[0] as connection:
+                assert sorted(peer_groups(connection)) == groups
 
 
 def test_the_kernel_says_who_connects():

@@ -62,6 +62,7 @@ def test_settings_travel(config):
     assert outside.auth == AuthSettings()
     assert [(one.interface, one.penalty) for one in inside.track] == [("eth0", 20)]
     assert (outside.peers, outside.sources, outside.awaits_verdicts) == (None, (), True)
+    assert (inside.owned, outside.owned) == (False, False)
     assert found.sync_groups == {"both": ("inside", "outside")}
     assert found.notify == (NotifySettings(to=("active", "init"), command=("/usr/local/bin/page", "--now")),)
 

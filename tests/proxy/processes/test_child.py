@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import proxy
 from proxy.processes import child
-from proxy.processes.child import FIRST_PAUSE, LONGEST_PAUSE, SETTLED, Child, Identity, Pace
+from proxy.processes.child import FIRST_PAUSE, LONGEST_PAUSE, LONGEST_START, SETTLED, START, Child, Identity, Pace
 from proxy.processes.messages import common as messages
 
 ME = Identity(None, None, "info", "text")
@@ -133,11 +134,24 @@ def test_pace():
     assert pace.delay(0.0) == FIRST_PAUSE
 
 
+def test_the_patience_of_a_start():
+    """A child that was killed because it was not ready gives the next twice the time, up to a bound, until one was well."""
+    pace = Pace()
+    patience = []
+    for _ in range(6):
+        patience.append(pace.patience)
+        pace.late()
+        pace.delay(0.0)
+    assert patience == [START, 2 * START, 4 * START, *[LONGEST_START] * 3]
+    pace.delay(SETTLED)
+    assert pace.patience == START
+
+
 def test_environment(monkeypatch):
     """Children get what finds programs, words, time zones and trust, the checkout's path, and nothing else."""
     ours = {"PATH": "/bin", "TZ": "UTC", "SSL_CERT_FILE": "/ca"}
     found = child.environment(ours | {"LD_PRELOAD": "x", "PYTHONPATH": "/tmp/x", "TOKEN": "y"})
-    here = str(Path(child.__file__).parent.parent)
+    here = str(Path(proxy.__file__).parent.parent)
     assert found == ours | {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": here}
     monkeypatch.setattr(site, "getsitepackages", lambda: [here])
     assert "PYTHONPATH" not in child.environment({})

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from proxy.processes import keeper
+from proxy.processes import child, keeper
 from proxy.processes.child import Identity
 from proxy.processes.keeper import Kept
 from proxy.processes.messages import common as messages
@@ -69,6 +69,15 @@ async def test_a_spare_that_dies(bed):
     os.kill(spare.pid, signal.SIGKILL)
     await one.until(lambda: len(one.kept.children) == 2 and one.kept.children[1] is not spare)
     assert (one.kept.child, one.told) == (first, [])
+
+
+async def test_a_start_that_takes_long(bed, monkeypatch):
+    """One that is not ready in time is killed, says so, and has ever more time: in the end it is ready on any host."""
+    monkeypatch.setattr(child, "START", 0.02)
+    one = bed()
+    await one.until(lambda: one.kept.ready)
+    assert "not ready 0.02 s after its start: pid" in one.told[0]
+    assert sum("is killed" in text for text in one.told) >= 2
 
 
 async def test_a_question_outlives_nobody(bed):

@@ -1,9 +1,12 @@
 """The file of the connection log: what is opened and what is not, and rotation."""
 
+import asyncio
 import os
+import threading
 
 import pytest
 
+from proxy.records import connection_log_file as module
 from proxy.records.connection_log_file import QUIET, ConnectionLogFile, open_safely
 from proxy.stats.columns import Columns
 from proxy.stats.layout import LOG_LOST, Layout
@@ -112,9 +115,15 @@ class Bed:
         """Count how often workers were given the descriptor."""
         self.handed += 1
 
+    async def look(self, now):
+        """Look, and wait until that has been done."""
+        self.file.look(now)
+        while self.file._looking is not None:  # noqa: ASYNC110 - a thread looks
+            await asyncio.sleep(0.001)
+
 
 @pytest.fixture
-def bed():
+async def bed():
     beds = []
 
     def make(path):
@@ -123,63 +132,88 @@ def bed():
 
     yield make
     for one in beds:
-        one.file.close()
+        await one.file.close()
         one.columns.close()
 
 
-def test_rotation(bed, folder):
+async def test_rotation(bed, folder):
     """A file that was moved or removed is opened anew at the next look, and handed out; one that is there is left alone."""
     one = bed(folder / "x")
-    one.file.look(0)
+    await one.look(0)
     os.write(one.file.fd, b"before\n")
-    one.file.look(1)
+    await one.look(1)
     assert one.handed == 1
     (folder / "x").rename(folder / "x.1")
-    one.file.look(2)
+    await one.look(2)
     os.write(one.file.fd, b"after\n")
     assert one.handed == 2
     (folder / "x").unlink()
-    one.file.look(3)
+    await one.look(3)
     assert one.handed == 3
     assert ((folder / "x.1").read_bytes(), (folder / "x").read_bytes()) == (b"before\n", b"")
     assert one.told == []
 
 
-def test_a_directory_that_is_missing(bed, folder):
+async def test_a_directory_that_is_missing(bed, folder):
     """A file that cannot be opened is told once, tried again, and told again when it works."""
     one = bed(folder / "sub" / "x")
     for now in range(3):
-        one.file.look(now)
+        await one.look(now)
     (folder / "sub").mkdir()
-    one.file.look(4)
+    await one.look(4)
     assert [level for _, level in one.told] == ["error", "info"]
     assert "No such file or directory" in one.told[0][0]
     assert one.handed == 1
 
 
-def test_losses_are_told_once(bed):
+async def test_a_file_system_that_does_not_answer(bed, folder, monkeypatch):
+    """R15: a look that hangs stops nobody: it is told once, nothing is queued behind it, and later it is told that it works."""
+    monkeypatch.setattr(module, "STUCK", 0.0)
+    one = bed(folder / "x")
+    reading, writing = os.pipe()
+    entered = threading.Event()
+    real = module.open_safely
+
+    def stuck(path):
+        entered.set()
+        os.read(reading, 1)
+        return real(path)
+
+    monkeypatch.setattr(module, "open_safely", stuck)
+    one.file.look(0)
+    assert entered.wait(10)
+    for now in range(1, 4):
+        one.file.look(now)
+    assert one.told == [(f"the connection log cannot be written: {folder}/x: the file system does not answer", "error")]
+    os.close(writing)
+    await one.look(5)
+    os.close(reading)
+    assert (one.told[1:], one.handed) == ([(f"the connection log is written again: {folder}/x", "info")], 1)
+
+
+async def test_losses_are_told_once(bed):
     """Lost lines are told when they begin, and again, with how many, when there were none for a while."""
     one = bed(None)
     for lost, now in ((0, 0), (5, 1), (9, 2), (9, 3)):
         one.table.cells[LOG_LOST] = lost
-        one.file.look(now)
+        await one.look(now)
     assert [level for _, level in one.told] == ["warning"]
-    one.file.look(2 + QUIET)
+    await one.look(2 + QUIET)
     assert one.told[-1] == ("no lines of the connection log are lost any more; 9 were", "info")
     one.table.cells[LOG_LOST] = 10
-    one.file.look(2 + QUIET + 1)
+    await one.look(2 + QUIET + 1)
     assert len(one.told) == 3
 
 
-def test_a_directory_that_goes_and_returns(bed, folder):
+async def test_a_directory_that_goes_and_returns(bed, folder):
     """A file that vanishes with its directory and returns as it was is told each time."""
     (folder / "sub").mkdir()
     one = bed(folder / "sub" / "x")
-    one.file.look(0)
+    await one.look(0)
     for now in (1, 3):
         (folder / "sub").rename(folder / "away")
-        one.file.look(now)
+        await one.look(now)
         (folder / "away").rename(folder / "sub")
-        one.file.look(now + 1)
+        await one.look(now + 1)
     assert [level for _, level in one.told] == ["error", "info"] * 2
     assert one.handed == 1

@@ -3,12 +3,17 @@
 import json
 import logging
 import os
+import subprocess
+import sys
+import tempfile
+import threading
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.records import log
+from proxy.records.disk_thread import QUEUE
 
 HOSTILE = "banner \x1b[2J\r\n2026-01-01 info forged\x00\x9b\u2028\u202e\x7f end"
 
@@ -138,3 +143,43 @@ def test_setting_up_again_replaces(pipe):
     logging.getLogger("steelyard").error("above")
     (line,) = read(pipe[0])
     assert json.loads(line)["message"] == "above"
+
+
+def test_a_file_that_does_not_answer(tmp_path, monkeypatch):
+    """R15: a log file whose disk hangs holds nobody up; what waits is bounded, and is written when the disk answers."""
+    reading, writing = os.pipe()
+    entered = threading.Event()
+    real = os.write
+
+    def stuck(fd, data):
+        entered.set()
+        os.read(reading, 1)
+        return real(fd, data)
+
+    with (tmp_path / "log").open("ab") as file:
+        handler = log.LineHandler(file.fileno())
+        monkeypatch.setattr(os, "write", stuck)
+        for number in range(QUEUE + 10):
+            handler.emit(logging.makeLogRecord({"msg": f"line {number}"}))
+            assert number or entered.wait(10)
+        assert handler.lost == 9
+        os.close(writing)
+        handler._disk.wait(10)
+        handler.emit(logging.makeLogRecord({"msg": "after"}))
+        handler._disk.wait(10)
+    os.close(reading)
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert lines[: QUEUE + 1] == [f"line {number}" for number in range(QUEUE + 1)]
+    assert lines[QUEUE + 1 :] == ["9 log lines lost: their reader was too slow", "after"]
+
+
+def test_the_last_lines_of_a_file():
+    """What is logged right before the end of a process is in its log file."""
+    code = (
+        "import logging, sys\nfrom proxy.records import log\nlog.setup()\n"
+        "for number in range(100):\n    logging.warning(str(number))"
+    )
+    with tempfile.TemporaryFile("w+") as file:
+        subprocess.run([sys.executable, "-c", code], stderr=file, check=True, timeout=60)
+        file.seek(0)
+        assert [line.split()[-1] for line in file] == [str(number) for number in range(100)]

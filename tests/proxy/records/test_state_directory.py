@@ -1,85 +1,45 @@
-"""Tests of the documents in the state directory."""
+"""Tests of the state directory's one owner."""
 
 import os
 
 import pytest
 
-from proxy.records import state_directory
-from proxy.records.state_directory import DOCUMENT_MAX, StateError, load, save
+from proxy.records.document import StateError
+from proxy.records.state_directory import StateDirectory
 
 
-def test_a_document_comes_back(tmp_path):
-    """What was saved is loaded, by another life as well; what never was is None."""
-    directory = tmp_path / "state"
-    assert state_directory.load(directory, "x.json") is None
-    state_directory.save(directory, "x.json", ["outside"])
-    assert state_directory.load(directory, "x.json") == ["outside"]
-    state_directory.save(directory, "x.json", [])
-    assert state_directory.load(directory, "x.json") == []
-    assert [one.name for one in directory.iterdir()] == ["x.json"]
+async def test_one_owner(tmp_path):
+    """R11: a second daemon with the same state directory is refused, at once, and told who has it; the next owner is free."""
+    first = await StateDirectory.take(tmp_path / "state", "lb1.example.net")
+    assert first.fault == ""
+    with pytest.raises(StateError, match=rf"another daemon, pid {os.getpid()} of node lb1\.example\.net: each needs"):
+        await StateDirectory.take(tmp_path / "state", "lb2")
+    await first.close()
+    second = await StateDirectory.take(tmp_path / "state", "b")
+    with pytest.raises(StateError, match=rf"pid {os.getpid()} of node b:"):
+        await StateDirectory.take(tmp_path / "state", "lb2")
+    await second.close()
 
 
-def test_it_is_private(tmp_path):
-    """S5: the directory is closed to others, the document to everybody else."""
-    directory = tmp_path / "state"
-    state_directory.save(directory, "x.json", 1)
-    assert directory.stat().st_mode & 0o777 == 0o750
-    assert (directory / "x.json").stat().st_mode & 0o777 == 0o600
+async def test_the_lock_is_private(tmp_path):
+    """S5: nobody else can open the lock, and so hold it against us, whatever the directory's mode is."""
+    tmp_path.chmod(0o755)
+    one = await StateDirectory.take(tmp_path, "n")
+    assert (tmp_path / "lock").stat().st_mode & 0o777 == 0o600
+    await one.close()
 
 
-@pytest.mark.parametrize("text", ["{", "[" * 100_000, "\x00"])
-def test_what_is_no_document(tmp_path, text):
-    """A document that is damaged is an error that names it."""
-    (tmp_path / "x.json").write_text(text)
-    with pytest.raises(StateError, match=r"x\.json"):
-        state_directory.load(tmp_path, "x.json")
+async def test_a_directory_that_cannot_be_used(tmp_path):
+    """R15: where there is no place for state the daemon goes on, and knows why."""
+    (tmp_path / "file").touch()
+    one = await StateDirectory.take(tmp_path / "file" / "state", "n")
+    assert one.fault == f"{tmp_path}/file/state: Not a directory"
+    await one.close()
 
 
-def test_planted_links_are_not_followed(tmp_path):
-    """S5: a symbolic link in a document's place is neither read nor written through."""
-    directory = tmp_path / "state"
-    directory.mkdir()
-    victim = tmp_path / "victim"
-    victim.write_text("[1]")
-    (directory / "x.json").symlink_to(victim)
-    with pytest.raises(StateError):
-        state_directory.load(directory, "x.json")
-    (directory / "x.json.new").symlink_to(victim)
-    state_directory.save(directory, "x.json", [2])
-    assert victim.read_text() == "[1]"
-    assert state_directory.load(directory, "x.json") == [2]
-
-
-def test_a_directory_of_somebody_else(tmp_path):
-    """S5: a directory that anybody may write to is refused."""
-    tmp_path.chmod(0o777)
-    with pytest.raises(StateError, match="may be written by anybody"):
-        state_directory.save(tmp_path, "x.json", 1)
-
-
-def test_a_write_that_fails_keeps_the_old_one(tmp_path, monkeypatch):
-    """A document that could not be written as a whole is the old one still."""
-    state_directory.save(tmp_path, "x.json", "old")
-
-    def full(fd):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StateError, match="No space left"):
-        state_directory.save(tmp_path, "x.json", "new")
-    monkeypatch.undo()
-    assert state_directory.load(tmp_path, "x.json") == "old"
-
-
-def test_what_could_not_be_read_back_is_not_written(tmp_path):
-    """R9: a document beyond the bound is refused when it is saved, and the old one stays."""
-    save(tmp_path, "x", [1])
-    with pytest.raises(StateError, match="octets are more than"):
-        save(tmp_path, "x", ["x" * DOCUMENT_MAX])
-    assert load(tmp_path, "x") == [1]
-
-
-def test_reading_makes_nothing(tmp_path):
-    """R9: a directory that is not there has no documents, and is not made by looking."""
-    assert load(tmp_path / "state", "x") is None
-    assert not (tmp_path / "state").exists()
+async def test_a_planted_lock(tmp_path):
+    """S5: a link or a FIFO in the lock's place is not followed and hangs nobody."""
+    os.mkfifo(tmp_path / "lock")
+    one = await StateDirectory.take(tmp_path, "n")
+    assert "not a plain file of our own" in one.fault
+    await one.close()

@@ -1,5 +1,6 @@
 """The listening sockets of a daemon."""
 
+import os
 import socket
 
 import pytest
@@ -8,6 +9,7 @@ from proxy.backends.effective import Running
 from proxy.config.loader import load
 from proxy.stats.slots import Slots
 from proxy.workers.listeners import ListenError, Listeners
+from tests.e2e.bed import Bed
 from tests.e2e.loopback import free_port
 
 FILE = """
@@ -21,6 +23,16 @@ probe = {{ type = "none" }}
 [service.b]
 listen = ["127.0.0.1:{b}/tcp"]
 backends = ["192.0.2.1"]
+"""
+
+LINK_LOCAL = """
+[node]
+name = "n"
+workers = 2
+[service.a]
+listen = ["[fe80::53%near]:53/udp", "[fe80::53%near]:53/tcp"]
+backends = ["192.0.2.1"]
+probe = { type = "none" }
 """
 
 
@@ -56,3 +68,30 @@ def test_all_or_none(running):
         assert [line.partition(":")[0] for line in lines] == ["service.a", "service.b"]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
             free.bind(("127.0.0.1", ports[0]))
+
+
+async def test_bound_again_when_the_interface_is_another():
+    """R3: a listener on a link-local address is bound again, under a new number, once its interface is made anew."""
+    with Bed() as bed:
+        bed.host("a")
+        bed.ip("a", "link add near type veth peer name far", "addr add fe80::53/64 dev near nodad", "link set near up")
+        path = bed.dir / "f.toml"
+        path.write_text(LINK_LOCAL)
+        told = []
+        listeners = Listeners()
+        with bed.inside("a"):
+            listeners.bind(Running(load(path), Slots(16), Slots(64)), lambda *_: None)
+            try:
+                assert list(listeners.renew(told.append)) == []
+                bed.ip("a", "link del near")
+                assert list(listeners.renew(told.append)) == []
+                bed.ip("a", "link add near type veth peer name far", "link set near up")
+                assert list(listeners.renew(told.append)) == [(0, 2), (1, 3)]
+                assert (listeners.numbers, len(told)) == ([2, 3], 2)
+                member, descriptor = listeners.member((2, 1))
+                with socket.socket(fileno=os.dup(descriptor)) as sock:
+                    assert sock.getsockname()[3] == socket.if_nametoindex("near")
+                assert member.listener == 2
+                assert list(listeners.renew(told.append)) == []
+            finally:
+                listeners.close()

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.workers.member_owners import Members, owner
+from proxy.workers.member_owners import Members, Moves, owner
 
 WORKERS = 4
 LISTENERS = 3
@@ -97,3 +97,13 @@ def test_what_a_dead_worker_polled_is_granted_and_not_taken_back():
     moves = members.settle({0, 2, 3}, {0})
     assert moves.grants == {2: [(0, 1)]}
     assert not moves.releases
+
+
+def test_a_removed_listener_is_forgotten():
+    """A listener that is replaced is polled by nobody, and its place in the table is free."""
+    members = table()
+    members.settle({0, 1, 2, 3}, {0, 1, 2})
+    members.settle({0, 1, 2, 3}, {0, 2})
+    members.remove(1)
+    assert {listener for listener, _ in polled(members)} == {0, 2}
+    assert members.settle({0, 1, 2, 3}, {0, 1, 2}) == Moves()
