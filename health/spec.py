@@ -1,7 +1,7 @@
-"""What a probe's configuration is: one frozen model a protocol.
+"""The configuration of probes: one frozen model for each protocol.
 
-The models are whole: also the protocols whose probes come later are checked here to the last key. They travel over the channel
-as JSON (`model_dump(mode="json")`, back through `parse_probe`), which carries no secrets: a password is named by its file.
+The models travel over the channel as JSON (`model_dump(mode="json")`, back through `parse_probe`). The JSON contains no
+secrets: a model names only the file of a password.
 """
 
 import json
@@ -35,9 +35,9 @@ __all__ = [
 ]
 
 Interval = Annotated[Duration, Field(ge=0.01, le=86400.0)]
-"""Seconds between probes or until one ends: 10 ms to a day."""
+"""Seconds between two probes, or the timeout of one: 10 ms to a day."""
 
-_RESERVED: Final = "!#$%&'()*+,/:;=?@[]~"  # letters of a URL that mean something (RFC 3986, section 2.2)
+_RESERVED: Final = "!#$%&'()*+,/:;=?@[]~"  # characters with a meaning in a URL (RFC 3986, section 2.2)
 _DATAGRAM: Final = 65507  # octets; 65535 without the headers of IPv4 and UDP
 
 _RCODES: Final = (
@@ -54,23 +54,23 @@ _RRTYPES: Final = frozenset((
 
 
 class ProbeBase(Table):
-    """The keys that every probe has. Durations in seconds."""
+    """The keys that all probes have. Durations in seconds."""
 
     type: str
     port: Port | None = None
-    """Where to probe; None only for probes that use none (ping, script, none). Resolved before it reaches the monitor."""
+    """The port to probe; None only for probes without a port (ping, script, none). Resolved before the monitor gets it."""
     address: Address | None = None
-    """Whom to probe when it is not the backend itself."""
+    """The address to probe if it is not the backend's address."""
     interval: Interval = 2.0
     fast_interval: Interval = 0.5
-    """While a verdict is about to change."""
+    """The interval while a verdict is about to change."""
     down_interval: Interval = 5.0
     timeout: Interval = Field(default_factory=lambda data: min(1.0, data.get("interval", 2.0)))
     fall: Annotated[Int, Field(ge=1, le=1000)] = 3
     rise: Annotated[Int, Field(ge=1, le=1000)] = 2
     report_only: Bool = False
     send_proxy: Literal["off", "v1", "v2"] | None = None
-    """None: as the service does towards its backends."""
+    """None: the service's own setting towards its backends."""
     tls: Literal["off", "implicit", "starttls"] = "off"
     tls_name: str | None = None
     tls_verify: Bool = True
@@ -93,10 +93,10 @@ class ProbeBase(Table):
         return self
 
     def _check(self) -> None:
-        """Check what only this protocol knows; raises `mistake`."""
+        """Check the keys of this protocol; raises `mistake`."""
 
     def question(self) -> str:
-        """Return a text that two probes share exactly when one run answers both: H11. Pace and judgement are left out."""
+        """Return a text that is the same for two probes exactly if one run serves both (H11). It omits pace and judgement."""
         aside = {"interval", "fast_interval", "down_interval", "fall", "rise", "report_only", "max_serial_lag"}
         return json.dumps(self.model_dump(mode="json", exclude=aside), sort_keys=True, separators=(",", ":"))
 
@@ -132,17 +132,17 @@ class _Exchange(ProbeBase):
 
     @property
     def send_bytes(self) -> bytes:
-        """What to send, empty for nothing."""
+        """The bytes to send, empty for nothing."""
         return bytes.fromhex(self.send_hex) if self.send_hex else self.send.encode()
 
     @property
     def expect_bytes(self) -> bytes:
-        """What the answer must contain, empty for anything."""
+        """The bytes that the answer must contain, empty for any answer."""
         return bytes.fromhex(self.expect_hex) if self.expect_hex else self.expect.encode()
 
 
 class TcpProbe(_Exchange):
-    """Connect; then, if told, send a text and wait for one."""
+    """Connect; then, if configured, send a text and wait for a text."""
 
     type: Literal["tcp"] = "tcp"
 
@@ -192,10 +192,11 @@ def _known_rcodes(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class DnsProbe(ProbeBase):
-    """Ask one question; the answer must carry our ID and question, a wanted response code and, if told, a wanted record.
+    """Send one query; the answer must have our ID and question, a wanted response code and, if configured, a wanted record.
 
-    Without `query` the root's NS records are asked for and REFUSED passes as well: an authoritative server answers so for what it
-    does not serve, and it does prove that it answers. With `query` only NOERROR passes unless `rcode` says otherwise.
+    Without `query` the probe asks for the root's NS records, and REFUSED passes as well: an authoritative server answers
+    REFUSED for zones that it does not serve, and that proves that it answers. With `query` only NOERROR passes unless
+    `rcode` says otherwise.
     """
 
     type: Literal["dns"] = "dns"
@@ -204,13 +205,13 @@ class DnsProbe(ProbeBase):
         default_factory=lambda data: ("NOERROR",) if data.get("query") else ("NOERROR", "REFUSED")
     )
     expect: str = ""
-    """The text of one record's data that the answer must contain: "192.0.2.1"."""
+    """The data of a record that the answer must contain, as text: "192.0.2.1"."""
     transport: Literal["udp", "tcp", "both"] | None = None
-    """None: as the listeners. Resolved before it reaches the monitor."""
+    """None: the transports of the listeners. Resolved before the monitor gets it."""
     recurse: Bool = True
-    """Set RD; a resolver such as unbound refuses queries without."""
+    """Set RD; a resolver such as unbound refuses queries without it."""
     authoritative: Bool | None = None
-    """True: demand AA; False: demand its absence; None: no matter."""
+    """True: AA must be set; False: AA must not be set; None: both pass."""
     max_serial_lag: Annotated[Int, Field(ge=0)] | None = None
 
     def _check(self) -> None:
@@ -223,17 +224,17 @@ class DnsProbe(ProbeBase):
 
     @property
     def qname(self) -> str:
-        """The name to ask for."""
+        """The name in the query."""
         return self.query.split()[0] if self.query else "."
 
     @property
     def qtype(self) -> str:
-        """The record type to ask for."""
+        """The record type in the query."""
         return self.query.split()[1] if self.query else "NS"
 
 
 class MysqlProbe(ProbeBase):
-    """Log in, and check the part that the server plays in its replication."""
+    """Log in, and check the server's role in its replication."""
 
     type: Literal["mysql"] = "mysql"
     user: str
@@ -257,9 +258,9 @@ class MysqlProbe(ProbeBase):
 
 
 class LdapProbe(ProbeBase):
-    """Bind, anonymously without `bind_dn`, and search if a `base` is given.
+    """Bind, anonymously without `bind_dn`, and search if `base` is set.
 
-    The search reads `base` itself; with a `filter` of its own or `min_entries` above 1 it goes through all below it.
+    The search reads only the entry `base`. If `filter` is set or `min_entries` is above 1, it covers the whole subtree.
     """
 
     type: Literal["ldap"] = "ldap"
@@ -323,7 +324,7 @@ def _request_path(value: Any) -> Any:
 
 
 class HttpProbe(ProbeBase):
-    """One request; the status must lie in `status` and the body match, if told."""
+    """Send one request; its status must be in `status`, and the body must match if that is configured."""
 
     type: Literal["http"] = "http"
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
@@ -335,16 +336,16 @@ class HttpProbe(ProbeBase):
 
 
 class SmtpProbe(ProbeBase):
-    """Greeting 220, EHLO, QUIT."""
+    """SMTP: greeting 220, EHLO, QUIT."""
 
     type: Literal["smtp"] = "smtp"
     helo: str | None = None
-    """What to call ourselves; None: the host's name."""
+    """The name in EHLO; None: the host's name."""
     tls_ways: ClassVar[tuple[str, ...]] = ("off", "implicit", "starttls")
 
 
 class _Mailbox(ProbeBase):
-    """Greeting, login if asked, clean logout."""
+    """Greeting, login if configured, clean logout."""
 
     user: str | None = None
     password_file: AbsolutePath | None = None
@@ -357,19 +358,19 @@ class _Mailbox(ProbeBase):
 
 
 class Pop3Probe(_Mailbox):
-    """POP3: greeting, login if asked, QUIT."""
+    """POP3: greeting, login if configured, QUIT."""
 
     type: Literal["pop3"] = "pop3"
 
 
 class ImapProbe(_Mailbox):
-    """IMAP: greeting, login if asked, LOGOUT."""
+    """IMAP: greeting, login if configured, LOGOUT."""
 
     type: Literal["imap"] = "imap"
 
 
 class ScriptProbe(ProbeBase):
-    """Run a program; its exit code is the verdict, as keepalived's."""
+    """Run a program; its exit code is the verdict, as with keepalived."""
 
     type: Literal["script"] = "script"
     command: tuple[str, ...] = Field(min_length=1)
@@ -394,7 +395,7 @@ class PingProbe(ProbeBase):
 
 
 class NoneProbe(ProbeBase):
-    """Always up."""
+    """No probe: the backend is always up."""
 
     type: Literal["none"] = "none"
     tls_ways: ClassVar[tuple[str, ...]] = ("off",)
@@ -436,5 +437,5 @@ _ADAPTER: Final[TypeAdapter[ProbeSpec]] = TypeAdapter(ProbeSpec)
 
 
 def parse_probe(value: Any) -> ProbeSpec:
-    """Return the probe that a dumped one says (the channel's form: keys as in the file or as fields, durations in seconds)."""
+    """Return the probe from its dump: keys as in the file or as field names, durations in seconds."""
     return _ADAPTER.validate_python(value)

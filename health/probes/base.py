@@ -1,12 +1,13 @@
-"""What every probe stands on: an attempt with its descriptors, its transcript and the words for its end.
+"""The basis of every probe: an attempt with its descriptors, its transcript and its reasons.
 
-A probe is one small class with one `check`.  It returns what it found or raises `Failed`; timing, counting, logging and
-closing live elsewhere.  The deadline is not the probe's business either: it says before each wait what will be missing
-(`attempt.missing = "no answer to the connect"`, `attempt.aside` what came instead), and is cancelled wherever it waits.  Every descriptor of a run is
-opened through its `Attempt` and closed at its end, however it ends, so no step of a probe can leak one (H4).
+A probe is one small class with one `check`.  It returns a `Finding` or raises `Failed`; timing, counting, logging and
+closing happen elsewhere.  So does the deadline: before each wait the probe sets `attempt.missing`, the reason if the
+deadline passes ("no answer to the connect"), and `attempt.aside`, what came instead.  The deadline cancels the probe
+wherever it waits.  A run opens every descriptor through its `Attempt`, which closes them at the end, however the run
+ends, so no step of a probe can leak a descriptor (H4).
 
-Every TCP connection begins with a PROXY header where the service sends them, and may go on in TLS: from `start_tls` on,
-`send` and `receive` encrypt and decrypt what passes on that socket, so that a protocol need not know.
+If the service sends PROXY headers, every TCP connection begins with one.  A connection may continue in TLS: after
+`start_tls`, `send` and `receive` encrypt and decrypt, so that a protocol need not handle it.
 """
 
 import contextlib
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
     from health.icmp import Echoes
 
 READ_LIMIT = 65536  # bytes that one run of a probe reads at most (H4)
-READ_COST = 64  # bytes that each read counts for at least: tiny segments and empty datagrams are bounded too
-OWN_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")  # of IPv6 too
+READ_COST = 64  # bytes that each read counts as at least, so that tiny segments and empty datagrams are limited too
+OWN_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")  # it applies to IPv6 too
 
 Spec = TypeVar("Spec", bound=ProbeBase)
 
@@ -46,22 +47,22 @@ _IPV6_RECVERR: Final = 25  # linux/in6.h
 
 
 class Finding(NamedTuple):
-    """A probe that passed: in words how, and whether the backend is fit for reserve only."""
+    """The result of a passed probe: `reason` says how, and `reserve` is True if the backend is fit for reserve only."""
 
     reason: str
     reserve: bool = False
     value: float | None = None
-    """What is compared between the backends of a service: an SOA's serial, the time of a directory's last change."""
+    """The value to compare between the backends of a service: an SOA's serial, the time of a directory's last change."""
     weight: int | None = None
     """The weight that the backend asks for."""
 
 
 class Attempt:
-    """One run of a probe against `address`, `port`: at most `timeout` seconds from its making on.
+    """One run of a probe against `address`, `port`; it may take `timeout` seconds from its creation.
 
-    `send_proxy` ("off", "v1" or "v2") says which PROXY header its TCP connections begin with; "v2" its datagrams too.
-    `lines` is the transcript: "-> " what we do, "<- " what comes back; it stays empty unless it is `recording`.
-    `files` has the authorities that TLS trusts.
+    `send_proxy` ("off", "v1" or "v2") is the PROXY header that its TCP connections begin with; with "v2" its datagrams
+    have one too.  `lines` is the transcript: "-> " for the probe's acts, "<- " for the server's answers.  It stays empty
+    unless `recording` is set.  `files` has the CA certificates that TLS trusts.
     """
 
     __slots__ = (
@@ -90,41 +91,41 @@ class Attempt:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began."""
+        """The seconds since the run began."""
         return time.perf_counter() - self._begun
 
     @property
     def took(self) -> str:
-        """How long the run has taken so far, in words."""
+        """The time that the run has taken so far, as text."""
         return f"{self.elapsed * 1000:.1f} ms"
 
     @property
     def late(self) -> str:
-        """What to say when the deadline passes now."""
+        """The reason if the deadline passes now."""
         return f"{self.missing} within {self.timeout:g} s{self.aside}"
 
     def sent(self, text: str) -> None:
-        """Note in the transcript what we did."""
+        """Note an act of the probe in the transcript."""
         if self.recording:
             self.lines.append(f"-> {text}")
 
     def got(self, text: str) -> None:
-        """Note in the transcript what came back."""
+        """Note an answer of the server in the transcript."""
         if self.recording:
             self.lines.append(f"<- {text}")
 
     def close(self) -> None:
-        """Close all that the run opened."""
+        """Close all descriptors of the run."""
         for opened in self._opened:
             opened.close()
         self._opened.clear()
         self._sessions.clear()
 
     def name(self) -> tuple[Any, ...]:
-        """Return the server's address as a socket takes it."""
+        """Return the server's address in the form that a socket takes."""
         if "%" not in self.address:
             return self.address, self.port
-        # a link-local address: the zone becomes a number, without asking any server
+        # A link-local address: the zone becomes a number, without any DNS query.
         numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
         try:
             return socket.getaddrinfo(self.address, self.port, socket.AF_INET6, socket.SOCK_DGRAM, 0, numeric)[0][4]
@@ -135,7 +136,7 @@ class Attempt:
         family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
         name = self.name()
         try:
-            # The class beneath `socket.socket`, whose additions a probe pays for and does not use.
+            # The base class of `socket.socket`: a probe does not use the additions of the subclass, which cost time.
             opened = socket.SocketType(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         except PermissionError:
             if protocol:
@@ -147,23 +148,23 @@ class Attempt:
         return opened, name
 
     async def connect_tcp(self, *, mute: bool = False) -> socket.SocketType:
-        """Return a connected TCP socket, the PROXY header sent if there is to be one; raises `Failed` in words.
+        """Return a connected TCP socket, after the PROXY header if one is configured; raises `Failed`.
 
-        `mute` says that nothing else will be sent.
+        `mute` means that the probe will not send anything else.
         """
         if self.recording:
             self.sent(f"connect {where(self.address, self.port)}/tcp")
         self.missing = "no answer to the connect"
         opened, name = self._open(socket.SOCK_STREAM)
         if not mute:
-            # A small request behind a small one (TLS, LDAP) would wait 40 ms for the server's delayed acknowledgement.
+            # A small request after another one (TLS, LDAP) would wait 40 ms for the server's delayed acknowledgement.
             opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         result = opened.connect_ex(name)
         if result in {errno.EINPROGRESS, errno.EWOULDBLOCK}:
             events = await self.writable(opened)
             result = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & ~OUT else 0
         if result == 0 and self.port >= first_own_port() and _met_itself(opened, self.port):
-            result = errno.ECONNREFUSED  # met ourselves: nobody listens there, and our own port was the same
+            result = errno.ECONNREFUSED  # we met ourselves: no server listens there, and our own port is the same
         if result:
             raise in_words(OSError(result, os.strerror(result)))
         if self.recording:
@@ -171,7 +172,7 @@ class Attempt:
         if self.send_proxy != "off":
             try:
                 header, words = proxyheader.build(self.send_proxy, opened)
-            except OSError as error:  # reset meanwhile
+            except OSError as error:  # the server has reset the connection meanwhile
                 raise in_words(error) from None
             self.missing = "could not send the PROXY header"
             await self.send(opened, header)
@@ -179,10 +180,10 @@ class Attempt:
         return opened
 
     def connect(self, spec: ProbeBase, name: str | None = None, *, mute: bool = False) -> Awaitable[socket.SocketType]:
-        """Return, awaited, a TCP socket as a client's: with the PROXY header and, for `tls = "implicit"`, the handshake done.
+        """Return an awaitable TCP socket that is ready for the protocol: after the PROXY header and an implicit TLS handshake.
 
-        `name` is whom to ask for and to expect in TLS where `tls_name` does not say; `mute` says that without TLS nothing
-        else will be sent.
+        `name` is the server name for TLS if `tls_name` is not set.  `mute` means that without TLS the probe will not send
+        anything else.
         """
         return self._connect_tls(spec, name) if spec.tls == "implicit" else self.connect_tcp(mute=mute)
 
@@ -192,7 +193,7 @@ class Attempt:
         return opened
 
     async def start_tls(self, opened: socket.SocketType, spec: ProbeBase, name: str | None = None) -> None:
-        """Go on in TLS, verified as `spec` says; raises `Failed` in words, `OurFault` where `tls-ca-file` is no use.
+        """Continue in TLS, verified as `spec` says; raises `Failed`, or `OurFault` if `tls-ca-file` is not usable.
 
         Without any name the certificate must be for the server's address.
         """
@@ -208,13 +209,13 @@ class Attempt:
             await self._shake_hands(opened, session)
         except tls.Refused as refused:
             with contextlib.suppress(OSError):
-                opened.send(session.take())  # the alert, which is the server's to log: no reason to wait
+                opened.send(session.take())  # the alert is for the server's log: no reason to wait
             raise blamed(refused.meaning, str(refused)) from None
         self._sessions[opened] = session
         self.got(f"{session.describe()}, {self.took}")
 
     def _trust(self, spec: ProbeBase) -> ssl.SSLContext:
-        """Return whom `spec` trusts; raises `OurFault` where its `tls-ca-file` is no use, and `tls.NoTrust`."""
+        """Return the TLS context of `spec`; raises `OurFault` if its `tls-ca-file` is not usable, and `tls.NoTrust`."""
         path = spec.tls_ca_file
         if path is None or not spec.tls_verify:
             return tls.context(verify=spec.tls_verify)
@@ -240,7 +241,7 @@ class Attempt:
         await self._send_raw(opened, session.take())
 
     def connect_udp(self) -> socket.SocketType:
-        """Return a UDP socket on a random local port, connected, so that ICMP errors reach us at once (H3)."""
+        """Return a UDP socket on a random local port.  It is connected, so that ICMP errors arrive at once (H3)."""
         if self.recording:
             self.sent(f"connect {where(self.address, self.port)}/udp")
         opened, name = self._open(socket.SOCK_DGRAM)
@@ -250,16 +251,16 @@ class Attempt:
         return opened
 
     async def send_datagram(self, opened: socket.SocketType, data: bytes) -> None:
-        """Send one datagram, with a PROXY header of version 2 before it if there is to be one: version 1 is for TCP."""
+        """Send one datagram, after a PROXY header if version 2 is configured: version 1 is for TCP only."""
         if self.send_proxy == "v2":
             data = proxyheader.LOCAL + data
             self.sent("PROXY v2 LOCAL")
         await self.send(opened, data)
 
     def connect_icmp(self) -> socket.SocketType | None:
-        """Return an ICMP socket that hears the errors about it too, None where this process may have none.
+        """Return an ICMP socket that also receives errors, None if this process may not open one.
 
-        Datagram sockets of ICMP are for the groups in net.ipv4.ping_group_range (icmp(7)), of IPv6 as well.
+        Only the groups in net.ipv4.ping_group_range may open ICMP datagram sockets (icmp(7)), for IPv6 as well.
         """
         version6 = ":" in self.address
         try:
@@ -274,7 +275,7 @@ class Attempt:
         return opened
 
     async def receive_exactly(self, opened: socket.SocketType, size: int, what: str) -> bytes:
-        """Return exactly `size` bytes of a stream; raises `Failed` where the server closes before (`what` it owed us)."""
+        """Return exactly `size` bytes of a stream; raises `Failed`, naming `what` is missing, if the server closes early."""
         read = bytearray()
         while len(read) < size:
             data = await self.receive(opened, size - len(read))
@@ -284,7 +285,7 @@ class Attempt:
         return bytes(read)
 
     def send(self, opened: socket.SocketType, data: bytes) -> Awaitable[None]:
-        """Send, awaited, all of `data`."""
+        """Return an awaitable that sends all of `data`."""
         session = self._sessions.get(opened)
         return self._send_raw(opened, data) if session is None else self._send_tls(opened, session, data)
 
@@ -306,10 +307,10 @@ class Attempt:
                 raise in_words(error, opened) from None
 
     def receive(self, opened: socket.SocketType, size: int) -> Awaitable[bytes]:
-        """Wait, awaited, for data and return at most `size` bytes of it; b"" at the end of a stream.
+        """Return an awaitable that waits for data and gives at most `size` bytes; b"" at the end of a stream.
 
-        Raises `Failed` when the run has read `READ_LIMIT` bytes.  Gives way to the other probes each time, so that a
-        server that never stops talking can neither outrun the deadline nor delay anybody (H4, H5).
+        Raises `Failed` when the run has read `READ_LIMIT` bytes.  Yields to the other probes each time, so that a server
+        that never stops sending can neither pass the deadline nor delay other probes (H4, H5).
         """
         session = self._sessions.get(opened)
         return self._receive_raw(opened, size) if session is None else self._receive_tls(opened, session, size)
@@ -317,7 +318,7 @@ class Attempt:
     async def _receive_tls(self, opened: socket.SocketType, session: tls.Session, size: int) -> bytes:
         try:
             while (data := session.read(size)) is None:
-                await self._send_raw(opened, session.take())  # what the session itself has to say, as to a key update
+                await self._send_raw(opened, session.take())  # answers of the TLS session itself, e.g. to a key update
                 session.feed(await self._receive_raw(opened, tls.CHUNK))
         except tls.Refused as refused:
             raise blamed(refused.meaning, str(refused)) from None
@@ -338,7 +339,7 @@ class Attempt:
             return data
 
     def send_at_once(self, opened: socket.SocketType, data: bytes) -> None:
-        """Send `data` as far as the server takes it now: a courtesy to one whose verdict is made."""
+        """Send as much of `data` as the server takes now, as a courtesy after the result is clear."""
         with contextlib.suppress(OSError, tls.Refused):
             session = self._sessions.get(opened)
             if session is not None:
@@ -347,7 +348,7 @@ class Attempt:
             opened.send(data)
 
     def hang_up(self, opened: socket.SocketType) -> None:
-        """Say that we are done, in TLS too, and read what has come meanwhile, so that closing sends FIN rather than RST."""
+        """End the session, in TLS too, and read the remaining data, so that closing sends FIN rather than RST."""
         session = self._sessions.pop(opened, None)
         if session is not None:
             session.close()
@@ -357,29 +358,29 @@ class Attempt:
         self.sent("close")
 
     def readable(self, opened: socket.SocketType) -> Awaitable[int]:
-        """Wait until `opened` has something to read, or an error to tell; raises `CannotWait`."""
+        """Wait until `opened` has data or an error; raises `CannotWait`."""
         return self.waits.ready(opened.fileno(), IN)
 
     def writable(self, opened: socket.SocketType) -> Awaitable[int]:
-        """Wait until `opened` is connected or takes more, or has an error to tell; raises as `readable` does."""
+        """Wait until `opened` is connected or takes more data, or has an error; raises `CannotWait`."""
         return self.waits.ready(opened.fileno(), OUT)
 
 
 class Probe(ABC, Generic[Spec]):
-    """One protocol's probe: made once a question, its `check` run again and again, never twice at a time."""
+    """The probe of one protocol: one object a question, whose `check` runs again and again, never twice at a time."""
 
     constant: ClassVar[bool] = False
-    """Whether the first outcome is the last one: it need not run again."""
+    """True if the first outcome is final, so that the probe need not run again."""
 
     def __init__(self, spec: Spec) -> None:
-        """Prepare what every run shares; raises `NotSupported` for what this version cannot do."""
+        """Prepare what all runs share; raises `NotSupported` if this version cannot run `spec`."""
         self.spec = spec
         self.secrets: Source = FromDisk()
         self.echoes: Echoes | None = None
-        self.user = ""  # whom a program is run as where this process is root, "" for a usual one
+        self.user = ""  # the user that a root process runs a program as, "" for the default
 
     def secret(self) -> str:
-        """Return the password of `password_file` as it is now, "" where the spec has none; raises `OurFault` in words."""
+        """Return the current password of `password_file`, "" if the spec has none; raises `OurFault`."""
         path = getattr(self.spec, "password_file", None)
         if path is None:
             return ""
@@ -389,7 +390,7 @@ class Probe(ABC, Generic[Spec]):
             raise OurFault(str(error)) from None
 
     def file(self, kind: Kind, path: str | None) -> bytes:
-        """Return what a file of the spec holds now, b"" where it names none; raises `OurFault` in words."""
+        """Return the current contents of a file of the spec, b"" if it names none; raises `OurFault`."""
         if path is None:
             return b""
         try:
@@ -399,12 +400,12 @@ class Probe(ABC, Generic[Spec]):
 
     @abstractmethod
     async def check(self, attempt: Attempt) -> Finding:
-        """Ask the backend; raises `Failed`, `Full` or `OurFault`, and is cancelled at the deadline."""
+        """Probe the backend; raises `Failed`, `Full` or `OurFault`, and is cancelled at the deadline."""
 
 
 @functools.cache
 def first_own_port() -> int:
-    """Return the lowest port that this host's kernel gives to who connects: what listens below can be met by nobody himself."""
+    """Return the lowest local port that the kernel gives to a connecting socket; below it no socket can meet itself."""
     try:
         return int(OWN_PORTS.read_text().split()[0])
     except (OSError, ValueError, IndexError):
@@ -414,12 +415,12 @@ def first_own_port() -> int:
 def _met_itself(opened: socket.SocketType, port: int) -> bool:
     try:
         return bool(opened.getsockname()[1] == port and opened.getsockname() == opened.getpeername())
-    except OSError:  # reset meanwhile, which shows at the next step
+    except OSError:  # the server has reset the connection, which shows at the next step
         return False
 
 
 def drain(opened: socket.SocketType, limit: int = READ_LIMIT) -> None:
-    """Read what has come meanwhile, so that closing sends FIN rather than RST."""
+    """Read the remaining data, so that closing sends FIN rather than RST."""
     try:
         while limit > 0 and (data := opened.recv(min(limit, 16384))):
             limit -= len(data)

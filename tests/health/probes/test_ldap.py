@@ -143,7 +143,7 @@ async def test_empty_password(ask, tmp_path: Path) -> None:
         ),
         ([done(4)], {}, False, "the search was refused: size limit exceeded (result 4)"),
         ([done(32)], {}, False, "the search was refused: no such entry (result 32)"),
-        ([done(53)], {}, False, "the search was refused: unwilling to perform that (result 53)"),
+        ([done(53)], {}, False, "the search was refused: unwilling to perform this (result 53)"),
         ([done(52)], {}, False, "the search was refused: unavailable (result 52)"),
         ([done(99)], {}, False, "the search was refused: an error (result 99)"),
         (
@@ -170,7 +170,7 @@ async def test_search(ask, said: list[bytes], keys: dict[str, object], ok: bool,
     ("answer", "reason", "rejected"),
     [
         (bound(49), "the bind was refused: wrong name or password (result 49)", True),
-        (bound(48), "the bind was refused: does not let us bind like that", True),
+        (bound(48), "the bind was refused: does not allow this kind of bind", True),
         (bound(50), "the bind was refused: not allowed (insufficient access rights)", True),
         (bound(52), "the bind was refused: unavailable (result 52)", False),
         (
@@ -213,17 +213,25 @@ async def test_bind_that_is_refused(ask, secret: str, answer: bytes, reason: str
 @pytest.mark.parametrize(
     ("answers", "named", "reason"),
     [
-        ([bound(7)], True, "the bind was refused: no such way to authenticate (result 7)"),
-        ([bound(8)], True, "the bind was refused: wants a stronger way to authenticate: TLS or signing (result 8)"),
-        ([bound(13, "confidentiality required")], True, "the bind was refused: wants TLS first"),
+        ([bound(7)], True, "the bind was refused: authentication method not supported (result 7)"),
+        ([bound(8)], True, "the bind was refused: requires stronger authentication: TLS or signing (result 8)"),
+        ([bound(13, "confidentiality required")], True, "the bind was refused: requires TLS first"),
         ([bound(34)], True, "the bind was refused: not a DN (result 34)"),
-        ([bound(53, "unauthenticated bind")], True, "the bind was refused: unwilling to perform that (result 53"),
-        ([bound(48, "anonymous bind disallowed")], False, "the bind was refused: does not let us bind like that"),
+        ([bound(53, "unauthenticated bind")], True, "the bind was refused: unwilling to perform this (result 53"),
+        ([bound(48, "anonymous bind disallowed")], False, "the bind was refused: does not allow this kind of bind"),
         ([bound(49)], False, "the bind was refused: wrong name or password (result 49)"),
         ([bound(), done(50)], False, "the search was refused: not allowed (insufficient access rights)"),
-        ([bound(), done(8, "authentication required")], False, "the search was refused: wants a stronger way"),
-        ([bound(), done(13)], True, "the search was refused: wants TLS first (confidentiality required) (result 13)"),
-        ([bound(), done(11)], True, "the search was refused: a limit of the administrator exceeded (result 11)"),
+        (
+            [bound(), done(8, "authentication required")],
+            False,
+            "the search was refused: requires stronger authentication",
+        ),
+        (
+            [bound(), done(13)],
+            True,
+            "the search was refused: requires TLS first (confidentiality required) (result 13)",
+        ),
+        ([bound(), done(11)], True, "the search was refused: an administrative limit exceeded (result 11)"),
     ],
 )
 async def test_our_own_limits(ask, secret: str, answers: list[bytes], named: bool, reason: str) -> None:

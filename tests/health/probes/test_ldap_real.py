@@ -150,9 +150,9 @@ async def test_strict_server(strict: Slapd, secret: str) -> None:
     """H9, H13: a server that takes no anonymous bind, or no password in clear, says so, and is not dead for that."""
     anonymous = await ask(strict)
     refused = "could not probe: the bind was refused"
-    assert anonymous.reason.startswith(f"{refused}: does not let us bind like that (inappropriate")
+    assert anonymous.reason.startswith(f"{refused}: does not allow this kind of bind (inappropriate")
     simple = await ask(strict, bind_dn=Slapd.admin, password_file=secret)
-    assert simple.reason.startswith(f"{refused}: wants TLS first (confidentiality required)")
+    assert simple.reason.startswith(f"{refused}: requires TLS first (confidentiality required)")
     assert not simple.credentials_rejected
 
 

@@ -226,7 +226,7 @@ async def test_limit_of_the_account(source: MariaDb, secret: str) -> None:
     finally:
         held.close()
         source.sql(alone, f"ALTER USER '{USER}'@'%' WITH MAX_USER_CONNECTIONS 0")
-    assert outcome.reason == "could not probe: the account has used up what it may (error 1226)"
+    assert outcome.reason == "could not probe: the account has reached a resource limit (error 1226)"
 
 
 async def test_plugin_that_the_probe_lacks(source: MariaDb, secret: str) -> None:
