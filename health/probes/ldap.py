@@ -233,9 +233,7 @@ class _Conversation:
             else:
                 self._expect(message, wire.SEARCH_DONE)
                 break
-        enough = (
-            message.code == wire.SIZE_LIMIT_EXCEEDED and entries
-        )  # the limit is ours: the server has even more entries
+        enough = message.code == wire.SIZE_LIMIT_EXCEEDED and entries  # our limit: the server has even more entries
         if message.code != wire.SUCCESS and not enough:
             raise self._refusal(message, what)
         attempt.got(f"{counted(len(entries), 'entry', 'entries')}, {attempt.took}")

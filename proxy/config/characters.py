@@ -1,7 +1,7 @@
-"""Characters that a file should not hold, each told at its place: before TOML's own words for it, which help nobody.
+"""Finds characters that a file must not contain, and reports each at its place in clearer words than a TOML parser.
 
-TOML wants LF or CRLF at the end of a line, and ASCII outside of strings and comments.  A value may spell any character by an
-escape; a control character in one would end a line of a protocol, of the log or of a command's output.
+TOML demands LF or CRLF at the end of a line, and ASCII outside of strings and comments.  A value may contain any character
+as an escape, but a control character would end a line of a protocol, of the log or of a command's output.
 """
 
 import re
@@ -12,15 +12,15 @@ from proxy.config.diagnostics import Report
 from proxy.config.positions import Arr, Spot, Tab
 
 FREE_TEXT: Final = frozenset({"send", "expect", "body", "lag-query"})
-"""Keys whose values may hold any character."""
+"""Keys whose values may contain any character."""
 
 _LONE_RETURN: Final = re.compile(r"\r(?!\n)")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_QUOTES: Final = "“”„‟‘’‚‛«»"  # noqa: RUF001 - what word processors make of quotes
+_QUOTES: Final = "“”„‟‘’‚‛«»"  # noqa: RUF001 - the quotes of word processors
 
 
 def line_ends(text: str) -> tuple[int, str, str] | None:
-    """Return where a carriage return ends a line alone, what to say of it and what to do; None if none does."""
+    """Return the offset of the first lone carriage return, the message and the hint, None if there is none."""
     found = _LONE_RETURN.search(text)
     if found is None:
         return None
@@ -28,7 +28,7 @@ def line_ends(text: str) -> tuple[int, str, str] | None:
 
 
 def stranger(letter: str) -> tuple[str, str] | None:
-    """Return what to say of a letter that TOML did not expect, and what to do; None for one of ASCII that can be seen."""
+    """Return the message and the hint for a character that TOML did not expect, None for visible ASCII."""
     if letter in _QUOTES:
         return f"{letter} is a typographic quote", 'write strings in plain quotes: "10.0.0.1"'
     if letter.isascii() and letter.isprintable():
@@ -42,7 +42,7 @@ def stranger(letter: str) -> tuple[str, str] | None:
 
 
 def check_values(tree: Tab, report: Report) -> None:
-    """Report every value that contains a control character, but for those that are `FREE_TEXT`."""
+    """Report every value with a control character, except those of the keys in `FREE_TEXT`."""
     for key, value in tree.items():
         _check(key, value, tree.spots[key], report)
 

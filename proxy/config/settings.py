@@ -1,7 +1,7 @@
-"""The tables of the file that are the same as written and as effective: [node], [control], [web], [log], a service's settings.
+"""The tables whose written and effective forms are the same: [node], [control], [web], [log] and a service's settings.
 
-Durations are seconds, `math.inf` for "never". Defaults are those of the reference; a None says that the default depends on
-something else, which the field's comment names.
+Durations are seconds, `math.inf` for "never". The defaults are those of the reference; None means that the default depends
+on another value, which the field's comment names.
 """
 
 import os
@@ -19,7 +19,7 @@ from proxy.config.types import NAME_PATTERN, Binds, Cidr, LogTarget, Rate, Share
 SocketPath = AbsolutePath
 Count = Annotated[Int, Field(ge=0, le=1_000_000_000)]
 Timer = Annotated[Duration, Field(ge=0.001)]
-"""A duration that cannot be nought."""
+"""A duration above zero."""
 
 
 def _processors() -> int:
@@ -27,7 +27,7 @@ def _processors() -> int:
 
 
 def default_user() -> str:
-    """Return whom workers and probes run as, started as root, where the file does not say."""
+    """Return the default user of workers and probes when the daemon starts as root."""
     try:
         pwd.getpwnam("steelyard")
     except KeyError:
@@ -35,7 +35,7 @@ def default_user() -> str:
     return "steelyard"
 
 
-_USER: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?$"  # what Debian's adduser would take
+_USER: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?$"  # the names that Debian's adduser accepts
 
 
 def _user_name(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What is legal and unwise: each warning says what will happen, and what to write instead."""
+"""Warnings about settings that are legal but unwise: each says what will happen, and what to write instead."""
 
 import ipaddress
 from collections import Counter
@@ -36,7 +36,7 @@ _PRIVATE: Final = [
 
 
 def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab], main: str, report: Report) -> None:
-    """Report what is unwise in a configuration without errors; the tables are the merged ones, by name; `main` is the file."""
+    """Report unwise settings of a configuration without errors; the tables are merged, by name; `main` is the main file."""
     for service in config.services:
         tab = services[service.name]
         _mail(service, tab, report)
@@ -56,14 +56,14 @@ def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab]
 
 
 def warn_of_probe(spec: ProbeBase, tab: Tab, spot: Spot, report: Report) -> None:
-    """Report what is unwise in one probe of one backend, whose address it has; `tab` is its merged table, `spot` its place."""
+    """Report unwise settings of one probe with its backend's address; `tab` is its merged table, `spot` its place."""
     if spec.tls != "off" and spec.tls_verify and spec.tls_name is None and getattr(spec, "host", None) is None:
         report.warn(
             tab.spots.get("tls", spot),
             "without tls-name the certificate must contain the backend's address, and few certificates do",
             'set tls-name = "…", the name that clients use',
         )
-    # A mysql probe sends its password over verified TLS alone: it needs no warning.
+    # A mysql probe sends its password only over verified TLS, so it needs no warning.
     if getattr(spec, "password_file", None) is None or isinstance(spec, MysqlProbe) or _is_loopback(spec.address):
         return
     if spec.tls == "off":

@@ -122,7 +122,7 @@ def test_defaults_and_members(loaded):
         (router() + '[sync-group.g]\nname = "x"\nvrrp = ["inside"]', 'unknown key "name"'),
         (router() + "[notify.n]", "[notify.n] needs either command or fifo"),
         (router() + '[notify.n]\ncommand = ["true"]', "command is a list that begins with an absolute path"),
-        (router() + '[notify.n]\ncommand = ["/bin/true", "a\\u0000b"]', "command holds a control character (U+0000) | write it without"),
+        (router() + '[notify.n]\ncommand = ["/bin/true", "a\\u0000b"]', "command contains a control character (U+0000) | remove it"),
         (router() + f'[notify.n]\nfifo = "/run/{"x" * 256}"', f'"/run/{"x" * 55}…" is too long: a path has at most 4095 bytes, each name in it 255'),
         (router() + '[notify.n]\nfifo = "/run/x"\nto = ["actve"]', None),
         (NODES + router(rest='members = { lb1 = "10.0.0.2", lb3 = "10.0.0.3" }'), None),
