@@ -17,7 +17,7 @@ from proxy.config.positions import Arr, NestingError, Source, Spot, Tab, annotat
 
 LARGEST_FILE: Final = 8 * 1024 * 1024
 MOST_FILES: Final = 1000
-_OPENED: Final = "/dev/"  # files that the caller has opened (/dev/stdin, /dev/fd/63): they are the caller\'s choice
+_OPENED: Final = "/dev/"  # files that the caller has opened (/dev/stdin, /dev/fd/63): the caller's own choice
 
 _AT_LINE: Final = re.compile(
     r"^(?P<words>.*) \(at (?:line (?P<line>\d+), column (?P<col>\d+)|end of document)\)$", re.DOTALL
