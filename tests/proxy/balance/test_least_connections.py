@@ -79,7 +79,7 @@ def test_idle_shares_are_exact_over_a_cycle(make, weights, skipped, seed):
     assert [count * divisor for count in shares(selector, sum(weights) // divisor)] == weights
 
 
-@pytest.mark.parametrize("weights", [[65_535, 65_533], [65_535, 7, 4], [2**16 - 1 - place for place in range(32)]])
+@pytest.mark.parametrize("weights", [[65_535, 65_533], [65_535, 7, 4], [2**16 - 1 - place for place in range(8)]])
 def test_great_weights_are_exact_too(make, weights):
     """Weights without a small common multiple are heeded to the last pick of a cycle, and spread over all of it."""
     selector = least_connections.build(make(weights), Random(1))

@@ -551,14 +551,14 @@ def hostile(relay):
     backend.close()
 
 
-def test_a_hundred_thousand_random_datagrams(relay, balanced, backends):
-    """U13: 100,000 random datagrams, some of them nearly queries, are each counted, and leave nothing behind."""
+def test_thirty_thousand_random_datagrams(relay, balanced, backends):
+    """U13: 30,000 random datagrams, some of them nearly queries, are each counted, and leave nothing behind."""
     backend = backends()
     where = balanced(backend.address, dns=BRIEF)
     rng = random.Random(2)
     with client(where) as sock:
         sock.setblocking(False)
-        for number in range(100_000):
+        for number in range(30_000):
             noise = rng.randbytes(rng.randrange(60))
             if number % 8 == 0:
                 noise = noise[:2] + b"\x01\0\0\x01" + noise[6:]
@@ -571,9 +571,9 @@ def test_a_hundred_thousand_random_datagrams(relay, balanced, backends):
             if number % 200 == 199:
                 eventually(lambda sent=number + 1: relay.counter("datagrams") == sent)
     bad = ["empty_datagram", "malformed", "response_as_query", "joined"]
-    assert sum(relay.counter(name) for name in bad) + relay.counter("queries") == 100_000
-    assert relay.counter("malformed") > 10_000
-    assert relay.counter("response_as_query") > 10_000
+    assert sum(relay.counter(name) for name in bad) + relay.counter("queries") == 30_000
+    assert relay.counter("malformed") > 3_000
+    assert relay.counter("response_as_query") > 3_000
 
 
 # -- no backend, no room

@@ -63,6 +63,29 @@ def bench() -> Iterator[Bench]:
     one.close()
 
 
+class Clock:
+    """The poller's time, which passes only while a handler works: how busy this machine is makes no difference."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def busy(self, seconds: float) -> None:
+        """Let time pass, as a handler under load does."""
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the poller a clock of the test's own."""
+    one = Clock()
+    monkeypatch.setattr(module, "monotonic", one)
+    return one
+
+
 def busy(seconds: float) -> None:
     """Use the processor for that long, as a handler under load does."""
     until = time.monotonic() + seconds
@@ -73,7 +96,7 @@ def busy(seconds: float) -> None:
 # -- load
 
 
-def test_timers_run_inside_a_pump_that_never_runs_dry(bench) -> None:
+def test_timers_run_inside_a_pump_that_never_runs_dry(bench, clock) -> None:
     """A timer that becomes due under continuous load runs between two rounds of the same pump."""
     ran: list[int] = []
     rounds = 0
@@ -81,23 +104,29 @@ def test_timers_run_inside_a_pump_that_never_runs_dry(bench) -> None:
     def endless(mask: int) -> None:
         nonlocal rounds
         rounds += 1
-        busy(0.003)
+        clock.busy(0.003)
         bench.poller.again(endless)
 
     bench.watched(endless)
-    bench.poller.at(time.monotonic() + 0.005, lambda _: ran.append(rounds))
+    bench.poller.at(clock.now + 0.005, lambda _: ran.append(rounds))
     bench.poller.pump()
     assert ran, "no timer ran in the pump"
     assert ran[0] < rounds, "it ran after all the work, not between"
 
 
 def test_continuous_load_starves_neither_timers_nor_the_loop(bench) -> None:
-    """With a socket that is ready again after each event, timers of 10 ms and the loop's own callbacks keep coming."""
-    timers: list[float] = []
-    others: list[float] = []
+    """With a socket that is ready again after each event, timers of 10 ms and the loop's own callbacks keep coming.
+
+    Handler calls of 1 ms measure the time between them: those of a pump or two, however slow this machine is.
+    """
+    calls = 0
+    timers: list[int] = []
+    others: list[int] = []
     ours, theirs = bench.pair()
 
     def endless(mask: int) -> None:
+        nonlocal calls
+        calls += 1
         busy(0.001)
         for _ in range(8):
             try:
@@ -108,32 +137,30 @@ def test_continuous_load_starves_neither_timers_nor_the_loop(bench) -> None:
         bench.poller.again(endless)
 
     def beat(now: float) -> None:
-        timers.append(now)
+        timers.append(calls)
         bench.poller.at(now + 0.01, beat)
 
     def tick() -> None:
-        others.append(time.monotonic())
+        others.append(calls)
         bench.loop.call_later(0.01, tick)
 
     bench.poller.register(ours, endless, DATAGRAM)
     theirs.send(b"x")
     beat(time.monotonic())
     tick()
-    began = time.monotonic()
-    bench.run(lambda: time.monotonic() - began > 0.6)
+    bench.run(lambda: len(timers) >= 10 and len(others) >= 10, within=20)
     for came in (timers, others):
-        gaps = [b - a for a, b in pairwise(came)]
-        assert len(came) >= 8
-        assert max(gaps) < 0.5
+        assert came[-1] > 0
+        assert max(b - a for a, b in pairwise(came)) < 200
 
 
-def test_a_pump_ends_within_its_budget_and_loses_nothing(bench) -> None:
+def test_a_pump_ends_within_its_budget_and_loses_nothing(bench, clock) -> None:
     """A pump gives the loop its turn after its budget, and what it left undone is done by the next ones."""
     done: list[int] = []
 
     def worker(number: int) -> Callable[[int], None]:
         def handler(mask: int) -> None:
-            busy(0.001)
+            clock.busy(0.001)
             if len(done) < 200:
                 done.append(number)
                 bench.poller.again(handler)
@@ -142,9 +169,9 @@ def test_a_pump_ends_within_its_budget_and_loses_nothing(bench) -> None:
 
     for number in range(8):
         bench.watched(worker(number))
-    began = time.monotonic()
+    began = clock.now
     bench.poller.pump()
-    assert time.monotonic() - began < 5 * module.BUDGET
+    assert module.BUDGET <= clock.now - began < 2 * module.BUDGET
     assert len(done) < 200
     bench.run(lambda: len(done) == 200)
 
