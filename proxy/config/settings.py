@@ -171,7 +171,7 @@ SendProxy = Literal["off", "v1", "v2"]
 
 
 class ServiceSettings(Table):
-    """What [service.NAME] and [defaults] share: everything but who listens and who serves."""
+    """The settings that [service.NAME] and [defaults] share: all except listeners and backends."""
 
     protocol: Literal["plain", "dns"] = "plain"
     scheduler: Annotated[str, BeforeValidator(_scheduler), WithJsonSchema({"enum": [*SCHEDULERS, *ALIASES]})] = (

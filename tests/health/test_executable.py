@@ -71,7 +71,7 @@ def test_owners_and_groups(place: Path) -> None:
 
 
 def test_endings(place: Path) -> None:
-    """S4: what is missing, no file, or an endless chain of links is told."""
+    """S4: a missing path, a path that is not a file, and an endless chain of links are refused with a reason."""
     (place / "loop").symlink_to("loop")
     for path, words in (
         (place / "none", "no such file"), (place, "is not a file"), (place / "loop", "too many links"),

@@ -177,7 +177,7 @@ def test_texts_and_digits_become_bytes():
 
 
 def test_recovery_takes_half_the_lag():
-    """A lagging replica comes back at half the limit unless told otherwise."""
+    """A lagging replica comes back at half the limit by default."""
     assert MysqlProbe(user="probe", role="replica", max_lag=30.0).recover_lag == 15.0
     assert MysqlProbe(user="probe").recover_lag is None
 

@@ -70,7 +70,7 @@ async def test_close_closes_all(leftovers) -> None:
 
 
 async def test_meeting_ourselves_is_refused() -> None:
-    """A connect that got the probed port as its own local port reaches itself: that is nobody listening."""
+    """A socket whose local port is the probed port connects to itself: that counts as a refused connection."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

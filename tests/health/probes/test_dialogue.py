@@ -60,7 +60,7 @@ async def test_secrets_are_masked(attempt: Attempt, tcp_server) -> None:
 
 @given(st.binary(max_size=300), st.text(min_size=1, max_size=20), st.booleans())
 def test_no_secret_is_shown(around: bytes, secret: str, partial: bool) -> None:
-    """S6: wherever a secret stands in what a server said, it is not in what is shown of it."""
+    """S6: an excerpt of a server's text never shows a secret, wherever the secret is in the text."""
     talk = Dialogue(None, None, secret)  # no wire is needed to show something
     plain = "".join(letter for letter in secret if letter.isascii() and letter.isalnum())
     if len(plain) > 4 and plain == secret:

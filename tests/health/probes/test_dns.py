@@ -150,7 +150,7 @@ async def test_closed_udp_port_fails_at_once(leftovers, host: str) -> None:
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_mute_server(dns_server, leftovers, transport: str) -> None:
-    """H4, H13: a server that takes the query and never answers is told as such at the timeout."""
+    """H4, H13: if a server takes the query and never answers, the reason says so at the timeout."""
     port = await dns_server(transport, lambda _: [])
     leftovers.mark()
     outcome, _ = await run_once(DnsProbe(transport=transport, timeout=0.2), "127.0.0.1", port)
@@ -190,7 +190,7 @@ async def test_what_is_not_ours_over_udp(
 
 
 async def test_right_reply_after_wrong_ones_passes(udp_server) -> None:
-    """H7: replies that are not ours do not hide the one that is."""
+    """H7: foreign replies do not hide the right reply."""
     _, port = await udp_server(lambda query: [*wrong_id(query), *wrong_question(query), b"", respond(query)])
     outcome, lines = await run_once(DnsProbe(query=QUERY), "127.0.0.1", port)
     assert outcome.ok
@@ -208,7 +208,7 @@ async def test_right_reply_after_wrong_ones_passes(udp_server) -> None:
     ],
 )
 async def test_what_is_not_ours_over_tcp(tcp_server, answer: Callable[[bytes], Iterable[bytes]], why: str) -> None:
-    """H7: over TCP only the server can have sent what is not ours, so it fails at once."""
+    """H7: a foreign reply over TCP fails at once, because only the server can have sent it."""
     _, port = await tcp_server(over_tcp(answer))
     outcome, _ = await run_once(DnsProbe(query=QUERY, transport="tcp"), "127.0.0.1", port)
     assert (outcome.ok, outcome.reason) == (False, why)

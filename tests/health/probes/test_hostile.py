@@ -190,7 +190,7 @@ async def test_reasons(tcp_server, password_file: str, kind: str, step: int, tal
 
 @pytest.mark.parametrize("kind", ["smtp starttls", "pop3 starttls", "imap starttls"])
 async def test_injected_before_tls(tcp_server, password_file: str, kind: str) -> None:
-    """S9: what is said in clear text behind the consent to TLS is taken for an attack, not for the server's words in TLS."""
+    """S9: clear text after the consent to TLS counts as an attack, not as the server's answer in TLS."""
     replies = [*GOOD[kind][:-1], GOOD[kind][-1] + b"+OK 250 a2 OK\r\n"]
     _, port = await tcp_server(scripted(replies))
     reason = await fails_in_time(spec_of(kind, password_file), port)

@@ -235,7 +235,7 @@ async def test_bind_that_is_refused(ask, secret: str, answer: bytes, reason: str
     ],
 )
 async def test_our_own_limits(ask, secret: str, answers: list[bytes], named: bool, reason: str) -> None:
-    """H9: a refusal of how the probe asks is nobody's death: the run counts as one that was not made, and says goodbye."""
+    """H9: a server that refuses the form of the request is not down: the run does not count, and it ends with an unbind."""
     keys = {"bind_dn": "probe@example.net", "password_file": secret} if named else {}
     outcome, _, heard = await ask(*answers, base=BASE, **keys)
     assert (outcome.ok, outcome.credentials_rejected) == (False, False)
@@ -276,7 +276,7 @@ async def test_active_directory_anonymously(ask) -> None:
 
 
 async def test_active_directory_without_tls(ask) -> None:
-    """H9: a domain controller that has no certificate refuses StartTLS with 52, and its words are told."""
+    """H9: a domain controller without a certificate refuses StartTLS with 52, and the reason quotes its text."""
     said = "00000000: LdapErr: DSID-0C090F78, comment: Error initializing SSL/TLS"
     outcome, _, heard = await ask(result(TLS, 0x78, 52, said, long=True), tls="starttls")
     assert not outcome.ok

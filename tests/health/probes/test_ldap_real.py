@@ -178,7 +178,7 @@ async def test_context_csn(provider: Slapd, consumer: Slapd) -> None:
 
 
 async def test_context_csn_below_the_suffix(provider: Slapd) -> None:
-    """H9, H13: an entry below the suffix has no contextCSN, which is told."""
+    """H9, H13: an entry below the suffix has no contextCSN, and the reason says so."""
     outcome = await ask(provider, base=f"ou=people,{BASE}", max_lag=60)
     assert outcome.reason.startswith("no contextCSN at the base: it is not the suffix")
 

@@ -266,7 +266,7 @@ async def test_full(tcp_server, number: int, code: int, reason: str) -> None:
     ],
 )
 async def test_our_own_limits(tcp_server, code: int, reason: str) -> None:
-    """H8: a limit of the probe's own account or abilities is nobody's death: the run counts as one that was not made."""
+    """H8: a limit of the probe's account or abilities does not mean that the server is down: the run does not count."""
     outcome = await met(tcp_server, 2, code, "no more")
     assert (outcome.ok, outcome.credentials_rejected) == (False, False)
     assert outcome.reason == f"could not probe: {reason}"

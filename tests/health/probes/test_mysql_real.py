@@ -166,7 +166,7 @@ async def test_refused(source: MariaDb, secret: str, tmp_path: Path) -> None:
 
 
 async def test_missing_right(replica: MariaDb, secret: str) -> None:
-    """H8: an account without the right to see the replication is told which one it needs."""
+    """H8: if the account may not see the replication, the reason names the privilege that it needs."""
     outcome = await ask(replica, secret, "replica", user="bare")
     assert outcome.credentials_rejected
     assert "SLAVE MONITOR" in outcome.reason
@@ -217,7 +217,7 @@ async def test_too_many_connections(source: MariaDb, secret: str) -> None:
 
 
 async def test_limit_of_the_account(source: MariaDb, secret: str) -> None:
-    """H8: an account that has as many connections as it may is our limit, and nobody's death."""
+    """H8: the connection limit of the probe's account is our limit, and the server is not down."""
     alone = "SET sql_log_bin = 0"
     source.sql(alone, f"ALTER USER '{USER}'@'%' WITH MAX_USER_CONNECTIONS 1")
     held = source.connect(USER, PASSWORD)
@@ -269,7 +269,7 @@ async def test_broken(source: MariaDb, fresh: MariaDb, secret: str) -> None:
 
 
 async def test_reset(fresh: MariaDb, secret: str) -> None:
-    """H8: a read-only server that replicates from nobody any more fails."""
+    """H8: a read-only server that no longer replicates fails."""
     fresh.sql("STOP SLAVE", "RESET SLAVE ALL")
     assert (await ask(fresh, secret, "replica")).reason == "is read-only, but replicates from no server"
 
@@ -296,7 +296,7 @@ async def test_lag(source: MariaDb, fresh: MariaDb, secret: str) -> None:
 
 
 async def test_delayed(source: MariaDb, fresh: MariaDb, secret: str) -> None:
-    """H8: a replica that is told to keep behind lags like any other."""
+    """H8: a replica with a configured delay lags like any other."""
     fresh.sql("STOP SLAVE", "CHANGE MASTER TO MASTER_DELAY=3600", "START SLAVE")
     source.sql("SET timestamp = UNIX_TIMESTAMP() - 200", "INSERT INTO app.t VALUES (300)")
     until(lambda: (fresh.status()["Seconds_Behind_Master"] or 0) >= 200, 20, "a lag of 200 s")

@@ -107,7 +107,7 @@ def _altered(read: object) -> object:
 @raw
 @pytest.mark.parametrize("handed", [True, False])
 async def test_cancelled_at_each_await(monkeypatch, leftovers, cancelled_at, handed: bool) -> None:
-    """H4: cancelled at its wait, a run leaves no descriptor and no watched descriptor behind, and nobody who waits."""
+    """H4: a run that is cancelled during its wait leaves no descriptor, no watched descriptor and no waiter behind."""
     monkeypatch.setattr(Attempt, "connect_icmp", lambda _: None)
     echoes = icmp.Echoes()
     if handed:

@@ -38,7 +38,7 @@ from tests.health.hostile import scripted
 async def test_login(
     tcp_server, leftovers, tmp_path: Path, replies: list[bytes], reason: str, rejected: bool | None
 ) -> None:
-    """H10, S6: a refused login is told apart from a server in trouble and from our limits; a repeated password is masked."""
+    """H10, S6: a refused login, a server in trouble and our own limits have different results; a repeated password is masked."""
     (tmp_path / "password").write_text("s3cret\n")
     heard: list[bytes] = []
     _, port = await tcp_server(scripted(replies, heard=heard))

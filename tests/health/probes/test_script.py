@@ -140,7 +140,7 @@ async def test_cancelled_at_each_await(write: Write, cancelled_at, leftovers) ->
 
 
 async def test_never_as_root(write: Write, settled: None) -> None:
-    """S4: whoever runs the probe, the program does not run as root."""
+    """S4: the program never runs as root, whichever user runs the probe."""
     _, _, _, lines = await run(write("id -u"))
     assert "-> as user" in "\n".join(lines) or os.geteuid() != 0
     assert '<- "0"' not in lines
@@ -148,7 +148,7 @@ async def test_never_as_root(write: Write, settled: None) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 async def test_as_the_user_that_the_daemon_has(write: Write) -> None:
-    """S4, H10: by hand, root runs a script as the user that it is told, as the daemon would, and never as root."""
+    """S4, H10: by hand, root runs a script as the configured user, like the daemon, and never as root."""
     spec = ScriptProbe(command=(write("id -un"),))
     _, lines = await run_once(spec, "192.0.2.1", 1, "daemon")
     assert '<- "daemon"' in lines
@@ -157,7 +157,7 @@ async def test_as_the_user_that_the_daemon_has(write: Write) -> None:
 
 
 async def test_root_without_another_user(write: Write, monkeypatch) -> None:
-    """S4: where root has nobody else to become, nothing is run and the verdict stays."""
+    """S4: if root finds no other user, the script does not run and the verdict stays."""
     monkeypatch.setattr(script, "USERS", ("no-such-user",))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     with pytest.raises(OurFault, match="scripts do not run as root"):

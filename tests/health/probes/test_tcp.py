@@ -96,7 +96,7 @@ async def test_closed_port_fails_at_once(closed_port: int, leftovers, host: str)
 
 
 async def test_silent_connect_ends_at_the_timeout(leftovers) -> None:
-    """H4, H13: a server whose queue is full answers no connect, which is told as such at the timeout."""
+    """H4, H13: a server with a full queue does not answer the connect, and the reason says so at the timeout."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)

@@ -100,7 +100,7 @@ def test_cut_off(pki) -> None:
 
 
 def test_alerts_are_in_words(pki) -> None:
-    """H13: a server's alert is told by its name."""
+    """H13: the reason names a server's alert."""
     session = tls.Session(trust(pki), "mail.example.net")
     session.handshake()
     session.feed(b"\x15\x03\x03\x00\x02\x02\x28")
@@ -124,7 +124,7 @@ def test_contexts_are_shared(pki) -> None:
 
 
 def test_a_host_that_trusts_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    """H13: a host without certificates of authorities is told as such: it is no server's fault that nobody is trusted."""
+    """H13: if this host has no CA certificates, the reason says so: the server is not at fault."""
     tls.context.cache_clear()
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
@@ -148,7 +148,7 @@ async def test_without_a_name_the_address_counts(tcp_server, pki) -> None:
 
 
 async def test_dns_over_tls(tcp_server, pki, leftovers) -> None:
-    """H7: a dns probe over TCP asks in TLS where it is told to (RFC 7858)."""
+    """H7: a dns probe over TCP uses TLS if that is configured (RFC 7858)."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         size = int.from_bytes(await reader.readexactly(2), "big")

@@ -43,7 +43,7 @@ async def test_wrong_answers_are_passed_over(udp_server) -> None:
 
 
 async def test_closed_port_fails_at_once(leftovers) -> None:
-    """H3, H13: a closed port is told by ICMP at once, not at the timeout."""
+    """H3, H13: ICMP reports a closed port at once, before the timeout."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]

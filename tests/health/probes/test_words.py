@@ -27,7 +27,7 @@ def test_a_noun_agrees_with_its_number() -> None:
     ],
 )
 def test_errors_in_words(code: int, words: str) -> None:
-    """H13: an error of the network is told in words, and is the backend's."""
+    """H13: an error of the network has a reason in words and is the backend's fault."""
     found = in_words(OSError(code, "x"))
     assert isinstance(found, Failed)
     assert str(found) == words

@@ -50,7 +50,7 @@ def test_what_a_probe_sends_may_hold_any_character(said):
 
 
 def test_any_text_is_told_or_taken(write):
-    """R1: what no editor would write is told with a place, whatever it is."""
+    """R1: any strange character is reported with its place."""
     for text in ("\0", "[\0]", "\u2028 = 1", "a.\ud7ff = 1", "\x85", "a = \x7f"):
         config, found = diagnose(write(text))
         assert (config, [item.severity for item in found]) == (None, ["error"]), text

@@ -58,7 +58,7 @@ SERVICE = '[service.{0}]\nlisten = ["10.0.0.10:{1}/tcp"]\nbackends = ["10.0.0.11
     ],
 )
 def test_errors_of_toml_are_told_in_plain_words(said, text, expected):
-    """R1: a file that is not TOML is one error with line, column, what is wrong and what to write."""
+    """R1: a file that is not TOML is one error with line, column, the mistake and a suggestion."""
     found = said(text)
     assert len(found) == 1
     assert expected is None or found == [expected]
@@ -182,7 +182,7 @@ def test_errors_of_every_file_are_told_at_once(write):
 
 
 def test_a_table_told_twice_hides_no_other_mistake(write):
-    """A table that two files define, or a file that anybody may write, is told together with what else is wrong."""
+    """A table that two files define, and a file that anybody may write, are reported together with the other mistakes."""
     part = write(SERVICE.format("a", 1), "part.toml")
     path = write(f'include = ["{part}"]\n' + SERVICE.format("a", 2) + "fall = 3\n")
     path.chmod(0o666)
@@ -255,7 +255,7 @@ def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(tmp_path):
 
 
 def test_another_user_may_check_it(write, monkeypatch):
-    """S7: whoever is not root may look at a world-writable file, but not run it."""
+    """S7: a user other than root may check a world-writable file, but not run it."""
     path = write(SERVICE.format("a", 1))
     path.chmod(0o666)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

@@ -165,7 +165,7 @@ def test_defaults_are_merged_key_by_key(loaded):
     ],
 )  # fmt: skip
 def test_mistakes_in_services(said, text, expected):
-    """Each mistake in a service is told once, at the word that is wrong, with what to write instead."""
+    """Each mistake in a service is reported once, at the wrong word, with a suggestion."""
     assert said(text) == expected
 
 
@@ -239,7 +239,7 @@ def test_a_misspelt_router_is_suggested(said):
     ],
 )  # fmt: skip
 def test_mistakes_in_the_other_tables(said, text, expected):
-    """Each mistake outside the services is told once, at the word that is wrong."""
+    """Each mistake outside the services is reported once, at the wrong word."""
     found = [line for line in said(text) if "nothing to run" not in line]
     assert found == expected or (expected is None and len(found) == 1)
 

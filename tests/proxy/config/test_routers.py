@@ -131,7 +131,7 @@ def test_defaults_and_members(loaded):
     ],
 )  # fmt: skip
 def test_mistakes_in_routers(said, text, expected):
-    """V1, V2: what a router's table cannot say is an error in words, before anything is on the wire."""
+    """V1, V2: a mistake in a router's table is an error with a reason, before any advert is sent."""
     found = [
         line.partition(" error: ")[2]
         for line in said(text, "lb1" if text.startswith("nodes") else None)
@@ -200,7 +200,7 @@ def test_an_interval_of_whole_hundredths_is_carried(loaded, interval):
 
 
 def test_a_wrong_value_hides_no_other(said):
-    """V2: an interval that no advert can carry is told beside whatever else is wrong with the router."""
+    """V2: an interval that no advert can carry is reported together with the router's other mistakes."""
     text = router(rest='advert-interval = "333ms"\nannounce = { refresh = "1us" }')
     assert [line.partition(": ")[0] for line in said(text)] == ["5:19 error", "6:24 error"]
 

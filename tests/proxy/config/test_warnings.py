@@ -101,7 +101,7 @@ IN_CLEAR = "probe sends its password in clear text: anybody on the network path 
     ],
 )  # fmt: skip
 def test_what_a_probe_tells_whom(said, tmp_path, kind, keys, tracked, expected):
-    """S6, S9: a password that is sent in clear, or to whoever answers, and TLS for no name, are told once for all backends."""
+    """S6, S9: a password in clear text or to an unverified server, and TLS without a name, are reported once for all backends."""
     secret = tmp_path / "pw"
     secret.write_text("x")
     secret.chmod(0o600)
