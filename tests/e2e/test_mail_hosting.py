@@ -72,7 +72,7 @@ class Checked:
         return {key: reason.removeprefix("FAIL: ") for key, reason in self.found.items() if reason.startswith("FAIL")}
 
 
-STANDBY = {f"mysql-write {n} 3306": "is no writer: read_only is on" for n in (32, 33)}
+STANDBY = {f"mysql-write {n} 3306": "is not a writer: read_only is on" for n in (32, 33)}
 
 
 def expect(checked: Checked, broken: dict[str, str]) -> None:

@@ -163,7 +163,7 @@ def test_notifications():
         assert all(int(line.split()[-1], 16) == 0 for line in lines)
         assert os.read(reader, 1000) == b'INSTANCE "outside" MASTER 150\n'
         os.close(reader)
-        assert pair.a.told(r"open\.sh.* can be written by everybody")
+        assert pair.a.told(r"open\.sh.* is writable by everybody")
         assert not (pair.bed.dir / "was-run").exists()
 
 

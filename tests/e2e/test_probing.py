@@ -180,13 +180,12 @@ def test_a_limit_of_ours_from_the_start_takes_nothing_down(node, mailboxes, pass
     daemon = node(mail_service(mailboxes, password)).start(ready=False)
     greeted_by(daemon)
     backend = daemon.status()["services"][0]["backends"][0]
-    limit = (
-        'could not probe: the answer to PASS was "-ERR [LOGIN-DELAY] wait a minute: ****": a longer interval is wanted'
-    )
+    limit = 'could not probe: the answer to PASS was "-ERR [LOGIN-DELAY] wait a minute: ****": use a longer interval'
     assert backend["reason"] == f"{limit} (not judged: taken as up)"
     assert [(probe["ok"], probe["reason"]) for probe in backend["probes"]] == [(False, limit)]
     (alarm,) = events(daemon, "alarm")
-    assert alarm["text"].endswith(f"cannot be judged by its pop3 probe: {limit}: its verdict stays as it is")
+    assert alarm["text"].startswith("the pop3 probe cannot judge ")
+    assert alarm["text"].endswith(f": {limit}: its verdict does not change")
 
 
 def test_nobody_serves_where_nobody_is_usable(node, mailboxes, password):

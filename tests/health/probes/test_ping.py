@@ -66,7 +66,7 @@ def test_datagram_sockets() -> None:
 def test_not_allowed() -> None:
     """Where nothing allows a ping, that is this host's fault and no verdict."""
     assert in_namespace("1 0", "127.0.0.1") == [
-        "False could not probe: this process may not ping: net.ipv4.ping_group_range leaves its group out"
+        "False could not probe: this process may not ping: net.ipv4.ping_group_range excludes its group"
     ]
 
 
@@ -107,7 +107,7 @@ def _altered(read: object) -> object:
 @raw
 @pytest.mark.parametrize("handed", [True, False])
 async def test_cancelled_at_each_await(monkeypatch, leftovers, cancelled_at, handed: bool) -> None:
-    """H4: cancelled at its wait, a run leaves no descriptor and no watched descriptor behind, and nobody who waits."""
+    """H4: a run that is cancelled during its wait leaves no descriptor, no watched descriptor and no waiter behind."""
     monkeypatch.setattr(Attempt, "connect_icmp", lambda _: None)
     echoes = icmp.Echoes()
     if handed:
@@ -127,7 +127,7 @@ SHORT, WRONG = b"\0\0", icmp.HEADER.pack(0, 0, 0, 1, 1) + bytes(icmp.PAYLOAD)
         ([], "no echo reply within 0.2 s"),
         ([b""] * 5, "no echo reply within 0.2 s"),
         ([SHORT, WRONG, bytes(range(256))], "no echo reply within 0.2 s"),
-        ([WRONG * 80] * 40, "talks without end: 64 KiB read"),
+        ([WRONG * 80] * 40, "sends data without end: 64 KiB read"),
     ],
 )
 async def test_hostile_hosts(monkeypatch, udp_server, leftovers, replies: list[bytes], reason: str) -> None:
