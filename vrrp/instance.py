@@ -11,12 +11,10 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 
 from vrrp import auth, packet, virtualmac
 from vrrp.address import Lease, accept_own_source, owned_source, refresh_interval, source_for
-from vrrp.announcer import Announcer
 from vrrp.events import AddressRemoved as Removed
 from vrrp.events import (
     AdvertReceived,
@@ -37,11 +35,9 @@ from vrrp.events import (
     Tell,
 )
 from vrrp.fitness import LEAVING, OWNER
-from vrrp.keeper import Keeper
-from vrrp.kernel import Kernel
+from vrrp.hands import Hands
 from vrrp.netlink import Link
 from vrrp.packet import IPAddress
-from vrrp.reset import Resets
 from vrrp.sending import Sending
 from vrrp.settings import RouterSettings
 from vrrp.sockets import GROUPS, Packet, Port
@@ -49,25 +45,6 @@ from vrrp.sockets import GROUPS, Packet, Port
 _REFUSED_AGAIN = 60.0  # s until the same reason to refuse adverts is told again
 
 _log = logging.getLogger("steelyard.vrrp")
-
-
-@dataclass(slots=True)
-class Hands:
-    """What all routers of a host share, so that their work is done together and in turn."""
-
-    kernel: Kernel
-    keeper: Keeper = field(init=False)
-    announcer: Announcer = field(default_factory=Announcer)
-    resets: Resets = field(default_factory=Resets)
-
-    def __post_init__(self) -> None:
-        """Make a keeper of the kernel's."""
-        self.keeper = Keeper(self.kernel)
-
-    async def close(self) -> None:
-        """Announce and refresh no more."""
-        await self.announcer.close()
-        await self.keeper.close()
 
 
 class Instance:
