@@ -98,7 +98,7 @@ class Vrrp:
         try:
             self._obey(message)
         except Exception:
-            _log.exception("%s could not be obeyed: giving up", type(message).__name__)
+            _log.exception("%s cannot be carried out: the vrrp process ends", type(message).__name__)
             self._fail()
 
     def _obey(self, message: messages.Message) -> None:
@@ -206,7 +206,7 @@ class Vrrp:
             self._go(hand_over=True)
 
     def _on_end(self) -> None:
-        _log.warning("the master is gone: leaving the addresses to others")
+        _log.warning("the master is gone: the addresses are left to the other hosts")
         self._orphaned = time.monotonic()
         for number in STOPPING:
             self._loop.add_signal_handler(number, self._go, True)

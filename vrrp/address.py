@@ -280,7 +280,9 @@ class Lease:
                 return
             address = str(wanted.ip)
             if any(one.index == self._index and not one.lease for one in self._kernel.places(address)):
-                self._problem(f"{address} is on the interface already, and not as ours: it is left alone")
+                self._problem(
+                    f"{address} is on the interface already, and not as a lease of this daemon: it is left alone"
+                )
                 continue
             key = self._keys.get(configured)
             if key is None:
@@ -323,7 +325,7 @@ class Lease:
                 for key, code in zip(part, self._kernel.order(requests), strict=True):
                     self._installed.pop(key, None)
                     if code not in _GONE:
-                        self._problem(f"{key[1]} cannot be removed, and lapses: {os.strerror(code)}")
+                        self._problem(f"{key[1]} cannot be removed, and expires by itself: {os.strerror(code)}")
                 await asyncio.sleep(0)
 
     def _possible(self, wanted: IPv4Interface | IPv6Interface, prefix: int) -> int:

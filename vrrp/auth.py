@@ -55,11 +55,11 @@ def decode_key(text: bytes) -> bytes:
         try:
             key = bytes.fromhex(text[4:].decode("ascii"))
         except ValueError:
-            raise ValueError('there is something else than hexadecimal digits after "hex:"') from None
+            raise ValueError('only hexadecimal digits may follow "hex:"') from None
     elif b"\0" in key:
-        raise ValueError('a key that is no text is written as "hex:" and its digits')
+        raise ValueError('a key that is not text must be written as "hex:" and its digits')
     if len(key) not in KEY_LENGTHS:
-        raise ValueError(f"the key has {len(key)} octets, not {KEY_LENGTHS[0]} to {KEY_LENGTHS[-1]}")
+        raise ValueError(f"the key has {len(key)} octets: it must have {KEY_LENGTHS[0]} to {KEY_LENGTHS[-1]}")
     return key
 
 

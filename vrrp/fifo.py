@@ -36,7 +36,7 @@ class Fifo:
         found = os.fstat(fd)
         if not stat.S_ISFIFO(found.st_mode) or found.st_uid not in {0, os.geteuid()}:
             os.close(fd)
-            why = "belongs to another user" if stat.S_ISFIFO(found.st_mode) else "is no FIFO"
+            why = "belongs to another user" if stat.S_ISFIFO(found.st_mode) else "is not a FIFO"
             raise NoFifo(f"{self._path} {why}: it is left alone")
         self._fd = fd
 
@@ -52,7 +52,7 @@ class Fifo:
                     return False
                 poll.poll(_LOOK)
             except OSError as error:
-                raise NoFifo(f"{self._path} took no more: {(error.strerror or 'unknown').lower()}") from error
+                raise NoFifo(f"{self._path} cannot be written: {(error.strerror or 'unknown').lower()}") from error
             else:
                 return True
 

@@ -155,7 +155,7 @@ class Group:
             first = next((one for one in first_ill if one[0] != place), None)
             cause = ""
             if first is not None:
-                cause = f"{_called(self.routers[first[0]])}, which it moves with: {'; '.join(first[1])}"
+                cause = f"{_called(self.routers[first[0]])}, in the same group: {'; '.join(first[1])}"
             before = self._caused.get(router, "")
             if cause != before:
                 self._caused[router] = cause
@@ -166,7 +166,7 @@ class Group:
     def _moves(self) -> list[tuple[Router, Event]]:
         if self._active and len(self._active) < len(self.routers):
             other = next(router for router in self.routers if router not in self._active)
-            why = f"it moves with {_called(other)}: {other.reason}"
+            why = f"in a group with {_called(other)}: {other.reason}"
             return [(router, GroupYield(why)) for router in self.routers if router in self._active]
         if len(self._wanting) == len(self.routers):
             return [(router, GroupTakeOver()) for router in self.routers]

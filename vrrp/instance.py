@@ -116,7 +116,7 @@ class Instance:
         try:
             packet.build(self._advert(self.settings.priority), here, here, checksum=self.settings.checksum)
         except (ValueError, struct.error) as error:
-            return f"no advert can be made: {error}"
+            return f"no advert can be built from the settings: {error}"
         return ""
 
     def _advert(self, priority: int) -> packet.Advert:
@@ -182,7 +182,7 @@ class Instance:
         now = time.monotonic()
         if now - self._refused.get(drop.reason, -_REFUSED_AGAIN) >= _REFUSED_AGAIN:
             self._refused[drop.reason] = now
-            self._tell(f"an advert from {source} does not count: {drop.detail}")
+            self._tell(f"an advert from {source} was ignored: {drop.detail}")
 
     # Commands out
 
@@ -326,7 +326,9 @@ class Instance:
                     self._kernel, self.settings.interface, self.settings.vrid, self.family
                 )
             except OSError as error:
-                self._tell(f"no virtual Ethernet address, the interface's own is used: {error.strerror}")
+                self._tell(
+                    f"the virtual Ethernet address cannot be used, so the interface's own is used: {error.strerror}"
+                )
             else:
                 if self.lease.held:
                     self.lease.want(self._virtual.index)
@@ -344,7 +346,7 @@ class Instance:
         if self.settings.virtual_mac and not self.lease.held:
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
         if not self.lease.held and (count := await self.lease.clean(self._index)):
-            self._tell(f"{count} addresses that an earlier run had left were removed")
+            self._tell(f"removed {count} addresses that an earlier run left behind")
 
     async def _reset(self, addresses: tuple[IPAddress, ...], grace: float) -> None:
         link = self._virtual or self._kernel.link(self.settings.interface)

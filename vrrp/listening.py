@@ -33,9 +33,7 @@ class Listening:
         if stranger:
             return None, (Count(stranger),)
         if advert.version == 2 and advert.interval != config.advert_interval:  # noqa: PLR2004 - RFC 3768 section 7.1
-            text = (
-                f"{event.source} advertises every {advert.interval:g} s: ignored, ours is {config.advert_interval:g} s"
-            )
+            text = f"{event.source} advertises every {advert.interval:g} s, ours is {config.advert_interval:g} s: its adverts are ignored"
             return None, (Count("interval_differs"), *self.once("interval", text, now))
         self.peer = Peer(event.source, advert.priority, advert.interval, now)
         if frozenset(advert.addresses) == frozenset(config.addresses):

@@ -73,7 +73,7 @@ class Notifier:
             self._changed.notify()
         if news:
             to = wanted.fifo or (wanted.command or ("",))[0]
-            self._on_problem(f"{to} is {WAITING} moves behind: the oldest are not told")
+            self._on_problem(f"{to} is {WAITING} moves behind: the oldest are dropped")
 
     async def close(self, patience: float = SCRIPT_TIMEOUT) -> None:
         """Tell what still waits, in its order, for at most `patience` seconds; each run of a script has its share of them."""
@@ -117,7 +117,7 @@ class Notifier:
                 return move
             left = len(self._queue)
         if left:
-            self._say(self._on_problem, f"{left} moves were not told before the end")
+            self._say(self._on_problem, f"{left} moves were not passed on before the end")
         return None
 
     def _limit(self, started: float) -> float:
@@ -157,7 +157,7 @@ class Notifier:
                 self._changed.wait_for(lambda: self._end is not None, _AGAIN)
                 if self._end is not None:
                     break
-        self._say(self._on_problem, f"{self._settings.fifo} was not told of {name} {state} before the end")
+        self._say(self._on_problem, f"{self._settings.fifo} did not get {name} {state} before the end")
 
     def _say(self, call: Callable[..., None], *arguments: str) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has ended without us

@@ -61,7 +61,7 @@ class Numbers:
                 raise ValueError(at)  # noqa: TRY301 - as all else that is wrong
             return cls(_number(document["sent"]), seen, at, str(document["boot"]))
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise ValueError("it does not hold the numbers of adverts") from error
+            raise ValueError("the file does not hold the numbers of adverts") from error
 
     def to_document(self) -> dict[str, Any]:
         """Return what `from_document` reads."""
@@ -153,7 +153,10 @@ class Keeper:
                 self._failing = False
             except (OSError, ValueError) as error:
                 if not self._failing:
-                    self._say(self._on_problem, f"a restart will not know the numbers of signed adverts: {error}")
+                    self._say(
+                        self._on_problem,
+                        f"the numbers of signed adverts cannot be saved, so a restart will not know them: {error}",
+                    )
                 self._failing = True
         self._say(self._set, self._done, None)
 

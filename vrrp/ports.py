@@ -49,7 +49,7 @@ class Ports:
                 raise
             counters["open_failed"] += 1
             _log.warning("no socket on %s: %s", link.name, error)
-            instance.mute(f"no socket to send adverts by: {error.strerror}")
+            instance.mute(f"no socket to send adverts: {error.strerror}")
             return False
         return True
 

@@ -39,7 +39,10 @@ class Rivals:
         try:
             self._claims.take()
         except OSError as error:
-            self._on_tell("process", f"another process of this host with our routers would not be noticed: {error}")
+            self._on_tell(
+                "process",
+                f"the routers cannot be claimed, so another process of this host with the same routers would go unnoticed: {error}",
+            )
 
     @property
     def taken(self) -> bool:
@@ -76,7 +79,7 @@ class Rivals:
     def _took(self, keys: Collection[Key], pid: int) -> None:
         for key in sorted(keys):
             for _, instance in self._claimed(key):
-                text = f"IPv{instance.family}: taken over from process {pid} of this host, which does nothing for it any more"
+                text = f"IPv{instance.family}: taken over from process {pid} of this host, which no longer acts for it"
                 self._on_tell(instance.settings.name, text)
 
 

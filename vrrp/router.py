@@ -80,10 +80,10 @@ class Router(RouterState):
         if event.adopt is None or self._fitness.faults:
             self._begin(now, "started")
         elif event.adopt == "active" and now < event.refreshed_at + self.config.lease and not self.standby:
-            self._take_over("adopted from the process before", now)
+            self._take_over("taken over from the previous process", now)
             self._leased_at = event.refreshed_at
         else:
-            self._listen("adopted from the process before", now)
+            self._listen("taken over from the previous process", now)
 
     def _begin(self, now: float, reason: str) -> None:
         """Take the way from `init`: fault, hold, owner, or backup (the Startup rows of the RFC)."""
@@ -97,11 +97,11 @@ class Router(RouterState):
             if self._grouped or not owner:
                 self._listen(reason, now)
             if owner:
-                self._win("the owner of the addresses", now)
+                self._win("this host owns the addresses", now)
 
     def _tick_init(self, _: ev.Tick, now: float) -> None:
         if self._started_at is not None and now >= self._held_until():
-            self._begin(now, "started" if self._verdicts else "started; no verdict in time")
+            self._begin(now, "started" if self._verdicts else "started without the first verdicts: they took too long")
 
     def _first_verdicts(self, _: ev.FirstVerdicts, now: float) -> None:
         self._verdicts = True
@@ -145,7 +145,10 @@ class Router(RouterState):
         if late < 0:
             return
         if late > self._down.interval:
-            self._emit(ev.Count("stalled"), ev.Tell(f"we did not run for {late:.2f} s: listening before taking over"))
+            self._emit(
+                ev.Count("stalled"),
+                ev.Tell(f"this process did not run for {late:.2f} s: it listens before it takes over"),
+            )
             self._down.listen_again(now)
         else:
             self._win(self._silence(now), now)
@@ -154,13 +157,13 @@ class Router(RouterState):
         """Why the timer fired, in words."""
         peer = self.peer
         if self._fitness.last_resort:
-            return "nobody else has taken the addresses"
+            return "no other host has taken the addresses"
         if peer is None:
-            return "no advert from anybody"
+            return "no advert from any host"
         if self._down.hastened:
             return f"{peer.source} left"
         if peer.priority and peer.priority < self.effective_priority and now - peer.heard_at < 3 * self._down.interval:
-            return f"ours is the higher priority: {self.effective_priority}, {peer.source} has {peer.priority}"
+            return f"our priority is higher: {self.effective_priority}, {peer.source} has {peer.priority}"
         return f"no advert from {peer.source} for {now - peer.heard_at:.2f} s"
 
     def _win(self, reason: str, now: float) -> None:
@@ -197,7 +200,7 @@ class Router(RouterState):
                 self._leave(self._offer, f"{self._offer.reason}: handed over to {event.source}", now)
         elif advert.priority != LEAVING and self._beats(advert, event.source, now):
             ours, theirs = self.effective_priority, advert.priority
-            against = f"ours is {ours}" if theirs > ours else "as ours, from the higher address"
+            against = f"ours is {ours}" if theirs > ours else "the same as ours, from a higher address"
             self._send(now)  # law 4
             self._down.interval = advert.interval
             self._give_up("backup", f"{event.source} advertises priority {theirs}, {against}", now)
@@ -247,20 +250,20 @@ class Router(RouterState):
         self._emit(ev.Count("lease_lost"))
         self._down.interval = self.config.advert_interval
         age = now - self._leased_at
-        self._give_up("backup", f"the lease of the addresses had run out: last refreshed {age:.2f} s ago", now)
+        self._give_up("backup", f"the lease of the addresses ran out: last refreshed {age:.2f} s ago", now)
 
     def _address_removed(self, event: ev.AddressRemoved, now: float) -> None:
         if event.address not in self.config.addresses:
             return
         self._emit(ev.Count("address_removed"), ev.InstallAddresses((event.address,)))
         self._emit(ev.Announce((event.address,), self.config.announce_count))
-        self._emit(*self._heard.once("removed", f"something else removed {event.address}: put back", now))
+        self._emit(*self._heard.once("removed", f"another program removed {event.address}: it is installed again", now))
 
     def _conflict(self, event: ev.Conflict, now: float) -> None:
         if self._offer is not None:
             return  # who takes over announces it
         self._emit(ev.Count("conflicts"))
-        self._emit(*self._heard.once("claim", f"{event.by} claims {event.address} as well", now))
+        self._emit(*self._heard.once("claim", f"{event.by} also claims {event.address}", now))
         self._emit(*self._announcing.answer(self.config, now))
 
     # Leaving
@@ -282,10 +285,10 @@ class Router(RouterState):
         if isinstance(offer, ev.Standby) and offer.if_taken:
             self._offer, self._offer_until = None, math.inf
             self._send(now)
-            self._emit(ev.Tell(f"{offer.reason}: nobody has taken the addresses over; still active"))
+            self._emit(ev.Tell(f"{offer.reason}: no other host took the addresses over; this host stays active"))
         elif offer is not None:
             self._send(now, LEAVING)  # the first one may have been lost
-            self._leave(offer, f"{offer.reason}; nobody has taken the addresses over", now)
+            self._leave(offer, f"{offer.reason}; no other host took the addresses over", now)
 
     def _leave(self, event: ev.Shutdown | ev.Standby, reason: str, now: float) -> None:
         self._offer = event
@@ -320,7 +323,7 @@ class Router(RouterState):
 
     def _standby(self, event: ev.Standby, _: float) -> None:
         if not self.standby:
-            self._emit(ev.Tell(f"{event.reason}: not taking the addresses until it is resumed"))
+            self._emit(ev.Tell(f"{event.reason}: this host does not take the addresses until it is resumed"))
         self.standby = True
         if self.state == "backup":
             self._down.stop()
@@ -360,7 +363,7 @@ class Router(RouterState):
         if cause in self._fitness.faults:
             del self._fitness.faults[cause]
             if self.state == "fault":
-                self._begin(now, f"no longer: {cause}")
+                self._begin(now, f"fault cleared: {cause}")
 
     def _source_changed(self, event: ev.SourceChanged, now: float) -> None:
         self._configure(replace(self.config, source=event.source))

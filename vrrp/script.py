@@ -28,7 +28,7 @@ def run(command: Sequence[str], check: Check | None, limit: Callable[[float], fl
     subprocess._USE_VFORK = False  # type: ignore[misc]  # noqa: SLF001 - a documented switch
     try:
         if check is None:
-            raise PermissionError("nobody here can say whether it is safe to run")  # noqa: TRY301 - one way out
+            raise PermissionError("this process cannot check whether it is safe to run")  # noqa: TRY301 - one way out
         process = subprocess.Popen(  # noqa: S603 - no shell, and `check` has looked at it
             [check(path, os.geteuid()), *command[1:]],
             stdin=subprocess.DEVNULL,
@@ -47,7 +47,7 @@ def run(command: Sequence[str], check: Check | None, limit: Callable[[float], fl
             os.killpg(process.pid, signal.SIGKILL)  # it was not waited for, so the number is still its own
     code = process.wait()
     if not ended:
-        raise NotRun(f"{path} took longer than {time.monotonic() - started:.0f} s and was ended")
+        raise NotRun(f"{path} took longer than {time.monotonic() - started:.0f} s and was killed")
     if code:
         raise NotRun(f"{path} ended with {code}")
 
