@@ -1,17 +1,20 @@
-"""The one executor of what the virtual routers decide: sockets, addresses, one timer, and those who want to be told.
+"""The runner: it starts and ends the virtual routers of a host, hands them events, and has their commands performed.
 
-It works alone (`python -m vrrp`), and as a child of a daemon, which must feed it:
+It runs alone (`python -m vrrp`), or as a child of a daemon.  The daemon must call:
 
-- `set_priority_parts(name, parts)`, all penalties of a router each time one changes ({"service dns": -60});
-  `set_fault(name, cause, reason or None)` for what is tracked without a penalty; interfaces it follows by itself.
+- `set_priority_parts(name, parts)` with all penalties of a router each time one changes ({"service dns": -60});
+  `set_fault(name, cause, failed=...)` for what the router tracks without a penalty.  The runner follows interfaces
+  itself.
 - `first_verdicts(name)` once every service that the router tracks has its first verdict (if `awaits_verdicts`).
-- `master_lost(reason)` when the daemon's master is dead or stalled or no worker lives, `master_back()` when it is well.
-- `standby(name)` and `resume(name)` on command and, as whoever runs it keeps that on disk, after a start.
-- `adopt(handover)` before `start()` with what the dead process before this one said last by `handover()`: ask for it at
-  every `on_state` and every 0.5 s.  Older than a lease, it is ignored by itself.
+- `master_lost(reason)` when the daemon's master is dead or stalled or no worker lives; `master_back()` when they are
+  back.
+- `standby(name)` and `resume(name)` on command.  The daemon keeps standbys on disk and repeats them after a start.
+- `adopt(handover)` before `start()`, with the last `handover()` of the process that died.  The daemon asks for it at
+  every `on_state` and every 0.5 s.  The runner ignores a handover that is older than a lease.
 - `shutdown()` before the end; without it the addresses stay for a lease (2 s).
 
-It wants CAP_NET_ADMIN and CAP_NET_RAW; `precedence.take_precedence()` first, as that takes more.  stdlib asyncio only.
+The runner needs CAP_NET_ADMIN and CAP_NET_RAW.  `precedence.take_precedence()` needs more: call it first.  The code
+uses asyncio of the standard library only.
 """
 
 import asyncio
@@ -63,10 +66,11 @@ _log = logging.getLogger("steelyard.vrrp")
 
 
 class Runner:
-    """All routers of this host.  `on_state` is told moves, `on_tell(name, words)` everything else for people to read.
+    """All routers of this host.
 
-    `check_program` says which scripts are safe to run; see `Notifier`.  `store` keeps the numbers of signed adverts.
-    `on_taken` is called when other processes of this host have become all of our routers: nothing is left to do then.
+    `on_state` gets each move, `on_tell(name, words)` everything else that people should read.  `check_program` decides
+    which scripts are safe to run; see `Notifier`.  `store` keeps the numbers of signed adverts.  `on_taken` is called
+    when other processes of this host have claimed all of our routers: this process has nothing left to do then.
     Methods raise KeyError for unknown names.
     """
 
@@ -100,14 +104,14 @@ class Runner:
         self._moved = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    # The owner's side
+    # What the daemon calls
 
     def adopt(self, handover: Mapping[str, Any]) -> None:
-        """Take over from a process that died less than a lease ago; before `start`."""
+        """Take over from a process that died less than a lease ago.  Call it before `start`."""
         self._adopted = {name: Handover(*values) for name, values in handover.items() if name in self._roster.setting}
 
     def handover(self, names: Collection[str] | None = None) -> dict[str, Handover]:
-        """Return what `adopt` of the next process wants, by name; of all, or of some."""
+        """Return the argument of the next process's `adopt`, for all routers or for those in `names`."""
         return {
             name: Handover(
                 "active" if self.is_active(name) else "backup",
@@ -118,12 +122,12 @@ class Runner:
         }
 
     async def start(self) -> None:
-        """Begin; OSError without the capabilities."""
+        """Start the routers.  Raises OSError without the capabilities."""
         await self._kernel.open()
         if self._store is not None and any(one.auth.mode != "off" for one in self._settings.routers):
             self._keeper = Keeper(self._store, lambda words: self._on_tell("auth", words))
             self._numbers = await self._keeper.load(_FILE)
-        self._rivals.claim()  # nothing waits from here on until the routers are made
+        self._rivals.claim()  # no await from here until the routers are made
         self._moves.start(
             [Notifier(one, lambda words: self._on_tell("notify", words), self._check) for one in self._settings.notify]
         )
@@ -152,7 +156,7 @@ class Runner:
         return Numbers(max((one.sent for one in self._roster.instances.values()), default=0), seen)
 
     def _startup(self, group: Group) -> Startup:
-        """Return how a group begins: as the process before us left it, if that knew all of it."""
+        """Return how a group starts: as the previous process left it, if that process knew all of its routers."""
         known = [self._adopted.get(self._roster.instances[one].settings.name) for one in group.routers]
         adopted = [one for one in known if one is not None]
         if not adopted or len(adopted) < len(known):
@@ -161,12 +165,12 @@ class Runner:
         return Startup(state, min(one.refreshed_at for one in adopted))
 
     async def shutdown(self, *, hand_over: bool = True) -> None:
-        """Leave, and tell those who want to be told.  Nothing of ours is left afterwards."""
+        """Leave, and run the notify scripts to their end.  The runner leaves no address, socket or thread behind."""
         await self.leave(hand_over=hand_over)
         await self.finish()
 
     async def leave(self, *, hand_over: bool = True) -> None:
-        """Leave: with `hand_over` a live peer takes the addresses first.  They are not here afterwards."""
+        """Leave, and remove the addresses.  With `hand_over` a live peer takes them first."""
         for group in self._roster.groups:
             self._hand_all(group, Shutdown(at_once=not hand_over))
         try:
@@ -187,7 +191,7 @@ class Runner:
         self._moves.hurry()
 
     async def close(self) -> None:
-        """Stop at once, and remove the addresses; without an advert if `leave` did not go before."""
+        """Stop at once, and remove the addresses.  No advert of priority 0 is sent unless `leave` was called before."""
         if self._timer is not None:
             self._timer.cancel()
         self._ports.close()
@@ -200,19 +204,19 @@ class Runner:
         await self._kernel.close()
 
     async def finish(self, patience: float = SCRIPT_TIMEOUT) -> None:
-        """Wait until those who want to be told have been, for at most `patience` seconds."""
+        """Wait until all scripts and FIFOs have got the last moves, for at most `patience` seconds."""
         await self._moves.finish(patience)
 
     def set_priority_parts(self, name: str, parts: Mapping[str, int]) -> None:
-        """Say what is added to the configured priority, all of it: {"service dns": -60}; that of interfaces is ours."""
+        """Set everything that is added to the configured priority, but for interfaces: {"service dns": -60}."""
         self._tracking.set_priority_parts(name, parts)
 
     def set_fault(self, name: str, cause: str, *, failed: bool) -> None:
-        """Say whether something fails that the router cannot do without, as "service dns"."""
+        """Set or clear a fault: the failure of something that the router tracks without a penalty ("service dns")."""
         self._tracking.set_fault(name, cause, failed=failed)
 
     def first_verdicts(self, name: str) -> None:
-        """Say that every tracked service has its first verdict (V24)."""
+        """Tell the router that every tracked service has its first verdict (V24)."""
         for router, _ in self._roster.named(name):
             self._feed(router, FirstVerdicts())
 
@@ -222,7 +226,7 @@ class Runner:
             self._feed(router, Standby(reason, if_taken))
 
     async def handed_over(self, names: Collection[str]) -> list[str]:
-        """Wait until none of these is active and their addresses are gone; those that are active still, as nobody took over."""
+        """Wait until these routers have left and their addresses are gone; return those that no host took over."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._roster.longest_interval + _OFFER):
                 while any(self.is_active(name) for name in names):
@@ -234,26 +238,26 @@ class Runner:
         return [name for name in names if self.is_active(name)]
 
     def resume(self, name: str) -> None:
-        """Take part again."""
+        """End a standby: the router takes part in elections again."""
         for router, _ in self._roster.named(name):
             self._feed(router, Resume())
 
     def master_lost(self, reason: str) -> None:
-        """Leave at once and be backup at priority 1: nobody serves behind the addresses (V18)."""
+        """Leave at once and be backup at priority 1: no worker serves clients on this host (V18)."""
         for group in self._roster.groups:
             self._hand_all(group, MasterLost(reason))
 
     def master_back(self) -> None:
-        """Be a full member again."""
+        """Use the full priority again, after `master_lost`."""
         for group in self._roster.groups:
             self._hand_all(group, MasterBack())
 
     def is_active(self, name: str) -> bool:
-        """Whether the addresses of this router are here."""
+        """Return True if this host has the addresses of this router."""
         return self._moves.state(name) == "active"
 
     def counters(self) -> dict[str, dict[str, int]]:
-        """Return what was counted, by stable names: of each router ("outside/4"), each socket ("eth0/4") and "kernel"."""
+        """Return all counters, by stable names: of each router ("outside/4"), each socket ("eth0/4") and "kernel"."""
         found = {f"{one.settings.name}/{one.family}": dict(one.counters) for one in self._roster.instances.values()}
         return found | self._ports.counters() | {"kernel": dict(self._kernel.counters)}
 
@@ -284,7 +288,7 @@ class Runner:
 
     @property
     def taken(self) -> bool:
-        """Whether other processes of this host have become all of our routers."""
+        """Whether other processes of this host have claimed all of our routers."""
         return self._rivals.taken
 
     def _changed(self, change: Change) -> None:
@@ -314,7 +318,7 @@ class Runner:
                 self._moved.set()
             else:
                 port = self._ports.of(instance)
-                # A command that fails must not cost those after it: the addresses may be to be removed.
+                # If one command fails, the next are still performed: one of them may remove the addresses.
                 guarded(instance.perform, command, port)
         self._deadlines.set(group, group.deadline)
         for name in moved:
@@ -335,7 +339,7 @@ class Runner:
         self._timer, self._ticking = None, True
         try:
             groups = self._deadlines.due(time.monotonic())
-            # What waits in the sockets came before the deadline.
+            # Adverts that wait in the sockets arrived before the deadline.
             self._ports.read(self._roster.instances[router] for group in groups for router in group.routers)
             now = time.monotonic()
             for group in groups:
@@ -343,12 +347,12 @@ class Runner:
                 self._deadlines.set(group, group.deadline)
         finally:
             self._ticking = False
-        self._arm(now + _BREATH)  # should a deadline not move on, which would be a bug, others live on
+        self._arm(now + _BREATH)  # if a bug keeps a deadline in the past, the other groups still run
 
     def _perform_tick(self, group: Group, now: float) -> None:
         self._perform(group.tick(now), group)
 
 
 def _place(settings: RouterSettings, family: int) -> str:
-    """Return what a router is on the wire, whatever its name."""
+    """Return the key of a router in the stored numbers; it does not depend on the router's name."""
     return f"{settings.interface}/{settings.vrid}/{family}"
