@@ -1,4 +1,4 @@
-"""What a runner does when another process of this host becomes one of its routers, or gives one up (vrrp/claims.py)."""
+"""Reacts when another process of this host claims a router of this one, or gives a router up (vrrp/claims.py)."""
 
 from collections.abc import Callable, Collection, Iterator
 
@@ -15,8 +15,8 @@ _TAKEN = "taken over by"
 class Rivals:
     """Puts a router into fault while another process has claimed it.
 
-    `feed(router, event)` hands an event over; `on_tell(name, words)` is for people; `on_taken()` is called when other
-    processes have claimed all of our routers.
+    `feed(router, event)` hands an event over; `on_tell(name, words)` reports to people; `on_taken()` is called when
+    other processes have claimed all of our routers.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Rivals:
         self._claims.close()
 
     def _claimed(self, key: Key) -> Iterator[Pair]:
-        """Yield the router of a claim; none if it is not made yet."""
+        """Yield the router of a claim, or nothing if the router does not exist yet."""
         interface, vrid, family = key
         instance = self._roster.on_wire(interface, family, vrid)
         if instance is not None:
