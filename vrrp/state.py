@@ -48,9 +48,7 @@ class RouterState:
         self._sent_at = -math.inf
         self._leased_at = now
         self._offer: ev.Shutdown | ev.Standby | None = None
-        self._tie: tuple[float, float] | None = (
-            None  # first and last advert of a tie that the leader decides
-        )
+        self._tie: tuple[float, float] | None = None  # first and last advert of a tie that the leader decides
 
     @property
     def peer(self) -> Peer | None:
