@@ -135,7 +135,7 @@ def test_a_vrrp_process_is_replaced(slow, number):
     assert slow.a.child("proxy.vrrpd")[0] == spare
     slow.a.wait("active")
     assert slow.b.moves() == []
-    assert slow.a.moves()[-1][1] == "active: adopted from the process before"
+    assert slow.a.moves()[-1][1] == "active: taken over from the previous process"
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -164,7 +164,7 @@ def test_a_service_that_fails_here(pair):
     assert pair.until_owner("b", 8) < 8
     row = pair.a.router
     assert (row["effective_priority"], row["priority_parts"]) == (90, {"configured": 150, "service dns": -60})
-    assert pair.b.moves()[-1][1] == "active: ours is the higher priority: 100, 198.51.100.2 has 90"
+    assert pair.b.moves()[-1][1] == "active: our priority is higher: 100, 198.51.100.2 has 90"
     assert whoami_dns(pair.bed, ADDRESS) == "server"
     pair.bed.nft("a", "flush ruleset")
     assert pair.until_owner("a", 8) < 8

@@ -104,8 +104,8 @@ async def test_each_mode(bed, mode):
         assert counted.get("auth_missing", 0) == (3 if mode == "enforce" else 0)
         if mode == "enforce":  # each reason once a minute
             assert owner.told == [
-                f"an advert from {PEER} does not count: no signature",
-                f"an advert from {PEER} does not count: wrong signature",
+                f"an advert from {PEER} was ignored: no signature",
+                f"an advert from {PEER} was ignored: wrong signature",
             ]
 
 

@@ -114,7 +114,7 @@ def test_an_advert_that_cannot_be_made_is_a_fault(bed, impossible):
     a = Ours(bed, "a", {"priority": 150} | FAST | impossible)
     b = Ours(bed, "b", FAST)
     assert a.moves() == ["fault"]
-    assert a.events("state")[0]["reason"].startswith("no advert can be made: ")
+    assert a.events("state")[0]["reason"].startswith("no advert can be built from the settings: ")
     b.wait("active")
     assert owner_settles(bed, ADDRESS) == "b"
     time.sleep(1)

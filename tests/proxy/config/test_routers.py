@@ -163,7 +163,7 @@ def test_a_key_file_is_looked_at(said, tmp_path):
     key.write_text("a key that is too short")
     key.chmod(0o600)
     (line,) = said(router(rest=f'auth = {{ key-files = ["{key}"] }}'))
-    assert line.startswith(f"5:23 error: {key}: the key has 23 octets, not 32 to 64 | make one: ")
+    assert line.startswith(f"5:23 error: {key}: the key has 23 octets: it must have 32 to 64 | make one: ")
     key.write_text("hex:" + "ab" * 32 + "\n")
     assert said(router(rest=f'auth = {{ key-files = ["{key}"] }}')) == []
     key.chmod(0o604)
