@@ -90,7 +90,7 @@ def test_the_address_moves_and_no_query_is_lost(folder):
     assert run.files() == []
     assert "No query was lost." in told
     assert "lb1's kernel has removed the address by itself" in told
-    assert "standby asked for by uid 0" in told
+    assert "standby requested by uid 0" in told
     summary = told.partition("Summary:")[2].splitlines()
     rows = [line.split("|") for line in summary if " ms |" in line]
     assert len(rows) == EVENTS

@@ -89,4 +89,4 @@ def test_served_again_after_the_interface_was_made_anew(bed):
         plug(bed)
         until(lambda: all(answers(bed, kind) for kind in kinds), 8, "answers by the new interface")
         bed.ip("a", "link del before")
-    assert "bound again, as its interface was made anew" in daemon.cli("events").stdout
+    assert "bound again, as its interface was recreated" in daemon.cli("events").stdout

@@ -171,7 +171,7 @@ def test_a_worker_is_stopped(balanced):
             os.kill(victim, 0)
         events = [event for event in balanced.daemon.events() if event["at"] >= at]  # not of its own start
         told = [event for event in events if f"pid {victim}" in event["text"]]
-        assert "members go to the others" in told[0]["text"]
+        assert "the other workers take over its listeners" in told[0]["text"]
         assert told[0]["at"] - at < 1.5
 
 

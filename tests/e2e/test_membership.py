@@ -150,7 +150,7 @@ def test_removed_with_its_deadline(bed: Bed) -> None:
         bed.until_gone("tcp", 0)
         assert exchange(held[1], b"kept") == b"kept"
     assert bed.node.told(f"tcp/{bed.name(0)}", "drained for 3s", "left: cut")
-    assert bed.node.told(f"tcp/{bed.name(0)}", "removed: nothing is open there any more")
+    assert bed.node.told(f"tcp/{bed.name(0)}", "removed: nothing is open any more")
     assert bed.node.steelyard("status")[0] == 0
     assert bed.connections() == {1}
 
@@ -265,5 +265,5 @@ def test_mistakes(bed: Bed) -> None:
     assert "would have no backend any more" in bed.steelyard("remove", "dns", bed.name(1), code=1)
     bed.backends[1].silent = True
     bed.node.until(lambda status: (bed.shown("tcp", 1, status) or {})["state"] == "down", "one to be down")
-    assert "nobody else of tcp can serve now: --force" in bed.steelyard("remove", "tcp", bed.name(0), code=1)
+    assert "no other backend of tcp can serve now: use --force" in bed.steelyard("remove", "tcp", bed.name(0), code=1)
     assert until(lambda: bed.shown("dns", 0) is None, 5, "the first to be gone")

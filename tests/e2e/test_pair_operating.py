@@ -52,7 +52,7 @@ def test_standby_and_resume(pair):
     assert pair.holders() == ["b"]  # and no moment later
     assert pinger.longest_gap() < 0.3
     assert pair.a.daemon.cli("standby").stdout == "outside  backup, in standby\nnothing changed\n"
-    asked = f"standby asked for by uid {os.geteuid()} (pid "
+    asked = f"standby requested by uid {os.geteuid()} (pid "
     assert pair.a.moves()[-1][1].startswith(f"backup: {asked}")
     assert (pair.a.daemon.cli("is-active").returncode, pair.b.daemon.cli("is-active").returncode) == (1, 0)
     pair.a.daemon.stop()
@@ -70,7 +70,7 @@ def test_standby_without_a_peer(pair):
     pair.b.daemon.stop()
     done = pair.a.daemon.cli("standby")
     assert done.returncode == 1
-    assert "nobody else has taken the addresses of outside: they stay here" in done.stderr
+    assert "no other host has taken the addresses of outside: they stay here" in done.stderr
     assert pair.holders() == ["a"]
     assert pair.a.router["standby"] is False
     assert whoami_dns(pair.bed, ADDRESS) == "server"

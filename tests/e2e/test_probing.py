@@ -197,7 +197,7 @@ def test_nobody_serves_where_nobody_is_usable(node, mailboxes, password):
         daemon = node(text).start(ready=False)
         port_of(daemon)
         late = until(lambda: [event["text"] for event in events(daemon, "service")], 15, "the event")
-    assert late == ["no verdict after 3 s on m1: no backend is fit (0 of 2 up in tier 0): nobody serves"]
+    assert late == ["no verdict after 3 s on m1: no backend is fit (0 of 2 up in tier 0): no backend serves"]
     port = port_of(daemon)
     # As soon as it is connected, perhaps.
     with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", port), 5) as client:

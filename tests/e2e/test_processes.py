@@ -442,7 +442,7 @@ def test_signals_before_it_listens(make, backends, ports):
     until(lambda: int(re.search(r"SigBlk:\s+(\w+)", command.read_text())[1], 16) & held, 10, "it to hold them")
     os.kill(node.pid, signal.SIGUSR1)
     node.until(settled, "the daemon to be ready")
-    until(lambda: node.told("SIGUSR1: log files are opened anew"), 2, "the signal to be taken")
+    until(lambda: node.told("SIGUSR1: reopening the log files"), 2, "the signal to be taken")
 
 
 def test_log_files_are_opened_anew(make, backends, ports):

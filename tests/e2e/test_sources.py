@@ -60,6 +60,6 @@ def test_an_address_that_the_host_does_not_have(tmp_path: Path, backend: Backend
             text=True,
             check=False,
         )
-        assert f"[service.echo] is to connect from {NOBODYS}, which this host does not have" in checked.stderr
+        assert f"[service.echo] must connect from {NOBODYS}, which this host does not have" in checked.stderr
     finally:
         node.end()

@@ -130,7 +130,7 @@ def test_one_owner(make):
     other.text = other.text.replace(f"{other.dir}/state", f"{first.dir}/state")
     code, lines = other.failed()
     assert code == 1
-    owner = f"another daemon, pid {first.pid} of node n: each needs a directory of its own"
+    owner = f"another daemon, pid {first.pid} of node n: give each daemon its own directory"
     assert lines == [f"steelyard: node.state-dir: {first.dir}/state belongs to {owner}"]
     assert not other.socket.exists()
     assert first.proc.alive

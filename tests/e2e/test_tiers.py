@@ -204,7 +204,7 @@ def test_maintenance(serve, backends):
     with connected(port) as lost:
         exchange(lost, b"word")
         code, text = node.steelyard("maint", "s", "127.0.0.1", "--save")
-        assert (code, text) == (1, "steelyard: nobody else of s can serve now: --force does it all the same\n")
+        assert (code, text) == (1, "steelyard: no other backend of s can serve now: use --force to do it anyway\n")
         assert exchange(lost, b"still") == b"still"
         assert node.steelyard("maint", "s", "127.0.0.1", "--save", "--force")[0] == 0
         with pytest.raises(ConnectionResetError):

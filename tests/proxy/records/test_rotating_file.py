@@ -65,7 +65,7 @@ def test_a_directory_that_anybody_may_write_is_refused(tmp_path):
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
-    with pytest.raises(RotatingFileError, match="may be written by anybody"):
+    with pytest.raises(RotatingFileError, match="any user may write to it"):
         RotatingFile(shared, "log")
     assert list(shared.iterdir()) == []
 
@@ -83,7 +83,7 @@ def test_a_planted_link_to_a_directory_is_not_followed(tmp_path):
         os.chown(link, 12345, 12345, follow_symlinks=False)
     except OSError:
         pytest.skip("this root has no other users")
-    with pytest.raises(RotatingFileError, match="symbolic link of somebody else"):
+    with pytest.raises(RotatingFileError, match="symbolic link of another user"):
         RotatingFile(link, "events.jsonl")
     assert list(elsewhere.iterdir()) == []
 
