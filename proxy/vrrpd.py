@@ -1,8 +1,8 @@
 """The vrrp child: `vrrp.runner` behind the master's channel, on stdlib asyncio.
 
-The only process that keeps NET_ADMIN and NET_RAW, and the only one that runs before all others.  It follows the master's
-heartbeat: without a master, or without anybody who serves, it leaves and is the last resort (V18).  A master that is
-gone for good is outlived for as long as its workers may still serve, and no longer.
+Only this process keeps NET_ADMIN and NET_RAW, and only this one has real-time scheduling.  It follows the master's
+heartbeat: without a master, or without a worker that serves, its routers leave and advertise priority 1 (V18).  If the
+master ends for good, this process lives on as long as the workers may still serve, and no longer.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ from vrrp.report import Handover, Moved
 from vrrp.runner import Runner
 from vrrp.settings import SCRIPT_TIMEOUT, Settings
 
-LOOK = 0.1  # s between two looks at the master, and two words on what is held
-STALL = 3.0  # s without a sign of life of the master
-AT_ONCE = 0.5  # s for those who want to be told of an end in a hurry
+LOOK = 0.1  # s between two checks of the master, and between two `Held` messages
+STALL = 3.0  # s without a message from the master until it counts as dead
+AT_ONCE = 0.5  # s that notify scripts get when the process ends in a hurry
 NUMBERS = "vrrp-numbers.json"
-"""In the state directory: the numbers of signed adverts."""
-ORPHAN_INTERVALS = 5  # advert intervals within which an orphan is active again, or somebody else is
+"""The file in the state directory with the numbers of signed adverts."""
+ORPHAN_INTERVALS = 5  # advert intervals within which an orphan is active again, or another host is
 
 _log = logging.getLogger("steelyard.vrrp")
 
@@ -48,14 +48,14 @@ class _Stored:
         self._directory = directory
 
     def load(self) -> Any:
-        """Return what was saved last."""
+        """Return the document that was saved last."""
         try:
             return document.load(self._directory, NUMBERS)
         except document.StateError as error:
             raise OSError(str(error)) from error
 
     def save(self, numbers: Any) -> None:
-        """Replace it."""
+        """Replace the document."""
         try:
             document.save(self._directory, NUMBERS, numbers)
         except document.StateError as error:
@@ -63,7 +63,7 @@ class _Stored:
 
 
 class Vrrp:
-    """The orders of the master, carried out on the runner."""
+    """Carries out the master's orders on the runner."""
 
     def __init__(self, sock: socket.socket, refused: list[str]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -71,25 +71,25 @@ class Vrrp:
         self._runner: Runner | None = None
         self._starting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        self._waiting: list[messages.Message] = []  # what came before the runner was ready
+        self._waiting: list[messages.Message] = []  # messages that came before the runner was ready
         self._settings: Settings | None = None
         self._fitness = vrrp_messages.Fitness({}, {}, [], "")
         self._pulse = Pulse()
         self._beats = 0
         self._lost = ""
         self._silent = False
-        self._held: dict[str, Handover] = {}  # what the master knows of
-        self._orphaned: float | None = None  # since when
+        self._held: dict[str, Handover] = {}  # the handovers that the master has
+        self._orphaned: float | None = None  # when the master ended
         self._orphan_time = 0.0
         self.leave: asyncio.Future[bool] = self._loop.create_future()
-        """Whether to hand over, once it is to leave."""
+        """Set when the process must leave: True to hand the addresses over first."""
         self.failed = False
         self._hurried = False
         self._channel = channel.Channel(sock, self._on_message, self._on_end)
         self._send(messages.Ready(os.getpid()))
         self._look()
 
-    # -- the master's words
+    # -- messages from the master
 
     def _on_message(self, message: messages.Message, fds: list[int]) -> None:
         for fd in fds:
@@ -98,7 +98,7 @@ class Vrrp:
         try:
             self._obey(message)
         except Exception:
-            _log.exception("%s could not be obeyed: giving up", type(message).__name__)
+            _log.exception("%s cannot be carried out: the vrrp process ends", type(message).__name__)
             self._fail()
 
     def _obey(self, message: messages.Message) -> None:
@@ -168,13 +168,13 @@ class Vrrp:
                 runner.first_verdicts(name)
         self._judge()
 
-    # -- whether anybody serves behind the addresses
+    # -- whether this host serves behind the addresses
 
     def _look(self) -> None:
         self._loop.call_later(LOOK, self._look)
         now = time.monotonic()
         if self._orphaned is None:
-            # One that stands by hears nothing, and is not to hold that against the master later.
+            # Before the runner has started, silence of the master does not count.
             self._silent = self._runner is not None and self._pulse.silence(self._beats, now) >= STALL
         elif self._runner is not None and not self.leave.done():
             self._look_as_orphan(self._runner, now - self._orphaned)
@@ -182,7 +182,7 @@ class Vrrp:
         self._hold()
 
     def _judge(self) -> None:
-        """Be a full member, or the last resort."""
+        """Tell the runner when the master or the workers are lost, and when they are back."""
         if self._orphaned is not None:
             lost = "the master is gone"
         elif self._silent:
@@ -206,7 +206,7 @@ class Vrrp:
             self._go(hand_over=True)
 
     def _on_end(self) -> None:
-        _log.warning("the master is gone: leaving the addresses to others")
+        _log.warning("the master is gone: the addresses are left to the other hosts")
         self._orphaned = time.monotonic()
         for number in STOPPING:
             self._loop.add_signal_handler(number, self._go, True)
@@ -217,9 +217,9 @@ class Vrrp:
         self._judge()
 
     def _taken(self) -> None:
-        """End as an orphan when other processes of this host have become all of our routers.
+        """End without a master once other processes of this host have claimed all of our routers.
 
-        With a master we stay: a new process in our place would take the routers back, and so on without end.
+        With a master it stays: the master would start another one, which would claim the routers again, and so on.
         """
         if self._orphaned is not None and self._runner is not None and self._runner.taken:
             self._go(hand_over=False)
@@ -236,7 +236,7 @@ class Vrrp:
         self._go(hand_over=False)
 
     async def end(self, *, hand_over: bool) -> None:
-        """Leave, and remove what is held."""
+        """Leave, and remove the addresses."""
         if self._starting is not None:
             await asyncio.wait([self._starting])
         if self._runner is not None:
@@ -245,10 +245,10 @@ class Vrrp:
             await self._runner.finish(AT_ONCE if self._hurried or not hand_over else SCRIPT_TIMEOUT)
         self._channel.close()
 
-    # -- our words
+    # -- messages to the master
 
     def _hold(self, names: Collection[str] | None = None) -> None:
-        """Say what a successor is to know and the master does not know yet, of these routers or of all: a sign of life."""
+        """Send the master the handovers that have changed, of these routers or of all; this is also a sign of life."""
         if self._runner is None:
             self._send(messages.Beat())
             return
@@ -268,7 +268,7 @@ class Vrrp:
     def _send(self, message: messages.Message) -> None:
         if self._orphaned is not None:
             return
-        with contextlib.suppress(channel.ChannelError):  # a master that is gone or does not read is noticed by itself
+        with contextlib.suppress(channel.ChannelError):  # `_on_end` and `_look` notice a lost master
             self._channel.send(message)
 
 
@@ -279,11 +279,11 @@ async def _route(sock: socket.socket, refused: list[str]) -> bool:
 
 
 def main() -> None:
-    """Run as `python -m proxy.vrrpd FD UID GID LEVEL FORMAT`, started by the master only."""
-    refused = take_precedence()  # before the privileges for it are gone
+    """Run as `python -m proxy.vrrpd FD UID GID LEVEL FORMAT`; only the master starts it."""
+    refused = take_precedence()  # before `inherit` drops the privileges for it
     sock = inherit(sys.argv[1:], keep=(CAP_NET_ADMIN, CAP_NET_RAW))
     for number in OURS:
-        signal.signal(number, lambda *_: None)  # not ignored, which scripts would inherit
+        signal.signal(number, lambda *_: None)  # a handler, as scripts would inherit SIG_IGN
     if not asyncio.run(_route(sock, refused)):
         sys.exit(1)
 

@@ -1,1 +1,1 @@
-"""The virtual address: VRRP (RFC 9568).  A leaf: knows neither proxy nor health.  Run by itself so far (`python -m vrrp`): the daemon does not start it yet."""
+"""The virtual addresses: VRRP (RFC 9568).  It imports neither proxy nor health; `python -m vrrp` runs it alone."""

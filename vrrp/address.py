@@ -1,8 +1,8 @@
-"""The addresses of a virtual router as leases: the kernel removes what nobody refreshes, and tells us of the rest.
+"""The addresses of a virtual router as leases: the kernel removes an address that is not refreshed in time.
 
-Whatever becomes of our processes, killed or stopped, the address is gone `LEASE` seconds after the last refresh (V14).
-An address that somebody else removes comes back and is told (V23), unless our own lease had run out: then another host
-may have it by now, and we are not to take it from there (V15).
+If our processes are killed or stopped, the addresses are gone `LEASE` seconds after the last refresh (V14).  If another
+program removes an address, it is installed again and reported (V23).  If our lease ran out, it is not: another host may
+have the address by now, and must keep it (V15).
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from vrrp.netlink import LEASE, Address, AddressChanged
 REFRESH = 0.5
 """s between two refreshes."""
 REFRESH_FAST = 1.0
-"""s between them when the other host takes over before a lease ends anyway."""
-_AGAIN = 0.2  # s between two times that the same address is put back at once
-_GONE = {0, errno.EADDRNOTAVAIL, errno.ENODEV}  # it is removed, was gone already, or its interface is
+"""s between two refreshes when the other host takes over before a lease ends anyway."""
+_AGAIN = 0.2  # s until an address that was removed again is installed again
+_GONE = {0, errno.EADDRNOTAVAIL, errno.ENODEV}  # removed, gone before, or gone with its interface
 
 
 def refresh_interval(advert_interval: float) -> float:
-    """Seconds between two refreshes of a router with this advert interval."""
+    """Return the seconds between two refreshes of a router with this advert interval."""
     return REFRESH_FAST if 3 * advert_interval < LEASE else REFRESH
 
 
@@ -100,7 +100,7 @@ def source_for(
 
 
 def owned_source(present: Sequence[Address], version: int, virtual: Sequence[str]) -> str | None:
-    """Return the virtual address that adverts of an owner leave from, whose interface has it for good and no other one."""
+    """Return the virtual address that an owner's adverts leave from, if its interface has no other address."""
     mine = {str(ip_interface(one).ip) for one in virtual}
     for one in present:
         ip = ip_address(one.address)
@@ -113,14 +113,14 @@ def owned_source(present: Sequence[Address], version: int, virtual: Sequence[str
 def accept_own_source(interface: str) -> None:
     """Let the host accept IPv4 packets whose source is an address of its own, which Linux drops by default.
 
-    Adverts of an owner may come from the address that we have in its place (ip-sysctl: accept_local).
+    An owner may send adverts from the address that this host has taken over from it (ip-sysctl: accept_local).
     """
     with contextlib.suppress(OSError):
         Path("/proc/sys/net/ipv4/conf", interface, "accept_local").write_text("1", encoding="ascii")
 
 
 def is_ours(one: Address, addresses: Sequence[str]) -> bool:
-    """Whether it is one of these virtual addresses, and on lease: nobody but us installs such."""
+    """Return True for one of these virtual addresses that is a lease: only this daemon installs leases."""
     return one.lease and one.address in _plain(tuple(addresses))
 
 
@@ -133,11 +133,11 @@ def _plain(addresses: tuple[str, ...]) -> frozenset[str]:
 class Lease:
     """The addresses of one virtual router on one interface.
 
-    `on_refreshed()`: the kernel has taken all of them for another lease.
-    `on_restored(addresses)`: somebody had removed them, they are there again and want to be announced.
-    `on_lapsed()`: nobody refreshed in time (we were stopped); nothing is installed any more, as far as we are concerned.
-    `on_problem(words)`: what the kernel refused, once for each kind.
-    `allowed()`: whether the addresses are ours to hold; otherwise nothing is done to them.
+    `on_refreshed()`: the kernel has refreshed all addresses for another lease.
+    `on_restored(addresses)`: another program had removed these; they are installed again, and must be announced.
+    `on_lapsed()`: the lease ran out, as this process was stopped; the addresses count as removed.
+    `on_problem(words)`: the kernel refused something; each message is reported once.
+    `allowed()`: False if another process of this host has the addresses; then they are left alone.
 
     Routers share a `keeper`, which refreshes their leases together.
     """
@@ -167,8 +167,8 @@ class Lease:
         self._on_problem = on_problem
         self._wanted = False
         self._index = 0
-        self._keys: dict[str, Key] = {}  # as configured -> what the kernel knows it by on our interface
-        self._installed: dict[Key, str] = {}  # all that we have installed, on earlier interfaces too
+        self._keys: dict[str, Key] = {}  # as configured -> the kernel's key of it on our interface
+        self._installed: dict[Key, str] = {}  # all installed addresses, on earlier interfaces too
         self._missing: set[Key] = set()
         self._failed = False
         self._restoring: list[str] = []
@@ -184,18 +184,18 @@ class Lease:
         return self._wanted
 
     def lapsed(self, now: float) -> bool:
-        """Whether the addresses are held, but the kernel has been free to remove them for want of a refresh."""
+        """Return True if the addresses are held, but the kernel may have removed them, as the refresh is overdue."""
         return self._wanted and bool(self._installed) and now - self._refreshed >= LEASE
 
     def want(self, index: int) -> None:
-        """Say that the addresses are to be held on interface `index`; `install` does it."""
+        """Decide to hold the addresses on interface `index`; `install` installs them."""
         self._wanted = True
         if index != self._index:
             self._keys.clear()
         self._index = index
 
     def unwant(self) -> None:
-        """Say that the addresses are to be held no more; from now on their removal is nobody's fault."""
+        """Decide to hold the addresses no longer; from now on their removal is not reported."""
         self._wanted = False
         self._keeper.drop(self)
 
@@ -207,7 +207,7 @@ class Lease:
         self._missing.clear()
 
     async def install(self) -> None:
-        """Install what is wanted, and refresh it from then on."""
+        """Install the addresses if they are wanted, and refresh them from then on."""
         if not self._wanted or not self._allowed():
             return
         self._refreshed = time.monotonic()
@@ -216,14 +216,14 @@ class Lease:
         await self._keeper.carry_out(self)
 
     async def remove(self) -> None:
-        """Remove what is installed, unless it is wanted again."""
+        """Remove the installed addresses, unless they are wanted again."""
         # The last first: an address with the subnet's prefix was installed before the others of the subnet.
         await self._remove(list(reversed(self._installed)), lambda: self._wanted)
         if not self._wanted:
             self._missing.clear()
 
     async def clean(self, index: int | None = None) -> int:
-        """Remove leases of these addresses that an earlier life of ours left behind, on any interface; how many.
+        """Remove leases of these addresses that an earlier run left behind, on any interface; return how many.
 
         A link-local address may be that of another router on another interface: those of interface `index` only.
         """
@@ -245,7 +245,7 @@ class Lease:
         await self.remove()
 
     def changed(self, change: AddressChanged, now: float) -> None:
-        """Follow what the kernel says of an address: one of ours that is gone comes back."""
+        """Follow a change of an address: one of ours that was removed is installed again."""
         key = change.address.key
         if not self._wanted or change.present or key not in self._installed:
             return
@@ -256,7 +256,7 @@ class Lease:
     # For the keeper
 
     def begin(self) -> bool:
-        """Begin a refresh; False if there is nothing to refresh (any more)."""
+        """Begin a refresh; return False if the addresses are not held (any more)."""
         now = time.monotonic()
         self.due = now + self._keeper.interval(self._every)
         if not self._wanted or not self._allowed():
@@ -273,14 +273,16 @@ class Lease:
         return True
 
     def orders(self) -> Iterator[Order]:
-        """Yield what the kernel has to do for a refresh, for as long as the addresses are wanted."""
+        """Yield the kernel's orders of a refresh, for as long as the addresses are wanted."""
         prefixes = None
         for configured, wanted in self._addresses.items():
             if not self._wanted or not self._allowed():
                 return
             address = str(wanted.ip)
             if any(one.index == self._index and not one.lease for one in self._kernel.places(address)):
-                self._problem(f"{address} is on the interface already, and not as ours: it is left alone")
+                self._problem(
+                    f"{address} is on the interface already, and not as a lease of this daemon: it is left alone"
+                )
                 continue
             key = self._keys.get(configured)
             if key is None:
@@ -291,7 +293,7 @@ class Lease:
             yield Order(self, configured, key, netlink.install(self._index, wanted.ip, key[2]))
 
     def done(self, order: Order, code: int) -> None:
-        """Take note of what became of an order."""
+        """Note the result of an order."""
         index, address, _ = order.key
         if code:
             self._failed = True
@@ -323,7 +325,7 @@ class Lease:
                 for key, code in zip(part, self._kernel.order(requests), strict=True):
                     self._installed.pop(key, None)
                     if code not in _GONE:
-                        self._problem(f"{key[1]} cannot be removed, and lapses: {os.strerror(code)}")
+                        self._problem(f"{key[1]} cannot be removed, and expires by itself: {os.strerror(code)}")
                 await asyncio.sleep(0)
 
     def _possible(self, wanted: IPv4Interface | IPv6Interface, prefix: int) -> int:
@@ -337,7 +339,7 @@ class Lease:
         """Let the other addresses of a subnet stay when the first one goes (ip-sysctl: promote_secondaries)."""
         link = self._kernel.link_at(self._index)
         if link is None:
-            return True  # it is gone, and installing will say so
+            return True  # the interface is gone, and the installation will fail
         switch = Path("/proc/sys/net/ipv4/conf", link.name, "promote_secondaries")
         try:
             if switch.read_text(encoding="ascii").strip() == "0":

@@ -16,11 +16,11 @@ The trailer follows the advert.  The HMAC covers a pseudo-header of 20 octets (I
 source address), the advert with a checksum of 0, and the trailer with an HMAC of 0.  Time and counter are one number of
 64 bits, which grows with each advert; all copies of an advert carry the same number.
 
-A receiver wants that number to grow and does not compare it with its own clock, as keepalived's `anti_replay monotonic`:
-a step of a clock then moves no address (V16).  The one exception lets a keepalived sender recover that takes a step of
-its clock back: when the highest number lies in our future, a number of the present begins anew.
+A receiver demands that the number grows, and does not compare it with its own clock, like keepalived's `anti_replay
+monotonic`: a step of a clock then moves no address (V16).  There is one exception, for a keepalived sender whose clock
+steps back: if the highest number lies in our future, a number of the present is accepted.
 
-What a receiver cannot know: the first signed advert of a sender that nothing is stored of counts, however old it is.
+The first signed advert of a sender without a stored number counts, however old it is: a receiver cannot know better.
 """
 
 import hmac
@@ -34,20 +34,20 @@ Mode = Literal["off", "receive-only", "permissive", "enforce"]
 """Receive-only accepts adverts without a trailer and sends none, permissive signs as well, enforce refuses them."""
 
 KEY_LENGTHS: Final = range(32, 65)
-"""So many octets may a key have."""
+"""The number of octets that a key may have."""
 MAC_LENGTH: Final = 16
 
 _HEAD = struct.Struct("!BBxxQ")
 _ALL = (1 << 64) - 1
 _MAX_SENDERS = 64
 _LEAST_WINDOW = 5.0  # s, keepalived's
-_INTERVALS = 3  # advert intervals that its window has at least
+_INTERVALS = 3  # advert intervals that the window has at least
 
 
 def decode_key(text: bytes) -> bytes:
     """Return the key that a key file holds: "hex:" and digits, else the text itself, without the end of its line.
 
-    Raises ValueError in words that do not show the key.
+    Raises ValueError; its text does not show the key.
     """
     text = text.rstrip(b"\r\n")
     key = text
@@ -55,11 +55,11 @@ def decode_key(text: bytes) -> bytes:
         try:
             key = bytes.fromhex(text[4:].decode("ascii"))
         except ValueError:
-            raise ValueError('there is something else than hexadecimal digits after "hex:"') from None
+            raise ValueError('only hexadecimal digits may follow "hex:"') from None
     elif b"\0" in key:
-        raise ValueError('a key that is no text is written as "hex:" and its digits')
+        raise ValueError('a key that is not text must be written as "hex:" and its digits')
     if len(key) not in KEY_LENGTHS:
-        raise ValueError(f"the key has {len(key)} octets, not {KEY_LENGTHS[0]} to {KEY_LENGTHS[-1]}")
+        raise ValueError(f"the key has {len(key)} octets: it must have {KEY_LENGTHS[0]} to {KEY_LENGTHS[-1]}")
     return key
 
 
@@ -74,7 +74,7 @@ def number_after(last: int, elapsed: float) -> int:
 
 
 class Signer:
-    """Makes trailers; one a router and life of the process."""
+    """Makes the trailers of one router, for the lifetime of the process."""
 
     __slots__ = ("_id", "_key", "number")
 
@@ -82,7 +82,7 @@ class Signer:
         """Sign with `key`; `number` is the highest that this host used before."""
         self._id, self._key = key_id, key
         self.number = number
-        """The last one that was used, for whoever stores it."""
+        """The last number that was used; the runner stores it."""
 
     def trailer(self, message: bytes, source: IPAddress, wall: float) -> bytes:
         """Return the trailer of an advert of `packet.build`, the same for all its destinations.
@@ -96,7 +96,7 @@ class Signer:
 
 
 class Verifier:
-    """Checks trailers; one a router."""
+    """Checks the trailers that one router receives."""
 
     __slots__ = ("_keys", "_required", "_seen", "_window")
 
@@ -116,13 +116,13 @@ class Verifier:
 
     @property
     def seen(self) -> Mapping[IPAddress, int]:
-        """The highest number of each sender, for whoever stores it."""
+        """The highest number of each sender; the runner stores it."""
         return self._seen
 
     def check(self, data: bytes, source: IPAddress, wall: float) -> Drop | None:
         """Return why a parsed advert does not count, None if it does.
 
-        `data` are those of `packet.parse`.  Call it after the peer has been checked: only signed adverts take memory here.
+        `data` is the payload that `packet.parse` accepted.  Check the peer first: only signed adverts take memory here.
         """
         trailer = trailer_of(data, source.version)
         if not trailer:
@@ -131,17 +131,17 @@ class Verifier:
         if key_id not in self._keys:
             return Drop("auth_key", f"unknown key id {key_id}")
         message, head, mac = data[:-TRAILER_LENGTH], trailer[:-MAC_LENGTH], trailer[-MAC_LENGTH:]
-        # The id is a place in a list where nobody gave one, and the peer's list may have another order just now.
+        # A key without a configured id has its place in the list as id, and the peer's list may have another order.
         keys = dict.fromkeys([self._keys[key_id], *self._keys.values()])
         if not any(hmac.compare_digest(_mac(key, message, head, source), mac) for key in keys):
             return Drop("auth_mac", "wrong signature")
         return self._note(source, number, number_at(wall))
 
     def _note(self, source: IPAddress, number: int, now: int) -> Drop | None:
-        """Enter a sender's number, or say why it does not count."""
+        """Store a sender's number, or return why it does not count."""
         highest = self._seen.pop(source, None)
         if highest is None and len(self._seen) >= _MAX_SENDERS:
-            del self._seen[next(iter(self._seen))]  # the one that was not heard for the longest time
+            del self._seen[next(iter(self._seen))]  # the sender whose last advert is the oldest
         if highest is None or _after(number, highest) or self._begins_anew(number, highest, now):
             self._seen[source] = number
             return None

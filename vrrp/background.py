@@ -1,15 +1,14 @@
-"""Threads for what may block: files, pipes, scripts.  None of them holds up adverts, or the end of the process."""
+"""Threads for work that may block: files, pipes, scripts.  They delay neither adverts nor the end of the process."""
 
 import threading
 from collections.abc import Callable
 
-_STACK = (
-    1 << 20
-)  # octets; all memory is locked (vrrp/precedence.py), and the usual 8 MB a thread would be in use at once
+# Octets.  All memory is locked (vrrp/precedence.py), so the usual 8 MB of each thread would take real memory at once.
+_STACK = 1 << 20
 
 
 def start_thread(name: str, work: Callable[[], None]) -> None:
-    """Run `work()` in a thread that the end of the process does not wait for."""
+    """Run `work()` in a thread; the process does not wait for it at its end."""
     usual = threading.stack_size(_STACK)
     try:
         threading.Thread(target=work, name=name, daemon=True).start()

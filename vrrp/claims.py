@@ -1,13 +1,14 @@
-"""Which process of this host is a virtual router: the one that claimed it last.
+"""Decides which process of this host acts for a virtual router: the process that claimed it last.
 
-A vrrp process can outlive its daemon, running or stopped.  When a new daemon starts one, two processes of the same host
-would advertise one router, reset its clients, and remove each other's addresses.  So every process binds a datagram
-socket to an abstract name of its own, which belongs to the network namespace, and tells all other such sockets what it
-claims.  A process that is told so looks into its socket before each act, and does nothing for that router any more: it
-sends nothing, and it leaves the addresses alone.  A process that was stopped finds the message when it wakes.
+A vrrp process can outlive its daemon, running or stopped.  When a new daemon starts another one, two processes of the
+same host would advertise one router, reset its clients, and remove each other's addresses.  So every process binds a
+datagram socket to an abstract name, which belongs to the network namespace, and sends its claims to all other such
+sockets.  Each process reads its socket before each act.  Once another process has claimed a router, it does nothing
+more for that router: it sends nothing, and it leaves the addresses alone.  A process that was stopped finds the message
+when it wakes.
 
-The other sockets are found in /proc/net/unix.  Every user of the host may bind such a name, and send to ours: a message
-counts only if it comes from root or from our own user (SCM_CREDENTIALS in unix(7)).
+A process finds the other sockets in /proc/net/unix.  Every user of the host may bind such a name, and send to our
+socket: a message counts only if it comes from root or from the user of this process (SCM_CREDENTIALS in unix(7)).
 """
 
 import asyncio
@@ -23,22 +24,22 @@ from pathlib import Path
 from typing import Any
 
 PREFIX = "steelyard-vrrp/"
-"""Of the abstract names; the rest says which process it is, for people."""
+"""The start of the abstract names; the rest names the process, for people."""
 AGAIN = 0.1
 """s until a message is sent again to a process whose socket is full."""
 LOOK = 1.0
-"""s between two looks at whether the process that took a router from us is still there."""
+"""s between two checks whether the process that claimed a router after us still lives."""
 
-_SOCKETS = Path("/proc/thread-self/net/unix")  # of the network namespace that we are in
+_SOCKETS = Path("/proc/thread-self/net/unix")  # of the thread's network namespace
 _AT_ONCE = 1024  # messages: more than a socket can hold (net.unix.max_dgram_qlen)
 _MESSAGE = 1 << 16  # octets
 _IN_ONE = 512  # routers in a message
 _CREDENTIALS = struct.Struct("=iii")  # process, user, group
 
 Key = tuple[str, int, int]
-"""What is claimed: interface, VRID, IP version."""
+"""A router that can be claimed: interface, VRID, IP version."""
 Number = tuple[int, int]
-"""Which claim is the later one: nanoseconds of the monotonic clock, which is the host's, and a random number."""
+"""Orders claims: nanoseconds of the monotonic clock, which all processes of a host share, and a random number."""
 
 
 class Claims:
@@ -63,16 +64,16 @@ class Claims:
         self._on_regained = on_regained
         self._on_taken = on_taken
         self._loop = asyncio.get_running_loop()
-        self._lost: dict[Key, bytes] = {}  # and the name of the socket of whoever has it
+        self._lost: dict[Key, bytes] = {}  # -> the socket's name of the process that has it
         self._number: Number = (0, 0)
         self._socket: socket.socket | None = None
         self._buffer = bytearray(_MESSAGE)
         self._timers: set[asyncio.TimerHandle] = set()
         self.ignored = 0
-        """Messages of users who have no say."""
+        """How many messages did not count: of other users, or not readable."""
 
     def take(self) -> None:
-        """Claim all routers; OSError without a socket."""
+        """Claim all routers.  Raises OSError if no socket can be bound."""
         self._number = time.monotonic_ns(), secrets.randbits(32)
         made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
@@ -86,7 +87,7 @@ class Claims:
         self._claim(self._keys)
 
     def held(self, key: Key) -> bool:
-        """Return True if no other process has claimed the router after us: the latest that was sent to us counts."""
+        """Return True if no other process has claimed the router after us, by all messages up to now."""
         self._read()
         return key not in self._lost
 
@@ -96,7 +97,7 @@ class Claims:
         return bool(self._lost) and len(self._lost) == len(self._keys)
 
     def close(self) -> None:
-        """Claim nothing any more."""
+        """Give up all claims."""
         for timer in self._timers:
             timer.cancel()
         if self._socket is not None:
@@ -105,7 +106,7 @@ class Claims:
             self._socket.close()
             self._socket = None
 
-    # Words to others
+    # Messages to other processes
 
     def _claim(self, keys: Collection[Key]) -> None:
         whole = sorted(keys)
@@ -123,7 +124,7 @@ class Claims:
             return
         try:
             self._socket.sendto(json.dumps(message).encode(), name)
-        except BlockingIOError:  # it is stopped, or somebody floods it; whoever it is, it must learn of it
+        except BlockingIOError:  # it is stopped, or flooded; it must get the message all the same
             self._later(AGAIN, lambda: self._send(name, message))
         except OSError:
             pass  # it is gone
@@ -136,7 +137,7 @@ class Claims:
         timer = self._loop.call_later(delay, run)
         self._timers.add(timer)
 
-    # Words of others
+    # Messages from other processes
 
     def _read(self) -> None:
         for _ in range(_AT_ONCE):
@@ -163,7 +164,7 @@ class Claims:
             return
         time_, random = message["number"]
         if (time_, random) <= self._number:
-            return  # it started before us, and learns of us by our own message
+            return  # it claimed before us, and our own message tells it so
         mine = self._keys & _keys(message["claims"])
         news = mine - self._lost.keys()
         waiting = bool(self._lost)
@@ -171,12 +172,12 @@ class Claims:
         for key in sorted(news):
             self._loop.call_soon(self._on_lost, key, pid)
         if news:
-            self._send(name, {"released": sorted(news)})  # not more than were claimed in one
+            self._send(name, {"released": sorted(news)})  # one message can hold it: the claims came in one
             if not waiting:
                 self._later(LOOK, self._look)
 
     def _look(self) -> None:
-        """Claim again what was taken by a process that is gone."""
+        """Claim the routers again whose process has ended."""
         if self._lost:
             there = set(_others(self._name))
             free = {key for key, name in self._lost.items() if name not in there}
@@ -191,7 +192,7 @@ class Claims:
 
 
 def _others(own: bytes) -> list[bytes]:
-    """Return the names of all sockets like ours but our own."""
+    """Return the names of all such sockets but our own."""
     start = b"@" + PREFIX.encode()
     try:
         lines = _SOCKETS.read_bytes().splitlines()
@@ -203,7 +204,7 @@ def _others(own: bytes) -> list[bytes]:
 
 
 def _credentials(ancillary: Iterable[tuple[int, int, bytes]]) -> tuple[int, int, int] | None:
-    """Return process, user and group of the sender, as the kernel says."""
+    """Return process, user and group of the sender, from the kernel."""
     for level, kind, value in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
             pid, uid, gid = _CREDENTIALS.unpack_from(value)

@@ -1,4 +1,4 @@
-"""The earliest of many deadlines, found and changed at a cost that hardly grows with their number."""
+"""Finds the earliest of many deadlines; the cost of finding and changing one hardly grows with their number."""
 
 import heapq
 import itertools
@@ -6,11 +6,11 @@ from collections.abc import Hashable
 from typing import Generic, TypeVar
 
 _T = TypeVar("_T", bound=Hashable)
-_SPARE = 64  # entries out of date that are kept before the heap is made anew
+_SPARE = 64  # outdated entries that may stay before the heap is rebuilt
 
 
 class Deadlines(Generic[_T]):
-    """Deadlines by whose they are.  An entry that is out of date stays in the heap until it comes up, or many are."""
+    """Deadlines by owner.  An outdated entry stays in the heap until it reaches the top, or until there are many."""
 
     __slots__ = ("_at", "_heap", "_number")
 
@@ -21,7 +21,7 @@ class Deadlines(Generic[_T]):
         self._number = itertools.count()
 
     def set(self, whose: _T, at: float | None) -> None:
-        """Set or change a deadline; None: there is none."""
+        """Set or change the deadline of `whose`; None removes it."""
         if at is None:
             self._at.pop(whose, None)
         elif self._at.get(whose) != at:
@@ -42,7 +42,7 @@ class Deadlines(Generic[_T]):
         return None
 
     def due(self, now: float) -> list[_T]:
-        """Return whose deadlines have come, the earliest first, and take these deadlines out."""
+        """Remove the deadlines that have come; return their owners, the earliest first."""
         found = []
         while (first := self.first) is not None and first <= now:
             whose = heapq.heappop(self._heap)[2]

@@ -1,6 +1,6 @@
-"""What a router is told, and what it wants done: values only, between vrrp/router.py and the one executor of commands.
+"""Events for a router, and its commands: plain values between vrrp/router.py and vrrp/runner.py.
 
-Times are monotonic seconds, priorities 0 to 255, reasons and texts words without a trailing full stop.
+Times are monotonic seconds, priorities 0 to 255.  Reasons and texts end without a full stop.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ State = Literal["init", "backup", "active", "fault"]
 class RouterConfig:
     """One virtual router of one address family; durations in seconds.
 
-    The RFC's Accept_Mode is always on: a balancer that did not accept packets to its addresses would be of no use.
+    The RFC's Accept_Mode is always on, as a balancer must accept packets to its addresses.
     """
 
     name: str
@@ -23,7 +23,7 @@ class RouterConfig:
     addresses: tuple[IPAddress, ...]
     """The virtual addresses as configured, without prefixes, all of one family."""
     source: IPAddress | None
-    """Our own primary (IPv4) or link-local (IPv6) address on the interface; None: there is none yet, which is a fault."""
+    """The primary (IPv4) or link-local (IPv6) address of the interface; None: it has none yet, which is a fault."""
     priority: int = 100
     advert_interval: float = 1.0
     version: Version = 3
@@ -33,7 +33,7 @@ class RouterConfig:
     peers: frozenset[IPAddress] | None = None
     """The addresses of the other members (unicast); None: multicast."""
     awaits_verdicts: bool = False
-    """Whether it tracks services: no election before their first verdicts (`FirstVerdicts`), or `hold_off`."""
+    """Whether the router tracks services: its first election then waits for `FirstVerdicts`, at most `hold_off`."""
     hold_off: float = 3.0
     announce_count: int = 5
     announce_repeat_after: float = 5.0
@@ -50,7 +50,7 @@ class RouterConfig:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The last advert that counted, of somebody else."""
+    """The last advert of another host that counted."""
 
     source: IPAddress
     priority: int
@@ -63,10 +63,10 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Startup:
-    """Begin.  `adopt`: the state of the process before us, which died at most a lease ago and whose address is still there.
+    """Start.  `adopt` is the state of the previous process, which died at most a lease ago and left its addresses.
 
-    `refreshed_at` is when that process refreshed its lease last (the monotonic clock is the host's); older than the
-    lease, an adopted "active" begins as backup.
+    `refreshed_at` is when that process last refreshed its lease (all processes of a host share the monotonic clock).
+    If that is longer ago than a lease, an adopted "active" starts as backup.
     """
 
     adopt: Literal["active", "backup"] | None = None
@@ -75,10 +75,10 @@ class Startup:
 
 @dataclass(frozen=True, slots=True)
 class Shutdown:
-    """Leave, and be in `init` afterwards.
+    """Leave, and go to `init`.
 
-    An active router first offers the address: it sends priority 0 and keeps answering until a peer's advert says that it
-    has taken over, at most an advert interval and 50 ms.  `at_once` goes without waiting.
+    An active router first offers the addresses: it sends priority 0 and continues to answer until a peer's advert shows
+    that the peer has taken over, at most an advert interval and 50 ms.  With `at_once` it does not wait.
     """
 
     reason: str = "shutting down"
@@ -87,7 +87,7 @@ class Shutdown:
 
 @dataclass(frozen=True, slots=True)
 class AdvertReceived:
-    """An advert that `packet.parse` let through (and the verifier, if adverts are signed), and who sent it."""
+    """An advert that `packet.parse` accepted (and the verifier, if adverts are signed), and its sender."""
 
     advert: Advert
     source: IPAddress
@@ -95,15 +95,15 @@ class AdvertReceived:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """The deadline has been reached.  Early or superfluous ones do no harm.
+    """The deadline has come.  An early or superfluous `Tick` does no harm.
 
-    Read the sockets empty before: what waits there arrived earlier.
+    Read the sockets empty first: adverts that wait there arrived before the deadline.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class PriorityChanged:
-    """What is added to the configured priority: (name, amount) pairs, all of them each time; penalties are negative."""
+    """All amounts that are added to the configured priority, as (name, amount) pairs; penalties are negative."""
 
     parts: tuple[tuple[str, int], ...]
 
@@ -120,7 +120,7 @@ class LinkUp:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something tracked without a penalty failed; `cause` names it ("service dns", "probe gateway")."""
+    """A thing that is tracked without a penalty failed; `cause` names it ("service dns", "probe gateway")."""
 
     cause: str
 
@@ -134,7 +134,7 @@ class FaultCleared:
 
 @dataclass(frozen=True, slots=True)
 class SourceChanged:
-    """Our own address on the interface changed; None: it has none."""
+    """The interface's address that adverts leave from changed; None: it has none."""
 
     source: IPAddress | None
 
@@ -146,22 +146,23 @@ class LeaseRefreshed:
 
 @dataclass(frozen=True, slots=True)
 class LeaseLost:
-    """The addresses lapsed, or may have: the last refresh is older than the lease.
+    """The addresses have expired, or may have: the last refresh is older than the lease.
 
-    A router that is handed any event later than `lease` after the last `LeaseRefreshed` comes to this by itself.
+    A router that gets any event later than `lease` after the last `LeaseRefreshed` acts as if it had got this one
+    first.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class AddressRemoved:
-    """Something else removed one of the addresses while its lease ran."""
+    """Another program removed one of the addresses while its lease ran."""
 
     address: IPAddress
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Somebody else claims an address (an ARP or neighbour advertisement that is not ours); `by` names its MAC."""
+    """Another host claims an address, by an ARP or neighbour advertisement; `by` is its MAC."""
 
     address: IPAddress
     by: str
@@ -169,9 +170,9 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Standby:
-    """Hand the address over (as `Shutdown` does) and do not take it until `Resume`.
+    """Hand the addresses over (as `Shutdown` does), and do not take them until `Resume`.
 
-    `if_taken`: only if a peer takes it; if none does, go on as active, and no standby.
+    With `if_taken` the router stays active, and is not in standby, if no peer takes them.
     """
 
     reason: str = "standby"
@@ -185,7 +186,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class MasterLost:
-    """The master or all workers are dead or stalled: leave at once, then backup at priority 1."""
+    """The master or all workers are dead or stalled: leave at once, and be backup at priority 1."""
 
     reason: str = "the master is gone"
 
@@ -202,26 +203,26 @@ class FirstVerdicts:
 
 @dataclass(frozen=True, slots=True)
 class Reconfigured:
-    """A reload: the same router (name, VRID, family, version) with other settings; no transition comes of it alone."""
+    """The settings of the same router (name, VRID, family, version) changed.  This alone causes no change of state."""
 
     config: RouterConfig
 
 
 @dataclass(frozen=True, slots=True)
 class GroupPriority:
-    """From the group alone: the lowest effective priority of its routers."""
+    """The lowest effective priority of the group's routers.  Only the group sends this."""
 
     priority: int
 
 
 @dataclass(frozen=True, slots=True)
 class GroupTakeOver:
-    """From the group alone: every router of it wants to be active."""
+    """Every router of the group wants to be active: take over.  Only the group sends this."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupYield:
-    """From the group alone: one of its routers is no longer active."""
+    """Another router of the group is no longer active: yield.  Only the group sends this."""
 
     reason: str
 
@@ -253,7 +254,7 @@ Event = (
 )
 
 
-# Commands, to be performed in the order given
+# Commands; the runner performs them in order
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +273,7 @@ class InstallAddresses:
 
 @dataclass(frozen=True, slots=True)
 class RemoveAddresses:
-    """Stop refreshing the addresses, and remove them if they are there."""
+    """Stop to refresh the addresses, and remove those that are installed."""
 
     addresses: tuple[IPAddress, ...]
 
@@ -295,7 +296,7 @@ class ResetConnections:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """The router moved: for the log, the timeline, status and notify scripts."""
+    """The router changed its state: for the log, the timeline, status and notify scripts."""
 
     state: State
     previous: State
@@ -311,7 +312,7 @@ class Count:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Something that people should know and that is no move: one line of log and timeline."""
+    """A report to people that is not a change of state: one line of log and timeline."""
 
     text: str
 
@@ -332,4 +333,4 @@ COUNTERS = (
     "stalled",
     "transitions",
 )
-"""What `Count` may name; the parser's reasons (`packet.Reason`) are counted by who calls the parser."""
+"""The names that `Count` may have; the caller of the parser counts the parser's reasons (`packet.Reason`)."""

@@ -1,4 +1,4 @@
-"""A FIFO that stays open, as keepalived's does: what is written waits in the pipe for a reader that comes late, or again."""
+"""A FIFO that stays open, as keepalived's does: lines wait in the pipe for a reader that comes late, or comes back."""
 
 import contextlib
 import os
@@ -7,22 +7,22 @@ import stat
 from collections.abc import Callable
 from pathlib import Path
 
-_LOOK = 100  # ms between two looks whether to give up on a full pipe
+_LOOK = 100  # ms between two checks whether to give up on a full pipe
 
 
 class NoFifo(Exception):  # noqa: N818 - named for what it says
-    """Nothing may be written there; the text says why, and begins with the path."""
+    """The FIFO cannot be written; the text begins with the path and gives the reason."""
 
 
 class Fifo:
-    """The FIFO at `path`, made (0600) when missing.  Every method may block, and is for a thread."""
+    """The FIFO at `path`, created (0600) if missing.  Every method may block: call it in a thread."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
 
     def open(self) -> None:
-        """Open the FIFO that is there now, unless it is open already.  Raises NoFifo in words."""
+        """Open the FIFO at the path, unless that one is open already.  Raises NoFifo."""
         if self._fd >= 0 and self._is_there():
             return
         self.close()
@@ -36,12 +36,12 @@ class Fifo:
         found = os.fstat(fd)
         if not stat.S_ISFIFO(found.st_mode) or found.st_uid not in {0, os.geteuid()}:
             os.close(fd)
-            why = "belongs to another user" if stat.S_ISFIFO(found.st_mode) else "is no FIFO"
+            why = "belongs to another user" if stat.S_ISFIFO(found.st_mode) else "is not a FIFO"
             raise NoFifo(f"{self._path} {why}: it is left alone")
         self._fd = fd
 
     def write(self, line: bytes, give_up: Callable[[], bool]) -> bool:
-        """Write a line once there is room; False, without a part of it, if `give_up()` came first.  Raises NoFifo."""
+        """Write a line once there is room; return False, with nothing written, once `give_up()`.  Raises NoFifo."""
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
         while True:
@@ -52,12 +52,12 @@ class Fifo:
                     return False
                 poll.poll(_LOOK)
             except OSError as error:
-                raise NoFifo(f"{self._path} took no more: {(error.strerror or 'unknown').lower()}") from error
+                raise NoFifo(f"{self._path} cannot be written: {(error.strerror or 'unknown').lower()}") from error
             else:
                 return True
 
     def close(self) -> None:
-        """Close it; a reader gets what is in the pipe, and then its end."""
+        """Close the FIFO; a reader gets the lines in the pipe, and then end of file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

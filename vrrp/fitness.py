@@ -1,13 +1,13 @@
-"""What a router may advertise, and why it may not: the effective priority with its parts, and faults (V11)."""
+"""How able a host is to be active: the effective priority with its parts, and the faults (V11)."""
 
 from typing import Final
 
 OWNER: Final = 255
-"""The router that owns the addresses: always this priority, whatever it tracks (RFC 9568 section 5.2.4)."""
+"""The priority of a router that owns the addresses, whatever it tracks (RFC 9568 section 5.2.4)."""
 LEAVING: Final = 0
-"""Sent by an active router that leaves."""
+"""The priority that an active router sends when it leaves."""
 LAST_RESORT: Final = 1
-"""Of a host whose master or workers are dead: below everything that works (V18)."""
+"""The priority of a host whose master or workers are dead: below every host that works (V18)."""
 LOWEST: Final = 1
 HIGHEST: Final = 254
 
@@ -23,21 +23,21 @@ class Fitness:
         """Begin with the configured priority and no fault."""
         self.configured = configured
         self.parts: tuple[Part, ...] = ()
-        """What is added, by name; penalties are negative."""
+        """The amounts that are added, by name; penalties are negative."""
         self.last_resort = False
         self.group: int | None = None
-        """The lowest priority of the routers that this one moves with."""
+        """The lowest priority among the routers of the group."""
         self.faults: dict[str, None] = {}
-        """Causes, oldest first."""
+        """The causes, oldest first."""
 
     @property
     def own(self) -> int:
-        """The effective priority if there were no group."""
+        """The effective priority without the group."""
         return sum(amount for _, amount in self._own_steps())
 
     @property
     def effective(self) -> int:
-        """What is advertised: configured plus parts, clamped to 1-254; at most the group's."""
+        """The priority that is advertised: configured plus parts, clamped to 1-254; at most the group's."""
         own = self.own
         return own if self.group is None else min(own, self.group)
 

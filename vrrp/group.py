@@ -2,10 +2,10 @@
 
 The laws:
 
-1.  All advertise the lowest effective priority among them.
-2.  A router whose timer fires only wants to take over; all do when all want.  So a host that hears nobody on one
-    segment, and a healthy peer on another, leaves the addresses where they are.
-3.  One that is no longer active takes the others with it, and one in fault the others into fault.
+1.  All routers of a group advertise the lowest effective priority among them.
+2.  A router whose timer fires sets `wants`.  The routers take over together once all of them want to.  So a host that
+    hears no peer on one segment, and a healthy peer on another, leaves the addresses where they are.
+3.  When one router is no longer active, the others yield.  When one is in fault, the others go into fault.
 """
 
 import heapq
@@ -27,11 +27,11 @@ from vrrp.events import (
 )
 from vrrp.router import Router
 
-_ROUNDS = 8  # the consequences of consequences end far before
+_ROUNDS = 8  # consequences of consequences end long before
 
 
 class _View(NamedTuple):
-    """What of a router matters to the others."""
+    """The part of a router's state that matters to the others."""
 
     active: bool
     wants: bool
@@ -43,21 +43,22 @@ class _View(NamedTuple):
 class Group:
     """One or more routers that are active on the same host.  A router alone is a group of one.
 
-    Drive routers through their group only.  What an event costs depends on what follows from it, not on the size of the group.
+    Hand events to routers through their group only.  The cost of an event depends on its consequences, not on the size
+    of the group.
     """
 
     def __init__(self, configs: Sequence[RouterConfig], now: float) -> None:
-        """Make a router of each configuration, in the same order on every host: the first one decides ties."""
+        """Make a router of each configuration.  The order is the same on every host: the first router decides ties."""
         grouped = len(configs) > 1
         self.routers = tuple(
             Router(config, now, grouped=grouped, leader=number == 0) for number, config in enumerate(configs)
         )
         self._caused: dict[Router, str] = {}
-        """The fault that each router was put into for the sake of another."""
+        """The fault of each router that comes from another router's fault."""
         self._places = {router: place for place, router in enumerate(self.routers)}
         self._views: dict[Router, _View] = {}
         self._deadlines: Deadlines[Router] = Deadlines()
-        # Of all views together
+        # Summaries of all views
         self._own: Counter[int] = Counter()
         self._active: dict[Router, None] = {}
         self._wanting: set[Router] = set()
@@ -69,7 +70,7 @@ class Group:
                 self._look(router)
 
     def handle(self, router: Router, event: Event, now: float) -> tuple[tuple[Router, Command], ...]:
-        """Hand an event to one router; what follows for it and for the others, in order."""
+        """Hand an event to one router; return the commands of all routers that follow, in order."""
         return self._settled([(router, event)], now)
 
     def handle_all(self, event: Event, now: float) -> tuple[tuple[Router, Command], ...]:
@@ -90,7 +91,7 @@ class Group:
         return router.faults == (self._caused.get(router),)
 
     def _settled(self, events: Sequence[tuple[Router, Event]], now: float) -> tuple[tuple[Router, Command], ...]:
-        """Hand out events, and what one router's state then means to the others."""
+        """Hand out events, and then the events that one router's new state causes for the others."""
         done: list[tuple[Router, Command]] = []
         touched = {router for router, _ in events}
         try:
@@ -109,7 +110,7 @@ class Group:
         return tuple(done)
 
     def _look(self, router: Router) -> bool:
-        """Take note of a router; whether anything has changed that matters to the others."""
+        """Update the view of a router; return True if anything changed that matters to the others."""
         new = _View(
             router.state == "active", router.wants, router.own_priority, router.effective_priority, router.faults
         )
@@ -132,11 +133,11 @@ class Group:
         return True
 
     def _own_faults(self, router: Router) -> tuple[str, ...]:
-        """Return the faults that a router has by itself."""
+        """Return the faults that a router does not have from another router."""
         return tuple(one for one in router.faults if one != self._caused.get(router))
 
     def _consequences(self, changed: Sequence[Router]) -> list[tuple[Router, Event]]:
-        """Return what one router's state means to the others, the first law that asks for something first."""
+        """Return the events that follow from the changed routers: those of the first law that demands any."""
         return self._priorities(changed) or self._faults() or self._moves()
 
     def _priorities(self, changed: Sequence[Router]) -> list[tuple[Router, Event]]:
@@ -155,7 +156,7 @@ class Group:
             first = next((one for one in first_ill if one[0] != place), None)
             cause = ""
             if first is not None:
-                cause = f"{_called(self.routers[first[0]])}, which it moves with: {'; '.join(first[1])}"
+                cause = f"{_called(self.routers[first[0]])}, in the same group: {'; '.join(first[1])}"
             before = self._caused.get(router, "")
             if cause != before:
                 self._caused[router] = cause
@@ -166,7 +167,7 @@ class Group:
     def _moves(self) -> list[tuple[Router, Event]]:
         if self._active and len(self._active) < len(self.routers):
             other = next(router for router in self.routers if router not in self._active)
-            why = f"it moves with {_called(other)}: {other.reason}"
+            why = f"in a group with {_called(other)}: {other.reason}"
             return [(router, GroupYield(why)) for router in self.routers if router in self._active]
         if len(self._wanting) == len(self.routers):
             return [(router, GroupTakeOver()) for router in self.routers]

@@ -1,7 +1,7 @@
-"""One router's hands: its socket, its addresses, its announcements.  The commands of `router.py` are performed here.
+"""An instance performs the commands of one router: it sends adverts, installs addresses and announces them.
 
-Adverts leave at once.  Everything that has to wait for the kernel or for a grace stands in the router's own lane, one
-after the other in the order of the commands, and holds up neither adverts nor other routers.
+Adverts leave at once.  Work that waits for the kernel or for a grace goes into a queue of the router, its lane, and is
+done one piece after the other in the order of the commands.  So it delays neither adverts nor other routers.
 """
 
 import asyncio
@@ -11,12 +11,10 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_interface
 
 from vrrp import auth, packet, virtualmac
 from vrrp.address import Lease, accept_own_source, owned_source, refresh_interval, source_for
-from vrrp.announcer import Announcer
 from vrrp.events import AddressRemoved as Removed
 from vrrp.events import (
     AdvertReceived,
@@ -37,46 +35,25 @@ from vrrp.events import (
     Tell,
 )
 from vrrp.fitness import LEAVING, OWNER
-from vrrp.keeper import Keeper
-from vrrp.kernel import Kernel
+from vrrp.hands import Hands
 from vrrp.netlink import Link
 from vrrp.packet import IPAddress
-from vrrp.reset import Resets
 from vrrp.sending import Sending
 from vrrp.settings import RouterSettings
 from vrrp.sockets import GROUPS, Packet, Port
 
-_REFUSED_AGAIN = 60.0  # s until the same reason to refuse adverts is told again
+_REFUSED_AGAIN = 60.0  # s until the same reason to refuse adverts is reported again
 
 _log = logging.getLogger("steelyard.vrrp")
 
 
-@dataclass(slots=True)
-class Hands:
-    """What all routers of a host share, so that their work is done together and in turn."""
-
-    kernel: Kernel
-    keeper: Keeper = field(init=False)
-    announcer: Announcer = field(default_factory=Announcer)
-    resets: Resets = field(default_factory=Resets)
-
-    def __post_init__(self) -> None:
-        """Make a keeper of the kernel's."""
-        self.keeper = Keeper(self.kernel)
-
-    async def close(self) -> None:
-        """Announce and refresh no more."""
-        await self.announcer.close()
-        await self.keeper.close()
-
-
 class Instance:
-    """What one router of one IP version needs to act on interface `settings.interface`.
+    """The acting part of one router of one IP version on interface `settings.interface`.
 
-    `feed(event)` hands an event back to the router; `tell(words)` is for people.  `sent` and `seen` are the highest numbers
-    of signed adverts that this host used before, and that others did.  `allowed()` says whether no other process of this
-    host has become this router: then nothing is done any more, on the wire or to the addresses.  `ready()` says whether
-    there is a socket to send by, which it opens if it can.
+    `feed(event)` hands an event back to the router; `tell(words)` reports to people.  `sent` is the highest number of
+    signed adverts that this host used before, and `seen` the highest of each sender.  `allowed()` returns False once
+    another process of this host has become this router: the instance then sends nothing and leaves the addresses alone.
+    `ready()` opens the socket if it is not open, and returns False if that fails.
     """
 
     def __init__(
@@ -100,11 +77,11 @@ class Instance:
         self._kernel = hands.kernel
         self._feed = feed
         self._tell = tell
-        self._installing = False  # the next thing in the lane that changes addresses installs all of them
+        self._installing = False  # the lane holds an `_install`, which will install all addresses
         self._allowed = allowed
         self._ready = ready
         self._sending = Sending()
-        self._mute = ""  # why it has given up
+        self._mute = ""  # why the router has given up its addresses
         self._retry: asyncio.TimerHandle | None = None
         self._lane: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task = asyncio.create_task(self._work())
@@ -114,7 +91,7 @@ class Instance:
         if mode != "off":
             required, interval = mode == "enforce", settings.advert_interval
             self._verifier = auth.Verifier(dict(keys), required=required, advert_interval=interval, seen=seen)
-        self._refused: dict[str, float] = {}  # why adverts do not count -> when that was told last
+        self._refused: dict[str, float] = {}  # reason to ignore adverts -> when it was reported last
         self.lease = Lease(
             hands.kernel,
             self.addresses,
@@ -139,7 +116,7 @@ class Instance:
         try:
             packet.build(self._advert(self.settings.priority), here, here, checksum=self.settings.checksum)
         except (ValueError, struct.error) as error:
-            return f"no advert can be made: {error}"
+            return f"no advert can be built from the settings: {error}"
         return ""
 
     def _advert(self, priority: int) -> packet.Advert:
@@ -167,7 +144,7 @@ class Instance:
         )
 
     def present_source(self) -> IPAddress | None:
-        """Return the address that adverts are to leave from now, as the interface is; None: it has none."""
+        """Return the address of the interface that adverts must leave from now, None if it has none."""
         link = self._kernel.link(self.settings.interface)
         if link is None:
             return None
@@ -181,10 +158,10 @@ class Instance:
     # Packets in
 
     def receive(self, got: Packet) -> None:
-        """Take a packet with our VRID: to the router if it counts, else to a counter."""
+        """Hand a packet with our VRID to the router if it counts; otherwise count why it does not."""
         source, destination = ip_address(got.source), ip_address(got.destination)
         if self.peers is not None and source not in self.peers:
-            self.counters["not_peer"] += 1  # V10: before anything of it is looked at
+            self.counters["not_peer"] += 1  # V10: before any field is read
             return
         advert = packet.parse(
             got.data, source, destination, got.ttl, version=self.settings.version, multicast=self.peers is None
@@ -200,17 +177,17 @@ class Instance:
         self._feed(AdvertReceived(advert, source))
 
     def _refuse(self, drop: packet.Drop, source: IPAddress) -> None:
-        """Count an advert that nobody we believe has signed, and tell of each reason once in a while."""
+        """Count an advert without a valid signature, and report each reason once in a while."""
         self.counters[drop.reason] += 1
         now = time.monotonic()
         if now - self._refused.get(drop.reason, -_REFUSED_AGAIN) >= _REFUSED_AGAIN:
             self._refused[drop.reason] = now
-            self._tell(f"an advert from {source} does not count: {drop.detail}")
+            self._tell(f"an advert from {source} was ignored: {drop.detail}")
 
     # Commands out
 
     def perform(self, command: Command, port: Port | None) -> None:
-        """Perform one command, or put it into the lane; `Notify` is for the runner."""
+        """Perform one command, or put it into the lane.  `Notify` is left to the runner."""
         if not isinstance(command, Count | Tell) and not self._allowed():
             return
         match command:
@@ -219,7 +196,7 @@ class Instance:
             case InstallAddresses():
                 link = self._kernel.link(self.settings.interface)
                 if link is None:
-                    return  # its end has been or will be told: a fault
+                    return  # the router is in fault, or soon will be, as the interface is gone
                 self.lease.want(link.index)
                 if not self._installing:
                     self._installing = True
@@ -240,21 +217,21 @@ class Instance:
                 pass
 
     def clean(self) -> None:
-        """Remove what an earlier life left behind."""
+        """Remove addresses that an earlier run left behind."""
         self._lane.put_nowait(self._clean)
 
     async def settle(self) -> None:
-        """Wait until everything that was asked for is done."""
+        """Wait until the lane is empty."""
         await self._lane.join()
 
     def abandon(self) -> None:
-        """Leave everything as it is, to another process of this host."""
+        """Leave the addresses as they are, to another process of this host."""
         self.lease.abandon()
-        self._installing = False  # what waits in the lane is not done
+        self._installing = False  # `_work` skips what is still in the lane
         self._virtual = None
 
     async def close(self) -> None:
-        """Remove what is installed, and stop."""
+        """Remove the addresses, and stop."""
         if self._retry is not None:
             self._retry.cancel()
         await self.lease.close()
@@ -266,7 +243,7 @@ class Instance:
 
     @property
     def sent(self) -> int:
-        """The highest number of our own signed adverts, for the next life; 0 without keys."""
+        """The highest number of our own signed adverts, for the next process; 0 without keys."""
         return self._signer.number if self._signer else 0
 
     @property
@@ -281,20 +258,22 @@ class Instance:
         if not code:
             self._sending.left()
         elif (why := self._sending.failed(code)) and not self._mute:
-            # Not here: the commands behind this one are still to come, and would put the addresses back.
+            # Not at once: the next commands of this batch might install the addresses again.
             self._mute = why
             asyncio.get_running_loop().call_soon(self._give_up)
 
     def _send_to_all(self, priority: int, port: Port | None) -> int:
-        """Send an advert; returns 0 if it has left for somebody, else why not, as an error number."""
+        """Send an advert.  Return 0 if it left for at least one peer, else the error number."""
         if port is None or self.source is None:
             self.counters["send_failed"] += 1
-            return errno.ENOTCONN if self.source is not None else errno.ENETDOWN  # the latter is a fault of its own
+            return (
+                errno.ENOTCONN if self.source is not None else errno.ENETDOWN
+            )  # without a source the router is in fault anyway
         settings = self.settings
         advert = self._advert(priority)
         targets = [ip_address(GROUPS[self.family])] if self.peers is None else sorted(self.peers, key=int)
         trailer = b""
-        if self._signer is not None:  # once, for all the copies
+        if self._signer is not None:  # one trailer for all copies
             trailer = self._signer.trailer(packet.build(advert, self.source, self.source), self.source, time.time())
         sent = 0
         for target in targets:
@@ -305,7 +284,7 @@ class Instance:
         return 0 if sent or not targets else port.error
 
     def mute(self, why: str) -> None:
-        """Give the addresses up, as nothing can be sent for the reason given, and try again later."""
+        """Give the addresses up, as no advert can be sent for the reason `why`, and try again later."""
         if not self._mute:
             self._mute = why
             self._give_up()
@@ -349,7 +328,9 @@ class Instance:
                     self._kernel, self.settings.interface, self.settings.vrid, self.family
                 )
             except OSError as error:
-                self._tell(f"no virtual Ethernet address, the interface's own is used: {error.strerror}")
+                self._tell(
+                    f"the virtual Ethernet address cannot be used, so the interface's own is used: {error.strerror}"
+                )
             else:
                 if self.lease.held:
                     self.lease.want(self._virtual.index)
@@ -367,14 +348,14 @@ class Instance:
         if self.settings.virtual_mac and not self.lease.held:
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
         if not self.lease.held and (count := await self.lease.clean(self._index)):
-            self._tell(f"{count} addresses that an earlier run had left were removed")
+            self._tell(f"removed {count} addresses that an earlier run left behind")
 
     async def _reset(self, addresses: tuple[IPAddress, ...], grace: float) -> None:
         link = self._virtual or self._kernel.link(self.settings.interface)
         await asyncio.sleep(grace)
         try:
             index = 0 if link is None else link.index
-            # Not if they were taken back meanwhile.
+            # If the router has taken the addresses back by now, no connection is reset.
             reset = await self._hands.resets.of(addresses, index, self._has_left)
         except OSError as error:
             self.counters["reset_failed"] += 1
@@ -383,17 +364,17 @@ class Instance:
             self.counters["connections_reset"] += reset
 
     def _has_left(self) -> bool:
-        """Return True if the addresses are not held, here or by another process of this host."""
+        """Return True if neither this process nor another one of this host holds the addresses."""
         return not self.lease.held and self._allowed()
 
     @property
     def _index(self) -> int:
-        """The number of the interface, 0 if there is none."""
+        """The kernel's index of the interface, 0 if there is no such interface."""
         link = self._kernel.link(self.settings.interface)
         return 0 if link is None else link.index
 
     def announces_by(self) -> Link | None:
-        """Return the interface to announce by; None once the addresses are not held (any more)."""
+        """Return the interface that announcements leave by, None if the addresses are not held."""
         if not self.lease.held or not self._allowed():
             return None
         return self._kernel.link(self.settings.interface if self._virtual is None else self._virtual.name)

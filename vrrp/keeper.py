@@ -1,6 +1,6 @@
-"""Refreshes the leases of all routers: in time, many addresses in one message to the kernel, and in slices.
+"""Refreshes the leases of all routers in time and in slices, with many addresses in one message to the kernel.
 
-Nothing goes before a refresh but adverts, which have their turn after each slice.
+Only adverts go before a refresh: they get a turn after each slice.
 """
 
 import asyncio
@@ -16,32 +16,32 @@ from vrrp.kernel import SLICE, Kernel
 from vrrp.netlink import Request
 
 TOGETHER = 0.25
-"""s before its time that a lease is refreshed along with others."""
+"""s before it is due that a lease may be refreshed together with others."""
 
 SHARE = 0.05
-"""Of the time, that refreshes may take: where they take longer they come less often, down to `SLOWEST`."""
+"""The share of all time that refreshes may take: if they take longer they come less often, down to `SLOWEST`."""
 SLOWEST = 1.0
 """s between two refreshes at most: half of a lease."""
 
 Key = tuple[int, str, int]
-"""What the kernel knows an address by: interface, address, prefix length."""
+"""The kernel's key of an address: interface, address, prefix length."""
 
 _log = logging.getLogger("steelyard.vrrp")
 
 
 class Kept(Protocol):
-    """What a keeper refreshes."""
+    """A lease, as the keeper sees it."""
 
     due: float
 
     def begin(self) -> bool:
-        """Begin a refresh; False if there is nothing to refresh."""
+        """Begin a refresh; return False if there is nothing to refresh."""
 
     def orders(self) -> "Iterator[Order]":
-        """Yield what the kernel has to do."""
+        """Yield the orders for the kernel."""
 
     def done(self, order: "Order", code: int) -> None:
-        """Take note of the error number of an order, 0 for success."""
+        """Note the error number of an order, 0 for success."""
 
     def end(self) -> None:
         """End a refresh."""
@@ -67,7 +67,7 @@ class Keeper:
         self._took = 0.0  # s that the last round of refreshes took
         self._task: asyncio.Task[None] | None = None
         self.turn = asyncio.Lock()
-        """Held by each who changes addresses and can wait, for a slice and a turn of the loop; a refresh does not wait."""
+        """Held for one slice and a turn of the loop by code that changes addresses; a refresh that is due does not wait."""
 
     def add(self, lease: Kept) -> None:
         """Refresh a lease from now on."""
@@ -81,7 +81,7 @@ class Keeper:
         self._leases.pop(lease, None)
 
     def hurry(self) -> None:
-        """Look again at when the leases are due."""
+        """Check again when the leases are due."""
         self._wake.set()
 
     def interval(self, wanted: float) -> float:
@@ -115,7 +115,7 @@ class Keeper:
                 self._took = await self._refresh([lease for lease in self._leases if lease.due <= now + TOGETHER])
 
     async def _refresh(self, leases: list[Kept]) -> float:
-        """Refresh leases, a slice at a time; the seconds that it took without the turns of others."""
+        """Refresh leases, a slice at a time; return the seconds that this took, without the turns of others."""
         took = 0.0
         orders: list[Order] = []
         complete: list[Kept] = []

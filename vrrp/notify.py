@@ -1,7 +1,7 @@
-"""Telling others of a move, with keepalived's arguments: INSTANCE or GROUP, the name, MASTER BACKUP FAULT STOP, priority.
+"""Passes moves to scripts and FIFOs, as keepalived: INSTANCE or GROUP, name, MASTER BACKUP FAULT STOP, priority.
 
-A script is run without a shell, one run after the other in the order of the moves; a FIFO gets one line a move.  Each
-[notify.NAME] has a thread and a queue of its own, so that nothing in a script or on a disk holds an advert up (V20).
+A script runs without a shell, once for each move, in the order of the moves; a FIFO gets one line for each move.  Each
+[notify.NAME] has a separate thread and queue, so that no slow script or disk delays an advert (V20).
 """
 
 import asyncio
@@ -31,8 +31,7 @@ _Move = tuple[str, str, str, str]
 class Notifier:
     """One [notify.NAME].
 
-    `check` says which scripts are safe to run, as who runs this has one; without it no script is ever run.  `on_problem`
-    gets words for people.
+    `check` decides which scripts are safe to run; without it no script runs.  `on_problem` gets messages for people.
     """
 
     def __init__(
@@ -50,14 +49,14 @@ class Notifier:
         self._changed = threading.Condition()
         self._queue: deque[_Move] = deque()
         self._closed = 0.0
-        self._end: float | None = None  # when nothing is waited for any more, once it is closed; both monotonic
+        self._end: float | None = None  # when all waiting ends, once it is closed; both monotonic
         self._dropping = False
-        self._troubled = ""  # by a FIFO, in words
+        self._troubled = ""  # the FIFO's last problem
         self._done: asyncio.Future[None] = self._loop.create_future()
         start_thread("vrrp notify", self._work)
 
     def tell(self, kind: str, name: str, state: State, priority: int) -> None:
-        """Tell of a move, if it is one of those asked for; `kind` is "INSTANCE" or "GROUP"."""
+        """Queue a move if the settings ask for it; `kind` is "INSTANCE" or "GROUP"."""
         wanted = self._settings
         if wanted.on and not any(fnmatchcase(name, glob) for glob in wanted.on):
             return
@@ -73,10 +72,10 @@ class Notifier:
             self._changed.notify()
         if news:
             to = wanted.fifo or (wanted.command or ("",))[0]
-            self._on_problem(f"{to} is {WAITING} moves behind: the oldest are not told")
+            self._on_problem(f"{to} is {WAITING} moves behind: the oldest are dropped")
 
     async def close(self, patience: float = SCRIPT_TIMEOUT) -> None:
-        """Tell what still waits, in its order, for at most `patience` seconds; each run of a script has its share of them."""
+        """Pass on the moves that wait, for at most `patience` seconds, which the runs of a script share."""
         with self._changed:
             self._closed = time.monotonic()
             self._end = self._closed + (min(patience, _FIFO_TIMEOUT) if self._settings.fifo else patience)
@@ -84,7 +83,7 @@ class Notifier:
         await asyncio.wait([self._done], timeout=patience + 2 * _AGAIN)
 
     def hurry(self) -> None:
-        """Let a `close` that waits end now."""
+        """End a `close` that waits."""
         with self._changed:
             if self._end is not None:
                 self._end = time.monotonic()
@@ -117,11 +116,11 @@ class Notifier:
                 return move
             left = len(self._queue)
         if left:
-            self._say(self._on_problem, f"{left} moves were not told before the end")
+            self._say(self._on_problem, f"{left} moves were not passed on before the end")
         return None
 
     def _limit(self, started: float) -> float:
-        """Return until when a run may take that began at `started`: at the end, those that wait have their share as well."""
+        """Return when a run that began at `started` must end: after `close`, the waiting moves get a share."""
         limit = started + self._timeout
         with self._changed:
             if self._end is None:
@@ -133,7 +132,7 @@ class Notifier:
         return self._end is not None and time.monotonic() >= self._end
 
     def _open(self, fifo: Fifo) -> bool:
-        """Open the FIFO, and say once that this is impossible."""
+        """Open the FIFO; if that fails, report it once and return False."""
         try:
             fifo.open()
         except NoFifo as why:
@@ -157,10 +156,10 @@ class Notifier:
                 self._changed.wait_for(lambda: self._end is not None, _AGAIN)
                 if self._end is not None:
                     break
-        self._say(self._on_problem, f"{self._settings.fifo} was not told of {name} {state} before the end")
+        self._say(self._on_problem, f"{self._settings.fifo} did not get {name} {state} before the end")
 
     def _say(self, call: Callable[..., None], *arguments: str) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended without us
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(call, *arguments)
 
     def _finish(self) -> None:

@@ -1,8 +1,8 @@
-"""The numbers of signed adverts, kept over restarts: nothing recorded before counts again, and our own never go back.
+"""Keeps the numbers of signed adverts over restarts: recorded adverts do not count again, and our numbers only grow.
 
-A thread of its own writes them, as a file may take long; a crash leaves a file that is a little old.  What this host may
-have sent since is reckoned with by `Numbers.next_sent`.  What it may have heard since counts again only until the sender's
-next advert.
+A thread writes the numbers, as a file may take long.  After a crash the file is a little old.  `Numbers.next_sent`
+allows for the adverts that this host may have sent since.  An advert that it received since can count once more, until
+the sender's next advert.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ from vrrp.background import start_thread
 from vrrp.packet import IPAddress
 
 PERIOD: Final = 10.0
-"""s between two writings; a number that jumps ahead is written at once."""
-_REBOOT: Final = 2 * PERIOD  # s by which our numbers go on after a reboot that followed a crash
+"""s between two writes; a number that jumps ahead is written at once."""
+_REBOOT: Final = 2 * PERIOD  # s that our numbers skip after a crash and a reboot
 _JUMP: Final = int(PERIOD) << 32
-_LOOK = 1.0  # s between two looks at the numbers
+_LOOK = 1.0  # s between two checks of the numbers
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Store(Protocol):
-    """A document that outlives the process.  Both methods may block, and raise OSError or ValueError in words."""
+    """A document that outlives the process.  Both methods may block, and raise OSError or ValueError with a reason."""
 
     def load(self) -> Any:
-        """Return what was saved last, None if nothing was."""
+        """Return the document that was saved last, None if there is none."""
 
     def save(self, document: Any) -> None:
-        """Replace it as a whole."""
+        """Replace the whole document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Numbers:
 
     @classmethod
     def from_document(cls, document: Any) -> Self:
-        """Read a document.  ValueError for one that is none of ours."""
+        """Read a document.  Raises ValueError if it is not one of `to_document`."""
         try:
             seen = {
                 str(router): {ip_address(sender): _number(number) for sender, number in senders.items()}
@@ -61,7 +61,7 @@ class Numbers:
                 raise ValueError(at)  # noqa: TRY301 - as all else that is wrong
             return cls(_number(document["sent"]), seen, at, str(document["boot"]))
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            raise ValueError("it does not hold the numbers of adverts") from error
+            raise ValueError("the file does not hold the numbers of adverts") from error
 
     def to_document(self) -> dict[str, Any]:
         """Return what `from_document` reads."""
@@ -69,9 +69,9 @@ class Numbers:
         return {"sent": self.sent, "seen": seen, "at": self.at, "boot": self.boot}
 
     def next_sent(self, boot: str, at: float) -> int:
-        """Return a number that nothing we sent was above; `at` are seconds since the boot `boot`.
+        """Return a number that no advert of this host exceeded; `at` are seconds since the boot `boot`.
 
-        Numbers grow as time does, so after a crash in the same boot it is not ahead of a clock that is right.
+        Numbers grow with time, so after a crash in the same boot this one is not ahead of a correct clock.
         """
         if not self.sent or not self.boot:
             return self.sent
@@ -79,7 +79,7 @@ class Numbers:
 
 
 class Keeper:
-    """Loads and saves the numbers; its thread ends with the process at the latest.  `on_problem` gets words for people."""
+    """Loads and saves the numbers in a thread, which ends with the process.  `on_problem` gets messages for people."""
 
     def __init__(self, store: Store, on_problem: Callable[[str], None]) -> None:
         self._store = store
@@ -98,7 +98,7 @@ class Keeper:
         start_thread("vrrp numbers", self._work)
 
     async def load(self, patience: float) -> Numbers:
-        """Return the stored numbers, `sent` as the next one may be above; none of them after `patience` seconds."""
+        """Return the stored numbers, with `sent` from `next_sent`; empty ones if the file takes over `patience` seconds."""
         try:
             async with asyncio.timeout(patience):
                 found = await asyncio.shield(self._loaded)
@@ -108,12 +108,12 @@ class Keeper:
         return Numbers(found.next_sent(self._boot, _since_boot()), found.seen)
 
     def follow(self, present: Callable[[], Numbers]) -> None:
-        """Have what `present()` returns written from now on, whenever that is due."""
+        """Write what `present()` returns from now on, whenever a write is due."""
         self._present = present
         self._look()
 
     async def close(self, patience: float) -> None:
-        """Write the last numbers, and wait at most `patience` seconds for it."""
+        """Write the last numbers, and wait for at most `patience` seconds."""
         if self._timer is None:
             return
         self._timer.cancel()
@@ -132,7 +132,7 @@ class Keeper:
     def _write(self, numbers: Numbers, *, ending: bool = False) -> None:
         self._written = numbers
         with self._condition:
-            self._next, self._ending = numbers, ending  # what was not written yet is out of date
+            self._next, self._ending = numbers, ending  # replaces numbers that were not written yet
             self._condition.notify()
 
     def _work(self) -> None:
@@ -153,12 +153,15 @@ class Keeper:
                 self._failing = False
             except (OSError, ValueError) as error:
                 if not self._failing:
-                    self._say(self._on_problem, f"a restart will not know the numbers of signed adverts: {error}")
+                    self._say(
+                        self._on_problem,
+                        f"the numbers of signed adverts cannot be saved, so a restart will not know them: {error}",
+                    )
                 self._failing = True
         self._say(self._set, self._done, None)
 
     def _say(self, call: Callable[..., None], *arguments: Any) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended without us
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(call, *arguments)
 
     @staticmethod

@@ -98,11 +98,11 @@ class Datagram:
 def parse_ipv4(data: bytes) -> Datagram | Drop:
     """Take the IPv4 header off what a raw socket received (an IPv6 raw socket delivers no header)."""
     if len(data) < _HEADER4.size:
-        return Drop("truncated", f"{len(data)} octets are no IPv4 packet")
+        return Drop("truncated", f"{len(data)} octets are not an IPv4 packet")
     first, total, ttl, _, source, destination = _HEADER4.unpack_from(data)
     header = (first & 15) * 4
     if first >> 4 != 4 or not _HEADER4.size <= header <= total <= len(data):  # noqa: PLR2004
-        return Drop("truncated", "the IPv4 header contradicts itself")
+        return Drop("truncated", "the lengths in the IPv4 header are wrong")
     return Datagram(IPv4Address(source), IPv4Address(destination), ttl, data[header:total])
 
 
@@ -122,7 +122,7 @@ def parse(  # noqa: PLR0911 - each reason is a return
     permitted and ignored: hand the data to a `Verifier` afterwards where adverts must be signed.
     """
     if multicast and ttl != TTL:
-        return Drop("ttl", f"{ttl} is not 255: it was routed, or forged from elsewhere")
+        return Drop("ttl", f"TTL {ttl} is not 255: a router has forwarded the packet")
     if len(data) < _FIXED.size:
         return Drop("truncated", f"{len(data)} octets")
     first, vrid, priority, count, word, _ = _FIXED.unpack_from(data)

@@ -1,4 +1,4 @@
-"""What a runner says of its routers, by name: IPv4 and IPv6 of a name are one to everybody else."""
+"""Reports of routers by name: to all other code, IPv4 and IPv6 of a name are one router."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _WORST_FIRST: tuple[State, ...] = ("fault", "init", "backup")
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A router by name has moved: both IP versions of it.  `priority` is the effective one."""
+    """Both IP versions of a router have moved to another state.  `priority` is the effective one."""
 
     name: str
     state: State
@@ -23,7 +23,7 @@ class Moved:
 
 
 class Handover(NamedTuple):
-    """What the next process is to know of one router: its state, and when its addresses were refreshed (monotonic)."""
+    """One router for the next process: its state, and when its addresses were refreshed (monotonic seconds)."""
 
     state: Literal["active", "backup"]
     refreshed_at: float
@@ -32,7 +32,7 @@ class Handover(NamedTuple):
 
 
 def state_of(routers: Iterable[Router]) -> State:
-    """Return the state of a name: active when all of its routers are, else the worst of theirs."""
+    """Return the state of a name: "active" if all of its routers are, else the worst of their states."""
     states = {router.state for router in routers}
     return next((one for one in _WORST_FIRST if one in states), "active")
 

@@ -2,32 +2,36 @@
 
 The laws:
 
-1.  `init`: not started, or no election yet: until `start-delay` is over and every tracked service has its first verdict,
-    at most `hold-off` (V24).  `fault`: the link is down, we have no address, or something tracked without a penalty
-    failed.  Neither sends, neither has the addresses.
-2.  A backup takes over when its Active_Down_Timer fires.  The timer runs with the active router's interval (V3).  Priority
-    0 shortens it to the skew; an advert of higher or equal priority, or any without preemption, sets it again; a lower one
-    with preemption is ignored (V4).  Two additions for `preempt = false`, which shall keep a returning host from moving
-    a good address and nothing else: an owner preempts all the same (RFC), and so does a backup that hears the active
-    router's priority fall below what it advertised before: that host has lost its fitness.
-3.  A backup that wakes up more than an interval after its deadline was not running: it cannot know what it has missed.
-    It counts that, and listens for one interval and the skew before it acts.
-4.  An active router yields to a higher priority, and to an equal one from a higher address (V5).  Before it does, it
-    sends a last advert of its own: only so does the other learn that there were two, and announces again (V19).
-    A loser, also one that leaves, is answered at once (at most every 10 ms), and the addresses are announced again.
-5.  Leaving says priority 0 first (V6).  If asked to hand over, it goes on answering until a peer's advert shows that
-    somebody has taken over, or for an interval and 50 ms; a hand-over `if_taken` that nobody takes is none.
-6.  The addresses are a lease.  An event that comes later than the lease after its last refresh finds a backup, whatever
-    it is: a router that slept through its lease sends nothing on waking.
-7.  Without master or workers it leaves at once and is a backup at priority 1 (V18): it takes the addresses back if
-    nobody else has within the down interval.
-8.  In unicast only peers count (V10), and nowhere do our own adverts, other VRIDs, other versions, or, in version 2,
-    other intervals (RFC 3768 section 7.1).  A list of addresses that differs from ours is told and does not matter.
-9.  A router of a group does not take over: it `wants` to, and the group lets all do so together (vrrp/group.py).  Ties
-    are decided by the group's first router; the others wait for a down interval before they look at addresses.
+1.  `init`: the router is not started, or it waits before its first election: until `start-delay` is over and every
+    tracked service has its first verdict, at most `hold-off` (V24).  `fault`: the link is down, the interface has no
+    address to send from, or something that is tracked without a penalty failed.  In both states the router sends
+    nothing and has no addresses.
+2.  A backup takes over when its Active_Down_Timer fires.  The timer runs with the active router's interval (V3).  An
+    advert of priority 0 shortens it to the skew.  An advert of higher or equal priority sets it again, and without
+    preemption any advert does.  With preemption a backup ignores a lower priority (V4).  `preempt = false` only keeps a
+    returning host from moving a good address, so two routers preempt all the same: an owner (RFC), and a backup that
+    sees the active router's priority fall below what that router advertised before, as that host has lost its fitness.
+3.  A backup that wakes up more than an interval after its deadline was not running, and may have missed adverts.  It
+    counts that, and listens for one interval and the skew before it acts.
+4.  An active router yields to a higher priority, and to an equal one from a higher address (V5).  Before it yields, it
+    sends a last advert of its own.  Only from that advert does the other router learn that there were two, and
+    announces again (V19).  An active router answers a loser at once (at most every 10 ms), even one that leaves, and
+    announces the addresses again.
+5.  A router that leaves sends priority 0 first (V6).  If it hands over, it continues to answer until a peer's advert
+    shows that the peer has taken over, or for an interval and 50 ms.  If no peer takes over, a hand-over `if_taken` is
+    called off.
+6.  The addresses are a lease.  A router that gets any event later than a lease after the last refresh becomes backup
+    first: a router that slept through its lease sends nothing when it wakes.
+7.  Without master or workers a router leaves at once and is a backup at priority 1 (V18).  It takes the addresses back
+    if no other host takes them within the down interval.
+8.  In unicast only adverts from peers count (V10).  A router ignores its own adverts, other VRIDs, other versions, and,
+    in version 2, other intervals (RFC 3768 section 7.1).  An advert that lists other addresses is reported, and counts.
+9.  A router of a group does not take over alone: it sets `wants`, and the group lets all its routers take over together
+    (vrrp/group.py).  The group's first router decides ties; the others wait for a down interval before they compare
+    addresses.
 
-`now` is monotonic; no clock is read here, so steps of the wall clock change nothing (V16).
-A (state, event) pair that the table at the end does not list cannot happen, and raises.
+`now` is monotonic; no clock is read here, so steps of the wall clock change nothing (V16).  A (state, event) pair that
+the table at the end does not list cannot happen: `handle` raises UnlistedPairError.
 """
 
 import math
@@ -43,25 +47,25 @@ from vrrp.state import NO_LINK, NO_SOURCE, RouterState
 from vrrp.timers import active_down_interval
 
 GRACE: Final = 0.05
-"""Seconds for pending DNS answers before connections are reset, and on top of an interval before nobody has taken over."""
+"""Seconds that pending DNS answers get before a reset of connections, and a peer beyond an interval to take over."""
 
 
 _Handler = Callable[["Router", Any, float], None]
 
 
 class UnlistedPairError(LookupError):
-    """An event came in a state in which it cannot come: a bug of ours."""
+    """An event came in a state in which it cannot come: this is a bug."""
 
 
 class Router(RouterState):
     """One virtual router of one address family.
 
-    The shell feeds it events with `now` (monotonic seconds), performs the commands in order, then arms one timer for
-    `deadline` and sends a `Tick` when it is reached.
+    The runner hands it events with `now` (monotonic seconds), performs the commands in order, then sets one timer for
+    `deadline` and sends a `Tick` when that time has come.
     """
 
     def handle(self, event: Event, now: float) -> tuple[Command, ...]:
-        """Take one event in; the commands that follow from it.  Raises UnlistedPairError for what cannot happen."""
+        """Handle one event, and return the commands that follow from it.  Raises UnlistedPairError."""
         self._out = []
         if self.state == "active" and now >= self._leased_at + self.config.lease:
             self._lose_lease(event, now)
@@ -80,13 +84,13 @@ class Router(RouterState):
         if event.adopt is None or self._fitness.faults:
             self._begin(now, "started")
         elif event.adopt == "active" and now < event.refreshed_at + self.config.lease and not self.standby:
-            self._take_over("adopted from the process before", now)
+            self._take_over("taken over from the previous process", now)
             self._leased_at = event.refreshed_at
         else:
-            self._listen("adopted from the process before", now)
+            self._listen("taken over from the previous process", now)
 
     def _begin(self, now: float, reason: str) -> None:
-        """Take the way from `init`: fault, hold, owner, or backup (the Startup rows of the RFC)."""
+        """Leave `init` for fault, active (an owner) or backup, or wait there (the Startup rows of the RFC)."""
         if self._fitness.faults:
             self._move("fault", self._fitness.fault_reason, now)
         elif now < self._held_until():
@@ -97,11 +101,11 @@ class Router(RouterState):
             if self._grouped or not owner:
                 self._listen(reason, now)
             if owner:
-                self._win("the owner of the addresses", now)
+                self._win("this host owns the addresses", now)
 
     def _tick_init(self, _: ev.Tick, now: float) -> None:
         if self._started_at is not None and now >= self._held_until():
-            self._begin(now, "started" if self._verdicts else "started; no verdict in time")
+            self._begin(now, "started" if self._verdicts else "started without the first verdicts: they took too long")
 
     def _first_verdicts(self, _: ev.FirstVerdicts, now: float) -> None:
         self._verdicts = True
@@ -117,7 +121,7 @@ class Router(RouterState):
     # Backup
 
     def _listen(self, reason: str, now: float) -> None:
-        """Become, or begin again as, a backup."""
+        """Become a backup, or begin again as one."""
         self._move("backup", reason, now)
         self._heard.begin()
         self._relisten(now)
@@ -145,26 +149,29 @@ class Router(RouterState):
         if late < 0:
             return
         if late > self._down.interval:
-            self._emit(ev.Count("stalled"), ev.Tell(f"we did not run for {late:.2f} s: listening before taking over"))
+            self._emit(
+                ev.Count("stalled"),
+                ev.Tell(f"this process did not run for {late:.2f} s: it listens before it takes over"),
+            )
             self._down.listen_again(now)
         else:
             self._win(self._silence(now), now)
 
     def _silence(self, now: float) -> str:
-        """Why the timer fired, in words."""
+        """Return why the timer fired, in words."""
         peer = self.peer
         if self._fitness.last_resort:
-            return "nobody else has taken the addresses"
+            return "no other host has taken the addresses"
         if peer is None:
-            return "no advert from anybody"
+            return "no advert from any host"
         if self._down.hastened:
             return f"{peer.source} left"
         if peer.priority and peer.priority < self.effective_priority and now - peer.heard_at < 3 * self._down.interval:
-            return f"ours is the higher priority: {self.effective_priority}, {peer.source} has {peer.priority}"
+            return f"our priority is higher: {self.effective_priority}, {peer.source} has {peer.priority}"
         return f"no advert from {peer.source} for {now - peer.heard_at:.2f} s"
 
     def _win(self, reason: str, now: float) -> None:
-        """Take over, or ask the group to."""
+        """Take over, or in a group, ask for it."""
         self._down.stop()
         if self._grouped:
             self.wants = True
@@ -197,7 +204,7 @@ class Router(RouterState):
                 self._leave(self._offer, f"{self._offer.reason}: handed over to {event.source}", now)
         elif advert.priority != LEAVING and self._beats(advert, event.source, now):
             ours, theirs = self.effective_priority, advert.priority
-            against = f"ours is {ours}" if theirs > ours else "as ours, from the higher address"
+            against = f"ours is {ours}" if theirs > ours else "the same as ours, from a higher address"
             self._send(now)  # law 4
             self._down.interval = advert.interval
             self._give_up("backup", f"{event.source} advertises priority {theirs}, {against}", now)
@@ -219,11 +226,11 @@ class Router(RouterState):
         return int(source) > int(self.config.source)
 
     def _beaten(self, advert: Advert, source: IPAddress, now: float) -> None:
-        """Answer a loser, and announce to those whom it has misled.
+        """Answer a loser, and announce the addresses again to the hosts that it misled.
 
-        Priority 0 is no exception: only who was active sends it.
+        This holds for priority 0 as well: only a router that was active sends it.
         """
-        if now - self.since > self.config.advert_interval:  # else it is the last advert of whom we have just replaced
+        if now - self.since > self.config.advert_interval:  # else it is the last advert of the router just replaced
             doing = f"is active as well, with priority {advert.priority}" if advert.priority else "was active as well"
             text = f"{source} {doing}; ours is {self.effective_priority}"
             self._emit(ev.Count("conflicts"), *self._heard.once("conflict", text, now))
@@ -237,7 +244,7 @@ class Router(RouterState):
         if now >= self._advert_at:
             due = self._advert_at + self.config.advert_interval
             self._send(now)
-            self._advert_at = due if due > now else self._advert_at  # a late tick delays no further one
+            self._advert_at = due if due > now else self._advert_at  # a late tick does not delay the next advert
         self._emit(*self._announcing.due(self.config, now))
 
     def _lease_refreshed(self, _: ev.LeaseRefreshed, now: float) -> None:
@@ -247,26 +254,26 @@ class Router(RouterState):
         self._emit(ev.Count("lease_lost"))
         self._down.interval = self.config.advert_interval
         age = now - self._leased_at
-        self._give_up("backup", f"the lease of the addresses had run out: last refreshed {age:.2f} s ago", now)
+        self._give_up("backup", f"the lease of the addresses ran out: last refreshed {age:.2f} s ago", now)
 
     def _address_removed(self, event: ev.AddressRemoved, now: float) -> None:
         if event.address not in self.config.addresses:
             return
         self._emit(ev.Count("address_removed"), ev.InstallAddresses((event.address,)))
         self._emit(ev.Announce((event.address,), self.config.announce_count))
-        self._emit(*self._heard.once("removed", f"something else removed {event.address}: put back", now))
+        self._emit(*self._heard.once("removed", f"another program removed {event.address}: it is installed again", now))
 
     def _conflict(self, event: ev.Conflict, now: float) -> None:
         if self._offer is not None:
-            return  # who takes over announces it
+            return  # the router that takes over announces the address
         self._emit(ev.Count("conflicts"))
-        self._emit(*self._heard.once("claim", f"{event.by} claims {event.address} as well", now))
+        self._emit(*self._heard.once("claim", f"{event.by} also claims {event.address}", now))
         self._emit(*self._announcing.answer(self.config, now))
 
     # Leaving
 
     def _offer_or_leave(self, event: ev.Shutdown | ev.Standby, now: float) -> None:
-        """Hand over (law 5); a shutdown is not called off by a standby."""
+        """Hand over (law 5).  A standby does not call off a shutdown."""
         if isinstance(event, ev.Shutdown) and event.at_once:
             self._send(now, LEAVING)
             self._leave(event, event.reason, now)
@@ -282,10 +289,10 @@ class Router(RouterState):
         if isinstance(offer, ev.Standby) and offer.if_taken:
             self._offer, self._offer_until = None, math.inf
             self._send(now)
-            self._emit(ev.Tell(f"{offer.reason}: nobody has taken the addresses over; still active"))
+            self._emit(ev.Tell(f"{offer.reason}: no other host took the addresses over; this host stays active"))
         elif offer is not None:
             self._send(now, LEAVING)  # the first one may have been lost
-            self._leave(offer, f"{offer.reason}; nobody has taken the addresses over", now)
+            self._leave(offer, f"{offer.reason}; no other host took the addresses over", now)
 
     def _leave(self, event: ev.Shutdown | ev.Standby, reason: str, now: float) -> None:
         self._offer = event
@@ -294,7 +301,7 @@ class Router(RouterState):
         self._give_up("backup", reason, now, GRACE)
 
     def _give_up(self, state: State, reason: str, now: float, grace: float = 0.0) -> None:
-        """Let the addresses go, for `state`, or for what was being left for."""
+        """Remove the addresses and go to `state`, or where the hand-over under way was to lead."""
         addresses = self.config.addresses
         offer, self._offer, self._offer_until = self._offer, None, math.inf
         self._advert_at = math.inf
@@ -320,7 +327,7 @@ class Router(RouterState):
 
     def _standby(self, event: ev.Standby, _: float) -> None:
         if not self.standby:
-            self._emit(ev.Tell(f"{event.reason}: not taking the addresses until it is resumed"))
+            self._emit(ev.Tell(f"{event.reason}: this host does not take the addresses until it is resumed"))
         self.standby = True
         if self.state == "backup":
             self._down.stop()
@@ -360,7 +367,7 @@ class Router(RouterState):
         if cause in self._fitness.faults:
             del self._fitness.faults[cause]
             if self.state == "fault":
-                self._begin(now, f"no longer: {cause}")
+                self._begin(now, f"fault cleared: {cause}")
 
     def _source_changed(self, event: ev.SourceChanged, now: float) -> None:
         self._configure(replace(self.config, source=event.source))
@@ -390,7 +397,7 @@ class Router(RouterState):
         self._tell_priority(before, now)
 
     def _tell_priority(self, before: int, now: float) -> None:
-        """Let people and peers know at once; a backup's deadline follows by itself."""
+        """Report a changed priority, and send it to the peers at once; a backup's deadline follows by itself."""
         after = self.effective_priority
         if before == after:
             return
@@ -429,15 +436,15 @@ class Router(RouterState):
         if new:
             self._emit(ev.InstallAddresses(new), ev.Announce(new, self.config.announce_count))
 
-    # Small ones
+    # Events without effect
 
     def _note_advert(self, event: ev.AdvertReceived, now: float) -> None:
         self._screened(event, now)
 
     def _ignore(self, event: Event, now: float) -> None:
-        """Nothing: it does not matter in this state."""
+        """Do nothing: the event does not matter in this state."""
 
-    # What is the same in every state.
+    # Handled alike in every state
     _ALWAYS: ClassVar[dict[type, _Handler]] = {
         ev.PriorityChanged: _priority_changed,
         ev.GroupPriority: _set_group_priority,
@@ -453,7 +460,7 @@ class Router(RouterState):
         ev.Resume: _resume,
     }
 
-    # What comes late to a router that has no addresses (any more).
+    # Events that may reach a router after it has given the addresses up
     _NOT_ACTIVE: ClassVar[dict[type, _Handler]] = {
         ev.LeaseRefreshed: _ignore,
         ev.LeaseLost: _ignore,

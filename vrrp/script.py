@@ -1,4 +1,4 @@
-"""One run of a script after the other, in a thread: without a shell, in a session of its own, for a bounded time."""
+"""Runs a script in the calling thread: without a shell, in a new session, for a bounded time."""
 
 import contextlib
 import os
@@ -8,27 +8,27 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 
-_LOOK = 250  # ms between two looks whether the time is up
+_LOOK = 250  # ms between two checks whether the time is up
 
 Check = Callable[[str, int], str]
-"""Takes a path and who would run it; returns the program's own path, or raises why it must not be run (S4)."""
+"""Takes a path and the user id that would run it; returns the program's real path, or raises the reason not to (S4)."""
 
 
 class NotRun(Exception):  # noqa: N818 - named for what it says
-    """A script was not run, or not to its good end; the text says why, and begins with its path."""
+    """A script was not run, or it failed; the text begins with its path and gives the reason."""
 
 
 def run(command: Sequence[str], check: Check | None, limit: Callable[[float], float]) -> None:
     """Run a script until it ends, at most until `limit(started)` (monotonic seconds).  Raises NotRun.
 
-    `limit` is asked again and again: it may become shorter.
+    `limit` is called repeatedly, as it may become shorter.
     """
     path = command[0]
-    # vfork(2) would stop all our threads until the program has been loaded, from whatever disk.
+    # vfork(2) would stop all our threads until the program is loaded, perhaps from a slow disk.
     subprocess._USE_VFORK = False  # type: ignore[misc]  # noqa: SLF001 - a documented switch
     try:
         if check is None:
-            raise PermissionError("nobody here can say whether it is safe to run")  # noqa: TRY301 - one way out
+            raise PermissionError("this process cannot check whether it is safe to run")  # noqa: TRY301 - one way out
         process = subprocess.Popen(  # noqa: S603 - no shell, and `check` has looked at it
             [check(path, os.geteuid()), *command[1:]],
             stdin=subprocess.DEVNULL,
@@ -44,16 +44,16 @@ def run(command: Sequence[str], check: Check | None, limit: Callable[[float], fl
     ended = _wait(process.pid, lambda: time.monotonic() >= limit(started))
     if not ended:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # it was not waited for, so the number is still its own
+            os.killpg(process.pid, signal.SIGKILL)  # no wait(2) yet, so the id is still that process's
     code = process.wait()
     if not ended:
-        raise NotRun(f"{path} took longer than {time.monotonic() - started:.0f} s and was ended")
+        raise NotRun(f"{path} took longer than {time.monotonic() - started:.0f} s and was killed")
     if code:
         raise NotRun(f"{path} ended with {code}")
 
 
 def _wait(pid: int, is_over: Callable[[], bool]) -> bool:
-    """Wait for the end of a process; False if `is_over()` came first."""
+    """Wait for the end of a process; return False if `is_over()` came first."""
     pidfd = os.pidfd_open(pid)
     try:
         poll = select.poll()

@@ -1,4 +1,4 @@
-"""What a `Runner` is told: plain frozen values, durations in seconds, addresses as text."""
+"""The settings of a `Runner`: plain frozen values, durations in seconds, addresses as text."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -8,12 +8,12 @@ from typing import Any, Final, Literal, Self, get_args
 from vrrp.auth import Mode
 
 SCRIPT_TIMEOUT: Final = 60.0
-"""s that one run of a script may take, and all that wait at the end; then its process group is killed."""
+"""s that one run of a script may take, and at the end all that wait; then the process group is killed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """An interface that the router needs; `penalty` None: the router is in fault without it."""
+    """An interface that the router tracks.  While it is down, `penalty` applies; None: the router is in fault."""
 
     interface: str
     penalty: int | None = None
@@ -21,14 +21,14 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class AuthSettings:
-    """How adverts are signed (vrrp/auth.py): each key with its id, 1 to 255; the first one signs."""
+    """How adverts are signed (vrrp/auth.py): each key with its id, 1 to 255.  The first key signs."""
 
     mode: Mode = "off"
     keys: tuple[tuple[int, bytes], ...] = field(default=(), repr=False)
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:
-        """Read a mode and keys in hexadecimal.  TypeError, ValueError."""
+        """Read a mode and keys in hexadecimal.  Raises TypeError, ValueError and KeyError."""
         made = cls(tree["mode"], tuple((number, bytes.fromhex(key)) for number, key in tree["keys"]))
         if made.mode not in get_args(Mode) or (made.mode != "off" and not made.keys):
             raise ValueError(f"no keys for mode {made.mode}, or no such mode")
@@ -43,10 +43,11 @@ class AuthSettings:
 class RouterSettings:
     """One [vrrp.NAME]: one router for each IP version among its addresses.
 
-    `addresses` as "192.0.2.1/24", without a prefix that of a host.  `peers` are the addresses of the other hosts, IPv4
-    and IPv6 (unicast); None: multicast.  `sources` are our own addresses that the peers know us by, where they are said;
-    else the interface's primary IPv4 and its link-local IPv6 one.  `awaits_verdicts`: no election before
-    `Runner.first_verdicts`, or 3 s.  `owned`: a member has the addresses for good (priority 255), and may send from one.
+    `addresses` are written as "192.0.2.1/24"; without a prefix, that of a host is used.  `peers` are the addresses of
+    the other hosts, IPv4 and IPv6 (unicast); None: multicast.  `sources` are the addresses of this host that the peers
+    expect adverts from; without them the interface's primary IPv4 and link-local IPv6 addresses are used.  With
+    `awaits_verdicts` there is no election before `Runner.first_verdicts`, or 3 s.  `owned`: a member has the addresses
+    for good (priority 255), and may send from one of them.
     """
 
     name: str
@@ -73,7 +74,7 @@ class RouterSettings:
 
     @property
     def families(self) -> tuple[int, ...]:
-        """The IP versions among its addresses, each a router of its own: 4, 6."""
+        """The IP versions among its addresses, 4 and 6; each is a separate router."""
         return tuple(family for family in (4, 6) if self.of_family(family))
 
     def of_family(self, family: int) -> tuple[str, ...]:
@@ -96,7 +97,7 @@ class NotifySettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything: the routers, the names that move together by sync group, whom to notify."""
+    """All settings: the routers, the names of each sync group, the notify scripts and FIFOs."""
 
     routers: tuple[RouterSettings, ...]
     sync_groups: Mapping[str, tuple[str, ...]]
@@ -104,7 +105,10 @@ class Settings:
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> Self:
-        """Read what JSON or a channel carried: lists for tuples, keys in hexadecimal.  TypeError, ValueError, KeyError."""
+        """Read a tree from JSON or a channel: lists for tuples, keys in hexadecimal.
+
+        Raises TypeError, ValueError and KeyError.
+        """
         return cls(
             routers=tuple(_router(one) for one in tree["routers"]),
             sync_groups={name: tuple(names) for name, names in tree.get("sync_groups", {}).items()},

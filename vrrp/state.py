@@ -1,4 +1,4 @@
-"""What a virtual router knows, and the smallest things it does; the table that decides is in vrrp/router.py."""
+"""The data of a virtual router and its smallest steps; the decisions are in vrrp/router.py."""
 
 import math
 from typing import Final
@@ -20,7 +20,7 @@ _ANSWER_GAP = 0.01
 
 
 class RouterState:
-    """The part of `Router` that asks no questions."""
+    """The part of `Router` that decides nothing."""
 
     def __init__(self, config: RouterConfig, now: float, *, grouped: bool = False, leader: bool = True) -> None:
         """Begin in `init`, idle until `Startup`; `grouped` and `leader` are for `Group` alone."""
@@ -29,10 +29,10 @@ class RouterState:
         self.reason = "not started"
         """Why it is in this state, in words."""
         self.since = now
-        """When it came to this state."""
+        """When it entered this state."""
         self.standby = False
         self.wants = False
-        """Whether it would be active if the others of its group would, too."""
+        """Whether it wants to be active, and waits for the others of its group."""
         self._grouped, self._leader = grouped, leader
         self._out: list[Command] = []
         self._heard = Listening(config)
@@ -48,26 +48,26 @@ class RouterState:
         self._sent_at = -math.inf
         self._leased_at = now
         self._offer: ev.Shutdown | ev.Standby | None = None
-        self._tie: tuple[float, float] | None = None  # first and last advert of a tie that the leader has to decide
+        self._tie: tuple[float, float] | None = None  # first and last advert of a tie that the leader decides
 
     @property
     def peer(self) -> Peer | None:
-        """The last advert of somebody else that counted."""
+        """The last advert of another host that counted."""
         return self._heard.peer
 
     @property
     def effective_priority(self) -> int:
-        """What it advertises while active."""
+        """The priority that it advertises while active."""
         return self._fitness.effective
 
     @property
     def own_priority(self) -> int:
-        """The effective priority if it were in no group."""
+        """The effective priority without the group."""
         return self._fitness.own
 
     @property
     def priority_parts(self) -> tuple[Part, ...]:
-        """What adds up to the effective priority: ("configured", 100), ("service dns", -60), ("clamp", ...)."""
+        """The parts that add up to the effective priority: ("configured", 100), ("service dns", -60), ("clamp", ...)."""
         return self._fitness.explained
 
     @property
@@ -77,7 +77,7 @@ class RouterState:
 
     @property
     def deadline(self) -> float | None:
-        """When to send the next `Tick` at the latest; None: nothing to wait for."""
+        """When the next `Tick` is due at the latest; None if the router waits for nothing."""
         at = math.inf
         if self.state == "active":
             lapse = self._leased_at + self.config.lease
@@ -89,7 +89,7 @@ class RouterState:
         return None if math.isinf(at) else at
 
     def _held_until(self) -> float:
-        """When the first election may be, at the latest."""
+        """Return when the first election begins, at the latest."""
         started = math.inf if self._started_at is None else self._started_at
         return started + max(self.config.start_delay, 0.0 if self._verdicts else self.config.hold_off)
 

@@ -278,12 +278,12 @@ def test_a_key_file(text, key):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        (b"", "0 octets, not 32 to 64"),
+        (b"", "0 octets: it must have 32 to 64"),
         (b"hex:" + b"ab" * 31, "31 octets"),
         (b"x" * 65, "65 octets"),
-        (b"hex:" + b"zz" * 32, "something else than hexadecimal digits"),
-        (b"hex:" + b"a" * 65, "something else than hexadecimal digits"),
-        (b"x" * 20 + b"\0" * 20, "no text"),
+        (b"hex:" + b"zz" * 32, "only hexadecimal digits may follow"),
+        (b"hex:" + b"a" * 65, "only hexadecimal digits may follow"),
+        (b"x" * 20 + b"\0" * 20, "not text"),
     ],
 )
 def test_a_key_file_that_holds_none(text, why):

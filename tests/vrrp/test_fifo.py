@@ -69,7 +69,7 @@ def test_what_is_no_fifo_is_left_alone(path, tmp_path, planted):
         path.write_text("untouched")
     else:
         os.mknod(path, 0o600 | 0o140000)
-    with pytest.raises(NoFifo, match=r"is no FIFO|cannot be opened"):
+    with pytest.raises(NoFifo, match=r"is not a FIFO|cannot be opened"):
         Fifo(str(path)).open()
     assert planted != "file" or path.read_text() == "untouched"
 

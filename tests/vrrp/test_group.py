@@ -63,7 +63,7 @@ def test_the_others_say_why():
     elect(group)
     well, ill = group.routers
     group.handle(ill, ev.LinkDown(), 10.0)
-    assert (well.reason, ill.reason) == ("IPv4 of r1, which it moves with: the link is down", "the link is down")
+    assert (well.reason, ill.reason) == ("IPv4 of r1, in the same group: the link is down", "the link is down")
     assert (group.follows(well), group.follows(ill)) == (True, False)
     group.handle(well, ev.Fault("probe gateway"), 11.0)
     assert (group.follows(well), group.follows(ill)) == (False, False)

@@ -89,7 +89,7 @@ async def test_what_is_not_safe_is_not_run(told, script, without):
     notifier.tell("INSTANCE", "outside", "active", 1)
     await notifier.close(10)
     assert not (script.parent / "out").exists()
-    assert ("nobody here can say" if without else "written by everybody") in told[0]
+    assert ("this process cannot check" if without else "written by everybody") in told[0]
 
 
 async def test_a_script_ends_in_its_time(told, tmp_path):
@@ -150,7 +150,7 @@ async def test_the_end_may_be_hurried(told, tmp_path):
     notifier.hurry()
     await ending
     assert (tmp_path / "out").read_text().split() == ["MASTER"]
-    assert told[1:] == ["1 moves were not told before the end"]
+    assert told[1:] == ["1 moves were not passed on before the end"]
 
 
 async def test_a_failing_script_is_told(told, tmp_path):
@@ -188,12 +188,12 @@ async def test_moves_that_wait_are_bounded(told, tmp_path):
     for number in range(WAITING + 70):
         notifier.tell("INSTANCE", "outside", "active", number)
     await true((tmp_path / "begun").exists)
-    assert told == [f"{script} is {WAITING} moves behind: the oldest are not told"]
+    assert told == [f"{script} is {WAITING} moves behind: the oldest are dropped"]
     ending = asyncio.create_task(notifier.close())
     await asyncio.sleep(0)
     notifier.hurry()
     await ending
-    left = int(told[-1].partition(" moves were not told before the end")[0])
+    left = int(told[-1].partition(" moves were not passed on before the end")[0])
     assert left in {WAITING, WAITING - 1}  # the thread took one before the queue was full, or after
 
 
@@ -253,7 +253,7 @@ async def test_a_full_fifo_holds_the_end_up_for_a_second(told, tmp_path):
     for state in ("backup", "init"):
         notifier.tell("INSTANCE", "outside", state, 1)
     await asyncio.wait_for(notifier.close(), 10)
-    assert told == [f"{path} was not told of outside BACKUP before the end", "1 moves were not told before the end"]
+    assert told == [f"{path} did not get outside BACKUP before the end", "1 moves were not passed on before the end"]
     os.close(full)
 
 

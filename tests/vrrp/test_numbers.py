@@ -96,7 +96,7 @@ async def test_what_cannot_be_kept_is_told():
     await asyncio.sleep(0)
     assert told == [
         "the numbers of signed adverts could not be read: /var/lib/steelyard: no space left on device",
-        "a restart will not know the numbers of signed adverts: /var/lib/steelyard: no space left on device",
+        "the numbers of signed adverts cannot be saved, so a restart will not know them: /var/lib/steelyard: no space left on device",
     ]
 
 
@@ -111,4 +111,4 @@ async def test_another_document_is_none(document):
     """V21: a file that does not hold numbers is told of, and none are taken from it."""
     told = []
     assert await Keeper(Memory(document), told.append).load(5) == Numbers()
-    assert told == ["the numbers of signed adverts could not be read: it does not hold the numbers of adverts"]
+    assert told == ["the numbers of signed adverts could not be read: the file does not hold the numbers of adverts"]

@@ -47,7 +47,7 @@ def test_a_limit_that_becomes_shorter(tmp_path):
     """V20: a script is ended with all that it started once its time is up, also if that was longer when it began."""
     path = make(tmp_path, f"sleep 60 & echo $! > {tmp_path}/child; wait")
     limits = iter([60.0, 60.0])
-    with pytest.raises(NotRun, match=r"took longer than \d s and was ended"):
+    with pytest.raises(NotRun, match=r"took longer than \d s and was killed"):
         script.run((path,), allowed, lambda started: started + next(limits, 0.0))
     child = int((tmp_path / "child").read_text())
     end = time.monotonic() + 5

@@ -50,7 +50,7 @@ def bed(tmp_path):
     return Bed(tmp_path / "f.toml", "*")
 
 
-WHY = "192.0.2.12 is a listener of this service itself: what it is given comes back without an end"
+WHY = "192.0.2.12 is a listener of this service: its traffic would loop"
 
 
 def test_an_address_comes_and_goes(bed):

@@ -68,7 +68,7 @@ def test_settings_travel(config):
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("short", "5 octets, not 32 to 64"), (None, "is missing"), ("x" * 5000, "larger than")]
+    ("text", "why"), [("short", "5 octets: it must have 32 to 64"), (None, "is missing"), ("x" * 5000, "larger than")]
 )
 def test_a_key_file_that_is_none(config, tmp_path, text, why):
     """S6: a key file that cannot be used is named, and what it holds is not shown."""

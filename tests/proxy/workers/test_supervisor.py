@@ -98,15 +98,15 @@ async def bed():
         one.master.columns.close()
 
 
-async def test_fifty_deaths_leak_nothing(bed, monkeypatch):
-    """Fifty deaths, most while the worker still starts, leave the master with the descriptors that it had before."""
+async def test_twenty_deaths_leak_nothing(bed, monkeypatch):
+    """Twenty deaths, most while the worker still starts, leave the master with the descriptors that it had before."""
     monkeypatch.setattr(child, "LONGEST_PAUSE", 0.0)
     one = bed(2)
     await one.ready()
     before = len(os.listdir("/proc/self/fd"))
-    for death in range(50):
+    for death in range(20):
         await one.until(lambda: one.pids[0])
-        if death % 10 == 0:
+        if death % 5 == 0:
             await one.ready()
         os.kill(one.pids[0], signal.SIGKILL)
         await one.until(lambda death=death: one.supervisor.rows()[0].restarts == death + 1)
