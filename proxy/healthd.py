@@ -69,7 +69,7 @@ class Health:
         try:
             self._channel.send(message)
         except channel.ChannelError:
-            # A master that is gone: without it there is nobody to probe for.
+            # The master is gone, and without it no process needs the verdicts.
             self.done.set()
 
     @property

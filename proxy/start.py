@@ -1,4 +1,4 @@
-"""What must hold before a daemon starts: whom its children run as, who may read, what it must be permitted to do.
+"""Checks before a daemon starts: the user of its children, the group of its socket, its privileges and limits.
 
 And that its state directory is its own: that comes before anything is bound.
 """
@@ -68,7 +68,7 @@ def standing(config: Config, open_files: int, warn: Callable[[str, str], None]) 
 async def own_state(config: Config) -> StateDirectory:
     """Return the state directory, locked, with what it remembers read; StartError where that cannot be had.
 
-    What operators have asked for must not be forgotten: who cannot read it does not start.
+    A daemon that cannot read the saved acts of operators does not start, as it would ignore them.
     """
     state = None
     try:

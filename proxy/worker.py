@@ -123,7 +123,7 @@ class Worker:
         """Take over what a message brings along, the engine's from now on; whether it was such a message."""
         match message:
             case worker_messages.Listen(members):
-                self._apply(float("inf"))  # nothing is polled before it is known who is usable
+                self._apply(float("inf"))  # no listener is polled before it is known which backends are usable
                 for row, fd in zip(members, fds, strict=True):
                     self._engine.listen(Member(*row), socket.socket(fileno=fd))
             case worker_messages.Siblings():

@@ -1,4 +1,4 @@
-"""What is known of the backends: the verdicts as health tells them, passed on to the workers, the routers and the status.
+"""Takes the verdicts from health and passes them to the workers, the routers and the status.
 
 Verdicts that come together are passed on together: a service of a thousand backends is one message, not a thousand.
 """
@@ -30,7 +30,10 @@ _NAMED = 3  # backends without a verdict that an event names
 
 
 class Readiness:
-    """All verdicts of a daemon.  `to_workers(message)` passes on; `on_change(services)` comes after, with their names."""
+    """All verdicts of a daemon.
+
+    `to_workers(message)` sends changes to the workers; `on_change(services)` is called afterwards.
+    """
 
     def __init__(
         self,
@@ -49,30 +52,30 @@ class Readiness:
         self._candidates = Candidates(running, admins.state)
         self._verdicts = self._candidates.verdicts
         self._slow = SlowStart(running, self._grown)
-        self._rested = set(self._resting)  # those that have not been up since they were in maintenance, or were added
+        self._rested = set(self._resting)  # backends not up since they were added or in maintenance
         self._ejecting = Ejecting(running, tell, self._candidates.usable, self._ejected)
         self._candidates.ejected = self._ejecting.reason
         self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
         self._choices: dict[str, Choice] = {}
         self._sent: dict[BackendKey, tuple[str, str]] = {}  # verdict and admin state, as the workers know them
-        self._own: dict[BackendKey, str] = {}  # their own verdicts, when it was last chosen who serves
-        self._changed: set[str] = set()  # services in which something has changed that is not passed on yet
+        self._own: dict[BackendKey, str] = {}  # their own verdicts at the last choice
+        self._changed: set[str] = set()  # services with changes that are not passed on yet
         self.able: dict[str, Fit] = {name: self._candidates.is_able(name) for name in running.services}
-        """Whether each service has somebody to serve with; "unjudged": it has, as far as we can tell without our login."""
+        """By service: whether it has a backend that can serve; "unjudged" if a fault of this host hides that."""
 
     # -- from health
 
     def targets(self) -> list[dict[str, Any]]:
-        """Return what health watches, with what is known of it."""
+        """Return the targets for health, with the verdicts known so far."""
         return targets.targets(self._running, self._verdicts, self._tracked, self._resting)
 
     @property
     def _resting(self) -> set[BackendKey]:
-        """Those in maintenance."""
+        """The backends in maintenance."""
         return {key for key in self._running.backends if self._admins.state(key) == "maint"}
 
     def probed(self, change: health_messages.Probed) -> None:
-        """Take what health has found; what is known already is no news."""
+        """Take a verdict from health; a verdict that is known already changes nothing."""
         if change.key.startswith(targets.TRACKED):
             self._probed_alone(change)
             return
@@ -105,27 +108,27 @@ class Readiness:
             self._returned(key)
 
     def _returned(self, key: BackendKey) -> None:
-        """Let a backend that was away begin with a part of its weight, which the workers know before its verdict."""
+        """Begin the slow start of a backend that is back: the workers get its weight before its verdict."""
         time = self._slow.returned(key)
         if time:
             self._tell("weight", written(key), f"slow start: its share grows for {format_duration(time)}")
             self._grown(key)
 
     def failing(self, message: worker_messages.Failing) -> None:
-        """Take from a worker that real traffic fails on a backend."""
+        """Take a worker's report that real traffic fails on a backend."""
         key = self._running.key_at(message.service, message.backend)
         if key is not None:
             self._ejecting.failing(key, message.failures, message.at)
 
     def _ejected(self, key: BackendKey, out: bool) -> None:
-        """Pass on that a backend is left out, or no longer."""
+        """Pass on that a backend is ejected, or no longer."""
         known = self._verdicts.get(key)
         if not out and known is not None and known.state != "down":
             self._returned(key)
         self._note(key[0])
 
     def stranded_by(self, going: Collection[BackendKey]) -> list[str]:
-        """Return the services that somebody serves now, and nobody would without these backends."""
+        """Return the services that are served now and would have no backend without these."""
         return [
             name
             for name in sorted({key[0] for key in going})
@@ -133,7 +136,7 @@ class Readiness:
         ]
 
     def stranded_by_file(self) -> list[str]:
-        """Return the services that somebody serves now, and nobody would if all were as the file says."""
+        """Return the services that are served now and would have no backend with the file's own settings."""
         return [
             service.name
             for service in self._running.file.services
@@ -161,19 +164,19 @@ class Readiness:
     def _weighed(
         self, key: BackendKey, before: Verdict | None, weight: int | None, change: health_messages.Probed
     ) -> None:
-        """Pass on the weight that a backend asks for."""
+        """Pass on the weight that a backend's probe asks for."""
         self._verdicts[key] = replace(
             before or Verdict("unknown", NO_VERDICT, None), weight=weight, reason=change.reason
         )
         if key in self._running.weighed:
-            return  # by an operator, whose word counts
+            return  # the operator's weight overrides the probe's
         shown = self._candidates.weight(key)
         self._tell("weight", written(key), f"weight {shown}: {change.reason}", at=change.at, weight=shown)
         self._grown(key)
         self._note(key[0])
 
     def administered(self, keys: Collection[BackendKey]) -> None:
-        """The admin state of these backends has changed; of one in maintenance nothing is known any more."""
+        """Take a change of these backends' admin states; maintenance discards the verdict."""
         for key in keys:
             self._ejecting.forget(key)
             if self._admins.state(key) == "maint":
@@ -185,7 +188,7 @@ class Readiness:
             self._note(key[0])
 
     def relisted(self, service: str, new: Collection[BackendKey]) -> None:
-        """A service has other backends: nothing is known of those that are `new`, nothing kept of those that are gone."""
+        """Take a service's new list of backends; `new` ones have no verdict yet, removed ones lose theirs."""
         listed = self._running.backends
         for key in [key for key in self._sent.keys() | self._verdicts.keys() | self._rested if key not in listed]:
             self._ejecting.forget(key)
@@ -194,19 +197,19 @@ class Readiness:
             for known in (self._verdicts, self._sent, self._own):
                 known.pop(key, None)
         self._ejecting.relisted(self._running.services[service])
-        if self.able[service] is not None:  # else it is the start, where nobody has to begin slowly
+        if self.able[service] is not None:  # at the daemon's start no backend begins slowly
             self._rested |= set(new)
         self._note(service)
 
     def looping(self, reasons: Mapping[BackendKey, str]) -> None:
-        """These backends, and no others, lead back to this host: they get nothing, and lose what they have."""
+        """Take the backends that lead back to this host: they get no clients and lose the ones that they have."""
         changed = reasons.keys() ^ self._candidates.looping.keys()
         self._candidates.looping = reasons
         for key in changed & self._running.backends.keys():
             self._note(key[0])
 
     def reweighed(self, key: BackendKey) -> None:
-        """An operator has given a backend another weight, or its own again."""
+        """Take a change of a backend's weight by an operator."""
         self._ejecting.relisted(self._running.services[key[0]])
         self._grown(key)
         self._note(key[0])
@@ -217,7 +220,7 @@ class Readiness:
         self._changed.add(service)
 
     def wait_no_longer(self) -> None:
-        """Go on without the first verdicts that have not come: who is unjudged serves, and `fail-open` has its way."""
+        """End the wait for first verdicts: from now on unjudged backends serve, and `fail-open` applies."""
         if not self._candidates.late:
             self._candidates.late = True
             self._changed |= self._running.services.keys()
@@ -231,16 +234,18 @@ class Readiness:
             news += self._choose(name)
             able = self._candidates.is_able(name)
             if able is None and self.able[name] is not None:
-                able = False  # what was known once is not unknown again: a backend that is to be probed anew proves nothing
+                able = (
+                    False  # a verdict was known once: that a backend is to be probed again makes the service no abler
+                )
             self.able[name] = able
         if news:
             self._to_workers(worker_messages.Verdicts([self._row(key) for key in news]))
         self._on_change(changed)
 
-    # -- who serves
+    # -- the choice
 
     def _choose(self, name: str) -> list[BackendKey]:
-        """Choose anew who serves; whose verdict, as the workers act on it, has changed by it."""
+        """Choose the backends that serve; return those whose verdict for the workers has changed."""
         candidates = self._candidates.of(name)
         before = self._choices.get(name)
         rules = _rules(self._running.services[name])
@@ -252,11 +257,11 @@ class Readiness:
             verdict = ordered(one, choice)
             known = self._verdicts.get(key)
             if verdict == "down" and known is not None and known.state != "down":
-                verdict = "ejected"  # which keeps what it has
+                verdict = "ejected"  # which keeps its connections
             if self._admins.leaves(key) and verdict in {"up", "reserve"}:
-                verdict = "ejected"  # drained besides: its connections may finish, its UDP sessions move
+                verdict = "ejected"  # it is to be removed: its connections may finish, its UDP sessions move
             if verdict == "reserve" and self._stood_in(key):
-                verdict = "relieved"  # better ones serve again: it is not the backend that has become worse
+                verdict = "relieved"  # better backends serve again; this one is not worse than before
             self._own[key] = one.verdict
             told = ("down", "maint") if key in self._candidates.looping else (verdict, self._admins.acted(key))
             if self._sent.get(key, ("unknown", self._running.backends[key].admin)) != told:
@@ -265,12 +270,12 @@ class Readiness:
         return news
 
     def _stood_in(self, key: BackendKey) -> bool:
-        """Whether a backend in reserve has served, or still has what it had when it did."""
+        """Returns True if a backend in reserve has served, or still has clients from then."""
         sent = self._sent.get(key, ("unknown", ""))[0]
         return sent == "relieved" or (sent == "up" and self._own.get(key) == "reserve")
 
     def _tell_choice(self, name: str, before: Choice | None, choice: Choice) -> None:
-        """Record that another tier serves, or another backend of a failover service; not while first verdicts come."""
+        """Record that another tier or another failover backend serves, once all first verdicts are there."""
         if not choice.settled:
             return
         service = self._running.services[name]
@@ -287,7 +292,7 @@ class Readiness:
     # -- for the workers
 
     def verdicts(self) -> worker_messages.Verdicts:
-        """Return all verdicts that there are."""
+        """Return all verdicts that the workers act on."""
         return worker_messages.Verdicts([self._row(key) for key in self._sent])
 
     def weights(self) -> worker_messages.Weights:
@@ -306,31 +311,31 @@ class Readiness:
         slots = self._running.slots
         return [slots[0][key[0]], slots[1][key], self._candidates.weight(key) * self._slow.factor(key)]
 
-    # -- for whoever asks
+    # -- for the master and the status
 
     def is_known(self, name: str) -> bool:
-        """Whether it is known who serves: none that would come first is without a verdict."""
+        """Returns True if it is certain which backends serve: no better one is without a verdict."""
         choice = self._choices.get(name)
         return choice is not None and not choice.waits
 
     def why_late(self, name: str, waited: float) -> str:
-        """Return in words which backends of a service have no verdict after `waited` seconds, why, and who serves."""
+        """Say which backends of a service have no verdict after `waited` seconds, why, and which ones serve."""
         why = self._choices[name].why
         wanted = [(name, one.name) for one in self._candidates.of(name) if one.wanted]
         unknown = [key for key in wanted if (known := self._verdicts.get(key)) is None or known.state == "unknown"]
         if not unknown:
             return why
         more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
-        whom = f"{', '.join(backend for _, backend in unknown[:_NAMED])}{more}"
+        names = f"{', '.join(backend for _, backend in unknown[:_NAMED])}{more}"
         unjudged = [key for key in unknown if self._candidates.is_unjudged(key)]
         if unjudged:
             taken = "all" if len(unjudged) == len(unknown) else str(len(unjudged))
-            whom = f"{whom} ({self._verdicts[unjudged[0]].reason}): {taken} taken as up"
-        return f"no verdict after {waited:g} s on {whom}: {why}"
+            names = f"{names} ({self._verdicts[unjudged[0]].reason}): {taken} taken as up"
+        return f"no verdict after {waited:g} s on {names}: {why}"
 
     @property
     def tracked(self) -> dict[str, Fit]:
-        """Name -> whether it passes, of the probes that routers track and that have a verdict or cannot be judged."""
+        """By name: whether a tracked probe passes, for those with a verdict and those that cannot be judged."""
         return {
             name: "unjudged" if known.unjudged else known.state == "up"
             for name, known in self._tracked.items()
@@ -338,9 +343,9 @@ class Readiness:
         }
 
     def shown(self, probes: Mapping[str, Sequence[Any]]) -> Generator[None, None, dict[BackendKey, Verdict]]:
-        """Return the verdicts with the last result of each probe, as `Prober.report` has them; work in slices."""
+        """Return the verdicts with the last results in `probes` (`Prober.report`); work in slices."""
         found: dict[BackendKey, Verdict] = {}
-        for key, backend in self._running.backends.items():  # of now: others may be in force after the next slice
+        for key, backend in self._running.backends.items():  # bound now: the configuration may change between slices
             yield
             known = self._verdicts.get(key)
             if known is not None:
@@ -357,7 +362,7 @@ class Readiness:
         return found
 
     def _shown_weight(self, key: BackendKey, known: Verdict) -> float | None:
-        """Return the weight that a backend asks for, and what it has of it while it grows."""
+        """Return the weight that a backend's probe asks for, or its part of the weight during a slow start."""
         tenths = self._slow.tenths(key)
         if tenths == STEPS:
             return None if key in self._running.weighed else known.weight

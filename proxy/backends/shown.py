@@ -1,4 +1,4 @@
-"""What the status shows of a backend: the verdict that the master knows, and what each probe found last.  Pure."""
+"""A backend in the status: the master's verdict with the last result of each probe.  Pure."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ Row = Mapping[str, Any]
 def shown(
     known: Verdict | None, probes: Sequence[ProbeSpec], rows: Sequence[Row], ejected: str | None, *, serving: bool
 ) -> Verdict | None:
-    """Return the verdict with the results and the reason of the last ones, None where nothing is known.
+    """Return the verdict with the results and the reason of the last ones, None without any.
 
     `rows` are those of `probes`, in their order, or none at all; `ejected` says why the backend is left out, None if it
     is not.

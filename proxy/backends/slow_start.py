@@ -29,7 +29,7 @@ def next_step(elapsed: float, time: float) -> float:
 
 
 class SlowStart:
-    """Who ramps just now.  `on_step(backend)` is called when its share has grown."""
+    """The backends in a slow start.  `on_step(backend)` is called when a backend's share has grown."""
 
     def __init__(self, running: "Running", on_step: "Callable[[BackendKey], None]") -> None:
         self._loop = asyncio.get_running_loop()
@@ -40,11 +40,11 @@ class SlowStart:
 
     @property
     def ramping(self) -> "list[BackendKey]":
-        """Who has not all of its weight."""
+        """The backends without their whole weight."""
         return list(self._since)
 
     def returned(self, key: "BackendKey") -> float:
-        """Begin a backend's ramp; how long it takes (s), 0 for one that has none."""
+        """Begin a backend's slow start; return how long it takes (s), 0 for a backend without one."""
         self.left(key)
         time = self._time(key)
         if time:
@@ -53,23 +53,23 @@ class SlowStart:
         return time
 
     def left(self, key: "BackendKey") -> None:
-        """End a ramp: the backend is away again, or has all its weight."""
+        """End a slow start: the backend is away again, or has all its weight."""
         self._since.pop(key, None)
         timer = self._timers.pop(key, None)
         if timer is not None:
             timer.cancel()
 
     def factor(self, key: "BackendKey") -> int:
-        """Return what a backend's weight is multiplied by for the workers."""
+        """Return the factor that makes the workers' weight of a backend's weight."""
         return self.tenths(key) if self._running.scales[key[0]] > 1 else 1
 
     def tenths(self, key: "BackendKey") -> int:
-        """Return a backend's share, 10 being the whole."""
+        """Return a backend's share in tenths."""
         since = self._since.get(key)
         return STEPS if since is None else share(self._loop.time() - since, self._time(key))
 
     def _time(self, key: "BackendKey") -> float:
-        """Return how long a backend's share grows (s); 0 where that is of no use."""
+        """Return how long a backend's share grows (s); 0 if the scheduler has no use for it."""
         return self._running.backends[key].slow_start if self._running.scales[key[0]] > 1 else 0.0
 
     def _wait(self, key: "BackendKey", elapsed: float) -> None:

@@ -1,4 +1,4 @@
-"""What health is to probe: the targets of the configuration in force.  Pure."""
+"""The targets that health probes, from the configuration in force.  Pure."""
 
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ def targets(
     tracked: Mapping[str, Verdict],
     resting: Collection[BackendKey] = (),
 ) -> list[dict[str, Any]]:
-    """Return what health watches, and what is known of it.
+    """Return the targets for health, with the verdicts known so far.
 
     Those in `resting` are in maintenance, and not watched.  A backend's key is "SERVICE/BACKEND", that of a probe which
     virtual routers track TRACKED and its name.
@@ -49,7 +49,7 @@ def targets(
 
 
 def target(service: Service, backend: Backend) -> dict[str, Any]:
-    """Return one backend as `health.monitor.Target` is built from."""
+    """Return one backend in the form that `health.monitor.Target` takes."""
     require: Require = service.probe_require
     return {
         "key": written((service.name, backend.name)),

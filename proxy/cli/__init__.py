@@ -163,7 +163,7 @@ def _version(ctx: click.Context, parameter: click.Parameter, value: bool) -> Non
 
 
 def _socket_option() -> click.Option:
-    """Return an option that does behind a command what the group's does before it."""
+    """Return the option `-s` for a command, with the same effect as the group's."""
 
     def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
         del parameter

@@ -1,4 +1,4 @@
-"""`steelyard drain`, `maint`, `ready` and `overrides`: what an operator wants of backends, on this host."""
+"""`steelyard drain`, `maint`, `ready` and `overrides`: the admin states of backends, on this host."""
 
 from collections.abc import Callable
 from typing import Any
@@ -93,7 +93,7 @@ def _act(ctx: click.Context, command: str, *, as_json: bool, **wanted: Any) -> N
         )
     _show(answer, answer["backends"], as_json=as_json)
     if wanted.get("wait") and any(one["active"] for one in answer["backends"]):
-        ctx.exit(EXIT_FAILED)  # somebody made it ready meanwhile
+        ctx.exit(EXIT_FAILED)  # another operator made it ready meanwhile
 
 
 def _show(answer: dict[str, Any], rows: list[dict[str, Any]], *, as_json: bool) -> None:

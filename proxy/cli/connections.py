@@ -1,4 +1,4 @@
-"""`steelyard connections` and `disconnect`: what is open on this host, and an end to it."""
+"""`steelyard connections` and `disconnect`: list and end the open connections and sessions of this host."""
 
 import ipaddress
 import json
@@ -42,7 +42,7 @@ def connections(
                     _total(shown, answer["queries_in_flight"], missing, as_json=as_json)
                 _happened(answer, as_json=as_json)
         except KeyboardInterrupt:
-            ctx.exit(0)  # how one ends a --follow
+            ctx.exit(0)  # an interrupt ends --follow
     if missing:
         ctx.exit(EXIT_FAILED)
 
@@ -145,7 +145,7 @@ def _line(texts: tuple[str, ...]) -> str:
 
 
 def _wanted(ctx: click.Context, service: str | None, client: str | None, backend: str | None) -> dict[str, Any]:
-    """Return what was said, for the daemon; wrong usage for a client that is no block of addresses."""
+    """Return the filters for the daemon; raises a usage error if the client is no block of addresses."""
     if client is not None:
         try:
             client = str(ipaddress.ip_network(client, strict=False))

@@ -40,7 +40,7 @@ def command(
             for answer in client.stream("events", endless=follow, since=start, until=end, follow=follow):
                 show(answer["events"], as_json=as_json, coloured=coloured)
         except KeyboardInterrupt:
-            ctx.exit(0)  # how one ends a --follow
+            ctx.exit(0)  # an interrupt ends --follow
         if follow:
             raise UnreachableError("the daemon has stopped")
 
@@ -63,7 +63,7 @@ def show(events: list[dict[str, Any]], *, as_json: bool, coloured: bool) -> None
 
 
 def line(event: dict[str, Any], *, coloured: bool = False) -> str:
-    """Return the line of one event: local time, kind, whom it befell, what happened and why."""
+    """Return the line of one event: local time, kind, subject, what happened and why."""
     heads = (clock(event["at"]), event["kind"], event["subject"])
     parts = [printable(str(text)).ljust(width) for text, width in zip(heads, _WIDTHS, strict=True)]
     return "  ".join([*parts, paint(str(event["text"]), _COLOURS.get(event.get("level", ""), ""), coloured=coloured)])

@@ -40,7 +40,7 @@ def command(ctx: click.Context, *, service: str, client: str, query: str, as_jso
 
 
 def address(text: str) -> tuple[str, int]:
-    """Return (address, port), port 0 where none is said; ValueError."""
+    """Return (address, port), port 0 if there is none; raises ValueError."""
     host, port = text, "0"
     if text.startswith("["):
         host, _, port = text[1:].partition("]")
@@ -79,7 +79,7 @@ def _table(title: str, found: Sequence[dict[str, Any]]) -> list[list[Cell]]:
 
 
 def verdict(answer: dict[str, Any]) -> str:
-    """Return in words whom the client would get, and why."""
+    """Return in words which backend the client would get, and why."""
     if not answer["permitted"]:
         return "denied, by allow or deny"
     if not answer["candidates"]:

@@ -12,7 +12,7 @@ import click
 def command(ctx: click.Context, path: str, node: str | None) -> None:
     """Run the daemon in the foreground.
 
-    SIGTERM finishes what is open within stop-timeout, a second one stops at once. SIGUSR1 opens log files anew.
+    SIGTERM lets open connections finish within stop-timeout, a second one stops at once. SIGUSR1 reopens the log files.
     """
     from proxy.processes.signals import hold
 

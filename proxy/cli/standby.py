@@ -18,7 +18,7 @@ def standby(ctx: click.Context, *, vrrp: str | None, drain: str, as_json: bool) 
     """Hand the addresses of VRRP (of all routers by default) over to the other host, and do not take them back.
 
     New clients are served until the other host has taken over; connections that are open then are reset. It survives a
-    restart, and ends with `steelyard resume`. If nobody takes over, nothing changes.
+    restart, and ends with `steelyard resume`. If no other host takes over, nothing changes.
     """
     from health.units import parse_duration
 

@@ -1,4 +1,4 @@
-"""The standard streams of the command line: they may be closed or full, which is the caller's doing and no bug of ours."""
+"""The standard streams of the command line: if they are closed or full, that is the caller's fault, no bug."""
 
 import contextlib
 import errno
@@ -32,7 +32,7 @@ class _Output(io.TextIOWrapper):
 
 
 class _Errors(io.TextIOWrapper):
-    """Standard error: where it takes nothing there is nobody left to tell, and the exit code still counts."""
+    """Standard error: if it takes nothing, the exit code alone reports the error."""
 
     def write(self, text: str, /) -> int:
         with contextlib.suppress(OSError):
@@ -55,7 +55,7 @@ def _blamed() -> Iterator[None]:
 
 
 def prepare() -> None:
-    """Make the standard streams safe to use; streams that somebody else has put in their place stay."""
+    """Make the standard streams safe to use; streams that other code has put in their place stay."""
     _occupy()
     if sys.stdout is sys.__stdout__:
         sys.stdout = _text(_Output, _OUT, sys.stdout)

@@ -39,7 +39,7 @@ DURATIONS: Final = frozenset(
 """Keys whose numbers are seconds, to be written with a unit."""
 
 SECRETS: Final = frozenset({"password", "secret", "token"})
-"""Keys that no version of the file has: secrets are named by their files. Masked all the same, if one ever comes."""
+"""Keys to mask, though no version of the file has them: secrets are in files of their own."""
 
 _NAMED: Final = {"services": "service", "vrrp": "vrrp", "sync-groups": "sync-group", "notify": "notify"}
 _ABOUT: Final = ("owned", "sources", "sha256")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from proxy.config.model import BackendKey
     from proxy.control.server import Handler, Request
 
-LOOK: Final = 0.1  # s between two looks whether a drained backend is empty
+LOOK: Final = 0.1  # s between two checks whether a drained backend is empty
 
 
 def admin_handler(running: "Running", admins: "Admins", readiness: "Readiness") -> "Handler":
@@ -58,7 +58,7 @@ def admin_handler(running: "Running", admins: "Admins", readiness: "Readiness") 
 
 
 def _staying(admins: "Admins", keys: "list[BackendKey]") -> "list[BackendKey]":
-    """Return the backends that are not to be removed; ControlError where all of them are."""
+    """Return the backends that are not to be removed; raises ControlError if all of them are."""
     staying = [key for key in keys if not admins.leaves(key)]
     if not staying:
         leaving = ", ".join(map(written, keys))

@@ -1,4 +1,4 @@
-"""Arguments of commands: each is checked, and refused in words."""
+"""Reads the arguments of commands: each is checked, and a wrong one is refused with the reason."""
 
 import contextlib
 import math
@@ -11,7 +11,7 @@ from proxy.control.wire import BAD_REQUEST, ControlError
 from proxy.records.document import StateError
 
 WORDS: Final = 200
-"""Characters of a reason."""
+"""Characters of a reason at most."""
 
 
 def moment(request: Request, name: str) -> float | None:
@@ -52,7 +52,7 @@ def text(request: Request, name: str) -> str | None:
 
 @contextlib.contextmanager
 def answered() -> Iterator[None]:
-    """Turn an act that is not done into an answer of the control socket."""
+    """Turn an error of an act into an error of the control socket."""
     try:
         yield
     except RefusedError as error:

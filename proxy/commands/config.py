@@ -1,4 +1,4 @@
-"""The command `config`: the configuration in force, as JSON that is made once for each."""
+"""The command `config`: the configuration in force as JSON, encoded once for each configuration."""
 
 from collections.abc import Awaitable, Callable, Generator
 from typing import TYPE_CHECKING

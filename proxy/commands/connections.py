@@ -1,4 +1,4 @@
-"""The commands `connections` and `disconnect`: what is open in all workers, asked for page by page."""
+"""The commands `connections` and `disconnect`: the open connections and sessions of all workers, page by page."""
 
 import asyncio
 from collections import deque
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from proxy.backends.effective import Running
 
 ASKING: Final = 4
-"""Commands of this kind at a time: each keeps a listing in every worker."""
+"""Commands of a kind at a time: each keeps a listing in every worker."""
 PATIENCE: Final = 3.0
 """Seconds that a worker may take for a page; it takes a few milliseconds."""
 QUEUED: Final = 2000
-"""Events that may wait for one who follows."""
+"""Events that may wait for one follower."""
 PORTION: Final = 200
 """Events a line."""
 
@@ -33,7 +33,7 @@ Ask = Callable[[int, Question, float], Awaitable[messages.Message | None]]
 
 
 class Feed:
-    """What happened and was not yet sent to a follower: bounded, the oldest is dropped and counted."""
+    """The events that a follower has not got yet: bounded, the oldest are dropped and counted."""
 
     def __init__(self) -> None:
         self._events: deque[dict[str, Any]] = deque()
@@ -79,7 +79,7 @@ class Connections:
         self._inflight = inflight
         self._tell = tell
         self._listings = count(1)
-        self._asking = {"list": 0, "reset": 0}  # apart: who may only read must not keep out who may do something
+        self._asking = {"list": 0, "reset": 0}  # apart, so that readers cannot keep out operators
         self._followed = 0
 
     async def connections(self, request: Request) -> AsyncIterator[Mapping[str, Any]]:
@@ -95,7 +95,7 @@ class Connections:
         number = next(self._listings)
         self._followed += follow
         try:
-            if follow:  # before the list: nothing falls in between
+            if follow:  # before the list, so that no event is missed in between
                 self._follow(
                     worker_messages.Follow(number, wanted["service"], wanted["client"], wanted["backend"], "on"),
                     feed.put,
@@ -121,7 +121,7 @@ class Connections:
         yield {"connections": [], "queries_in_flight": counted, "unanswered": missing, "more": more}
 
     async def disconnect(self, request: Request) -> Mapping[str, Any]:
-        """Answer `disconnect`: reset what is meant; `all` must be said where nothing else is."""
+        """Answer `disconnect`: end what matches; without any filter the argument `all` is required."""
         wanted = self._wanted(request)
         meant = ", ".join(f"{name} {value}" for name, value in wanted.items() if value)
         if not meant and request.arguments.get("all") is not True:
@@ -132,7 +132,7 @@ class Connections:
             async for _, page in self._pages(wanted, "reset", missing):
                 total += page.met
         finally:
-            # Also where who asked has left in the middle of it: what was done is done.
+            # Also if the client has left in the middle: the timeline has what was done.
             self._tell(
                 wanted["service"] or "*",
                 f"{counted(total, 'connection or session', 'connections and sessions')} disconnected ({meant or 'all'}), "
@@ -149,7 +149,7 @@ class Connections:
     async def _pages(
         self, wanted: Mapping[str, str], act: str, missing: list[int]
     ) -> AsyncIterator[tuple[int, worker_messages.Listed]]:
-        """Yield (worker, page) of all workers, one after the other, and note in `missing` who did not answer."""
+        """Yield (worker, page) of all workers, one after the other, and add to `missing` those that did not answer."""
         if self._asking[act] >= ASKING:
             raise ControlError(f"{ASKING} clients ask for connections already: try again", BUSY)
         self._asking[act] += 1

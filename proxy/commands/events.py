@@ -1,4 +1,4 @@
-"""The commands whose answer is made here: `events` and `probe`. The others are one-liners of the master's."""
+"""The command `events`: the timeline, and what happens from then on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -10,11 +10,11 @@ from proxy.control.wire import BAD_REQUEST, BUSY, ControlError
 from proxy.records.timeline import Event, Timeline
 
 CHUNK: Final = 200
-"""Events a line: so that a long history holds the master up for less than a millisecond at a time."""
+"""Events a line, so that a long history blocks the master for less than a millisecond at a time."""
 
 
 def events_handler(timeline: Timeline) -> Handler:
-    """Return the handler of `events`: `since` and `until` in Unix seconds, `follow` to go on with what happens."""
+    """Return the handler of `events`: `since` and `until` in Unix seconds, `follow` to go on with new events."""
 
     async def answer(request: Request) -> AsyncIterator[Mapping[str, Any]]:
         since = moment(request, "since")
@@ -25,7 +25,9 @@ def events_handler(timeline: Timeline) -> Handler:
         if follow and until is not None:
             raise ControlError("follow has no end: omit until", BAD_REQUEST)
         try:
-            follower = timeline.follow() if follow else None  # before the history is read: nothing falls in between
+            follower = (
+                timeline.follow() if follow else None
+            )  # before the history, so that no event is missed in between
         except RuntimeError as error:
             raise ControlError(str(error), BUSY) from None
         try:

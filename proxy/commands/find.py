@@ -1,4 +1,4 @@
-"""Which services and backends a command means: by name, a backend by its address too."""
+"""Finds the services and backends that a command names; a backend by its address too."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 EVERYWHERE: Final = "*"
 """Every service."""
 NAMED: Final = 10
-"""Names that an error tells of those that there are."""
+"""Known names that an error lists."""
 
 
 def find_service(services: "Mapping[str, Service]", wanted: object) -> "Service":

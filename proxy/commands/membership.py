@@ -27,7 +27,7 @@ class MembershipCommands:
         self._membership = membership
 
     def add(self, request: "Request") -> Mapping[str, Any]:
-        """Answer `add`: a backend at `address` for a `service`, with `weight` if told; one that was removed comes back."""
+        """Answer `add`: a backend at `address` for a `service`, with `weight` if given; a removed one comes back."""
         service = find_service(self._running.services, request.arguments.get("service"))
         address = request.arguments.get("address")
         if not isinstance(address, str):
@@ -37,7 +37,7 @@ class MembershipCommands:
         return self._answer([key], changed=changed)
 
     def remove(self, request: "Request") -> Mapping[str, Any]:
-        """Answer `remove`: a `backend` of a `service`.  `force` cuts what it has, and takes the last that could serve."""
+        """Answer `remove`: a `backend` of a `service`.  `force` cuts its connections, and removes even the last one."""
         service = find_service(self._running.services, request.arguments.get("service"))
         wanted, force = request.arguments.get("backend"), flag(request, "force")
         listed = any(wanted in (one.name, one.address) for one in service.backends)
@@ -78,7 +78,7 @@ class MembershipCommands:
 
 
 def edit(request: "Request") -> Edit:
-    """Return who asks, and when."""
+    """Return the author and the time of a change."""
     return Edit(f"uid {request.uid}", time.time())
 
 

@@ -1,4 +1,4 @@
-"""The commands `overrides` and `overrides clear`: what differs from the file, and an end to it."""
+"""The commands `overrides` and `overrides clear`: show and undo what differs from the file."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -27,13 +27,13 @@ class OverrideCommands:
         return {"overrides": self._rows()}
 
     async def clear(self, request: "Request") -> Mapping[str, Any]:
-        """Answer `overrides clear`: what the file says holds again; with `force` also where nobody can serve then."""
+        """Answer `overrides clear`: restore the file's settings; with `force` even if no backend can serve then."""
         changed = bool(self._rows())
-        who, force = edit(request), flag(request, "force")
+        author, force = edit(request), flag(request, "force")
         with answered():
             refuse_to_strand(() if force else self._readiness.stranded_by_file())
             self._membership.check_clear()
-            await self._admins.clear(who.by, lambda: self._membership.clear(who))
+            await self._admins.clear(author.by, lambda: self._membership.clear(author))
         return {"overrides": self._rows(), "changed": changed}
 
     def _rows(self) -> list[dict[str, Any]]:

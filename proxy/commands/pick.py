@@ -1,4 +1,4 @@
-"""The command `pick`: which backend a client would get now, asked of a worker, which knows."""
+"""The command `pick`: a worker says which backend a client would get now."""
 
 import ipaddress
 from collections.abc import Callable, Collection, Mapping

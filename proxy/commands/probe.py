@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from proxy.backends.effective import Running
 
 Run = Callable[[list[str], float], Awaitable[list[dict[str, Any]] | str]]
-"""`Prober.run`: targets' keys and seconds -> rows, or in words why it could not be done."""
+"""`Prober.run`: targets' keys and seconds -> rows, or the reason why the probes could not run."""
 
 
 def probe_handler(running: "Running", run: Run) -> Handler:

@@ -1,4 +1,4 @@
-"""Which command is answered by whom."""
+"""Registers the handler of each command."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from proxy.workers.supervisor import Supervisor
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What of a daemon answers."""
+    """The parts of the daemon that the commands use."""
 
     running: Running
     counts: Counts
@@ -38,7 +38,10 @@ class Parts:
 
 
 def register(control: ControlServer, status: Handler, changes: Callable[[], None], parts: Parts) -> None:
-    """Register all commands but `events`, which needs a timeline; `changes` hears of each that may change something."""
+    """Register all commands except `events`, which needs a timeline.
+
+    `changes()` is called whenever a command may change something.
+    """
     running, workers = parts.running, parts.workers
 
     def told(subject: str, text: str, fields: Mapping[str, Any]) -> None:
@@ -87,12 +90,12 @@ def _announced(handler: Handler, changes: Callable[[], None]) -> Handler:
 async def _ending(
     lines: AsyncIterator[Mapping[str, Any]], changes: Callable[[], None]
 ) -> AsyncIterator[Mapping[str, Any]]:
-    """Pass the lines on, and say before each that something may have changed."""
+    """Pass the lines on, and call `changes` before each."""
     try:
         async for line in lines:
             changes()
             yield line
     finally:
-        close = getattr(lines, "aclose", None)  # a generator lets go of what it holds
+        close = getattr(lines, "aclose", None)  # so that a generator releases its resources
         if close is not None:
             await close()

@@ -48,7 +48,7 @@ class StandbyCommands:
         return {**answer, "active": all(one["state"] == "active" for one in answer["vrrp"])}
 
     def _asked(self, request: "Request") -> "tuple[Routers, set[str]]":
-        """Return the routers, and the names that a command is about: those of a sync group move together."""
+        """Return the routers, and the names that a command affects: the routers of a sync group move together."""
         routers = self._pair.routers
         if routers is None:
             raise ControlError("this daemon has no [vrrp.NAME]: there is no address to move", UNKNOWN_NAME)

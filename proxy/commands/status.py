@@ -1,4 +1,4 @@
-"""The status of the running daemon: what the parts know, put together once for all who ask."""
+"""The command `status`: builds one snapshot from the daemon's parts for all clients that ask at the same time."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ from proxy.workers.provision import Handout
 
 
 class Overview:
-    """Asks those who know.  One for the life of a daemon."""
+    """Builds the status of a daemon."""
 
     def __init__(self, parts: Parts, builder: SnapshotBuilder, handout: Handout, readiness: Readiness) -> None:
         self._parts = parts
@@ -32,7 +32,7 @@ class Overview:
         return await self._shared.get()
 
     def forget(self) -> None:
-        """Let nobody who asks from now on see what was before this moment."""
+        """Discard the snapshot: later clients get one from after this moment."""
         self._shared.forget()
 
     async def _encoded(self) -> Encoded:

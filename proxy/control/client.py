@@ -26,7 +26,7 @@ _CHUNK: Final = 256 * 1024
 class Client:
     """One connection to the daemon at `path`.
 
-    Raises UnreachableError where nobody answers (or in time), PermissionDeniedError, and ControlError with the daemon's
+    Raises UnreachableError if no daemon answers in time, PermissionDeniedError, and ControlError with the daemon's
     own words where the command failed.
     """
 

@@ -62,9 +62,9 @@ def group_id(name: str | None) -> int | None:
 def claim(path: Path, gid: int | None = None) -> socket.socket:
     """Return a listening socket at `path`, mode 0600 from its creation, or 0660 for the group `gid`.
 
-    Makes the directory (0755) when it is missing and removes a socket that nobody answers on. ControlError, with
+    Makes the directory (0755) when it is missing and removes a socket on which no daemon answers. ControlError, with
     nothing changed, where another daemon answers there (it names that one's pid), where something that is no socket
-    is in the way, and where the directory is one that somebody else may tamper with.
+    is in the way, and where the directory is one that another user may tamper with.
     """
     try:
         path.parent.mkdir(mode=0o755, exist_ok=True)
@@ -105,21 +105,21 @@ def _lock(name: str, directory: int) -> int:
         try:
             status = os.fstat(lock)
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
-                raise OSError("it is in the way: no private file of ours")  # noqa: TRY301 - one way out
+                raise OSError("it is in the way: not the daemon's own private file")  # noqa: TRY301 - one way out
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.fstat(lock).st_nlink:
                 return lock
         except BaseException:
             os.close(lock)
             raise
-        os.close(lock)  # its last owner has removed it meanwhile: it keeps nobody out
+        os.close(lock)  # its last owner has removed it meanwhile: it locks nothing
     raise BlockingIOError
 
 
 def _refuse_shared(path: Path, directory: int) -> None:
     status = os.fstat(directory)
     if status.st_mode & stat.S_ISVTX:
-        return  # what is ours in it can be replaced by nobody else
+        return  # no other user can replace the daemon's files in it
     if status.st_mode & stat.S_IWOTH:
         raise ControlError(
             f"{path}: any user may replace files in this directory: choose another for the control socket"

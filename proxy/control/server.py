@@ -1,7 +1,7 @@
-"""Answers the control socket: who may ask what, one task a client, every wait and every buffer bounded.
+"""Serves the control socket: checks each client's rights, has a task for each, bounds every wait and every buffer.
 
 A command takes effect only when its whole line has arrived, is a JSON object, names a known command, and comes from
-somebody who may give it. A client that stalls, floods or leaves concerns nobody but itself.
+somebody who may give it. A client that stalls, floods or leaves harms only itself.
 """
 
 import asyncio
@@ -110,7 +110,7 @@ class ControlServer:
             if (status.st_dev, status.st_ino) == self._inode:
                 self.path.unlink()
         except OSError:
-            pass  # somebody was faster: there is nothing left to remove
+            pass  # it has been removed already
         clients = list(self._clients)
         for client in clients:
             client.cancel()
@@ -281,7 +281,7 @@ class ControlServer:
 
 
 class _ClientGoneError(Exception):
-    """The client left, or does not read: nobody's concern but its own."""
+    """The client left, or does not read."""
 
 
 async def _departure(reader: asyncio.StreamReader, connection: Any) -> None:

@@ -1,13 +1,13 @@
-"""How able this host is, by what its virtual routers track: penalties, faults, and what is not known yet [pure].
+"""Computes this host's fitness from what its virtual routers track: penalties, faults, missing verdicts [pure].
 
 Laws:
-- A service can serve while one of its backends may get traffic; one whose backends have no verdict yet costs nothing.
-- What is tracked with a penalty lowers the priority while it fails, without one it is a fault; interfaces are the vrrp
-  process's own business.
-- What this host cannot judge through its own fault, as a service whose login is refused, costs the same penalty; without
-  one it costs the whole priority but no fault.  So this host leaves the address to one that can judge, and takes it
-  where there is none.
-- `service = "*"` fails while any service does, and costs its penalty once, however many do.
+- A service can serve while one of its backends may get traffic; a service without verdicts yet costs nothing.
+- A tracked service or probe that fails lowers the priority by its penalty; without a penalty its failure is a fault.
+  The vrrp process itself tracks interfaces.
+- A service or probe that this host cannot judge through its own fault, such as a refused login, costs the same penalty;
+  without one it costs the whole priority, but is no fault.  So this host leaves the address to a host that can judge,
+  and takes it if there is none.
+- `service = "*"` fails while any service fails, and costs its penalty once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,11 @@ Known = Mapping[str, Fit]
 """By name."""
 
 _NAMED = 3  # services that a cause names
-_WHOLE = 254  # of a priority: what is left is 1
+_WHOLE = 254  # the largest penalty: it leaves a priority of 1
 
 
 def fitness(routers: Sequence[Vrrp], services: Known, probes: Known, lost: str) -> Fitness:
-    """Return what the vrrp process is told; `lost` says in words why nobody serves here at all, "" if somebody does."""
+    """Return the message for the vrrp process; `lost` is the reason why this host serves nothing at all, or ""."""
     parts: dict[str, dict[str, int]] = {}
     faults: dict[str, list[str]] = {}
     for router in routers:
@@ -43,7 +43,7 @@ def fitness(routers: Sequence[Vrrp], services: Known, probes: Known, lost: str) 
 
 
 def _cause(track: Track, services: Known, probes: Known, *, fit: Fit) -> str:
-    """Return in words what of a tracked thing is `fit`, which is False or "unjudged"; "" if nothing is."""
+    """Name what of a track is `fit` (False or "unjudged"); "" if nothing is."""
     if track.probe is not None:
         return f"probe {track.probe}" if probes.get(track.probe) == fit else ""
     found = [name for name in _services(track, services) if services.get(name) == fit]
@@ -54,7 +54,7 @@ def _cause(track: Track, services: Known, probes: Known, *, fit: Fit) -> str:
 
 
 def _waits(track: Track, services: Known, probes: Known) -> bool:
-    """Whether there is no first verdict yet (V24)."""
+    """Returns True if there is no first verdict yet (V24)."""
     if track.probe is not None:
         return probes.get(track.probe) is None
     return any(services.get(name) is None for name in _services(track, services))

@@ -1,6 +1,6 @@
-"""This host's part in the pair: its virtual routers, how able it is to serve, and what an operator asked of it.
+"""This host's part in the pair: its virtual routers, its fitness, and the standby that operators request.
 
-A daemon without [vrrp.NAME] has one of these as well, with nothing in it.
+A daemon without [vrrp.NAME] has an empty one.
 """
 
 import asyncio
@@ -17,18 +17,18 @@ from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.records.document import PATIENCE, Document, StateError
 
 STANDBY = "standby.json"
-"""In the state directory: the names of the routers that are not to take part."""
-FIRST_WORKER = 3.0  # s that this host may take to serve before it counts as one that cannot
+"""The file in the state directory with the names of the routers in standby."""
+FIRST_WORKER = 3.0  # s after the start until a host without a ready worker counts as unable to serve
 DRAIN_LOOK = 0.1  # s
 NO_WORKER = "no worker is alive"
 
 
 class Redundancy:
-    """The virtual routers of a daemon, fed and asked.
+    """The virtual routers of a daemon.
 
-    `document`, which has been loaded, has the names of the routers that are in standby; `tell(name, words, level, fields)`
-    records what happens; `opened(names)` says how many connections and sessions there are through the addresses of these
-    routers.  Raises router_settings.KeyFileError.
+    `document`, already loaded, has the names of the routers that are in standby; `tell(name, words, level, fields)`
+    records what happens; `opened(names)` returns how many connections and sessions are open through the addresses of
+    these routers.  Raises router_settings.KeyFileError.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Redundancy:
         self._groups = [set(group.vrrp) for group in config.sync_groups]
         self._routers: Routers | None = None
         if config.vrrp:
-            # Whom it runs as: the master.  Its capabilities are less, and scripts may want to be root, as keepalived's.
+            # The master's user, with fewer capabilities: notify scripts may need root, as with keepalived.
             itself = Identity(None, None, identity.level, identity.format)
             self._routers = Routers(config, itself, self._told, self._remembered())
 
@@ -60,14 +60,14 @@ class Redundancy:
         return self._routers.children if self._routers is not None else []
 
     def start(self) -> None:
-        """Begin to take part."""
+        """Start the vrrp process."""
         if self._routers is not None:
             for name in sorted(self._routers.in_standby):
                 self._told(name, "still in standby after the restart: `steelyard resume` ends it", "warning", {})
             self._routers.start()
 
     def look(self, now: float, services: Known, probes: Known, *, serving: bool) -> None:
-        """Look after the vrrp process, and let it know how able this host is; `serving` says that a worker lives."""
+        """Supervise the vrrp process, and send it this host's fitness; `serving` says that a worker lives."""
         if self._routers is None:
             return
         self._served = self._served or serving or now - self._began > FIRST_WORKER
@@ -77,16 +77,16 @@ class Redundancy:
         self._routers.look(now)
 
     async def rows(self) -> list[dict[str, Any]]:
-        """Return the routers as the status has them."""
+        """Return the routers' rows of the status."""
         return await self._routers.rows() if self._routers is not None else []
 
     async def leave(self, *, hand_over: bool) -> None:
-        """Leave the pair; a live peer takes over first with `hand_over`."""
+        """Leave the pair; with `hand_over` a live peer takes over first."""
         if self._routers is not None:
             await self._routers.leave(hand_over=hand_over)
 
     async def finish(self) -> None:
-        """Wait until the scripts are done that are told of the end."""
+        """Wait until the notify scripts of the end are done."""
         if self._routers is not None:
             await self._routers.finish()
 
@@ -104,18 +104,18 @@ class Redundancy:
 
     @property
     def patience(self) -> float:
-        """Seconds that a hand-over may take, and what is to be saved before and after it."""
+        """Seconds that a hand-over may take, with the saves before and after it."""
         return longest_interval(self._config) + HANDOVER + 2 * PATIENCE
 
     def moving_with(self, name: str) -> set[str]:
-        """Return the names of the routers that move with this one: those of its sync group, and itself."""
+        """Return the names of the routers that move with this one: its own and those of its sync group."""
         return {name}.union(*(group for group in self._groups if name in group))
 
     async def standby(self, names: Collection[str], drain: float, who: str) -> tuple[bool, list[str]]:
         """Hand the addresses of these routers over, after at most `drain` seconds in which connections end.
 
-        Returns whether anything has changed, and whose addresses nobody else has taken: those stay here.  Raises StateError,
-        with nothing changed, where it cannot be saved.
+        Returns whether anything has changed, and the routers whose addresses no other host has taken: those stay here.
+        Raises StateError, with nothing changed, if it cannot be saved.
         """
         if self._routers is None:
             return False, []
@@ -123,18 +123,18 @@ class Redundancy:
         if news:
             self._told(", ".join(sorted(news)), f"standby requested by {who}", "info", {})
             await self._drained(names, drain)
-        # From here on it is done and remembered, whether or not who asked for it still listens.
+        # From here on it is done and saved, even if the client that requested it has left.
         left = await asyncio.shield(self._moved_away(self._routers, names, f"standby requested by {who}"))
         return bool(news), left
 
     def _moved_away(self, routers: Routers, names: Collection[str], reason: str) -> asyncio.Task[list[str]]:
-        """Remember it, and hand over; those whose addresses nobody else has taken."""
+        """Save the standby, then hand over; return the routers whose addresses no other host has taken."""
 
         async def move() -> list[str]:
             await self._remember(lambda: {*routers.in_standby, *names}, lambda: routers.mark_standby(names))
             left = await routers.standby(names, reason)
             if left:
-                with contextlib.suppress(StateError):  # it is told: a restart would have them in standby
+                with contextlib.suppress(StateError):  # an event was recorded: after a restart they would be in standby
                     await self._remember(lambda: routers.in_standby)
             return left
 
@@ -146,10 +146,10 @@ class Redundancy:
     def _moved(self, task: asyncio.Task[list[str]]) -> None:
         self._moving.discard(task)
         if not task.cancelled():
-            task.exception()  # it is told already, and whoever waits for it gets it
+            task.exception()  # an event was recorded, and the caller that waits gets it
 
     async def resume(self, names: Collection[str], who: str) -> bool:
-        """Let these routers take their addresses again; False if none of them stood by.
+        """Let these routers take their addresses again; returns False if none was in standby.
 
         Raises StateError, with nothing changed, where it cannot be saved.
         """
@@ -166,10 +166,10 @@ class Redundancy:
         """Wait until nothing is open through the addresses, at most `patience` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                while self._opened(names):  # noqa: ASYNC110 - counters in shared memory tell nobody of a change
+                while self._opened(names):  # noqa: ASYNC110 - counters in shared memory announce no change
                     await asyncio.sleep(DRAIN_LOOK)
 
-    # -- what is remembered
+    # -- the saved standby
 
     def _remembered(self) -> list[str]:
         names = self._document.content
@@ -179,7 +179,7 @@ class Redundancy:
     async def _remember(
         self, standby: Callable[[], Collection[str]], put_into_force: Callable[[], None] = lambda: None
     ) -> None:
-        """Save who is in standby, then put it into force; StateError, told, where it cannot be saved."""
+        """Save the standby, then put it into force; records an event and raises StateError if it cannot be saved."""
         try:
             await self._document.commit(lambda: sorted(standby()), put_into_force)
         except StateError as error:

@@ -1,4 +1,4 @@
-"""The routers as the status shows them."""
+"""The routers' rows of the status."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from proxy.config.model import Config
 
 
 def rows(config: Config, told: Sequence[Mapping[str, Any]], monotonic: float, wall: float) -> list[dict[str, Any]]:
-    """Return the routers as the status has them, with times of the wall clock, of what `Runner.status` says."""
+    """Return the rows for the answer of `Runner.status`, with Unix times."""
 
     def clock(at: float) -> float:
         return round(wall - (monotonic - at), 3)
@@ -40,7 +40,7 @@ def rows(config: Config, told: Sequence[Mapping[str, Any]], monotonic: float, wa
 
 
 def unheard(config: Config, states: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return rows for routers whose process says nothing just now: what was known of them last."""
+    """Return rows for routers whose process does not answer: their last known states."""
     return [
         {
             "name": router.name,

@@ -1,4 +1,4 @@
-"""From the effective configuration to what the vrrp process is told, and from what it tells to the status."""
+"""Turns the effective configuration into the settings of the vrrp process."""
 
 from dataclasses import asdict
 from typing import Any
@@ -12,11 +12,11 @@ _STATES = {"stop": "init"}  # what `to` of [notify.NAME] calls what vrrp calls o
 
 
 class KeyFileError(Exception):
-    """A key file of `auth` cannot be used; the words name it, never what it holds."""
+    """A key file of `auth` cannot be used; the text names the file and never shows its content."""
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """Return `vrrp.settings.Settings` as a tree for the channel; KeyFileError."""
+    """Return `vrrp.settings.Settings` as a tree for the channel; raises KeyFileError."""
     made = Settings(
         routers=tuple(_router(config, one) for one in config.vrrp),
         sync_groups={group.name: group.vrrp for group in config.sync_groups},

@@ -1,7 +1,7 @@
-"""The vrrp child as the master sees it: what it is told, where the addresses are, how they are handed over.
+"""The vrrp process as the master sees it: its settings, its routers' states, and the hand-over of addresses.
 
-It may die: its successor is told what it held last and adopts the addresses while their lease runs.  The master never
-waits for it but where somebody asked for something, and then for a bounded time.
+If it dies, its successor learns which addresses it held and adopts them while their lease runs.  The master waits for
+the process only for an operator's command, and then for a bounded time.
 """
 
 import asyncio
@@ -18,13 +18,13 @@ from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.records.timeline import Level
 from vrrp.settings import SCRIPT_TIMEOUT
 
-SILENCE = 1.0  # s without a sign of life after which it is killed: its successor shall be there within the lease
-BEAT = 0.25  # s between two signs of life of ours
-REPORT_TIMEOUT = 1.0  # s that a status waits for what it has to say
+SILENCE = 1.0  # s without a sign of life until the master kills it, so that its successor is there within the lease
+BEAT = 0.25  # s between two of the master's signs of life
+REPORT_TIMEOUT = 1.0  # s that a status waits for its answer
 HANDOVER = 1.0  # s beyond an advert interval that a hand-over may take
 LEAVE = 6.0  # s beyond an advert interval until the addresses are gone
 AT_ONCE = 1.0  # s that an end without a hand-over may take
-FINISH = SCRIPT_TIMEOUT + 5.0  # s that the scripts which are told of it may take afterwards
+FINISH = SCRIPT_TIMEOUT + 5.0  # s that the notify scripts may take afterwards
 
 Tell = Callable[[str, str, Level, Mapping[str, Any]], None]
 
@@ -32,7 +32,7 @@ Tell = Callable[[str, str, Level, Mapping[str, Any]], None]
 class Routers:
     """The virtual routers of a daemon; `tell(name, words, level, fields)` records what happens to them.
 
-    `standby` are the names of those that are not to take part.  Raises router_settings.KeyFileError.
+    `standby` are the names of the routers in standby.  Raises router_settings.KeyFileError.
     """
 
     def __init__(self, config: Config, identity: Identity, tell: Tell, standby: Collection[str]) -> None:
@@ -56,7 +56,7 @@ class Routers:
 
     @property
     def children(self) -> list[Child]:
-        """The process and the one that stands by."""
+        """The vrrp process and the one that stands by."""
         return self._kept.children
 
     @property
@@ -71,24 +71,24 @@ class Routers:
 
     @property
     def in_standby(self) -> Collection[str]:
-        """The names of those that were told to stay away."""
+        """The names of the routers in standby."""
         return self._standby
 
     def look(self, now: float) -> None:
-        """Find a process that hangs or is missing, and show it that we live."""
+        """Replace a process that hangs or is missing, and send it the master's sign of life."""
         self._kept.look(now)
         if now - self._beaten >= BEAT:
             self._beaten = now
             self._kept.send(messages.Beat())
 
     def fit(self, fitness: vrrp_messages.Fitness) -> None:
-        """Say how able this host is."""
+        """Send this host's fitness."""
         if fitness != self._fitness:
             self._fitness = fitness
             self._kept.send(fitness)
 
     async def standby(self, names: Collection[str], reason: str) -> list[str]:
-        """Hand the addresses of these routers over and keep them away; returns whose addresses nobody else has taken.
+        """Put these routers in standby; returns those whose addresses no other host has taken.
 
         Those stay active, and are not in standby.
         """
@@ -104,7 +104,7 @@ class Routers:
         return left
 
     def mark_standby(self, names: Collection[str]) -> None:
-        """Take note of which routers are to be in standby: a process that starts now does not let them take part."""
+        """Note which routers are in standby, for a process that starts later."""
         self._standby |= set(names)
 
     def resume(self, names: Collection[str]) -> None:
@@ -113,14 +113,14 @@ class Routers:
         self._kept.send(vrrp_messages.Resume(sorted(names)))
 
     async def rows(self) -> list[dict[str, Any]]:
-        """Return the routers as the status has them."""
+        """Return the routers' rows of the status."""
         report = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
         if not isinstance(report, vrrp_messages.Routing):
             return router_rows.unheard(self._config, self._states)
         return router_rows.rows(self._config, report.routers, time.monotonic(), time.time())
 
     async def leave(self, *, hand_over: bool) -> None:
-        """Let the process leave; within a bound the addresses are somewhere else, or gone.  Scripts may still run."""
+        """Make the process release its addresses within a bound, or hand them over.  Scripts may still run."""
         self._kept.release()
         child = self._kept.ready
         if child is None:

@@ -1,6 +1,6 @@
-"""The files that probes need, passwords and authorities: the master, who may be the only one who can, reads them.
+"""The files that probes need, passwords and authorities: the master reads them, as health may lack the permission.
 
-It looks at them each second: whoever replaces a file, or rewrites it, has the new password tried within about that.  Nothing
+The master checks them each second, so that probes use a replaced or rewritten password within about a second.  Nothing
 of what they hold is shown: not in a log, an event, an answer or a `repr`.
 """
 
@@ -87,7 +87,7 @@ class ProbeFiles:
         except NoSecret as why:
             self._held[path] = str(why)
         else:
-            # What somebody else could have put there would be handed to a process without privileges (S7).
+            # Otherwise the master would hand a file that another user planted to an unprivileged process (S7).
             if unsafe := distrust(path, running=True):
                 self._held[path] = f"{self.label(path)} is not read: {unsafe}"
 

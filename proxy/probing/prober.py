@@ -1,4 +1,4 @@
-"""The health child as the master sees it: what it is told, what it reports, what it is asked.
+"""The health process as the master sees it: its targets, its verdicts, its answers.
 
 It may die or hang without harm: the verdicts stay, traffic goes on, and its successor starts from the last verdicts, so
 that `fall` and `rise` hold across its death.
@@ -25,9 +25,9 @@ Rows = list[dict[str, Any]]
 class Prober:
     """The health process of a daemon.
 
-    `targets()` is what it shall watch, `on_probed(change)` takes verdicts, `told(text)` records what happens to it,
-    `on_alarm(alarm)` takes alarms, `means()` is what it must have before it watches: messages with their descriptors.
-    `on_begun()` hears when it, or a successor, has been told what to watch.
+    `targets()` returns its targets, `on_probed(change)` takes verdicts, `told(text)` records events, `on_alarm(alarm)`
+    takes alarms, `means()` returns the messages, with descriptors, that it needs before its targets.  `on_begun()` is
+    called when the process, or a successor, has got its targets.
     """
 
     def __init__(
@@ -60,24 +60,24 @@ class Prober:
 
     @property
     def children(self) -> list[Child]:
-        """The same, for whoever waits for its end."""
+        """The process as a list, empty without one."""
         return self._kept.children
 
     def suspect(self, key: str) -> None:
-        """Pass on that real traffic failed on a target."""
+        """Tell health that real traffic failed on a target."""
         child = self.child
         if child is not None and child.channel.waiting < HINTS:
             self._kept.send(health_messages.Suspect(key))
 
     async def run(self, keys: list[str], patience: float) -> Rows | str:
-        """Let it run the probes of these targets once, within `patience` seconds and a grace; else why it has not, in words."""
+        """Run the probes of these targets once, within `patience` seconds and a grace; return the rows, or why not."""
         answer = await self._kept.ask(lambda number: health_messages.Run(number, keys), patience + RUN_GRACE)
         if not isinstance(answer, health_messages.Ran):
             return "the health process is starting or busy: try again"
         return answer.busy or answer.rows
 
     async def report(self) -> Probes:
-        """Return the last result of each probe by target; nothing if it has nothing to say within a second."""
+        """Return the last result of each probe by target; nothing if there is no answer within a second."""
         answer = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
         return answer.probes if isinstance(answer, health_messages.Report) else {}
 

@@ -45,7 +45,7 @@ class Means:
         """Open the sockets that are missing; those, and in words what keeps us from it."""
         opened, why = icmp_sockets.sockets(config, self._gid, self._versions)
         self._icmp += opened
-        self._versions.update(icmp_sockets.versions(config))  # what cannot be had is told once
+        self._versions.update(icmp_sockets.versions(config))  # a missing one is reported once
         return opened, why
 
     def look(self) -> health_messages.Secrets | None:

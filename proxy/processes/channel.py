@@ -169,7 +169,7 @@ class Channel:
             on_end()
 
     def _transmit(self, entry: _Waiting) -> bool:
-        """Hand one message to the kernel; whether it took it.  True as well if nobody will ever read it."""
+        """Hand one message to the kernel; returns True if the kernel took it, or if the other end is gone."""
         if self._sock.fileno() < 0:
             entry.close()
             return True

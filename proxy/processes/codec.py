@@ -1,6 +1,6 @@
 """Messages on a channel: JSON.
 
-Both ends are ours and of one version: a message that cannot be read is a bug, or somebody took a child over.
+Both ends are ours and of one version: a message that cannot be read is a bug, or an attacker took a child over.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Exceptions that nobody expected in a process: each is logged and reported, and the process goes on."""
+"""Unexpected exceptions in a process: each is logged and reported, and the process goes on."""
 
 import asyncio
 import logging

@@ -33,13 +33,13 @@ class Questions:
             del self._open[number]
 
     def answered(self, child: Child, message: messages.Message) -> None:
-        """Hand an answer to who asked that child."""
+        """Hand an answer to the caller that asked that child."""
         asked, future = self._open.get(getattr(message, "number", -1), (None, None))
         if asked is child and future is not None and not future.done():
             future.set_result(message)
 
     def gone(self, child: Child) -> None:
-        """Tell those who asked it that there will be no answer."""
+        """End the waits for a child's answers: there will be none."""
         for asked, future in self._open.values():
             if asked is child and not future.done():
                 future.set_result(None)

@@ -3,7 +3,7 @@
 It is appended to, made with mode 0640, and never reached through what somebody else could have planted: each directory on
 the way is root's or ours, none may be written by anybody (but those with the sticky bit above the last one), and a link
 counts only if root or we made it.  When the file has been moved away, as logrotate does, a new one is opened.
-A thread looks and opens, so that a file system that does not answer stops nobody.
+A thread looks and opens, so that a file system that does not answer blocks nothing else.
 """
 
 import asyncio
@@ -107,7 +107,7 @@ class ConnectionLogFile:
             if self._losing is None:
                 self._before = self._lost
                 self._tell(
-                    "lines of the connection log are lost: there are too many, or nobody takes them fast enough",
+                    "lines of the connection log are lost: there are too many, or the reader is too slow",
                     "warning",
                 )
             self._losing = now

@@ -1,4 +1,4 @@
-"""One thread for the file work of one place, so that a disk that is stuck or full stops nobody else.
+"""One thread for the file work of one place, so that a stuck or full disk stops nothing else.
 
 A call on a file may take for ever, whatever flags the file was opened with.  The event loop hands such work to this
 thread, which does one piece after the other, and waits for it no longer than it likes.  How much waits is bounded.
@@ -92,7 +92,7 @@ class DiskThread:
                 self._began = time.monotonic()
                 try:
                     result = work()
-                except BaseException as error:  # it belongs to whoever waits for the result
+                except BaseException as error:  # it goes to the caller that waits for the result
                     self._began = None
                     future.set_exception(error)
                 else:

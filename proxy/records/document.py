@@ -70,7 +70,7 @@ class Document:
     def _committed(self, task: asyncio.Task[None]) -> None:
         self._commits.discard(task)
         if not task.cancelled():
-            task.exception()  # whoever waited for it has got it, and nobody else need hear of it
+            task.exception()  # the caller that waited has it: asyncio need not report it
 
     async def _save(self, content: Any) -> None:
         """Save it; StateError if it is not saved, and then it will not be later either."""

@@ -1,4 +1,4 @@
-"""Private files in a directory that nobody else may write to.
+"""Private files in a directory that no other user may write to.
 
 Everything is opened relative to the directory and never through a symbolic link; a directory that others may write to, and
 a file that is not a plain one of our own, are refused rather than trusted.  All of it may block.
@@ -34,14 +34,14 @@ def lock(directory: int, name: str, owner: str) -> int:
     except BaseException:
         os.close(fd)
         raise
-    with contextlib.suppress(OSError):  # a full disk: the lock holds all the same
+    with contextlib.suppress(OSError):  # a full disk: the lock holds without the text
         # Over what is there, which takes no room, and then as long as it is.
         os.ftruncate(fd, os.pwrite(fd, owner.encode()[:_WORDS], 0))
     return fd
 
 
 def open_directory(path: Path, *, make: bool = True) -> int:
-    """Return a descriptor of a directory that nobody else may write to, made (0750) when missing if `make`; OSError."""
+    """Return a descriptor of a directory that no other user may write to, made (0750) if missing and `make`; OSError."""
     if make:
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o750)

@@ -36,7 +36,7 @@ class StateDirectory:
         try:
             itself._lock = await itself.disk.run(lambda: _lock(path, node), PATIENCE)
         except HeldError as error:
-            whose = str(error) or "which does not say who it is"
+            whose = str(error) or "which left no name"
             raise StateError(
                 f"{path} belongs to another daemon, {whose}: give each daemon its own directory"
             ) from error
@@ -53,7 +53,7 @@ class StateDirectory:
         return self._documents[name]
 
     def look(self, tell: Callable[[str, bool], None]) -> None:
-        """Find out whether its file system answers; `tell(text, is it a fault)` hears of a change."""
+        """Find out whether its file system answers; `tell(text, is it a fault)` records a change."""
         stuck = self.disk.busy_for() >= PATIENCE
         if stuck != self._stuck:
             self._stuck = stuck

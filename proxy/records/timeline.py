@@ -92,7 +92,7 @@ class Event:
 
 
 class Follower:
-    """Events as they come, for one reader; one that reads too slowly loses the oldest and is told how many."""
+    """Events as they come, for one reader; a slow reader loses the oldest ones and learns how many."""
 
     def __init__(self, timeline: "Timeline") -> None:
         self._timeline = timeline
@@ -255,7 +255,7 @@ class Timeline:
         self._followers.discard(follower)
 
     def reopen(self) -> None:
-        """Write to whichever file has the name now: somebody may have moved the old one away."""
+        """Write to the file that has the name now: the old one may have been moved away."""
         if self._disk is not None and self._file is not None:
             with contextlib.suppress(StuckError):
                 self._disk.submit(self._file.close)

@@ -35,7 +35,7 @@ def clients(config: Config) -> int:
 
 
 def limits_plan(service: Service) -> LimitsPlan:
-    """Return a service's limits; a client waits connect-timeout for a backend's slot, unless the file says otherwise."""
+    """Return a service's limits; a client waits connect-timeout for a backend's slot, unless the file has another time."""
     queue = service.queue
     return LimitsPlan(
         queue_size=queue.size,

@@ -260,7 +260,9 @@ def test_mistakes(bed: Bed) -> None:
     assert "did you mean" in bed.steelyard("add", "tpc", "192.0.2.1", code=64)
     assert "does not have a backend" in bed.steelyard("remove", "tcp", "192.0.2.77", code=64)
     bed.steelyard("weight", "tcp", bed.name(0), "much", code=64)
-    assert "weight is a whole number from 0 to 65535" in bed.steelyard("weight", "tcp", bed.name(0), "65536", code=1)
+    assert "weight must be a whole number from 0 to 65535" in bed.steelyard(
+        "weight", "tcp", bed.name(0), "65536", code=1
+    )
     bed.edit("remove", "dns", 0)
     assert "would have no backend any more" in bed.steelyard("remove", "dns", bed.name(1), code=1)
     bed.backends[1].silent = True

@@ -135,7 +135,7 @@ def test_nobody_is_fit(serve, backends, fail_open):
     else:
         with pytest.raises(ConnectionResetError), connected(port) as sock:  # perhaps before connect() has returned
             sock.recv(10)
-        assert node.told("service s", "nobody serves")
+        assert node.told("service s", "no backend serves")
     backends[1].silent = False
     node.until(lambda status: serving(status) == ["b1"], "one to be fit again")
     assert served(port, backends) == ["b1"]
@@ -218,7 +218,7 @@ def test_maintenance(serve, backends):
     )
     assert served(port, backends) == ["b0"]
     assert backends[1].probes == probes
-    assert "in maintenance, which is not probed" in node.steelyard("probe", "s", "b1")[1]
+    assert "in maintenance, where it is not probed" in node.steelyard("probe", "s", "b1")[1]
     node.end()
     node.start(ready=False)
     until(node.socket.exists, 10, "the daemon")

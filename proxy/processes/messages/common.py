@@ -1,4 +1,4 @@
-"""What every child is told or says, and the union of all messages; `codec` has their form on the channel."""
+"""The messages of every child, and the union of all messages; `codec` has their form on the channel."""
 
 from dataclasses import dataclass
 

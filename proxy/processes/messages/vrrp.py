@@ -20,7 +20,7 @@ class Route:
 
 
 Fit = bool | Literal["unjudged"] | None
-"""Whether something tracked is well; "unjudged": our own fault keeps us from judging it; None: nobody knows yet."""
+"""Whether a tracked thing is well; "unjudged": a fault of this host hides it; None: there is no verdict yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Fitness:
     """To vrrp, each time it changes: how able this host is.
 
     Router -> what is added to its priority by name; router -> what it cannot do without and has not; routers for which
-    every tracked service has its first verdict; "" or why nobody serves here at all.
+    every tracked service has its first verdict; "" or why this host serves nothing at all.
     """
 
     parts: dict[str, dict[str, int]]
@@ -48,7 +48,7 @@ class Standby:
 
 @dataclass(frozen=True, slots=True)
 class StoodBy:
-    """From vrrp: a `Standby` is done, and the addresses are gone, but of these routers, whose nobody else has taken."""
+    """From vrrp: a `Standby` is done, and the addresses are gone, except these routers', which no other host took."""
 
     number: int
     left: list[str]

@@ -353,11 +353,11 @@ async def test_no_twins(bed):
 @pytest.mark.parametrize(
     ("service", "address", "words"),
     [
-        ("dns", "192.0.2.1", "192.0.2.1 is a listener of this service itself"),
-        ("dns", "192.0.2.1:53", "192.0.2.1:53 is a listener of this service itself"),
-        ("all", "127.0.0.1", "127.0.0.1 is a listener of this service itself"),
-        ("all", "192.0.2.1:99", "192.0.2.1:99 is a listener of this service itself"),
-        ("all", "192.0.2.77", "192.0.2.77 is a listener of this service itself"),
+        ("dns", "192.0.2.1", "192.0.2.1 is a listener of this service"),
+        ("dns", "192.0.2.1:53", "192.0.2.1:53 is a listener of this service"),
+        ("all", "127.0.0.1", "127.0.0.1 is a listener of this service"),
+        ("all", "192.0.2.1:99", "192.0.2.1:99 is a listener of this service"),
+        ("all", "192.0.2.77", "192.0.2.77 is a listener of this service"),
         (
             "web",
             "192.0.2.77:99",

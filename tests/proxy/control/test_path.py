@@ -216,7 +216,7 @@ def test_a_planted_lock_is_refused(path, tmp_path):
     assert not (tmp_path / "victim").exists()
     lock.unlink()
     lock.touch(0o644)
-    with pytest.raises(ControlError, match="no private file of ours"):
+    with pytest.raises(ControlError, match="not the daemon's own private file"):
         claim(path)
 
 

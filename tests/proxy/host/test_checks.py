@@ -104,6 +104,6 @@ def test_backends_that_lead_back(tmp_path):
     text = "[service.a]\nlisten = ['{}:80/tcp']\nbackends = ['192.0.2.2', '192.0.2.3']\n"
     path.write_text(text.format("*"))
     (message,) = found(load(path))
-    assert message.startswith("[service.a]: 192.0.2.2 is a listener of this service itself")
+    assert message.startswith("[service.a]: 192.0.2.2 is a listener of this service")
     path.write_text(text.format("192.0.2.1"))
     assert found(load(path)) == []
