@@ -48,7 +48,7 @@ class Announcing:
         return ()
 
     def answer(self, config: RouterConfig, now: float) -> tuple[Announce, ...]:
-        """Contradict another host's claim, at most once an interval: two such hosts would answer each other without end."""
+        """Contradict another host's claim, at most once an interval: otherwise two hosts would never stop."""
         gap = max(config.advert_interval, LEAST)
         if now - self._last >= gap:
             return self.again(config, now)

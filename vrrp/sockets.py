@@ -197,7 +197,7 @@ class Port:
 class Frames:
     """Sends whole Ethernet frames: gratuitous ARP, unsolicited neighbour advertisements.  OSError without CAP_NET_RAW.
 
-    The socket is bound to no interface: a binding would not survive an interface that is created again with the same name.
+    The socket is bound to no interface: a binding would not outlive an interface that is made again by name.
     """
 
     def __init__(self) -> None:

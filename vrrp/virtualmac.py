@@ -27,7 +27,7 @@ async def make(kernel: Kernel, interface: str, vrid: int, family: int) -> Link:
     if parent is None:
         raise OSError(errno.ENODEV, f"no interface {interface}")
     name = name_of(parent.index, vrid, family)
-    # Otherwise the real interface would answer for the address too, and send requests from it, by its own Ethernet address.
+    # The real interface must not answer for the address, or ask from it, with its own Ethernet address.
     _set(_CONF / interface / "arp_ignore", "1")
     _set(_CONF / interface / "arp_announce", "2")
     with contextlib.suppress(FileExistsError):
