@@ -1,1 +1,1 @@
-"""Steelyard beside its peers on one bed, over sockets only. Runs from a checkout: `python -m bench`."""
+"""Compares Steelyard with its peers on one bed, over sockets only. Runs from a checkout: `python -m bench`."""

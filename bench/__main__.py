@@ -1,4 +1,4 @@
-"""`python -m bench LOAD`: run each system in turn, several rounds, and print what was found."""
+"""`python -m bench LOAD`: run each system in turn, for several rounds, and print the results."""
 
 import os
 import shlex
@@ -17,18 +17,18 @@ from bench.systems import SYSTEMS, bench_bed
 from tests.e2e.bed import Bed
 from tests.e2e.process import TICKS, BedError, EndedError, MissingError
 
-# The balancer has one processor; client and servers may use all, its own too: bench/README.md says why.
+# The balancer has one processor; client and servers may use all, including this one: bench/README.md says why.
 ALL = f"0-{(os.cpu_count() or 1) - 1}"
 
 
 def busy_seconds() -> float:
-    """Return the time that the processors of this machine were busy since it started."""
+    """Return how long the processors of this machine have been busy since its start, in seconds."""
     user, nice, system, _idle, _iowait, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
     return (user + nice + system + irq + softirq) / TICKS
 
 
 def measure(bed: Bed, load: Load, name: str, seconds: int, cpu: str) -> Figures:
-    """Run one system once: a second to warm up, then `seconds` that count."""
+    """Run one system once: one second to warm up, then `seconds` that are measured."""
     system = SYSTEMS[name](bed, load.protocol, load.backends, load.port, cpu)
     try:
         load.run(system.address, 1)
@@ -47,7 +47,7 @@ def measure(bed: Bed, load: Load, name: str, seconds: int, cpu: str) -> Figures:
 
 
 def bench(name: str, systems: Sequence[str], seconds: int, rounds: int, cpus: tuple[str, str]) -> list[Round]:
-    """Return the rounds of one load; the order of the systems rotates, so that none is always the first."""
+    """Return the rounds of one load; the order of the systems rotates, so that each of them is first in turn."""
     found: list[Round] = []
     with bench_bed() as bed:
         load = LOADS[name](bed, cpus[1])
@@ -66,7 +66,7 @@ def bench(name: str, systems: Sequence[str], seconds: int, rounds: int, cpus: tu
 
 
 def move(rounds: int) -> None:
-    """Measure how an address moves between two hosts, beside keepalived."""
+    """Measure how an address moves between two hosts, in comparison with keepalived."""
     try:
         found = failover.bench(rounds, list(failover.SYSTEMS))
         click.echo(f"\n{moves.table(found, 'steelyard')}\n")
@@ -78,16 +78,16 @@ def move(rounds: int) -> None:
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("load", type=click.Choice([*LOADS, "probes", "picks", "failover", "all"]))
-@click.option("--seconds", default=5, show_default=True, help="How long each run counts.")
-@click.option("--rounds", default=5, show_default=True, help="How often each system has its turn.")
-@click.option("--peers", help="Systems to measure beside the subject, separated by commas.  [default: all that fit]")
+@click.option("--seconds", default=5, show_default=True, help="How long each run is measured.")
+@click.option("--rounds", default=5, show_default=True, help="How often each system runs.")
+@click.option("--peers", help="Systems to compare the subject with, separated by commas.  [default: all that fit]")
 @click.option("--subject", default="steelyard", show_default=True, help="The system whose ratios are printed.")
 @click.option("--balancer-cpu", default="0", show_default=True, help="Processors of the balancer, as for taskset.")
-@click.option("--other-cpus", default=ALL, show_default=True, help="Those of client and servers.")
+@click.option("--other-cpus", default=ALL, show_default=True, help="Processors of client and servers.")
 def main(load: str, subject: str, peers: str | None, **options: Any) -> None:
-    """Measure Steelyard beside its peers: dns, http, connect, bulk, failover; its own probes and picks; or all of them.
+    """Compare Steelyard with its peers (dns, http, connect, bulk, failover), measure its probes or picks, or do all.
 
-    Of the options failover and picks know only --rounds.
+    failover and picks use only the option --rounds.
     """
     if load in {"picks", "all"}:
         click.echo(f"{picks.report(options['rounds'])}\n")
@@ -102,7 +102,7 @@ def main(load: str, subject: str, peers: str | None, **options: Any) -> None:
         systems = [subject, *(peers.split(",") if peers else [system for system in fitting if system != subject])]
         unfit = [system for system in systems if system not in fitting]
         if unfit:
-            message = f"{', '.join(unfit)}: no system for {name}; there are {', '.join(fitting)}"
+            message = f"{', '.join(unfit)}: cannot run {name}; use {', '.join(fitting)}"
             raise click.UsageError(message)
         try:
             found = bench(

@@ -1,7 +1,7 @@
-"""An address that moves between two hosts: every fault, on a pair of whole daemons and on a pair of real keepalived.
+"""Measures how an address moves between two hosts: every fault, for a pair of whole daemons and a pair of keepalived.
 
-Both have 100 ms adverts of version 3 and priorities 150 and 100, on the same two hosts and one after the other.  Each
-fault meets daemons that were started for it.
+Both pairs send adverts of version 3 every 100 ms, have priorities 150 and 100, and run on the same two hosts, one pair
+after the other.  The daemons are restarted before each fault.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ from tests.e2e.vrrp import Keepalived, Pinger, cut, heal, pair, port_of
 from tests.e2e.watch import Watch, changes, gaps
 
 PATIENCE = 15.0  # s that a whole daemon may take to start
-AFTERWARDS = 1.0  # s that a client is watched for after a move
+AFTERWARDS = 1.0  # s that a client is watched after a move
 CALM = 2.5  # s after which nothing moves any more
 
 
 class System(ABC):
-    """Hosts a (150, active) and b (100), with daemons that can be started again."""
+    """Hosts a (priority 150, active) and b (100), with daemons that can be restarted."""
 
     name: ClassVar[str]
 
@@ -46,26 +46,26 @@ class System(ABC):
 
     @abstractmethod
     def settle(self) -> None:
-        """Wait until both know what they are, and of each other."""
+        """Wait until both hosts have their states and know of each other."""
 
     @abstractmethod
     def proc(self, host: str) -> Proc:
         """Return the main process."""
 
     def pids(self, host: str) -> list[int]:
-        """Return the ids of all its processes."""
+        """Return the ids of all processes of a host's daemon."""
         return descendants(self.proc(host).pid)
 
     def signal(self, host: str, number: signal.Signals) -> None:
-        """Send a signal to all its processes at once."""
+        """Send a signal to all processes of a host's daemon at once."""
         pids = self.pids(host)
         self.proc(host).signal(number)
-        for pid in pids:  # should one have left the group
+        for pid in pids:  # in case a process has left the group
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def order(self, host: str, command: str) -> bool:
-        """Carry out `standby` or `resume`; whether there is such a thing."""
+        """Carry out `standby` or `resume`; return False if the system has no such command."""
         del host, command
         return False
 
@@ -98,7 +98,7 @@ class Steelyard(System):
         return self.hosts[host].daemon.proc
 
     def order(self, host: str, command: str) -> bool:
-        """Give the command over the control socket: an interpreter that starts for it is not what is measured."""
+        """Send the command over the control socket: the start of an interpreter must not count in the measurement."""
         with socket.socket(socket.AF_UNIX) as control:
             control.settimeout(5)
             control.connect(str(self.hosts[host].daemon.socket))
@@ -113,7 +113,7 @@ class Steelyard(System):
 
 
 class Peer(System):
-    """keepalived of Debian, in the foreground, VRRP alone; its defaults but for an announcement again after 1 s."""
+    """Debian's keepalived, in the foreground, VRRP only; its defaults, except that it announces again after 1 s."""
 
     name = "keepalived"
 
@@ -141,7 +141,7 @@ SYSTEMS: dict[str, type[System]] = {one.name: one for one in (Steelyard, Peer)}
 
 
 class Trial:
-    """One system under one fault: what is done to it, and what was seen of it."""
+    """One system under one fault: makes the fault and measures its effects."""
 
     def __init__(self, bed: Bed, watch: Watch, system: System) -> None:
         self.bed, self.watch, self.system = bed, watch, system
@@ -157,7 +157,7 @@ class Trial:
         gone: bool = True,
         patience: float = NEVER,
     ) -> None:
-        """Do something, and measure until `new` has the address, `old` has it no more, and a client's answers."""
+        """Call `act`, and measure until `new` has the address and `old` no longer has it, and the client's ping gap."""
         with self.client(name):
             since = time.monotonic()
             act()
@@ -167,7 +167,7 @@ class Trial:
             time.sleep(max(0.0, since + AFTERWARDS - time.monotonic()))
 
     def recovery(self, name: str, act: Callable[[], object]) -> None:
-        """Do something, and measure until nothing moves any more; a has the address alone then."""
+        """Call `act`, and measure until nothing moves any more; then only host a must have the address."""
         with self.client(name):
             since = time.monotonic()
             act()
@@ -179,7 +179,7 @@ class Trial:
 
     @contextlib.contextmanager
     def client(self, name: str) -> Iterator[None]:
-        """Let a client ask for the address, every 20 ms, while something happens."""
+        """Let a client ping the address every 20 ms during the block, and record its ping gap."""
         pinger = Pinger(self.bed, ADDRESS)
         time.sleep(0.2)
         begin = time.time()
@@ -187,14 +187,14 @@ class Trial:
         end = time.time()
         answers = [float(one) for one in re.findall(r"^\[([0-9.]+)\] .*bytes from", pinger.proc.output(), re.MULTILINE)]
         pinger.proc.terminate()
-        # ping writes into a file at once, but the last answer may be on its way.
+        # ping writes to the file at once, but the last answer may still be on its way.
         before = max([one for one in answers if one < begin], default=begin)
         within = [one for one in answers if begin <= one <= end]
         self.found[Row(name, GAP)] = max(gaps(within, before, max([end - 0.02, *within])))
 
 
 def ended(trial: Trial) -> None:
-    """Ask the active daemon to end, and start it again."""
+    """Send the active daemon SIGTERM, and start it again."""
     leader = trial.system.proc("a")
     trial.fault("SIGTERM", lambda: leader.signal(signal.SIGTERM, whole=False))
     leader.wait(PATIENCE)
@@ -202,14 +202,14 @@ def ended(trial: Trial) -> None:
 
 
 def standby(trial: Trial) -> None:
-    """Hand over by command, and allow it back."""
+    """Hand the address over with `standby`, and take it back with `resume`."""
     if isinstance(trial.system, Steelyard):
         trial.fault("standby", lambda: trial.system.order("a", "standby"))
         trial.fault("resume", lambda: trial.system.order("a", "resume"), new="a", old="b")
 
 
 def main_killed(trial: Trial) -> None:
-    """Kill the main process, and nothing else."""
+    """Kill only the main process."""
     leader = trial.system.proc("a")
     trial.fault("main process killed", lambda: leader.signal(signal.SIGKILL, whole=False))
 
@@ -228,7 +228,7 @@ def alone_killed(trial: Trial) -> None:
 
 
 def all_stopped(trial: Trial) -> None:
-    """Stop all processes of the active host, and let them go on."""
+    """Stop all processes of the active host, and continue them."""
     trial.fault("all stopped", lambda: trial.system.signal("a", signal.SIGSTOP))
     trial.recovery("all go on", lambda: trial.system.signal("a", signal.SIGCONT))
 
@@ -241,7 +241,7 @@ def link_cut(trial: Trial) -> None:
 
 
 def wire_silent(trial: Trial) -> None:
-    """Drop all that the switch forwards from and to the active host, whose link stays up."""
+    """Drop all frames from and to the active host at the switch, while its link stays up."""
     port = port_of(trial.bed, "a")
     rules = [f'iifname "{port}" drop', f'oifname "{port}" drop']
     trial.fault("wire silent", lambda: cut(trial.bed, *rules), gone=False)
@@ -252,9 +252,9 @@ FAULTS = (ended, standby, main_killed, link_cut, wire_silent, all_killed, alone_
 
 
 def clean(bed: Bed, system: System) -> None:
-    """End the daemons, and leave nothing for those that come after them."""
+    """End the daemons, and remove everything that could affect the next ones."""
     for host in ("a", "b"):
-        with contextlib.suppress(LookupError, AttributeError):  # it was never started
+        with contextlib.suppress(LookupError, AttributeError):  # the daemon was never started
             system.signal(host, signal.SIGKILL)
             system.proc(host).kill()
     heal(bed)
@@ -267,7 +267,7 @@ def clean(bed: Bed, system: System) -> None:
 
 
 def measure(bed: Bed, watch: Watch, system: System) -> Moves:
-    """Put one system to all faults."""
+    """Measure one system under all faults."""
     found: dict[Row, float | None] = {}
     for fault in FAULTS:
         if fault is standby and not isinstance(system, Steelyard):
@@ -287,7 +287,7 @@ def measure(bed: Bed, watch: Watch, system: System) -> Moves:
 
 
 def bench(rounds: int, names: Sequence[str]) -> list[Round]:
-    """Return the rounds; who is first changes with each."""
+    """Return the rounds; the order of the systems rotates."""
     found: list[Round] = []
     with pair() as bed, Watch(bed, ADDRESS) as watch:
         try:
@@ -304,6 +304,6 @@ def bench(rounds: int, names: Sequence[str]) -> list[Round]:
 
 
 def version() -> str:
-    """Return which keepalived this is."""
+    """Return the version line of the installed keepalived."""
     said = subprocess.run([program("keepalived"), "--version"], capture_output=True, text=True, check=False)
     return (said.stderr or said.stdout).splitlines()[0]

@@ -19,7 +19,7 @@ BACKENDS = ("10.0.0.11", "10.0.0.12")
 
 @dataclass(frozen=True)
 class Sample:
-    """What a client saw: units of work done, in how many seconds, how many failed, seconds a unit took in the mean."""
+    """The client's results: units of work done, the seconds they took, failures, and the mean seconds of a unit."""
 
     work: float
     seconds: float
@@ -33,9 +33,9 @@ class Load(ABC):
     protocol: str
     port: int
     backends: tuple[str, ...] = BACKENDS
-    rate_unit: str  # what `work` a second is called, after multiplying with `rate_scale`
+    rate_unit: str  # unit of `work` a second, multiplied by `rate_scale`
     rate_scale: float = 1.0
-    cost_unit: str  # what seconds a unit of work are called, after multiplying with `cost_scale`
+    cost_unit: str  # unit of seconds for each unit of work, multiplied by `cost_scale`
     cost_scale: float = 1e6
 
     def __init__(self, bed: Bed, cpus: str) -> None:
@@ -58,12 +58,12 @@ class Dns(Load):
     rate_unit, cost_unit = "queries/s", "us/query"
 
     def serve(self) -> None:
-        """Start one nsd an address."""
+        """Start one nsd for each address."""
         for address in BACKENDS:
             Nsd(self.bed, "servers", [address], name=address, cpus=self.cpus)
 
     def run(self, address: str, seconds: int) -> Sample:
-        """Ask as fast as 200 unanswered queries allow."""
+        """Send queries as fast as 200 unanswered ones allow."""
         load = clients.dnsperf_start(
             self.bed, address, seconds, port=self.port, outstanding=200, clients=10, cpus=self.cpus
         )
@@ -81,12 +81,12 @@ class Http(Load):
     failures = True
 
     def serve(self) -> None:
-        """Start one nginx an address."""
+        """Start one nginx for each address."""
         for address in BACKENDS:
             Nginx(self.bed, "servers", [address], name=address, cpus=self.cpus)
 
     def run(self, address: str, seconds: int) -> Sample:
-        """Ask on 32 connections."""
+        """Send requests on 32 connections."""
         target = clients.url(address, self.port, self.path)
         result = clients.wrk(self.bed, target, seconds, connections=32, cpus=self.cpus)
         errors = result.errors if self.failures else 0
@@ -98,14 +98,14 @@ class Connect(Http):
 
     rate_unit, cost_unit = "connections/s", "us/connection"
     path = "/close"
-    failures = False  # wrk takes the end of a connection that it did not ask for as a read error
+    failures = False  # wrk counts a close by the server as a read error
 
 
 class Bulk(Load):
-    """One connection that carries all it can, from the client to the server."""
+    """One connection that carries as much as it can from the client to the server."""
 
     protocol, port = "tcp", 5201
-    backends = BACKENDS[:1]  # iperf3's two connections must meet the same server
+    backends = BACKENDS[:1]  # iperf3's two connections must reach the same server
     rate_unit, rate_scale = "Gbit/s", 8e-9
     cost_unit, cost_scale = "s/GB", 1e9
 
@@ -114,7 +114,7 @@ class Bulk(Load):
         self.bed.spawn("servers", ["iperf3", "-s", "-p", str(self.port)], cpus=self.cpus)
 
     def run(self, address: str, seconds: int) -> Sample:
-        """Send for `seconds`, and count what arrived."""
+        """Send for `seconds`, and count the octets that arrived."""
         argv = ["iperf3", "-c", address, "-p", str(self.port), "-t", str(seconds), "-J"]
         done = self.bed.run("client", argv, timeout=seconds + 30, check=True, cpus=self.cpus)
         received = json.loads(done.stdout)["end"]["sum_received"]

@@ -1,11 +1,11 @@
-"""Rounds of moves of an address to a table: how long each took, beside the peer's, and what is allowed; no I/O."""
+"""Makes a table of the rounds: how long each move of an address took, the peer's time, and the bound; no I/O."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 NEVER = 10.0
-"""Seconds after which what has not happened counts as never."""
+"""Seconds after which a missing change counts as never."""
 
 INTERVAL = 0.1
 SKEW = INTERVAL * (256 - 100) / 256  # of the backup, whose priority is 100
@@ -13,7 +13,7 @@ REPLACED = 3 * INTERVAL + SKEW + 0.05
 
 
 class Row(NamedTuple):
-    """One line of the table: a fault, and what was measured of it."""
+    """One line of the table: a fault, and one figure that was measured of it."""
 
     fault: str
     figure: str
@@ -23,8 +23,8 @@ Moves = Mapping[Row, float | None]  # seconds; None for never
 Round = Mapping[str, Moves]  # by system
 
 TAKEN, GONE, SETTLED, GAP = "taken over", "address gone", "one owner", "ping gap"
-"""Seconds from the fault until the other host has the address, the first one has it no more, nothing moves any more;
-and the longest time that a client which asks every 20 ms has no answer."""
+"""Seconds from the fault until the other host has the address, until the first host no longer has it, until nothing
+moves any more; and the longest time without an answer for a client that pings every 20 ms."""
 
 BOUNDS: Mapping[Row, float] = {
     Row("SIGTERM", TAKEN): 0.2,
@@ -41,11 +41,11 @@ BOUNDS: Mapping[Row, float] = {
     Row("all stopped", TAKEN): REPLACED,
     Row("all stopped", GONE): 2.5,
 }
-"""What Steelyard promises, in seconds."""
+"""The bounds that Steelyard promises, in seconds."""
 
 
 def shown(seconds: Sequence[float | None]) -> str:
-    """Return "median (worst)"; a dash where nothing was measured."""
+    """Return "median (worst)", or a dash if nothing was measured."""
     if not seconds:
         return "-"
 
@@ -57,7 +57,7 @@ def shown(seconds: Sequence[float | None]) -> str:
 
 
 def ratio(rounds: Sequence[Round], row: Row, subject: str, peer: str) -> str:
-    """Return the median of the ratios within each round; a dash where one of both has none, or none that ended."""
+    """Return the median of the ratios within each round, or a dash if one system has no figure in some round."""
     found = []
     for one in rounds:
         ours, theirs = one[subject].get(row), one[peer].get(row)
@@ -67,7 +67,7 @@ def ratio(rounds: Sequence[Round], row: Row, subject: str, peer: str) -> str:
 
 
 def kept(rounds: Sequence[Round], row: Row, subject: str) -> str:
-    """Return what is allowed, and whether the worst round of the subject kept to it."""
+    """Return the bound, and whether the worst round of the subject kept it; a dash if there is no bound."""
     if row not in BOUNDS or row not in rounds[0][subject]:
         return "-"
     over = sum(one[subject][row] is None or (one[subject][row] or 0.0) > BOUNDS[row] for one in rounds)

@@ -1,4 +1,4 @@
-"""What a pick of each scheduler costs, in this process: no sockets, no peers."""
+"""Measures what a pick of each scheduler costs, in this process: no sockets, no peers."""
 
 import statistics
 import time
@@ -22,7 +22,7 @@ Pick = Callable[[int], Backend | None]
 
 
 def backends(count: int) -> tuple[Backend, ...]:
-    """Return backends of several weights, all up, that answer within 1 to 2 ms."""
+    """Return backends of several weights that are up and answer within 1 to 2 ms."""
     found = tuple(Backend(f"10.0.0.{place}", place, WEIGHTS[place % 4], "up") for place in range(count))
     for backend in found:
         observe(backend, 0.001 + 0.001 * backend.index / count, 1.0)
@@ -30,7 +30,7 @@ def backends(count: int) -> tuple[Backend, ...]:
 
 
 def serve(pick: Pick, changed: Callable[[Backend], None] | None, held: deque[Backend], keys: Iterable[int]) -> float:
-    """Do what the relay does for each of `keys`: pick, count, and end the oldest; how many seconds of processor time it took."""
+    """For each key pick, count and end the oldest, as the relay does; return the seconds of processor time."""
     start = time.thread_time()
     for key in keys:
         backend = pick(key)
@@ -47,9 +47,9 @@ def serve(pick: Pick, changed: Callable[[Backend], None] | None, held: deque[Bac
 
 
 def measure(scheduler: str, count: int) -> float:
-    """Return the nanoseconds of a pick and of what the scheduler wants to be told, without the loop around.
+    """Return the nanoseconds of `pick` and of the calls of `changed` that the scheduler needs, without the loop.
 
-    The same loop with a look-up in a dictionary instead of the pick is what is taken off.
+    The time of the same loop with a dictionary look-up instead of the pick is subtracted.
     """
     members = backends(count)
     selector = build(scheduler, members, Random(1))
@@ -70,7 +70,7 @@ def measure(scheduler: str, count: int) -> float:
 
 
 def report(rounds: int) -> str:
-    """Return the table: the median of so many rounds, in which all have their turns."""
+    """Return the table: medians over `rounds`; in each round every scheduler runs with each number of backends."""
     found: dict[tuple[str, int], list[float]] = {(name, count): [] for name in SCHEDULERS for count in COUNTS}
     for _ in range(rounds):
         for (name, count), times in found.items():

@@ -1,7 +1,7 @@
-"""A thousand servers in one process, for `python -m bench probes`: one socket that answers on every address of its host.
+"""A thousand servers in one process, for `python -m bench probes`: one socket that answers on all addresses of a host.
 
-Run as `python bench/probed.py KIND PORT`, KIND being tcp or dns.  It ends when its input does, and then prints one line a
-server: its address, and when each of its probes began, in seconds.
+Run as `python bench/probed.py KIND PORT`; KIND is tcp or dns.  At the end of its standard input it prints one line for
+each server, with its address and the time at which each of its probes began, in seconds, and exits.
 """
 
 import selectors
@@ -19,14 +19,14 @@ Began = dict[str, list[float]]
 
 
 def take_connection(sock: socket.socket, began: Began) -> None:
-    """Accept one connection and leave it to the client to end it."""
+    """Accept one connection, record its time, and close it."""
     client, _ = sock.accept()
     began[client.getsockname()[0]].append(time.monotonic())
     client.close()
 
 
 def take_query(sock: socket.socket, began: Began) -> None:
-    """Answer one query for an SOA record from the address that was asked."""
+    """Answer one query for an SOA record, from the address to which it was sent."""
     query, about, _, client = sock.recvmsg(512, 64)
     asked = PKTINFO.unpack(about[0][2])[2]
     began[socket.inet_ntoa(asked)].append(time.monotonic())
@@ -35,7 +35,7 @@ def take_query(sock: socket.socket, began: Began) -> None:
 
 
 def main(kind: str, port: str) -> None:
-    """Serve until the input ends."""
+    """Serve until standard input ends."""
     began: Began = defaultdict(list)
     with socket.socket(type=socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,9 +1,9 @@
-"""`python -m bench probes`: a thousand probes, nobody hanging and half of them, and what those do to the others.
+"""`python -m bench probes`: measures a thousand probes, once if all backends answer and once if half of them hang.
 
-The installed command has one service of a thousand backends, probed by its defaults (every 2 s, what is down every 5 s).
-The backends are one process that notes when each of its probes begins.  What counts is the time between two probes of a
-backend that answers, beside that of the same run where nobody hangs, and the processor time of the health process.
-Those that hang are hosts that drop what is sent to them.
+The installed command has one service of a thousand backends, probed by its defaults (every 2 s, and every 5 s while a
+backend is down).  One process plays all backends and notes when each probe begins.  The bench measures the time between
+two probes of a backend that answers, with and without hanging probes, and the processor time of the health process.
+A probe hangs because its host drops all packets.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from tests.e2e.process import TICKS, BedError, program, stat_fields, until
 BACKENDS = 1000
 NETWORK, SERVER, BALANCER, PORT = "10.1.0.0/16", "10.0.0.11", "10.0.0.10", 9000
 INTERVAL = 2.0  # s, the default
-LEAST = 10  # s that a run counts: several probes of each backend
+LEAST = 10  # s that a run measures at least: several probes of each backend
 KINDS = {
     "tcp": ("tcp", "plain", '{ type = "tcp" }'),
     "dns": ("udp", "dns", '{ type = "dns", query = "example.net SOA" }'),
@@ -38,16 +38,16 @@ class Run:
     gaps: list[float]
     user: float
     system: float
-    pace: float  # nanoseconds that an addition in Python took meanwhile
+    pace: float  # nanoseconds that an addition in Python took during the run
 
     def quantile(self, share: float) -> float:
-        """Return a quantile of the gaps, 1.0 being the longest."""
+        """Return a quantile of the gaps; 1.0 is the longest gap."""
         return self.gaps[min(len(self.gaps) - 1, int(share * len(self.gaps)))]
 
 
 @contextmanager
 def _servers(bed: Bed, kind: str) -> Iterator[list[str]]:
-    """Run the servers; the list has their lines when the block has ended."""
+    """Run the servers for the block; afterwards the list has the lines that they printed."""
     command = [
         *bed.enter("servers"),
         sys.executable,
@@ -67,10 +67,10 @@ def _servers(bed: Bed, kind: str) -> Iterator[list[str]]:
 
 
 def _apart(bed: Bed, health: int) -> None:
-    """Keep the servers' half of the network from the health process's account, as a real network does.
+    """Do not charge the servers' half of the network to the health process, as on a real network.
 
-    What enters a veth is taken in on the processor, and at the cost, of who sent it: there the servers' kernel would work
-    on the health process's time.  With receive packet steering their host takes it in on its own processor.
+    The kernel processes a packet that enters a veth on the sender's processor and charges it to the sender: the health
+    process would pay for the servers' kernel.  With receive packet steering, other processors do this work.
     """
     ours, *others = sorted(os.sched_getaffinity(0))
     if not others:
@@ -93,7 +93,7 @@ def _times(pid: int) -> tuple[float, float]:
 
 
 def _pace() -> float:
-    """Return how long an addition takes, in nanoseconds: processor time is worth less where others use the same core."""
+    """Return how long an addition takes, in nanoseconds: on a shared core the same work takes more processor time."""
     count, total, begun = 1_000_000, 0, time.process_time()
     for number in range(count):
         total += number
@@ -129,7 +129,7 @@ probe    = {probe}
                 30,
                 "verdicts",
             )
-            time.sleep(6)  # what is down is probed at its own pace from now on
+            time.sleep(6)  # after this time, backends that are down are probed at their own interval
             pid = _health(daemon)
             _apart(bed, pid)
             pace, begun, before = _pace(), time.monotonic(), _times(pid)
@@ -144,8 +144,8 @@ probe    = {probe}
 
 
 def report(kind: str, seconds: int) -> str:
-    """Measure both, and return them as a table."""
-    runs = {"nobody hangs": run(kind, seconds, hang=False), "half hang": run(kind, seconds, hang=True)}
+    """Measure without and with hanging probes, and return the results as a table."""
+    runs = {"none hang": run(kind, seconds, hang=False), "half hang": run(kind, seconds, hang=True)}
     lines = [
         f"{kind:14}{'probes':>8}{'median s':>10}{'99 % s':>9}{'longest s':>11}{'user %':>8}{'system %':>10}{'ns +':>6}"
     ]
@@ -155,6 +155,6 @@ def report(kind: str, seconds: int) -> str:
     calm, crowded = runs.values()
     later = max(crowded.quantile(share) - calm.quantile(share) for share in (0.5, 0.9, 0.99, 1.0))
     lines.append(
-        f"those that hang delay the others by {max(0.0, later) * 1e3:.0f} ms; a tenth of the interval is {INTERVAL * 100:.0f} ms"
+        f"hanging probes delay the others by {max(0.0, later) * 1e3:.0f} ms; a tenth of the interval is {INTERVAL * 100:.0f} ms"
     )
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Rounds of samples to a table: absolute medians, and ratios within each round."""
+"""Makes a table of rounds of samples: absolute medians, and ratios within each round."""
 
 import statistics
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figures:
-    """One run of one system: its rate and what it cost, in the units of the load."""
+    """One run of one system: its rate and its cost, in the units of the load."""
 
     rate: float
-    cost: float  # processor time of the balancer's processes a unit of work
-    machine: float  # processor time of the whole machine a unit of work
+    cost: float  # processor time of the balancer's processes for each unit of work
+    machine: float  # processor time of the whole machine for each unit of work
     latency: float | None  # seconds
     failed: int
 
@@ -20,9 +20,9 @@ Round = dict[str, Figures]  # by system
 
 
 def ratios(rounds: Sequence[Round], subject: str, peer: str) -> tuple[float, float, float]:
-    """Return least, median and greatest ratio of the rates of two systems, taken within each round.
+    """Return the least, the median and the greatest ratio of two systems' rates, each within one round.
 
-    Only such ratios mean something where absolute figures drift from minute to minute.
+    On a machine whose absolute figures drift from minute to minute, only such ratios are meaningful.
     """
     found = [one[subject].rate / one[peer].rate for one in rounds]
     return min(found), statistics.median(found), max(found)

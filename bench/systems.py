@@ -1,7 +1,7 @@
-"""What is measured: Steelyard, its peers, and no balancer at all, each with one thread and its fair defaults.
+"""The systems under test: Steelyard, its peers, and no balancer at all, each with one thread and fair defaults.
 
-A system is started fresh for every run, on the balancer's host and its processor, and gives the address and port at
-which the client finds the service.
+Each run starts its system anew, on the balancer's host and processor.  A system has the address and port at which the
+client finds the service.
 """
 
 import sys
@@ -30,14 +30,14 @@ class System(ABC):
 
     @abstractmethod
     def start(self) -> None:
-        """Start it, and return when its port is open."""
+        """Start the system, and return when its port is open."""
 
     def cpu_seconds(self) -> float:
-        """Return the processor time of all its processes so far."""
+        """Return the processor time of all processes of the system so far, in seconds."""
         return self.proc.cpu_seconds() if self.proc else 0.0
 
     def stop(self) -> None:
-        """End it."""
+        """Stop the system."""
         if self.proc:
             self.proc.terminate()
 
@@ -54,7 +54,7 @@ class System(ABC):
 
 
 class Direct(System):
-    """No balancer: the client asks the first backend, through the balancer's host as a router."""
+    """No balancer: the client sends to the first backend, and the balancer's host only routes."""
 
     name = "none"
     protocols = ("dns", "tcp")
@@ -71,7 +71,7 @@ class Steelyard(System):
     protocols = ("dns", "tcp")
 
     def start(self) -> None:
-        """Start it, and wait until every backend has its verdict."""
+        """Start the daemon, and wait until every backend has a verdict."""
         transport = "udp" if self.protocol == "dns" else "tcp"
         probe = '{ type = "dns", query = "example.net SOA" }' if self.protocol == "dns" else '{ type = "tcp" }'
         names = ", ".join(f'"{address}"' for address in self.backends)
@@ -88,7 +88,7 @@ probe    = {probe}
 
 
 class Dnsdist(System):
-    """Dnsdist with one listener, thus one thread a direction, no cache, and its own default policy."""
+    """Dnsdist with one listener (so one thread in each direction), no cache, and its default policy."""
 
     name = "dnsdist"
     protocols = ("dns",)
@@ -104,7 +104,7 @@ class Dnsdist(System):
 
 
 class Haproxy(System):
-    """HAProxy with one thread, mode tcp, leastconn, the backends checked as ours are."""
+    """HAProxy with one thread, mode tcp, leastconn, and checks of the backends every 2 s, like Steelyard's."""
 
     name = "haproxy"
     protocols = ("tcp",)
@@ -132,7 +132,7 @@ SYSTEMS: dict[str, type[System]] = {system.name: system for system in (Steelyard
 
 
 def bench_bed() -> Bed:
-    """Return client, balancer and servers, joined by two cables: three namespaces and no switch between them."""
+    """Return client, balancer and servers: three namespaces, connected by two cables without a switch."""
     bed = Bed()
     try:
         for name in ("client", "balancer", "servers"):

@@ -1,4 +1,4 @@
-"""Probes and verdicts: whether a backend's service works, in the words of its own protocol.
+"""Probes and verdicts: each probe checks a backend's service in that service's own protocol.
 
-A leaf package: it knows neither the load balancer nor the virtual address, and runs in a process of its own.
+A leaf package: it imports neither the load balancer nor the virtual addresses, and it runs in a separate process.
 """

@@ -1,6 +1,6 @@
-"""One backend as the monitor sees it: its target, and the counting of what each of its probes finds.
+"""One backend as the monitor sees it: its target, and the counts of its probes' results.
 
-The runner of a probe may be shared with other backends (H11); what it finds is counted here, for this backend alone.
+Several backends may share the runner of a probe (H11).  The results are counted here, for this backend alone.
 """
 
 import math
@@ -19,11 +19,10 @@ NOT_YET = "not probed yet"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One backend of one service; `key` is opaque here ("service/backend").
+    """One backend of one service; this package does not interpret `key` ("service/backend").
 
-    The key and the address are its identity: a target whose address changes is a new backend without a verdict.
-    `state` and `weight` are what an earlier monitor knew of it: a new target starts from that verdict, which is not
-    reported again.
+    The key and the address identify the target: if the address changes, the target is a new backend without a verdict.
+    `state` and `weight` come from an earlier monitor.  A new target starts from that verdict and does not report it again.
     """
 
     key: str
@@ -34,27 +33,27 @@ class Target:
     state: State = "unknown"
     weight: int | None = None
     service: str = ""
-    """Whose backend it is: those of one service are compared with each other; "" is compared with nobody."""
+    """The service that the backend belongs to.  The backends of one service are compared; "" excludes the backend."""
     name: str = ""
-    """What reasons call it."""
+    """The backend's name in reasons."""
 
 
 def label(spec: ProbeBase) -> str:
-    """Return what tells a probe from the others of its backend: "tcp 636"."""
+    """Return the label that distinguishes a probe from the other probes of its backend: "tcp 636"."""
     return f"{spec.type} {spec.port}" if spec.port else spec.type
 
 
 class Others(Protocol):
-    """What a backend asks about the others of its service, and tells of itself."""
+    """Shares results between the backends of one service."""
 
     def peers(self, backend: "Backend", subject: str) -> list[Peer]:
-        """Return what the other backends that are in service were last found to have."""
+        """Return the last values of the other backends that are in service."""
 
     def found(self, backend: "Backend", subject: str, value: float) -> None:
-        """Note what a backend has, NaN for one that has failed."""
+        """Note the value of a backend, NaN if the backend has failed."""
 
     def counts(self, backend: "Backend", account: str, outcome: Outcome, now: float) -> bool:
-        """Whether a login's outcome counts for the verdict."""
+        """Returns True if a login's outcome counts for the verdict."""
 
     def refuses(self, backend: "Backend", account: str) -> bool:
         """Returns True if every backend of the service refuses the login of `account`."""
@@ -70,7 +69,7 @@ class Others(Protocol):
 
 
 class Backend:
-    """A target, its probes' subscriptions and the verdict that was told."""
+    """A target, the subscriptions of its probes, and the verdict that was reported last."""
 
     __slots__ = ("circle", "others", "reason", "state", "subscriptions", "target", "unjudged", "weight")
 
@@ -86,7 +85,7 @@ class Backend:
 
 
 class Subscription:
-    """One probe of one backend: its own counting of what the shared runner finds, from `state` on."""
+    """One probe of one backend: counts the results of the shared runner, starting from `state`."""
 
     __slots__ = (
         "account", "backend", "behind", "fault", "health", "lag", "pace", "question", "reason", "refusal", "runner", "spec",
@@ -97,18 +96,18 @@ class Subscription:
         self.runner = runner
         self.question = question
         self.health = Health(spec.fall, spec.rise, state)
-        self.reason = NOT_YET if state == "unknown" else f"{NOT_YET}, taken as {state}"
+        self.reason = NOT_YET if state == "unknown" else f"{NOT_YET}, assumed {state}"
         self.account = account(spec)
         self.subject = subject(spec)
         self.lag = Lag(spec) if self.subject else None
-        self.behind = ""  # in words how far the last result was behind the other backends
-        self.fault = ""  # in words what on our side kept the last run from finding anything
-        self.refusal = ""  # in words how the last run's login was refused, where that counts for no verdict
+        self.behind = ""  # text: how far the last result was behind the other backends
+        self.fault = ""  # text: the fault on our side that kept the last run from a result
+        self.refusal = ""  # text: how the server refused the last login, if that counts for no verdict
         self.weight: int | None = None
         self.move(backend, spec)
 
     def move(self, backend: Backend, spec: ProbeSpec) -> None:
-        """Belong to a new configuration of the same question: another pace, other limits, the same verdict."""
+        """Adopt a new configuration of the same question: a new pace and new limits, but the same verdict."""
         self.backend = backend
         self.spec = spec
         self.pace = Pace(spec.interval, spec.fast_interval, spec.down_interval)
@@ -118,12 +117,12 @@ class Subscription:
 
     @property
     def phase(self) -> Phase:
-        """Which interval applies."""
+        """The phase that decides which interval applies."""
         return self.health.phase
 
     @property
     def opinion(self) -> Opinion:
-        """What this probe contributes to the backend's verdict."""
+        """The probe's contribution to the backend's verdict."""
         return Opinion(label(self.spec), self.health.state, self.reason, self.spec.report_only, self._hindrance)
 
     @property
@@ -134,16 +133,16 @@ class Subscription:
 
     @property
     def asks_weight(self) -> bool:
-        """Whether what this probe finds sets the backend's weight."""
+        """True if the results of this probe set the backend's weight."""
         return isinstance(self.spec, ScriptProbe) and self.spec.dynamic_weight and not self.spec.report_only
 
     def report(self) -> dict[str, Any]:
-        """Return the last result as this backend's service judges it."""
+        """Return the last result, as a failure if this backend is too far behind its service."""
         found = self.runner.report()
         return {**found, "ok": False, "reason": self.behind} if self.behind and found["ok"] else found
 
     def count(self, outcome: Outcome, now: float) -> bool:
-        """Count an outcome; whether that may have changed what the probe says of its backend."""
+        """Count an outcome; return True if the probe's contribution to the verdict may have changed."""
         weight, hindered = self.weight, self.fault or self.refusal
         self.fault = self.refusal = ""
         self.backend.others.judged(self)
@@ -164,7 +163,7 @@ class Subscription:
         return change is not None or self.weight != weight or hindered != ""
 
     def _compared(self, lag: Lag, outcome: Outcome, now: float) -> Outcome:
-        """Return the outcome as it is beside those of the other backends."""
+        """Return the outcome, as a failure if its value is too far behind those of the other backends."""
         self.behind = ""
         if not outcome.ok or outcome.value is None or self.subject is None or not lag.limited:
             return outcome
@@ -178,7 +177,7 @@ class Subscription:
             self.backend.others.settle(self.backend)
 
     def hindered(self, fault: str) -> None:
-        """Note that a run found nothing through our own fault: the verdict stays."""
+        """Note that a fault on our side kept a run from a result: the verdict stays."""
         self.fault, self.refusal = fault, ""
         self.backend.others.hindered(self)
         self.backend.others.settle(self.backend)

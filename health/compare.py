@@ -1,8 +1,8 @@
-"""Backends compared with each other: who serves older data than the rest of the service.  Pure, `now` in monotonic seconds.
+"""Finds backends that serve older data than the rest of their service.  Pure, `now` in monotonic seconds.
 
-A probe that finds a value hands it up with its outcome: a DNS server the serial of a zone, a directory the time of its last
-change.  Whoever is too far behind the best of the service's other backends fails, although it answered.  Only backends
-that are in service are compared with: the newer data of one that has died are no reason to give up the others.
+A probe can return a value with its outcome: for a DNS server the serial of a zone, for a directory the time of its last
+change.  A backend that is too far behind the best of the service's other backends fails, although it answered.  The
+comparison uses only backends that are in service: newer data on a dead backend is no reason to give up the others.
 """
 
 import math
@@ -17,14 +17,14 @@ SERIALS = 1 << 32  # RFC 1982 with SERIAL_BITS 32, as RFC 1035 has it for SOA
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another backend of the service, and what it was last found to have."""
+    """Another backend of the service, and its last value."""
 
     name: str
     value: float
 
 
 def subject(spec: ProbeBase) -> str | None:
-    """Return what `spec`'s value is about: values of the same subject may be compared; None where nothing is."""
+    """Return the subject of `spec`'s value, None if it has no value.  Values of the same subject can be compared."""
     if isinstance(spec, DnsProbe) and spec.qtype == "SOA":
         return f"serial {spec.qname.lower().rstrip('.')}"
     if isinstance(spec, LdapProbe) and spec.max_lag is not None:
@@ -43,9 +43,9 @@ def serial_behind(serial: int, other: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a run by itself found on a backend: `service` says with whom it is compared, `value` is None where it found none.
+    """The result of a single run on one backend of `service`; `value` is None if the run found no value.
 
-    `serves` says whether the backend is fit to be compared with: whoever fails is no reason to give up the others.
+    `serves` is False if the backend fails: a failed backend is no reason to give up the others.
     """
 
     service: str
@@ -56,9 +56,9 @@ class Sample:
 
 
 def lagging(samples: Sequence[Sample]) -> list[str]:
-    """Return for each of some single runs in words that it is too far behind the best of its service's others, or "".
+    """Return for each sample why it is too far behind the best other backend of its service, "" if it is not.
 
-    A single run knows no history: that of a directory counts as one on a backend of which nothing is known.
+    A single run has no history, so a directory is judged like a backend without a verdict.
     """
     values: dict[tuple[str, str], list[Peer]] = {}
     about = [None if sample.value is None else subject(sample.spec) for sample in samples]
@@ -79,30 +79,30 @@ def lagging(samples: Sequence[Sample]) -> list[str]:
 
 
 class Lag:
-    """How far one backend is behind the others, from run to run."""
+    """Tracks from run to run how far one backend is behind the others."""
 
     __slots__ = ("_behind_since", "_most", "_serial")
 
     def __init__(self, spec: ProbeBase) -> None:
-        """Judge by `max-serial-lag` or `max-lag` of `spec`; one that has neither is never behind."""
+        """Judge by `max-serial-lag` or `max-lag` of `spec`; without either the backend is never behind."""
         self._serial = isinstance(spec, DnsProbe)
         self._behind_since: float | None = None
         self.follow(spec)
 
     def follow(self, spec: ProbeBase) -> None:
-        """Go on with the limits of a new configuration."""
+        """Use the limits of a new configuration from now on."""
         limit = spec.max_serial_lag if isinstance(spec, DnsProbe) else getattr(spec, "max_lag", None)
         self._most = math.inf if limit is None else limit
 
     @property
     def limited(self) -> bool:
-        """Whether it is worth asking what the others have."""
+        """True if there is a limit, so that the values of the others matter."""
         return self._most < math.inf
 
     def observe(self, value: float, peers: Iterable[Peer], now: float, *, first: bool) -> str:
-        """Return in words that `value` is too far behind the best of `peers`, "" if it is not.
+        """Return why `value` is too far behind the best of `peers`, "" if it is not.
 
-        `first` says that nothing is known of this backend yet.
+        `first` means that this backend has no verdict yet.
         """
         if self._serial:
             return self._serial_lag(int(value), peers)
@@ -116,9 +116,9 @@ class Lag:
         return f"serial {serial} is {behind} behind {best.name}'s {int(best.value)}, over max-serial-lag ({self._most})"
 
     def _time_lag(self, value: float, peers: Iterable[Peer], now: float, *, first: bool) -> str:
-        """Judge by the time that the backend has been behind, at most that between the two last changes.
+        """Judge by how long the backend has been behind, at most the time between the two last changes.
 
-        The difference alone would condemn every replica for the moment after the first change in hours.
+        That time alone would fail every replica for a moment after the first change in hours.
         """
         best = max(peers, key=lambda peer: peer.value, default=None)
         if best is None or best.value <= value:

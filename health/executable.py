@@ -1,4 +1,4 @@
-"""Whether a file is safe to run or to obey: nobody else may change it, or put another one in its place (S4, S7)."""
+"""Checks that a file is safe to run or to obey: no other user can change it or replace it (S4, S7)."""
 
 import functools
 import os
@@ -7,11 +7,11 @@ import stat
 from collections import deque
 from pathlib import Path
 
-_LINKS = 40  # that are followed, as the kernel does
+_LINKS = 40  # symbolic links that are followed at most, as in the kernel
 
 
 class Unsafe(Exception):  # noqa: N818 - named for what the file is
-    """The file must not be used, or cannot; the text says why, and `hint` what to do."""
+    """The file must not or cannot be used; the text says why, and `hint` says what to do."""
 
     def __init__(self, why: str, hint: str = "") -> None:
         super().__init__(why)
@@ -19,11 +19,11 @@ class Unsafe(Exception):  # noqa: N818 - named for what the file is
 
 
 def trusted(path: str, user: int, group: int = 0) -> str:
-    """Return the file's own path, with every link followed; raises `Unsafe` in words.
+    """Return the path of the file itself, with every symbolic link followed; raises `Unsafe`.
 
-    Each directory, link and file on the way must belong to root or `user`, and be writable by its owner alone, or by
-    group root or `group`.  In a directory with the sticky bit nobody can replace what is not his: there its entries are
-    looked at.
+    Each directory, link and file on the way must belong to root or `user`.  Only its owner, group root or `group` may
+    have write permission.  A directory with the sticky bit may be writable by everybody, because there no user can
+    replace another user's entries; its entries are checked like all others.
     """
     ahead = deque(part for part in path.split("/") if part)
     at = "/"
@@ -59,7 +59,10 @@ def trusted(path: str, user: int, group: int = 0) -> str:
 
 
 def runnable(path: str, user: int, group: int) -> None:
-    """Return if `user`, with `group` alone, may enter the directories on the way to a program and run it; raises `Unsafe`."""
+    """Check that `user`, with `group` as the only group, may enter each directory of the path and run the program.
+
+    Raises `Unsafe` if not.
+    """
     for one in {path, os.path.realpath(path)}:
         at = Path(one)
         for part in (*reversed(at.parents), at):
@@ -88,16 +91,16 @@ def _look(path: str, info: os.stat_result, user: int, group: int) -> None:
     if stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX:
         return
     if info.st_mode & stat.S_IWOTH:
-        raise Unsafe(f"{path} can be written by everybody, who could change it", f"chmod o-w {path}")
+        raise Unsafe(f"{path} is writable by everybody, so anybody could change it", f"chmod o-w {path}")
     if info.st_mode & stat.S_IWGRP and info.st_gid not in {0, group}:
-        raise Unsafe(f"{path} can be written by group {info.st_gid}, who could change it", f"chmod g-w {path}")
+        raise Unsafe(f"{path} is writable by group {info.st_gid}, so its members could change it", f"chmod g-w {path}")
 
 
 @functools.cache
 def _outside() -> int:
-    """Return the number that users outside this user namespace have in it, -1 where it has a user of that number.
+    """Return the UID that stands for users outside this user namespace, -1 if the namespace has a user with that UID.
 
-    In a namespace of one user (unshare -r) the files of the real root are theirs (user_namespaces(7)).
+    In a namespace of one user (unshare -r) the files of the real root have this UID (user_namespaces(7)).
     """
     try:
         number = int(Path("/proc/sys/kernel/overflowuid").read_text())

@@ -1,24 +1,24 @@
-"""Which probes of a service cannot judge their backends through our own fault, for one alarm a service.  Pure.
+"""Tracks the probes of a service that cannot judge their backends through our own fault: one alarm a service.  Pure.
 
-A run that this host could not make, or that met a limit set for us alone, says nothing of the backend: its verdict stays.
-The alarm is raised with the first such run, and is over when each probe that was hindered has judged its backend `rise`
-times in a row, so that a limit that is met now and then raises one alarm.
+If this host could not make a run, or the run met a limit set for us alone, it says nothing about the backend: the verdict
+stays.  The first such run raises the alarm.  The alarm ends when each hindered probe has judged its backend `rise` times
+in a row, so that a limit that is met now and then raises only one alarm.
 """
 
 from collections.abc import Collection, Hashable
 
 
 class Hindrances:
-    """The members are probes of backends, by any key."""
+    """The hindered probes of one service; a member is a probe of a backend, by any key."""
 
     __slots__ = ("_members",)
 
     def __init__(self) -> None:
-        self._members: dict[Hashable, int] = {}  # the hindered ones: how often each has judged its backend since
+        self._members: dict[Hashable, int] = {}  # hindered probe -> how often it has judged its backend since
 
     @property
     def alarm(self) -> bool:
-        """Whether a member is hindered."""
+        """True if any probe is hindered."""
         return bool(self._members)
 
     def keep(self, members: Collection[Hashable]) -> None:
@@ -30,7 +30,7 @@ class Hindrances:
         self._members[member] = 0
 
     def judged(self, member: Hashable, rise: int) -> None:
-        """Note that a member has judged its backend: it is hindered no more after `rise` times in a row."""
+        """Note that a member has judged its backend; after `rise` times in a row it is no longer hindered."""
         if member not in self._members:
             return
         self._members[member] += 1

@@ -1,11 +1,11 @@
-"""ICMP echoes: the messages, and the raw sockets that carry them for a process which may open none (RFC 792, RFC 4443).
+"""ICMP echoes: the messages, and the raw sockets that carry them for a process that may not open any (RFC 792, RFC 4443).
 
     |  type | code |   checksum    |
     |  identifier  |   sequence    |
     |  payload: 16 random octets   |
 
-A raw socket hears every ICMP message of the host.  What counts is an echo reply that repeats our identifier, sequence and
-payload, or an error that carries the start of our request.
+A raw socket receives every ICMP message of the host.  Two kinds count: an echo reply that repeats our identifier, sequence
+and payload, and an error that contains the start of our request.
 """
 
 import asyncio
@@ -17,9 +17,9 @@ from typing import Final
 
 HEADER: Final = struct.Struct("!BBHHH")
 PAYLOAD: Final = 16  # octets
-_IPV4_LEAST: Final = 20  # octets of its header
+_IPV4_LEAST: Final = 20  # octets of the shortest header
 _IPV6: Final = 40
-_PACKET: Final = 2048  # octets that are read of a packet
+_PACKET: Final = 2048  # octets to read of a packet at most
 _BUDGET: Final = 64  # packets read at a time
 
 _REQUEST: Final = {4: 8, 6: 128}
@@ -40,7 +40,7 @@ _UNREACHABLE_6: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """Who sent what: the identity of one request, which its answer repeats."""
+    """The identity of one request, which its answer repeats."""
 
     ident: int
     sequence: int
@@ -49,14 +49,14 @@ class Echo:
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """An ICMP message that answers a request of ours; `error` in words, "" for a reply."""
+    """An ICMP message that answers one of our requests; `error` is its text, "" for a reply."""
 
     echo: Echo
     error: str = ""
 
 
 def request(version: int, echo: Echo) -> bytes:
-    """Return the echo request; its checksum is filled in for IPv4, the kernel does it for IPv6 (RFC 3542, section 3.1)."""
+    """Return the echo request with its checksum for IPv4; for IPv6 the kernel adds it (RFC 3542, section 3.1)."""
     data = HEADER.pack(_REQUEST[version], 0, 0, echo.ident, echo.sequence) + echo.payload
     if version != 4:  # noqa: PLR2004
         return data
@@ -74,7 +74,7 @@ def checksum(data: bytes) -> int:
 
 
 def read(version: int, data: bytes) -> Heard | None:
-    """Read an ICMP message (without IP header); None for one that answers no echo.  Survives any octets."""
+    """Read an ICMP message without its IP header; return None if it answers no echo.  Accepts any octets."""
     if len(data) < HEADER.size:
         return None
     kind, code, _, ident, sequence = HEADER.unpack_from(data)
@@ -97,13 +97,13 @@ def read(version: int, data: bytes) -> Heard | None:
 
 
 def without_ipv4_header(packet: bytes) -> bytes:
-    """Return what follows an IPv4 header, b"" where there is nothing."""
+    """Return the payload of an IPv4 packet, b"" if it has none."""
     size = (packet[0] & 0x0F) * 4 if packet else 0
     return packet[size:] if size >= _IPV4_LEAST else b""
 
 
 def open_raw(version: int) -> socket.socket:
-    """Open a raw socket that hears replies and errors only; OSError for who may not (CAP_NET_RAW)."""
+    """Open a raw socket that receives replies and errors only; raises OSError without CAP_NET_RAW."""
     family, protocol = (
         (socket.AF_INET, socket.IPPROTO_ICMP) if version == 4 else (socket.AF_INET6, socket.IPPROTO_ICMPV6)  # noqa: PLR2004
     )
@@ -115,14 +115,14 @@ def open_raw(version: int) -> socket.socket:
 
 
 class Echoes:
-    """Raw sockets, shared by all pings; lives in one asyncio loop."""
+    """The raw sockets that all pings share; belongs to one asyncio loop."""
 
     def __init__(self) -> None:
         self._sockets: dict[int, socket.socket] = {}
         self._waiting: dict[tuple[int, int], tuple[str, Echo, asyncio.Future[Heard]]] = {}
 
     def adopt(self, raw: socket.socket) -> None:
-        """Take a raw ICMP socket over; a further one of its family replaces the one before."""
+        """Take over a raw ICMP socket; it replaces an earlier one of the same family."""
         version = 6 if raw.family == socket.AF_INET6 else 4
         self._drop(version)
         raw.setblocking(False)
@@ -130,20 +130,20 @@ class Echoes:
         asyncio.get_running_loop().add_reader(raw.fileno(), self._readable, version, raw)
 
     def can(self, version: int) -> bool:
-        """Whether there is a socket for this version of IP."""
+        """Returns True if there is a socket for this version of IP."""
         return version in self._sockets
 
     async def ask(self, address: tuple[object, ...], echo: Echo) -> Heard:
-        """Send a request and wait for its answer; OSError where it cannot be sent."""
+        """Send a request and wait for its answer; raises OSError if the request cannot be sent."""
         host = str(address[0])
         version = 6 if ":" in host else 4
         key = (echo.ident, echo.sequence)
-        if key in self._waiting:  # one in four thousand million
+        if key in self._waiting:  # one case in four thousand million
             raise BlockingIOError(errno.EAGAIN, "two pings of one identity")
         future: asyncio.Future[Heard] = asyncio.get_running_loop().create_future()
         self._waiting[key] = (host.partition("%")[0], echo, future)
         try:
-            # A raw socket of IPv6 takes the port for a protocol.
+            # A raw IPv6 socket interprets the port as a protocol.
             self._sockets[version].sendto(request(version, echo), (address[0], 0, *address[2:]))
             return await future
         finally:
@@ -173,7 +173,7 @@ class Echoes:
                 self._heard(str(host).partition("%")[0], heard)
 
     def _heard(self, host: str, heard: Heard) -> None:
-        """Give an answer to who asked.  The sender of an error may be any router: only a reply must match the host."""
+        """Give an answer to its request.  Any router may send an error, so only a reply must come from the host."""
         asked, echo, future = self._waiting.get((heard.echo.ident, heard.echo.sequence), (None, None, None))
         if future is not None and not future.done() and (heard.error or (asked == host and heard.echo == echo)):
             future.set_result(heard)

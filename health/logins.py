@@ -1,7 +1,7 @@
-"""One account's logins on all backends of a service: a wrong password must not take the service down.  Pure.
+"""The logins of one account on all backends of a service: a wrong password must not take the service down.  Pure.
 
-A refused login counts as a failure only where the same account has been let in elsewhere since.  As long as nobody lets
-it in, the fault is the account's: the verdicts stay, and an alarm is raised, which ends with the first login that succeeds.
+A refused login counts as a failure only if another backend has accepted the same account since.  As long as no backend
+accepts it, the account is at fault: the verdicts stay, and an alarm is raised that ends with the first successful login.
 A backend that fails for another reason says nothing about the account.
 """
 
@@ -18,32 +18,32 @@ Login = Literal["untried", "accepted", "refused", "other"]
 @dataclass(slots=True)
 class _Member:
     login: Login = "untried"
-    at: float = 0.0  # monotonic, of the last result
+    at: float = 0.0  # monotonic seconds of the last result
     refused_since: float = 0.0
 
 
 def account(spec: ProbeBase) -> str | None:
-    """Return whose login `spec` tries; None where it tries none."""
+    """Return the account that `spec` logs in with, None if it does not log in."""
     path = getattr(spec, "password_file", None)
     user = getattr(spec, "user", None) or getattr(spec, "bind_dn", None)
     return None if user is None else f"{spec.type} {user} {path or ''}"
 
 
 class Logins:
-    """The members are backends, by any key; times in monotonic seconds."""
+    """The last login on each member; a member is a backend, by any key.  Times in monotonic seconds."""
 
     def __init__(self) -> None:
         self.alarm = False
         self._members: dict[str, _Member] = {}
 
     def keep(self, keys: set[str]) -> None:
-        """Have these members and no others; those that stay keep what is known of them."""
+        """Replace the set of members; those that stay keep their state."""
         self._members = {key: self._members.get(key) or _Member() for key in sorted(keys)}
         if not self._members:
             self.alarm = False
 
     def observe(self, key: str, outcome: Outcome, now: float) -> bool:
-        """Take in what a probe found; whether it counts for the verdict.  `alarm` and `doubtful` follow from it."""
+        """Take in a probe's outcome; return True if it counts for the verdict.  Updates `alarm` and `doubtful`."""
         member = self._members[key]
         if outcome.credentials_rejected:
             if member.login != "refused":
@@ -56,7 +56,7 @@ class Logins:
         return member.login != "refused" or self._let_in_elsewhere(member)
 
     def hindered(self, key: str) -> None:
-        """Note that the login on a member could not be tried: nobody waits for what it says."""
+        """Note that the probe could not try the login on a member, so that the alarm does not wait for it."""
         member = self._members[key]
         if member.login == "untried":
             member.login = "other"
@@ -73,7 +73,7 @@ class Logins:
         return any(each.login == "accepted" and each.at > refused.refused_since for each in self._members.values())
 
     def doubtful(self) -> Iterator[str]:
-        """Return the members that let the account in before another refused it, and should say anew."""
+        """Return the members that accepted the account before another refused it: they should be probed again."""
         refusals = [each.refused_since for each in self._members.values() if each.login == "refused"]
         if refusals:
             last = max(refusals)

@@ -1,12 +1,12 @@
 """Keeps the verdicts of backends, and reports their changes.
 
-A backend has one or more probes; each of their questions is asked by a runner, which it shares with every backend of
-every service that asks the same (H11).  Each subscriber counts for itself, with its own `fall` and `rise`, and the
-backend's verdict combines those of its probes (H15).  Slow probes delay no other: what is bounded is the number of open
-probes, by the descriptors that this process may have (H5).
+A backend has one or more probes.  A runner asks each question once for all backends of all services that ask the same
+(H11).  Each subscriber counts for itself, with its own `fall` and `rise`, and the backend's verdict combines the verdicts
+of its probes (H15).  Slow probes do not delay the others.  The number of open probes is limited by the descriptors that
+this process may have (H5).
 
-The backends of one service know of each other (`health.services`).  A backend that has no verdict through our own fault
-alone, as a login that all of them refuse, is reported as `unjudged`.
+The backends of one service share some results (`health.services`).  If only a fault on our side keeps a backend from a
+verdict, such as a login that all backends refuse, the backend is reported as `unjudged`.
 """
 
 import asyncio
@@ -40,10 +40,11 @@ SPARE_FILES = 64  # descriptors that probes leave to the rest of the process
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A backend's verdict that changed, `at` in seconds of the wall clock, with the reason in words (H13).
+    """A changed verdict of a backend, `at` in seconds of the wall clock, with the reason as text (H13).
 
-    `weight` is the one that the backend asks for, None for the configured one; where only it changed, `previous` is `state`.
-    `unjudged` says of an unknown backend that our own fault alone keeps it from a verdict, as a login that all refuse.
+    `weight` is the weight that the backend asks for, None for the configured one.  If only the weight changed, `previous`
+    equals `state`.  `unjudged` is True if only a fault on our side keeps an unknown backend from a verdict, such as a
+    login that all backends refuse.
     """
 
     key: str
@@ -56,13 +57,13 @@ class Verdict:
 
 
 class Monitor:
-    """Watches targets until closed.  Lives in one asyncio loop; `on_verdict` is called in it, for each change.
+    """Watches targets until closed.  Belongs to one asyncio loop and calls `on_verdict` there for each change.
 
-    A new target is `unknown` without a call.  `on_verdict` may be called before `watch` returns, where a shared probe
-    already knows.  `max_open` bounds the probes that run at the same time, by default what the limit of open files
-    leaves; further ones wait for a free place, which counts against nobody.  `on_alarm` is called as `on_verdict` is,
-    by default to log.  `secrets` has the passwords (None: they are read from their files), `echoes` carries pings where
-    this process may not send any itself.
+    A new target is `unknown`, without a call.  If a shared probe already has a result, `on_verdict` may be called before
+    `watch` returns.  `max_open` limits the probes that run at the same time; the default is what the limit of open files
+    leaves.  Further probes wait for a free place, and this time does not count against their backends.  `on_alarm` is
+    called like `on_verdict`; the default logs the alarm.  `secrets` has the passwords (None: the probes read the files).
+    `echoes` sends pings for a process that may not send any itself.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class Monitor:
         """Replace the set of targets; those that stay keep their verdicts, counts and timers (no probe starts anew).
 
         A probe that is new to a target with a verdict starts from that verdict.  Raises `NotSupported` for a probe
-        that this version has not, and ValueError for a key given twice; nothing has changed then.
+        that this version does not have, and ValueError for a duplicate key; in both cases nothing has changed.
         """
         if self._closed:
             raise RuntimeError("the monitor is closed")
@@ -114,7 +115,7 @@ class Monitor:
             self._backends[target.key] = self._backend(target, wanted[target.key], previous.get(target.key), joined)
         self._services.acquaint(self._backends)
         now = asyncio.get_running_loop().time()
-        for subscription in joined:  # what is known already counts once those who are compared know of each other
+        for subscription in joined:  # earlier results count only now, because comparisons need the whole service
             if subscription.runner.last:
                 subscription.count(subscription.runner.last, now)
             if subscription.runner.fault:
@@ -130,24 +131,24 @@ class Monitor:
             self._settle(backend)
 
     def hint(self, key: str) -> None:
-        """Probe `key` soon, because traffic to it failed; at most once a fast interval (H12).  Unknown keys: no-op."""
+        """Probe `key` soon because traffic to it failed; at most once a fast interval (H12).  Ignores unknown keys."""
         backend = self._backends.get(key)
         for subscription in backend.subscriptions if backend else ():
             subscription.runner.hint()
 
     def secrets_changed(self, paths: Collection[str]) -> None:
-        """Probe soon whoever needs a file of `paths`: a password, or authorities."""
+        """Run soon each probe that uses a file of `paths`, such as a password or CA certificates."""
         for backend in self._backends.values():
             for subscription in backend.subscriptions:
                 if any(getattr(subscription.spec, key, None) in paths for key in KINDS):
                     subscription.runner.hint()
 
     async def run_now(self, keys: Sequence[str]) -> list[dict[str, Any]]:
-        """Run each probe of the targets `keys` once, beside the regular ones, and return what each found.
+        """Run each probe of the targets `keys` once, besides the regular runs, and return the results.
 
-        [{key, type, address, port, report_only, ok, reserve, standby, reason, latency_ms, transcript}]; a question that
-        several of them ask is asked once.  Values are compared with those of the service's other backends, as this run or
-        an earlier one found them.  Nothing of it counts for a verdict.  What this host could not run is no pass either.
+        [{key, type, address, port, report_only, ok, reserve, standby, reason, latency_ms, transcript}].  A question that
+        several probes share is asked once.  Values are compared with those of the service's other backends from this run
+        or an earlier one.  No result counts for a verdict.  If this host could not run a probe, `ok` is False.
         """
         rows = [
             (key, subscription)
@@ -191,7 +192,7 @@ class Monitor:
     def _behind(
         self, subscription: Subscription, outcome: Outcome, fresh: Mapping[tuple[str, str | None], float]
     ) -> str:
-        """Return in words how far what a run by hand found is behind the other backends, "" if it is not."""
+        """Return how far the result of a run by hand is behind the other backends, as text, "" if it is not."""
         backend, what = subscription.backend, subscription.subject
         if subscription.lag is None or what is None or outcome.value is None:
             return ""
@@ -203,11 +204,11 @@ class Monitor:
         return copy.copy(subscription.lag).observe(outcome.value, peers, now, first=backend.state == "unknown")
 
     def report(self) -> dict[str, list[dict[str, Any]]]:
-        """Return what each probe of each target found last, in the order of the configuration.
+        """Return the last result of each probe of each target, in the order of the configuration.
 
-        key -> [{type, ok, standby, reason, latency_ms, at}]; `ok`, `latency_ms` and `at` (wall clock, seconds) are None before
-        the first result.  A probe that this host could not run keeps its last result, with a reason that says so; without
-        one it is not ok.
+        key -> [{type, ok, standby, reason, latency_ms, at}]; `ok`, `latency_ms` and `at` (wall clock, seconds) are None
+        before the first result.  If this host could not run a probe, the last result stays and the reason says so; without
+        an earlier result `ok` is False.
         """
         return {
             key: [subscription.report() for subscription in backend.subscriptions]
@@ -219,7 +220,7 @@ class Monitor:
         return {key: (backend.state, backend.reason) for key, backend in self._backends.items()}
 
     async def close(self) -> None:
-        """Stop; afterwards no task, timer or descriptor of a probe is left."""
+        """Stop all probes; no task, timer or descriptor of a probe is left."""
         self._closed = True
         for runner in self._runners.values():
             runner.close()
@@ -229,7 +230,7 @@ class Monitor:
     def _backend(
         self, target: Target, probes: "_Questions", before: Backend | None, joined: list[Subscription]
     ) -> Backend:
-        """Return `target` with its subscriptions, those of the backend that it was `before` kept, new ones in `joined`."""
+        """Return `target` with its subscriptions: it keeps those of `before`, and new ones are appended to `joined`."""
         same = before is not None and (before.target.address, before.target.port) == (target.address, target.port)
         state: State = before.state if before and same else "unknown" if before else target.state
         kept = before.subscriptions if before and same else []
@@ -251,7 +252,7 @@ class Monitor:
         return backend
 
     def _settle(self, backend: Backend) -> None:
-        """Combine the verdicts of a backend's probes into its own, and report it when it changed."""
+        """Combine the verdicts of a backend's probes into the backend's verdict, and report a change."""
         if self._backends.get(backend.target.key) is not backend:
             return
         opinions = [subscription.opinion for subscription in backend.subscriptions]
@@ -273,7 +274,7 @@ class Monitor:
         )
         try:
             self._on_verdict(verdict)
-        except Exception:  # the probes go on whatever the listener does
+        except Exception:  # the probes go on even if the callback fails
             _log.exception("the verdict %s of %s could not be reported", verdict.state, verdict.key)
 
 
@@ -281,7 +282,7 @@ _Questions = list[tuple[str, ProbeSpec]]
 
 
 def _addressed(target: Target) -> _Questions:
-    """Return the target's probes with their addresses and ports filled in, each with its question, which is whole then."""
+    """Return the target's probes with their addresses and ports filled in, each with its complete question."""
     filled = [
         spec.model_copy(
             update={
@@ -295,6 +296,6 @@ def _addressed(target: Target) -> _Questions:
 
 
 def _affordable() -> int:
-    """Return how many probes may be open at once, by the limit of open files."""
+    """Return how many probes may be open at once under the limit of open files."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(16, limit - SPARE_FILES) if limit != resource.RLIM_INFINITY else 1 << 20

@@ -1,12 +1,12 @@
-"""A run of a probe: a coroutine that needs no asyncio task, and the deadline of what it does.
+"""A run of a probe: a coroutine without an asyncio task, and its deadline.
 
-A task costs as much as all that a small probe does: each step goes through the loop's queue, in a context of its own.  The
-steps of a run are calls, the first one by who begins it, each further one by what it waited for.
+A task costs as much as a whole small probe, because each step goes through the loop's queue in a separate context.  The
+steps of a run are plain calls.  The caller of `begin` makes the first one, and the awaited object makes each further one.
 
 Laws:
-- It may await `Waits.ready` and futures of asyncio; what asks for the current task, as `asyncio.timeout` does, finds none.
-- `cancel` has ended it when it returns, wherever it waits: none of its `finally` waits, and no cancellation is pending.
-- What it raises is told to the loop's handler.
+- A run may await `Waits.ready` and asyncio futures.  It has no current task, so `asyncio.timeout` does not work in it.
+- When `cancel` returns, the run has ended, wherever it waited: its `finally` blocks do not wait.  No cancellation is pending.
+- The loop's exception handler gets any exception that a run raises.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class Run:
         self._step(self._coroutine.send, None)
 
     def cancel(self) -> None:
-        """End it where it waits, by CancelledError.  Not for itself to call; harmless once it has ended."""
+        """End the run where it waits, by CancelledError.  Does nothing if it has ended.  A run must not cancel itself."""
         if self._ended:
             return
         future, self._future = self._future, None
@@ -43,21 +43,21 @@ class Run:
         self._step(self._coroutine.throw, asyncio.CancelledError())
 
     def cancelling(self) -> int:
-        """How many cancellations are pending, as a task tells."""
+        """Return how many cancellations are pending, as for a task."""
         return 0
 
     uncancel = cancelling
 
     def done(self) -> bool:
-        """Whether it has ended."""
+        """Returns True if the run has ended."""
         return self._ended
 
     def set_result(self, result: int) -> None:
-        """Go on: what it waited for has come."""
+        """Continue the run with the result of its wait."""
         self._step(self._coroutine.send, result)
 
     def __await__(self) -> Generator["Run", int, int]:
-        """Wait, within the run itself, for `set_result`."""
+        """Wait for `set_result`, within the run itself."""
         return (yield self)
 
     def _woken(self, _: asyncio.Future[Any]) -> None:
@@ -85,7 +85,7 @@ class Run:
 
 
 class Deadline(Moment):
-    """Ends what the running run or task does within its block after `seconds`, by TimeoutError: `asyncio.timeout`, cheaper."""
+    """Raises TimeoutError in the running run or task if its block takes longer than `seconds`: a cheaper `asyncio.timeout`."""
 
     __slots__ = ("_cancelling", "_passed", "_seconds", "_whose")
 
@@ -106,7 +106,7 @@ class Deadline(Moment):
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.cancel()
-        # Whoever else cancelled it meanwhile wants it to end: theirs goes on.
+        # Another caller may have cancelled it meanwhile: then that cancellation continues.
         if self._passed and self._whose.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise TimeoutError from error
 

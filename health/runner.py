@@ -1,7 +1,7 @@
-"""One question to one address and port, asked again and again on behalf of all who want to know (H11).
+"""Asks one question to one address and port again and again, for all its subscribers (H11).
 
-A waiting runner is one timer, a running probe one run.  Each outcome goes to every subscriber; the next run is due when
-the first of them wants it, by its own intervals and its own verdict (H6).
+A waiting runner costs one timer, and a running probe costs one run.  Each outcome goes to every subscriber.  The next run
+is due at the earliest time that a subscriber wants it, according to that subscriber's intervals and verdict (H6).
 """
 
 import asyncio
@@ -18,36 +18,36 @@ from health.waiting import Moment, Places, Waits
 
 
 class Subscriber(Protocol):
-    """Somebody who wants to know what a runner finds."""
+    """Receives the outcomes of a runner."""
 
     @property
     def pace(self) -> Pace:
-        """Its intervals."""
+        """The subscriber's intervals."""
 
     @property
     def phase(self) -> Phase:
-        """Which of them applies."""
+        """The phase that decides which interval applies."""
 
     def heard(self, outcome: Outcome, now: float) -> None:
-        """Take in what a run found; `now` in monotonic seconds.  Must not raise."""
+        """Take in the outcome of a run; `now` in monotonic seconds.  Must not raise."""
 
     def hindered(self, fault: str) -> None:
-        """Take in that a run found nothing through our own fault; the words say why.  Must not raise."""
+        """Note that a fault on our side kept a run from a result; `fault` says which.  Must not raise."""
 
 
 class Runner:
-    """Runs one probe; `address` and `port` are those of its spec.  `places` bounds the probes that run at once."""
+    """Runs one probe against the address and port of its spec.  `places` limits how many probes run at once."""
 
     def __init__(self, probe: Probe[Any], places: Places, rng: random.Random, waits: Waits) -> None:
         self.subscribers: list[Subscriber] = []
         self.last: Outcome | None = None
         self._at: float | None = None
-        self.fault = ""  # what kept the last run from judging the backend, in words
+        self.fault = ""  # text: the fault that kept the last run from judging the backend
         self._probe = probe
         self._places = places
         self._rng = rng
         self._schedule: Schedule | None = None
-        self._wait = 0.0  # seconds, what the present due time was reckoned with, before jitter
+        self._wait = 0.0  # seconds that led to the present due time, before jitter
         self._timer: Moment | None = None
         self._running: Run | None = None
         self._closed = False
@@ -60,12 +60,12 @@ class Runner:
         return min(subscriber.pace.interval for subscriber in self.subscribers)
 
     def begin(self, due: float) -> None:
-        """Make the first run due at `due`, monotonic seconds."""
+        """Schedule the first run for `due`, in monotonic seconds."""
         self._schedule = Schedule(due, self._fast(), self._rng)
         self._arm()
 
     def paces_changed(self) -> None:
-        """Follow a change of the subscribers: a shorter interval applies at once, a longer one after the next run."""
+        """Adapt to changed subscribers: a shorter interval applies at once, a longer one after the next run."""
         if self._schedule is None:
             return
         self._schedule.fast = self._fast()
@@ -75,12 +75,12 @@ class Runner:
         self._wait = wait
 
     def hint(self) -> None:
-        """Run soon, for traffic failed (H12)."""
+        """Run soon, because traffic failed (H12)."""
         if self._schedule is not None and not self._probe.constant and self._schedule.hint(self._loop.time()):
             self._arm()
 
     def report(self) -> dict[str, Any]:
-        """Return the last result as `Monitor.report` shows it."""
+        """Return the last result in the form of `Monitor.report`."""
         last = self.last
         return {
             "type": self._probe.spec.type,
@@ -92,7 +92,7 @@ class Runner:
         }
 
     def close(self) -> None:
-        """Stop, in the midst of a run too."""
+        """Stop, even during a run."""
         self._closed = True
         if self._timer:
             self._timer.cancel()

@@ -1,8 +1,8 @@
-"""When the next probe is due: pure, one object a question, `now` in monotonic seconds everywhere.
+"""Decides when the next probe is due: pure, one object a question, `now` in monotonic seconds everywhere.
 
-Intervals are counted from start to start, but a probe that is still running is never overlapped: the next one starts at
-the earliest when it has ended.  Each wait is jittered by 10 % either way, so that probes which started together drift
-apart (H5).  A hint brings the next start forward, but never nearer to the last one than the fast interval (H12).
+An interval runs from start to start, but two runs never overlap: the next run starts only after the previous one has
+ended.  Each wait varies by 10 % either way, so that probes that started together drift apart (H5).  A hint brings the next
+start forward, but never nearer to the last one than the fast interval (H12).
 """
 
 import random
@@ -12,9 +12,9 @@ from health.state import Phase
 
 JITTER = 0.1  # of each interval, either way
 START_WINDOW = 0.5  # seconds within which all first probes start, if their interval is not shorter
-GRAIN = 0.2  # seconds: due probes start together at multiples of it, for fewer and warmer wake-ups
-FINEST = 0.1  # of an interval, no more than the jitter: short ones have a finer grain
-START_STEP = 0.005  # seconds between two first probes where there are few: a new daemon should serve soon
+GRAIN = 0.2  # seconds: due probes start together at multiples of this, for fewer and warmer wake-ups
+FINEST = 0.1  # the grain is at most this part of an interval, so that it does not exceed the jitter
+START_STEP = 0.005  # seconds between two first probes if there are few, because a new daemon should serve soon
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +38,12 @@ def first_delay(position: int, count: int, interval: float) -> float:
 
 
 class Schedule:
-    """The starts of one question's probe.  The owner says when one started and finished; `due` is the next start."""
+    """Schedules the runs of one question.  The owner reports each start and end; `due` is the next start."""
 
     __slots__ = ("_hinted", "_rng", "_started", "due", "fast")
 
     def __init__(self, due: float, fast: float, rng: random.Random) -> None:
-        """Make the first probe due at `due`; `fast` (seconds) is the least distance of hinted starts."""
+        """Schedule the first run for `due`; a hinted start is at least `fast` seconds after the last one."""
         self.due: float | None = due
         self.fast = fast
         self._rng = rng
@@ -51,13 +51,13 @@ class Schedule:
         self._hinted = False
 
     def started(self, now: float) -> None:
-        """Note that a run began: nothing is due until it has finished."""
+        """Note that a run has started: nothing is due until it has finished."""
         self._started = now
         self._hinted = False
         self.due = None
 
     def finished(self, now: float, wait: float) -> float:
-        """Note that the run ended, the next one to start `wait` seconds after its start; returns when that is due."""
+        """Note that the run has ended; return the next due time, `wait` seconds after the start of that run."""
         if self._started is None:
             raise ValueError("a probe finished that never started")
         grain = min(GRAIN, wait * FINEST)
@@ -69,9 +69,9 @@ class Schedule:
         return self.due
 
     def hint(self, now: float) -> bool:
-        """Bring the next start forward, because traffic failed; whether `due` changed.
+        """Bring the next start forward because traffic failed; return True if `due` changed.
 
-        While a probe runs the hint is kept: its result may be older than the failure, so the next one comes soon.
+        A hint during a run is kept: the result may be older than the failure, so the next run comes soon.
         """
         if self.due is None:
             self._hinted = True
@@ -83,7 +83,7 @@ class Schedule:
         return True
 
     def shorten(self, now: float, wait: float) -> bool:
-        """Apply a shorter interval at once (a new subscriber, a reload); whether `due` changed."""
+        """Apply a shorter interval at once (a new subscriber, a reload); return True if `due` changed."""
         if self.due is None or self._started is None:
             return False
         due = max(now, self._started + wait)

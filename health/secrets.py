@@ -1,7 +1,7 @@
-"""The files that probes need: passwords, and the authorities that TLS trusts.  Nothing else of health knows what they hold.
+"""The files that probes need: passwords, keys, and the CA certificates that TLS trusts.
 
-The health process may not be able to read these files: there the master reads them and hands them over (`Secrets.update`).
-By hand (`check --live`) they are read from the disk each time (`FromDisk`).  Neither ever shows what it holds.
+The health process may not be able to read these files, so the master reads them and passes them on (`Secrets.update`).
+`check --live` reads them from the disk each time (`FromDisk`).  Neither class ever shows the contents.
 """
 
 import os
@@ -13,7 +13,7 @@ LARGEST: Final = 4096  # bytes of a password file
 
 
 class Kind(NamedTuple):
-    """What a file is for: how messages call it, and how many bytes it may have."""
+    """The purpose of a file: its name in messages, and the most bytes it may have."""
 
     label: str
     largest: int = LARGEST
@@ -23,21 +23,21 @@ PASSWORD: Final = Kind("password file")
 AUTHORITIES: Final = Kind("tls-ca-file", 1 << 20)  # Debian's bundle of all authorities has 0.2 MiB
 PUBLIC_KEY: Final = Kind("public-key-file", 16384)
 KINDS: Final = {"password_file": PASSWORD, "tls_ca_file": AUTHORITIES, "public_key_file": PUBLIC_KEY}
-"""The keys of a probe that name a file, as fields, and what each file is."""
+"""The fields of a probe that name a file -> the kind of the file."""
 
 
 class NoSecret(Exception):  # noqa: N818 - named for what it says
-    """There is no such file, or nothing in it; the text says why, and names the file only."""
+    """The file is missing or useless; the text says why, and names the file but never its contents."""
 
 
 class Source(Protocol):
-    """Where probes get the content of their files from."""
+    """Gives probes the contents of their files."""
 
     def get(self, path: str) -> str:
-        """Return the password in the file `path`; raises `NoSecret` in words."""
+        """Return the password in the file `path`; raises `NoSecret`."""
 
     def content(self, path: str, kind: Kind) -> bytes:
-        """Return what the file `path` holds, a file of that kind; raises `NoSecret` in words."""
+        """Return the contents of `path`, a file of that kind; raises `NoSecret`."""
 
 
 class FromDisk:
@@ -48,12 +48,12 @@ class FromDisk:
         return text_of(path, read(path))
 
     def content(self, path: str, kind: Kind) -> bytes:
-        """Return what `path` holds."""
+        """Return the contents of `path`."""
         return read(path, kind)
 
 
 class Secrets:
-    """What somebody with the right to read the files has handed over: path -> content, or why there is none in words."""
+    """The files that the master has passed on: path -> contents, or the reason why there are none as text."""
 
     def __init__(self) -> None:
         self._held: dict[str, bytes | str] = {}
@@ -62,7 +62,7 @@ class Secrets:
         return f"<Secrets {len(self._held)}>"
 
     def update(self, held: Mapping[str, bytes | str]) -> set[str]:
-        """Replace all that is held; returns the paths whose content is another than before."""
+        """Replace all files; return the paths whose contents have changed."""
         changed = {path for path in held.keys() | self._held.keys() if held.get(path) != self._held.get(path)}
         self._held = {path: now if path in changed else self._held[path] for path, now in held.items()}
         return changed
@@ -72,19 +72,19 @@ class Secrets:
         return text_of(path, self.content(path, PASSWORD))
 
     def content(self, path: str, kind: Kind) -> bytes:
-        """Return what was handed over for `path`."""
+        """Return the contents that the master passed on for `path`."""
         held = self._held.get(path)
         if held is None:
-            raise NoSecret(f"{kind.label} {path} was not handed over")
+            raise NoSecret(f"{kind.label} {path} was not passed to the health process")
         if isinstance(held, str):
             raise NoSecret(held)
         return held
 
 
 def read(path: str, kind: Kind = PASSWORD) -> bytes:
-    """Return what the file `path` holds; raises `NoSecret` for what is missing, unreadable, no file, too large or empty.
+    """Return the contents of `path`; raises `NoSecret` if it is missing, unreadable, not a file, too large or empty.
 
-    Never blocks on what is no file (a pipe that somebody put in its place).
+    Never blocks on a pipe in the place of the file.
     """
     what = f"{kind.label} {path}"
     try:
@@ -109,7 +109,7 @@ def read(path: str, kind: Kind = PASSWORD) -> bytes:
 
 
 def text_of(path: str, data: bytes) -> str:
-    """Return a file's content as a password: without its line's end; raises `NoSecret` if it is no text."""
+    """Return a file's contents as a password, without the end of line; raises `NoSecret` if they are not UTF-8."""
     try:
         return data.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:

@@ -1,7 +1,8 @@
-"""What the backends of one service know of each other.
+"""Shares results between the backends of one service.
 
-Who serves older data than the others fails (`health.compare`).  A login that all of them refuse changes no verdict but
-raises an alarm (`health.logins`), and so does a probe that our own side keeps from judging (`health.hindrances`).
+A backend that serves older data than the others fails (`health.compare`).  A login that all backends refuse changes no
+verdict but raises an alarm (`health.logins`).  So does a probe that cannot judge its backend through a fault on our side
+(`health.hindrances`).
 """
 
 import logging
@@ -21,7 +22,7 @@ _log = logging.getLogger("steelyard.health")
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """Something that no verdict says, raised (`active`) or over, `at` in seconds of the wall clock."""
+    """A fault that shows in no verdict, raised (`active`) or over, `at` in seconds of the wall clock."""
 
     service: str
     text: str
@@ -32,7 +33,7 @@ class Alarm:
 class Services:
     """All services of a monitor: the `Others` of each backend.
 
-    `settle(backend)` combines anew the verdicts of a backend's probes, `hint(key)` brings its probes forward.
+    `settle(backend)` combines the verdicts of a backend's probes again, and `hint(key)` brings its probes forward.
     """
 
     def __init__(
@@ -46,11 +47,11 @@ class Services:
         self._on_alarm = on_alarm
         self._backends: dict[str, Backend] = {}
         self._logins: dict[_Shared, Logins] = {}
-        self._hindrances: dict[str, Hindrances] = {}  # of the services that have any
+        self._hindrances: dict[str, Hindrances] = {}  # only services that have any
         self._values: dict[_Shared, dict[str, Peer]] = {}
 
     def acquaint(self, backends: dict[str, Backend]) -> None:
-        """Have these backends, by their targets' keys, and no others; those that stay keep what is known of them."""
+        """Replace the set of backends, by their targets' keys; those that stay keep their state."""
         self._backends = backends
         logins: dict[_Shared, set[str]] = {}
         values: dict[_Shared, set[str]] = {}
@@ -75,11 +76,11 @@ class Services:
                 del self._hindrances[circle]
 
     def peers(self, backend: Backend, subject: str) -> list[Peer]:
-        """Return what the other backends of its service that are up or in reserve were last found to have."""
+        """Return the last values of the service's other backends that are up or in reserve."""
         return list(self.in_service(backend, subject).values())
 
     def in_service(self, backend: Backend, subject: str) -> dict[str, Peer]:
-        """Return the same by the targets' keys."""
+        """Return the peers of `backend` by the targets' keys."""
         return {
             key: peer
             for key, peer in self._values.get((backend.circle, subject), {}).items()
@@ -87,7 +88,7 @@ class Services:
         }
 
     def found(self, backend: Backend, subject: str, value: float) -> None:
-        """Note what a backend has, NaN for one that has failed."""
+        """Note the value of a backend, NaN if the backend has failed."""
         values = self._values.get((backend.circle, subject))
         if values is None:  # a subscriber of a set that is being replaced
             return
@@ -97,7 +98,7 @@ class Services:
             values[backend.target.key] = Peer(backend.target.name or backend.target.address, value)
 
     def counts(self, backend: Backend, account: str, outcome: Outcome, now: float) -> bool:
-        """Whether a login's outcome counts for the verdict; raises or ends the alarm of its service."""
+        """Returns True if a login's outcome counts for the verdict; raises or ends the alarm of its service."""
         logins = self._logins.get((backend.circle, account))
         if logins is None:  # a subscriber of a set that is being replaced
             return True
@@ -123,8 +124,8 @@ class Services:
         raised = hindrances.alarm
         hindrances.hindered(_member(subscription))
         if not raised:
-            why = f"cannot be judged by its {subscription.spec.type} probe: {subscription.fault}"
-            self._alarm(backend, f"{_label(backend)} {why}: its verdict stays as it is", active=True)
+            fault = f"the {subscription.spec.type} probe cannot judge {_label(backend)}: {subscription.fault}"
+            self._alarm(backend, f"{fault}: its verdict does not change", active=True)
         logins = self._logins.get((backend.circle, account)) if account is not None else None
         if logins is not None and account is not None:
             before = logins.alarm
@@ -141,19 +142,21 @@ class Services:
         hindrances.judged(_member(subscription), subscription.spec.rise)
         if not hindrances.alarm:
             del self._hindrances[backend.circle]
-            text = f"every backend can be judged again, {_label(backend)} last by its {subscription.spec.type} probe"
+            text = (
+                f"the probes can judge every backend again, the last was {_label(backend)} ({subscription.spec.type})"
+            )
             self._alarm(backend, text, active=False)
 
     def _login_alarm(self, backend: Backend, account: str, reason: str, *, active: bool) -> None:
         kind, user, _ = account.split(" ", 2)
         label = _label(backend)
         text = (
-            f"every backend refuses the {kind} login of {user}, {label} last ({reason}): the verdicts stay as they are"
+            f"every backend refuses the {kind} login of {user} (the last was {label}: {reason}): no verdict changes"
             if active
             else f"the {kind} login of {user} succeeds again on {label}"
         )
         self._alarm(backend, text, active=active)
-        if active:  # now it is known of those that have no verdict that it is the login's fault
+        if active:  # the backends without a verdict now have a reason: the login
             for other in list(self._backends.values()):
                 if other.circle == backend.circle and other is not backend:
                     self.settle(other)
@@ -169,7 +172,7 @@ _Shared = tuple[str, str]  # a service, and what its backends have in common
 
 
 def log_alarm(alarm: Alarm) -> None:
-    """Log an alarm, for a monitor whose alarms nobody else takes."""
+    """Log an alarm, for a monitor without another handler."""
     _log.log(logging.ERROR if alarm.active else logging.INFO, "%s: %s", alarm.service, alarm.text)
 
 

@@ -1,17 +1,16 @@
-"""What a probe's configuration is: one frozen model a protocol.
+"""The configuration of probes: one frozen model for each protocol.
 
-The models are whole: also the protocols whose probes come later are checked here to the last key. They travel over the channel
-as JSON (`model_dump(mode="json")`, back through `parse_probe`), which carries no secrets: a password is named by its file.
+The models travel over the channel as JSON (`model_dump(mode="json")`, back through `parse_probe`). The JSON contains no
+secrets: a model names only the file of a password.
 """
 
 import json
-import re
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
-from urllib.parse import quote
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from health.units import FROM_FILE, AbsolutePath, Address, Bool, Duration, Int, Port, Table, mistake
+from health.values import Digest, Hex, Host, Query, Rcodes, RequestPath, Statuses
 
 __all__ = [
     "FROM_FILE",
@@ -35,42 +34,29 @@ __all__ = [
 ]
 
 Interval = Annotated[Duration, Field(ge=0.01, le=86400.0)]
-"""Seconds between probes or until one ends: 10 ms to a day."""
+"""Seconds between two probes, or the timeout of one: 10 ms to a day."""
 
-_RESERVED: Final = "!#$%&'()*+,/:;=?@[]~"  # letters of a URL that mean something (RFC 3986, section 2.2)
 _DATAGRAM: Final = 65507  # octets; 65535 without the headers of IPv4 and UDP
-
-_RCODES: Final = (
-    "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
-    "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH", "NOTZONE",
-)  # fmt: skip
-# fmt: off
-_RRTYPES: Final = frozenset((
-    "A", "AAAA", "AFSDB", "ANY", "CAA", "CDNSKEY", "CDS", "CERT", "CNAME", "CSYNC", "DHCID", "DNAME", "DNSKEY", "DS", "HINFO",
-    "HTTPS", "KEY", "KX", "LOC", "MX", "NAPTR", "NS", "NSEC", "NSEC3", "NSEC3PARAM", "OPENPGPKEY", "PTR", "RP", "RRSIG",
-    "SMIMEA", "SOA", "SPF", "SRV", "SSHFP", "SVCB", "TLSA", "TXT", "URI", "ZONEMD",
-))
-# fmt: on
 
 
 class ProbeBase(Table):
-    """The keys that every probe has. Durations in seconds."""
+    """The keys that all probes have. Durations in seconds."""
 
     type: str
     port: Port | None = None
-    """Where to probe; None only for probes that use none (ping, script, none). Resolved before it reaches the monitor."""
+    """The port to probe; None only for probes without a port (ping, script, none). Resolved before the monitor gets it."""
     address: Address | None = None
-    """Whom to probe when it is not the backend itself."""
+    """The address to probe if it is not the backend's address."""
     interval: Interval = 2.0
     fast_interval: Interval = 0.5
-    """While a verdict is about to change."""
+    """The interval while a verdict is about to change."""
     down_interval: Interval = 5.0
     timeout: Interval = Field(default_factory=lambda data: min(1.0, data.get("interval", 2.0)))
     fall: Annotated[Int, Field(ge=1, le=1000)] = 3
     rise: Annotated[Int, Field(ge=1, le=1000)] = 2
     report_only: Bool = False
     send_proxy: Literal["off", "v1", "v2"] | None = None
-    """None: as the service does towards its backends."""
+    """None: the service's own setting towards its backends."""
     tls: Literal["off", "implicit", "starttls"] = "off"
     tls_name: str | None = None
     tls_verify: Bool = True
@@ -93,25 +79,12 @@ class ProbeBase(Table):
         return self
 
     def _check(self) -> None:
-        """Check what only this protocol knows; raises `mistake`."""
+        """Check the keys of this protocol; raises `mistake`."""
 
     def question(self) -> str:
-        """Return a text that two probes share exactly when one run answers both: H11. Pace and judgement are left out."""
+        """Return a text that is the same for two probes exactly if one run serves both (H11). It omits pace and judgement."""
         aside = {"interval", "fast_interval", "down_interval", "fall", "rise", "report_only", "max_serial_lag"}
         return json.dumps(self.model_dump(mode="json", exclude=aside), sort_keys=True, separators=(",", ":"))
-
-
-def _hex(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        bytes.fromhex(value)
-    except ValueError:
-        raise mistake(f'"{value[:40]}" is not hexadecimal: write two digits a byte, "0d0a" or "0d 0a"') from None
-    return value
-
-
-Hex = Annotated[str, BeforeValidator(_hex)]
 
 
 class _Exchange(ProbeBase):
@@ -132,17 +105,17 @@ class _Exchange(ProbeBase):
 
     @property
     def send_bytes(self) -> bytes:
-        """What to send, empty for nothing."""
+        """The bytes to send, empty for nothing."""
         return bytes.fromhex(self.send_hex) if self.send_hex else self.send.encode()
 
     @property
     def expect_bytes(self) -> bytes:
-        """What the answer must contain, empty for anything."""
+        """The bytes that the answer must contain, empty for any answer."""
         return bytes.fromhex(self.expect_hex) if self.expect_hex else self.expect.encode()
 
 
 class TcpProbe(_Exchange):
-    """Connect; then, if told, send a text and wait for one."""
+    """Connect; then, if configured, send a text and wait for a text."""
 
     type: Literal["tcp"] = "tcp"
 
@@ -162,55 +135,25 @@ class UdpProbe(_Exchange):
             raise mistake(f"{key} has {len(self.send_bytes)} bytes: a datagram carries at most {_DATAGRAM}")
 
 
-def _query(value: Any) -> Any:
-    if not isinstance(value, str) or not value:
-        return value
-    name, *rest = value.split()
-    rrtype = rest[0].upper() if rest else ""
-    if len(rest) != 1:
-        raise mistake(f'"{value[:60]}" is not a query: write a name and a type, "example.net SOA"')
-    number = re.fullmatch(r"TYPE([0-9]{1,5})", rrtype, re.ASCII)
-    if rrtype not in _RRTYPES and not (number and int(number[1]) <= 0xFFFF):  # noqa: PLR2004 - RFC 3597 section 5
-        raise mistake(f'"{rest[0][:20]}" is not a record type: write for instance "{name[:40]} SOA"')
-    labels = name.rstrip(".").split(".") if name != "." else []
-    if len(name.encode()) > 254 or any(not 0 < len(label.encode()) <= 63 for label in labels):  # noqa: PLR2004 - RFC 1035, 2.3.4
-        raise mistake(f'"{name[:60]}" is not a domain name')
-    return f"{name} {rrtype}"
-
-
-def _rcodes(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-def _known_rcodes(value: tuple[str, ...]) -> tuple[str, ...]:
-    for rcode in value:
-        if rcode.upper() not in _RCODES:
-            raise mistake(f'"{rcode[:20]}" is not a DNS response code: one of {", ".join(_RCODES[:6])}, …')
-    if not value:
-        raise mistake("rcode is empty: no answer could ever pass")
-    return tuple(rcode.upper() for rcode in value)
-
-
 class DnsProbe(ProbeBase):
-    """Ask one question; the answer must carry our ID and question, a wanted response code and, if told, a wanted record.
+    """Send one query; the answer must have our ID and question, a wanted response code and, if configured, a wanted record.
 
-    Without `query` the root's NS records are asked for and REFUSED passes as well: an authoritative server answers so for what it
-    does not serve, and it does prove that it answers. With `query` only NOERROR passes unless `rcode` says otherwise.
+    Without `query` the probe asks for the root's NS records, and REFUSED passes as well: an authoritative server answers
+    REFUSED for zones that it does not serve, and that proves that it answers. With `query` only NOERROR passes unless
+    `rcode` says otherwise.
     """
 
     type: Literal["dns"] = "dns"
-    query: Annotated[str, BeforeValidator(_query)] = ""
-    rcode: Annotated[tuple[str, ...], BeforeValidator(_rcodes), AfterValidator(_known_rcodes)] = Field(
-        default_factory=lambda data: ("NOERROR",) if data.get("query") else ("NOERROR", "REFUSED")
-    )
+    query: Query = ""
+    rcode: Rcodes = Field(default_factory=lambda data: ("NOERROR",) if data.get("query") else ("NOERROR", "REFUSED"))
     expect: str = ""
-    """The text of one record's data that the answer must contain: "192.0.2.1"."""
+    """The data of a record that the answer must contain, as text: "192.0.2.1"."""
     transport: Literal["udp", "tcp", "both"] | None = None
-    """None: as the listeners. Resolved before it reaches the monitor."""
+    """None: the transports of the listeners. Resolved before the monitor gets it."""
     recurse: Bool = True
-    """Set RD; a resolver such as unbound refuses queries without."""
+    """Set RD; a resolver such as unbound refuses queries without it."""
     authoritative: Bool | None = None
-    """True: demand AA; False: demand its absence; None: no matter."""
+    """True: AA must be set; False: AA must not be set; None: both pass."""
     max_serial_lag: Annotated[Int, Field(ge=0)] | None = None
 
     def _check(self) -> None:
@@ -219,21 +162,21 @@ class DnsProbe(ProbeBase):
         if self.expect and not self.query:
             raise mistake('expect needs a query: query = "www.example.net A"', "expect")
         if self.tls != "off" and self.transport != "tcp":
-            raise mistake('DNS over TLS is TCP: say transport = "tcp" as well', "tls")
+            raise mistake('DNS over TLS needs TCP: set transport = "tcp" as well', "tls")
 
     @property
     def qname(self) -> str:
-        """The name to ask for."""
+        """The name in the query."""
         return self.query.split()[0] if self.query else "."
 
     @property
     def qtype(self) -> str:
-        """The record type to ask for."""
+        """The record type in the query."""
         return self.query.split()[1] if self.query else "NS"
 
 
 class MysqlProbe(ProbeBase):
-    """Log in, and check the part that the server plays in its replication."""
+    """Log in, and check the server's role in its replication."""
 
     type: Literal["mysql"] = "mysql"
     user: str
@@ -257,9 +200,9 @@ class MysqlProbe(ProbeBase):
 
 
 class LdapProbe(ProbeBase):
-    """Bind, anonymously without `bind_dn`, and search if a `base` is given.
+    """Bind, anonymously without `bind_dn`, and search if `base` is set.
 
-    The search reads `base` itself; with a `filter` of its own or `min_entries` above 1 it goes through all below it.
+    The search reads only the entry `base`. If `filter` is set or `min_entries` is above 1, it covers the whole subtree.
     """
 
     type: Literal["ldap"] = "ldap"
@@ -277,74 +220,34 @@ class LdapProbe(ProbeBase):
             raise mistake(f"{present} needs {absent} as well: a simple bind takes both", present)
         if self.base is None and (self.min_entries or self.max_lag is not None):
             key = "min-entries" if self.min_entries else "max-lag"
-            raise mistake(f"{key} needs a search: say base", key)
+            raise mistake(f"{key} needs a search: set base", key)
         if not (self.filter.startswith("(") and self.filter.endswith(")")):
-            raise mistake(f'"{self.filter[:40]}" is not an LDAP filter: it stands in parentheses (RFC 4515)', "filter")
-
-
-def _statuses(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    for part in value.split(","):
-        match = re.fullmatch(r"\s*([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?\s*", part, re.ASCII)
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise mistake(f'"{value[:40]}" is not a list of HTTP statuses: write "200-399" or "200,204"')
-    return value
-
-
-def _digest(value: Any) -> Any:
-    if isinstance(value, str) and not re.fullmatch(r"[0-9a-fA-F]{32}", value, re.ASCII):
-        raise mistake("a body-digest is an MD5 sum of 32 hexadecimal digits, as genhash prints it")
-    return value
-
-
-def _visible(value: Any) -> Any:
-    if isinstance(value, str):
-        strange = next((letter for letter in value if not "!" <= letter <= "~"), None)
-        if strange is not None:
-            raise mistake(
-                f'"{value[:60]}" holds {"a blank" if strange == " " else f"U+{ord(strange):04X}"}:'
-                " a request has visible letters of ASCII only",
-                hint=f'write "{quote(value, safe=_RESERVED)[:200]}"' if value.startswith("/") else None,
-            )
-    return value
-
-
-def _host(value: Any) -> Any:
-    if value == "":
-        raise mistake("host is empty")
-    return _visible(value)
-
-
-def _request_path(value: Any) -> Any:
-    if isinstance(value, str) and not value.startswith("/"):
-        raise mistake(f'path = "{value[:60]}" does not begin with "/"', hint=f'write path = "/{value[:60]}"')
-    return _visible(value)
+            raise mistake(f'"{self.filter[:40]}" is not an LDAP filter: write it in parentheses (RFC 4515)', "filter")
 
 
 class HttpProbe(ProbeBase):
-    """One request; the status must lie in `status` and the body match, if told."""
+    """Send one request; its status must be in `status`, and the body must match if that is configured."""
 
     type: Literal["http"] = "http"
     method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
-    path: Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$"), BeforeValidator(_request_path)] = "/"
-    host: Annotated[str, Field(pattern=r"^[\x21-\x7e]+$"), BeforeValidator(_host)] | None = None
-    status: Annotated[str, BeforeValidator(_statuses)] = "200-399"
+    path: RequestPath = "/"
+    host: Host | None = None
+    status: Statuses = "200-399"
     body: str | None = None
-    body_digest: Annotated[str, BeforeValidator(_digest)] | None = None
+    body_digest: Digest | None = None
 
 
 class SmtpProbe(ProbeBase):
-    """Greeting 220, EHLO, QUIT."""
+    """SMTP: greeting 220, EHLO, QUIT."""
 
     type: Literal["smtp"] = "smtp"
     helo: str | None = None
-    """What to call ourselves; None: the host's name."""
+    """The name in EHLO; None: the host's name."""
     tls_ways: ClassVar[tuple[str, ...]] = ("off", "implicit", "starttls")
 
 
 class _Mailbox(ProbeBase):
-    """Greeting, login if asked, clean logout."""
+    """Greeting, login if configured, clean logout."""
 
     user: str | None = None
     password_file: AbsolutePath | None = None
@@ -357,19 +260,19 @@ class _Mailbox(ProbeBase):
 
 
 class Pop3Probe(_Mailbox):
-    """POP3: greeting, login if asked, QUIT."""
+    """POP3: greeting, login if configured, QUIT."""
 
     type: Literal["pop3"] = "pop3"
 
 
 class ImapProbe(_Mailbox):
-    """IMAP: greeting, login if asked, LOGOUT."""
+    """IMAP: greeting, login if configured, LOGOUT."""
 
     type: Literal["imap"] = "imap"
 
 
 class ScriptProbe(ProbeBase):
-    """Run a program; its exit code is the verdict, as keepalived's."""
+    """Run a program; its exit code is the verdict, as with keepalived."""
 
     type: Literal["script"] = "script"
     command: tuple[str, ...] = Field(min_length=1)
@@ -382,7 +285,7 @@ class ScriptProbe(ProbeBase):
         if not self.command[0].startswith("/"):
             raise mistake(f'"{self.command[0][:60]}" is not an absolute path', "command")
         if any("\0" in part for part in self.command):
-            raise mistake("a command holds no NUL character", "command")
+            raise mistake("a command must not contain a NUL character", "command")
 
 
 class PingProbe(ProbeBase):
@@ -394,7 +297,7 @@ class PingProbe(ProbeBase):
 
 
 class NoneProbe(ProbeBase):
-    """Always up."""
+    """No probe: the backend is always up."""
 
     type: Literal["none"] = "none"
     tls_ways: ClassVar[tuple[str, ...]] = ("off",)
@@ -436,5 +339,5 @@ _ADAPTER: Final[TypeAdapter[ProbeSpec]] = TypeAdapter(ProbeSpec)
 
 
 def parse_probe(value: Any) -> ProbeSpec:
-    """Return the probe that a dumped one says (the channel's form: keys as in the file or as fields, durations in seconds)."""
+    """Return the probe from its dump: keys as in the file or as field names, durations in seconds."""
     return _ADAPTER.validate_python(value)

@@ -1,20 +1,21 @@
-"""From results of probes to a verdict: pure, one object a probe of a backend.
+"""Turns the results of a probe into a verdict: pure, one object for each probe of a backend.
 
 The laws (H1, H2, H15):
 
-1.  The start is `unknown`.  The first result of all decides at once: a pass is `up` (or `reserve`), a failure is `down`.
-    A backend without a verdict gets no traffic, so `fall` more failures would protect nothing, and the reason is told.
-2.  Until a backend has passed once, its first pass needs no `rise`: a server that boots after us serves at once.
+1.  The start is `unknown`.  The very first result decides at once: a pass is `up` (or `reserve`), a failure is `down`.
+    A backend without a verdict gets no traffic, so to wait for `fall` failures would protect nothing, and a verdict of
+    `down` shows the reason.
+2.  Until a backend has passed once, its first pass needs no `rise`: a server that boots after the balancer serves at once.
 3.  Otherwise the verdict flips on consecutive results only: `fall` in a row to a worse state, `rise` in a row to a
     better one.  One agreeing result resets the count; failures that are not consecutive never add up.
-4.  The states are ranked `down` < `reserve` < `up`.  Results of either worse kind count together towards the milder one:
-    with `fall` 3, an `up` backend that fails, is fit for reserve only, and fails, goes to `reserve`, for it was three
-    times in a row not fit for `up`, but not three times in a row dead.
-5.  A full server (`full`) refused the probe for lack of room, so the probe learned nothing else of it.  It counts as fit
-    for reserve, and keeps what it has.  It never leaves `down` in this way: what took it down may still hold.
+4.  The states are ranked `down` < `reserve` < `up`.  Results of both worse kinds count together towards the milder one.
+    Example with `fall` 3: an `up` backend fails, is fit for reserve only, and fails.  It goes to `reserve`: it was not fit
+    for `up` three times in a row, but it was not dead three times in a row.
+5.  A full server (`full`) refused the probe for lack of room, so the probe learned nothing else about it.  It counts as
+    fit for reserve and keeps its clients.  Such a result never ends `down`: the cause of `down` may still be there.
 
-A result that was our own fault (no descriptors left, a login that every backend refuses) is no result: it must not be
-handed to `observe`.  A backend that has had no other result since the start is `unknown`, and `unjudged` says why.
+A result that is our own fault (no descriptors left, a login that every backend refuses) is not a result: the caller must
+not pass it to `observe`.  A backend without any other result since the start is `unknown`, and `unjudged` says why.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ _DOWN, _RESERVE, _UP = range(3)
 
 
 class Outcome(NamedTuple):
-    """What one run of a probe found; `latency` in seconds, `reason` in words without a trailing full stop."""
+    """The result of one run of a probe; `latency` in seconds, `reason` a text without a trailing full stop."""
 
     ok: bool
     reason: str
@@ -38,18 +39,18 @@ class Outcome(NamedTuple):
     credentials_rejected: bool = False
     reserve: bool = False
     value: float | None = None
-    """What is compared with the other backends of the service (`health.compare`)."""
+    """The value that is compared with the other backends of the service (`health.compare`)."""
     weight: int | None = None
     """The weight that the backend asks for, if it asks."""
     standby: bool = False
-    """Of a failure: the backend is well, but plays another part than the wanted one, as a replica where a writer is asked for."""
+    """A failure of a healthy backend in another role than the wanted one, such as a replica instead of a writer."""
     full: bool = False
-    """Of a pass in reserve: the backend has no room for another client, which it said before the probe could ask anything."""
+    """A pass in reserve of a backend that refused the probe because it has no room for another client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A verdict that flipped, `since` being the time of the result that flipped it (monotonic seconds)."""
+    """A verdict that flipped; `since` is the time of the result that flipped it (monotonic seconds)."""
 
     previous: State
     state: State
@@ -58,7 +59,7 @@ class Change:
 
 
 class Health:
-    """The verdict of one probe on one backend, for one subscriber: `fall` and `rise` are the subscriber's own.
+    """The verdict of one probe on one backend for one subscriber, with that subscriber's `fall` and `rise`.
 
     A probe that is added to a backend with a verdict starts with that verdict (`state`), so that a reload flips nothing.
     """
@@ -74,11 +75,11 @@ class Health:
         self.last: Outcome | None = None
         self._passed = state in {"up", "reserve"}
         self._results = 0
-        self._above = [0, 0, 0]  # by rank: which result was the last one above it, counted from 1
-        self._below = [0, 0, 0]  # by rank: which result was the last one below it
+        self._above = [0, 0, 0]  # rank -> the number of the last result above it, counted from 1
+        self._below = [0, 0, 0]  # rank -> the number of the last result below it
 
     def observe(self, outcome: Outcome, now: float) -> Change | None:
-        """Take one result in, `now` in monotonic seconds; the change that it caused, if any."""
+        """Take in one result, `now` in monotonic seconds; return the change that it caused, if any."""
         found = _rank(outcome)
         self.last = outcome
         if outcome.full and self.state == "down":
@@ -88,7 +89,7 @@ class Health:
             self._above[rank] = self._results
         for rank in range(found + 1, len(_RANKED)):
             self._below[rank] = self._results
-        if _RANKED[found] == self.state:  # nothing that could flip, and the most frequent case
+        if _RANKED[found] == self.state:  # nothing can flip: the most frequent case
             return None
         state, in_a_row = self._decided(found)
         self._passed = self._passed or (outcome.ok and not outcome.full)
@@ -100,24 +101,24 @@ class Health:
         return change
 
     def _decided(self, found: int) -> tuple[State, int]:
-        """Return the state after a result of rank `found`, and how many results in a row speak for it."""
+        """Return the state after a result of rank `found`, and how many results in a row support it."""
         if self.state == "unknown" or (not self._passed and found > _DOWN):
             return _RANKED[found], 1
         rank = _RANKED.index(self.state)
-        for worse in range(rank):  # the worst that is proven
+        for worse in range(rank):  # the worst proven state wins
             if (in_a_row := self._results - self._above[worse]) >= self.fall:
                 return _RANKED[worse], in_a_row
-        for better in range(_UP, rank, -1):  # the best that is proven
+        for better in range(_UP, rank, -1):  # the best proven state wins
             if (in_a_row := self._results - self._below[better]) >= self.rise:
                 return _RANKED[better], in_a_row
         return self.state, 0
 
     @property
     def phase(self) -> Phase:
-        """Which of the intervals the next probe has to wait (H6).
+        """The phase that decides which interval the next probe waits (H6).
 
-        `transition` as long as the last result disagrees with the verdict, and while a verdict of `down` that one first
-        failure decided has not been confirmed by `fall` of them.
+        It is `transition` as long as the last result disagrees with the verdict.  If a single first failure decided
+        `down`, it is also `transition` until `fall` failures have confirmed the verdict.
         """
         if self.last is None:
             return "steady"
@@ -142,11 +143,11 @@ def _counted(outcome: Outcome, in_a_row: int) -> str:
 
 
 def combine(states: Sequence[State], require: Require) -> State:
-    """Combine the verdicts of a backend's probes (the report-only ones left out by the caller) into the backend's (H15).
+    """Combine the verdicts of a backend's probes into the backend's verdict (H15).  The caller omits report-only probes.
 
-    With `all`, `any` (1) or K of them required to be up: `up` if so many are; else `reserve` if so many are up or in
-    reserve; else `unknown` while those without a verdict could still make up the number; else `down`.  A K above the
-    number of probes means all of them.  No probe at all has nothing against the backend: `up`.
+    `require` says how many probes must be up: `all`, `any` (1) or K.  The verdict is `up` if enough probes are up; else
+    `reserve` if enough are up or in reserve; else `unknown` if the probes without a verdict could still make enough; else
+    `down`.  A K above the number of probes means all of them.  A backend without any probe is `up`.
     """
     count = len(states)
     needed = {"all": count, "any": min(1, count)}[require] if isinstance(require, str) else min(require, count)
@@ -161,9 +162,9 @@ def combine(states: Sequence[State], require: Require) -> State:
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """One probe's contribution to its backend's verdict: `label` tells it from the others ("tcp 636").
+    """One probe's contribution to its backend's verdict; `label` distinguishes the probe from the others ("tcp 636").
 
-    `hindrance` says in words what on our side kept the last run from judging the backend, "" if nothing did.
+    `hindrance` is the fault on our side that kept the last run from judging the backend, as text, "" if there is none.
     """
 
     label: str
@@ -178,7 +179,7 @@ def _deciding(opinions: Sequence[Opinion]) -> list[Opinion]:
 
 
 def judge(opinions: Sequence[Opinion], require: Require) -> tuple[State, str]:
-    """Return a backend's verdict and its reason in words: that of the probes that speak for the verdict (H13, H15)."""
+    """Return a backend's verdict and its reason: the reasons of the probes that support the verdict (H13, H15)."""
     deciding = _deciding(opinions)
     if not deciding:
         return "up", "no probe decides"
@@ -190,9 +191,9 @@ def judge(opinions: Sequence[Opinion], require: Require) -> tuple[State, str]:
 
 
 def unjudged(opinions: Sequence[Opinion], require: Require) -> str:
-    """Return in words why a backend has no verdict through our own fault alone, "" where it has one or may be dead.
+    """Return the fault on our side that alone keeps a backend from a verdict, "" if it has one or may be dead.
 
-    Nothing speaks against such a backend: with the hindered probes taken as passed, it would be fit.
+    No probe speaks against such a backend: if the hindered probes had passed, it would be up or in reserve.
     """
     deciding = _deciding(opinions)
     hindered = [opinion for opinion in deciding if opinion.state == "unknown" and opinion.hindrance]

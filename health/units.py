@@ -1,7 +1,7 @@
-"""What configuration values are made of, wherever they stand: durations, addresses, ports, strict numbers.
+"""The basic types of configuration values: durations, addresses, ports, strict numbers.
 
-Values come from two sides. From a file (validation context `FROM_FILE`) a duration must carry its unit, because `timeout = 5` is
-as likely to mean milliseconds as seconds. Over the channel, and in code, it is a number of seconds, `math.inf` for "never".
+Values have two sources. In a file (validation context `FROM_FILE`) a duration needs a unit, because `timeout = 5` may
+mean milliseconds as well as seconds. Over the channel, and in code, it is a number of seconds, `math.inf` for "never".
 """
 
 import ipaddress
@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 FROM_FILE: Final = {"from-file": True}
-"""Validation context of values that a person wrote."""
+"""The validation context of values from a configuration file."""
 
 DURATION_PATTERN: Final = r"^(never|([0-9]+(\.[0-9]+)?(ms|us|s|m|h|d))+)$"
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -36,12 +36,12 @@ _THIS_NETWORK: Final = ipaddress.IPv4Network("0.0.0.0/8")
 
 
 def mistake(message: str, key: str | None = None, hint: str | None = None) -> PydanticCustomError:
-    """Return the error of one wrong value: `key` points at a key below the checked table, `hint` is a suggestion in words."""
+    """Return the error for a wrong value; `key` is a key below the checked table, `hint` a suggestion as text."""
     return PydanticCustomError("mistake", "{text}", {"text": message, "key": key, "hint": hint})
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds that "500ms", "2s", "1h30m" or "never" (`math.inf`) say; raises ValueError in words."""
+    """Return the seconds of "500ms", "2s", "1h30m" or "never" (`math.inf`); raises ValueError with a text for users."""
     if text == "never":
         return math.inf
     if _NUMBER.fullmatch(text):
@@ -81,7 +81,7 @@ def _duration(value: Any, info: ValidationInfo) -> float:
     if info.context is FROM_FILE:
         raise mistake(f'a duration needs a unit: "{value}s" or "{value}ms"')
     if not value >= 0:
-        raise mistake("a duration is not negative")
+        raise mistake("a duration must not be negative")
     return float(value)
 
 
@@ -95,7 +95,7 @@ Duration = Annotated[
     PlainSerializer(_seconds, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
 ]
-"""Seconds. From a file a string with units; in JSON a number, or "never" for `math.inf`."""
+"""Seconds. In a file a string with units; in JSON a number, or "never" for `math.inf`."""
 
 Int = Annotated[int, Field(strict=True)]
 Bool = Annotated[bool, Field(strict=True)]
@@ -103,9 +103,10 @@ Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 
 
 def parse_address(text: str) -> str:
-    """Return an IPv4 or IPv6 address in its canonical form; raises ValueError that tells a name from a typing error.
+    """Return an IPv4 or IPv6 address in its canonical form.
 
-    An IPv4 address that is written as IPv6 (mapped: RFC 4291, section 2.5.5.2) is the IPv4 address.
+    An IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2) becomes the IPv4 address.  Raises ValueError with a text that
+    distinguishes a host name from a mistyped address.
     """
     try:
         address = ipaddress.ip_address(text)
@@ -178,7 +179,7 @@ def _path(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     if "\0" in value:
-        raise mistake("a path holds no NUL character")
+        raise mistake("a path must not contain a NUL character")
     if not value.startswith("/"):
         raise mistake(
             f'"{value[:60]}" is a relative path: write it from the root, so that it means the same everywhere'
@@ -194,12 +195,12 @@ AbsolutePath = Annotated[str, BeforeValidator(_path)]
 
 
 def kebab(name: str) -> str:
-    """Return the key of the file for a field: "fast_interval" is "fast-interval"."""
+    """Return the configuration key of a field: "fast_interval" is "fast-interval"."""
     return name.replace("_", "-")
 
 
 class Table(BaseModel):
-    """A table of the file: frozen, kebab-case keys, unknown keys refused; code may use the field names."""
+    """A table of the configuration: frozen, with kebab-case keys.  Refuses unknown keys.  Code may use the field names."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=kebab, validate_by_name=True, validate_by_alias=True

@@ -1,14 +1,15 @@
-"""What probes wait for, sockets and moments, by the thousand.
+"""Lets thousands of probes wait for sockets and moments.
 
-asyncio's own way costs more than most probes do: a reader of the loop is two calls of the kernel and a walk through three
-layers, a timer a handle that a heap compares in Python, a timeout both that and two coroutines.  Here is one epoll set and
-one heap of ticks, of which the loop sees one descriptor and one timer.  What waits is a run (`health.run`) or an asyncio
-task, and may be cancelled wherever it waits.
+asyncio's own means cost more than most probes do.  A reader of the loop costs two system calls and a walk through three
+layers.  A timer is a handle that a heap compares in Python.  A timeout is a timer and two coroutines.  This module has one
+epoll set and one heap of ticks, and the loop sees only one descriptor and one timer.  A run (`health.run`) or an asyncio
+task waits, and it can be cancelled wherever it waits.
 
 Laws:
-- Whatever waits is forgotten when its wait ends, however it ends; nothing is left of the set and the timer when nothing waits.
-- A moment is never early, and no more than a tick (16 ms) late where the loop is not.  One that is cancelled is not called, in the same round neither.
-- An exception costs the one callback that raised it.
+- A wait is forgotten when it ends, however it ends.  Without any wait there is neither an epoll set nor a timer.
+- A moment is never early.  It is at most a tick (16 ms) late unless the loop itself is late.
+- A cancelled moment is not called, even if it is cancelled in the round in which it is due.
+- An exception in a callback does not affect the other callbacks.
 """
 
 import asyncio
@@ -25,17 +26,17 @@ if TYPE_CHECKING:
 
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
-TICKS: Final = 64  # a second, at which moments are called: those that are near each other share a wake-up
-REMAINS: Final = 64  # ticks without a moment that may stay in the heap however few others there are
-_EVENTS = 1024  # that one look at the set takes in
+TICKS: Final = 64  # ticks a second: moments are called at ticks, so that near moments share a wake-up
+REMAINS: Final = 64  # ticks without a moment that may stay in the heap, however few other ticks it has
+_EVENTS = 1024  # events that one poll of the set returns at most
 
 
 class CannotWait(Exception):  # noqa: N818 - named for what it says
-    """This host can watch no more descriptors; the text says what it lacks."""
+    """This host cannot watch another descriptor; the text says why."""
 
 
 class Moment:
-    """A callback at a time; `cancel` forgets it."""
+    """A callback at a given time; `cancel` drops it."""
 
     __slots__ = ("_waits", "callback", "tick")
 
@@ -45,29 +46,29 @@ class Moment:
         self.tick = 0.0
 
     def cancel(self) -> None:
-        """Never call back.  Harmless once it has."""
+        """Drop the callback.  Does nothing after the call."""
         if self.callback is not None:
             self.callback = None
             self._waits.forget(self)
 
 
 class Waits:
-    """The set and the heap of who shares it; lives in one asyncio loop, and needs no closing."""
+    """The epoll set and the heap that all probes share; belongs to one asyncio loop and needs no closing."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.running: Run | None = None  # whose step this is, None for a task's
+        self.running: Run | None = None  # the run whose step is executing, None for a task
         self._epoll: select.epoll | None = None
         self._waiting: dict[int, asyncio.Future[int] | Run] = {}
-        self._moments: dict[float, dict[Moment, None]] = {}  # by their ticks, each in the order of their coming
-        self._heap: list[float] = []  # the ticks, and some that have lost their moments
+        self._moments: dict[float, dict[Moment, None]] = {}  # tick -> its moments in the order of `add`
+        self._heap: list[float] = []  # the ticks, including some without moments
         self._timer: asyncio.TimerHandle | None = None
         self._firing = False
 
     async def ready(self, number: int, events: int) -> int:
-        """Wait until the descriptor is ready for one of `events`, or has an error to tell; return what it is ready for.
+        """Wait until the descriptor is ready for one of `events` or has an error; return the events it is ready for.
 
-        One wait a descriptor at a time.  Raises `CannotWait`.
+        Only one wait at a time is allowed for a descriptor.  Raises `CannotWait`.
         """
         try:
             epoll = self._epoll or self._open()
@@ -106,7 +107,7 @@ class Waits:
             self._arm()
 
     def forget(self, moment: Moment) -> None:
-        """Take a moment out that was cancelled; `Moment.cancel` calls it."""
+        """Remove a cancelled moment; only `Moment.cancel` calls this."""
         moments = self._moments.get(moment.tick)
         if moments is None or moment not in moments:  # its round has begun
             return
@@ -116,7 +117,7 @@ class Waits:
         del self._moments[moment.tick]
         heap = self._heap
         if len(heap) > REMAINS + 2 * len(self._moments) or not self._moments:
-            heap[:] = self._moments  # in place: `_fire` may be at work on it
+            heap[:] = self._moments  # in place, because `_fire` may be using the heap
             heapq.heapify(heap)
         if not self._moments and self._timer is not None:
             self._timer.cancel()
@@ -134,16 +135,16 @@ class Waits:
             self._epoll = None
 
     def _look(self) -> None:
-        """Wake whom the kernel has something for."""
+        """Wake each waiter whose descriptor is ready."""
         if self._epoll is None:
             return
-        # All are found before the first goes on, which may end others and open descriptors of the same numbers.
+        # Collect all waiters before the first continues: it may end others and open descriptors with the same numbers.
         for waiter, events in [(self._waiting[number], events) for number, events in self._epoll.poll(0, _EVENTS)]:
             if not waiter.done():
                 waiter.set_result(events)
 
     def _arm(self) -> None:
-        """See to it that the loop calls at the first moment."""
+        """Set the loop's timer to the first moment."""
         heap = self._heap
         while heap and heap[0] not in self._moments:
             heapq.heappop(heap)
@@ -154,7 +155,7 @@ class Waits:
             self._timer = self.loop.call_at(heap[0], self._fire)
 
     def _fire(self) -> None:
-        """Call all whose moment has come."""
+        """Call all due moments."""
         self._timer = None
         self._firing = True
         heap, now = self._heap, self.loop.time()
@@ -173,14 +174,14 @@ class Waits:
 
 
 class Places:
-    """How many may do something at once.  Who is told by `take` that none is free waits his turn by `turn`."""
+    """A limited number of places.  If `take` returns False, the caller waits for a place with `turn`."""
 
     def __init__(self, count: int) -> None:
         self._free = count
         self._queue: deque[asyncio.Future[None]] = deque()
 
     def take(self) -> bool:
-        """Take a free place; whether there was one."""
+        """Take a place if one is free; return True if so."""
         if not self._free:
             return False
         self._free -= 1
@@ -193,7 +194,7 @@ class Places:
         try:
             await waiter
         except asyncio.CancelledError:
-            if not waiter.cancelled():  # the place came at the same time
+            if not waiter.cancelled():  # a place became free at the same time
                 self.give()
             raise
 

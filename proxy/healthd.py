@@ -126,7 +126,7 @@ class Health:
                 self._runs.add(run)
                 run.add_done_callback(self._runs.discard)
             case health_messages.Run(number):
-                self._send(health_messages.Ran(number, [], f"{RUNS} runs of probes go on already: try again"))
+                self._send(health_messages.Ran(number, [], f"{RUNS} probe runs are in progress already: try again"))
 
     async def _run(self, number: int, keys: list[str]) -> None:
         self._send(health_messages.Ran(number, await self._monitor.run_now(keys)))

@@ -1,15 +1,13 @@
-"""The master: supervises the children, owns the listening sockets, answers on the control socket.
+"""The master: supervises the child processes, owns the listening sockets, answers on the control socket.
 
-It does nothing that blocks and touches no client's data.  Configuration goes down from here, verdicts pass through,
-counters are pulled when somebody asks.
+It never blocks and touches no client's data.  It gives the children their configuration, passes verdicts from health to
+the workers, and reads the workers' counters when a command asks for them.
 """
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 from health.units import format_duration
 from proxy import __version__
 from proxy.backends.admin import SAVED, Admins
+from proxy.backends.counts import Counts
 from proxy.backends.effective import Running, written
 from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
@@ -34,6 +33,7 @@ from proxy.pair.pair import STANDBY, Redundancy
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
 from proxy.processes import signals
+from proxy.processes.faults import Faults
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
@@ -41,28 +41,23 @@ from proxy.records.connection_log_file import ConnectionLogFile
 from proxy.records.document import StateError
 from proxy.records.state_directory import StateDirectory
 from proxy.records.timeline import Level, Timeline
-from proxy.relay.plan import Member, service_tree
+from proxy.relay.plan import service_tree
 from proxy.start import Standing, StartError, own_state, standing
 from proxy.stats.columns import Columns
-from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_SESSIONS, Layout
+from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.status.snapshot import SnapshotBuilder
 from proxy.words import counted
-from proxy.workers import plans, transparent_sockets
+from proxy.workers import plans
 from proxy.workers.listeners import ListenError, Listeners
-from proxy.workers.member_owners import Key
-from proxy.workers.provision import Handout
+from proxy.workers.opening import Opening
+from proxy.workers.provision import Handout, Provision
 from proxy.workers.supervisor import Supervisor, gone
 
-FIRST_VERDICTS = 3.0  # s of probing that the clients of a service wait in the kernel for its first verdict
-FIRST_PROBES = 10.0  # s after the start until they wait no longer, probing or not
 TICK = 0.1  # s
 SAMPLE = 1.0  # s
-STOP_GRACE = 1.0  # s after stop-timeout until what is left is killed
-KILL_GRACE = 2.0  # s that a killed child may take to be gone
-FAULTS_TOLD = 10  # bugs of ours that are told in full, then one in a thousand
-
-_log = logging.getLogger("steelyard.master")
+STOP_GRACE = 1.0  # s after stop-timeout until the master kills the remaining children
+KILL_GRACE = 2.0  # s that the master waits for killed children to end
 
 
 class Master:
@@ -71,14 +66,14 @@ class Master:
     def __init__(
         self, config: Config, ours: Standing, state: StateDirectory, warnings: Collection[tuple[str, str]] = ()
     ) -> None:
-        """Prepare, touching nothing outside this process; StartError for what can be seen already.
+        """Prepare without any effect outside this process; StartError for errors that show already.
 
-        `warnings` (kind, text) are those that came up so far.
+        `warnings` (kind, text) are recorded right after the event of the start.
         """
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         open_files = privileges.raise_open_files()
-        self._before = [*warnings]  # those before the start is told
+        self._before = [*warnings]  # warnings to record after the event of the start
         self._state = state
         if state.fault:
             self._warn("state", f"{state.fault}: nothing can be saved")
@@ -89,23 +84,21 @@ class Master:
         self._columns = Columns(self._layout)
         self._running = Running(config, Slots(self._layout.services), Slots(self._layout.backends))
         self._builder = SnapshotBuilder(self._columns, *self._running.slots)
-        self._handout = Handout(self._running, self._layout, open_files)
+        self._counts = Counts(self._running, self._columns)
+        self._faults = Faults(lambda text: self.told("master", text, level="error", kind="fault"))
         self._listeners = Listeners()
-        self._open: set[str] = set()  # services that are served: the others wait for their first verdicts
-        self._count = config.node.workers if config.services else 1  # an address alone is no work
-        self._workers = Supervisor(self, self._count, ours.identity)
         self._connection_log = ConnectionLogFile(
-            plans.log_path(config), self._columns, self._told_of_log, self._workers.reopened
+            plans.log_path(config), self._columns, self._told_of_log, self._on_log_file
         )
         self._means = Means(config, ours.identity.gid, self._told_of_means)
         self._before += [("probe", text) for text in self._means.faults]
         overrides = state.document(SAVED)
         try:
-            self._admins = Admins(self._running, overrides, self._timeline.add, self._administered, self._active_on)
+            self._admins = Admins(self._running, overrides, self._timeline.add, self._administered, self._counts.active)
         except StateError as error:
             raise StartError(f"overrides: {error}") from error
         self._before += [
-            ("admin", f"{name}: not in the file any more, its override is left out") for name in self._admins.strange
+            ("admin", f"{name}: no longer in the file: its override is ignored") for name in self._admins.strange
         ]
         self._readiness = Readiness(
             self._running, self._timeline.add, self._to_workers, self._on_readiness, self._admins,
@@ -113,9 +106,17 @@ class Master:
         self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._readiness.looping)
         self._membership = Membership(
             self._running, self._admins, self._timeline.add,
-            relisted=self._relisted, reweighed=self._reweighed, stranded=self._readiness.stranded_by, active=self._active_on,
+            relisted=self._relisted, reweighed=self._reweighed, stranded=self._readiness.stranded_by, active=self._counts.active,
             leads_back=self._loops.would_lead_back,
         )  # fmt: skip
+        self._opening = Opening(self._running, self._listeners, self._readiness, self._timeline.add, self._on_open)
+        self._handout = Handout(self._running, self._layout, open_files)
+        self._provision = Provision(
+            self._running, self._columns, self._handout, self._readiness, self._listeners, self._opening,
+            self._connection_log,
+        )  # fmt: skip
+        self._count = config.node.workers if config.services else 1  # a host with virtual addresses and no services
+        self._workers = Supervisor(self, self._provision, self._count, ours.identity)
         self._prober = Prober(
             ours.identity,
             self._readiness.targets,
@@ -127,12 +128,11 @@ class Master:
         )
         try:
             self._redundancy = Redundancy(
-                config, ours.identity, state.document(STANDBY), self._told_of_routers, self._opened_through
+                config, ours.identity, state.document(STANDBY), self._told_of_routers, self._counts.opened_through
             )
         except router_settings.KeyFileError as error:
             raise StartError(f"vrrp: {error}") from error
         self._sampled = 0.0
-        self._faults = 0
         self._stopping = False
         self._draining = False
         self._leaving: asyncio.Task[None] | None = None
@@ -146,10 +146,10 @@ class Master:
     # -- life
 
     async def run(self) -> None:
-        """Serve until told to stop.  StartError, with nothing left behind, if it cannot begin."""
+        """Serve until a signal stops the daemon.  Raises StartError, and leaves nothing behind, if it cannot start."""
         try:
             self._take_signals()
-            self._loop.set_exception_handler(self._on_fault)
+            self._loop.set_exception_handler(self._faults.on_exception)
             self._listen()
             for listener in self._listeners.numbers:
                 self._workers.members.add(listener)
@@ -166,7 +166,7 @@ class Master:
         self._prober.start()
         self._workers.start()
         self._redundancy.start()
-        self._loop.call_later(FIRST_PROBES, self._open_all, FIRST_PROBES)
+        self._opening.start()
         self._tick()
 
     async def _end(self) -> None:
@@ -197,7 +197,7 @@ class Master:
 
     async def _start_control(self) -> None:
         parts = Parts(
-            self._running, self._columns, self._workers, self._prober, self._redundancy, self._admins, self._membership,
+            self._running, self._counts, self._workers, self._prober, self._redundancy, self._admins, self._membership,
             self._readiness,
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
@@ -208,7 +208,7 @@ class Master:
             raise StartError(f"control.socket: {error}") from error
 
     async def _begin_timeline(self) -> None:
-        """Not before all is ours: a daemon that cannot start leaves no events of it."""
+        """Record the start only now that the daemon owns its sockets: a daemon that cannot start writes no events."""
         node = self.config.node
         await self._timeline.keep(self._state.path, self._state.disk)
         self._control.register("events", events_handler(self._timeline), mutates=False)
@@ -224,35 +224,21 @@ class Master:
     def _tick(self) -> None:
         if self._stopped.is_set():
             return
-        self._loop.call_later(TICK, self._tick)  # before all else: whatever goes wrong below, there is a next look
+        self._loop.call_later(TICK, self._tick)  # first, so that the next tick comes even if the rest fails
         now = time.monotonic()
-        self._guarded(lambda: self._workers.look(now))
-        self._guarded(lambda: self._prober.look(now))
-        self._guarded(self._refit)
-        self._guarded(lambda: self._admins.look(now))
-        self._guarded(lambda: self._membership.look(now))
-        self._guarded(self._loops.look)
+        self._faults.guarded(lambda: self._workers.look(now))
+        self._faults.guarded(lambda: self._prober.look(now))
+        self._faults.guarded(self._refit)
+        self._faults.guarded(lambda: self._admins.look(now))
+        self._faults.guarded(lambda: self._membership.look(now))
+        self._faults.guarded(self._loops.look)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
-            self._guarded(lambda: self._builder.sample(now, self.config.services))
-            self._guarded(self._look_at_means)
-            self._guarded(self._look_at_listeners)
-            self._guarded(lambda: self._connection_log.look(now))
-            self._guarded(lambda: self._state.look(self._told_of_state))
-
-    def _guarded(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception as error:
-            self._on_fault(self._loop, {"exception": error})
-
-    def _on_fault(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:  # noqa: ARG002 - asyncio's
-        """Tell of a bug of ours, and go on: the workers serve, and what was missed is repaired at the next look."""
-        self._faults += 1
-        if self._faults <= FAULTS_TOLD or self._faults % 1000 == 0:
-            error = context.get("exception")
-            _log.error("fault %d: %s", self._faults, context.get("message", "in a regular look"), exc_info=error)
-            self.told("master", f"a bug of ours, the log has it: {error!r}", level="error", kind="fault")
+            self._faults.guarded(lambda: self._builder.sample(now, self.config.services))
+            self._faults.guarded(self._look_at_means)
+            self._faults.guarded(self._look_at_listeners)
+            self._faults.guarded(lambda: self._connection_log.look(now))
+            self._faults.guarded(lambda: self._state.look(self._told_of_state))
 
     # -- signals
 
@@ -272,7 +258,7 @@ class Master:
         self._timeline.add(what, self.config.node.name, text, level="warning")
 
     def _on_reopen(self) -> None:
-        self._timeline.add("log", self.config.node.name, "SIGUSR1: log files are opened anew")
+        self._timeline.add("log", self.config.node.name, "SIGUSR1: reopening the log files")
         self._timeline.reopen()
         self._connection_log.look(time.monotonic())
 
@@ -287,7 +273,7 @@ class Master:
     def _on_stop(self) -> None:
         if self._stopping:
             if not self._stopped.is_set():
-                text = "told to stop a second time: at once"
+                text = "second stop signal: stopping at once"
                 self._timeline.add("stop", self.config.node.name, text, level="warning")
             self._redundancy.hurry()
             self._stopped.set()
@@ -296,95 +282,46 @@ class Master:
         self._stopping = True
         timeout = self.config.node.stop_timeout
         self._timeline.add(
-            "stop", self.config.node.name, f"told to stop: finishing what is open within {format_duration(timeout)}"
+            "stop", self.config.node.name, f"stopping: what is open may finish within {format_duration(timeout)}"
         )
         self._leaving = self._loop.create_task(self._leave())
 
     async def _leave(self) -> None:
-        """Finish what is open; before, let the addresses go, through which new clients come until then."""
+        """Hand over the virtual addresses, so that no new clients come, then drain the workers."""
         try:
             await self._redundancy.leave(hand_over=True)
         except Exception as error:
-            self._on_fault(self._loop, {"exception": error})  # and stop all the same
+            self._faults.add(error, "on leaving the pair")  # and stop all the same
         if self._stopped.is_set():
             return
         self._draining = True
         timeout = self.config.node.stop_timeout
         self._workers.drain(timeout)
-        # The workers hold the sockets until they have taken what is queued; ours are closed so that nothing new is.
+        # Each worker holds its sockets until it has taken the queued connections; the master closes its own, so
+        # that the kernel queues no new ones.
         self._listeners.close()
         self._loop.call_later(timeout + STOP_GRACE, self._stopped.set)
 
-    # -- what the supervisor of the workers needs
-
-    def setup(self) -> bytes:
-        """Return what a new worker is told first, encoded."""
-        return self._handout.setup()
-
-    def shared(self) -> list[int]:
-        """Return descriptors of what all workers write."""
-        return self._handout.shared()
-
-    def held(self, life: int) -> None:
-        """Keep the slots of what a new life is told of."""
-        for slots in self._running.slots:
-            slots.hold(life)
-
-    def released(self, life: int) -> None:
-        """Let go of all slots of a life that has ended."""
-        for slots in self._running.slots:
-            slots.release(life)
-
-    def verdicts(self) -> worker_messages.Verdicts:
-        """Return all verdicts that there are."""
-        return self._readiness.verdicts()
-
-    def weights(self) -> worker_messages.Weights:
-        """Return the weights that backends ask for."""
-        return self._readiness.weights()
-
-    @property
-    def columns(self) -> Columns:
-        """All workers' counters."""
-        return self._columns
-
-    @property
-    def open_listeners(self) -> Collection[int]:
-        """Listeners whose service is served."""
-        if self._draining:
-            return ()
-        return self._listeners.of({self._running.slots[0][name] for name in self._open})
-
-    def member(self, key: Key) -> tuple[Member, int]:
-        """Return a member and its descriptor."""
-        return self._listeners.member(key)
+    # -- what the supervisor reports
 
     def told(self, subject: str, text: str, *, level: Level = "info", kind: str = "worker", **fields: Any) -> None:
-        """Record what happened to a child."""
+        """Record an event."""
         self._timeline.add(kind, subject, text, level=level, **fields)
 
     def _to_workers(self, message: messages.Message) -> None:
         self._workers.tell(message)
 
-    def prepare(self, wanted: worker_messages.Prepare) -> list[socket.socket]:
-        """Make transparent sockets for a worker."""
-        if not any(service.transparent for service in self.config.services):
-            return []
-        return transparent_sockets.make_some(wanted.family, wanted.kind, wanted.count)
-
-    @property
-    def log_fd(self) -> int:
-        """The file that the connection log goes to, -1 if it goes to none."""
-        return self._connection_log.fd
-
     def _told_of_state(self, text: str, fault: bool) -> None:
         self.told(self.config.node.name, text, kind="state", level="error" if fault else "info")
+
+    def _on_log_file(self) -> None:
+        self._workers.reopened()
 
     def _told_of_log(self, text: str, level: Level) -> None:
         self.told("connections", text, kind="log", level=level)
 
     def heard(self, life: int, message: messages.Message) -> None:
-        """Take what a worker says: that real traffic fails on a backend, or what it references no more."""
+        """Take a worker's message: real traffic fails on a backend, or the worker has confirmed a generation."""
         match message:
             case worker_messages.Hint(service, backend):
                 key = self._running.key_at(service, backend)
@@ -393,11 +330,10 @@ class Master:
             case worker_messages.Failing():
                 self._readiness.failing(message)
             case worker_messages.Confirmed(generation) if generation == self._handout.generation:
-                for slots in self._running.slots:
-                    slots.settle(life)
+                self._provision.settle(life)
 
     def workers_changed(self) -> None:
-        """A worker can serve that could not, or cannot any more: nobody may be left, which others should know at once."""
+        """Tell the pair at once: perhaps no worker can serve any more."""
         self._refit()
 
     def workers_gone(self) -> None:
@@ -414,24 +350,15 @@ class Master:
     def _told_of_routers(self, name: str, text: str, level: Level, fields: Mapping[str, Any]) -> None:
         self.told(name, text, kind="vrrp", level=level, **fields)
 
-    def _opened_through(self, routers: Collection[str]) -> int:
-        """Return how many connections and sessions the services have open that listen on addresses of these routers."""
-        cells = [
-            self._layout.service(self._running.slots[0][service.name]) + SERVICE_SESSIONS
-            for service in self.config.services
-            if any(listener.vrrp in routers for listener in service.listeners)
-        ]
-        return sum(map(self._columns.sum, cells))
-
     # -- verdicts
 
     def _administered(self, keys: Collection[BackendKey]) -> None:
-        """An operator wants something else of these backends."""
+        """Pass on that an operator has changed the admin state of these backends."""
         self._readiness.administered(keys)
         self._prober.send(health_messages.Watch(self._readiness.targets()))
 
     def _relisted(self, service: str, slots: Collection[int]) -> None:
-        """A service has other backends, of which those in `slots` count from nothing: health and the workers learn of it."""
+        """Give health and the workers a service's new list of backends; those in `slots` count from zero."""
         for slot in slots:
             self._columns.forget_backend(slot)
         self._handout.changed()
@@ -444,13 +371,9 @@ class Master:
         self._prober.send(health_messages.Watch(self._readiness.targets()))
 
     def _reweighed(self, key: BackendKey) -> None:
-        """A backend has another weight."""
+        """Pass on that an operator has changed a backend's weight."""
         self._handout.reweighed()
         self._readiness.reweighed(key)
-
-    def _active_on(self, key: BackendKey) -> int:
-        """Return how many connections, sessions and queries a backend has."""
-        return self._columns.sum(self._layout.backend(self._running.slots[1][key]) + BACKEND_ACTIVE)
 
     def _alarmed(self, alarm: health_messages.Alarm) -> None:
         raised = alarm.state == "raised"
@@ -475,26 +398,16 @@ class Master:
         self.told(self.config.node.name, text, kind="probe", level="warning" if fault else "info")
 
     def _on_readiness(self, services: Collection[str]) -> None:
-        """Serve what can now be served: the workers know already."""
+        """Open the services that can now be served: the workers have their verdicts already."""
         self._refit()
-        known = {name for name in set(services) - self._open if self._readiness.is_known(name)}
-        if known:
-            self._open |= known
-            self._workers.settle()
+        self._opening.known(services)
+
+    def _on_open(self) -> None:
+        self._workers.settle()
 
     def _probing(self) -> None:
-        """Wait for the first verdicts from here on: the start of the process that probes is no server's slowness."""
         if not self._stopping:
-            self._loop.call_later(FIRST_VERDICTS, self._open_all, FIRST_VERDICTS)
-
-    def _open_all(self, waited: float) -> None:
-        late = self._running.services.keys() - self._open
-        self._readiness.wait_no_longer()
-        for name in sorted(late):
-            self._timeline.add("service", name, self._readiness.why_late(name, waited), level="warning")
-        if late:
-            self._open |= late
-            self._workers.settle()
+            self._opening.probing()
 
 
 async def serve(config: Config) -> None:

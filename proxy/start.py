@@ -93,7 +93,7 @@ def _children_user(name: str, warn: Callable[[str, str], None]) -> tuple[int | N
     except KeyError:
         raise StartError(f'node.user: this host has no user "{name}"') from None
     if uid == 0:
-        raise StartError("node.user: root would keep what workers must not have")
+        raise StartError("node.user: workers must not run as root")
     if not privileges.can_become(uid, gid):
         raise StartError(f"node.user: {name} (uid {uid}) does not exist in this user namespace")
     return uid, gid

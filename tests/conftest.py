@@ -33,19 +33,30 @@ settings.load_profile("steelyard")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Of these files each takes longest among those that run beside it: they begin first, lest one worker ends alone with one.
-# xdist gives each of its three the first and the fourth, the second and the fifth, ...: the two pairs of daemons, which
+# xdist gives each of its four the first and the fifth, the second and the sixth, ...: the two pairs of daemons, which
 # ask most of the machine, are not beside each other.
 LONGEST = (
     "test_story.py",
     "test_mysql_real.py",
+    "test_loader.py",
+    "test_supervisor.py",
     "test_election.py",
-    "test_demo_pair.py",
+    "test_connection.py",
+    "test_hostile.py",
+    "test_check.py",
+    # end to end
     "test_pair.py",
     "test_vrrp_keepalived.py",
     "test_processes.py",
     "test_mail_hosting_run.py",
     "test_pair_operating.py",
+    "test_vrrp_faults.py",
     "test_mail_hosting.py",
+    "test_demo_pair.py",
+    "test_probing.py",
+    "test_tiers.py",
+    "test_services.py",
+    "test_bed.py",
 )
 
 LEFT_OUT = pytest.StashKey[bool]()

@@ -1,7 +1,7 @@
-"""The probes of this version, and one run of one of them under its deadline.
+"""The probes of this version, and single runs of a probe under its deadline.
 
-A protocol is one class in a module of its own, listed in `CLASSES`: nothing else needs to know of it.  Its module, and the
-library that it brings, is imported when a probe of its type is first made.
+Each protocol is one class in a separate module, listed in `CLASSES`.  No other code refers to it.  The module and its
+library are imported when the first probe of that type is made.
 """
 
 import importlib
@@ -34,7 +34,7 @@ CLASSES: Final[dict[str, str]] = {
     "tcp": "TcpCheck",
     "udp": "UdpCheck",
 }
-"""The class of each type, in the module of its name."""
+"""Type -> the class in the module of that name."""
 
 _log = logging.getLogger("steelyard.health")
 
@@ -42,7 +42,7 @@ _log = logging.getLogger("steelyard.health")
 def make(spec: ProbeBase, secrets: Source | None = None, echoes: Echoes | None = None) -> Probe[Any]:
     """Return the probe that runs `spec`, with passwords from `secrets` (None: from the files themselves).
 
-    `echoes` carries pings where this process may not send any itself.  Raises `NotSupported` in words.
+    `echoes` sends pings for a process that may not send any itself.  Raises `NotSupported`.
     """
     probe = _load(spec.type)(spec)
     if secrets is not None:
@@ -52,7 +52,7 @@ def make(spec: ProbeBase, secrets: Source | None = None, echoes: Echoes | None =
 
 
 def load_all() -> None:
-    """Import every probe's module: for a process that will soon be unable to read them."""
+    """Import every probe's module, for a process that will soon be unable to read them."""
     for kind in CLASSES:
         _load(kind)
 
@@ -67,10 +67,10 @@ def _load(kind: str) -> type[Probe[Any]]:
 async def attempt_once(
     probe: Probe[Any], address: str, port: int, *, recording: bool = True, waits: Waits | None = None
 ) -> tuple[Outcome, list[str]]:
-    """Run `probe` once and return what it found, with the transcript if it is `recording`, else without lines.
+    """Run `probe` once and return its outcome and transcript; the transcript is empty unless `recording` is set.
 
-    Ends at the probe's timeout whatever the server does, and leaves no descriptor, reader or task behind, also when it
-    is cancelled (H4).  Raises `OurFault` when this host could not probe at all; never anything else but cancellation.
+    The run ends at the probe's timeout whatever the server does, and leaves no descriptor, reader or task behind, even if
+    it is cancelled (H4).  Raises `OurFault` if this host could not probe at all, and nothing else except cancellation.
     """
     attempt = Attempt(
         address, port, probe.spec.timeout, probe.spec.send_proxy, recording=recording, waits=waits, files=probe.secrets
@@ -93,8 +93,8 @@ async def attempt_once(
         fault.lines = attempt.lines
         raise
     except Exception as error:
-        # A bug of ours, but the server's bytes woke it: what a probe cannot digest does not count as healthy.
-        # The text of an exception may hold what it choked on: where that may be a password, its place must do (S6).
+        # This is our bug, but the server's bytes triggered it: an answer that the probe cannot handle is a failure.
+        # The text of an exception may contain a password: if the probe has one, the log gets only the traceback (S6).
         secret = getattr(probe.spec, "password_file", None) is not None
         told = "".join(traceback.format_tb(error.__traceback__)) if secret else traceback.format_exc()
         what = type(error).__name__
@@ -108,10 +108,10 @@ async def attempt_once(
 
 
 async def run_once(spec: ProbeSpec, address: str, port: int, user: str = "") -> tuple[Outcome, list[str]]:
-    """Probe `address`, `port` once as `spec` says (its own address and port win); the outcome and a transcript.
+    """Probe `address`, `port` once as `spec` says and return the outcome and a transcript.
 
-    For `check --live`: never raises but `NotSupported`; what this host could not do is a failure that says so.  `user` is
-    whom a script is run as where this process is root: the daemon's `node.user`.
+    An address or port in `spec` wins.  For `check --live`: raises only `NotSupported`; if this host could not run the
+    probe, the outcome is a failure that says so.  `user` is the daemon's `node.user`: a root process runs scripts as it.
     """
     probe = make(spec)
     probe.user = user
@@ -122,16 +122,16 @@ async def run_once(spec: ProbeSpec, address: str, port: int, user: str = "") -> 
 
 
 def not_run(fault: OurFault) -> tuple[Outcome, list[str]]:
-    """Return the outcome and the transcript of a run that this host could not make, or not to its end."""
+    """Return the outcome and the transcript of a run that this host could not make or complete."""
     reason = f"could not probe: {fault}"
     return Outcome(False, reason, math.nan), [*fault.lines, f"FAIL: {reason}"]
 
 
 def told(outcome: Outcome, lines: list[str], behind: str = "") -> dict[str, Any]:
-    """Return a single run as an answer shows it: {ok, reserve, standby, reason, latency_ms, transcript}.
+    """Return a single run in the form of an answer: {ok, reserve, standby, reason, latency_ms, transcript}.
 
-    `behind` says in words that the backend is too far behind the others of its service: it fails then.  `latency_ms` is
-    None for a run that this host could not make.
+    `behind` is the text that the backend is too far behind the others of its service, so that it fails, or "".
+    `latency_ms` is None for a run that this host could not make.
     """
     if behind:
         lines = [*lines[:-1], f"FAIL: {behind}"]

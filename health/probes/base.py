@@ -1,31 +1,17 @@
-"""What every probe stands on: an attempt with its descriptors, its transcript and the words for its end.
+"""The basis of every probe: one small class with one `check`, and what it finds.
 
-A probe is one small class with one `check`.  It returns what it found or raises `Failed`; timing, counting, logging and
-closing live elsewhere.  The deadline is not the probe's business either: it says before each wait what will be missing
-(`attempt.missing = "no answer to the connect"`, `attempt.aside` what came instead), and is cancelled wherever it waits.  Every descriptor of a run is
-opened through its `Attempt` and closed at its end, however it ends, so no step of a probe can leak one (H4).
-
-Every TCP connection begins with a PROXY header where the service sends them, and may go on in TLS: from `start_tls` on,
-`send` and `receive` encrypt and decrypt what passes on that socket, so that a protocol need not know.
+A probe returns a `Finding` or raises `Failed`; timing, counting, logging and closing happen elsewhere.  So does the
+deadline: before each wait the probe sets `attempt.missing`, the reason if the deadline passes ("no answer to the
+connect"), and `attempt.aside`, what came instead.  The deadline cancels the probe wherever it waits.
 """
 
-import contextlib
-import errno
-import functools
-import os
-import socket
-import ssl
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, NamedTuple, TypeVar
 
-from health.probes import proxyheader, tls
+from health.probes.attempt import READ_COST, READ_LIMIT, Attempt, drain
 from health.probes.words import EXCERPT, Failed, Full, Meaning, NotSupported, OurFault, blamed, excerpt, in_words, where
-from health.secrets import AUTHORITIES, FromDisk, Kind, NoSecret, Source
+from health.secrets import FromDisk, Kind, NoSecret, Source
 from health.spec import ProbeBase
-from health.waiting import IN, OUT, Waits
 
 __all__ = [
     "EXCERPT", "READ_COST", "READ_LIMIT", "Attempt", "Failed", "Finding", "Full", "Meaning", "NotSupported", "OurFault", "Probe",
@@ -35,351 +21,35 @@ __all__ = [
 if TYPE_CHECKING:
     from health.icmp import Echoes
 
-READ_LIMIT = 65536  # bytes that one run of a probe reads at most (H4)
-READ_COST = 64  # bytes that each read counts for at least: tiny segments and empty datagrams are bounded too
-OWN_PORTS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")  # of IPv6 too
-
 Spec = TypeVar("Spec", bound=ProbeBase)
-
-_IP_RECVERR: Final = 11  # linux/in.h
-_IPV6_RECVERR: Final = 25  # linux/in6.h
 
 
 class Finding(NamedTuple):
-    """A probe that passed: in words how, and whether the backend is fit for reserve only."""
+    """The result of a passed probe: `reason` says how, and `reserve` is True if the backend is fit for reserve only."""
 
     reason: str
     reserve: bool = False
     value: float | None = None
-    """What is compared between the backends of a service: an SOA's serial, the time of a directory's last change."""
+    """The value to compare between the backends of a service: an SOA's serial, the time of a directory's last change."""
     weight: int | None = None
     """The weight that the backend asks for."""
 
 
-class Attempt:
-    """One run of a probe against `address`, `port`: at most `timeout` seconds from its making on.
-
-    `send_proxy` ("off", "v1" or "v2") says which PROXY header its TCP connections begin with; "v2" its datagrams too.
-    `lines` is the transcript: "-> " what we do, "<- " what comes back; it stays empty unless it is `recording`.
-    `files` has the authorities that TLS trusts.
-    """
-
-    __slots__ = (
-        "_begun", "_files", "_opened", "_sessions", "address", "aside", "lines", "missing", "port", "recording",
-        "send_proxy", "timeout", "unread", "waits",
-    )  # fmt: skip
-
-    def __init__(
-        self, address: str, port: int, timeout: float, send_proxy: str | None = None,
-        *, recording: bool = True, waits: Waits | None = None, files: Source | None = None,
-    ) -> None:  # fmt: skip
-        self.recording = recording
-        self._files = files or FromDisk()
-        self.address = address
-        self.port = port
-        self.timeout = timeout
-        self.send_proxy = send_proxy or "off"
-        self.lines: list[str] = []
-        self.missing = "no answer"
-        self.aside = ""
-        self.unread = READ_LIMIT
-        self._begun = time.perf_counter()
-        self.waits = waits or Waits()
-        self._opened: list[socket.SocketType] = []
-        self._sessions: dict[socket.SocketType, tls.Session] = {}
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the run began."""
-        return time.perf_counter() - self._begun
-
-    @property
-    def took(self) -> str:
-        """How long the run has taken so far, in words."""
-        return f"{self.elapsed * 1000:.1f} ms"
-
-    @property
-    def late(self) -> str:
-        """What to say when the deadline passes now."""
-        return f"{self.missing} within {self.timeout:g} s{self.aside}"
-
-    def sent(self, text: str) -> None:
-        """Note in the transcript what we did."""
-        if self.recording:
-            self.lines.append(f"-> {text}")
-
-    def got(self, text: str) -> None:
-        """Note in the transcript what came back."""
-        if self.recording:
-            self.lines.append(f"<- {text}")
-
-    def close(self) -> None:
-        """Close all that the run opened."""
-        for opened in self._opened:
-            opened.close()
-        self._opened.clear()
-        self._sessions.clear()
-
-    def name(self) -> tuple[Any, ...]:
-        """Return the server's address as a socket takes it."""
-        if "%" not in self.address:
-            return self.address, self.port
-        # a link-local address: the zone becomes a number, without asking any server
-        numeric = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        try:
-            return socket.getaddrinfo(self.address, self.port, socket.AF_INET6, socket.SOCK_DGRAM, 0, numeric)[0][4]
-        except OSError:
-            raise OurFault(f"no interface {self.address.partition('%')[2]} on this host") from None
-
-    def _open(self, kind: socket.SocketKind, protocol: int = 0) -> tuple[socket.SocketType, tuple[Any, ...]]:
-        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
-        name = self.name()
-        try:
-            # The class beneath `socket.socket`, whose additions a probe pays for and does not use.
-            opened = socket.SocketType(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
-        except PermissionError:
-            if protocol:
-                raise
-            raise in_words(PermissionError(errno.EACCES, "")) from None
-        except OSError as error:
-            raise in_words(error) from None
-        self._opened.append(opened)
-        return opened, name
-
-    async def connect_tcp(self, *, mute: bool = False) -> socket.SocketType:
-        """Return a connected TCP socket, the PROXY header sent if there is to be one; raises `Failed` in words.
-
-        `mute` says that nothing else will be sent.
-        """
-        if self.recording:
-            self.sent(f"connect {where(self.address, self.port)}/tcp")
-        self.missing = "no answer to the connect"
-        opened, name = self._open(socket.SOCK_STREAM)
-        if not mute:
-            # A small request behind a small one (TLS, LDAP) would wait 40 ms for the server's delayed acknowledgement.
-            opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        result = opened.connect_ex(name)
-        if result in {errno.EINPROGRESS, errno.EWOULDBLOCK}:
-            events = await self.writable(opened)
-            result = opened.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if events & ~OUT else 0
-        if result == 0 and self.port >= first_own_port() and _met_itself(opened, self.port):
-            result = errno.ECONNREFUSED  # met ourselves: nobody listens there, and our own port was the same
-        if result:
-            raise in_words(OSError(result, os.strerror(result)))
-        if self.recording:
-            self.got(f"connected, {self.took}")
-        if self.send_proxy != "off":
-            try:
-                header, words = proxyheader.build(self.send_proxy, opened)
-            except OSError as error:  # reset meanwhile
-                raise in_words(error) from None
-            self.missing = "could not send the PROXY header"
-            await self.send(opened, header)
-            self.sent(words)
-        return opened
-
-    def connect(self, spec: ProbeBase, name: str | None = None, *, mute: bool = False) -> Awaitable[socket.SocketType]:
-        """Return, awaited, a TCP socket as a client's: with the PROXY header and, for `tls = "implicit"`, the handshake done.
-
-        `name` is whom to ask for and to expect in TLS where `tls_name` does not say; `mute` says that without TLS nothing
-        else will be sent.
-        """
-        return self._connect_tls(spec, name) if spec.tls == "implicit" else self.connect_tcp(mute=mute)
-
-    async def _connect_tls(self, spec: ProbeBase, name: str | None) -> socket.SocketType:
-        opened = await self.connect_tcp()
-        await self.start_tls(opened, spec, name)
-        return opened
-
-    async def start_tls(self, opened: socket.SocketType, spec: ProbeBase, name: str | None = None) -> None:
-        """Go on in TLS, verified as `spec` says; raises `Failed` in words, `OurFault` where `tls-ca-file` is no use.
-
-        Without any name the certificate must be for the server's address.
-        """
-        name = spec.tls_name or name
-        expected = name or self.address.partition("%")[0]
-        try:
-            session = tls.Session(self._trust(spec), expected if spec.tls_verify else name)
-        except tls.NoTrust as fault:
-            raise OurFault(str(fault)) from None
-        self.sent(f"TLS handshake{f' for {name}' if name else ''}")
-        self.missing = "no answer to the TLS handshake"
-        try:
-            await self._shake_hands(opened, session)
-        except tls.Refused as refused:
-            with contextlib.suppress(OSError):
-                opened.send(session.take())  # the alert, which is the server's to log: no reason to wait
-            raise blamed(refused.meaning, str(refused)) from None
-        self._sessions[opened] = session
-        self.got(f"{session.describe()}, {self.took}")
-
-    def _trust(self, spec: ProbeBase) -> ssl.SSLContext:
-        """Return whom `spec` trusts; raises `OurFault` where its `tls-ca-file` is no use, and `tls.NoTrust`."""
-        path = spec.tls_ca_file
-        if path is None or not spec.tls_verify:
-            return tls.context(verify=spec.tls_verify)
-        try:
-            return tls.context(verify=True, authorities=self._files.content(path, AUTHORITIES))
-        except NoSecret as why:
-            raise OurFault(str(why)) from None
-        except tls.NoTrust as why:
-            raise OurFault(f"{AUTHORITIES.label} {path} holds {why}") from None
-
-    async def _shake_hands(self, opened: socket.SocketType, session: tls.Session) -> None:
-        heard = False
-        while not session.handshake():
-            await self._send_raw(opened, session.take())
-            data = await self._receive_raw(opened, tls.CHUNK)
-            if not data:
-                raise Failed("closed by the server in the TLS handshake")
-            if not heard and data[0] not in tls.RECORD_TYPES:
-                raise Failed(f"not TLS: answered {excerpt(data)}")
-            session.feed(data)
-            heard = True
-            self.missing = "the TLS handshake did not end"
-        await self._send_raw(opened, session.take())
-
-    def connect_udp(self) -> socket.SocketType:
-        """Return a UDP socket on a random local port, connected, so that ICMP errors reach us at once (H3)."""
-        if self.recording:
-            self.sent(f"connect {where(self.address, self.port)}/udp")
-        opened, name = self._open(socket.SOCK_DGRAM)
-        result = opened.connect_ex(name)
-        if result:
-            raise in_words(OSError(result, os.strerror(result)))
-        return opened
-
-    async def send_datagram(self, opened: socket.SocketType, data: bytes) -> None:
-        """Send one datagram, with a PROXY header of version 2 before it if there is to be one: version 1 is for TCP."""
-        if self.send_proxy == "v2":
-            data = proxyheader.LOCAL + data
-            self.sent("PROXY v2 LOCAL")
-        await self.send(opened, data)
-
-    def connect_icmp(self) -> socket.SocketType | None:
-        """Return an ICMP socket that hears the errors about it too, None where this process may have none.
-
-        Datagram sockets of ICMP are for the groups in net.ipv4.ping_group_range (icmp(7)), of IPv6 as well.
-        """
-        version6 = ":" in self.address
-        try:
-            opened, name = self._open(socket.SOCK_DGRAM, socket.IPPROTO_ICMPV6 if version6 else socket.IPPROTO_ICMP)
-        except PermissionError:
-            return None
-        level, option = (socket.IPPROTO_IPV6, _IPV6_RECVERR) if version6 else (socket.IPPROTO_IP, _IP_RECVERR)
-        opened.setsockopt(level, option, 1)
-        result = opened.connect_ex(name)
-        if result:
-            raise in_words(OSError(result, os.strerror(result)))
-        return opened
-
-    async def receive_exactly(self, opened: socket.SocketType, size: int, what: str) -> bytes:
-        """Return exactly `size` bytes of a stream; raises `Failed` where the server closes before (`what` it owed us)."""
-        read = bytearray()
-        while len(read) < size:
-            data = await self.receive(opened, size - len(read))
-            if not data:
-                raise Failed(f"closed by the server after {len(read)} of {size} bytes of {what}")
-            read += data
-        return bytes(read)
-
-    def send(self, opened: socket.SocketType, data: bytes) -> Awaitable[None]:
-        """Send, awaited, all of `data`."""
-        session = self._sessions.get(opened)
-        return self._send_raw(opened, data) if session is None else self._send_tls(opened, session, data)
-
-    async def _send_tls(self, opened: socket.SocketType, session: tls.Session, data: bytes) -> None:
-        try:
-            session.write(data)
-        except tls.Refused as refused:
-            raise blamed(refused.meaning, str(refused)) from None
-        await self._send_raw(opened, session.take())
-
-    async def _send_raw(self, opened: socket.SocketType, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[opened.send(view) :]
-            except BlockingIOError:
-                await self.writable(opened)
-            except OSError as error:
-                raise in_words(error, opened) from None
-
-    def receive(self, opened: socket.SocketType, size: int) -> Awaitable[bytes]:
-        """Wait, awaited, for data and return at most `size` bytes of it; b"" at the end of a stream.
-
-        Raises `Failed` when the run has read `READ_LIMIT` bytes.  Gives way to the other probes each time, so that a
-        server that never stops talking can neither outrun the deadline nor delay anybody (H4, H5).
-        """
-        session = self._sessions.get(opened)
-        return self._receive_raw(opened, size) if session is None else self._receive_tls(opened, session, size)
-
-    async def _receive_tls(self, opened: socket.SocketType, session: tls.Session, size: int) -> bytes:
-        try:
-            while (data := session.read(size)) is None:
-                await self._send_raw(opened, session.take())  # what the session itself has to say, as to a key update
-                session.feed(await self._receive_raw(opened, tls.CHUNK))
-        except tls.Refused as refused:
-            raise blamed(refused.meaning, str(refused)) from None
-        return data
-
-    async def _receive_raw(self, opened: socket.SocketType, size: int) -> bytes:
-        while True:
-            await self.readable(opened)
-            try:
-                data = opened.recv(size)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise in_words(error, opened) from None
-            self.unread -= max(READ_COST, len(data))
-            if self.unread < 0:
-                raise Failed(f"talks without end: {READ_LIMIT // 1024} KiB read")
-            return data
-
-    def send_at_once(self, opened: socket.SocketType, data: bytes) -> None:
-        """Send `data` as far as the server takes it now: a courtesy to one whose verdict is made."""
-        with contextlib.suppress(OSError, tls.Refused):
-            session = self._sessions.get(opened)
-            if session is not None:
-                session.write(data)
-                data = session.take()
-            opened.send(data)
-
-    def hang_up(self, opened: socket.SocketType) -> None:
-        """Say that we are done, in TLS too, and read what has come meanwhile, so that closing sends FIN rather than RST."""
-        session = self._sessions.pop(opened, None)
-        if session is not None:
-            session.close()
-            with contextlib.suppress(OSError):
-                opened.send(session.take())
-        drain(opened)
-        self.sent("close")
-
-    def readable(self, opened: socket.SocketType) -> Awaitable[int]:
-        """Wait until `opened` has something to read, or an error to tell; raises `CannotWait`."""
-        return self.waits.ready(opened.fileno(), IN)
-
-    def writable(self, opened: socket.SocketType) -> Awaitable[int]:
-        """Wait until `opened` is connected or takes more, or has an error to tell; raises as `readable` does."""
-        return self.waits.ready(opened.fileno(), OUT)
-
-
 class Probe(ABC, Generic[Spec]):
-    """One protocol's probe: made once a question, its `check` run again and again, never twice at a time."""
+    """The probe of one protocol: one object a question, whose `check` runs again and again, never twice at a time."""
 
     constant: ClassVar[bool] = False
-    """Whether the first outcome is the last one: it need not run again."""
+    """True if the first outcome is final, so that the probe need not run again."""
 
     def __init__(self, spec: Spec) -> None:
-        """Prepare what every run shares; raises `NotSupported` for what this version cannot do."""
+        """Prepare what all runs share; raises `NotSupported` if this version cannot run `spec`."""
         self.spec = spec
         self.secrets: Source = FromDisk()
         self.echoes: Echoes | None = None
-        self.user = ""  # whom a program is run as where this process is root, "" for a usual one
+        self.user = ""  # the user that a root process runs a program as, "" for the default
 
     def secret(self) -> str:
-        """Return the password of `password_file` as it is now, "" where the spec has none; raises `OurFault` in words."""
+        """Return the current password of `password_file`, "" if the spec has none; raises `OurFault`."""
         path = getattr(self.spec, "password_file", None)
         if path is None:
             return ""
@@ -389,7 +59,7 @@ class Probe(ABC, Generic[Spec]):
             raise OurFault(str(error)) from None
 
     def file(self, kind: Kind, path: str | None) -> bytes:
-        """Return what a file of the spec holds now, b"" where it names none; raises `OurFault` in words."""
+        """Return the current contents of a file of the spec, b"" if it names none; raises `OurFault`."""
         if path is None:
             return b""
         try:
@@ -399,29 +69,4 @@ class Probe(ABC, Generic[Spec]):
 
     @abstractmethod
     async def check(self, attempt: Attempt) -> Finding:
-        """Ask the backend; raises `Failed`, `Full` or `OurFault`, and is cancelled at the deadline."""
-
-
-@functools.cache
-def first_own_port() -> int:
-    """Return the lowest port that this host's kernel gives to who connects: what listens below can be met by nobody himself."""
-    try:
-        return int(OWN_PORTS.read_text().split()[0])
-    except (OSError, ValueError, IndexError):
-        return 1
-
-
-def _met_itself(opened: socket.SocketType, port: int) -> bool:
-    try:
-        return bool(opened.getsockname()[1] == port and opened.getsockname() == opened.getpeername())
-    except OSError:  # reset meanwhile, which shows at the next step
-        return False
-
-
-def drain(opened: socket.SocketType, limit: int = READ_LIMIT) -> None:
-    """Read what has come meanwhile, so that closing sends FIN rather than RST."""
-    try:
-        while limit > 0 and (data := opened.recv(min(limit, 16384))):
-            limit -= len(data)
-    except OSError:
-        return
+        """Probe the backend; raises `Failed`, `Full` or `OurFault`, and is cancelled at the deadline."""

@@ -1,7 +1,7 @@
-"""Certificates in words: whom one is for, when it ended, and why OpenSSL refused it.
+"""Describes certificates: the names they are for, their end date, and why OpenSSL refused one.
 
-OpenSSL alone decides; this only reads what it refused.  Certificates come from servers that may be hostile: none of them
-makes anything here raise, and their names are shown so that they harm no terminal and no log.
+OpenSSL alone decides; this module only reads the certificates that it refused.  They come from servers that may be
+hostile: no certificate makes a function here raise, and its names are shown in a form that harms no terminal and no log.
 """
 
 import datetime as dt
@@ -14,7 +14,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.x509.oid import ExtensionOID, NameOID
 
-_TOLD = 3  # names of a certificate that a reason shows
+_TOLD = 3  # names of a certificate that a reason shows at most
 _LONGEST = 80  # characters of a name that a reason shows
 _DAY = 86400.0
 _HOUR = 3600.0
@@ -27,13 +27,13 @@ _OTHER_NAME: Final = frozenset((62, _OTHER_ADDRESS))
 
 
 def describe(data: bytes | None) -> str:
-    """Return "certificate for mail.example.net until 2026-11-22, " for one in DER form, "" for an unreadable one."""
+    """Return "certificate for mail.example.net until 2026-11-22, " for a DER certificate, "" if it is unreadable."""
     held = _parsed([data] if data else [])
     return f"certificate for {_names(held[0])} until {held[0].not_valid_after_utc:%Y-%m-%d}, " if held else ""
 
 
 def distrust(error: ssl.SSLCertVerificationError, chain: list[bytes], name: str | None) -> str:
-    """Return in words why `chain` (DER form, the server's own certificate first) was refused as that of `name`."""
+    """Return why OpenSSL refused `chain` (DER form, the server's certificate first) for the server `name`."""
     plain = f"certificate refused: {harmless(error.verify_message)}"
     held = _parsed(chain)
     if not held:
@@ -46,13 +46,13 @@ def distrust(error: ssl.SSLCertVerificationError, chain: list[bytes], name: str 
     if error.verify_code in _NO_ISSUER:
         return f"{about} signed by {_issuer(held[-1])}, which is not trusted"
     if error.verify_code in _OTHER_NAME:
-        aside = ", and no tls-name says otherwise" if error.verify_code == _OTHER_ADDRESS else ""
+        aside = ", and tls-name is not set" if error.verify_code == _OTHER_ADDRESS else ""
         return f"certificate is for {_names(held[0])}, not {harmless(name or '')}{aside}"
     return plain
 
 
 def harmless(text: str) -> str:
-    """Return a name so that it harms no terminal and no log."""
+    """Return a name in a form that harms no terminal and no log."""
     shown = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text[: _LONGEST + 1])
     return f"{shown[:_LONGEST]}…" if len(shown) > _LONGEST else shown
 
@@ -71,7 +71,7 @@ def _about_dates(chain: list[x509.Certificate]) -> str:
 def _parsed(chain: list[bytes]) -> list[x509.Certificate]:
     found = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of what is wrong with a certificate: not ours to mend, and not even refused
+        warnings.simplefilter("ignore")  # about faults of certificates that OpenSSL does not even refuse
         for data in chain:
             try:
                 found.append(x509.load_der_x509_certificate(data))
@@ -89,12 +89,12 @@ def _ago(span: dt.timedelta) -> str:
 
 
 def _names(certificate: x509.Certificate) -> str:
-    """Return whom a certificate is for: its alternative names, without any its subject."""
+    """Return the names that a certificate is for: its alternative names, or its subject if it has none."""
     try:
         held = [harmless(name) for name in _alternatives(certificate)]
         if not held:
             held = [harmless(str(one.value)) for one in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
-    except Exception:  # any of the errors that a hostile certificate raises where it is read
+    except Exception:  # a hostile certificate can raise any error when it is read
         return "an unreadable name"
     more = f" and {len(held) - _TOLD} more" if len(held) > _TOLD else ""
     return ", ".join(held[:_TOLD]) + more or "nobody"

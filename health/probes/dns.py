@@ -1,13 +1,13 @@
-"""The dns probe: one question over UDP, TCP or both, and what its answer must be (H7).
+"""The dns probe: one query over UDP, TCP or both, and the conditions that its answer must meet (H7).
 
-A reply passes when it carries our ID and question and a wanted response code.  With a configured `query` for which
-NOERROR alone is wanted, it must hold a record of the asked type under the asked name or its aliases: a referral (a lame
-server) and an empty answer fail.  `expect` demands that one such record's data equals its text; `authoritative` that AA
-is set, or that it is not.  A truncated UDP reply is asked again over TCP, as a client would.
+A reply passes if it has our ID, our question and a wanted response code.  If `query` is set and only NOERROR is wanted, the
+reply must contain a record of the queried type under the queried name or its aliases: a referral (a lame server) and an
+empty answer fail.  `expect` demands that the data of one such record equals its text.  `authoritative` demands that AA is
+set, or that it is not set.  After a truncated UDP reply the probe asks again over TCP, like a client.
 
-Each run takes a fresh ID from the CSPRNG and a socket of its own on a random port, connected, so that a closed port or
-an unreachable host fails at once (H3).  Over UDP replies that are not ours are ignored until the deadline, and the
-reason tells of them: anybody can send such a datagram.  Over TCP they fail at once: only the server can.
+Each run uses a fresh ID from the CSPRNG and a separate socket on a random port.  The socket is connected, so that a closed
+port or an unreachable host fails at once (H3).  Over UDP the probe ignores foreign replies until the deadline and mentions
+them in the reason, because anybody can send such a datagram.  Over TCP they fail at once, because only the server can.
 """
 
 import secrets
@@ -16,19 +16,20 @@ from dns.rdtypes.ANY.SOA import SOA
 
 from health.probes.base import EXCERPT, Attempt, Failed, Finding, NotSupported, Probe, excerpt
 from health.probes.dnsmessage import Malformed, Question, Reply, Wanted, read_reply, stranger
+from health.probes.words import counted
 from health.spec import DnsProbe
 
 _UDP_SIZE = 65535  # bytes of the largest datagram
-_TOLD = 3  # records, or ignored datagrams, that a transcript shows
-_KEPT = 4096  # bytes of the longest reply that is remembered
+_TOLD = 3  # records, or ignored datagrams, that a transcript shows at most
+_KEPT = 4096  # bytes of the longest reply that the probe remembers
 _ID = 2  # bytes of a message's ID
 
 
 class DnsCheck(Probe[DnsProbe]):
-    """One query over each wanted transport within one deadline."""
+    """Sends one query over each wanted transport within one deadline."""
 
     def __init__(self, spec: DnsProbe) -> None:
-        """Build the query once: a run only puts its ID in."""
+        """Build the query once: each run only inserts its ID."""
         super().__init__(spec)
         try:
             self._question = Question.parse(spec.qname, spec.qtype)
@@ -39,10 +40,10 @@ class DnsCheck(Probe[DnsProbe]):
         self._must_answer = bool(spec.query) and spec.rcode == ("NOERROR",)
         self._udp = spec.transport in {None, "udp", "both"}
         self._tcp = spec.transport in {"tcp", "both"}
-        self._last: tuple[bytes, Reply] | None = None  # a reply without its ID, and what it says
+        self._last: tuple[bytes, Reply] | None = None  # the bytes of a reply without its ID, and its content
 
     async def check(self, attempt: Attempt) -> Finding:
-        """Pass when the answer over every wanted transport is the wanted one."""
+        """Pass if the answer over every wanted transport meets the conditions."""
         over: list[str] = []
         truncated = False
         rcode = ""
@@ -79,9 +80,9 @@ class DnsCheck(Probe[DnsProbe]):
             if not why:
                 return self._read(attempt, data)
             ignored += 1
-            attempt.aside = f" ({ignored} {'reply' if ignored == 1 else 'replies'} ignored, the last {why})"
+            attempt.aside = f" ({counted(ignored, 'reply', 'replies')} ignored, the last {why})"
             if ignored <= _TOLD:
-                attempt.got(f"ignored: {len(data)} bytes {why}")
+                attempt.got(f"ignored: {counted(len(data), 'byte')} {why}")
 
     async def _over_tcp(self, attempt: Attempt) -> Reply:
         opened = await attempt.connect(self.spec)  # in TLS: RFC 7858
@@ -94,7 +95,7 @@ class DnsCheck(Probe[DnsProbe]):
         size = int.from_bytes(await attempt.receive_exactly(opened, 2, "the answer's length"), "big")
         if size > attempt.unread:
             raise Failed(f"announced an answer of {size} bytes, more than a probe reads")
-        attempt.missing = f"the {size} bytes of the answer did not all come"
+        attempt.missing = f"the answer of {counted(size, 'byte')} did not come whole"
         data = await attempt.receive_exactly(opened, size, "the answer")
         why = self._stranger(data, ident)
         if why:
@@ -115,7 +116,7 @@ class DnsCheck(Probe[DnsProbe]):
             raise Failed(f"malformed answer: {error}") from None
 
     def _said(self, data: bytes) -> Reply | None:
-        """Return what a reply says that repeats the last one but for its ID, None for another: reading it takes longest."""
+        """Return the last reply if `data` repeats it except for the ID, None if not: parsing takes most of the time."""
         return self._last[1] if self._last is not None and self._last[0] == data[_ID:] else None
 
     def _read(self, attempt: Attempt, data: bytes) -> Reply:
@@ -131,7 +132,7 @@ class DnsCheck(Probe[DnsProbe]):
         return reply
 
     def _judge(self, reply: Reply) -> None:
-        """Raise `Failed` unless the reply is what the configuration wants."""
+        """Raise `Failed` unless the reply meets the conditions of the configuration."""
         spec = self.spec
         if reply.rcode_text not in spec.rcode:
             raise Failed(f"answered {reply.rcode_text}, not {' or '.join(spec.rcode)}")
@@ -148,18 +149,17 @@ class DnsCheck(Probe[DnsProbe]):
             wanted, found = (
                 ("authoritative", "AA is not set") if spec.authoritative else ("not authoritative", "AA is set")
             )
-            raise Failed(f"answer is to be {wanted}, but {found}")
+            raise Failed(f"the answer must be {wanted}, but {found}")
 
 
 def _tell(attempt: Attempt, reply: Reply) -> None:
-    """Note in the transcript what a reply says."""
-    count = f"{len(reply.answers)} answer{'' if len(reply.answers) == 1 else 's'}"
+    """Note a reply's content in the transcript."""
     marks = ", truncated" * reply.truncated + ", authoritative" * reply.authoritative
-    attempt.got(f"{reply.rcode_text}, {count}{marks}, {attempt.took}")
+    attempt.got(f"{reply.rcode_text}, {counted(len(reply.answers), 'answer')}{marks}, {attempt.took}")
     for answer in reply.answers[:_TOLD]:
         attempt.got(f"  {excerpt(answer.to_text().encode())}")
 
 
 def _serial(reply: Reply) -> float | None:
-    """Return the zone's serial where the answer is an SOA record."""
+    """Return the zone's serial if the answer is an SOA record."""
     return next((answer.serial for answer in reply.answers if isinstance(answer, SOA)), None)

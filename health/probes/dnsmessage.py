@@ -1,8 +1,8 @@
-"""DNS messages as a probe sees them: a query to send, and what to make of the bytes that come back.  Pure.
+"""The DNS messages of a probe: builds the query and reads the reply.  Pure.
 
-dnspython reads names and record data; the walk over the records is our own, because `dns.message.from_wire` reads all
-that a message has: 64 KiB of chained compression pointers keep it busy for seconds, and a hostile server must not delay
-the probes of the others.  Here at most `MAX_RECORDS` records are read, and of their data only what was asked for.
+dnspython reads names and record data, but this module walks over the records itself.  `dns.message.from_wire` reads the
+whole message: 64 KiB of chained compression pointers keep it busy for seconds, and a hostile server must not delay the
+probes of other backends.  This module reads at most `MAX_RECORDS` records, and only the data of the queried records.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ import dns.rdatatype
 import dns.wire
 
 HEADER = 12  # bytes (RFC 1035, section 4.1.1)
-MAX_RECORDS = 256  # of one message
+MAX_RECORDS = 256  # records that are read of one message at most
 
 _QR, _OPCODE, _AA, _TC, _RCODE = 0x8000, 0x7800, 0x0400, 0x0200, 0x000F
 
@@ -39,7 +39,7 @@ class Question:
     name: dns.name.Name
     rdtype: dns.rdatatype.RdataType
     wire: bytes
-    """As it stands in a message, uncompressed and in lower case."""
+    """The question in wire format, uncompressed and in lower case."""
 
     @classmethod
     def parse(cls, name: str, rdtype: str) -> "Question":
@@ -54,16 +54,16 @@ class Question:
         return f"{self.name.to_text(omit_final_dot=True)} {dns.rdatatype.to_text(self.rdtype)}"
 
     def query(self, *, recurse: bool) -> bytes:
-        """Return the query's bytes with ID 0: no EDNS, which every server understands."""
+        """Return the bytes of the query with ID 0, without EDNS, so that every server understands it."""
         flags = dns.flags.RD if recurse else dns.flags.Flag(0)
         return dns.message.make_query(self.name, self.rdtype, flags=flags, id=0).to_wire()
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What counts of a reply: `answers` are the data of the records of the asked type under the asked name.
+    """The relevant content of a reply: `answers` is the data of the records of the queried type under the queried name.
 
-    `referral` is the name server that a reply without answer points to, "" if none.  A truncated reply shows neither.
+    `referral` is the name server that a reply without answer points to, "" if none.  A truncated reply has neither.
     """
 
     rcode: int
@@ -78,15 +78,15 @@ class Reply:
         return _rcode_text(self.rcode)
 
 
-@functools.cache  # there are sixteen
+@functools.cache  # there are sixteen codes
 def _rcode_text(rcode: int) -> str:
     return dns.rcode.to_text(dns.rcode.Rcode(rcode))
 
 
 def stranger(data: bytes, ident: int, question: Question) -> str:
-    """Say why `data` is no reply to our query, "" if it is one; raises `Malformed` where it breaks within the question.
+    """Return why `data` is not a reply to our query, "" if it is one; raises `Malformed` if the question is malformed.
 
-    An error reply may lack the question, as a server that could not read ours has none to repeat.
+    An error reply may lack the question, because a server that could not read our question cannot repeat it.
     """
     if len(data) < HEADER:
         return "too short for a DNS message"
@@ -111,13 +111,13 @@ def stranger(data: bytes, ident: int, question: Question) -> str:
 
 
 def _repeats(data: bytes, question: Question) -> bool:
-    """Whether `data` repeats the question uncompressed, which spares reading it: nearly every reply does."""
+    """Returns True if `data` repeats the question uncompressed, as nearly every reply does: then no parsing is needed."""
     end = HEADER + len(question.wire)
     return data[HEADER : end - 4].lower() == question.wire[:-4] and data[end - 4 : end] == question.wire[-4:]
 
 
 def read_reply(data: bytes, question: Question) -> Reply:
-    """Return what a reply says, which `stranger` had nothing against; raises `Malformed`."""
+    """Return the content of a reply that `stranger` has accepted; raises `Malformed`."""
     flags, questions, answers, authorities = (int.from_bytes(data[at : at + 2], "big") for at in (2, 4, 6, 8))
     rcode, authoritative = flags & _RCODE, bool(flags & _AA)
     if flags & _TC:
@@ -145,7 +145,7 @@ def read_reply(data: bytes, question: Question) -> Reply:
 def _record(
     parser: dns.wire.Parser, wanted: dns.rdatatype.RdataType, names: set[dns.name.Name]
 ) -> list[dns.rdata.Rdata]:
-    """Read one record; return its data if it answers the question.  `names` grows along aliases (RFC 1034, 3.6.2)."""
+    """Read one record and return its data if it answers the question; adds aliases to `names` (RFC 1034, 3.6.2)."""
     owner = dns.name.from_wire_parser(parser)
     rdtype, rdclass, _, size = parser.get_struct("!HHIH")
     answers = wanted in {rdtype, dns.rdatatype.ANY}
@@ -161,7 +161,7 @@ def _record(
 
 
 def _name_server(parser: dns.wire.Parser) -> str:
-    """Read one record of the authority section; return the name server that it names, "" if none."""
+    """Read one record of the authority section and return the name server in it, "" if none."""
     dns.name.from_wire_parser(parser)
     rdtype, _, _, size = parser.get_struct("!HHIH")
     with parser.restrict_to(size):
@@ -173,7 +173,7 @@ def _name_server(parser: dns.wire.Parser) -> str:
 
 @contextlib.contextmanager
 def _read(what: str) -> Iterator[None]:
-    """Turn whatever dnspython raises over bad bytes into `Malformed`, naming `what` broke."""
+    """Turn any exception that dnspython raises over bad bytes into `Malformed`, naming `what` is malformed."""
     try:
         yield
     except dns.name.BadPointer:
@@ -183,10 +183,10 @@ def _read(what: str) -> Iterator[None]:
 
 
 class Wanted:
-    """A record's data as the configuration writes it, to be compared with those of an answer.
+    """The record data that the configuration expects, to compare with an answer.
 
-    Compared as data where the text can be read as such, so that case, spacing and IPv6 forms do not matter; else as
-    text.  A TXT record may be written without quotes: its strings are then compared joined.
+    If the text can be parsed, the data is compared, so that case, spacing and IPv6 forms do not matter; else the text is
+    compared.  A TXT record may be written without quotes: then its joined strings are compared.
     """
 
     def __init__(self, text: str, rdtype: dns.rdatatype.RdataType) -> None:
@@ -196,7 +196,7 @@ class Wanted:
             self._data = dns.rdata.from_text(dns.rdataclass.IN, rdtype, text, origin=dns.name.root, relativize=False)
 
     def matches(self, data: dns.rdata.Rdata) -> bool:
-        """Whether `data` is what is wanted."""
+        """Returns True if `data` is the expected data."""
         if data == self._data or data.to_text().casefold() == self.text.casefold():
             return True
         strings: tuple[bytes, ...] = getattr(data, "strings", ())

@@ -1,12 +1,13 @@
-"""The http probe: one request, the status of its answer and, if told, what its body holds (RFC 9110, RFC 9112; H10).
+"""The http probe: one request, the status of its answer and, if configured, its body (RFC 9110, RFC 9112; H10).
 
-h11 speaks the protocol, over the attempt's own socket: it does no I/O, so all bounds are the attempt's.  (aiohttp opens its
-own sockets, where a PROXY header has no place before the TLS handshake, and brings eight more packages.)  The body is read
-only where `body` or `body-digest` needs it, and only its first 64 KiB.  `body-digest` is the MD5 sum of the body alone, as
-keepalived's genhash prints it.  No compression is asked for and no redirection followed: what the backend itself says counts.
+h11 implements the protocol over the attempt's socket.  It does no I/O, so the attempt's limits apply.  (aiohttp opens its
+own sockets, which leave no place for a PROXY header before the TLS handshake, and it brings eight more packages.)  The
+probe reads the body only if `body` or `body-digest` needs it, and only the first 64 KiB.  `body-digest` is the MD5 sum of
+the body alone, as keepalived's genhash prints it.  The probe asks for no compression and follows no redirection: only the
+backend's own answer counts.
 
-`status` says which answers are well, and every other is a failure, as 401, 403 and 503 are: a page that its visitors do not
-get is one that fails.  Only 429 (too many requests, RFC 6585, section 4) says nothing but that there is no room now.
+`status` lists the statuses that pass.  Every other status is a failure, including 401, 403 and 503: if visitors do not get
+a page, the page fails.  Only 429 (too many requests, RFC 6585, section 4) means that the server has no room now.
 """
 
 import hashlib
@@ -17,25 +18,26 @@ from typing import Final
 import h11
 
 from health.probes.base import EXCERPT, READ_LIMIT, Attempt, Failed, Finding, Full, Probe, excerpt, where
+from health.probes.words import counted
 from health.spec import HttpProbe
 
 _CHUNK = 16384  # bytes a read
-_BEGINNING: Final = b"HTTP/"  # of every answer (RFC 9112, section 4)
+_BEGINNING: Final = b"HTTP/"  # the beginning of every answer (RFC 9112, section 4)
 _TOO_MANY: Final = 429
 _DEFAULT_PORTS: Final = {"off": 80, "implicit": 443}
 
 
 class HttpCheck(Probe[HttpProbe]):
-    """One GET, HEAD, OPTIONS or POST."""
+    """Sends one GET, HEAD, OPTIONS or POST."""
 
     def __init__(self, spec: HttpProbe) -> None:
-        """Read the wanted statuses once."""
+        """Parse the wanted statuses once."""
         super().__init__(spec)
         self._wanted = statuses(spec.status)
         self._digest = (spec.body_digest or "").lower()
 
     async def check(self, attempt: Attempt) -> Finding:
-        """Pass when the status is one of the wanted and the body holds what it is to hold."""
+        """Pass if the status is a wanted one and the body has the wanted content."""
         spec = self.spec
         host = spec.host or spec.tls_name or self._authority(attempt)
         exchange = _Exchange(attempt, await attempt.connect(spec, host_name(spec.host)))
@@ -58,7 +60,7 @@ class HttpCheck(Probe[HttpProbe]):
         return Finding(f"answered {response.status_code} in {took}")
 
     def _authority(self, attempt: Attempt) -> str:
-        address = attempt.address.partition("%")[0]  # a zone is for this host alone (RFC 6874, section 1)
+        address = attempt.address.partition("%")[0]  # a zone has a meaning on this host only (RFC 6874, section 1)
         if attempt.port == _DEFAULT_PORTS.get(self.spec.tls):
             return f"[{address}]" if ":" in address else address
         return where(address, attempt.port)
@@ -72,7 +74,7 @@ class _Exchange:
         self._attempt = attempt
         self._opened = opened
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=READ_LIMIT)
-        self._first = b""  # of what the server said
+        self._first = b""  # the first bytes of the answer
         self._closed = False  # by the server
         self._ended = False  # the answer is whole
 
@@ -83,18 +85,18 @@ class _Exchange:
             headers.append(("Content-Length", "0"))
         request = self._http.send(h11.Request(method=method, target=path, headers=headers)) or b""
         request += self._http.send(h11.EndOfMessage()) or b""
-        self._attempt.missing = "could not send the request: the server reads nothing"
+        self._attempt.missing = "could not send the request: the server does not read"
         self._attempt.sent(f"{method} {path} HTTP/1.1, Host: {host}")
         await self._attempt.send(self._opened, request)
         self._attempt.missing = "no answer to the request"
         while not isinstance(event := await self._next(), h11.Response):
-            pass  # 1xx: more is to come (RFC 9110, section 15.2)
+            pass  # 1xx: the final answer follows (RFC 9110, section 15.2)
         self._attempt.got(f"{event.status_code} {excerpt(event.reason)}, {self._attempt.took}")
-        self._attempt.missing = "the body did not all come"
+        self._attempt.missing = "the body did not come whole"
         return event
 
     async def body_until(self, wanted: bytes | None) -> bool:
-        """Read the body until `wanted` is in it or it ends; whether it is in it."""
+        """Read the body until it contains `wanted` or ends; return True if it contains `wanted`."""
         searched = 0
         while not self._ended and (wanted is None or wanted not in self.body[searched:]):
             searched = max(0, len(self.body) - len(wanted or b""))
@@ -108,7 +110,7 @@ class _Exchange:
                 self.body += event.data
             else:
                 self._ended = True
-        self._attempt.got(f"{len(self.body)} bytes of body {excerpt(self.body)}")
+        self._attempt.got(f"{counted(len(self.body), 'byte')} of body {excerpt(self.body)}")
         return wanted is not None and wanted in self.body
 
     def close(self) -> None:
@@ -139,7 +141,7 @@ class _Exchange:
 
 
 def statuses(text: str) -> frozenset[int]:
-    """Return the statuses that "200-299,304" means."""
+    """Return the statuses of a list such as "200-299,304"."""
     found: set[int] = set()
     for part in text.split(","):
         first, _, last = part.strip().partition("-")

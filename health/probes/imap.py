@@ -1,8 +1,8 @@
-"""The imap probe: greeting, STARTTLS if asked, login if asked, LOGOUT (RFC 9051, RFC 3501; H10).
+"""The imap probe: greeting, STARTTLS if configured, login if configured, LOGOUT (RFC 9051, RFC 3501; H10).
 
-A refused login is told apart from a server that cannot check it by the codes of RFC 5530.  The password is not sent where
-the server says LOGINDISABLED.  The conversation is our own: aioimaplib 2.0 has no STARTTLS and takes no socket, which a
-PROXY header needs.
+The codes of RFC 5530 distinguish a refused login from a server that cannot check it.  The probe does not send the password
+if the server announces LOGINDISABLED.  The probe implements the protocol itself: aioimaplib 2.0 has no STARTTLS and does
+not accept a socket, which a PROXY header needs.
 """
 
 import re
@@ -12,7 +12,7 @@ from health.probes.base import Attempt, Failed, Finding, Full, Meaning, OurFault
 from health.probes.dialogue import MASK, Dialogue
 from health.spec import ImapProbe
 
-# What the code of a refused LOGIN means (RFC 5530, section 3); without one of these the login was refused.
+# The meaning of the code after a failed LOGIN (RFC 5530, section 3); any other code, or none, is a refused login.
 _MEANINGS: Final[dict[bytes, Meaning]] = {
     b"[UNAVAILABLE]": "dead",
     b"[SERVERBUG]": "dead",
@@ -22,16 +22,16 @@ _MEANINGS: Final[dict[bytes, Meaning]] = {
     b"[OVERQUOTA]": "ours",
     b"[PRIVACYREQUIRED]": "ours",
 }
-_NO_ROOM: Final = b"[LIMIT]"  # of a server that does not let us in: for everybody
+_NO_ROOM: Final = b"[LIMIT]"  # in the greeting: the server has no room for any client
 _QUOTABLE: Final = re.compile(r"[\x20-\x7e]*")
 _PREAUTH: Final = "PREAUTH"
 
 
 class ImapCheck(Probe[ImapProbe]):
-    """Be greeted, log in, log out."""
+    """Waits for the greeting, logs in and logs out."""
 
     async def check(self, attempt: Attempt) -> Finding:
-        """Pass when the server greets and, if there is a user, takes the login."""
+        """Pass if the server greets and, if `user` is set, accepts the login."""
         spec = self.spec
         password = self.secret() if spec.user else ""
         talk = _Imap(Dialogue(attempt, await attempt.connect(spec), _quoted(password)[1:-1], password))
@@ -41,7 +41,7 @@ class ImapCheck(Probe[ImapProbe]):
             if spec.tls == "starttls":
                 await talk.command("STARTTLS")  # after PREAUTH the server has to refuse (RFC 9051, section 6.2.1)
                 await talk.dialogue.start_tls(spec)
-                talk.capabilities = None  # they may be others now (the same section)
+                talk.capabilities = None  # they may have changed (the same section)
                 did = "answered"
             if spec.user and greeted != _PREAUTH:
                 await talk.log_in(spec.user, password)
@@ -56,7 +56,7 @@ class ImapCheck(Probe[ImapProbe]):
 
 
 class _Refused(Failed):
-    """A server that speaks IMAP and says no."""
+    """The server speaks IMAP and refuses a command."""
 
     def __init__(self, reason: str, text: bytes = b"", *, credentials_rejected: bool = False) -> None:
         super().__init__(reason, credentials_rejected=credentials_rejected)
@@ -64,7 +64,7 @@ class _Refused(Failed):
 
 
 class _Imap:
-    """Commands with tags, and what the server says of its own accord."""
+    """Sends commands with tags, and reads their answers and the server's untagged lines."""
 
     def __init__(self, dialogue: Dialogue) -> None:
         self.dialogue = dialogue
@@ -89,11 +89,11 @@ class _Imap:
         return word.decode()
 
     async def log_in(self, user: str, password: str) -> None:
-        """Log in by LOGIN; raises `OurFault`, and `Failed`, with `credentials_rejected` where the server would not have them."""
+        """Log in by LOGIN; raises `OurFault`, or `Failed`, with `credentials_rejected` if the server refuses the login."""
         if self.capabilities is None:
             await self.command("CAPABILITY")
         if self.capabilities and b"LOGINDISABLED" in self.capabilities:
-            raise OurFault("login refused: LOGINDISABLED, the server wants TLS first")
+            raise OurFault("login refused: LOGINDISABLED, the server requires TLS first")
         try:
             await self.command("LOGIN", (user, False), (password, True))
         except _Refused as refused:
@@ -104,14 +104,14 @@ class _Imap:
             raise _Refused(f"login refused: {refused}", credentials_rejected=True) from None
 
     async def command(self, name: str, *arguments: tuple[str, bool]) -> None:
-        """Give a command and wait until it is done; an argument is a text, and whether it is secret."""
+        """Send a command and wait for its result; an argument is a text and whether the text is secret."""
         tag = self.next_tag()
         line = shown = f"{tag} {name}"
         for text, secret in arguments:
             if _QUOTABLE.fullmatch(text):
                 line, shown = f"{line} {_quoted(text)}", f"{shown} {MASK if secret else text}"
                 continue
-            # RFC 9051, section 4.3: what quotes cannot hold goes in a literal, which the server has to ask for.
+            # RFC 9051, section 4.3: a text that cannot be quoted goes in a literal, which the server must ask for.
             await self.dialogue.say(f"{line} {{{len(text.encode())}}}", f"{shown} {{…}}")
             await self._until(tag, name, asked=True)
             line, shown = text, MASK if secret else "…"
@@ -119,7 +119,7 @@ class _Imap:
         await self._until(tag, name)
 
     async def _until(self, tag: str, name: str, *, asked: bool = False) -> None:
-        """Read up to the answer of command `tag`, or to the server's wish for a literal; raises `Failed` if it is no OK."""
+        """Read up to the result of command `tag`, or up to the request for a literal; raises `Failed` if it is not OK."""
         what = f"the answer to {name}"
         while True:
             line = await self.dialogue.hear(what)
@@ -138,7 +138,7 @@ class _Imap:
             return
 
     def _note(self, line: bytes) -> None:
-        """Remember the capabilities, which come in a line or in a code of their own (RFC 9051, sections 7.1 and 7.2.2)."""
+        """Remember the capabilities, from an untagged line or from a code (RFC 9051, sections 7.1 and 7.2.2)."""
         found = re.search(rb"(?:^\* |\[)CAPABILITY ([^\]]*)", line, re.IGNORECASE)
         if found:
             self.capabilities = set(found[1].upper().split())

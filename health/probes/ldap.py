@@ -1,13 +1,13 @@
 """The ldap probe: bind, and search below `base` if one is given (RFC 4511; H9).
 
-The bind is anonymous without `bind-dn`, and simple with it.  With a `filter` of its own or `min-entries` above 1 the
-search goes through the subtree, for as many entries as are wanted (or one); otherwise it reads `base` itself, which costs a
-server next to nothing.  No attribute is asked for and no schema is read.  A reference to another server is not followed: what counts is what this one
-holds.  With `max-lag` the contextCSN of `base` is read, the suffix of an OpenLDAP database, and the newest change's time
-is the value that the service's backends are compared by.
+The bind is anonymous without `bind-dn`, and simple with it.  If `filter` is set or `min-entries` is above 1, the search
+covers the subtree and asks for `min-entries` entries (at least one).  Otherwise it reads only `base`, which costs a server
+next to nothing.  The probe asks for no attributes and reads no schema.  It does not follow a reference to another server:
+only the entries of this server count.  With `max-lag` the probe reads the contextCSN of `base`, which is the suffix of an
+OpenLDAP database.  The time of the newest change is the value by which the service's backends are compared.
 
-ldap3 builds and reads the messages (see `ldapmessage`); they pass over the attempt's socket, so that no thread waits for
-a silent server.  Each run is a connection of its own, which ends with an unbind.
+ldap3 builds and reads the messages (see `ldapmessage`).  They use the attempt's socket, so that no thread waits for a
+silent server.  Each run uses a separate connection, which ends with an unbind.
 """
 
 import re
@@ -28,9 +28,10 @@ from health.probes.base import (
     excerpt,
 )
 from health.probes.ldapmessage import Aside, Entry, Malformed, Result
+from health.probes.words import counted
 from health.spec import LdapProbe
 
-_MESSAGE_LIMIT: Final = 16384  # bytes of a message: none that we ask for is longer, and decoding costs time
+_MESSAGE_LIMIT: Final = 16384  # bytes of a message: no wanted answer is longer, and decoding costs time
 _CHUNK: Final = 4096  # bytes a read
 _ANYTHING: Final = "(objectClass=*)"
 _TLS, _BIND, _SEARCH, _CSN, _UNBIND = range(1, 6)  # the IDs of the messages of each run
@@ -38,30 +39,30 @@ _START_TLS, _BIND_ANONYMOUSLY, _FAREWELL = wire.start_tls(_TLS), wire.bind(_BIND
 _START_TLS_WORDS: Final = "StartTLS"
 _BIND_WORDS: Final = "the bind"
 _MASK: Final = b"****"
-_TOLD: Final = 3  # entries and references that a transcript shows
+_TOLD: Final = 3  # entries and references that a transcript shows at most
 
-# Results in words (RFC 4511, appendix A.2); what is not here shows its number.
+# The results in words (RFC 4511, appendix A.2); any other result shows its number.
 _WORDS: Final = {
     1: "an operations error",
     2: "a protocol error",
     3: "time limit exceeded",
     4: "size limit exceeded",
-    7: "no such way to authenticate",
-    8: "wants a stronger way to authenticate: TLS or signing",
+    7: "authentication method not supported",
+    8: "requires stronger authentication: TLS or signing",
     10: "a referral",
-    11: "a limit of the administrator exceeded",
-    13: "wants TLS first (confidentiality required)",
+    11: "an administrative limit exceeded",
+    13: "requires TLS first (confidentiality required)",
     32: "no such entry",
     34: "not a DN",
-    48: "does not let us bind like that (inappropriate authentication)",
+    48: "does not allow this kind of bind (inappropriate authentication)",
     49: "wrong name or password",
     50: "not allowed (insufficient access rights)",
     51: "busy",
     52: "unavailable",
-    53: "unwilling to perform that",
+    53: "unwilling to perform this",
     80: "some other error",
 }
-# Whose fault a result is (RFC 4511, appendix A.2).  What is about the name that was bound is ours where we gave none.
+# Whose fault a result is (RFC 4511, appendix A.2).  A fault of the bound name is ours if the bind was anonymous.
 _MEANINGS: Final[dict[int, Meaning]] = {
     7: "ours",
     8: "ours",
@@ -73,13 +74,13 @@ _MEANINGS: Final[dict[int, Meaning]] = {
     50: "login",
     51: "full",
 }
-_UNWILLING: Final = 53  # to a bind: not in this way; to a search: not at all
-# Active Directory's reasons behind 49, in hexadecimal after "data" in its text (winerror.h).
+_UNWILLING: Final = 53  # after a bind: not with this method; after a search: not at all
+# The reasons of Active Directory for result 49, in hexadecimal after "data" in its text (winerror.h).
 _ACCOUNT: Final = {
     b"525": "no such user",
     b"52e": "wrong name or password",
-    b"530": "not at this hour",
-    b"531": "not from this host",
+    b"530": "no logon at this hour",
+    b"531": "no logon from this host",
     b"532": "the password has expired",
     b"533": "the account is disabled",
     b"701": "the account has expired",
@@ -87,14 +88,14 @@ _ACCOUNT: Final = {
     b"775": "the account is locked",
 }
 _DATA: Final = re.compile(rb"\bdata ([0-9a-f]{3,4})\b")
-_NOT_BOUND: Final = b"000004DC"  # ERROR_NOT_AUTHENTICATED: Active Directory lets nobody search without a bind
+_NOT_BOUND: Final = b"000004DC"  # ERROR_NOT_AUTHENTICATED: Active Directory allows no search without a bind
 
 
 class LdapCheck(Probe[LdapProbe]):
-    """One session within one deadline."""
+    """Runs one session within one deadline."""
 
     def __init__(self, spec: LdapProbe) -> None:
-        """Build the requests once; raises `NotSupported` for a filter that is none."""
+        """Build the requests once; raises `NotSupported` if `filter` is not a filter."""
         super().__init__(spec)
         self._below = spec.filter != _ANYTHING or spec.min_entries > 1
         self._search = self._csn = b""
@@ -111,11 +112,11 @@ class LdapCheck(Probe[LdapProbe]):
             raise NotSupported(str(error)) from None
 
     async def check(self, attempt: Attempt) -> Finding:
-        """Pass when the server lets us bind and holds what it should."""
+        """Pass if the server accepts the bind and has the wanted entries."""
         spec = self.spec
         password = self.secret() if spec.bind_dn else ""
         if spec.bind_dn and not password:
-            # RFC 4513, section 5.1.2: it would be taken for an anonymous bind, and prove nothing.
+            # RFC 4513, section 5.1.2: the server would treat this as an anonymous bind, which proves nothing.
             raise OurFault(f"password file {spec.password_file} is empty")
         talk = _Conversation(attempt, await attempt.connect(spec), password)
         try:
@@ -126,7 +127,7 @@ class LdapCheck(Probe[LdapProbe]):
             newest = None
             if spec.base is not None:
                 entries = await self._searched(talk, spec.base)
-                words = f"{words}, {len(entries)} {'entry' if len(entries) == 1 else 'entries'} found"
+                words = f"{words}, {counted(len(entries), 'entry', 'entries')} found"
                 if spec.max_lag is not None:
                     newest = await self._newest(talk, spec.base, entries)
         except Failed as failed:
@@ -147,9 +148,8 @@ class LdapCheck(Probe[LdapProbe]):
             _SEARCH, self._search, f"{what} {spec.filter}", "the search", spec.min_entries
         )
         if len(entries) < spec.min_entries:
-            plural = "" if references == 1 else "s"
-            aside = f", and {references} reference{plural} to other servers" if references else ""
-            raise _Refused(f"found {len(entries)} of {spec.min_entries} entries wanted{aside}")
+            aside = f", and {counted(references, 'reference')} to other servers" if references else ""
+            raise _Refused(f"found {len(entries)} of {counted(spec.min_entries, 'entry', 'entries')} wanted{aside}")
         return entries
 
     async def _newest(self, talk: "_Conversation", base: str, entries: list[Entry]) -> float:
@@ -172,11 +172,11 @@ class LdapCheck(Probe[LdapProbe]):
 
 
 class _Refused(Failed):
-    """A server that speaks LDAP, but not the answer that we need."""
+    """The server speaks LDAP but does not give the wanted answer."""
 
 
 class _Conversation:
-    """Requests and answers on one connection; `password` shows as "****" should the server repeat it."""
+    """Sends requests and reads answers on one connection; `password` shows as "****" if the server repeats it."""
 
     def __init__(self, attempt: Attempt, opened: socket.SocketType, password: str) -> None:
         self.attempt = attempt
@@ -186,14 +186,14 @@ class _Conversation:
         self._named = False
 
     async def start_tls(self, spec: LdapProbe) -> None:
-        """Ask for TLS and go on in it; raises `Failed`."""
+        """Ask for TLS and continue in it; raises `Failed`."""
         await self._say(_START_TLS, _START_TLS_WORDS, "the answer to StartTLS")
         result = await self._result(_TLS, wire.EXTENDED_RESPONSE, _START_TLS_WORDS)
         if result.code != wire.SUCCESS:
             raise self._refusal(result, _START_TLS_WORDS)
         if self._buffer:
-            # RFC 4511, section 4.14.2: nothing may follow; it could be anybody's.
-            raise Failed(f"sent more in clear text after it had agreed to TLS: {self._show(self._buffer)}")
+            # RFC 4511, section 4.14.2: no data may follow, because it could come from anybody.
+            raise Failed(f"sent clear text after it had agreed to TLS: {self._show(self._buffer)}")
         await self.attempt.start_tls(self._opened, spec)
 
     async def bind(self, name: str, password: str) -> None:
@@ -207,7 +207,7 @@ class _Conversation:
             raise self._refusal(result, _BIND_WORDS)
 
     async def search(self, ident: int, request: bytes, shown: str, what: str, wanted: int) -> tuple[list[Entry], int]:
-        """Return the entries found and the number of references instead of some; raises `Failed`."""
+        """Return the entries that the search found and the number of references to other servers; raises `Failed`."""
         attempt = self.attempt
         await self._say(request, shown, f"the answer to {what}")
         entries: list[Entry] = []
@@ -217,7 +217,9 @@ class _Conversation:
                 message = await self._hear(ident)
             except Failed as failed:
                 raise (
-                    Failed(f"{failed}, with {len(entries)} of {wanted} entries") if attempt.unread < 0 else failed
+                    Failed(f"{failed}, with {len(entries)} of {counted(wanted, 'entry', 'entries')}")
+                    if attempt.unread < 0
+                    else failed
                 ) from None
             if isinstance(message, Entry):
                 entries.append(message)
@@ -231,10 +233,10 @@ class _Conversation:
             else:
                 self._expect(message, wire.SEARCH_DONE)
                 break
-        enough = message.code == wire.SIZE_LIMIT_EXCEEDED and entries  # it is ours: there are more, as well
+        enough = message.code == wire.SIZE_LIMIT_EXCEEDED and entries  # our limit: the server has even more entries
         if message.code != wire.SUCCESS and not enough:
             raise self._refusal(message, what)
-        attempt.got(f"{len(entries)} {'entry' if len(entries) == 1 else 'entries'}, {attempt.took}")
+        attempt.got(f"{counted(len(entries), 'entry', 'entries')}, {attempt.took}")
         return entries, references
 
     def leave(self) -> None:
@@ -245,7 +247,7 @@ class _Conversation:
 
     async def _say(self, request: bytes, shown: str, answer: str) -> None:
         self.attempt.sent(shown)
-        self.attempt.missing = "could not send: the server reads nothing"
+        self.attempt.missing = "could not send: the server does not read"
         await self.attempt.send(self._opened, request)
         self.attempt.missing = f"{answer} did not come"
 
@@ -260,7 +262,7 @@ class _Conversation:
         return message
 
     async def _hear(self, ident: int) -> Result | Entry | Aside:
-        """Return the next message; raises `Failed` unless it is an answer to the request `ident`."""
+        """Return the next message; raises `Failed` unless it answers the request `ident`."""
         while True:
             message = self._parsed()
             if message is not None:
@@ -276,7 +278,7 @@ class _Conversation:
         return message
 
     def _parsed(self) -> Result | Entry | Aside | None:
-        """Return the message that has come whole, if one has."""
+        """Return the next complete message, if there is one."""
         try:
             size = wire.size(self._buffer)
         except Malformed as error:
@@ -301,9 +303,9 @@ class _Conversation:
             raise Failed(f"answered with a message of another kind (tag {message.kind:#04x}, not {kind:#04x})")
 
     def _refusal(self, result: Result, what: str) -> Failed | OurFault | Full:
-        """Return what a result other than success means."""
+        """Return the exception for a result other than success."""
         if result.code == wire.OPERATIONS_ERROR and result.text.startswith(_NOT_BOUND):
-            return OurFault(f"{what} needs a bind: Active Directory lets nobody search anonymously, so say bind-dn")
+            return OurFault(f"{what} needs a bind: Active Directory allows no anonymous search, so set bind-dn")
         if result.code == wire.REFERRAL:
             target = self._show(result.referrals[0]) if result.referrals else "nobody"
             return _Refused(f"{what} was answered with a referral to {target}, which is not followed")

@@ -1,10 +1,10 @@
-"""LDAP messages that the ldap probe sends and reads: pure (RFC 4511).
+"""The LDAP messages that the ldap probe sends and reads: pure (RFC 4511).
 
-ldap3 builds the requests, parses the filter and decodes BER; its connections are not used, for they are synchronous: a
-thread for each silent server, and a `receive_timeout` that one byte now and then outwits.  Here a message is bytes, so
-that the probe waits like all others do, bounded and without a thread.
+ldap3 builds the requests, parses the filter and decodes BER.  Its connections are not used because they are synchronous:
+each silent server would hold a thread, and one byte now and then would defeat their `receive_timeout`.  Here a message is
+bytes, so that the probe waits like all others, with the same limits and without a thread.
 
-Each run has a connection of its own, so the IDs of its messages are always the same, and so are its requests.
+Each run has a separate connection, so the IDs of its messages are always the same, and so are its requests.
 """
 
 import datetime as dt
@@ -23,7 +23,7 @@ from ldap3.protocol.rfc4511 import LDAPMessage, MessageID, ProtocolOp
 from ldap3.utils.asn1 import compute_ber_size, decode_integer, decode_octet_string, decode_sequence, encode
 
 START_TLS: Final = "1.3.6.1.4.1.1466.20037"  # RFC 4511, section 4.14
-DISCONNECTION: Final = "1.3.6.1.4.1.1466.20036"  # section 4.4.1: the server's farewell, with the message ID 0
+DISCONNECTION: Final = "1.3.6.1.4.1.1466.20036"  # section 4.4.1: the server ends the session, with message ID 0
 
 BIND_RESPONSE, SEARCH_ENTRY, SEARCH_DONE, SEARCH_REFERENCE = 0x61, 0x64, 0x65, 0x73
 EXTENDED_RESPONSE, INTERMEDIATE_RESPONSE = 0x78, 0x79
@@ -33,7 +33,7 @@ SUCCESS, OPERATIONS_ERROR, SIZE_LIMIT_EXCEEDED, REFERRAL, NO_SUCH_OBJECT, INVALI
 
 _SEQUENCE: Final = 0x30
 _INTEGER: Final = 0x02
-_LENGTH_OCTETS: Final = 4  # that a length has at most: 4 GiB, which nobody sends
+_LENGTH_OCTETS: Final = 4  # octets of a length at most: that is 4 GiB, which no server sends
 _CONTEXT: Final[dict[int, Callable[..., Any]]] = {
     3: decode_sequence,  # the referrals of a result, which ldap3's own tables know for a search only
     7: decode_octet_string,  # serverSaslCreds
@@ -46,7 +46,7 @@ _CSN: Final = re.compile(
 
 
 class Malformed(Exception):  # noqa: N818 - named for what it says
-    """Bytes that are no LDAP message; the text says why."""
+    """The bytes are not an LDAP message; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Aside:
-    """What a search may send beside its entries: a reference to another server (not followed), or news of its progress."""
+    """Another message of a search: a reference to another server (not followed) or a progress message."""
 
     ident: int
     uris: tuple[bytes, ...] = ()
@@ -86,9 +86,10 @@ def _request(ident: int, kind: str, operation: Any) -> bytes:
 
 
 def bind(ident: int, name: str = "", password: bytes = b"") -> bytes:
-    """Return a simple bind, anonymous without a name; a name needs a password, or it would bind nobody (RFC 4513, 5.1.2).
+    """Return a simple bind, anonymous without a name.
 
-    The password goes as it is, not prepared (RFC 4013), as OpenLDAP's own tools send it.
+    A name needs a password: without one the bind would be unauthenticated (RFC 4513, section 5.1.2).  The password is sent
+    unchanged, without the preparation of RFC 4013, as OpenLDAP's own tools send it.
     """
     if not name:
         return _request(ident, "bindRequest", bind_operation(3, ANONYMOUS))
@@ -96,19 +97,19 @@ def bind(ident: int, name: str = "", password: bytes = b"") -> bytes:
 
 
 def start_tls(ident: int) -> bytes:
-    """Return the request to go on with TLS."""
+    """Return the request to start TLS."""
     return _request(ident, "extendedReq", extended_operation(START_TLS))
 
 
 def unbind(ident: int) -> bytes:
-    """Return the farewell."""
+    """Return the request that ends the session."""
     return _request(ident, "unbindRequest", unbind_operation())
 
 
 def search(ident: int, base: str, condition: str, attributes: tuple[str, ...], *, below: bool, most: int) -> bytes:
-    """Return a search of `base` itself or, with `below`, of it and all below it, for at most `most` entries (0: any number).
+    """Return a search of `base` or, with `below`, of its subtree, for at most `most` entries (0: any number).
 
-    Aliases are not followed.  Raises ValueError for a filter that is none (RFC 4515).
+    The search does not follow aliases.  Raises ValueError if `condition` is not a filter (RFC 4515).
     """
     scope = SUBTREE if below else BASE
     try:
@@ -121,7 +122,7 @@ def search(ident: int, base: str, condition: str, attributes: tuple[str, ...], *
 
 
 def size(data: bytes | bytearray) -> int | None:
-    """Return the size in bytes of the message that `data` begins, None where too little of it is there to tell.
+    """Return the size in bytes of the message at the start of `data`, None if `data` is too short to know.
 
     Raises `Malformed`.
     """
@@ -131,7 +132,7 @@ def size(data: bytes | bytearray) -> int | None:
         return None
     octets = data[1] & 0x7F if data[1] & 0x80 else 0
     if octets > _LENGTH_OCTETS or data[1] == 0x80:  # noqa: PLR2004 - the indefinite form, forbidden by section 5.1
-        raise Malformed("its length is not one of LDAP's")
+        raise Malformed("its length is not valid in LDAP")
     if len(data) < 2 + octets:
         return None
     length, offset = compute_ber_size(data[: 2 + octets])
@@ -139,7 +140,7 @@ def size(data: bytes | bytearray) -> int | None:
 
 
 def read(data: bytes) -> Result | Entry | Aside:
-    """Return the one message that `data` is, whole; raises `Malformed`."""
+    """Return the message in `data`, which is exactly one; raises `Malformed`."""
     try:
         return _read(data)
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -170,7 +171,7 @@ def _read(data: bytes) -> Result | Entry | Aside:
         return Aside(ident, tuple(bytes(part[3]) for part in parts))
     if kind == INTERMEDIATE_RESPONSE:
         return Aside(ident)
-    raise Malformed(f"it is no answer (tag {kind:#04x})")
+    raise Malformed(f"it is not an answer (tag {kind:#04x})")
 
 
 def _result(ident: int, kind: int, parts: list[tuple[int, bool, int, Any]]) -> Result:
@@ -184,7 +185,7 @@ def csn_time(value: bytes) -> float:
     """Return the Unix time of a change sequence number, "20261122184512.123456Z#000000#001#000000"; raises `Malformed`."""
     match = _CSN.fullmatch(value)
     try:
-        # Not by strptime, which is imported at its first use, when this process may no longer be able to read it.
+        # Not by strptime: Python imports its module at the first use, when this process may no longer be able to read it.
         moment = dt.datetime(*map(int, match.groups()[:6] if match else ()), tzinfo=dt.UTC)  # type: ignore[arg-type, misc]
     except (TypeError, ValueError):
         raise Malformed("its contextCSN is not a time with its counters") from None

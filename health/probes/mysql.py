@@ -1,18 +1,18 @@
-"""The mysql probe: log in, ask, and judge the part that the server plays in its replication (H8).
+"""The mysql probe: log in, send a query, and check the server's role in its replication (H8).
 
 | role | passes | is kept in reserve |
 | --- | --- | --- |
-| any | who answers a query | |
-| writer | who is not read-only | |
-| replica | who is read-only and replicates | who lags over max-lag, who has lost its source |
+| any | a server that answers a query | |
+| writer | a server that is not read-only | |
+| replica | a server that is read-only and replicates | a server whose lag is over max-lag, or that has lost its source |
 | replica-first | as replica | as replica, and a writer |
-| galera | who is in the Primary component, Synced (or Donor, with donor-ok) and ready | |
+| galera | a node in the Primary component that is Synced (or Donor, with donor-ok) and ready | |
 
-The lag is what the server says of its sources, the worst of several, or what `lag-query` returns; both in seconds.  Who went over
-max-lag comes back at recover-lag only.  A replication thread that is stopped fails the probe.  One that runs and cannot
-reach its source does not: when the source dies, its replicas are all that is left to read from.
+The lag is the one that the server reports for its sources, the worst of several, or the result of `lag-query`; both in
+seconds.  After a lag over max-lag the server passes again only at recover-lag.  A stopped replication thread fails the
+probe.  A thread that runs but cannot reach its source does not: if the source dies, only its replicas are left to read.
 
-Each run is a connection of its own, which ends with COM_QUIT.
+Each run uses a separate connection, which ends with COM_QUIT.
 """
 
 from typing import Final
@@ -27,17 +27,17 @@ from health.spec import MysqlProbe
 _PARSE_ERROR: Final = 1064
 _MASK: Final = "****"
 
-# What a server's errors mean, and in words (MySQL 8.0 Error Message Reference, "Server Error Messages"; MariaDB 11.8, perror).
-# Whoever comes through this host from the same address meets 1129, so it is the server's.  1130 is about accounts.
+# The meaning and text of a server's errors (MySQL 8.0 Error Message Reference, "Server Error Messages"; MariaDB 11.8, perror).
+# Error 1129 meets every client behind this host's address, so the backend is at fault.  Error 1130 is about accounts.
 _ERRORS: Final[dict[int, tuple[Meaning, str]]] = {
     1040: ("full", "too many connections"),
     1041: ("full", "the server is out of memory"),
-    1135: ("full", "the server can start no further thread"),
+    1135: ("full", "the server cannot start another thread"),
     1044: ("login", "access denied"),
     1045: ("login", "access denied"),
     1698: ("login", "access denied"),
     1130: ("login", "no account may connect from this host"),
-    1275: ("login", "the account's password is of the form of before 4.1"),
+    1275: ("login", "the account's password has the format from before MySQL 4.1"),
     1524: ("login", "the server lacks the account's password plugin"),
     1820: ("login", "the password has expired"),
     1862: ("login", "the password has expired"),
@@ -45,13 +45,13 @@ _ERRORS: Final[dict[int, tuple[Meaning, str]]] = {
     3955: ("login", "the account is locked after too many wrong passwords"),
     4150: ("login", "the account is locked after too many wrong passwords"),
     4151: ("login", "the account is locked"),
-    1142: ("login", "the account may not ask that"),
-    1143: ("login", "the account may not ask that"),
-    1227: ("login", "the account may not ask that"),
+    1142: ("login", "the account may not run this query"),
+    1143: ("login", "the account may not run this query"),
+    1227: ("login", "the account may not run this query"),
     1203: ("ours", "too many connections of this account"),
-    1226: ("ours", "the account has used up what it may"),
-    1251: ("ours", "the server wants a way to log in that this probe lacks"),
-    3159: ("ours", "the server takes no connection without TLS"),
+    1226: ("ours", "the account has reached a resource limit"),
+    1251: ("ours", "the server requires a login method that this probe lacks"),
+    3159: ("ours", "the server accepts no connection without TLS"),
     1053: ("dead", "the server is shutting down"),
     1129: ("dead", "this host is blocked after too many broken connections (mysqladmin flush-hosts lifts it)"),
     3032: ("dead", "the server is in offline mode"),
@@ -62,16 +62,16 @@ _NO_RIGHT: Final = (
 
 
 class MysqlCheck(Probe[MysqlProbe]):
-    """One session within one deadline.  Whether a replica lags is remembered from run to run."""
+    """Runs one session within one deadline.  Remembers from run to run whether a replica lags."""
 
     def __init__(self, spec: MysqlProbe) -> None:
-        """Prepare; nothing is known of the server yet."""
+        """Prepare; the server's version and lag are not known yet."""
         super().__init__(spec)
         self._hysteresis = Hysteresis(spec.max_lag, spec.recover_lag or 0.0) if spec.max_lag is not None else None
-        self._says_slave = False  # a MySQL of before 8.0.22
+        self._says_slave = False  # a MySQL older than 8.0.22
 
     async def check(self, attempt: Attempt) -> Finding:
-        """Pass when the server lets us in and plays the wanted part."""
+        """Pass if the server accepts the login and has the wanted role."""
         password = self.secret()
         key = self.file(PUBLIC_KEY, self.spec.public_key_file)
         session = Session(attempt, await attempt.connect(self.spec), self.spec, password, key)
@@ -92,7 +92,7 @@ class MysqlCheck(Probe[MysqlProbe]):
         return Finding(f"{words}; {reserve}" if reserve else f"{words}, answered in {took}", reserve=bool(reserve))
 
     async def _part(self, session: Session) -> tuple[str, str]:
-        """Return in words what the server is, and why it is fit for reserve only, "" if it is fit."""
+        """Return the server's role as text, and why it is fit for reserve only, "" if it is fully fit."""
         role = self.spec.role
         if role == "galera":
             rows = [row for statement in mysqlrole.GALERA for row in await session.query(statement)]
@@ -103,12 +103,12 @@ class MysqlCheck(Probe[MysqlProbe]):
         locked = mysqlrole.why_read_only(mysqlrole.settings(await session.query(mysqlrole.READ_ONLY)))
         if role == "writer":
             if locked:
-                raise Failed(f"is no writer: {locked} is on", standby=True)
+                raise Failed(f"is not a writer: {locked} is on", standby=True)
             return "writer", ""
         if locked:
             return await self._replica(session)
         if role == "replica":
-            raise Failed("is no replica: read_only is off", standby=True)
+            raise Failed("is not a replica: read_only is off", standby=True)
         return "writer", "kept in reserve behind the replicas"
 
     async def _replica(self, session: Session) -> tuple[str, str]:
@@ -118,7 +118,7 @@ class MysqlCheck(Probe[MysqlProbe]):
             found = mysqlrole.replication(rows)
             lag, cut = found.lag, found.cut
         else:
-            lag, cut = None, ""  # Aurora and group replication show no source: the query says it all
+            lag, cut = None, ""  # Aurora and group replication show no source, so only the query counts
         if lag_query is not None:
             lag = mysqlrole.lag_of(await session.query(lag_query))
         words = "replica" if lag is None else f"replica {lag:g} s behind"
@@ -130,7 +130,7 @@ class MysqlCheck(Probe[MysqlProbe]):
     async def _status(self, session: Session) -> list[Row]:
         """Return one row for each source."""
         if "mariadb" in session.server_version.lower():
-            statement = "SHOW ALL SLAVES STATUS"  # of all versions; without ALL it shows one source only
+            statement = "SHOW ALL SLAVES STATUS"  # works in all versions; without ALL it shows one source only
         else:
             statement = "SHOW SLAVE STATUS" if self._says_slave else "SHOW REPLICA STATUS"
         try:
@@ -144,7 +144,7 @@ class MysqlCheck(Probe[MysqlProbe]):
         return await self._status(session)
 
     def _refused(self, attempt: Attempt, error: ServerError, password: str, what: str) -> Failed | OurFault | Full:
-        """Return what a server's error means, in words, without the password should the server repeat it."""
+        """Return the exception for a server's error, without the password even if the server repeats it."""
         text = error.text.replace(password, _MASK) if password else error.text
         attempt.got(f"error {error.code}: {excerpt(text.encode())}")
         meaning, known = _ERRORS.get(error.code, ("dead", ""))
@@ -156,7 +156,7 @@ class MysqlCheck(Probe[MysqlProbe]):
 
 
 async def _answers(session: Session) -> None:
-    """Ask something that every server can answer; raises `Failed`."""
+    """Send a query that every server can answer; raises `Failed`."""
     rows = await session.query("SELECT 1")
     if [list(row.values()) for row in rows] != [["1"]]:
         raise Failed("answered SELECT 1 with something else")

@@ -1,7 +1,7 @@
-"""What a MySQL server's own words mean for the part that it is to play: pure.
+"""Decides from a MySQL server's status whether it has the wanted role: pure.
 
-Rows come as dictionaries by column names in lower case.  MySQL from 8.0.22 on says source and replica where MySQL before
-and MariaDB say master and slave; both are read.
+Rows are dictionaries by column names in lower case.  MySQL 8.0.22 and later says source and replica; older MySQL and
+MariaDB say master and slave.  Both are read.
 """
 
 import math
@@ -14,13 +14,13 @@ from health.units import format_duration
 
 Row = Mapping[str, str | None]
 
-# One statement that every account may ask, and in which what a server does not know is simply missing.
+# Every account may run this statement, and a variable that the server does not know is simply missing in the result.
 READ_ONLY: Final = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('read_only', 'super_read_only', 'innodb_read_only')"
-"""The last is what Aurora says of its readers."""
+"""The last variable is set on Aurora's readers."""
 _WSREP: Final = "'wsrep_ready', 'wsrep_cluster_status', 'wsrep_local_state', 'wsrep_local_state_comment'"
 GALERA: Final = (
     f"SHOW GLOBAL STATUS WHERE Variable_name IN ({_WSREP})",
-    # A node that rejects queries lets this one, and SELECT 1, pass.
+    # A node that rejects queries still answers this one and SELECT 1.
     "SHOW GLOBAL VARIABLES WHERE Variable_name = 'wsrep_reject_queries'",
 )
 _OFF: Final = frozenset(("OFF", "0", ""))
@@ -31,14 +31,14 @@ _STOPPED: Final = frozenset(("no", ""))
 
 
 def settings(rows: Sequence[Row]) -> dict[str, str]:
-    """Return the variables of a SHOW VARIABLES or SHOW STATUS by name."""
+    """Return the variables in the rows of SHOW VARIABLES or SHOW STATUS by name."""
     return {(row.get("variable_name") or "").lower(): row.get("value") or "" for row in rows}
 
 
 def why_read_only(found: Mapping[str, str]) -> str:
-    """Return which setting makes the server read-only, "" for a writer; raises `Failed` where it does not say."""
+    """Return the setting that makes the server read-only, "" for a writer; raises `Failed` if the rows do not say."""
     if "read_only" not in found:
-        raise Failed("does not tell whether it is read_only")
+        raise Failed("does not say whether it is read_only")
     for name in ("super_read_only", "read_only", "innodb_read_only"):
         if found.get(name, "").upper() not in _OFF:
             return name
@@ -47,9 +47,9 @@ def why_read_only(found: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Replication:
-    """What all sources of a replica say together: the worst counts.
+    """The state of a replica over all its sources: the worst counts.
 
-    `lag` in seconds, None where one source tells none; `cut` says in words which source cannot be reached, "" for none.
+    `lag` in seconds, None if a source reports none; `cut` is a text about a source that cannot be reached, "" for none.
     """
 
     sources: int
@@ -58,9 +58,9 @@ class Replication:
 
 
 def replication(rows: Sequence[Row]) -> Replication:
-    """Judge SHOW [ALL] REPLICA STATUS, one row a source; raises `Failed` where a thread is stopped or there is no source."""
+    """Judge SHOW [ALL] REPLICA STATUS, one row a source; raises `Failed` if a thread is stopped or there is no source."""
     if not rows:
-        raise Failed("is read-only, but replicates from nobody")
+        raise Failed("is read-only, but replicates from no server")
     lags: list[float | None] = []
     cut = ""
     for row in rows:
@@ -71,7 +71,7 @@ def replication(rows: Sequence[Row]) -> Replication:
             if state in _STOPPED:
                 raise Failed(f"replication stopped: the {label} thread{of} does not run{_error(row, kind)}")
             if state != _RUNNING and not cut:
-                # The thread runs and tries: nobody can tell how far behind it is.
+                # The thread runs and tries to connect: its lag is unknown.
                 cut = f"replication is cut off: the {label} thread{of} is {excerpt(state.encode())}{_error(row, kind)}"
         lags.append(_seconds(_either(row, "seconds_behind_source", "seconds_behind_master")))
     known = [lag for lag in lags if lag is not None]
@@ -79,7 +79,7 @@ def replication(rows: Sequence[Row]) -> Replication:
 
 
 def lag_of(rows: Sequence[Row]) -> float:
-    """Return the seconds that the first value of a lag-query's first row says; raises `Failed`."""
+    """Return the seconds in the first value of the first row of a lag-query; raises `Failed`."""
     if not rows:
         raise Failed("the lag-query returned no row")
     value = next(iter(rows[0].values()), None)
@@ -92,15 +92,15 @@ def lag_of(rows: Sequence[Row]) -> float:
 
 
 def galera(found: Mapping[str, str], *, donor_ok: bool) -> str:
-    """Return in words how a Galera node is fit; raises `Failed` where it is not."""
+    """Return the state of a fit Galera node as text; raises `Failed` if the node is not fit."""
     ready, state = found.get("wsrep_ready", ""), found.get("wsrep_local_state", "")
     status = found.get("wsrep_cluster_status", "")
     comment = found.get("wsrep_local_state_comment", "") or f"state {state}"
     shown = excerpt(comment.encode())
     if not ready or not status:
-        raise Failed("is no Galera node: it has no wsrep status")
+        raise Failed("is not a Galera node: it has no wsrep status")
     if status.lower() == "disconnected":
-        raise Failed("is joined to no Galera cluster (wsrep_cluster_status is Disconnected)")
+        raise Failed("has not joined a Galera cluster (wsrep_cluster_status is Disconnected)")
     if status.lower() != "primary":
         raise Failed(f"cluster is {excerpt(status.encode())}, not Primary: cut off from the majority ({shown})")
     if state == _DONOR and not donor_ok:
@@ -115,7 +115,7 @@ def galera(found: Mapping[str, str], *, donor_ok: bool) -> str:
 
 
 class Hysteresis:
-    """Whether a replica lags: from above `most` seconds on, until it is at `recover` or below again."""
+    """Decides whether a replica lags: from a lag above `most` seconds until the lag is `recover` or less."""
 
     __slots__ = ("_lags", "most", "recover")
 
@@ -125,7 +125,7 @@ class Hysteresis:
         self._lags = False
 
     def observe(self, lag: float) -> str:
-        """Take one lag in, in seconds; return in words why the replica is fit for reserve only, "" if it is fit."""
+        """Take in one lag, in seconds; return why the replica is fit for reserve only, "" if it is fully fit."""
         self._lags = lag > (self.recover if self._lags else self.most)
         if not self._lags:
             return ""
@@ -146,7 +146,7 @@ def _error(row: Row, kind: str) -> str:
 
 
 def _seconds(value: str | None) -> float | None:
-    """Return seconds, at least 0 (clocks differ), None for NULL and for what is no number."""
+    """Return seconds, at least 0 because clocks differ; None for NULL and for a value that is not a number."""
     try:
         found = float(value) if value is not None else math.nan
     except ValueError:

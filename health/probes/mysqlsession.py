@@ -1,17 +1,18 @@
 """A MySQL session of one probe: aiomysql's protocol over the sockets, the deadline and the bounds of an `Attempt`.
 
-aiomysql speaks the protocol (greeting, password plugins, results) and is kept from all else that it does.  It opens no
-connection, so that cancelling leaves none.  It reads through `_read_bytes`, which counts, so that neither a packet of
-16 MB nor a million small ones cost anything (H4).  And it says nothing that the configuration did not allow: no session
-without TLS where TLS is wanted, and no whole password to a server that has not proved who it is (S9).
+aiomysql implements the protocol (greeting, password plugins, results); this module overrides everything else that it does.
+aiomysql opens no connection, so that a cancelled run leaves none open.  It reads through `_read_bytes`, which counts the
+bytes, so that neither a packet of 16 MB nor a million small ones cost much (H4).  It sends nothing that the configuration
+does not allow: no login without TLS if TLS is configured, and no whole password to an unverified server (S9).
 
-A scramble proves that we know the password and does not tell it.  Some logins want the password itself, in clear or
-encrypted with a key: caching_sha2_password when the server has no login of the account in its cache, sha256_password,
-mysql_clear_password.  It is sent over verified TLS alone, or encrypted with the key of `public-key-file`; never with a
-key that the server sends, as an impostor would send his own.  So do MySQL's own clients (get-server-public-key is off).
+A scramble proves that we know the password but does not reveal it.  Some logins need the password itself, in clear or
+encrypted with a key: caching_sha2_password if the server has no login of the account in its cache, sha256_password, and
+mysql_clear_password.  The probe sends it only over verified TLS, or encrypted with the key of `public-key-file`.  It never
+uses a key that the server sends, because an impostor would send its own key.  MySQL's own clients do the same
+(get-server-public-key is off).
 
-A fault of its version 0.3.2 is made good here: a request to switch to caching_sha2_password ends with a NUL, which it
-takes into the salt, so that no scramble is ever right and each login costs the server a full one.
+This module corrects a fault of aiomysql 0.3.2: a request to switch to caching_sha2_password ends with a NUL, which
+aiomysql includes in the salt, so that every scramble is wrong and each login costs the server a full authentication.
 """
 
 import socket
@@ -19,7 +20,7 @@ import struct
 from types import TracebackType
 from typing import Any, Final, NoReturn
 
-# PyMySQL's RSA imports it at the first full login, when this process may no longer be able to read it.
+# PyMySQL's RSA code imports this module at the first full login, when this process may no longer be able to read it.
 import cryptography.hazmat.backends.openssl.backend  # noqa: F401
 from aiomysql.connection import Connection
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -32,38 +33,39 @@ from pymysql.err import MySQLError
 from pymysql.protocol import MysqlPacket
 
 from health.probes.base import Attempt, Failed, OurFault, excerpt
+from health.probes.words import counted
 from health.spec import MysqlProbe
 
 READ_LIMIT: Final = 1 << 20  # bytes that one run reads at most (H4)
-_ENDLESS: Final = f"talks without end: {READ_LIMIT >> 20} MiB read"
-_READ_COST: Final = 256  # bytes that each of the two reads a packet counts for at least: small packets cost time
-_CHUNK: Final = 16384  # bytes a read from the wire, before each of which the other probes have their turn (H5)
+_ENDLESS: Final = f"sends data without end: {READ_LIMIT >> 20} MiB read"
+_READ_COST: Final = 256  # bytes that each of the two reads of a packet counts as at least: small packets cost time
+_CHUNK: Final = 16384  # bytes of one read from the socket; the other probes have their turn before each read (H5)
 _HEADER: Final = 4  # bytes of a packet's header
 _READS_A_PACKET: Final = 2  # its header and its content
-_STATEMENT: Final = 100  # characters of a statement that a transcript shows
-_PROTOCOL: Final = 10  # the version that a greeting has
-_CLIENT_ERRORS: Final = range(2000, 3000)  # numbers of errors that a client finds, not a server
+_STATEMENT: Final = 100  # characters of a statement that a transcript shows at most
+_PROTOCOL: Final = 10  # the protocol version of a greeting
+_CLIENT_ERRORS: Final = range(2000, 3000)  # numbers of errors that the client finds, not the server
 
 _CHARSET: Final = "utf8mb4"
-_IN_CLEAR: Final = frozenset(("mysql_clear_password", "dialog"))  # they send the password as it is
-_TOO_OLD: Final = "mysql_old_password"  # the one of before 2003
+_IN_CLEAR: Final = frozenset(("mysql_clear_password", "dialog"))  # plugins that send the password in clear
+_TOO_OLD: Final = "mysql_old_password"  # the plugin from before 2003
 _UNPROVED: Final = (
     "the server wants the password itself, which needs verified TLS or public-key-file"
     " (caching_sha2_password asks for it while the account is not in its cache, and for a wrong password)"
 )
 _KNOWN: Final = frozenset(("mysql_native_password", "caching_sha2_password", "sha256_password", "mysql_clear_password"))
 _FIRST_WORD: Final = frozenset(("mysql_native_password", "caching_sha2_password"))
-_FALLBACK: Final = "mysql_native_password"  # with another default, the server is let ask for what it wants
-_NO_PASSWORD: Final = b"\0"  # no request for a key, and of the wrong length: a refused login, not a broken one
-_SWITCH: Final = b"\xfe"  # begins a request to use another plugin
+_FALLBACK: Final = "mysql_native_password"  # if the server has another default, it can ask for its plugin
+_NO_PASSWORD: Final = b"\0"  # no request for a key, and of the wrong length: the server refuses the login
+_SWITCH: Final = b"\xfe"  # the first byte of a request to use another plugin
 
 
 class _Unproved(OurFault):
-    """The server wants the password itself, and has not proved who it is."""
+    """The server asks for the password itself, and its identity is not verified."""
 
 
 class ServerError(Exception):
-    """An error that the server answered: its number and its text, which may hold anything."""
+    """An error from the server: its number and its text, which may contain anything."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"{code}: {text}")
@@ -77,19 +79,19 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
     def __init__(
         self, attempt: Attempt, connected: socket.SocketType, spec: MysqlProbe, password: str, public_key: bytes = b""
     ) -> None:
-        """Prepare on the socket that is `connected`; nothing is sent before `login`.
+        """Prepare a session on the socket `connected`; it sends nothing before `login`.
 
-        `public_key` is the server's, in PEM form, as the configuration has it; b"" for none.
+        `public_key` is the server's configured key in PEM form, b"" for none.
         """
         self._public_key = public_key
         super().__init__(
             host=attempt.address,
             port=attempt.port,
             user=spec.user,
-            password=password.encode().decode("latin1"),  # it will encode it so: the bytes of the file are what counts
+            password=password.encode().decode("latin1"),  # aiomysql encodes it as latin1 again
             charset=_CHARSET,
-            autocommit=None,  # nothing is to be set after the login
-            conv={},  # all values as texts
+            autocommit=None,  # no setting after the login
+            conv={},  # all values as text
             program_name="steelyard",
         )
         self.client_flag &= ~CLIENT.MULTI_STATEMENTS
@@ -106,7 +108,7 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
 
     @property
     def server_public_key(self) -> bytes:
-        """The key that a whole password is encrypted with: the configured one; raises `OurFault` where there is none."""
+        """The configured key, which encrypts a whole password; raises `OurFault` if there is none."""
         if not self._public_key:
             raise _Unproved(_UNPROVED)
         try:
@@ -119,10 +121,10 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
 
     @server_public_key.setter
     def server_public_key(self, _of_the_server: object) -> None:
-        """Ignore it: whose it is cannot be known."""
+        """Ignore a key from the server: its owner is unknown."""
 
     async def login(self) -> None:
-        """Log in, with TLS if wanted; raises `Failed`, `OurFault` or `ServerError`."""
+        """Log in, with TLS if configured; raises `Failed`, `OurFault` or `ServerError`."""
         attempt = self._attempt
         attempt.missing = "no greeting"
         with _Translated():
@@ -143,15 +145,15 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         attempt.got(f"logged in by {excerpt(str(self._auth_plugin_used).encode())}, {attempt.took}")
 
     def _give_nothing(self) -> None:
-        """Say something that is no password: who breaks off instead is blocked after max_connect_errors, and all with it."""
+        """Send an invalid password: after max_connect_errors aborted logins the server would block this whole host."""
         self._outgoing.clear()
         self.write_packet(_NO_PASSWORD)
         self._attempt.send_at_once(self._wire, bytes(self._outgoing))
         self._attempt.hang_up(self._wire)
 
     async def query(self, sql: str, unbuffered: bool = False) -> list[dict[str, str | None]]:
-        """Return the rows of one statement, each by column names in lower case; raises `Failed` or `ServerError`."""
-        del unbuffered  # of the overridden method
+        """Return the rows of one statement, each keyed by column names in lower case; raises `Failed` or `ServerError`."""
+        del unbuffered  # a parameter of the overridden method
         attempt = self._attempt
         attempt.sent(sql if len(sql) <= _STATEMENT else f"{sql[:_STATEMENT]}…")
         attempt.missing = "no answer to the query"
@@ -161,36 +163,36 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
             result = self._result
             names = [str(column[0]).lower() for column in result.description or ()]
             rows = [dict(zip(names, map(_text, row), strict=False)) for row in result.rows or ()]
-        attempt.got(f"{len(rows)} row{'' if len(rows) == 1 else 's'}, {attempt.took}")
+        attempt.got(f"{counted(len(rows), 'row')}, {attempt.took}")
         return rows
 
     def quit(self) -> None:
-        """Say goodbye without waiting, so that the server counts no aborted client and fills no log."""
+        """Send COM_QUIT without waiting, so that the server counts and logs no aborted client."""
         self._attempt.sent("quit")
         self._attempt.send_at_once(self._wire, struct.pack("<iB", 1, COMMAND.COM_QUIT))
         self._attempt.hang_up(self._wire)
 
     def close(self) -> None:
-        """Do nothing: the attempt closes what it opened."""
+        """Do nothing: the attempt closes its sockets."""
 
     def _ensure_alive(self) -> None:
-        """Do nothing: a connection that is gone shows at the next read."""
+        """Do nothing: the next read shows that a connection is closed."""
 
     def _greeted(self) -> None:
-        """Judge the greeting; raises `Failed`."""
+        """Check the greeting; raises `Failed`."""
         if self.protocol_version != _PROTOCOL:
             raise Failed(f"not MySQL: a greeting of protocol version {self.protocol_version}, not {_PROTOCOL}")
         if not self.server_capabilities & CLIENT.PLUGIN_AUTH:
             raise OurFault("a server without password plugins: older than MySQL 5.5")
-        version = self.server_version.removeprefix("5.5.5-")  # which MariaDB puts before its own, for old replicas
+        version = self.server_version.removeprefix("5.5.5-")  # MariaDB adds this prefix for old replicas
         self._attempt.got(f"greeting of {excerpt(version.encode())}, {self._attempt.took}")
 
     async def _start_tls(self) -> None:
-        """Go on with TLS, as the server must offer (Protocol::SSLRequest)."""
+        """Continue in TLS, which the server must offer (Protocol::SSLRequest)."""
         if not self.server_capabilities & CLIENT.SSL:
             raise Failed("offers no TLS")
         if self._incoming:
-            raise Failed("sent more behind its greeting, before TLS")
+            raise Failed("sent more data after its greeting, before TLS")
         self.client_flag |= CLIENT.SSL
         charset = charset_by_name(_CHARSET).id
         self.write_packet(struct.pack("<iIB23s", self.client_flag, MAX_PACKET_LEN, charset, b""))
@@ -199,12 +201,12 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         self._secure = self._spec.tls_verify
 
     def _choose_plugin(self) -> None:
-        """Answer the greeting with one of two plugins: never at once with one that tells the password."""
+        """Answer the greeting with one of two plugins, neither of which reveals the password at once."""
         if self._server_auth_plugin not in _FIRST_WORD:
             self._client_auth_plugin = _FALLBACK
 
     async def _process_auth(self, plugin_name: bytes, auth_packet: MysqlPacket) -> Any:
-        """Follow the server to another plugin, unless that would give the password away."""
+        """Change to the plugin that the server asks for, unless that would reveal the password."""
         name = plugin_name.decode("ascii", "replace")
         if name in _IN_CLEAR and not self._secure:
             await self._decline(f"the server asks for the password in clear ({name}): that needs verified TLS")
@@ -219,10 +221,10 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         return await super()._process_auth(plugin_name, auth_packet)
 
     async def _decline(self, why: str) -> NoReturn:
-        """Say no password in a way that the server takes for a wrong one; raises `OurFault`.
+        """Send an invalid password, so that the server refuses the login; raises `OurFault`.
 
-        A session that breaks off instead is one of those after which a server blocks this host (max_connect_errors), and
-        then nobody's connections get through.
+        If the probe closed the connection instead, the server would count an aborted login.  After max_connect_errors of
+        them it blocks this host, and then no client's connection gets through.
         """
         self.write_packet(b"")
         await self._flush()
@@ -236,7 +238,7 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
         return packet
 
     async def _read_bytes(self, num_bytes: int) -> bytes:
-        """Return that many bytes of what the server says; raises `Failed` where that is too much."""
+        """Return the next `num_bytes` bytes from the server; raises `Failed` if that is too much."""
         await self._flush()
         self._budget -= max(_READ_COST, num_bytes)
         if num_bytes > READ_LIMIT:
@@ -249,7 +251,7 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
                 raise Failed(self._cut_short())
             self._incoming += data
             if not self._reads and len(self._incoming) >= _HEADER and all(map(_is_letter, self._incoming[:_HEADER])):
-                # A packet begins with its length, in which a greeting has a NUL: these are words of another protocol.
+                # A packet begins with its length, which contains a NUL in a greeting: this is another protocol.
                 raise Failed(f"not MySQL: answered {excerpt(self._incoming)}")
         self._reads += 1
         data = bytes(self._incoming[:num_bytes])
@@ -278,7 +280,7 @@ class Session(Connection):  # type: ignore[misc]  # aiomysql has no types
 
 
 class _Translated:
-    """Turns what aiomysql raises into `ServerError` and `Failed`; what it makes of hostile bytes can be anything."""
+    """Turns aiomysql's exceptions into `ServerError` and `Failed`; hostile bytes can make it raise any exception."""
 
     def __enter__(self) -> None:
         """Begin."""
@@ -298,7 +300,7 @@ class _Translated:
 
 
 def _is_letter(byte: int) -> bool:
-    return 0x20 <= byte <= 0x7E  # noqa: PLR2004 - the printable ones of ASCII
+    return 0x20 <= byte <= 0x7E  # noqa: PLR2004 - the printable characters of ASCII
 
 
 def _text(value: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""No probe: always up, for backends that nothing can ask."""
+"""The none probe: always up, for backends that no probe can check."""
 
 from health.probes.base import Attempt, Finding, Probe
 from health.spec import NoneProbe

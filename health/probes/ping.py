@@ -1,8 +1,8 @@
 """The ping probe: one ICMP echo, for gateways (RFC 792, RFC 4443).
 
-An ICMP datagram socket of its own, connected, where net.ipv4.ping_group_range lets this process have one; else a raw
-socket that somebody with the right opened and handed over.  Errors that routers or this host's own stack send back fail
-at once, in words (H3).
+The probe uses a connected ICMP datagram socket if net.ipv4.ping_group_range allows this process one.  Otherwise it uses a
+raw socket that a privileged process has opened and passed on.  Errors from routers or from this host's own stack fail the
+probe at once, with a text (H3).
 """
 
 import contextlib
@@ -13,14 +13,14 @@ from health import icmp
 from health.probes.base import Attempt, Failed, Finding, OurFault, Probe, in_words
 from health.spec import PingProbe
 
-_PACKET = 2048  # bytes that are read of a reply
+_PACKET = 2048  # bytes to read of a reply at most
 
 
 class PingCheck(Probe[PingProbe]):
-    """One echo request a run: a lost one counts as a failure, `fall` of them make a verdict."""
+    """Sends one echo request a run: a lost one is a failure, and `fall` failures make a verdict."""
 
     async def check(self, attempt: Attempt) -> Finding:
-        """Pass when the reply repeats what we sent."""
+        """Pass if the reply repeats our request."""
         echo = icmp.Echo(secrets.randbits(16), secrets.randbits(16), secrets.token_bytes(icmp.PAYLOAD))
         attempt.sent(f"ICMP echo request to {attempt.address}")
         attempt.missing = "no echo reply"
@@ -30,7 +30,7 @@ class PingCheck(Probe[PingProbe]):
             await attempt.send(opened, icmp.request(version, echo))
             while True:
                 heard = icmp.read(version, await attempt.receive(opened, _PACKET))
-                # The kernel puts an identifier of its own in, and hands us no other's replies.
+                # The kernel sets the identifier, and gives this socket only the replies to it.
                 if heard and (heard.echo.sequence, heard.echo.payload) == (echo.sequence, echo.payload):
                     break
         else:
@@ -47,7 +47,7 @@ class PingCheck(Probe[PingProbe]):
 
     @contextlib.contextmanager
     def _raw(self, version: int) -> Iterator[icmp.Echoes]:
-        """Lend the raw socket that was handed over, or one of our own, for root by hand."""
+        """Lend the raw socket that was passed on; for root by hand, open one."""
         if self.echoes is not None and self.echoes.can(version):
             yield self.echoes
             return
@@ -55,7 +55,7 @@ class PingCheck(Probe[PingProbe]):
         try:
             own.adopt(icmp.open_raw(version))
         except OSError:
-            raise OurFault("this process may not ping: net.ipv4.ping_group_range leaves its group out") from None
+            raise OurFault("this process may not ping: net.ipv4.ping_group_range excludes its group") from None
         try:
             yield own
         finally:

@@ -1,13 +1,13 @@
-"""The pop3 probe: greeting, STLS if asked, login if asked, QUIT (RFC 1939, RFC 2595; H10).
+"""The pop3 probe: greeting, STLS if configured, login if configured, QUIT (RFC 1939, RFC 2595; H10).
 
-A refused login is told apart from a server that cannot check it, by the codes of RFC 2449, section 8, and RFC 3206:
+The codes of RFC 2449, section 8, and RFC 3206 distinguish a refused login from a server that cannot check it:
 
 | code | means |
 | --- | --- |
-| [SYS/TEMP], [SYS/PERM] | the server's own trouble: dead |
-| [LOGIN-DELAY] | we come too often for this mailbox: ours |
-| [IN-USE] | the login succeeded, somebody else holds the mailbox, perhaps the other balancer's probe: a pass |
-| [AUTH], others and none | the login was refused |
+| [SYS/TEMP], [SYS/PERM] | a fault of the server: dead |
+| [LOGIN-DELAY] | the probe logs in too often for this mailbox: ours |
+| [IN-USE] | the login succeeded, but another session has the mailbox, perhaps the other balancer's probe: a pass |
+| [AUTH], others and none | the server refused the login |
 """
 
 from health.probes.base import Attempt, Failed, Finding, OurFault, Probe
@@ -16,10 +16,10 @@ from health.spec import Pop3Probe
 
 
 class Pop3Check(Probe[Pop3Probe]):
-    """Be greeted, log in, leave."""
+    """Waits for the greeting, logs in and logs out."""
 
     async def check(self, attempt: Attempt) -> Finding:
-        """Pass when the server greets with +OK and, if there is a user, takes the login."""
+        """Pass if the server greets with +OK and, if `user` is set, accepts the login."""
         spec = self.spec
         password = one_line(self.secret(), "the password") if spec.user else ""
         talk = Dialogue(attempt, await attempt.connect(spec), password)
@@ -47,7 +47,7 @@ class Pop3Check(Probe[Pop3Probe]):
 
 
 class _Refused(Failed):
-    """A server that speaks POP3 and says no."""
+    """The server speaks POP3 and refuses a command."""
 
     def __init__(self, reason: str, line: bytes, *, credentials_rejected: bool = False) -> None:
         super().__init__(reason, credentials_rejected=credentials_rejected)
@@ -66,13 +66,13 @@ async def _log_in(talk: Dialogue, user: str, password: str) -> str:
         if refused.code.startswith(b"[SYS/"):
             raise
         if refused.code.startswith(b"[LOGIN-DELAY]"):
-            raise OurFault(f"{refused}: a longer interval is wanted") from None
+            raise OurFault(f"{refused}: use a longer interval") from None
         raise _Refused(f"login refused: {refused}", b"", credentials_rejected=True) from None
     return "logged in"
 
 
 async def _skip_list(talk: Dialogue, what: str) -> None:
-    """Read a multi-line answer, or a refusal: either proves that the server speaks (RFC 1939, section 3)."""
+    """Read a multi-line answer, or a refusal: either proves that the server answers (RFC 1939, section 3)."""
     if (await talk.hear(what)).startswith(b"+OK"):
         while await talk.hear(what) != b".":
             pass

@@ -1,4 +1,4 @@
-"""The PROXY header of a connection that speaks for nobody but ourselves (PROXY protocol, sections 2.1 and 2.2)."""
+"""The PROXY header of a probe's connection, which has no client behind it (PROXY protocol, sections 2.1 and 2.2)."""
 
 import socket
 from typing import Final
@@ -7,10 +7,10 @@ LOCAL: Final = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"  # version 2, command LOCAL, no
 
 
 def build(version: str, opened: socket.SocketType) -> tuple[bytes, str]:
-    """Return the PROXY header of "v1" or "v2" that speaks for ourselves on `opened`, and what to call it.
+    """Return the PROXY header "v1" or "v2" for the probe's own connection `opened`, and its text for the transcript.
 
-    Version 1 has no LOCAL, and its UNKNOWN is refused by Postfix: there our own connection's addresses stand, as the
-    specification asks of a sender that is its own client (PROXY protocol, section 2).
+    Version 1 has no LOCAL, and Postfix refuses its UNKNOWN.  So version 1 contains the addresses of our own connection, as
+    the specification demands of a sender that is its own client (PROXY protocol, section 2).
     """
     if version == "v2":
         return LOCAL, "PROXY v2 LOCAL"

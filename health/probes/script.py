@@ -1,14 +1,15 @@
-"""The script probe: run a program; its exit status is the verdict, as with keepalived's MISC_CHECK (keepalived.conf(5); H10).
+"""The script probe: run a program whose exit status is the verdict, as in keepalived's MISC_CHECK (keepalived.conf(5); H10).
 
 | exit status | means |
 | --- | --- |
 | 0 | up, with the configured weight |
 | 1 | down |
-| 2 to 255 | with `dynamic-weight` up, with a weight of 2 less; without it down |
+| 2 to 255 | with `dynamic-weight` up, and the weight is the status minus 2; without it down |
 
-No shell, no root, a minimal environment, nothing to read, and at most 64 KiB of output, whose first line a reason shows.  The
-program leads a process group of its own, which is killed at the timeout and at its end: nothing it started stays behind,
-unless it has left the group.  A program that others could replace is not run (S4).
+The program runs without a shell, not as root, with a minimal environment and an empty input.  It may write at most 64 KiB of
+output, and the reason shows the first line.  It leads a separate process group, which is killed at the timeout and when
+the program ends: no process stays behind unless it has left the group.  A program that other users could replace does not
+run (S4).
 """
 
 import asyncio
@@ -27,25 +28,25 @@ from health.spec import ScriptProbe
 ENVIRONMENT: Final = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", "HOME": "/",
 }  # fmt: skip
-USERS: Final = ("steelyard", "nobody")  # whom root runs a script as, unless it is told: the first that there is
+USERS: Final = ("steelyard", "nobody")  # root runs a script as the first of these that exists, if no user is configured
 _DOWN: Final = 1
-_WEIGHT_BASE: Final = 2  # the exit status that is weight 0
+_WEIGHT_BASE: Final = 2  # the exit status that means weight 0
 _CHUNK: Final = 4096  # bytes a read
-_KEPT: Final = 4096  # bytes of output that a transcript may show
+_KEPT: Final = 4096  # bytes of output that a transcript shows at most
 
 
 class ScriptCheck(Probe[ScriptProbe]):
-    """One process a run."""
+    """Runs one process a run."""
 
     def __init__(self, spec: ScriptProbe) -> None:
-        """Prepare; nothing is looked at before it is run."""
+        """Prepare; the program is checked only when it runs."""
         super().__init__(spec)
         self._dying: subprocess.Popen[bytes] | None = None
 
     async def check(self, attempt: Attempt) -> Finding:
-        """Pass when the program says so."""
+        """Pass if the program's exit status means up."""
         if self._dying is not None:
-            raise OurFault(f"the last run's process {self._dying.pid} was killed and does not end")
+            raise OurFault(f"the last run's process {self._dying.pid} was killed and has not ended")
         command = [self._filled(part, attempt) for part in self.spec.command]
         attempt.sent(f"run {' '.join(command)}")
         attempt.missing = f"{os.path.basename(command[0])} did not end"  # noqa: PTH119 - text
@@ -63,13 +64,13 @@ class ScriptCheck(Probe[ScriptProbe]):
     def _start(self, command: list[str], attempt: Attempt) -> subprocess.Popen[bytes]:
         user = _user((self.user,) if self.user else USERS)
         if user is not None:
-            attempt.sent(f"as user {user.pw_name}, for nothing is run as root")
+            attempt.sent(f"as user {user.pw_name}, because scripts do not run as root")
         try:
             program = trusted(command[0], user.pw_uid if user else os.geteuid())
         except Unsafe as why:
             raise OurFault(f"not run: {why}") from None
         try:
-            return subprocess.Popen(  # noqa: S603 - no shell, and looked at above
+            return subprocess.Popen(  # noqa: S603 - no shell, and checked above
                 command,
                 executable=program,
                 stdin=subprocess.DEVNULL,
@@ -86,10 +87,10 @@ class ScriptCheck(Probe[ScriptProbe]):
         except OSError as error:
             raise OurFault(f"{program} cannot be run: {os.strerror(error.errno or 0)}") from None
         except subprocess.SubprocessError:
-            raise OurFault(f"{program} cannot be run: no change of user in this user namespace") from None
+            raise OurFault(f"{program} cannot be run: this user namespace does not allow a change of user") from None
 
     def _end(self, run: "_Run") -> None:
-        """Kill what is left of the process and its group, and reap it, later if that takes a moment."""
+        """Kill the rest of the process group and reap the process, later if that takes a moment."""
         if not run.kill():
             self._dying = run.process
             run.reap_later(self._reaped)
@@ -132,31 +133,31 @@ class _Run:
         self._unread = READ_LIMIT
 
     async def output(self) -> None:
-        """Read what it says until it ends, its pipe or itself."""
+        """Read the output until the pipe closes or the process ends."""
         pipe = self.process.stdout
         assert pipe is not None  # noqa: S101 - it was asked for
         number = pipe.fileno()
         os.set_blocking(number, False)
         while await self._either(number) == number:
             if self._read(number) == 0:
-                return  # it may go on without saying anything
-        while self._read(number) > 0:  # what it said last
+                return  # the process may go on without output
+        while self._read(number) > 0:  # the last output
             pass
 
     def _read(self, number: int) -> int:
-        """Read once; how much came, 0 at the end, -1 for nothing yet."""
+        """Read once; return the number of bytes, 0 at the end, -1 if there is no output yet."""
         try:
             data = os.read(number, _CHUNK)
         except BlockingIOError:
             return -1
         self._unread -= max(READ_COST, len(data))
         if self._unread < 0:
-            raise Failed(f"talks without end: {READ_LIMIT // 1024} KiB read")
+            raise Failed(f"sends data without end: {READ_LIMIT // 1024} KiB read")
         self.said += data[: _KEPT - len(self.said)]
         return len(data)
 
     async def _either(self, number: int) -> int:
-        """Wait until there is output or the process has ended; return which descriptor says so, output first."""
+        """Wait until there is output or the process has ended; return the ready descriptor, that of the output first."""
         waiter = self._loop.create_future()
 
         def wake(which: int) -> None:
@@ -173,7 +174,7 @@ class _Run:
         return found
 
     async def ended(self) -> int:
-        """Wait for its end; its exit status, or the negative number of the signal that killed it.  It is not reaped."""
+        """Wait until the process ends; return its exit status, or minus the signal that killed it.  Does not reap it."""
         waiter = self._loop.create_future()
         self._loop.add_reader(self._pidfd, lambda: None if waiter.done() else waiter.set_result(None))
         try:
@@ -191,7 +192,7 @@ class _Run:
         return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
     def kill(self) -> bool:
-        """Kill its group, which is its own as long as it is not reaped; whether it is reaped now."""
+        """Kill the process group, whose number is safe until the process is reaped; return True if it is reaped now."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self._close_pipe()
@@ -201,7 +202,7 @@ class _Run:
         return True
 
     def reap_later(self, done: Callable[[], None]) -> None:
-        """Reap it once it has ended."""
+        """Reap the process once it has ended."""
 
         def reap() -> None:
             self._loop.remove_reader(self._pidfd)
@@ -217,11 +218,11 @@ class _Run:
 
 
 def _user(names: Sequence[str]) -> pwd.struct_passwd | None:
-    """Return whom to become before running anything, None for nobody else; raises `OurFault` for root with no way out."""
+    """Return the user to run scripts as, None if this process is not root; raises `OurFault` if root finds no such user."""
     if os.geteuid() != 0:
         return None
     for name in names:
         with contextlib.suppress(KeyError):
             if (entry := pwd.getpwnam(name)).pw_uid != 0:
                 return entry
-    raise OurFault(f"nothing is run as root, and this host has no other user {names[-1]}")
+    raise OurFault(f"scripts do not run as root, and this host has no user {names[-1]}")

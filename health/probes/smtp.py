@@ -1,18 +1,18 @@
-"""The smtp probe: 220, EHLO, STARTTLS if asked, QUIT (RFC 5321, RFC 3207; H10).
+"""The smtp probe: greeting 220, EHLO, STARTTLS if configured, QUIT (RFC 5321, RFC 3207; H10).
 
-What a refusal means (RFC 5321, sections 3.1, 3.8, 4.2.3 and 4.3.5; RFC 3207, section 4; RFC 3463, sections 3.4 and 3.8):
+The meaning of a refusal (RFC 5321, sections 3.1, 3.8, 4.2.3 and 4.3.5; RFC 3207, section 4; RFC 3463, sections 3.4 and 3.8):
 
 | reply | means |
 | --- | --- |
-| 421 to anything | no room, or on the way out: full |
-| 501, 504, 550 or 553 to EHLO | it does not like our `helo`: ours |
-| a greeting with enhanced status X.7.Y | it does not want this host: ours |
+| 421 to any command | the server has no room, or it is shutting down: full |
+| 501, 504, 550 or 553 to EHLO | the server does not accept our `helo`: ours |
+| a greeting with enhanced status X.7.Y | the server does not accept this host: ours |
 | 454 to STARTTLS, all others | dead |
 
-The probe does not log in, so that no reply is about an account.
+The probe does not log in, so no reply is about an account.
 
-The conversation is our own: aiosmtplib keeps within bounds, but it holds the socket in a transport of its own, tells no
-transcript and drops the certificate that it refuses, and the same lines over the same `Attempt` serve POP3 and IMAP.
+The probe implements the protocol itself.  aiosmtplib limits what it reads, but it keeps the socket in a transport of its
+own, has no transcript and drops a refused certificate.  The same line-based code over `Attempt` also serves POP3 and IMAP.
 """
 
 import re
@@ -32,10 +32,10 @@ _HELO_REFUSED: Final = frozenset((501, 504, 550, 553))
 
 
 class SmtpCheck(Probe[SmtpProbe]):
-    """Be greeted, introduce ourselves, leave."""
+    """Waits for the greeting, sends EHLO and quits."""
 
     async def check(self, attempt: Attempt) -> Finding:
-        """Pass when the server greets with 220 and takes our EHLO."""
+        """Pass if the server greets with 220 and accepts EHLO."""
         spec = self.spec
         helo = one_line(spec.helo or socket.gethostname(), "helo")
         talk = Dialogue(attempt, await attempt.connect(spec))
@@ -44,7 +44,7 @@ class SmtpCheck(Probe[SmtpProbe]):
             offered = await _introduce(talk, helo)
             if spec.tls == "starttls":
                 await _start_tls(talk, spec, offered)
-                await _introduce(talk, helo)  # RFC 3207, section 4.2: what was said before is forgotten
+                await _introduce(talk, helo)  # RFC 3207, section 4.2: the server forgets the earlier EHLO
         except (_Refused, OurFault, Full):
             talk.leave("QUIT")
             raise
@@ -56,11 +56,11 @@ class SmtpCheck(Probe[SmtpProbe]):
 
 
 class _Refused(Failed):
-    """A server that speaks SMTP, but not the answer that we need."""
+    """The server speaks SMTP but does not give the wanted reply."""
 
 
 async def _introduce(talk: Dialogue, helo: str) -> set[bytes]:
-    """Say EHLO and return the keywords of the extensions that are offered, in capitals."""
+    """Send EHLO and return the keywords of the extensions that the server offers, in capitals."""
     await talk.say(f"EHLO {helo}")
     lines = await _expect(talk, 250, _TO_EHLO)
     return {line.split(b" ", 1)[0].upper() for line in lines[1:]}

@@ -1,9 +1,9 @@
-"""TLS without I/O: a session fed from the wire and emptied to it, and words for why one is refused.
+"""TLS without I/O: a session that the caller feeds with bytes and takes bytes from, and reasons for a refused session.
 
-What is verified: the chain up to an authority of `tls-ca-file` (or the system's), its dates, and whom the certificate is
-for (RFC 9525): the name, or the server's address where no name is known.  A chain alone proves nothing: whoever has a
-certificate of that authority, for any name, could pose as the server.  A name also goes into the handshake (SNI, RFC 6066).
-OpenSSL says what it refuses; the certificate itself is read (`certificates`) only to tell what was wrong with it.
+OpenSSL verifies the chain up to a CA of `tls-ca-file` (or the system's), its dates, and the name in the certificate (RFC
+9525): the server's name, or its address if no name is known.  A chain alone proves nothing: anybody with a certificate of
+that CA, for any name, could pose as the server.  The name is also sent in the handshake (SNI, RFC 6066).  OpenSSL alone
+refuses; `certificates` reads the certificate only to say what is wrong with it.
 """
 
 import functools
@@ -16,27 +16,27 @@ from health.probes.words import Meaning
 
 CHUNK: Final = 16384  # bytes of the largest TLS record's content
 RECORD_TYPES: Final = (
-    b"\x15\x16"  # alert and handshake: what the first byte of any TLS answer is (RFC 8446, section 5.1)
+    b"\x15\x16"  # alert and handshake: the possible first bytes of a TLS answer (RFC 8446, section 5.1)
 )
 _OF_THE_CLIENT: Final = "CERTIFICATE_REQUIRED"  # RFC 8446, section 6.2
-_CONTEXTS = 64  # kinds of trust that are kept loaded: the system's authorities take 20 ms to read
+_CONTEXTS = 64  # contexts that are kept: reading the system's CA certificates takes 20 ms
 
 
 class Refused(Exception):  # noqa: N818 - it is the server that is in error
-    """The session cannot go on, in words: the backend's fault, or ours where it wants a certificate of the probe."""
+    """The session cannot continue; the backend is at fault, or we are if it asks for a client certificate."""
 
     meaning: Meaning = "dead"
 
 
 class NoTrust(Exception):  # noqa: N818 - see Refused
-    """What this host was told to trust cannot be used, in words: the configuration's fault."""
+    """The configured CA certificates cannot be used; the configuration is at fault."""
 
 
 @functools.lru_cache(maxsize=_CONTEXTS)
 def context(*, verify: bool, authorities: bytes | None = None) -> ssl.SSLContext:
-    """Return a client's context, shared by all sessions of that kind.
+    """Return a client context, which all sessions with the same arguments share.
 
-    `authorities` are certificates in PEM form, None for those of the system.  Raises `NoTrust` in words.
+    `authorities` are CA certificates in PEM form, None for those of the system.  Raises `NoTrust`.
     """
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     made.options |= ssl.OP_NO_RENEGOTIATION
@@ -47,17 +47,17 @@ def context(*, verify: bool, authorities: bytes | None = None) -> ssl.SSLContext
     if authorities is None:
         made.load_default_certs()
         if not made.cert_store_stats()["x509_ca"] and not _has_directory():
-            raise NoTrust("this host has no certificates of authorities: install ca-certificates, or say tls-ca-file")
+            raise NoTrust("this host has no CA certificates: install ca-certificates, or set tls-ca-file")
         return made
     try:
-        made.load_verify_locations(cadata=authorities.decode("ascii", "ignore"))  # comments may have any letters
+        made.load_verify_locations(cadata=authorities.decode("ascii", "ignore"))  # comments may contain any characters
     except ssl.SSLError:
         raise NoTrust("no certificate in PEM form") from None
     return made
 
 
 def _has_directory() -> bool:
-    """Return True if the system has a directory of authorities, from which OpenSSL loads one when it needs it."""
+    """Return True if the system has a directory of CA certificates, which OpenSSL loads one by one when needed."""
     directory = ssl.get_default_verify_paths().capath
     try:
         return directory is not None and bool(os.listdir(directory))  # noqa: PTH208 - names alone
@@ -66,17 +66,17 @@ def _has_directory() -> bool:
 
 
 class Session:
-    """One TLS connection of a client; `name` is whom to ask for (SNI) and, where the context verifies, to expect.
+    """The client side of one TLS connection; `name` is sent (SNI) and, if the context verifies, expected.
 
-    An address may stand in place of a name: it is expected and not asked for (RFC 6066, section 3).
+    An address in place of a name is expected but not sent (RFC 6066, section 3).
 
-    Bytes of the wire go in by `feed` and come out of `take`; what does is to be sent before anything is waited for.
+    The caller passes received bytes to `feed` and sends the bytes from `take`.  It must send them before it waits.
     """
 
     __slots__ = ("_incoming", "_name", "_object", "_outgoing", "_verified")
 
     def __init__(self, trust: ssl.SSLContext, name: str | None) -> None:
-        """Prepare a handshake; raises `NoTrust` where `name` can be no server's."""
+        """Prepare a handshake; raises `NoTrust` if `name` is not a valid server name."""
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._name = name
         self._verified = trust.verify_mode == ssl.CERT_REQUIRED
@@ -86,18 +86,18 @@ class Session:
             raise NoTrust(f'tls-name "{harmless(name or "")}" is not a host name') from None
 
     def feed(self, data: bytes) -> None:
-        """Take in bytes of the wire; b"" is its end."""
+        """Take in received bytes; b"" means the end of the stream."""
         if data:
             self._incoming.write(data)
         else:
             self._incoming.write_eof()
 
     def take(self) -> bytes:
-        """Return the bytes that are to be sent."""
+        """Return the bytes that the caller must send."""
         return self._outgoing.read()
 
     def handshake(self) -> bool:
-        """Go on with the handshake; whether it is done.  Raises `Refused` in words."""
+        """Continue the handshake; return True if it is complete.  Raises `Refused`."""
         try:
             self._object.do_handshake()
         except ssl.SSLWantReadError:
@@ -131,16 +131,16 @@ class Session:
         try:
             self._object.unwrap()
         except (ssl.SSLError, ValueError):
-            return  # it waits for the server's own, which we need not hear
+            return  # it waits for the server's close_notify, which we do not need
 
     def describe(self) -> str:
-        """Return the version, whom the certificate is for, until when, and whether that was verified; in words."""
+        """Return a text with the TLS version, the certificate's names and end date, and whether it was verified."""
         verified = "verified" if self._verified else "not verified"
         return f"{self._object.version()}, {describe(self._object.getpeercert(binary_form=True))}{verified}"
 
     def _certificates(self) -> list[bytes]:
-        """Return what the server sent and OpenSSL refused, each in DER form; the server's own first."""
-        # Python gives access to the chain of a refused handshake by a public name from 3.13 on, by this one before.
+        """Return the certificates that OpenSSL refused, each in DER form, the server's own first."""
+        # Python 3.13 and later give access to the chain of a refused handshake by a public name; older ones by this one.
         found: Any = getattr(self._object, "get_unverified_chain", None)
         if found is None:
             found = getattr(getattr(self._object, "_sslobj", None), "get_unverified_chain", None)
@@ -157,5 +157,5 @@ def _refusal(error: ssl.SSLError) -> Refused:
         return Refused(f"TLS failed: {reason.replace('_', ' ').lower()}")
     refused = Refused(f"the server refused TLS: {said.replace('_', ' ').lower()}")
     if said == _OF_THE_CLIENT:
-        refused.meaning = "ours"  # clients have one, which the probe lacks
+        refused.meaning = "ours"  # clients have a certificate, but the probe has none
     return refused

@@ -1,13 +1,13 @@
-"""How a probe can fail, and what it says of it: whose fault an error is, and what of a server's words may be shown.
+"""The ways a probe can fail: whose fault an error is, and which part of a server's text may be shown.
 
-Each protocol has a table of the errors that a server answers with, and of what each means for the verdict:
+Each protocol has a table of the errors that a server answers with, and of the meaning of each for the verdict:
 
 | meaning | the error is about | what follows |
 | --- | --- | --- |
-| dead | the server: it serves nobody; also every error that no table lists | a failure (`Failed`) |
-| login | the probe's account | a failure only where another backend lets the account in (`Failed`, `credentials_rejected`) |
+| dead | the server: it serves no client; also every error that no table lists | a failure (`Failed`) |
+| login | the probe's account | a failure only if another backend accepts the account (`Failed`, `credentials_rejected`) |
 | ours | a limit of the probe or of its account, which clients do not meet | the verdict stays, an alarm (`OurFault`) |
-| full | the server's room: it serves those whom it has, and takes nobody else now | fit for reserve (`Full`) |
+| full | the server's room: it serves the clients that it has, and takes no others now | fit for reserve (`Full`) |
 """
 
 import errno
@@ -18,7 +18,7 @@ from typing import Literal
 
 Meaning = Literal["dead", "login", "ours", "full"]
 
-EXCERPT = 60  # characters of a server's words that a reason shows
+EXCERPT = 60  # characters of a server's text that a reason shows at most
 
 _OURS = frozenset((
     errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EAGAIN,
@@ -39,13 +39,13 @@ _WORDS = {
 
 
 class NotSupported(Exception):  # noqa: N818 - named for what it says
-    """This version has no such probe: the configuration asks for more than it can do."""
+    """This version has no such probe: the configuration asks for more than this version can do."""
 
 
 class Failed(Exception):  # noqa: N818 - a probe that fails is no error of the program
-    """The backend failed the probe; the text says how, in words.
+    """The backend failed the probe; the text says how.
 
-    `standby` says that it is well, but plays another part than the wanted one, which another backend may have.
+    `standby` means that the backend is healthy but has another role than the wanted one, which another backend may have.
     """
 
     def __init__(self, reason: str, *, credentials_rejected: bool = False, standby: bool = False) -> None:
@@ -55,20 +55,25 @@ class Failed(Exception):  # noqa: N818 - a probe that fails is no error of the p
 
 
 class OurFault(Exception):  # noqa: N818 - see Failed
-    """The probe met a limit of its own, or could not run for lack of something on this host: nothing is known of the backend.
+    """The probe met a limit set for it alone, or this host could not run it: nothing is known about the backend.
 
-    `lines` is the transcript up to there.
+    `lines` is the transcript so far.
     """
 
     lines: Sequence[str] = ()
 
 
 class Full(Exception):  # noqa: N818 - see Failed
-    """The backend has no room for another client; the text says so, in words.  It keeps those that it has."""
+    """The backend has no room for another client; the text quotes its answer.  It keeps the clients that it has."""
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return "1 row" or "2 rows"; `many` is the plural if it is not `one` with an s."""
+    return f"{number} {one if number == 1 else many or f'{one}s'}"
 
 
 def blamed(meaning: Meaning, reason: str) -> Failed | OurFault | Full:
-    """Return what a probe raises for an error of this meaning."""
+    """Return the exception that a probe raises for an error of this meaning."""
     if meaning == "full":
         return Full(reason)
     if meaning == "ours":
@@ -82,7 +87,7 @@ def where(address: str, port: int) -> str:
 
 
 def in_words(error: OSError, opened: socket.SocketType | None = None) -> Failed | OurFault:
-    """Return what an operating system's error means for the verdict: the backend's fault or ours."""
+    """Return the exception for an error of the operating system: the backend's fault or ours."""
     code = error.errno or 0
     if code in _OURS:
         return OurFault(f"{os.strerror(code)} on this host")
@@ -92,7 +97,7 @@ def in_words(error: OSError, opened: socket.SocketType | None = None) -> Failed 
 
 
 def excerpt(data: bytes | bytearray) -> str:
-    """Return the start of what a server said, harmless on a terminal and in a log."""
+    """Return the start of a server's text in a form that harms no terminal and no log."""
     shown = data[: EXCERPT + 1].decode("ascii", "backslashreplace")
     if not shown.isprintable():
         shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in shown)

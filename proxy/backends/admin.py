@@ -1,10 +1,11 @@
-"""What operators want of backends: `drain`, `maint` and `ready`, over what the file says.
+"""The admin states that operators give to backends at run time: `drain`, `maint` and `ready`.
 
-- A drained backend gets nothing new and keeps what it has until its deadline, which cuts what is left.  One in maintenance
-  is cut at once and not probed; when it is ready again, its first pass brings it back.
-- One that is to be removed is drained, whatever else is wanted of it, until nothing is open there any more.
-- An act concerns this host alone and ends with the daemon, unless it was to be saved.
-- One that is to be saved is saved first.  Where that fails nothing is changed.
+- A drained backend gets no new clients and keeps its connections until its deadline, which cuts the remaining ones.
+  The daemon cuts a backend in maintenance at once and does not probe it; once it is ready again, its first pass brings
+  it back.
+- A backend that is to be removed is drained, whatever its admin state, until nothing is open there any more.
+- An act concerns this host alone and ends with the daemon, unless the operator asks to save it.
+- The daemon saves such an act before it changes anything.  If that fails it changes nothing.
 """
 
 import asyncio
@@ -25,17 +26,17 @@ from proxy.records.timeline import Tell
 from proxy.status.rows import Override
 
 SAVED: Final = "overrides.json"
-"""In the state directory: the acts that a restart must not forget."""
-HEARD: Final = 1.0  # s until every worker has heard of an act: one that has not is taken for dead
+"""The file of the saved acts, in the state directory."""
+HEARD: Final = 1.0  # s until every live worker has an act: a worker without it counts as dead
 ADMINS: Final[Mapping[str, Admin]] = {"drain": "drain", "maint": "maint", "ready": "ready"}
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What somebody asked of a backend, `at` in Unix seconds, `began` in monotonic ones.
+    """An operator's act on a backend, `at` in Unix seconds, `began` in monotonic seconds.
 
-    What a drained one has left is cut at `until`, which is `latest` where nobody wanted less (monotonic seconds); then it
-    is `over`.
+    A drain cuts the remaining connections at `until`, and is `over` then.  `until` is `latest`, unless an operator
+    asked for an earlier time (both in monotonic seconds).
     """
 
     admin: Admin
@@ -52,9 +53,9 @@ class Act:
 class Admins:
     """The admin state of every backend of a daemon.
 
-    `document`, which has been loaded, has the acts that a restart must not forget; `tell` records; `changed(keys)` hears
-    of whom the workers, or health, must hear; `active(key)` is how much a backend has open.  Raises StateError for saved
-    acts that are none.
+    `document`, already loaded, has the saved acts; `tell` records events; `changed(keys)` is called with the backends
+    whose state the workers and health must learn; `active(key)` returns how much a backend has open.  Raises StateError
+    if a saved act is invalid.
     """
 
     def __init__(
@@ -71,22 +72,22 @@ class Admins:
         self._loop = asyncio.get_running_loop()
         self._document = document
         self._running = running
-        self._acts: dict[BackendKey, Act] = {}  # also of backends that were removed: they may be added again
+        self._acts: dict[BackendKey, Act] = {}  # also of removed backends, which may be added again
         self._leaving: dict[BackendKey, Act] = {}
-        self._told: dict[BackendKey, float] = {}  # when the workers had been sent word of those that leave
+        self._told: dict[BackendKey, float] = {}  # when the workers had got the message about a backend that leaves
         self._forgetting: set[asyncio.Task[None]] = set()
         self.strange: list[str] = []
-        """Saved acts on backends that the file does not have any more."""
+        """The backends of saved acts that are no longer in the file."""
         self._restore()
 
     def state(self, key: BackendKey) -> Admin:
-        """Return what is wanted of a backend."""
+        """Return the admin state of a backend."""
         act = self._acts.get(key)
         admin: Admin = self._running.backends[key].admin if act is None else act.admin
         return "drain" if admin == "ready" and key in self._leaving else admin
 
     def acted(self, key: BackendKey) -> Admin:
-        """Return what workers act on: a drain whose deadline has passed is a maintenance to them."""
+        """Return the admin state for workers: "maint" for a drain whose deadline has passed."""
         acts = (self._acts.get(key), self._leaving.get(key))
         return "maint" if any(act is not None and act.over for act in acts) else self.state(key)
 
@@ -95,9 +96,9 @@ class Admins:
         return key in self._leaving
 
     def has_left(self, key: BackendKey, now: float) -> bool:
-        """Whether a backend that is to be removed has nothing open, and each worker has heard that it gets nothing more.
+        """Returns True if a backend to be removed has nothing open and every worker knows that it gets no new clients.
 
-        To be asked regularly: what workers must hear has been sent by the time of the next look.
+        Call it regularly: by the second call the message to the workers has been sent.
         """
         if key not in self._leaving:
             return False
@@ -105,7 +106,7 @@ class Admins:
 
     @property
     def overrides(self) -> dict[BackendKey, Override]:
-        """What differs from the file, as the status shows it."""
+        """The admin states that differ from the file, for the status."""
         acts = {**self._acts, **self._leaving}
         return {
             key: Override(self.state(key), act.by, act.reason)
@@ -114,7 +115,7 @@ class Admins:
         }
 
     def look(self, now: float) -> None:
-        """Cut what drained backends have left whose time is over."""
+        """Cut the remaining connections of drained backends whose deadline has passed."""
         for acts in (self._acts, self._leaving):
             for key, act in list(acts.items()):
                 if act.until <= now and not act.over and key in self._running.backends:
@@ -124,21 +125,21 @@ class Admins:
     # -- backends that are to be removed
 
     def retire(self, keys: Collection[BackendKey], by: str, *, force: bool) -> None:
-        """Drain backends until they can be removed; with `force` what they have is cut at once."""
+        """Drain backends until they can be removed; `force` cuts their connections at once."""
         for key in keys:
             act = self._until(key, Act("drain", by, "to be removed", time.time(), began=self._loop.time()))
             self._leaving[key] = replace(act, over=True) if force else act
         self._changed(keys)
 
     def stays(self, keys: Collection[BackendKey]) -> None:
-        """Backends are not to be removed after all."""
+        """Keep backends that were to be removed."""
         for key in keys:
             self._leaving.pop(key, None)
             self._told.pop(key, None)
         self._changed(keys)
 
     def gone(self, key: BackendKey, *, forever: bool) -> None:
-        """A backend has been removed; what was wanted of it is forgotten if it is not in the file either."""
+        """Note that a backend has been removed; `forever`, as it is not in the file either, forgets the act on it."""
         self._leaving.pop(key, None)
         self._told.pop(key, None)
         act = self._acts.pop(key, None) if forever else None
@@ -148,7 +149,7 @@ class Admins:
             task.add_done_callback(self._forgetting.discard)
 
     async def _forget(self) -> None:
-        """Save what is left of the acts; where that fails a restart leaves out what it has no backend for."""
+        """Save the remaining acts; if that fails, the next start ignores the act whose backend is gone."""
         with contextlib.suppress(FailedError):
             await self._commit(lambda: self._acts, lambda: None, "still has an act on a backend that is gone")
 
@@ -161,11 +162,11 @@ class Admins:
         timeout: float | None,  # noqa: ASYNC109 - of a drain, for which nobody waits here
         check: Callable[[Collection[BackendKey]], None] = lambda _: None,
     ) -> bool:
-        """Take an act on these backends; False if all of it held already.
+        """Apply an act to these backends; returns False if it changes nothing.
 
-        `timeout` in seconds cuts what is left of a drain, earlier than drain-timeout.  `check(keys)` may refuse it for
-        those whose state it changes.  Raises FailedError, with nothing changed, for one that could not be saved and should
-        have been.
+        A drain cuts the remaining connections after `timeout` seconds, if that is earlier than drain-timeout.
+        `check(keys)` may raise an error to refuse the act on the backends whose state it changes.  Raises FailedError,
+        and changes nothing, if the act cannot be saved as it should be.
         """
         wanted, act = act.admin, replace(act, began=self._loop.time())
         limited = wanted == "drain" and timeout is not None
@@ -196,15 +197,15 @@ class Admins:
         return is_new or limited
 
     def waits(self, key: BackendKey, wanted: Admin) -> bool:
-        """Whether a backend of which this is wanted still has something open."""
+        """Returns True if a backend in this admin state still has something open."""
         return key in self._running.backends and self.state(key) == wanted and self._active(key) > 0
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return what differs from the file, as `overrides` shows it."""
+        """Return the acts in force, as `overrides` shows them."""
         return [{**self.row(key), "act": act.admin} for key, act in self._acts.items() if key in self._running.backends]
 
     def row(self, key: BackendKey) -> dict[str, Any]:
-        """Return what is wanted of a backend, as commands show it."""
+        """Return a backend's admin state and the act behind it, as commands show them."""
         act = self._acts.get(key)
         return {
             "service": key[0],
@@ -218,7 +219,7 @@ class Admins:
         }
 
     async def clear(self, by: str, besides: Callable[[], None] = lambda: None) -> None:
-        """Have again what the file says, and do what is to be done `besides`; FailedError, and neither is done."""
+        """End all acts and call `besides`; raises FailedError, and does neither, if that cannot be saved."""
 
         def put_into_force() -> None:
             gone, self._acts = self._acts, {}
@@ -238,9 +239,9 @@ class Admins:
     # -- inside
 
     def _next(self, key: BackendKey, act: Act) -> Act | None:
-        """Return what is to be remembered of a backend after an act; None for nothing."""
+        """Return the act to keep for a backend after `act`; None if its state is the file's."""
         before = self._acts.get(key)
-        if before is not None and before.admin == act.admin:  # it is to be saved as well: its deadline stands
+        if before is not None and before.admin == act.admin:  # the same act, to be saved now: its deadline stays
             return replace(before, saved=True)
         return None if self._is_plain(key, act.admin) else self._until(key, act)
 
@@ -249,7 +250,7 @@ class Admins:
         if after is not None:
             self._acts[key] = after
         if before is not None and before.admin == act.admin:
-            text = f"{act.admin} is to hold over a restart, by {act.by}"
+            text = f"{act.admin} is saved and survives a restart, by {act.by}"
         else:
             text = f"{act.admin}, by {act.by}" + (f": {act.reason}" if act.reason else "")
         self._tell("admin", written(key), text, admin=act.admin, by=act.by)
@@ -262,13 +263,17 @@ class Admins:
         return replace(act, until=latest, latest=latest)
 
     def _limit(self, keys: Collection[BackendKey], act: Act, timeout: float) -> None:
-        """Cut what these backends have left after `timeout` seconds; the file may have drained them before this act."""
+        """Bring forward the deadline of drains, also of the file's own, to `timeout` seconds after the act."""
         for key in keys:
             acts = self._leaving if key in self._leaving and key not in self._acts else self._acts
             drained = acts.get(key) or self._until(key, act)
             until = min(act.began + timeout, drained.latest)
             acts[key] = replace(drained, until=until)
-            self._tell("admin", written(key), f"what is left is cut after {format_duration(timeout)}, by {act.by}")
+            self._tell(
+                "admin",
+                written(key),
+                f"the remaining connections are cut after {format_duration(timeout)}, by {act.by}",
+            )
 
     def _cut(self, key: BackendKey, act: Act) -> None:
         left = self._active(key)
@@ -277,7 +282,7 @@ class Admins:
         self._changed([key])
 
     def _is_plain(self, key: BackendKey, wanted: Admin) -> bool:
-        """Whether nothing has to be remembered for it: ready, as the file says."""
+        """Returns True if no act has to be kept: the backend is ready, as in the file."""
         return wanted == self._running.backends[key].admin == "ready"
 
     def _is_unsaved(self, key: BackendKey, wanted: Admin) -> bool:
@@ -292,7 +297,7 @@ class Admins:
         put_into_force: Callable[[], None],
         otherwise: str = "nothing is changed",
     ) -> None:
-        """Save acts, then put them into force; FailedError where they cannot be saved, and nothing is changed."""
+        """Save acts, then put them into force; raises FailedError, and changes nothing, if they cannot be saved."""
         try:
             await self._document.commit(lambda: _rows(acts()), put_into_force)
         except StateError as error:
@@ -306,7 +311,7 @@ class Admins:
                 key = (str(row["service"]), str(row["backend"]))
                 act = Act(ADMINS[row["admin"]], str(row["by"]), row["reason"], float(row["at"]), saved=True)
             except (KeyError, TypeError, ValueError) as error:
-                raise StateError(f"{self._document.path}: no act of ours: {error!r}") from error
+                raise StateError(f"{self._document.path}: invalid override: {error!r}") from error
             if key in self._running.backends:
                 self._acts[key] = act
             else:
@@ -314,7 +319,7 @@ class Admins:
 
 
 def _rows(acts: Mapping[BackendKey, Act]) -> list[dict[str, Any]]:
-    """Return of acts what a restart must not forget."""
+    """Return the acts to save."""
     return [
         {"service": key[0], "backend": key[1], "admin": act.admin, "by": act.by, "reason": act.reason, "at": act.at}
         for key, act in acts.items()

@@ -1,18 +1,18 @@
 """Which of a service's backends serve it now: tiers, quorum, reserve, fail-open and failback.  Pure, no clock.
 
-One place decides, the master, for the decision needs one memory for all workers of a host.  The workers hear of it as
-the verdict that they act on (`ordered`).
+The master decides for all workers of a host, since the decision depends on the one before.  It sends the result to the
+workers as the verdict that they act on (`ordered`).
 
 Laws:
-- The lowest tier in which `quorum` backends are up serves.  Where none has so many, everything that is fit does, up or
-  in reserve, whatever its tier.  Where nothing is fit: with `fail-open` every backend, as though it were up, else nobody.
-  A backend without a verdict counts as unfit there once a first verdict is waited for no longer (`late`).
-- On the way back to a lower tier `quorum-hysteresis` more must be up, but never more than the tier has.
-- Without `failback` the tier that serves goes on as long as it meets the quorum, whichever lower one is back.
-- The scheduler `failover` has one backend serve, the others stand by: the highest weight, then file order; without
-  `failback` the one that serves as long as it is fit.
-- Until every backend has had a verdict nothing is remembered, so that the order in which the first ones come decides
-  nothing.
+- The lowest tier in which `quorum` backends are up serves.  If no tier has that many, all fit backends serve, up or in
+  reserve, of any tier.  If none is fit, `fail-open` lets every backend serve as though it were up; without it none
+  serves. For `fail-open` a backend without a verdict counts as unfit once the wait for first verdicts is over (`late`).
+- To return to a lower tier `quorum-hysteresis` more backends must be up, but never more than the tier has.
+- Without `failback` the tier that serves goes on as long as it meets the quorum, even if a lower tier is back.
+- With the scheduler `failover` one backend serves and the others stand by: the one with the highest weight, then the
+  first in the file; without `failback` the backend that serves now goes on as long as it is fit.
+- Until every backend has a verdict the decision does not depend on the one before, so that the order of the first
+  verdicts does not matter.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,7 +27,7 @@ Level = int | Literal["all", "open", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a service wants; `single` is the scheduler failover."""
+    """A service's settings; `single` is the scheduler failover."""
 
     quorum: int = 1
     hysteresis: int = 0
@@ -48,15 +48,16 @@ class Candidate:
 
     @property
     def wanted(self) -> bool:
-        """Whether the operator and its weight let it serve."""
+        """Whether the admin state and the weight let it serve."""
         return self.admin == "ready" and self.weight > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Who serves, from which level, and why in words.
+    """The backends that serve, their level, and the reason in words.
 
-    `settled` once every wanted backend has had a verdict; `waits` while one without would serve instead if it passed.
+    `settled` once every wanted backend has had a verdict; `waits` while a backend without a verdict would serve instead
+    if it passed.
     """
 
     level: Level
@@ -67,7 +68,7 @@ class Choice:
 
     @property
     def rank(self) -> float:
-        """Return how far it is from the best, for a comparison: a tier's number, and more for what comes after all tiers."""
+        """Return a number that is larger for a worse level: the tier, and more than any tier for the other levels."""
         if isinstance(self.level, int):
             return self.level
         return {"all": 1e3, "open": 1e4, "none": 1e5}[self.level]
@@ -76,7 +77,7 @@ class Choice:
 def choose(
     rules: Rules, candidates: Sequence[Candidate], before: Choice | None = None, *, late: bool = False
 ) -> Choice:
-    """Choose, knowing what was chosen `before`; None at the start.  `late` says that first verdicts are not waited for."""
+    """Return the next choice after `before`, which is None at the start.  `late`: the first verdicts are overdue."""
     wanted = [one for one in candidates if one.wanted]
     unknown = [one for one in wanted if one.verdict == "unknown"]
     before = before if before is not None and before.settled else None
@@ -95,17 +96,17 @@ def choose(
 
 
 def ordered(candidate: Candidate, choice: Choice) -> Verdict:
-    """Return the verdict that a worker acts on: up for who serves, "standby" for who is up and does not."""
+    """Return the verdict for workers: "up" for a backend that serves, "standby" for one that is up and does not."""
     if candidate.name in choice.serving:
         return "up"
-    # Who is not wanted gets nothing new for that: it does not stand by for others.
+    # A backend that is not wanted gets no new clients in any case: it does not stand by for others.
     return "standby" if candidate.verdict == "up" and candidate.wanted else candidate.verdict
 
 
 def _level(
     rules: Rules, wanted: Collection[Candidate], before: Choice | None, *, late: bool
 ) -> tuple[Level, list[Candidate], list[str]]:
-    """Return who may serve, and in words what keeps each lower tier from it."""
+    """Return the level, the backends that may serve, and in words why each lower tier does not serve."""
     told: list[str] = []
     for tier in sorted({one.tier for one in wanted}):
         members = [one for one in wanted if one.tier == tier]
@@ -130,7 +131,7 @@ def _needed(rules: Rules, tier: int, size: int, before: Choice | None) -> int:
 
 
 def _stays(rules: Rules, tier: int, wanted: Collection[Candidate], before: Choice | None) -> bool:
-    """Whether a higher tier that serves goes on although this one is back."""
+    """Returns True if a higher tier goes on serving although this tier is back."""
     if rules.failback or before is None or not isinstance(before.level, int) or before.level <= tier:
         return False
     return sum(one.tier == before.level and one.verdict == "up" for one in wanted) >= rules.quorum
@@ -139,18 +140,18 @@ def _stays(rules: Rules, tier: int, wanted: Collection[Candidate], before: Choic
 def _why(rules: Rules, level: Level, serving: Sequence[Candidate], told: Sequence[str]) -> str:
     count = ", ".join(told) or "no backend is ready"
     if level == "none":
-        return f"no backend is fit ({count}): nobody serves"
+        return f"no backend is fit ({count}): no backend serves"
     if level == "open":
         return f"no backend is fit ({count}): fail-open, all {len(serving)} serve"
-    whom = serving[0].name if rules.single else f"all {len(serving)} that are fit"
+    which = serving[0].name if rules.single else f"all {len(serving)} that are fit"
     if level == "all":
-        return f"no tier meets the quorum of {rules.quorum} ({count}): {whom} serve{'s' * rules.single}"
-    whom = f"{whom} of tier {level}" if rules.single else f"tier {level}"
-    return f"{whom} serves" + (f": {count}" if told else "")
+        return f"no tier meets the quorum of {rules.quorum} ({count}): {which} serve{'s' * rules.single}"
+    which = f"{which} of tier {level}" if rules.single else f"tier {level}"
+    return f"{which} serves" + (f": {count}" if told else "")
 
 
 def _single(rules: Rules, fit: Sequence[Candidate], before: Choice | None) -> Candidate:
-    """Return the one of a failover service: those that are up before those in reserve."""
+    """Return the backend that serves a failover service: one that is up before one in reserve."""
     up = [one for one in fit if one.verdict == "up"] or list(fit)
     if not rules.failback and before is not None:
         held = next((one for one in up if one.name in before.serving), None)

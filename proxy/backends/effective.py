@@ -1,6 +1,6 @@
-"""What is in force on this host: the file's configuration with what operators have changed of it, and where each part counts.
+"""The configuration in force: the file's with the operators' changes, and the slot of each part's counters.
 
-Everybody in the master reads it here, anew each time: `services` and `backends` are never kept by anybody else.
+All parts of the master read it here each time; none keeps a copy of `services` or `backends`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,32 +11,32 @@ from proxy.config.model import Backend, BackendKey, Config, Service
 from proxy.stats.slots import Slots
 
 STEPS: Final = 10
-"""Units of a worker's weight that one of the file's has where a slow start grows it."""
+"""Units of a worker's weight for one unit of the file's, in a service with a slow start."""
 
 
 class Running:
     """The configuration in force, `services` by name, `backends` by (service, backend), and the slots of both."""
 
     def __init__(self, config: Config, services: Slots[str], backends: Slots[BackendKey]) -> None:
-        """Give each part its slot; SlotsFullError where there are too few."""
+        """Give each service and backend a slot; raises SlotsFullError if there are too few."""
         self.file = config
-        """What the file says."""
+        """The configuration of the file."""
         self.slots = services, backends
         self.config = config
         self.services: Mapping[str, Service] = {}
         self.backends: Mapping[BackendKey, Backend] = {}
         self.scales: Mapping[str, int] = {}
-        """By service: how many units of its workers' weights are one of the file's."""
+        """By service: units of a worker's weight for one unit of the file's."""
         services.assign(service.name for service in config.services)
         backends.assign(_keys(config.services))
         self.weighed: set[BackendKey] = set()
-        """Whose weight an operator has given, which holds over what the probe asks for."""
+        """The backends whose weight an operator has set: it overrides the one that a probe asks for."""
         self._look_up()
 
     def replace(self, service: Service) -> list[int]:
-        """Put a service of the same name in place of one; the slots of backends that changed hands.
+        """Replace the service of the same name; return the slots that now belong to other backends.
 
-        SlotsFullError, with nothing changed, where there is no slot for a new backend.
+        Raises SlotsFullError, and changes nothing, if there is no slot for a new backend.
         """
         services = tuple(service if one.name == service.name else one for one in self.config.services)
         taken = self.slots[1].assign(_keys(services))
@@ -45,7 +45,7 @@ class Running:
         return taken
 
     def key_at(self, service: int, backend: int) -> BackendKey | None:
-        """Return whose backend slot this is, if that is a backend of the service; None where nobody has it any more."""
+        """Return the backend with this slot, if it belongs to the service; None if no backend has the slot any more."""
         key = self.slots[1].key_at(backend)
         return key if key is not None and self.slots[0].key_at(service) == key[0] else None
 
@@ -56,7 +56,7 @@ class Running:
 
 
 def written(key: BackendKey) -> str:
-    """Return a backend as events, and health, call it: "dns/10.0.0.11"."""
+    """Return a backend's name in events and in health: "dns/10.0.0.11"."""
     return f"{key[0]}/{key[1]}"
 
 
@@ -65,6 +65,6 @@ def _keys(services: Iterable[Service]) -> list[BackendKey]:
 
 
 def scale(service: Service) -> int:
-    """Return how many units of a worker's weight are one of the file's."""
+    """Return how many units of a worker's weight make one unit of the file's."""
     ramps = service.scheduler not in UNSHARED and any(backend.slow_start for backend in service.backends)
     return STEPS if ramps else 1

@@ -1,4 +1,4 @@
-"""Passive ejection: who is left out of a service for a while because real traffic fails on it.  Pure.
+"""Passive ejection: which backends a service leaves out for a while because real traffic fails on them.  Pure.
 
 The rules are those of Envoy's outlier detection: each ejection in a row is longer by `time`, up to `LONGEST`; each `time`
 that a backend spends without one makes the next one shorter again; of the service's backends at most `max-share` are out
@@ -21,33 +21,33 @@ class Record:
 
 
 class Ejections:
-    """Who of one service is out."""
+    """The ejected backends of one service."""
 
     def __init__(self, size: int, time: float, max_share: float) -> None:
-        """Begin for a service of so many backends."""
+        """Begin for a service of `size` backends."""
         self._time = time
         self._max_share = max_share
         self.most = 1
-        """How many may be out at a time."""
+        """How many backends may be ejected at a time."""
         self.resize(size)
         self._records: dict[str, Record] = {}
 
     @property
     def out(self) -> list[str]:
-        """Who is out now."""
+        """The backends that are ejected now."""
         return [name for name, record in self._records.items() if record.out]
 
     @property
     def next_deadline(self) -> float | None:
-        """When the first of them comes back; None if nobody does."""
+        """When the first of them comes back (monotonic seconds); None if none does."""
         return min((record.until for record in self._records.values() if record.out), default=None)
 
     def resize(self, size: int) -> None:
-        """Take note of how many backends the service has now; who is out stays out."""
+        """Take note of how many backends the service has now; ejected ones stay ejected."""
         self.most = max(1, int(size * self._max_share + 1e-9))
 
     def eject(self, name: str, usable: Collection[str], now: float) -> float | None:
-        """Take a backend out, `usable` being all that could serve; for how long (s), None if it has to stay."""
+        """Eject a backend, `usable` being all that could serve; return for how long (s), None if it must stay."""
         out = self.out
         if name in out or len(out) >= self.most or not set(usable).difference(out, (name,)):
             return None
@@ -60,19 +60,19 @@ class Ejections:
         return period
 
     def forget(self, name: str) -> bool:
-        """Forget all of a backend; whether it was out."""
+        """Forget all about a backend; returns True if it was ejected."""
         record = self._records.pop(name, None)
         return record is not None and record.out
 
     def over(self, now: float) -> list[str]:
-        """Let those back whose time is over; who they are."""
+        """Let the backends back whose time is over; return their names."""
         back = [name for name in self.out if self._records[name].until <= now]
         for name in back:
             self._records[name].out = False
         return back
 
     def release(self, usable: Collection[str], now: float) -> list[str]:
-        """Let all back if nobody else could serve any more; who they are."""
+        """Let all backends back if no other backend could serve any more; return their names."""
         out = self.out
         if not out or set(usable).difference(out):
             return []

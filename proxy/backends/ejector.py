@@ -1,4 +1,4 @@
-"""Passive ejection in the master: the workers tell who fails, all of them learn who is out, and for how long."""
+"""Passive ejection in the master: workers report backends that fail, the master ejects them for all workers."""
 
 import asyncio
 import math
@@ -13,7 +13,10 @@ from proxy.words import counted
 
 
 class Ejecting:
-    """Who is out in any service.  `usable(service)` names who could serve; `on_change(backend, out)` is called for each."""
+    """The ejected backends of all services.
+
+    `usable(service)` names the backends that could serve; `on_change(backend, out)` is called for each change.
+    """
 
     def __init__(
         self,
@@ -31,21 +34,23 @@ class Ejecting:
             for service in running.services.values()
             if service.eject.errors
         }
-        self._reasons: dict[BackendKey, str] = {}  # of those that are out
-        self._kept: set[BackendKey] = set()  # told already that they are not taken out
+        self._reasons: dict[BackendKey, str] = {}  # of the ejected backends
+        self._kept: set[BackendKey] = set()  # backends of which the event "not ejected" has been recorded
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def failing(self, key: BackendKey, failures: int, at: float) -> None:
-        """Take a backend out on which so many attempts in a row have failed in one worker by `at` (Unix time), if it may be."""
+        """Eject a backend, if allowed, after `failures` failures in a row in one worker, the last `at` (Unix time)."""
         ejections = self._services.get(key[0])
         if ejections is None or key in self._reasons or key[1] not in self._usable(key[0]):
-            return  # it gets nothing new already
+            return  # it gets no new clients already
         text = f"{counted(failures, 'failure')} of real traffic in a row"
         period = ejections.eject(key[1], self._usable(key[0]), self._loop.time())
         if period is None:
             if key not in self._kept:
                 self._kept.add(key)
-                self._tell("eject", written(key), f"not ejected, too few would be left: {text}", level="warning", at=at)
+                self._tell(
+                    "eject", written(key), f"not ejected, too few backends would remain: {text}", level="warning", at=at
+                )
             return
         self._kept.discard(key)
         how = "until a restart" if period == math.inf else f"for {format_duration(period)}"
@@ -55,14 +60,14 @@ class Ejecting:
         self._on_change(key, True)
 
     def reason(self, key: BackendKey) -> str | None:
-        """Return why a backend is out, None if it is not."""
+        """Return why a backend is ejected, None if it is not."""
         return self._reasons.get(key)
 
     def verdicts_changed(self, service: str) -> None:
-        """Let the ejected ones of a service back if nobody else could serve any more."""
+        """Let the ejected backends of a service back if no other backend could serve any more."""
         ejections = self._services.get(service)
         if ejections is not None and ejections.out:
-            self._back(service, ejections.release(self._usable(service), self._loop.time()), "nobody else is left")
+            self._back(service, ejections.release(self._usable(service), self._loop.time()), "no other backend is left")
 
     def relisted(self, service: Service) -> None:
         """Take note of how many backends a service has now."""
@@ -71,12 +76,12 @@ class Ejecting:
             ejections.resize(_size(service))
 
     def forget(self, key: BackendKey) -> None:
-        """Let a backend begin anew, for an operator has taken it in hand."""
+        """End an ejection, as an operator has changed the backend's state."""
         ejections = self._services.get(key[0])
         self._kept.discard(key)
         if ejections is not None and ejections.forget(key[1]):
             del self._reasons[key]
-            self._tell("eject", written(key), "no longer ejected: an operator has taken it in hand")
+            self._tell("eject", written(key), "no longer ejected: an operator has changed its state")
             self._arm(key[0])
 
     def _arm(self, service: str) -> None:
@@ -88,7 +93,7 @@ class Ejecting:
             self._timers[service] = self._loop.call_at(when, self._over, service)
 
     def _over(self, service: str) -> None:
-        self._back(service, self._services[service].over(self._loop.time()), "its time is over")
+        self._back(service, self._services[service].over(self._loop.time()), "the time is over")
 
     def _back(self, service: str, names: Collection[str], why: str) -> None:
         for name in names:
@@ -99,5 +104,5 @@ class Ejecting:
 
 
 def _size(service: Service) -> int:
-    """Return how many backends of a service get something."""
+    """Return how many backends of a service have a weight."""
     return sum(backend.weight > 0 for backend in service.backends)

@@ -1,10 +1,10 @@
-"""Why an operator's act on a backend is not done, and whose fault that is."""
+"""The errors of operators' acts on backends: the operator's own, and this host's."""
 
 from collections.abc import Collection
 
 
 class RefusedError(Exception):
-    """The operator asked for what makes no sense here; the text says why."""
+    """The act makes no sense here; the text says why."""
 
 
 class FailedError(Exception):
@@ -12,6 +12,8 @@ class FailedError(Exception):
 
 
 def refuse_to_strand(services: Collection[str]) -> None:
-    """Raise RefusedError if an act would leave these services with nobody who serves them: clients are reset then."""
+    """Raise RefusedError if an act would leave these services without a backend: they would reset their clients."""
     if services:
-        raise RefusedError(f"nobody else of {', '.join(sorted(services))} can serve now: --force does it all the same")
+        raise RefusedError(
+            f"no other backend of {', '.join(sorted(services))} can serve now: use --force to do it anyway"
+        )

@@ -1,7 +1,7 @@
 """Leaves out backends that lead back to this host's own listeners, as far as its addresses tell.
 
-The file and `add` are judged before.  What they cannot know is which addresses this host has, on which a listener on every
-address answers as well: they come and go while the daemon runs.
+The validation of the file and `add` find the loops that the file shows.  A listener on every address also answers on
+this host's own addresses, which come and go while the daemon runs: those loops are found here.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -13,7 +13,7 @@ from proxy.records.timeline import Tell
 
 
 class LoopGuard:
-    """Which backends lead back.  `on_change(reasons)` hears of all of them when any has changed."""
+    """The backends that lead back to this host.  `on_change(reasons)` gets all of them after each change."""
 
     def __init__(
         self,
@@ -27,31 +27,31 @@ class LoopGuard:
         self._own = own
         self._tell = tell
         self._on_change = on_change
-        self._config: object = None  # what was judged last, on which addresses of the host
+        self._config: object = None  # the configuration of the last look
         self._addresses: Collection[str] | None = None
         self._wild = False
         self._chains: Mapping[BackendKey, Chain] = {}
 
     def look(self) -> None:
-        """Find out whether a backend leads back now; to be called often, for until then it gets traffic."""
+        """Look for backends that lead back; call it often, since such a backend gets traffic until the next look."""
         config = self._running.config
         if self._config is not config:
             self._config, self._addresses, self._wild = config, None, is_wild(config.services)
-        own = self._own() if self._wild else ()  # else there is nothing that the file and `add` do not tell
+        own = self._own() if self._wild else ()  # without such a listener the validation and `add` find all loops
         if not self._wild or own == self._addresses:
             return
         self._addresses = own
         before, self._chains = self._chains, self._find(config.services, own)
         for key in self._chains.keys() - before.keys():
-            text = f"{explain(key[1], self._chains[key])}: it gets nothing"
+            text = f"{explain(key[1], self._chains[key])}: it gets no traffic"
             self._tell("loop", written(key), text, level="error")
         for key in before.keys() - self._chains.keys() & self._running.backends.keys():
-            self._tell("loop", written(key), "it leads back to this host no longer")
+            self._tell("loop", written(key), "it no longer leads back to this host")
         if before != self._chains:
             self._on_change({key: explain(key[1], chain) for key, chain in self._chains.items()})
 
     def would_lead_back(self, service: Service) -> Mapping[str, str]:
-        """Return which backends of a service would lead back if it had those that it names, and in words how."""
+        """Return which backends of a changed service would lead back, and in words how."""
         services = [service if one.name == service.name else one for one in self._running.config.services]
         chains = self._find(services, self._own())
         return {key[1]: explain(key[1], chain) for key, chain in chains.items() if key[0] == service.name}

@@ -1,9 +1,9 @@
-"""Which backends services have, over what the file says: `add`, `remove` and `weight`.
+"""Changes the backends of services at run time: `add`, `remove` and `weight`.
 
-- An act concerns this host alone and ends with the daemon: what is to stay is written into the file.
-- A backend that is removed gets nothing new.  Its UDP sessions move with their next datagram, its connections have until
-  drain-timeout; it is gone when nothing is open there any more.
-- One that is added begins without a verdict: its first pass lets it serve.
+- An act concerns this host alone and ends with the daemon: the operator writes lasting changes into the file.
+- A backend that is to be removed gets no new clients.  Its UDP sessions move with their next datagram, its connections
+  have until drain-timeout; it is gone when nothing is open there any more.
+- An added backend begins without a verdict: its first pass lets it serve.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -23,7 +23,7 @@ from proxy.stats.slots import SlotsFullError
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """Who has changed something, and when (Unix seconds)."""
+    """The author and the time (Unix seconds) of a change."""
 
     by: str
     at: float
@@ -31,7 +31,7 @@ class Edit:
 
 @dataclass(frozen=True, slots=True)
 class Removal(Edit):
-    """A backend that is leaving, or gone, as it would come back."""
+    """The removal of a backend: it is leaving or gone.  `backend` is what would come back."""
 
     backend: Backend
 
@@ -39,10 +39,10 @@ class Removal(Edit):
 class Membership:
     """The backends of a daemon.
 
-    `relisted(service, slots)` hears whose list is another, and which slots have a new owner; `reweighed(key)` who weighs
-    something else; `stranded(keys)` names the services that nobody could serve any more without these backends, `active(key)`
-    is how much a backend has open; `leads_back(service)` tells, by backend, why one that a service would have is a listener
-    of this host.
+    `relisted(service, slots)` is called with a service whose list has changed and the slots that have a new owner,
+    `reweighed(key)` with a backend whose weight has changed.  `stranded(keys)` returns the services that no backend
+    could serve without these, `active(key)` how much a backend has open, `leads_back(service)` the backends of a
+    changed service that are listeners of this host, with the reasons.
     """
 
     def __init__(
@@ -66,21 +66,21 @@ class Membership:
         self.active = active
         self._leads_back = leads_back
         self._added: dict[BackendKey, Edit] = {}
-        self._removed: dict[BackendKey, Removal] = {}  # gone, or leaving
+        self._removed: dict[BackendKey, Removal] = {}  # gone or leaving
         self._weights: dict[BackendKey, Edit] = {}
 
     @property
     def edits(self) -> int:
-        """How much differs from the file."""
+        """The number of changes against the file."""
         return len(self.rows())
 
     @property
     def added(self) -> Collection[BackendKey]:
-        """Backends that are not in the file."""
+        """The backends that are not in the file."""
         return self._added.keys()
 
     def look(self, now: float) -> None:
-        """Take those out that are to leave and have nothing open any more; `now` in monotonic seconds."""
+        """Remove the leaving backends that have nothing open any more; `now` in monotonic seconds."""
         left = {key: None for key in self._removed if self._admins.has_left(key, now)}
         for name in dict.fromkeys(key[0] for key in left):
             service = self._running.services[name]
@@ -90,9 +90,9 @@ class Membership:
             self._running.weighed.discard(key)
             added = self._added.pop(key, None) is not None
             if added:
-                del self._removed[key]  # what was never in the file, and is gone, differs from nothing
+                del self._removed[key]  # it was never in the file, so its absence is no change
             self._admins.gone(key, forever=added)
-            self._tell("admin", written(key), "removed: nothing is open there any more")
+            self._tell("admin", written(key), "removed: nothing is open any more")
 
     # -- what operators ask for
 
@@ -122,19 +122,19 @@ class Membership:
         elif weight in {None, twin.weight}:
             return key, False
         else:
-            text = f"{written(key)} is there already with weight {twin.weight}: steelyard weight changes it"
+            text = f"{written(key)} exists already with weight {twin.weight}: use `steelyard weight` to change it"
             raise RefusedError(text)
         return key, True
 
     def _refuse_loop(self, service: Service, backend: Backend) -> None:
-        """Raise RefusedError if what this backend was given would come back to this host."""
+        """Raise RefusedError if traffic to this backend would come back to this host."""
         listed = service.model_copy(update={"backends": (*service.backends, backend)})
         why = self._leads_back(listed).get(backend.name)
         if why is not None:
             raise RefusedError(why)
 
     def is_removed(self, service: str, wanted: object) -> bool:
-        """Whether a backend of this name or address is removed, or leaving."""
+        """Returns True if a backend of this name or address is gone or leaving."""
         return any(
             key[0] == service and wanted in (one.backend.name, one.backend.address)
             for key, one in self._removed.items()
@@ -179,7 +179,7 @@ class Membership:
         return rows
 
     def check_clear(self) -> None:
-        """Raise FailedError where there is no room for who comes back before those that were added have left."""
+        """Raise FailedError if too few slots are free for the backends that would come back."""
         back = sum(key not in self._added and not self._admins.leaves(key) for key in self._removed)
         slots = self._running.slots[1]
         if back > (room := slots.capacity - len(slots)):
@@ -189,9 +189,9 @@ class Membership:
             )
 
     def clear(self, edit: Edit) -> None:
-        """Have the backends again that the file has, with its weights; those that were added leave.
+        """Restore the backends and weights of the file; added backends leave.
 
-        Raises FailedError where there is no room for who comes back before those have left: see `check_clear`.
+        Raises FailedError if there are too few slots: see `check_clear`.
         """
         for key in list(self._weights):
             if key not in self._removed:
@@ -212,14 +212,14 @@ class Membership:
     def _retire(self, keys: Collection[BackendKey], edit: Edit, *, force: bool) -> None:
         for key in keys:
             left = self.active(key)
-            how = "what it has is cut" if force else f"what is open, {left}, may finish until drain-timeout"
+            how = "{left} open, cut now" if force else f"{left} open, may finish until drain-timeout"
             how = how if left else "nothing is open"
             self._tell("admin", written(key), f"to be removed, by {edit.by}: {how}", by=edit.by)
             self._removed[key] = Removal(edit.by, edit.at, self._filed(key) or self._running.backends[key])
         self._admins.retire(keys, edit.by, force=force)
 
     def _bring_back(self, keys: Collection[BackendKey], why: str) -> None:
-        """Have backends again that were removed, as the file has them; those that are still leaving have lost nothing."""
+        """Restore removed backends as they are in the file; those that are still leaving simply stay."""
         still = [key for key in keys if self._admins.leaves(key)]
         if still:
             self._admins.stays(still)
@@ -237,7 +237,7 @@ class Membership:
 
     def _back(self, key: BackendKey, why: str) -> None:
         del self._removed[key]
-        self._tell("admin", written(key), f"not removed any more, {why}")
+        self._tell("admin", written(key), f"no longer to be removed, {why}")
 
     def _list(self, service: Service, backends: Collection[Backend]) -> None:
         """Give a service these backends, in the file's order, which decides between equals, and then as they were added."""

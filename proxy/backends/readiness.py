@@ -6,17 +6,17 @@ Verdicts that come together are passed on together: a service of a thousand back
 import asyncio
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from health.units import format_duration
 from proxy.backends import targets
 from proxy.backends.admin import Admins
+from proxy.backends.candidates import Candidates
 from proxy.backends.choice import Candidate, Choice, Rules, choose, ordered
 from proxy.backends.effective import STEPS, Running, written
 from proxy.backends.ejector import Ejecting
 from proxy.backends.shown import shown
 from proxy.backends.slow_start import SlowStart
-from proxy.balance.backend import Admin
 from proxy.balance.names import FAILOVER
 from proxy.config.model import BackendKey, Service
 from proxy.processes.messages import common as messages
@@ -25,9 +25,6 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.processes.messages.vrrp import Fit
 from proxy.records.timeline import Level, Tell
 from proxy.status.rows import NO_VERDICT, Verdict
-
-if TYPE_CHECKING:
-    from proxy.status.schema import State
 
 _NAMED = 3  # backends without a verdict that an event names
 
@@ -49,18 +46,18 @@ class Readiness:
         self._on_change = on_change
         self._admins = admins
         self._loop = asyncio.get_running_loop()
-        self._verdicts: dict[BackendKey, Verdict] = {}
+        self._candidates = Candidates(running, admins.state)
+        self._verdicts = self._candidates.verdicts
         self._slow = SlowStart(running, self._grown)
         self._rested = set(self._resting)  # those that have not been up since they were in maintenance, or were added
-        self._ejecting = Ejecting(running, tell, self.usable, self._ejected)
-        self._looping: Mapping[BackendKey, str] = {}  # those that are listeners of this host, and in words how
+        self._ejecting = Ejecting(running, tell, self._candidates.usable, self._ejected)
+        self._candidates.ejected = self._ejecting.reason
         self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
         self._choices: dict[str, Choice] = {}
         self._sent: dict[BackendKey, tuple[str, str]] = {}  # verdict and admin state, as the workers know them
         self._own: dict[BackendKey, str] = {}  # their own verdicts, when it was last chosen who serves
         self._changed: set[str] = set()  # services in which something has changed that is not passed on yet
-        self._late = False  # first verdicts are waited for no longer
-        self.able: dict[str, Fit] = {name: self._is_able(name) for name in running.services}
+        self.able: dict[str, Fit] = {name: self._candidates.is_able(name) for name in running.services}
         """Whether each service has somebody to serve with; "unjudged": it has, as far as we can tell without our login."""
 
     # -- from health
@@ -127,20 +124,12 @@ class Readiness:
             self._returned(key)
         self._note(key[0])
 
-    def usable(self, service: str) -> list[str]:
-        """Return who could serve, but for an ejection."""
-        return [
-            one.name
-            for one in self._running.services[service].backends
-            if self._state((service, one.name)) in {"up", "reserve"}
-            and self._wanted((service, one.name)) == "ready"
-            and self._in_effect((service, one.name))
-        ]
-
     def stranded_by(self, going: Collection[BackendKey]) -> list[str]:
         """Return the services that somebody serves now, and nobody would without these backends."""
         return [
-            name for name in sorted({key[0] for key in going}) if self._would_strand(name, self._without(going, name))
+            name
+            for name in sorted({key[0] for key in going})
+            if self._would_strand(name, self._candidates.without(going, name))
         ]
 
     def stranded_by_file(self) -> list[str]:
@@ -148,31 +137,13 @@ class Readiness:
         return [
             service.name
             for service in self._running.file.services
-            if self._would_strand(service.name, self._as_filed(service))
+            if self._would_strand(service.name, self._candidates.as_filed(service))
         ]
 
     def _would_strand(self, name: str, candidates: Sequence[Candidate]) -> bool:
         rules, before = _rules(self._running.services[name]), self._choices.get(name)
-        serving = choose(rules, self._candidates(name), before).serving
+        serving = choose(rules, self._candidates.of(name), before).serving
         return bool(serving) and not choose(rules, candidates, before).serving
-
-    def _without(self, going: Collection[BackendKey], name: str) -> list[Candidate]:
-        """Return the candidates of a service if those that go got nothing new; who is ejected comes back if it must."""
-        return [
-            replace(
-                one, verdict=self._state((name, one.name)), admin="drain" if (name, one.name) in going else one.admin
-            )
-            for one in self._candidates(name)
-        ]
-
-    def _as_filed(self, service: Service) -> list[Candidate]:
-        found = []
-        for one in service.backends:
-            known = self._verdicts.get((service.name, one.name))
-            weight = one.weight if known is None or known.weight is None else known.weight
-            state = self._state((service.name, one.name))
-            found.append(Candidate(one.name, one.tier, weight, state, one.admin))
-        return found
 
     def _grown(self, key: BackendKey) -> None:
         self._to_workers(worker_messages.Weights([self._weight(key)]))
@@ -196,7 +167,7 @@ class Readiness:
         )
         if key in self._running.weighed:
             return  # by an operator, whose word counts
-        shown = self._in_effect(key)
+        shown = self._candidates.weight(key)
         self._tell("weight", written(key), f"weight {shown}: {change.reason}", at=change.at, weight=shown)
         self._grown(key)
         self._note(key[0])
@@ -229,8 +200,8 @@ class Readiness:
 
     def looping(self, reasons: Mapping[BackendKey, str]) -> None:
         """These backends, and no others, lead back to this host: they get nothing, and lose what they have."""
-        changed = reasons.keys() ^ self._looping.keys()
-        self._looping = reasons
+        changed = reasons.keys() ^ self._candidates.looping.keys()
+        self._candidates.looping = reasons
         for key in changed & self._running.backends.keys():
             self._note(key[0])
 
@@ -247,8 +218,8 @@ class Readiness:
 
     def wait_no_longer(self) -> None:
         """Go on without the first verdicts that have not come: who is unjudged serves, and `fail-open` has its way."""
-        if not self._late:
-            self._late = True
+        if not self._candidates.late:
+            self._candidates.late = True
             self._changed |= self._running.services.keys()
             self._pass_on()
 
@@ -258,7 +229,7 @@ class Readiness:
         for name in changed:
             self._ejecting.verdicts_changed(name)
             news += self._choose(name)
-            able = self._is_able(name)
+            able = self._candidates.is_able(name)
             if able is None and self.able[name] is not None:
                 able = False  # what was known once is not unknown again: a backend that is to be probed anew proves nothing
             self.able[name] = able
@@ -270,10 +241,10 @@ class Readiness:
 
     def _choose(self, name: str) -> list[BackendKey]:
         """Choose anew who serves; whose verdict, as the workers act on it, has changed by it."""
-        candidates = self._candidates(name)
+        candidates = self._candidates.of(name)
         before = self._choices.get(name)
         rules = _rules(self._running.services[name])
-        choice = self._choices[name] = choose(rules, candidates, before, late=self._late)
+        choice = self._choices[name] = choose(rules, candidates, before, late=self._candidates.late)
         self._tell_choice(name, before, choice)
         news = []
         for one in candidates:
@@ -287,7 +258,7 @@ class Readiness:
             if verdict == "reserve" and self._stood_in(key):
                 verdict = "relieved"  # better ones serve again: it is not the backend that has become worse
             self._own[key] = one.verdict
-            told = ("down", "maint") if key in self._looping else (verdict, self._admins.acted(key))
+            told = ("down", "maint") if key in self._candidates.looping else (verdict, self._admins.acted(key))
             if self._sent.get(key, ("unknown", self._running.backends[key].admin)) != told:
                 self._sent[key] = told
                 news.append(key)
@@ -297,37 +268,6 @@ class Readiness:
         """Whether a backend in reserve has served, or still has what it had when it did."""
         sent = self._sent.get(key, ("unknown", ""))[0]
         return sent == "relieved" or (sent == "up" and self._own.get(key) == "reserve")
-
-    def _candidates(self, name: str) -> list[Candidate]:
-        found = []
-        for one in self._running.services[name].backends:
-            key = (name, one.name)
-            state = self._state(key)
-            if state in {"up", "reserve"} and self._ejecting.reason(key) is not None:
-                state = "down"
-            found.append(Candidate(one.name, one.tier, self._in_effect(key), state, self._wanted(key)))
-        return found
-
-    def _wanted(self, key: BackendKey) -> Admin:
-        """Return what the operator wants of a backend; one that leads back to this host serves in no case."""
-        return "maint" if key in self._looping else self._admins.state(key)
-
-    def _state(self, key: BackendKey) -> "State":
-        """Return what the probes say of a backend: one that our own fault alone keeps from a verdict is taken as up."""
-        known = self._verdicts.get(key)
-        if known is None:
-            return "unknown"
-        return "up" if known.unjudged and self._late else known.state
-
-    def _is_unjudged(self, key: BackendKey) -> bool:
-        known = self._verdicts.get(key)
-        return known is not None and known.unjudged
-
-    def _in_effect(self, key: BackendKey) -> int:
-        """Return a backend's weight: an operator's, else what its probe asks for, else the file's."""
-        known = self._verdicts.get(key)
-        asked = None if known is None or key in self._running.weighed else known.weight
-        return self._running.backends[key].weight if asked is None else int(asked)
 
     def _tell_choice(self, name: str, before: Choice | None, choice: Choice) -> None:
         """Record that another tier serves, or another backend of a failover service; not while first verdicts come."""
@@ -364,7 +304,7 @@ class Readiness:
 
     def _weight(self, key: BackendKey) -> list[int]:
         slots = self._running.slots
-        return [slots[0][key[0]], slots[1][key], self._in_effect(key) * self._slow.factor(key)]
+        return [slots[0][key[0]], slots[1][key], self._candidates.weight(key) * self._slow.factor(key)]
 
     # -- for whoever asks
 
@@ -373,25 +313,16 @@ class Readiness:
         choice = self._choices.get(name)
         return choice is not None and not choice.waits
 
-    def _is_able(self, name: str) -> Fit:
-        wanted = [one for one in self._candidates(name) if one.wanted]
-        unjudged = {one.name for one in wanted if self._is_unjudged((name, one.name))}
-        if any(one.verdict in {"up", "reserve"} for one in wanted if one.name not in unjudged):
-            return True
-        if unjudged:
-            return "unjudged"
-        return None if any(one.verdict == "unknown" for one in wanted) else False
-
     def why_late(self, name: str, waited: float) -> str:
         """Return in words which backends of a service have no verdict after `waited` seconds, why, and who serves."""
         why = self._choices[name].why
-        wanted = [(name, one.name) for one in self._candidates(name) if one.wanted]
+        wanted = [(name, one.name) for one in self._candidates.of(name) if one.wanted]
         unknown = [key for key in wanted if (known := self._verdicts.get(key)) is None or known.state == "unknown"]
         if not unknown:
             return why
         more = f" and {len(unknown) - _NAMED} more" if len(unknown) > _NAMED else ""
         whom = f"{', '.join(backend for _, backend in unknown[:_NAMED])}{more}"
-        unjudged = [key for key in unknown if self._is_unjudged(key)]
+        unjudged = [key for key in unknown if self._candidates.is_unjudged(key)]
         if unjudged:
             taken = "all" if len(unjudged) == len(unknown) else str(len(unjudged))
             whom = f"{whom} ({self._verdicts[unjudged[0]].reason}): {taken} taken as up"
@@ -420,9 +351,9 @@ class Readiness:
             one = shown(known, backend.probes, rows, self._ejecting.reason(key), serving=serving)
             if one is not None:
                 found[key] = one
-            if key in self._looping:
+            if key in self._candidates.looping:
                 known = found.get(key, Verdict("unknown", NO_VERDICT, None))
-                found[key] = replace(known, state="down", reason=self._looping[key], serving=False)
+                found[key] = replace(known, state="down", reason=self._candidates.looping[key], serving=False)
         return found
 
     def _shown_weight(self, key: BackendKey, known: Verdict) -> float | None:
@@ -430,7 +361,7 @@ class Readiness:
         tenths = self._slow.tenths(key)
         if tenths == STEPS:
             return None if key in self._running.weighed else known.weight
-        return self._in_effect(key) * tenths / STEPS
+        return self._candidates.weight(key) * tenths / STEPS
 
 
 def _rules(service: Service) -> Rules:

@@ -1,19 +1,19 @@
-"""destination-affinity (ipvsadm: lblc) and destination-affinity-replicated (lblcr): caches that keep what they know.
+"""destination-affinity (ipvsadm: lblc) and destination-affinity-replicated (lblcr): for backends that are caches.
 
-As in ip_vs_lblc.c a table says which backend a destination went to, and it goes there again; a new one goes to the
-least loaded. As in ip_vs_lblcr.c the replicated form has a set of backends for each destination, takes the least loaded
-of these, and takes one out again some time after the set last grew. Differences:
+As in ip_vs_lblc.c a table remembers each destination's backend, and the destination goes there again; a new one goes to
+the least loaded backend. As in ip_vs_lblcr.c the replicated form has a set of backends for each destination, takes the
+least loaded of them, and removes one some time after the set last grew. Differences:
 
-- A destination is what `hash-on` says: a relay is asked under its own address, so that the client's packets do not
-  tell more than that.
-- A backend is overloaded, and its destination moves (or gets one more backend), if it has more than its weight and the
-  least loaded one would have less than half of that, for its weight, with this one more. In the kernel somebody must
-  be below half of his weight, which is meant as a number of connections; weights are shares here.
-- Of the table CAPACITY destinations are kept, those asked for last; the kernel grows to that and then sweeps. They are
-  forgotten after UNUSED seconds, as there, and sets shrink SETTLED seconds after they last changed, where the kernel
-  waits a day: a rush is over sooner.
-- Retries leave the table alone: one failed connect does not empty a cache; a verdict does, or the load.
-- Each worker has a table of its own, so that a destination may have as many backends as there are workers.
+- `hash-on` defines a destination: clients address the relay itself, so their packets name no other destination.
+- A backend is overloaded, and its destination moves (or gets one more backend), if it has more connections than its
+  weight, and the least loaded backend would have less than half of its load, each for its weight, with this connection
+  added. In the kernel another backend must have fewer connections than half of its weight, which means a number of
+  connections there; weights are shares here.
+- The table keeps the CAPACITY destinations that were used last; the kernel's grows to that size and is then swept.
+  Destinations are dropped after UNUSED seconds, as in the kernel. Sets shrink SETTLED seconds after their last change;
+  the kernel waits a day, but a rush is over sooner.
+- Retries do not change the table: one failed connect does not make a cache useless. A verdict or the load changes it.
+- Each worker has its own table, so that a destination may have as many backends as there are workers.
 """
 
 from collections import OrderedDict
@@ -34,11 +34,11 @@ MOST_REPLICAS: Final = 8
 """Backends of one destination."""
 
 FORGOTTEN_AT_ONCE: Final = 1000
-"""Destinations forgotten in one tick."""
+"""Destinations dropped in one tick."""
 
 
 class Entry:
-    """One destination: its backends (one, unless replicated), when it was last asked for, when they last changed."""
+    """One destination: its backends (one, unless replicated), the time of its last use, and of their last change."""
 
     __slots__ = ("backends", "changed", "used")
 
@@ -48,7 +48,7 @@ class Entry:
 
 
 class Memory:
-    """The table, the least recently used first. It outlives selectors. `now` is as the last tick said, in seconds."""
+    """The table, the least recently used destination first. It outlives selectors. `now` is the last tick's time (s)."""
 
     __slots__ = ("now", "table")
 
@@ -57,7 +57,7 @@ class Memory:
         self.now = 0.0
 
     def find(self, key: int) -> Entry | None:
-        """Return the entry of a destination that is asked for."""
+        """Return a destination's entry and note its use; None if there is none."""
         entry = self.table.get(key)
         if entry is not None:
             entry.used = self.now
@@ -65,13 +65,13 @@ class Memory:
         return entry
 
     def add(self, key: int, backend: Backend) -> None:
-        """Note a new destination."""
+        """Add a new destination."""
         if len(self.table) >= CAPACITY:
             self.table.popitem(last=False)
         self.table[key] = Entry(backend, self.now)
 
     def tick(self, now: float) -> None:
-        """Forget what has not been asked for in UNUSED seconds."""
+        """Drop destinations that were not used for UNUSED seconds."""
         self.now = now
         for _ in range(FORGOTTEN_AT_ONCE):
             if not self.table or next(iter(self.table.values())).used + UNUSED > now:
@@ -80,7 +80,7 @@ class Memory:
 
 
 class Affinity(Heedless):
-    """One backend for each destination. O(1), O(log n) above 32 backends for a destination that is new or moves."""
+    """One backend for each destination. O(1); O(log n) above 32 backends if the destination is new or moves."""
 
     __slots__ = ("_least", "_members", "_memory", "needs_changes")
 
@@ -95,7 +95,7 @@ class Affinity(Heedless):
         self.needs_changes = self._least.needs_changes
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
-        """Return the destination's backend, or the least loaded one, which it has from then on."""
+        """Return the destination's backend; a new destination gets the least loaded one and keeps it."""
         entry = self._memory.find(key)
         if exclude:
             return self._retry(entry, exclude)
@@ -107,15 +107,15 @@ class Affinity(Heedless):
         return self._again(entry)
 
     def changed(self, backend: Backend) -> None:
-        """Take note that the load of a backend changed."""
+        """Note a change of a backend's load."""
         self._least.changed(backend)
 
     def refreshed(self) -> None:
-        """Take note that the loads of many changed."""
+        """Note changes of many backends' loads."""
         self._least.refreshed()
 
     def tick(self, now: float) -> None:
-        """Forget what is long unused."""
+        """Drop destinations that were unused for long."""
         self._memory.tick(now)
 
     def _again(self, entry: Entry) -> Backend | None:
@@ -126,11 +126,11 @@ class Affinity(Heedless):
         return picked
 
     def _relief(self, backend: Backend) -> Backend:
-        """Return the one to take instead of an overloaded backend, or the backend itself."""
+        """Return the least loaded backend if `backend` is overloaded, else `backend`."""
         load = backend.active + backend.elsewhere
         if load <= backend.weight:
             return backend
-        least = self._least.pick()  # it has had its turn among equals by that, whether it is needed or not
+        least = self._least.pick()  # this uses up its turn among equals, whether it is taken or not
         if least is None or load * least.weight <= 2 * (least.active + least.elsewhere + 1) * backend.weight:
             return backend
         return least
@@ -143,7 +143,7 @@ class Affinity(Heedless):
 
 
 class Replicated(Affinity):
-    """A set of at most MOST_REPLICAS backends for each destination. O(1), else as above."""
+    """A set of at most MOST_REPLICAS backends for each destination. Costs are those of `Affinity`."""
 
     __slots__ = ()
 
@@ -165,7 +165,7 @@ class Replicated(Affinity):
                 usable.remove(max(usable, key=_load))
             entry.changed = now
         usable = [backend for backend in usable if backend is not relief]
-        entry.backends = [*usable, relief]  # the last among equals
+        entry.backends = [*usable, relief]  # at the end, so that equals take turns
         return relief
 
 

@@ -1,18 +1,19 @@
-"""A backend as the data path sees it: who it is, its weight, and how busy it is."""
+"""A backend as the schedulers see it: its name, weight, state and load."""
 
 from typing import Any, Literal
 
 Verdict = Literal["up", "down", "reserve", "standby", "relieved", "ejected", "unknown"]
-"""What a worker acts on.
+"""A backend's state as the master reports it to workers.
 
-- "up" serves.
-- "standby": its probes pass, and better backends serve.
+- "up": it serves.
+- "standby": its probes pass, but better backends serve.
 - "reserve": its probes put it in reserve.
 - "relieved": its probes put it in reserve, and it served until better backends returned.
-- "ejected": it is left out for a while because real traffic fails on it. It keeps its connections. UDP sessions leave it
-  with their next datagram.
+- "ejected": it is left out for a while because real traffic fails on it. It keeps its connections. UDP sessions leave
+  it with their next datagram.
 
-The second, third and fourth keep what they have, and get something new only if no backend that serves can be reached.
+Backends in "standby", "reserve" and "relieved" keep their connections, and get new ones only if no serving backend can
+be reached.
 """
 Admin = Literal["ready", "drain", "maint"]
 
@@ -20,12 +21,12 @@ Admin = Literal["ready", "drain", "maint"]
 class Backend:
     """One backend of one service, the same object for the life of a worker's configuration.
 
-    `index` is its place in the file, dense from 0 within the service. `weight` is the weight in effect, an integer
-    >= 0. `tier` orders the backends that stand by. `active` counts this worker's connections, sessions or pending
-    queries on it, `elsewhere` those of all other workers; the relay writes both. `attached` is the relay's own record
-    (addresses, sockets, counter cells).
-    `verdict`, `admin` and `weight` are changed through the `Pool` only, which knows what follows from a change.
-    `estimate` (s; 0: none yet), `observed` and `tried` (monotonic s) are `least_latency`'s, and outlive its selectors.
+    `index` is its place in the file, dense from 0 within the service. `weight` is the current weight, an integer >= 0.
+    `tier` orders the standbys. `active` counts this worker's connections, sessions or pending queries on it,
+    `elsewhere` those of all other workers; the relay writes both. `attached` is the relay's own record (addresses,
+    sockets, counter cells). Only the `Pool` changes `verdict`, `admin` and `weight`, because a change may need a new
+    selector. `estimate` (s; 0: none yet), `observed` and `tried` (monotonic s) belong to `least_latency`, and outlive
+    its selectors.
     """
 
     __slots__ = (

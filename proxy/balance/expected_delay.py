@@ -1,12 +1,12 @@
-"""shortest-expected-delay (ipvsadm: sed) and never-queue (nq): to the backend that would be done with it first.
+"""shortest-expected-delay (ipvsadm: sed) and never-queue (nq): the backend that would finish first.
 
-The expected delay is (active + elsewhere + 1) / weight, the new one counted with the others, as in ip_vs_sed.c: the
-weight is a speed, and while there is little to do the fastest backends do it all. never-queue gives it to an idle
-backend where there is one, as ip_vs_nq.c does. There the idle one that comes first in the list has it; here idle ones
-take turns by weight, since the first in the list would do all the work of a quiet service.
+The expected delay is (active + elsewhere + 1) / weight, including the new connection, as in ip_vs_sed.c: the weight is
+a speed, and under low load the fastest backends do all the work. never-queue picks an idle backend if there is one, as
+in ip_vs_nq.c. There the first idle one of the list is picked; here idle ones take turns by weight, because the first of
+the list would do all the work of a quiet service.
 
-Delays are compared as whole numbers up to SCAN_LIMIT backends and as quotients above, as least-connections compares
-loads, and equal ones take turns by weight in the same way.
+Delays are compared as whole numbers up to SCAN_LIMIT backends and as quotients above, like loads in least-connections,
+and equal ones take turns by weight in the same way.
 """
 
 from collections.abc import Collection
@@ -20,13 +20,13 @@ from proxy.balance.trivial import Heedless
 
 
 def build(backends: tuple[Backend, ...], rng: Random, *, idle_first: bool) -> "DelayScan | DelayHeap":
-    """Return the selector for so many backends; `idle_first` makes it never-queue."""
+    """Return the selector for this number of backends; `idle_first` makes it never-queue."""
     kind = DelayHeap if len(backends) > SCAN_LIMIT else DelayScan
     return kind(backends, rng, idle_first=idle_first)
 
 
 class DelayScan(Heedless):
-    """The least delay of up to SCAN_LIMIT backends. O(n), n being at most that: O(1). Retries take nobody's turn."""
+    """The least delay of up to SCAN_LIMIT backends. O(1), because n is limited. Retries use up no turns."""
 
     __slots__ = ("_line", "_retries")
 
@@ -36,12 +36,12 @@ class DelayScan(Heedless):
         self._retries = DelayLine(backends, rng, idle_first=idle_first)
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return the one with the shortest delay, of equals the first in the line."""
+        """Return the backend with the shortest delay; of equals, the first in the line."""
         return self._retries.pick(exclude) if exclude else self._line.pick()
 
 
 class DelayLine(Line):
-    """Backends in the order of their turns, of which the one with the least delay is taken."""
+    """Backends in the order of their turns; the one with the least delay is picked."""
 
     __slots__ = ("_idle_first",)
 
@@ -50,7 +50,7 @@ class DelayLine(Line):
         self._idle_first = idle_first
 
     def pick(self, exclude: Collection[Backend] = ()) -> Backend | None:
-        """Return the one with the least delay not in `exclude`, of equals the first; its next turn is put into the line."""
+        """Return the least delayed backend not in `exclude`, of equals the first; put its next turn into the line."""
         idle_first = self._idle_first
         picked = None
         least = 0
@@ -71,7 +71,7 @@ class DelayLine(Line):
 
 
 class DelayHeap(Heap):
-    """The least delay of any number of backends, by the laws of the heap it is. O(log n), amortised."""
+    """The least delay of any number of backends, by the laws of `Heap`. O(log n), amortised."""
 
     __slots__ = ("_idle_first",)
 
@@ -80,7 +80,7 @@ class DelayHeap(Heap):
         super().__init__(backends, rng)
 
     def changed(self, backend: Backend) -> None:
-        """Take note of a shorter delay."""
+        """Note a shorter delay."""
         index = backend.index
         valid = self._valid[index] if index < len(self._valid) else None
         if valid is None or valid[3] is not backend:
@@ -93,7 +93,7 @@ class DelayHeap(Heap):
                 self.refreshed()
 
     def refreshed(self) -> None:
-        """Compute all delays anew and sweep out the remains. O(n)."""
+        """Compute all delays again and remove outdated entries. O(n)."""
         heap: list[Entry] = []
         for old in self._valid:
             if old is not None:

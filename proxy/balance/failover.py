@@ -1,7 +1,7 @@
-"""failover (ipvsadm: fo): the first usable backend takes everything; lowest tier first, then highest weight, then file order.
+"""failover (ipvsadm: fo): the first usable backend by tier (lowest), weight (highest) and file order takes everything.
 
-The master chooses one for the whole host, and the others stand by (`standby`). Several serve only where a service fails
-open.
+The master chooses one for the whole host, and the others are standbys (`standby`). Several serve only if a service
+fails open.
 """
 
 from collections.abc import Collection
@@ -11,7 +11,7 @@ from proxy.balance.trivial import Heedless
 
 
 class Failover(Heedless):
-    """All to the first of `backends`, which are ordered here. O(1)."""
+    """Picks the first of `backends`, which it sorts. O(1)."""
 
     __slots__ = ("_first",)
 
@@ -20,7 +20,7 @@ class Failover(Heedless):
         self._first = self.backends[0]
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return the first that was not tried already."""
+        """Return the first backend that was not tried already."""
         if not exclude:
             return self._first
         for backend in self.backends:
@@ -30,5 +30,5 @@ class Failover(Heedless):
 
 
 def turn(backend: Backend) -> tuple[int, int, int]:
-    """Return what backends are ordered by: tier, then weight, then as in the file."""
+    """Return the sort key of backends: tier, then weight, then file order."""
     return backend.tier, -backend.weight, backend.index

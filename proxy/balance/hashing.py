@@ -1,4 +1,4 @@
-"""Hash keys: 64 bits, the same on every host and in every process, whatever PYTHONHASHSEED says."""
+"""Hash keys: 64 bits, the same on every host and in every process, independent of PYTHONHASHSEED."""
 
 from hashlib import blake2b
 from typing import Final
@@ -8,15 +8,15 @@ _MASK: Final = (1 << KEY_BITS) - 1
 
 
 def hash_key(data: bytes) -> int:
-    """Return the 64-bit key of what is hashed on, for example the client's packed address."""
+    """Return the 64-bit key of `data`, for example of the client's address."""
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
 def rehash(key: int) -> int:
-    """Return the key to try next where the first one leads to a backend that is not to be had.
+    """Return the next key to try if the first one leads to a backend that is not usable.
 
-    The finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the key reaches every bit of the result, so
-    the clients of one lost backend spread over all others.
+    This is the finaliser of SplitMix64 (Steele, Lea, Flood 2014): every bit of the key affects every bit of the result,
+    so the clients of one lost backend spread over all others.
     """
     key = (key + 0x9E3779B97F4A7C15) & _MASK
     key = ((key ^ (key >> 30)) * 0xBF58476D1CE4E5B9) & _MASK

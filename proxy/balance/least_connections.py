@@ -1,9 +1,9 @@
-"""least-connections (ipvsadm: lc, wlc): to the backend that has least to do for its weight.
+"""least-connections (ipvsadm: lc, wlc): the backend with the least load for its weight.
 
-Load is (active + elsewhere) / weight, as in nginx's least_conn: all idle backends are equal, whatever they weigh. Equal
-loads take turns by weight, so that queries that come one at a time are shared as the weights say. Loads are compared
-as whole numbers, never rounded. Up to SCAN_LIMIT backends a pick looks at the loads live, until it meets an idle
-backend; above, see `least_connections_heap`.
+Load is (active + elsewhere) / weight, as in nginx's least_conn: all idle backends are equal, whatever their weights.
+Equal loads take turns by weight, so that queries that come one at a time are shared by weight. Loads are compared as
+whole numbers, without rounding. Up to SCAN_LIMIT backends a pick reads all loads until it finds an idle backend; above,
+see `least_connections_heap`.
 """
 
 from bisect import insort
@@ -20,7 +20,7 @@ SCAN_LIMIT: Final = 32
 
 
 def build(backends: tuple[Backend, ...], rng: Random) -> "EvenPair | EvenScan | Scan | Heap":
-    """Return the selector for so many backends; at least 2."""
+    """Return the selector for this number of backends, which is at least 2."""
     even = len({backend.weight for backend in backends}) == 1
     if len(backends) == 2:  # noqa: PLR2004 - a pair
         return EvenPair(backends, rng) if even else Pair(backends, rng)
@@ -30,7 +30,7 @@ def build(backends: tuple[Backend, ...], rng: Random) -> "EvenPair | EvenScan | 
 
 
 class EvenPair(Heedless):
-    """Least-connections of two backends of equal weight, by far the most frequent case. O(1)."""
+    """Least-connections for two backends of equal weight, by far the most frequent case. O(1)."""
 
     __slots__ = ("_one", "_turn", "_two")
 
@@ -61,10 +61,10 @@ class EvenPair(Heedless):
 
 
 class Pair(EvenPair):
-    """Least-connections of two backends of different weights. O(1).
+    """Least-connections for two backends of different weights. O(1).
 
-    Ties take turns as in smooth weighted round-robin: of any v + w successive ties, v and w being the weights without
-    their common divisor, exactly v go to the one and w to the other.
+    Ties take turns as in smooth weighted round-robin: if v and w are the weights without their common divisor, exactly
+    v of any v + w successive ties go to one backend and w to the other.
     """
 
     __slots__ = ("_credit", "_one_factor", "_two_factor")
@@ -74,7 +74,7 @@ class Pair(EvenPair):
         divisor = gcd(self._one.weight, self._two.weight)
         self._one_factor = self._two.weight // divisor  # the other's weight: a/v < b/w as a*w < b*v
         self._two_factor = self._one.weight // divisor
-        self._credit = rng.randrange(-self._one_factor, self._two_factor)  # below 0 it is the second one's turn
+        self._credit = rng.randrange(-self._one_factor, self._two_factor)  # below 0: the second one's turn
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
         """Return the less loaded one, of equals the one whose turn it is."""
@@ -96,9 +96,9 @@ class Pair(EvenPair):
 
 
 class EvenScan(Heedless):
-    """Least-connections of up to SCAN_LIMIT backends of equal weight. O(n), n being at most that: O(1).
+    """Least-connections for up to SCAN_LIMIT backends of equal weight. O(1), because n is limited.
 
-    It looks round from the one after the last that was picked, so that equals take turns.
+    A scan starts behind the backend that was picked last, so that equals take turns.
     """
 
     __slots__ = ("_after", "_from", "_retry_from", "_rounds")
@@ -113,10 +113,10 @@ class EvenScan(Heedless):
             after[backend.index] = (place + 1) % count
         self._after = tuple(after)
         self._from = rng.randrange(count)
-        self._retry_from = rng.randrange(count)  # of its own, so that retries take nobody's turn
+        self._retry_from = rng.randrange(count)  # separate, so that retries use up no turns
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return the least loaded one, of equals the next one in the round."""
+        """Return the least loaded backend; of equals, the next one in the round."""
         if exclude:
             return self._retry(exclude)
         ring = self._rounds[self._from]
@@ -147,7 +147,7 @@ class EvenScan(Heedless):
 
 
 class Scan(Heedless):
-    """The same of different weights. Retries have a line of their own, so that they take nobody's turn."""
+    """The same for different weights. Retries have a separate line, so that they use up no turns."""
 
     __slots__ = ("_line", "_retries")
 
@@ -157,7 +157,7 @@ class Scan(Heedless):
         self._retries = Line(backends, rng)
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return the least loaded one, of equals the first in the line."""
+        """Return the least loaded backend; of equals, the first in the line."""
         return self._retries.pick(exclude) if exclude else self._line.pick()
 
 
@@ -167,10 +167,10 @@ _Turn = tuple[int, int, Backend, int]
 class Line:
     """Backends in the order of their turns: (when, lot, backend, price). Lots are drawn once, for equal times.
 
-    A turn costs a backend the price scale / weight, and the next one is due by so much later than this one: over the
-    scale each has as many turns as it weighs (start-time fair queueing: Goyal, Vin, Cheng 1996). So of picks that are
-    all ties, any sum of the weights (without their common divisor) in succession has exactly the shares. Time never
-    goes back: who comes late, having been busy, gets one turn at once and no others in arrears.
+    A turn costs a backend the price scale / weight: its next turn is due that much later. So over the scale each
+    backend has as many turns as its weight (start-time fair queueing: Goyal, Vin, Cheng 1996). If all picks are ties,
+    any run of picks as long as the sum of the weights (without their common divisor) has exactly the shares. Time never
+    goes back: a backend that was busy gets one late turn at once, and no others to catch up.
     """
 
     __slots__ = ("_now", "_turns")
@@ -186,14 +186,14 @@ class Line:
         )
 
     def pick(self, exclude: Collection[Backend] = ()) -> Backend | None:
-        """Return the least loaded one not in `exclude`, of equals the first; its next turn is put into the line."""
+        """Return the least loaded backend not in `exclude`, of equals the first; put its next turn into the line."""
         turns = self._turns
         among = [turn for turn in turns if turn[2] not in exclude] if exclude else turns
         if not among:
             return None
         picked = among[0]
         _, _, backend, price = picked
-        least = (backend.active + backend.elsewhere) * price  # the price serves: a/v < b/w as a*s/v < b*s/w
+        least = (backend.active + backend.elsewhere) * price  # a price works for loads: a/v < b/w if a*s/v < b*s/w
         if least:
             for turn in among:
                 _, _, backend, price = turn
@@ -207,7 +207,7 @@ class Line:
         return picked[2]
 
     def took(self, turn: _Turn) -> None:
-        """Put the next turn of the one that was picked into the line."""
+        """Put the next turn of the picked backend into the line."""
         when, lot, backend, price = turn
         if when > self._now:  # noqa: PLR1730 - a call of max costs more than all of this
             self._now = when

@@ -1,15 +1,16 @@
-"""least-connections above the scan limit: a heap of loads that is put right as late as possible.
+"""least-connections above the scan limit: a heap of loads that is corrected as late as possible.
 
 Laws:
 
-1. Every backend has one valid entry in the heap, (load, turn, index, backend); `_valid` holds it by that index. Other
-   entries are remains, known by not being it, and dropped when they come to the top.
-2. The load of a valid entry is never above the backend's load. So an increase needs nothing at once: the entry is put
-   right when it comes to the top. A decrease pushes a new valid entry.
-3. Among equal loads the one whose turn comes earliest is first. When picked, its next turn is its price, SCALE / weight,
-   later, as in the line of `least_connections`. Prices are rounded down: idle shares are off by less than 1 in 10**7,
-   and over a sum of the weights by a turn or so. Equal turns go by index.
-4. Remains are at most as many as backends: more are swept out at once, which is paid for by the pushes that made them.
+1. Every backend has one valid entry in the heap, (load, turn, index, backend), which `_valid` holds by index. All other
+   entries are outdated, and are dropped when they come to the top.
+2. The load of a valid entry is never above the backend's load. So an increase needs no action: the entry is corrected
+   when it comes to the top. A decrease pushes a new valid entry.
+3. Of equal loads the backend with the earliest turn is first. After a pick its next turn is later by its price, SCALE /
+   weight, as in `least_connections.Line`. Prices are rounded down: shares of idle backends are off by less than 1 in
+   10**7, and by about one turn over a sum of the weights. Equal turns are ordered by index.
+4. There are at most as many outdated entries as backends: if there are more, all are removed at once, and the pushes
+   that made them pay for it.
 """
 
 from collections.abc import Collection
@@ -21,16 +22,16 @@ from proxy.balance.backend import Backend
 from proxy.balance.trivial import Heedless
 
 SCALE: Final = 1 << 40
-"""The price of a turn at weight 1: 2**24 at the greatest weight, so there rounding costs less than 1 in 10**7."""
+"""The price of a turn at weight 1; at the greatest weight it is 2**24, so rounding costs less than 1 in 10**7."""
 
 Entry = tuple[float, int, int, Backend]
 
 
 class Heap(Heedless):
-    """Least-connections of any number of backends. A pick and a change are O(log n), amortised.
+    """Least-connections for any number of backends. A pick and a change are O(log n), amortised.
 
-    Loads are quotients here, rounded to 53 bits: two that differ compare as they should as long as load x weight stays
-    below 2**52, and equal ones are always equal.
+    Loads are quotients here, rounded to 53 bits: different loads compare correctly while load x weight is below 2**52,
+    and equal loads are always equal.
     """
 
     __slots__ = ("_heap", "_limit", "_now", "_prices", "_valid", "_weights")
@@ -56,7 +57,7 @@ class Heap(Heedless):
         self.refreshed()
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return the least loaded one, of equals the one whose turn it is."""
+        """Return the least loaded backend; of equals, the one whose turn it is."""
         if exclude:
             return self._retry(exclude)
         load, turn, index, backend = self._settle()
@@ -67,7 +68,7 @@ class Heap(Heedless):
         return backend
 
     def changed(self, backend: Backend) -> None:
-        """Take note of a lower load (law 2)."""
+        """Note a lower load (law 2)."""
         index = backend.index
         valid = self._valid[index] if index < len(self._valid) else None
         if valid is None or valid[3] is not backend:
@@ -80,7 +81,7 @@ class Heap(Heedless):
                 self.refreshed()
 
     def refreshed(self) -> None:
-        """Compute all loads anew and sweep out the remains. O(n)."""
+        """Compute all loads again and remove outdated entries. O(n)."""
         weights = self._weights
         valid = self._valid
         heap: list[Entry] = []
@@ -93,7 +94,7 @@ class Heap(Heedless):
         self._heap = heap
 
     def _settle(self) -> Entry:
-        """Put the top of the heap right and return it. There is a top: every backend has a valid entry."""
+        """Correct the top of the heap and return it. There always is one: every backend has a valid entry."""
         heap = self._heap
         valid = self._valid
         weights = self._weights
@@ -110,10 +111,10 @@ class Heap(Heedless):
             heapreplace(heap, entry)
 
     def _retry(self, exclude: Collection[Backend]) -> Backend | None:
-        """Return the least loaded of the rest, of equals the one whose turn is next; all turns stay as they are.
+        """Return the least loaded of the other backends, of equals the one whose turn is next; no turn is used up.
 
-        If retries took turns, then with much of the weight failing they would take those of the healthy ones, and
-        every new query would meet a failing one.
+        If retries used up turns while many backends fail, they would use up those of the healthy ones, and every new
+        query would go to a failing one.
         """
         aside: list[Entry] = []
         picked = None

@@ -1,19 +1,19 @@
-"""least-latency: to the backend whose answer is due first, by what it took lately and what waits there.
+"""least-latency: the backend whose answer should come first, by its recent times and its pending connections.
 
-The estimate of a backend is a peak-EWMA, as in Finagle's p2c with peak-EWMA load: a longer time than the estimate is
-believed at once, shorter ones by and by, over TAU seconds. A failure counts as FAILED seconds at least: a port that
+The estimate of a backend is a peak-EWMA, as in Finagle's p2c with peak-EWMA load: a time longer than the estimate
+replaces it at once, shorter ones lower it over TAU seconds. A failure counts as FAILED seconds at least: a port that
 refuses at once must not look fast. The cost of a backend is
 
     estimate x exp(-idle / TAU) x (active + elsewhere + 1) / weight
 
-where `idle` is how long ago it was last observed or tried. So an estimate fades while nobody asks, and a backend that
-was slow is tried again. Since all fade at one rate, only the difference of two such times matters: no clock is needed
-to compare. The one that is picked has its time set to the latest of those it was compared with, and is as costly as it was until it is observed:
-one client tries it, not all of them at once. A backend without an estimate is tried as soon as it is drawn, and then
-left alone until it has answered.
+where `idle` is the time since it was last observed or tried. So the estimate of an unused backend fades, and a backend
+that was slow is tried again. All estimates fade at the same rate, so only the difference of two times matters, and no
+clock is needed to compare. A picked backend's time is set to the latest of those it was compared with, so its cost does
+not fade further until it is observed: one client tries it, not all clients at once. A backend without an estimate is
+tried as soon as it is drawn, and then not again until it has answered.
 
-Up to FEW backends are all compared; of more, two that are drawn by weight (Mitzenmacher 2001), which costs the same
-however many there are, and keeps workers that each know their own times only from choosing the same one.
+Up to FEW backends are all compared. Of more, two are drawn by weight (Mitzenmacher 2001): the cost does not depend on
+their number, and workers, each of which knows only its own times, do not all choose the same backend.
 """
 
 from collections.abc import Collection, Sequence
@@ -27,26 +27,26 @@ from proxy.balance.source_hash import first_left
 from proxy.balance.trivial import Heedless
 
 TAU: Final = 10.0
-"""Seconds after which an estimate has faded, or given way to new ones, by a factor of e."""
+"""Seconds in which an estimate fades, or approaches new times, by a factor of e."""
 
 FAILED: Final = 1.0
-"""Seconds that a failure counts as, at least."""
+"""The least time (s) that a failure counts as."""
 
 LEAST: Final = 1e-6
-"""The least estimate (s): 0 means that there is none."""
+"""The least estimate (s); 0 means that there is none."""
 
 FEW: Final = 5
-"""Up to how many backends all are compared: with few, two drawn ones would too often be the two worst."""
+"""Up to this number all backends are compared: of few backends, two drawn ones would too often be the two worst."""
 
 REDRAWS: Final = 4
-"""How often a second backend is drawn again because it is the first one, or was tried, before the next in order is it."""
+"""Tries to draw a different or untried backend, before the next one in order is taken."""
 
 LONGEST: Final = 500.0
-"""The greatest power of e that is computed: far more than any estimate makes up for, and no overflow."""
+"""The greatest exponent that is computed: it outweighs any estimate, and does not overflow."""
 
 
 def observe(backend: Backend, seconds: float, now: float) -> None:
-    """Take over what a connect or an answer took; `now` is monotonic seconds."""
+    """Update the estimate with the time of a connect or an answer; `now` is in monotonic seconds."""
     seconds = max(seconds, LEAST)
     estimate = backend.estimate
     if seconds < estimate:
@@ -57,12 +57,12 @@ def observe(backend: Backend, seconds: float, now: float) -> None:
 
 
 def failed(backend: Backend, now: float) -> None:
-    """Take over that a connect or a query failed."""
+    """Update the estimate after a failed connect or query."""
     observe(backend, FAILED, now)
 
 
 class LeastLatency(Heedless):
-    """The cheapest of at most FEW, or the cheaper of two that are drawn. O(1)."""
+    """The cheapest of at most FEW backends, or the cheaper of two drawn ones. O(1)."""
 
     __slots__ = ("_aliases", "_bounds", "_count", "_random", "_rounds", "_weights")
 
@@ -76,7 +76,7 @@ class LeastLatency(Heedless):
         self._rounds = tuple(ring[start : start + count] for start in range(count)) if count <= FEW else ()
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return the cheapest of those looked at, none of them in `exclude`, and of equals any."""
+        """Return the cheapest of the compared backends, none of them in `exclude`; of equals, any."""
         among: Sequence[Backend]
         if self._rounds:
             among = self._rounds[int(self._random() * self._count)]
@@ -97,7 +97,7 @@ class LeastLatency(Heedless):
         return picked
 
     def _two(self, exclude: Collection[Backend]) -> Sequence[Backend]:
-        """Return two different backends that are drawn by weight; fewer where there are no more."""
+        """Draw two different backends by weight; return fewer if there are no more."""
         if not exclude:
             one = self._place()
             for _ in range(REDRAWS):
@@ -131,16 +131,16 @@ class LeastLatency(Heedless):
         left = _standing(one) * self._weights[two]
         right = _standing(two) * self._weights[one]
         if one.tried != two.tried:
-            # That of the one not asked for longer has faded by the difference.
+            # The estimate of the backend with the earlier time has faded by the difference.
             left *= exp(max(-LONGEST, min(LONGEST, (one.tried - two.tried) / TAU)))
-        if left == right:  # both unknown and waited for, or really equal
+        if left == right:  # both have pending first tries, or are equal
             left = (one.active + one.elsewhere) * self._weights[two]
             right = (two.active + two.elsewhere) * self._weights[one]
         return left < right
 
 
 def _standing(backend: Backend) -> float:
-    """Return what a backend would cost, were it just observed, at weight 1."""
+    """Return a backend's cost at weight 1 if it were observed just now."""
     if backend.estimate:
         return backend.estimate * (backend.active + backend.elsewhere + 1)
     return inf if backend.active else 0.0

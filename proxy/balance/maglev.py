@@ -1,12 +1,12 @@
 """maglev (ipvsadm: mh): consistent hashing by lookup table (Eisenbud et al., NSDI 2016, section 3.4).
 
-The table is laid out over all configured backends, from their names alone, so every host and worker has the same one.
-Each backend walks the slots in an order of its own and takes the next free one at each of its turns; weights give the
-number of turns. When the set of configured backends or a weight changes, few more than the unavoidable keys move.
+The table is laid out over all configured backends, from their names and weights alone, so every host and worker has the
+same one. Each backend walks the slots in its own order and takes the next free one at each of its turns; its weight is
+the number of turns. If the set of configured backends or a weight changes, few more keys move than necessary.
 
-A verdict lays out nothing anew: the slots of an unusable backend alone are given away, each to the owner of the slot
-that its hash leads to. Exactly the keys of that backend move, they spread by weight over all others, and they come
-back with it. Its cost is proportional to the slots that are given away, about 1 us each.
+A verdict does not change the layout: only the slots of an unusable backend are given away, each to the owner of the
+slot that its hash leads to. Exactly the keys of that backend move, spread by weight over all others, and come back with
+it. The cost is proportional to the number of these slots, about 1 us each.
 """
 
 from bisect import bisect_right
@@ -21,20 +21,20 @@ from proxy.balance.source_hash import by_name, first_left
 from proxy.balance.trivial import Heedless
 
 SIZES: Final = ((64, 4093), (1024, 16381), (4096, 65521), (16384, 262139))
-"""Up to how many configured backends -> slots, each a prime: at least 16 a backend. The count that is configured, not
-the count that is usable, sets the size, since another size moves nearly every key. Layout takes about size x ln(size)
-steps: 2 ms, 10 ms, 50 ms."""
+"""(the most configured backends, number of slots): each number is a prime, and at least 16 a backend. The number of
+configured backends, not of usable ones, sets the size, because another size moves nearly every key. Layout takes about
+size x ln(size) steps: 2 ms, 10 ms, 50 ms."""
 
 HOPS: Final = 6
-"""How many slots a slot without owner, or a retry, tries before only the usable backends are hashed over."""
+"""The most slots that a slot without owner, or a retry, tries before it is hashed over the usable backends only."""
 
 FEW: Final = 4
-"""With less than one in so many usable, slots are hashed over the usable ones at once: trying would take long, and
-what it saves, keys that were displaced already, matters little then."""
+"""If fewer than one in this many backends are usable, slots are hashed over the usable ones at once: trying would take
+long, and would keep few displaced keys in place."""
 
 
 class Layout:
-    """Who owns each slot when all is well; shared by successive selectors."""
+    """The owner of each slot if all backends are usable; successive selectors share it."""
 
     __slots__ = ("_slots", "backends", "owners", "weights")
 
@@ -50,7 +50,7 @@ class Layout:
         self._slots = tuple(map(tuple, slots))
 
     def without(self, usable: frozenset[Backend]) -> tuple[Backend, ...]:
-        """Return the owners of all slots when only `usable` ones may own any."""
+        """Return the owners of all slots if only `usable` backends may own slots."""
         owners = self.owners
         size = len(owners)
         left = tuple(backend for backend in self.backends if backend in usable)
@@ -97,12 +97,12 @@ class Maglev(Heedless):
         self._size = len(self._table)
 
     def holds_for(self, backends: tuple[Backend, ...]) -> bool:
-        """Tell whether the layout is the one of these backends with their weights."""
+        """Return True if the layout is that of these backends with their weights."""
         layout = self._layout
         return layout.backends == backends and layout.weights == tuple(backend.weight for backend in backends)
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
-        """Return the key's own backend, or its next one: always the same for the same key, `exclude` and members."""
+        """Return the key's backend, or its next one: always the same for the same key, `exclude` and members."""
         backend = self._table[key % self._size]
         return self._next(key, exclude) if backend in exclude else backend
 
@@ -123,7 +123,7 @@ def quotas(weights: Sequence[int], size: int) -> list[int]:
     missing = size - sum(shares)
     for place in remainders[: max(0, missing)]:
         shares[place] += 1
-    while missing < 0:  # the least shares were rounded up to 1: the greatest one pays, it feels it least
+    while missing < 0:  # the least shares were rounded up to 1: the greatest share pays, because it changes least
         place = shares.index(max(shares))
         paid = min(-missing, max(1, shares[place] // 2))
         shares[place] -= paid
@@ -134,8 +134,8 @@ def quotas(weights: Sequence[int], size: int) -> list[int]:
 def populate(names: Sequence[str], shares: Sequence[int], size: int) -> list[int]:
     """Return the place of the owner of each slot. `size` is a prime and the sum of `shares`; `names` are sorted.
 
-    Turns are taken in rounds of about one turn each, in which every backend gets its part of its share: so nobody is
-    left with the last free slots only.
+    Turns are taken in rounds of about one turn each, in which every backend gets part of its share: so no backend gets
+    only the last free slots.
     """
     at = []
     steps = []

@@ -1,8 +1,8 @@
 """The names of the schedulers: one canonical name each, and ipvsadm's short names as aliases.
 
-The names are those of `ipvsadm -A -s` (ipvsadm(8)); failover, overflow, random-two and least-latency have names of the
-field's other balancers. The configuration accepts any name in `SCHEDULERS` or `ALIASES`, keeps the canonical one, and
-everything after it (status, metrics, the workers) sees only canonical
+The names are those of `ipvsadm -A -s` (ipvsadm(8)); failover, overflow, random-two and least-latency have the names
+that other load balancers use. The configuration accepts any name in `SCHEDULERS` or `ALIASES` and keeps the canonical
+one, so that status, metrics and the workers see only canonical names.
 """
 
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ SCHEDULERS: Final[tuple[str, ...]] = (
     RANDOM_TWO,
     LEAST_LATENCY,
 )
-"""Every canonical name the configuration knows, in the order in which the documentation lists them."""
+"""Every canonical name, in the order of the documentation."""
 
 ALIASES: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -57,15 +57,15 @@ ALIASES: Final[Mapping[str, str]] = MappingProxyType(
         "ovf": OVERFLOW,
     }
 )
-"""ipvsadm's short name -> canonical name. Weights count in every scheduler here, so `rr` and `wrr` are one."""
+"""ipvsadm's short name -> canonical name. All schedulers use weights here, so `rr` and `wrr` are the same."""
 
 
 def canonical(name: str) -> str | None:
-    """Return the canonical name of a scheduler written by name or alias (case matters); None for an unknown one."""
+    """Return the canonical name for a name or alias (case matters); None for an unknown one."""
     if name in SCHEDULERS:
         return name
     return ALIASES.get(name)
 
 
 UNSHARED = frozenset({FAILOVER, OVERFLOW, SOURCE_HASH, DESTINATION_HASH})
-"""Schedulers to which a growing weight is of no use: it would move nobody, or at each step the clients of all others."""
+"""Schedulers for which slow start is useless: a growing weight would move no client, or many clients at each step."""

@@ -1,9 +1,9 @@
-"""overflow (ipvsadm: ovf): fill the backend of the highest weight with as many as it weighs, then the next one.
+"""overflow (ipvsadm: ovf): fill the backend of the highest weight up to its weight in connections, then the next one.
 
-As in ip_vs_ovf.c a weight is a number of connections here. Two things differ. A backend that has as many as it weighs
-is full; there it gets one more. And where all are full ip_vs_ovf.c refuses; here the one with least to do for its
-weight takes it, as least-connections would choose: what must be refused is told by `max-connections`, and a file with
-no weights would otherwise serve one client a backend. Equal weights go by the order of the file, as with failover.
+As in ip_vs_ovf.c a weight is a number of connections here. Two things differ. A backend with as many connections as its
+weight is full; in ip_vs_ovf.c it gets one more. And if all are full, ip_vs_ovf.c refuses; here the backend with the
+least load for its weight gets the connection, as in least-connections. `max-connections` is for refusing, and a file
+without weights would otherwise serve one client a backend. Equal weights are ordered as in the file, as in failover.
 """
 
 from collections.abc import Collection
@@ -17,12 +17,12 @@ from proxy.balance.trivial import Heedless
 
 
 def build(backends: tuple[Backend, ...], rng: Random) -> "Overflow | OverflowHeap":
-    """Return the selector for so many backends; at least 2."""
+    """Return the selector for this number of backends, which is at least 2."""
     return OverflowHeap(backends, rng) if len(backends) > SCAN_LIMIT else Overflow(backends, rng)
 
 
 class Overflow(Heedless):
-    """The first of up to SCAN_LIMIT backends that has room. O(n), n being at most that: O(1)."""
+    """The first of up to SCAN_LIMIT backends that has room. O(1), because n is limited."""
 
     __slots__ = ("_full", "_rooms")
 
@@ -40,9 +40,9 @@ class Overflow(Heedless):
 
 
 class OverflowHeap(Heedless):
-    """The same of any number of backends: places in the order of filling, in a heap. O(log n), amortised.
+    """The same for any number of backends: a heap of places in the order of filling. O(log n), amortised.
 
-    A backend with room is always in the heap, once; one that is full may be, and leaves it when it comes to the top.
+    A backend with room is in the heap exactly once; a full one may be in it, and leaves it when it comes to the top.
     """
 
     __slots__ = ("_full", "_heap", "_listed", "_places", "_rooms")
@@ -78,7 +78,7 @@ class OverflowHeap(Heedless):
         return self._full.pick(key, exclude) if picked is None else picked
 
     def changed(self, backend: Backend) -> None:
-        """Take note of room."""
+        """Note that a backend may have room again."""
         self._full.changed(backend)
         place = self._places.get(backend, -1)
         if place >= 0 and not self._listed[place] and backend.active + backend.elsewhere < self._rooms[place]:
@@ -86,7 +86,7 @@ class OverflowHeap(Heedless):
             heappush(self._heap, place)
 
     def refreshed(self) -> None:
-        """Look for room everywhere. O(n)."""
+        """Find all backends with room. O(n)."""
         self._full.refreshed()
         self._heap = [
             place

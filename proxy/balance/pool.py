@@ -1,6 +1,6 @@
-"""The pool: every backend of a service, what is known of each, and the selector that follows from it.
+"""The pool: every backend of a service with its state, and the selector for the present state.
 
-The pool is the slow side. It changes when a verdict, an admin act or a weight arrives, and then the data path gets a
+The pool is the slow path. It changes when a verdict, an admin state or a weight arrives, and then the data path gets a
 new immutable selector in one assignment:
 
     if pool.set_verdict("ns1", "down"):
@@ -20,8 +20,8 @@ __all__ = ["Admin", "Backend", "Pool", "Verdict"]
 class Pool:
     """All backends of one service, in file order; names and indices are unique, indices dense from 0.
 
-    Raises ValueError for a duplicate name, an index out of place, or a scheduler that cannot be built. The setters
-    raise KeyError for a backend that is not in the pool, and return True when the next `selector()` will be a new one.
+    Raises ValueError for a duplicate name, a wrong index, or an unknown scheduler. The setters raise KeyError for a
+    backend that is not in the pool, and return True if the next `selector()` will be a new one.
     """
 
     __slots__ = ("_by_name", "_rng", "_selector", "_stale", "backends", "scheduler")
@@ -42,7 +42,7 @@ class Pool:
         self.backends, self._by_name = tuple(backends), by_name
 
     def replace(self, backends: Sequence[Backend]) -> None:
-        """Have these backends from now on, some of which may have been here before; ValueError as at the beginning."""
+        """Replace the backends, some of which may stay; raises ValueError like the constructor."""
         self._take(backends)
         self._stale = True
 
@@ -50,15 +50,15 @@ class Pool:
         return self._by_name[name]
 
     def set_verdict(self, name: str, verdict: Verdict) -> bool:
-        """Take over what health says of a backend."""
+        """Set a backend's verdict."""
         return self.update([(name, verdict, self._by_name[name].admin)])
 
     def set_admin(self, name: str, admin: Admin) -> bool:
-        """Take over what the operator wants of a backend."""
+        """Set a backend's admin state."""
         return self.update([(name, self._by_name[name].verdict, admin)])
 
     def update(self, changes: Iterable[tuple[str, Verdict, Admin]]) -> bool:
-        """Take over what health says and the operator wants of many backends; who is usable is found out once for all."""
+        """Set the verdicts and admin states of many backends, and rank them only once."""
         before = self.ranks()
         for name, verdict, admin in changes:
             backend = self._by_name[name]
@@ -66,7 +66,7 @@ class Pool:
         return self._note(self.ranks() != before)
 
     def set_weight(self, name: str, weight: int) -> bool:
-        """Change a backend's weight; 0 gives it nothing new. Raises ValueError below 0."""
+        """Set a backend's weight; with weight 0 it gets no new traffic. Raises ValueError below 0."""
         if weight < 0:
             raise ValueError(f"backend {name}: weight {weight} is below 0")
         backend = self._by_name[name]
@@ -75,17 +75,17 @@ class Pool:
         return self._note(weight != before)
 
     def usable(self) -> tuple[Backend, ...]:
-        """Return the backends that get something new, in file order."""
+        """Return the backends that get new traffic, in file order."""
         ranks = self.ranks()
         return ranks[0] if ranks else ()
 
     def ranks(self) -> tuple[tuple[Backend, ...], ...]:
-        """Return the fit backends, rank after rank, each in file order: those that serve, then those that stand by.
+        """Return the usable backends by rank, each rank in file order: first those that serve, then the standbys.
 
-        The master chooses who serves. The others are ranked as it would choose them next: those that are up before those
-        in reserve, lower tiers before higher ones. In a failover service each is a rank of its own, by weight and then as
-        in the file. Between two verdicts perhaps nobody is chosen, as when an operator has set the last weight to 0: then
-        the best rank serves.
+        The master chooses the backends that serve. The others are ranked in the order in which it would choose them
+        next: those that are up before those in reserve, lower tiers before higher ones. In a failover service each
+        standby is its own rank, by weight and then file order. Between two verdicts there may be no chosen backend, for
+        example after an operator has set the last weight to 0: then the best rank serves.
         """
         single = self.scheduler == FAILOVER
         ranks: dict[tuple[int, ...], list[Backend]] = {}
@@ -95,11 +95,11 @@ class Pool:
         return tuple(tuple(ranks[rank]) for rank in sorted(ranks))
 
     def configured(self) -> tuple[Backend, ...]:
-        """Return the backends that would get a share if all were well: the stable base of the hashing schedulers."""
+        """Return all backends of weight above 0, whatever their state: the stable base of the hashing schedulers."""
         return tuple(backend for backend in self.backends if backend.weight > 0)
 
     def selector(self) -> Selector:
-        """Return the selector for the present state; the same object until something changes what it picks."""
+        """Return the selector for the present state; the same object until a change affects its picks."""
         if self._stale:
             self._selector = build_ranked(
                 self.scheduler, self.ranks(), self._rng, configured=self.configured(), previous=self._selector
@@ -113,12 +113,12 @@ class Pool:
 
 
 def is_usable(backend: Backend) -> bool:
-    """Tell whether a backend is fit: neither down nor unknown nor left out, wanted, and weighing something."""
+    """Return True if a backend may get traffic: not down, unknown or ejected; admin state ready; weight above 0."""
     return backend.verdict not in {"down", "unknown", "ejected"} and backend.admin == "ready" and backend.weight > 0
 
 
 def _rank(backend: Backend, single: bool) -> tuple[int, ...]:
-    """Return what a fit backend's rank is ordered by; `single` where each that stands by is a rank of its own."""
+    """Return the sort key of a usable backend's rank; `single` makes each standby its own rank."""
     if backend.verdict == "up":
         return (0,)
     own = 1 if backend.verdict == "standby" else 2

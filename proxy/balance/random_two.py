@@ -1,7 +1,7 @@
-"""random-two: draw two backends by weight, take the one with less load for its weight (Mitzenmacher 2001).
+"""random-two: draw two backends by weight, and take the one with less load for its weight (Mitzenmacher 2001).
 
-Nearly as even as least-connections, and needs no up-to-date view of all loads: workers that see each other's loads
-late do not rush to the same idle backend.
+It is nearly as even as least-connections, and needs no up-to-date view of all loads: workers that see each other's
+loads late do not all choose the same idle backend.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,14 +12,14 @@ from proxy.balance.backend import Backend
 from proxy.balance.trivial import Heedless
 
 REDRAWS: Final = 8
-"""How often a retry draws again after an already tried backend before it looks through them in order."""
+"""Draws of a retry before it looks for an untried backend in order."""
 
 
 class RandomTwo(Heedless):
     """The power of two choices. O(1).
 
-    The draw already follows the weights, so load here is (active + elsewhere) / weight, without the coming one added:
-    idle backends are equal, and the first one drawn of two equals is taken, which keeps the shares of the weights.
+    The draw follows the weights already, so load is (active + elsewhere) / weight without the new connection: idle
+    backends are equal, and of two equals the first drawn is taken, which keeps the shares of the weights.
     """
 
     __slots__ = ("_aliases", "_bounds", "_count", "_even", "_random", "_weights")
@@ -33,7 +33,7 @@ class RandomTwo(Heedless):
         self._bounds, self._aliases = alias_table(self._weights)
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return the less loaded of two drawn."""
+        """Return the less loaded of two drawn backends."""
         if exclude:
             return self._retry(exclude)
         backends = self.backends
@@ -78,11 +78,11 @@ class RandomTwo(Heedless):
 def alias_table(weights: Sequence[int]) -> tuple[tuple[float, ...], tuple[int, ...]]:
     """Return bounds and aliases for drawing places by weight in O(1) (Walker 1977, Vose 1991).
 
-    Draw a place evenly and a number in 0-1; below the place's bound it stands, otherwise its alias does.
+    To draw, choose a place and a number in 0-1 evenly: below the place's bound take the place, otherwise its alias.
     """
     count = len(weights)
     total = sum(weights)
-    shares = [weight * count for weight in weights]  # whole numbers, `total` is an even share: nothing is rounded
+    shares = [weight * count for weight in weights]  # whole numbers without rounding; `total` is an even share
     bounds = [1.0] * count
     aliases = list(range(count))
     small = [place for place in range(count) if shares[place] < total]

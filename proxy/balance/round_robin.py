@@ -1,9 +1,9 @@
-"""round-robin (ipvsadm: rr, wrr): in turns, each backend as often as its weight says, spread as evenly as can be.
+"""round-robin (ipvsadm: rr, wrr): backends take turns by weight, spread as evenly as possible.
 
-The order is that of nginx's smooth weighted round-robin (ngx_http_upstream_round_robin.c): each turn adds its weight
-to every backend's credit, the highest credit is picked and pays the sum of all weights. Weights 5, 1, 1 give
-a a b a c a a. Its order repeats after the sum of the weights (divided by their common divisor), so it is laid out once
-as a cycle. Where the cycle would take long to lay out, deadlines in a heap give the same shares over the same cycle.
+The order is that of nginx's smooth weighted round-robin (ngx_http_upstream_round_robin.c): each turn adds its weight to
+every backend's credit; the backend with the highest credit is picked and pays the sum of all weights. Weights 5, 1, 1
+give a a b a c a a. The order repeats after the sum of the weights (divided by their common divisor), so it is laid out
+once as a cycle. If that would take long, deadlines in a heap give the same shares over the same cycle.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -20,14 +20,14 @@ CYCLE_WORK: Final = 1 << 15
 """The most steps (backends x turns) that laying out a cycle may take: about 1 ms, 256 KiB for two backends."""
 
 RETRY_TURNS: Final = 64
-"""How many turns of already tried backends a retry skips before it takes the first that is left, in file order."""
+"""The turns of tried backends that a retry skips before it takes the first untried backend in file order."""
 
 
 class RoundRobin(Heedless):
     """Smooth weighted round-robin. O(1) with a cycle, O(log n) with deadlines.
 
-    Retries have turns of their own. If they took the turns of others, then with two backends of which one fails, each
-    retry would take the healthy one's turn, and every new query would meet the failing one.
+    Retries have separate turns. Otherwise, with two backends of which one fails, each retry would take the healthy
+    one's turn, and every new query would go to the failing one.
     """
 
     __slots__ = ("_next", "_next_retry")
@@ -38,7 +38,7 @@ class RoundRobin(Heedless):
         self._next_retry = turns(backends, rng).__next__
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return whose turn it is."""
+        """Return the backend whose turn it is."""
         return self._retry(exclude) if exclude else self._next()
 
     def _retry(self, exclude: Collection[Backend]) -> Backend | None:
@@ -81,8 +81,9 @@ def smooth_cycle(weights: Sequence[int]) -> Iterator[int]:
 def by_deadline(backends: Sequence[Backend], weights: Sequence[int], phase: float) -> Iterator[Backend]:
     """Yield backends by deadline, from `phase` (0 to 1) of the cycle on: turn k of weight w is due at (k + 1/2) / w.
 
-    All deadlines of a cycle fall into the same interval of length 1, so each backend has exactly its share in any sum
-    of the weights' successive turns. The whole part is kept apart, so nothing loses precision over the years.
+    All deadlines of a cycle fall into the same interval of length 1, so each backend has exactly its share in any run
+    of turns as long as the sum of the weights. The whole part is kept separately, so precision is not lost over the
+    years.
     """
     heap = []
     for place, weight in enumerate(weights):

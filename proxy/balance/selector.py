@@ -1,7 +1,7 @@
-"""What the data path asks for a backend, and which class answers for each scheduler.
+"""The interface by which the data path picks a backend, and the class for each scheduler.
 
-A selector never changes its members: what changes them builds a new one, which is swapped in by one assignment. It
-keeps the weights it was built with. What it reads of a backend while picking are `active` and `elsewhere`, live.
+A selector never changes its members: a change builds a new selector, which one assignment puts in place. A selector
+keeps the weights it was built with. While picking it reads the backends' live `active` and `elsewhere`.
 
 The relay's part of the contract:
 
@@ -11,11 +11,11 @@ The relay's part of the contract:
     if selector.needs_changes:
         selector.changed(backend)
 
-and the same two lines after `active -= 1`, with the selector in force at that time, whichever picked it. After it has
-rewritten `elsewhere` of many backends (every 20 ms) it calls `refreshed()` if `needs_changes`. Only schedulers that look
-for the least loaded of more backends than they would scan ask for that; for all others it costs one attribute. Once a
-second it calls `tick(now)` if `needs_ticks`: only those with a table that expires ask for it. For least-latency, and for
-no other, it tells `least_latency.observe` and `failed` what connects and answers took.
+and the same two lines after `active -= 1`, with the selector that is current then. After the relay has rewritten
+`elsewhere` of many backends (every 20 ms), it calls `refreshed()` if `needs_changes`. Only schedulers that keep loads
+in a heap need that; for all others it costs one attribute. Once a second the relay calls `tick(now)` if `needs_ticks`,
+which only schedulers with expiring tables need. Only for least-latency it calls `least_latency.observe` and `failed`
+with the results of connects and answers.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -37,44 +37,44 @@ from proxy.balance.trivial import Nobody, Only
 
 
 class Selector(Protocol):
-    """Picks a backend for each query or connection of a service. One thread only."""
+    """Picks a backend for each query or connection of a service. Not thread-safe."""
 
     @property
     def backends(self) -> tuple[Backend, ...]:
-        """Those that serve: usable, weight above 0."""
+        """The backends that serve: usable, weight above 0."""
 
     @property
     def standbys(self) -> tuple[Backend, ...]:
-        """Those that are picked when all that serve are excluded, the best rank first."""
+        """The backends that are picked if all serving ones are excluded, the best rank first."""
 
     @property
     def needs_key(self) -> bool:
-        """Whether `pick` reads its key; if not, the relay saves computing it."""
+        """True if `pick` reads its key; if not, the relay need not compute it."""
 
     @property
     def needs_changes(self) -> bool:
-        """Whether the relay must call `changed` and `refreshed`."""
+        """True if the relay must call `changed` and `refreshed`."""
 
     @property
     def needs_ticks(self) -> bool:
-        """Whether the relay must call `tick`."""
+        """True if the relay must call `tick`."""
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
-        """Return a backend that is not in `exclude`, or None when nobody is left.
+        """Return a backend that is not in `exclude`; None if none is left.
 
-        `exclude` is what was already tried for this query or connection. A backend that stands by is returned only if
-        all that serve are excluded. A pick with an empty `exclude` costs O(1) or O(log n), as each scheduler says;
-        `exclude` adds a factor of its own length.
+        `exclude` has the backends that were tried for this query or connection. A standby is returned only if all
+        serving backends are excluded. A pick with an empty `exclude` costs O(1) or O(log n), as each scheduler says;
+        `exclude` adds a factor of its length.
         """
 
     def changed(self, backend: Backend) -> None:
-        """Take note that `active` or `elsewhere` of a backend changed; one that is no member is ignored."""
+        """Note a change of a backend's `active` or `elsewhere`; a backend that is not a member is ignored."""
 
     def refreshed(self) -> None:
-        """Take note that `elsewhere` of any number of members changed: O(n), the same order as writing them."""
+        """Note changes of any number of members' `elsewhere`: O(n), the same order as writing them."""
 
     def tick(self, now: float) -> None:
-        """Forget what is too old; `now` is monotonic seconds."""
+        """Drop old entries; `now` is in monotonic seconds."""
 
 
 _BUILDERS: Final[Mapping[str, Callable[[tuple[Backend, ...], Random], Selector]]] = {
@@ -87,7 +87,7 @@ _BUILDERS: Final[Mapping[str, Callable[[tuple[Backend, ...], Random], Selector]]
     names.OVERFLOW: overflow.build,
     names.LEAST_LATENCY: LeastLatency,
 }
-"""What builds the schedulers that know the usable backends only; the others are built over the configured ones, or have a memory."""
+"""Builders of schedulers that need only the usable backends; the others need the configured ones, or have a memory."""
 
 _AFFINITIES: Final[Mapping[str, type[Affinity]]] = {
     names.DESTINATION_AFFINITY: Affinity,
@@ -103,13 +103,12 @@ def build(
     configured: Sequence[Backend] = (),
     previous: Selector | None = None,
 ) -> Selector:
-    """Build the selector of a scheduler, by its canonical name, over the usable backends.
+    """Build the selector of a scheduler, given by its canonical name, over the usable backends.
 
-    `configured` are all backends of weight above 0, usable or not, and defaults to the usable ones: the hashing
-    schedulers lay out their tables over these, so that a verdict moves nobody but the clients of the backend it is
-    about. `previous` is the selector that is being replaced, whose tables are taken over where they still hold.
-    `rng` chooses where rotations start, so that the workers do not move in step. Backends of weight 0 are left out.
-    Raises ValueError for a name that is none.
+    `configured` has all backends of weight above 0, usable or not; by default it is the usable ones. The hashing
+    schedulers lay out their tables over these, so that a verdict moves only the clients of its own backend. `previous`
+    is the selector to replace, whose valid tables are reused. `rng` chooses where rotations start, so that workers do
+    not move in step. Backends of weight 0 are left out. Raises ValueError for an unknown name.
     """
     if scheduler not in names.SCHEDULERS:
         raise ValueError(f"there is no scheduler {scheduler!r}")
@@ -135,14 +134,14 @@ def build_ranked(
     configured: Sequence[Backend] = (),
     previous: Selector | None = None,
 ) -> Selector:
-    """Build the selector of a scheduler over the first rank, which serves; the others stand by, in this order.
+    """Build the selector of a scheduler over the first rank, which serves; the others are standbys, in this order.
 
-    No rank is empty. The rest is as for `build`.
+    No rank is empty. The other arguments are those of `build`.
     """
     if isinstance(previous, WithStandbys):
         previous = previous.serving
     serving = build(scheduler, ranks[0] if ranks else (), rng, configured=configured, previous=previous)
-    if len(ranks) < 2:  # noqa: PLR2004 - one rank, behind which nobody stands by
+    if len(ranks) < 2:  # noqa: PLR2004 - one rank means no standbys
         return serving
     instead = IN_PLACE_OF.get(scheduler, scheduler)
     return WithStandbys(serving, [Only(*rank) if len(rank) == 1 else build(instead, rank, rng) for rank in ranks[1:]])

@@ -1,8 +1,8 @@
-"""source-hash (ipvsadm: sh): a client keeps its backend, chosen by hash, each backend in proportion to its weight.
+"""source-hash (ipvsadm: sh): a client keeps its backend, which its hash chooses in proportion to the weights.
 
-As in ip_vs_sh.c each backend owns as many buckets as it weighs, and, as with its flag sh-fallback, a client whose
-backend cannot be had goes on to the bucket of a second hash. Unlike there the number of buckets is the sum of the
-weights, not 256, so shares are exact, and the buckets are laid out over all configured backends in the order of their
+As in ip_vs_sh.c each backend owns as many buckets as its weight, and, as with its flag sh-fallback, a client whose
+backend is not usable goes to the bucket of a second hash. Unlike there, the number of buckets is the sum of the
+weights, not 256, so shares are exact. The buckets are laid out over all configured backends in the order of their
 names: a verdict moves only the clients of its backend, and both hosts agree, whatever the order in their files.
 """
 
@@ -16,11 +16,11 @@ from proxy.balance.hashing import rehash
 from proxy.balance.trivial import Heedless
 
 HOPS: Final = 8
-"""How many buckets a client tries before only the usable backends are hashed over."""
+"""The most buckets that a client tries before it is hashed over the usable backends only."""
 
 
 class SourceHash(Heedless):
-    """Hash by weight over all configured backends, on to the next hash where one is not usable. O(log n)."""
+    """Hash by weight over all configured backends, and hash again if the backend is not usable. O(log n)."""
 
     __slots__ = ("_ends", "_owners", "_total", "_usable_ends")
 
@@ -36,7 +36,7 @@ class SourceHash(Heedless):
         self._usable_ends = tuple(accumulate(backend.weight for backend in self.backends))
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
-        """Return the key's own backend, or its next one: always the same for the same key, `exclude` and members."""
+        """Return the key's backend, or its next one: always the same for the same key, `exclude` and members."""
         backend = self._owners[bisect_right(self._ends, key % self._total)]
         if backend is not None and backend not in exclude:
             return backend
@@ -58,7 +58,7 @@ def by_name(backends: Collection[Backend]) -> tuple[Backend, ...]:
 
 
 def first_left(backends: Sequence[Backend], start: int, exclude: Collection[Backend]) -> Backend | None:
-    """Return the first backend from `start` on, going round, that is not in `exclude`; None if there is none."""
+    """Return the first backend from `start` on, in a circle, that is not in `exclude`; None if there is none."""
     count = len(backends)
     for place in range(start, start + count):
         backend = backends[place % count]

@@ -1,9 +1,9 @@
-"""Picks among the backends that serve, and among those that stand by once every one that serves was tried in vain.
+"""Picks a serving backend, or a standby after all serving backends were tried.
 
 Laws:
-- A backend that stands by is picked only if all that serve are excluded: whatever the scheduler, its turn is after theirs.
-- Those that stand by have ranks, best first, and the next rank has its turn when the one before it is excluded whole.
-  Within a rank the service's scheduler chooses, so that a tier takes over in the shares that it will have when it serves.
+- A standby is picked only if all serving backends are excluded, whatever the scheduler.
+- Standbys have ranks, the best first; the next rank is used when all of the rank before it is excluded.  Within a rank
+  the service's scheduler chooses, so that a tier has the same shares now as when it serves.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,11 +20,11 @@ IN_PLACE_OF: Final = {
     names.DESTINATION_AFFINITY: names.LEAST_CONNECTIONS,
     names.DESTINATION_AFFINITY_REPLICATED: names.LEAST_CONNECTIONS,
 }
-"""Schedulers of a rank that stands by where the service's has a table: filling one for a moment is not worth its time."""
+"""A scheduler with a table -> the scheduler for ranks of standbys: filling a table for a moment is not worth its time."""
 
 
 class WithStandbys:
-    """A selector of those that serve, with ranks of others behind it. A first pick costs what the selector's own costs."""
+    """A selector of the serving backends, followed by ranks of standbys. A first pick costs the same as without them."""
 
     __slots__ = ("_pick", "_ranks", "_watching", "backends", "needs_changes", "needs_key", "needs_ticks", "serving", "standbys")  # fmt: skip
 
@@ -40,7 +40,7 @@ class WithStandbys:
         self.needs_changes = bool(self._watching)
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
-        """Return a backend that serves, or the next one that stands by if all that serve are excluded."""
+        """Return a serving backend, or the next standby if all serving ones are excluded."""
         picked = self._pick(key, exclude)
         if picked is None:
             for rank in self._ranks:
@@ -50,15 +50,15 @@ class WithStandbys:
         return picked
 
     def changed(self, backend: Backend) -> None:
-        """Take note that the load of a backend changed."""
+        """Note a change of a backend's load."""
         for one in self._watching:
             one.changed(backend)
 
     def refreshed(self) -> None:
-        """Take note that the loads of many changed."""
+        """Note changes of many backends' loads."""
         for one in self._watching:
             one.refreshed()
 
     def tick(self, now: float) -> None:
-        """Let those that serve forget what is too old."""
+        """Let the serving selector drop old entries."""
         self.serving.tick(now)

@@ -1,4 +1,4 @@
-"""The selectors for no usable backend and for a single one, whatever the scheduler; and what most selectors share."""
+"""The selectors for no usable backend and for a single one, and the base class of most selectors."""
 
 from collections.abc import Collection
 
@@ -6,7 +6,7 @@ from proxy.balance.backend import Backend
 
 
 class Heedless:
-    """The common part of selectors that read the loads, if at all, while picking, and need no key."""
+    """The base of selectors that need neither a key nor calls of `changed`, `refreshed` and `tick`."""
 
     __slots__ = ("backends",)
 
@@ -51,5 +51,5 @@ class Only(Heedless):
         self._backend = backend
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
-        """Return the one there is, unless it was tried already."""
+        """Return the single backend; None if it was tried already."""
         return None if self._backend in exclude else self._backend

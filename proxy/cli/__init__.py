@@ -25,13 +25,13 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "status": ("proxy.cli.status:command", "Show services, backends and workers."),
     "events": ("proxy.cli.events:command", "Show the timeline: what changed, when and why."),
     "probe": ("proxy.cli.probe:command", "Run the probes of a service once, with a transcript."),
-    "drain": ("proxy.cli.admin:drain", "Give a backend nothing new; what it has goes on."),
+    "drain": ("proxy.cli.admin:drain", "Send a backend no new clients; open connections go on."),
     "maint": ("proxy.cli.admin:maint", "Take a backend out of service at once."),
     "ready": ("proxy.cli.admin:ready", "Let a backend serve again."),
-    "add": ("proxy.cli.membership:add", "Give a service one more backend."),
-    "remove": ("proxy.cli.membership:remove", "Take a backend from a service, once nothing is open there."),
+    "add": ("proxy.cli.membership:add", "Add a backend to a service."),
+    "remove": ("proxy.cli.membership:remove", "Remove a backend from a service once nothing is open there."),
     "weight": ("proxy.cli.membership:weight", "Give a backend another weight."),
-    "overrides": ("proxy.cli.admin:overrides", "Show, or clear, what operators have set instead of the file."),
+    "overrides": ("proxy.cli.admin:overrides", "Show or clear what operators have changed at run time."),
     "connections": ("proxy.cli.connections:connections", "Show the connections and sessions that are open."),
     "disconnect": ("proxy.cli.connections:disconnect", "Reset connections of a service, of clients, on a backend."),
     "pick": ("proxy.cli.pick:command", "Say which backend a client would get now, and why."),
@@ -147,7 +147,9 @@ def _end(error: Exception) -> NoReturn:
         case PermissionError():
             _say(f"{error.filename or 'this needs more rights'}: {(error.strerror or '').lower()}")
             sys.exit(EXIT_PERMISSION)
-    _say(f"a bug: {type(error).__name__}: {str(error)[:300]} (STEELYARD_DEBUG=1 shows where)".replace("\n", " "))
+    _say(
+        f"internal error: {type(error).__name__}: {str(error)[:300]} (STEELYARD_DEBUG=1 shows where)".replace("\n", " ")
+    )
     sys.exit(EXIT_BUG)
 
 

@@ -18,7 +18,7 @@ def _target(function: Function) -> Function:
             click.argument("service"),
             click.argument("backend"),
             click.option("--reason", metavar="T", help="Why, for the status and the timeline."),
-            click.option("--save", is_flag=True, help="Hold over a restart of the daemon."),
+            click.option("--save", is_flag=True, help="Keep this over a restart of the daemon."),
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
             click.pass_context,
         )
@@ -27,16 +27,18 @@ def _target(function: Function) -> Function:
     return function
 
 
-_force = click.option("--force", is_flag=True, help="Though nobody else of the service can serve.")
+_force = click.option("--force", is_flag=True, help="Do it even if no other backend of the service can serve.")
 
 
 @click.command()
 @_target
 @_force
-@click.option("--wait", is_flag=True, help="Come back when nothing is open there any more.")
-@click.option("--timeout", metavar="D", help="Cut what is left then: 30s, 5m; at the latest at drain-timeout.")
+@click.option("--wait", is_flag=True, help="Return when nothing is open there any more.")
+@click.option(
+    "--timeout", metavar="D", help="Cut the remaining connections after D (30s, 5m), at the latest at drain-timeout."
+)
 def drain(ctx: click.Context, *, wait: bool, timeout: str | None, **wanted: Any) -> None:
-    """Give BACKEND of SERVICE nothing new; what it has goes on.
+    """Send BACKEND of SERVICE no new clients; open connections go on.
 
     SERVICE '*' means every service; BACKEND is a name or an address. It holds on this host alone, until `steelyard ready`.
     """
@@ -54,7 +56,7 @@ def drain(ctx: click.Context, *, wait: bool, timeout: str | None, **wanted: Any)
 @click.command()
 @_target
 @_force
-@click.option("--wait", is_flag=True, help="Come back when nothing is open there any more.")
+@click.option("--wait", is_flag=True, help="Return when nothing is open there any more.")
 def maint(ctx: click.Context, *, wait: bool, **wanted: Any) -> None:
     """Take BACKEND of SERVICE out: connections are reset, it is not probed.
 
@@ -72,11 +74,11 @@ def ready(ctx: click.Context, **wanted: Any) -> None:
 
 @click.command()
 @click.argument("action", type=click.Choice(["clear"]), required=False)
-@click.option("--force", is_flag=True, help="Clear though a service would have nobody who can serve.")
+@click.option("--force", is_flag=True, help="Clear even if a service would have no backend that can serve.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def overrides(ctx: click.Context, *, action: str | None, force: bool, as_json: bool) -> None:
-    """Show what operators have set instead of the file; `clear` ends all of it."""
+    """Show what operators have changed at run time; `clear` undoes all of it."""
     answer: dict[str, Any] = {}
     with daemon(ctx) as client:
         answer = client.request("overrides-clear", force=force) if action else client.request("overrides")

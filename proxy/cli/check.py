@@ -85,7 +85,8 @@ def _summary(file: str, config: "Config | None", found: "list[Diagnostic]", late
     text = f"{file}: {counts}: no errors{tail}"
     if later and (config.services or config.vrrp):
         lines = ", ".join(str(line) for line in sorted({item.line for item in later})[:12])
-        text += f"\n`steelyard run` of this version refuses it: {counted(len(later), 'thing')} not supported yet (line {lines})"
+        refused = f"{counted(len(later), 'setting')} not supported yet (line {lines})"
+        text += f"\n`steelyard run` of this version refuses it: {refused}"
     return text
 
 

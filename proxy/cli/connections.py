@@ -20,7 +20,7 @@ _HEADS: Final = ("kind", "service", "client", "listener", "backend", "state", "a
 @click.argument("service", required=False)
 @click.option("--client", metavar="CIDR", help="Of these clients only: 192.0.2.7, 10.0.0.0/8, 2001:db8::/32.")
 @click.option("--backend", metavar="NAME", help="Those on this backend only, by name or address.")
-@click.option("--follow", "-f", is_flag=True, help="Go on with what begins and ends, until interrupted.")
+@click.option("--follow", "-f", is_flag=True, help="Then print what begins and ends, until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 @click.pass_context
 def connections(
@@ -91,7 +91,7 @@ def happening(event: dict[str, Any]) -> str:
 @click.argument("service", required=False)
 @click.option("--client", metavar="CIDR", help="Of these clients only: 192.0.2.7, 10.0.0.0/8, 2001:db8::/32.")
 @click.option("--backend", metavar="NAME", help="Those on this backend only, by name or address.")
-@click.option("--all", "everything", is_flag=True, help="All of this host, where nothing else is said.")
+@click.option("--all", "everything", is_flag=True, help="All connections of this host; without other filters only.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def disconnect(
@@ -103,9 +103,9 @@ def disconnect(
     everything: bool,
     as_json: bool,
 ) -> None:
-    """Reset the connections, and end the UDP sessions, of SERVICE, of clients, on a backend: of what fits all that is said.
+    """Reset the TCP connections and end the UDP sessions that match SERVICE and all of the options.
 
-    Clients may connect anew at once. The timeline says who asked for it.
+    Clients may connect again at once. The timeline records who requested it.
     """
     wanted = _wanted(ctx, service, client, backend)
     if bool(wanted) == everything:

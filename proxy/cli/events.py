@@ -17,7 +17,7 @@ _WIDTHS: Final = (19, 9, 24)
 
 
 @click.command()
-@click.option("--follow", "-f", is_flag=True, help="Go on with what happens, until interrupted.")
+@click.option("--follow", "-f", is_flag=True, help="Then print new events, until interrupted.")
 @click.option("--since", metavar="T", help="From then on: 10m, 2h, today, 14:30, 2026-11-22T14:30.")
 @click.option("--until", metavar="T", help="Up to then.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
@@ -30,7 +30,7 @@ def command(
     until: str | None,
     as_json: bool,
 ) -> None:
-    """Show the timeline: verdicts, address moves, reloads, admin acts, each with its why."""
+    """Show the timeline: verdicts, address moves, reloads, admin acts, each with its reason."""
     if follow and until is not None:
         raise WrongUsageError("--follow has no end: leave --until out", ctx)
     start, end = _moment(ctx, since), _moment(ctx, until)

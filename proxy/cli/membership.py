@@ -14,7 +14,7 @@ _HERE = "It holds on this host alone and ends with the daemon: write it into the
 @click.argument("service")
 @click.argument("address")
 @click.option(
-    "--weight", metavar="N", type=int, help="Its share of what is new, if not the file's or that of `backend-defaults`."
+    "--weight", metavar="N", type=int, help="Its weight, in place of the file's or that of `backend-defaults`."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
@@ -30,12 +30,12 @@ def add(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
 @click.argument("service")
 @click.argument("backend")
 @click.option(
-    "--force", is_flag=True, help="Cut what it has, at once; and though nobody else of the service can serve."
+    "--force", is_flag=True, help="Cut its connections at once, even if no other backend of the service can serve."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def remove(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
-    """Take BACKEND, a name or an address, from SERVICE: it gets nothing new and goes when nothing is open there.
+    """Remove BACKEND, a name or an address, from SERVICE: it gets no new clients and goes when nothing is open there.
 
     Connections have until drain-timeout to finish; UDP sessions move to another backend with their next datagram.
     """
@@ -46,11 +46,11 @@ def remove(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
 @click.argument("service")
 @click.argument("backend")
 @click.argument("weight", metavar="N", type=int)
-@click.option("--force", is_flag=True, help="Give it 0 though nobody else of the service can serve.")
+@click.option("--force", is_flag=True, help="Set 0 even if no other backend of the service can serve.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def weight(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
-    """Give BACKEND of SERVICE the weight N, whatever its probe asks for; with 0 it gets nothing new."""
+    """Give BACKEND of SERVICE the weight N, whatever its probe asks for; with 0 it gets no new clients."""
     _edit(ctx, "weight", as_json=as_json, **wanted)
 
 

@@ -14,7 +14,7 @@ from proxy.words import printable
 @click.command()
 @click.argument("service")
 @click.argument("client", metavar="CLIENT[:PORT]")
-@click.option("--query", metavar="NAME", default="", help='What is asked for, where hash-on = "query-name".')
+@click.option("--query", metavar="NAME", default="", help='The name in the query, for hash-on = "query-name".')
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, *, service: str, client: str, query: str, as_json: bool) -> None:
@@ -83,9 +83,9 @@ def verdict(answer: dict[str, Any]) -> str:
     if not answer["permitted"]:
         return "denied, by allow or deny"
     if not answer["candidates"]:
-        return "nobody, no backend is usable"
+        return "no backend: none is usable"
     if not answer["certain"]:
-        return f"{answer['scheduler']}, so it depends on the turn and on what is open"
+        return f"{answer['scheduler']}, so it depends on the turn and on the open connections"
     if answer["persistent"]:
         return f"{answer['backend']}, which the client keeps by persistence"
     if answer["key"] is not None:

@@ -66,7 +66,11 @@ def render(status: Status, now: float, *, coloured: bool = False, width: int | N
     lines = [paint(status["node"], "bold", coloured=coloured) + "  " + paint(head, "", coloured=coloured)]
     if not config["valid"]:
         lines.append(
-            paint("the last reload failed: the file is not what runs (steelyard check)", "red", coloured=coloured)
+            paint(
+                "the last reload failed: the running configuration is not the file's (steelyard check)",
+                "red",
+                coloured=coloured,
+            )
         )
     if config["overrides"]:
         lines.append(
@@ -86,7 +90,7 @@ def _worker(worker: WorkerStatus, *, coloured: bool) -> str | None:
     if not worker["alive"]:
         return paint(f"{name} is dead", "red", coloured=coloured)
     if age is not None and age > _STALLED:
-        return paint(f"{name} has not moved for {age:.1f} s", "red", coloured=coloured)
+        return paint(f"{name} has sent no heartbeat for {age:.1f} s", "red", coloured=coloured)
     return paint(f"{name} is draining", "yellow", coloured=coloured) if worker["draining"] else None
 
 

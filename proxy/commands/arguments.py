@@ -20,7 +20,7 @@ def moment(request: Request, name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ControlError(f"{name} is a time in Unix seconds", BAD_REQUEST)
+        raise ControlError(f"{name} must be a time in Unix seconds", BAD_REQUEST)
     return float(value)
 
 
@@ -28,7 +28,7 @@ def flag(request: Request, name: str) -> bool:
     """Return an argument that is true or false; ControlError for anything else."""
     value = request.arguments.get(name, False)
     if not isinstance(value, bool):
-        raise ControlError(f"{name} is true or false", BAD_REQUEST)
+        raise ControlError(f"{name} must be true or false", BAD_REQUEST)
     return value
 
 
@@ -38,7 +38,7 @@ def seconds(request: Request, name: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise ControlError(f"{name} is a number of seconds", BAD_REQUEST)
+        raise ControlError(f"{name} must be a number of seconds", BAD_REQUEST)
     return float(value)
 
 
@@ -46,7 +46,7 @@ def text(request: Request, name: str) -> str | None:
     """Return an argument of at most WORDS characters, None where it is not given; ControlError for anything else."""
     value = request.arguments.get(name)
     if value is not None and (not isinstance(value, str) or len(value) > WORDS):
-        raise ControlError(f"{name} has at most {WORDS} characters", BAD_REQUEST)
+        raise ControlError(f"{name} must have at most {WORDS} characters", BAD_REQUEST)
     return value
 
 

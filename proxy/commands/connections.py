@@ -125,7 +125,7 @@ class Connections:
         wanted = self._wanted(request)
         meant = ", ".join(f"{name} {value}" for name, value in wanted.items() if value)
         if not meant and request.arguments.get("all") is not True:
-            raise ControlError("say which: a service, a client, a backend, or all", BAD_REQUEST)
+            raise ControlError("name a service, a client or a backend, or use all", BAD_REQUEST)
         missing: list[int] = []
         total = 0
         try:
@@ -136,7 +136,7 @@ class Connections:
             self._tell(
                 wanted["service"] or "*",
                 f"{counted(total, 'connection or session', 'connections and sessions')} disconnected ({meant or 'all'}), "
-                f"asked for by uid {request.uid} (pid {request.pid})",
+                f"requested by uid {request.uid} (pid {request.pid})",
                 {"disconnected": total, "uid": request.uid},
             )
         if missing:
@@ -173,7 +173,7 @@ class Connections:
         for name in ("service", "client", "backend"):
             value = request.arguments.get(name, "")
             if not isinstance(value, str):
-                raise ControlError(f"{name} is a text", BAD_REQUEST)
+                raise ControlError(f"{name} must be a text", BAD_REQUEST)
             texts[name] = value
         if texts["service"]:
             find_service(self._running.services, texts["service"])

@@ -21,9 +21,9 @@ def events_handler(timeline: Timeline) -> Handler:
         until = moment(request, "until")
         follow = request.arguments.get("follow", False)
         if not isinstance(follow, bool):
-            raise ControlError("follow is true or false", BAD_REQUEST)
+            raise ControlError("follow must be true or false", BAD_REQUEST)
         if follow and until is not None:
-            raise ControlError("follow has no end: leave until out", BAD_REQUEST)
+            raise ControlError("follow has no end: omit until", BAD_REQUEST)
         try:
             follower = timeline.follow() if follow else None  # before the history is read: nothing falls in between
         except RuntimeError as error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from proxy.backends.effective import Running
     from proxy.control.server import Request
 
-_WEIGHT: Final = f"weight is a whole number from 0 to {MOST_WEIGHT}"
+_WEIGHT: Final = f"weight must be a whole number from 0 to {MOST_WEIGHT}"
 
 
 class MembershipCommands:
@@ -31,7 +31,7 @@ class MembershipCommands:
         service = find_service(self._running.services, request.arguments.get("service"))
         address = request.arguments.get("address")
         if not isinstance(address, str):
-            raise ControlError("address is a text", BAD_REQUEST)
+            raise ControlError("address must be a text", BAD_REQUEST)
         with answered():
             key, changed = self._membership.add(service, address, _weight(request), edit(request))
         return self._answer([key], changed=changed)

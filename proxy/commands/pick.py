@@ -28,9 +28,9 @@ def pick_handler(running: "Running", workers: Callable[[], Collection[int]], ask
         except ValueError:
             raise ControlError(f'"{str(client)[:60]}" is not an address', BAD_REQUEST) from None
         if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= PORT_MAX:
-            raise ControlError("port is a number up to 65535", BAD_REQUEST)
+            raise ControlError("port must be a number from 0 to 65535", BAD_REQUEST)
         if not isinstance(name, str) or len(name) > NAME_MAX or not name.isascii():
-            raise ControlError("query is a name of ASCII, as it travels", BAD_REQUEST)
+            raise ControlError("query must be a domain name in ASCII", BAD_REQUEST)
         for index in sorted(workers()):
             got = await ask(
                 index, lambda number: worker_messages.Pick(number, service.name, host, port, name), PATIENCE
@@ -39,7 +39,7 @@ def pick_handler(running: "Running", workers: Callable[[], Collection[int]], ask
                 if "error" in got.answer:
                     raise ControlError(got.answer["error"], BAD_REQUEST)
                 return {"pick": got.answer}
-        raise ControlError("no worker serves it just now: try again", BUSY)
+        raise ControlError("no worker serves this service now: try again", BUSY)
 
     return answer
 

@@ -33,7 +33,7 @@ def probe_handler(running: "Running", run: Run) -> Handler:
             raise ControlError(rows, BUSY)
         if not rows:
             known = ", ".join(list(names.values())[:10])
-            raise ControlError(f"{known}: in maintenance, which is not probed: drain it instead, or make it ready")
+            raise ControlError(f"{known}: in maintenance, where it is not probed: drain it instead, or make it ready")
         told = [{"service": service.name, "backend": names[row["key"]], **row} for row in rows]
         for row in told:
             del row["key"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proxy.backends.admin import ADMINS, Admins
+from proxy.backends.counts import Counts
 from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
@@ -19,8 +20,6 @@ from proxy.commands.standby import StandbyCommands
 from proxy.control.server import ControlServer, Handler, Request, Result
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
-from proxy.stats.columns import Columns
-from proxy.stats.layout import SERVICE_INFLIGHT
 from proxy.workers.supervisor import Supervisor
 
 
@@ -29,7 +28,7 @@ class Parts:
     """What of a daemon answers."""
 
     running: Running
-    columns: Columns
+    counts: Counts
     workers: Supervisor
     prober: Prober
     redundancy: Redundancy
@@ -42,15 +41,11 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
     """Register all commands but `events`, which needs a timeline; `changes` hears of each that may change something."""
     running, workers = parts.running, parts.workers
 
-    def inflight(service: str) -> int:
-        columns = parts.columns
-        return columns.sum(columns.layout.service(running.slots[0][service]) + SERVICE_INFLIGHT)
-
     def told(subject: str, text: str, fields: Mapping[str, Any]) -> None:
         workers.owner.told(subject, text, kind="admin", **fields)
 
     browsed = Connections(
-        running, workers.alive, workers.ask, (workers.follow, workers.unfollow), inflight, told,
+        running, workers.alive, workers.ask, (workers.follow, workers.unfollow), parts.counts.inflight, told,
     )  # fmt: skip
     standby = StandbyCommands(parts.redundancy)
     membership = MembershipCommands(running, parts.admins, parts.membership)

@@ -24,12 +24,12 @@ class StandbyCommands:
         routers, names = self._asked(request)
         drain = request.arguments.get("drain", 0.0)
         if isinstance(drain, bool) or not isinstance(drain, int | float) or not 0 <= drain < math.inf:
-            raise ControlError("drain is a number of seconds", BAD_REQUEST)
+            raise ControlError("drain must be a number of seconds", BAD_REQUEST)
         yield {"timeout": drain + self._pair.patience, "more": True}
         with answered():
             changed, left = await self._pair.standby(names, drain, _who(request))
         if left:
-            raise ControlError(f"nobody else has taken the addresses of {', '.join(left)}: they stay here")
+            raise ControlError(f"no other host has taken the addresses of {', '.join(left)}: they stay here")
         yield {**_answer(routers, names), "changed": changed, "more": False}
 
     async def resume(self, request: "Request") -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
-"""From one TOML file to frozen models: every mistake at once, each with file:line:col.
+"""Turns a TOML file into frozen models, and reports all mistakes at once, each with file:line:col.
 
-`load` gives a daemon its effective configuration, `diagnose` gives `check` everything there is to say about a file.
+`load` gives a daemon its effective configuration.  `diagnose` gives `check` all errors and warnings of a file.
 """
 
 from proxy.config.diagnostics import ConfigError, Diagnostic

@@ -1,4 +1,4 @@
-"""What is said about a file: one `Diagnostic` a mistake, collected by a `Report`, rendered with its line and a caret."""
+"""Errors and warnings about a file: one `Diagnostic` each, collected by a `Report`, shown with its line and a caret."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One mistake or warning. `line` and `col` count from 1 and in characters; `length` is how far the caret reaches."""
+    """One mistake or warning. `line` and `col` count characters from 1; `length` is the length of the caret."""
 
     severity: Severity
     file: str
@@ -28,7 +28,7 @@ class Diagnostic:
     length: int = 1
 
     def __str__(self) -> str:
-        """Return it as an editor and a person can read it: place and message, the line, a caret, the hint."""
+        """Return the diagnostic for an editor or a person: place and message, the line, a caret, the hint."""
         text = f"{_printable(self.file)}:{self.line}:{self.col}: {self.severity}: {_printable(self.message)}"
         if self.source:
             line, start, length = _window(self.source, self.col - 1, self.length)
@@ -40,21 +40,21 @@ class Diagnostic:
 
     @property
     def text(self) -> str:
-        """The message and the hint alone, for whoever wrote no file."""
+        """The message and the hint alone, for a value that does not come from a file."""
         return _printable(f"{self.message}: {self.hint}" if self.hint else self.message)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for `--json`."""
+        """Return the diagnostic for `--json`."""
         return asdict(self)
 
 
 def _printable(text: str) -> str:
-    """Keep tabs, replace what could drive a terminal (S3)."""
+    """Return the text without characters that could control a terminal, except tabs (S3)."""
     return "".join(char if char.isprintable() or char == "\t" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _window(line: str, start: int, length: int) -> tuple[str, int, int]:
-    """Cut a long line around the caret: the shown text, where the caret starts in it, how long it is."""
+    """Cut a long line around the caret; return the shown text, the start of the caret in it and its length."""
     line = line.rstrip()
     start = min(start, len(line))
     if len(line) > _WIDTH:
@@ -67,7 +67,7 @@ def _window(line: str, start: int, length: int) -> tuple[str, int, int]:
 
 
 class ConfigError(Exception):
-    """The configuration is wrong: `diagnostics` says where and why, all mistakes at once."""
+    """The configuration is wrong: `diagnostics` lists all mistakes with their places."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = tuple(diagnostics)
@@ -75,7 +75,7 @@ class ConfigError(Exception):
 
 
 class Report:
-    """Collects diagnostics; says the same about the same place once."""
+    """Collects diagnostics; drops duplicates for the same place."""
 
     def __init__(self) -> None:
         self._found: dict[tuple[str, int, int, str], Diagnostic] = {}
@@ -86,7 +86,7 @@ class Report:
     def add(
         self, severity: Severity, spot: Spot, message: str, hint: str = "", *, at: Literal["key", "value"] = "value"
     ) -> None:
-        """Report something about a member; the caret stands under its key or its value."""
+        """Report a diagnostic about a member of a table or list; the caret is under its key or its value."""
         start, end = spot.key if at == "key" else spot.value
         self.at(severity, spot.source, start, message, hint, length=end - start)
 
@@ -95,13 +95,13 @@ class Report:
         self.add("error", spot, message, hint, at=at)
 
     def warn(self, spot: Spot, message: str, hint: str = "", *, at: Literal["key", "value"] = "value") -> None:
-        """Report what is legal and unwise."""
+        """Report a setting that is legal but unwise."""
         self.add("warning", spot, message, hint, at=at)
 
     def at(
         self, severity: Severity, source: Source, offset: int, message: str, hint: str = "", *, length: int = 1
     ) -> None:
-        """Report something about a character of a file."""
+        """Report a diagnostic about a character of a file."""
         line, col = source.line_col(offset)
         self.plain(severity, source.name, (line, col), message, source.line(line), hint=hint, length=length)
 
@@ -116,7 +116,7 @@ class Report:
         hint: str = "",
         length: int = 1,
     ) -> None:
-        """Report something whose place is known as line and column."""
+        """Report a diagnostic at a given line and column."""
         self._order.setdefault(file, len(self._order))
         key = (file, *place, message)
         if key in self._found:
@@ -129,12 +129,12 @@ class Report:
         self._found[key] = Diagnostic(severity, file, *place, message, text, hint, max(1, length))
 
     def leave_out(self, count: int) -> None:
-        """Count so many errors without a word about each."""
+        """Count further errors without showing them."""
         self.errors += count
         self.dropped += count
 
     def sorted(self) -> list[Diagnostic]:
-        """Return everything in the order of the files and their lines."""
+        """Return all diagnostics in the order of the files and their lines."""
         found = sorted(self._found.values(), key=lambda each: (self._order[each.file], each.line, each.col))
         if self.dropped:
             last = found[-1]
@@ -147,7 +147,7 @@ class Report:
 
 
 def closest(word: str, words: Iterable[str]) -> str | None:
-    """Return the word that was probably meant, if one is near."""
+    """Return the word that the user probably meant, None if no word is similar."""
     known = sorted(set(words))
     folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(word[:64].casefold().replace("_", "-"), folded, n=1, cutoff=0.6)
@@ -155,7 +155,7 @@ def closest(word: str, words: Iterable[str]) -> str | None:
 
 
 def did_you_mean(word: str, words: Iterable[str]) -> str:
-    """Return "did you mean …?" or nothing."""
+    """Return "did you mean …?", "" if no word is similar."""
     near = closest(word, words)
     return f'did you mean "{near}"?' if near else ""
 

@@ -1,4 +1,4 @@
-"""From files to one annotated tree: reading, TOML errors, includes, and the merge in which the same table twice is an error."""
+"""Reads the files into one annotated tree: TOML errors, includes, and the merge, in which a duplicate table is an error."""
 
 import errno
 import glob
@@ -17,7 +17,7 @@ from proxy.config.positions import Arr, NestingError, Source, Spot, Tab, annotat
 
 LARGEST_FILE: Final = 8 * 1024 * 1024
 MOST_FILES: Final = 1000
-_OPENED: Final = "/dev/"  # what the caller has opened, as /dev/stdin and /dev/fd/63: it is the caller's own
+_OPENED: Final = "/dev/"  # files that the caller has opened (/dev/stdin, /dev/fd/63): the caller's own choice
 
 _AT_LINE: Final = re.compile(
     r"^(?P<words>.*) \(at (?:line (?P<line>\d+), column (?P<col>\d+)|end of document)\)$", re.DOTALL
@@ -28,10 +28,10 @@ _TWICE: Final = re.compile(
 
 
 class Files:
-    """Reads the main file and what it includes; afterwards `names` and `sha256` say what was read."""
+    """Reads the main file and its includes; afterwards `names` and `sha256` describe the files."""
 
     def __init__(self, report: Report, *, running: bool = False) -> None:
-        """`running` says that what is read will be obeyed, by whoever this process is."""
+        """Prepare; `running` means that this process will obey the files, whichever user it runs as."""
         self.report = report
         self.running = running
         self.names: list[str] = []
@@ -41,11 +41,11 @@ class Files:
 
     @property
     def sha256(self) -> str:
-        """The digest of all contents in the order of reading, in hexadecimal."""
+        """The SHA-256 digest of all contents in the order of reading, in hexadecimal."""
         return self._digest.hexdigest()
 
     def load(self, path: str) -> Tab | None:
-        """Return the merged tree, or None after reporting where a part is missing; OSError if the main file cannot be read."""
+        """Return the merged tree, None after reporting a missing part; raises OSError if the main file cannot be read."""
         tree = self._parse(path, self._read(path))
         if not path.startswith(_OPENED) and (why := distrust(path, running=self.running)):
             self.report.plain("error", path, (1, 1), str(why), hint=why.hint)
@@ -75,7 +75,7 @@ class Files:
 
     def _include_glob(self, pattern: str, place: Spot, into: Tab) -> None:
         if "\0" in pattern:
-            self._lacks(place, "a path holds no NUL character")
+            self._lacks(place, "a path must not contain a NUL character")
             return
         found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]  # noqa: PTH207 - Path globs from a folder
         for name in found:
@@ -99,7 +99,7 @@ class Files:
             self._merge(into, tab, "")
 
     def _lacks(self, spot: Spot, message: str) -> None:
-        """Report why something of the file is not there; what else is wrong can then not be told."""
+        """Report why a part of the file is missing; further mistakes then cannot be found."""
         self._whole = False
         self.report.error(spot, message)
 
@@ -137,9 +137,7 @@ class Files:
             return None
         source = Source(name, text.replace("\r\n", "\n"))
         if text.startswith("\ufeff"):
-            self.report.at(
-                "error", source, 0, "a byte order mark stands before the text: save the file as UTF-8 without it"
-            )
+            self.report.at("error", source, 0, "the file begins with a byte order mark: save it as UTF-8 without one")
             return None
         if found := line_ends(text):
             at, words, hint = found
@@ -157,7 +155,7 @@ class Files:
         return None
 
     def _read(self, name: str) -> bytes:
-        """Return a file's content; raises OSError.  Never waits for a pipe that stands in the place of a file."""
+        """Return a file's contents; raises OSError.  Never blocks on a pipe in the place of the file."""
         fd = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
         with open(fd, "rb") as stream:  # noqa: PTH123 - it is open already
             if not stat.S_ISREG(os.fstat(fd).st_mode) and not name.startswith(_OPENED):
@@ -181,7 +179,7 @@ class Files:
 
 
 def _plainer(words: str, source: Source, line: int) -> tuple[str, str, int | None]:
-    """Return tomllib's words as a sysadmin's, a hint, and a better column if there is one."""
+    """Return tomllib's message in clearer words, a hint, and a better column if there is one."""
     shown = source.line(line)
     start = len(shown) - len(shown.lstrip()) + 1
     twice = _TWICE.match(words)
@@ -196,19 +194,19 @@ def _plainer(words: str, source: Source, line: int) -> tuple[str, str, int | Non
     if words == "Cannot overwrite a value":
         return "this key is already set above", "", start
     hints: dict[str, tuple[str, str]] = {
-        "Invalid value": ("not a TOML value", 'strings stand in quotes: "10.0.0.1", "2s"'),
+        "Invalid value": ("not a TOML value", 'write strings in quotes: "10.0.0.1", "2s"'),
         "Unescaped '\\' in a string": ("a backslash in a string must be doubled", "or use single quotes: 'a\\b'"),
         "Unclosed inline table": (
             "a { is not closed",
-            "TOML forbids line breaks and a last comma inside { }: use [table] lines",
+            "TOML forbids line breaks and a trailing comma inside { }: use [table] lines",
         ),
         "Unclosed array": ("a [ is not closed, or a comma is missing", ""),
         "Expected '=' after a key in a key/value pair": ('"=" is missing after the key', ""),
         "Expected newline or end of document after a statement": (
             "something follows a complete value",
-            "one key = value a line",
+            "write one key = value on each line",
         ),
-        "Invalid initial character for a key part": ("no key stands here", _inline_hint(source, line)),
+        "Invalid initial character for a key part": ("a key is expected here", _inline_hint(source, line)),
         "Expected ']' at the end of a table declaration": ('"]" is missing after the name of the table', ""),
         "Illegal character '\\n'": ("a string is not closed", ""),
         "Unterminated string": ("a string is not closed", ""),
@@ -228,7 +226,7 @@ def _plainer(words: str, source: Source, line: int) -> tuple[str, str, int | Non
 def _inline_hint(source: Source, line: int) -> str:
     text = source.line(line)
     if text.count("{") > text.count("}"):
-        return "TOML forbids line breaks and a last comma inside { }: use a [table] of its own"
+        return "TOML forbids line breaks and a trailing comma inside { }: use a separate [table]"
     if "{" in text:
-        return "TOML forbids a last comma inside { }"
+        return "TOML forbids a trailing comma inside { }"
     return ""

@@ -1,4 +1,4 @@
-"""The files of this host that a configuration consists of or names: are they there, may they be trusted, do they hold what they should."""
+"""Checks the files that a configuration consists of or names: they exist, they are safe, and their contents are usable."""
 
 import os
 import pwd
@@ -13,14 +13,14 @@ from proxy.config.diagnostics import Report
 from proxy.config.positions import Spot
 
 KINDS: Final = {"password-file": PASSWORD, "tls-ca-file": AUTHORITIES, "public-key-file": PUBLIC_KEY}
-"""The keys that name a file to be read, and what it is."""
+"""The keys that name a file to read -> the kind of the file."""
 
 
 def distrust(path: str, *, running: bool) -> Unsafe | None:
-    """Return why this process must not obey what `path` holds, None if it may (S7).
+    """Return why this process must not obey the file `path`, None if it may (S7).
 
-    Root obeys what root alone can change, by the rules of scripts (S4): another user who can change it would be root.
-    Who is not root is bound to them when `running`, and trusts its own user and group too; looking is free.
+    Root obeys only files that root alone can change, by the rules for scripts (S4): any other user who could change the
+    file could act as root.  Another user follows these rules only when `running`, and also trusts its own user and group.
     """
     user = os.geteuid()
     if user != 0 and not running:
@@ -28,21 +28,21 @@ def distrust(path: str, *, running: bool) -> Unsafe | None:
     try:
         trusted(os.path.join(Path.cwd(), path), user, os.getegid() if user else 0)  # noqa: PTH118 - links come before ".."
     except Unsafe as why:
-        return Unsafe(f"{why}, and root would obey it" if user == 0 else str(why), why.hint)
+        return Unsafe(f"{why}: root must not obey it" if user == 0 else str(why), why.hint)
     return None
 
 
 def check_file(path: str, spot: Spot, report: Report, *, need: bool, secret: bool, kind: Kind | None = None) -> None:
-    """Tell when a file that the configuration names is not there, may not be trusted, or is not what it should be.
+    """Report a file named in the configuration that is missing, not safe, or of the wrong kind.
 
-    `need` says that it is about to be used: what is missing is an error then, else a warning.
+    `need` means that the file is about to be used: then a missing file is an error, otherwise a warning.
     """
     try:
         info = Path(path).stat()
     except PermissionError:
         if need:
             report.error(spot, f"{path}: permission denied")
-        return  # root can see it, and whoever checks is not
+        return  # the daemon as root can read it, but the user who runs the check cannot
     except OSError as error:
         words = (error.strerror or "unreadable").lower()
         report.add("error" if need else "warning", spot, f"{path}: {words} on this host")
@@ -53,7 +53,7 @@ def check_file(path: str, spot: Spot, report: Report, *, need: bool, secret: boo
     if why := distrust(path, running=need):
         report.error(spot, str(why), why.hint)
     if secret and info.st_mode & stat.S_IROTH:
-        report.warn(spot, f"{path} holds a secret and everybody can read it", f"chmod o-r {path}")
+        report.warn(spot, f"{path} contains a secret and everybody can read it", f"chmod o-r {path}")
     if kind is not None and (need or os.access(path, os.R_OK)):
         _check_content(path, spot, report, kind)
 
@@ -72,25 +72,25 @@ def _check_content(path: str, spot: Spot, report: Report, kind: Kind) -> None:
 
 
 def check_script(path: str, spot: Spot, report: Report, *, need: bool, user: str) -> None:
-    """Tell when a script probe's program would not be run, as `user` where this process is root."""
+    """Report a script probe's program that the daemon would not run; a root process runs it as `user`."""
     ids = _ids(user) if os.geteuid() == 0 else None
     why = _not_run(path, *(ids or (os.geteuid(), os.getegid())), need=need)
     if why is not None:
-        report.warn(spot, f"this probe will not be run: {why}", why.hint)
+        report.warn(spot, f"the daemon will not run this probe: {why}", why.hint)
 
 
 def check_command(path: str, spot: Spot, report: Report, *, need: bool) -> None:
-    """Tell when a program that this process runs itself would not be run, as others could change it (S4) or it is missing."""
+    """Report a program that the daemon itself would not run, because it is missing or others could change it (S4)."""
     why = _not_run(path, os.geteuid(), os.getegid(), need=need)
     if why is not None:
-        report.warn(spot, f"it will not be run: {why}", why.hint)
+        report.warn(spot, f"the daemon will not run it: {why}", why.hint)
 
 
 def _not_run(path: str, uid: int, gid: int, *, need: bool) -> Unsafe | None:
     try:
         runnable(trusted(path, uid), uid, gid)
     except Unsafe as why:
-        # Who is neither root nor about to run it cannot tell for another user, but that nothing is there.
+        # A process that is neither root nor about to run the program can only see whether it exists.
         if os.geteuid() == 0 or need or _missing(path):
             return why
     return None

@@ -1,4 +1,4 @@
-"""`load` and `diagnose`: the way from a file name to a `Config`, or to everything that is wrong with the file."""
+"""`load` and `diagnose`: turn a file name into a `Config`, or into all mistakes of the file."""
 
 import os
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ from vrrp.fitness import OWNER
 def load(path: str | os.PathLike[str], node: str | None = None, *, need_files: bool = True) -> Config:
     """Return the effective configuration of one node; raises `ConfigError` with all mistakes, OSError if unreadable.
 
-    `node` is what `--node` says. With `need_files` a secret's file that is not there is an error. Every node of the file is
-    checked: what is wrong for the other host is wrong on both.
+    `node` is the value of `--node`. With `need_files` a missing secret file is an error. The file is checked for every
+    node: a mistake for one host is an error on all.
     """
     config, found = _read(path, node, all_nodes=True, need_files=need_files, running=True)
     if config is None:
@@ -39,17 +39,18 @@ def load(path: str | os.PathLike[str], node: str | None = None, *, need_files: b
 
 
 def diagnose(path: str | os.PathLike[str], node: str | None = None) -> tuple[Config | None, list[Diagnostic]]:
-    """Return the configuration (None if anything is wrong) and all errors and warnings; OSError if unreadable.
+    """Return the configuration (None after any error) and all errors and warnings; raises OSError if unreadable.
 
-    Without `node` every node of the file is checked, and the configuration is that of this host, else of the first.
+    Without `node` every node of the file is checked. The result is the configuration of this host, otherwise of the first
+    node.
     """
     return _read(path, node, all_nodes=node is None, need_files=False, running=False)
 
 
 def resolve_backend(config: Config, service: str, address: str) -> Backend:
-    """Return a backend as the file would make it of one more string in `backends` of a service; ConfigError if it cannot be.
+    """Return the backend for a further string in `backends` of a service; raises `ConfigError` if it is not valid.
 
-    `config` is what `load` returned.  That its name is new is the caller's to see to.
+    `config` is a result of `load`.  The caller makes sure that the name is new.
     """
     report = Report()
     spot = Spot(Source("the command", address), (0, 0), (0, len(address)))
@@ -61,7 +62,7 @@ def resolve_backend(config: Config, service: str, address: str) -> Backend:
     resolver = _Resolver(tree, config.nodes, config.node.name, report, need_files=False)
     tab = tree["service"][service].copy()
     tab.put("backends", backends, spot)
-    tab.put("quorum", 1, tab.spots.get("quorum", tab.here))  # the others are there, too
+    tab.put("quorum", 1, tab.spots.get("quorum", tab.here))  # the service has its other backends, too
     found = resolver.services().resolve(service, tab)
     if found is None:
         raise ConfigError(item for item in report.sorted() if item.severity == "error")
@@ -100,7 +101,7 @@ def _for_nodes(
 ) -> Config | None:
     quiet = (
         Report() if not (running or told) else report
-    )  # checking all nodes, it does not matter which one this host is
+    )  # if all nodes are checked, it does not matter which one this host is
     mine = this_node(tree, nodes, told, quiet) or (nodes[0] if nodes else "localhost")
     others = [name for name in nodes if name != mine] if all_nodes else []
     config = _Resolver(tree, nodes, mine, report, need_files=need_files).config()
@@ -116,7 +117,7 @@ def _for_nodes(
 
 
 class _Resolver:
-    """One node's way from the tree to a `Config`."""
+    """Turns the tree into the `Config` of one node."""
 
     def __init__(self, tree: Tab, nodes: Sequence[str], node: str, report: Report, *, need_files: bool) -> None:
         self.tree = choose(tree, nodes, node, report)
@@ -172,7 +173,7 @@ class _Resolver:
         return config
 
     def services(self) -> Services:
-        """Return what resolves services, with the defaults, the named probes and the routers that they refer to."""
+        """Return the resolver of services, with the defaults, the named probes and the routers."""
         report, tree = self.report, self.tree
         defaults = self._table("defaults")
         named = Tab(tree.here)
@@ -224,7 +225,7 @@ class _Resolver:
         return {name: standing_alone(probe.spec) for name, probe in found.items()}
 
     def _merged_tree(self, services: Services, found: dict[str, Any]) -> Tab:
-        """Return the node's tree with the defaults merged in: what support.py looks at."""
+        """Return the node's tree with the defaults merged in, for support.py."""
         result = self.tree.copy()
         for key, merged_tables in (
             ("service", services.tabs),

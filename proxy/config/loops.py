@@ -1,6 +1,6 @@
-"""Finds backends that are listeners of this very host: what they are given comes back to it, without an end [pure].
+"""Finds backends that are listeners of this host and send the traffic round in a loop [pure].
 
-A listener of one service may be a backend of another, as long as no chain of services leads back to where it began.
+A listener of one service may be a backend of another service, as long as no chain of services leads back to its start.
 """
 
 from collections import deque
@@ -15,16 +15,16 @@ from proxy.config.types import Transport
 from proxy.config.validate import locate
 
 Chain = tuple[str, ...]
-"""Services, from the one that has the backend to the one that is reached again, which is the same."""
+"""The services of a loop: the first has the backend, and the last is the same service again."""
 
 Place = tuple[str, Transport, int]
-"""(service, transport, port): what a listener's connections or datagrams go on from."""
+"""(service, transport, port): the place from which a listener's connections or datagrams are forwarded."""
 
 WILDCARDS: Final = {4: "0.0.0.0", 6: "::"}
 
 
 def check_loops(services: Collection[Service], own: Collection[str], tabs: Mapping[str, Tab], report: Report) -> None:
-    """Report each backend that leads back, at its place; `tabs` are the services' merged tables, `own` as for `loops`."""
+    """Report each backend of a loop at its place; `tabs` are the services' merged tables, `own` as for `loops`."""
     found = loops(services, own)
     for service in services:
         for index, backend in enumerate(service.backends):
@@ -35,11 +35,11 @@ def check_loops(services: Collection[Service], own: Collection[str], tabs: Mappi
 
 
 def explain(backend: str, chain: Chain) -> str:
-    """Return what is wrong with a backend that leads back by this chain."""
+    """Return the message for a backend whose chain leads back to its service."""
     if len(chain) == 2:  # noqa: PLR2004 - the service itself, again
-        return f"{backend} is a listener of this service itself: what it is given comes back without an end"
+        return f"{backend} is a listener of this service: its traffic would loop"
     way = " -> ".join(chain)
-    return f"{backend} is a listener of [service.{chain[1]}], which leads back here ({way}): without an end"
+    return f"{backend} is a listener of [service.{chain[1]}], which leads back here ({way}): its traffic would loop"
 
 
 def is_wild(services: Iterable[Service]) -> bool:
@@ -48,9 +48,9 @@ def is_wild(services: Iterable[Service]) -> bool:
 
 
 def loops(services: Collection[Service], own: Collection[str]) -> dict[tuple[str, str], Chain]:
-    """Return the chain of each backend, by (service, backend), that leads back to its own service's listener.
+    """Return (service, backend) -> the chain, for each backend that leads back to a listener of its service.
 
-    `own` are addresses of this host, on which a listener on every address answers as well; loopback always is one.
+    `own` is the set of this host's addresses: a listener on every address answers there too, and always on loopback.
     """
     listeners = _Listeners(services, own)
     ways = {place: ends for service in services for place, ends in listeners.ways(service)}
@@ -63,7 +63,7 @@ def loops(services: Collection[Service], own: Collection[str]) -> dict[tuple[str
 
 
 def addresses(services: Iterable[Service], routers: Iterable[Vrrp], node: str) -> set[str]:
-    """Return the addresses of a node that its configuration tells of."""
+    """Return the addresses of a node that its configuration mentions."""
     found = {one.address for service in services for one in service.listeners} - set(WILDCARDS.values())
     for service in services:
         found.update(service.source_addresses, *(one.source_addresses for one in service.backends))
@@ -75,7 +75,7 @@ def addresses(services: Iterable[Service], routers: Iterable[Vrrp], node: str) -
 
 
 class _Listeners:
-    """Every listener, found by the address and port that something is sent to."""
+    """All listeners, by the address and port of the traffic that they receive."""
 
     def __init__(self, services: Iterable[Service], own: Collection[str]) -> None:
         self._own = own
@@ -88,9 +88,9 @@ class _Listeners:
         self._wild = {version for version, address in WILDCARDS.items() if address in self._addresses}
 
     def ways(self, service: Service) -> Iterator[tuple[Place, list[tuple[str, Place]]]]:
-        """Yield each place of a service with the backends that are listeners, and where these go on from."""
+        """Yield each place of a service with its backends that are listeners, and the places of these listeners."""
         heard = [(one, as_) for one in service.backends if (as_ := self._heard_as(one.address))]
-        if not heard:  # nearly always: thousands of backends and listeners are not multiplied
+        if not heard:  # the usual case, so that thousands of backends are not combined with thousands of listeners
             return
         for transport, port in dict.fromkeys((one.transport, one.port) for one in service.listeners):
             ends = [
@@ -103,10 +103,10 @@ class _Listeners:
                 yield (service.name, transport, port), ends
 
     def _heard_as(self, address: str) -> tuple[str, ...]:
-        """Return the addresses of listeners that hear what is sent to this one."""
+        """Return the listener addresses that receive traffic for this address."""
         found = (address,) if address in self._addresses else ()
         ip = ip_address(address)
-        # What is sent to the unspecified address goes to loopback.
+        # Traffic to the unspecified address goes to loopback.
         ours = ip.is_loopback or ip.is_unspecified or address in self._own
         return (*found, WILDCARDS[ip.version]) if ours and ip.version in self._wild else found
 

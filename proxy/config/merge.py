@@ -1,4 +1,4 @@
-"""Defaults below a table: key by key, so that a service that sets one timer keeps the others."""
+"""Merges defaults into a table key by key, so that a service that sets one timer keeps the other defaults."""
 
 from collections.abc import Collection
 
@@ -6,9 +6,9 @@ from proxy.config.positions import Tab
 
 
 def merged(defaults: Tab | None, own: Tab, *, only: Collection[str] | None = None, whole: Collection[str] = ()) -> Tab:
-    """Return `own` with what only `defaults` has; tables in both are merged in the same way.
+    """Return `own` with the keys that only `defaults` has; tables in both are merged in the same way.
 
-    `only` limits which keys the defaults may bring, `whole` names keys whose tables replace instead of merging.
+    `only` limits the keys that come from the defaults; `whole` names keys whose tables replace the default table.
     """
     result = own.copy()
     if defaults is None:

@@ -1,7 +1,8 @@
-"""The effective configuration of one node: what every process works from.
+"""The effective configuration of one node, which every process uses.
 
-Node-keyed values are chosen, defaults merged, router names in `listen` resolved, probes complete. It holds no secrets, and
-comes back equal from its own JSON (`Config.model_validate(config.model_dump(mode="json"))`).
+Node-keyed values are chosen, defaults are merged, router names in `listen` are resolved, and probes are complete. The
+configuration contains no secrets and survives a round trip through JSON
+(`Config.model_validate(config.model_dump(mode="json"))`).
 """
 
 from typing import Annotated, Final, Literal, Self
@@ -60,7 +61,7 @@ class Backend(Table):
     name: str
     address: Address
     port: Port | None = None
-    """None: the port of the listener that the client came to."""
+    """None: the port of the listener that the client connected to."""
     weight: Weight = 1
     tier: Annotated[Int, Field(ge=0, le=255)] = 0
     admin: Literal["ready", "drain", "maint"] = "ready"
@@ -72,7 +73,7 @@ class Backend(Table):
 
 
 class Service(ServiceSettings):
-    """Listeners, backends, and how they are brought together."""
+    """The listeners and backends of a service, and its settings."""
 
     name: str
     listeners: tuple[Listener, ...]
@@ -94,7 +95,7 @@ class Announce(Table):
 
 
 class Track(Table):
-    """What lowers a router's priority; without a penalty it is a fault."""
+    """An object whose failure lowers a router's priority, or puts the router into fault if there is no penalty."""
 
     interface: InterfaceName | None = None
     service: str | None = None
@@ -106,23 +107,23 @@ class Auth(Table):
     """Signed adverts: keepalived's HMAC extension."""
 
     mode: Mode | None = None
-    """None in a file only: enforce with keys, else off."""
+    """None only if the file does not set it: then enforce with keys, otherwise off."""
     key_files: Annotated[tuple[KeyFile, ...], Field(max_length=MOST_KEYS)] = ()
 
     @property
     def mode_in_force(self) -> Mode:
-        """The mode, said or not."""
+        """The mode, explicit or by default."""
         return self.mode or ("enforce" if self.key_files else "off")
 
     @property
     def keys(self) -> tuple[tuple[int, str], ...]:
-        """Each key's id and file, in the order of the file; a key without an id has its place's number."""
+        """The id and file of each key, in the order of the list; a key without an id has the number of its position."""
         found = [parse_key_file(text) for text in self.key_files]
         return tuple((number or place, path) for place, (number, path) in enumerate(found, 1))
 
 
 class VrrpSettings(Table):
-    """What [vrrp.NAME] says (RFC 9568)."""
+    """The settings of [vrrp.NAME] (RFC 9568)."""
 
     interface: InterfaceName
     vrid: Annotated[Int, Field(ge=1, le=255)]
@@ -155,7 +156,7 @@ class SyncGroup(Table):
 
 
 class NotifySettings(Table):
-    """What [notify.NAME] says."""
+    """The settings of [notify.NAME]."""
 
     on: tuple[str, ...] = ()
     to: tuple[str, ...] = ()
@@ -164,13 +165,13 @@ class NotifySettings(Table):
 
 
 class Notify(NotifySettings):
-    """Whom to tell of changes."""
+    """A command or FIFO that gets the changes."""
 
     name: str
 
 
 class Config(Table):
-    """Everything one node needs to know."""
+    """The whole configuration of one node."""
 
     nodes: tuple[str, ...] = ()
     node: NodeSettings
@@ -184,18 +185,18 @@ class Config(Table):
     probes: dict[str, ProbeSpec] = Field(default_factory=dict)
     """The named probes that a router tracks."""
     owned: tuple[str, ...] = ()
-    """The routers whose addresses some node has as its own: with priority 255."""
+    """The routers whose addresses belong to a node itself, with priority 255."""
     sources: tuple[str, ...] = ()
     """The files it was read from, the main one first."""
     sha256: str = ""
-    """Of the files' contents, in that order: equal on two hosts that run the same configuration."""
+    """The digest of the files' contents in that order: equal on two hosts with the same configuration."""
 
     _tree: Tab | None = PrivateAttr(
         default=None
     )  # the merged tables with their places, for support.py; never leaves the process
 
     def __eq__(self, other: object) -> bool:
-        """Two configurations are equal when they say the same, wherever in a file they say it."""
+        """Return True if the settings are equal, wherever they are in the files."""
         return isinstance(other, Config) and self.__dict__ == other.__dict__
 
     __hash__ = None  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""One file, several hosts: which node this is, and the values that a node takes from tables keyed by node."""
+"""One file for several hosts: finds the node of this host, and chooses its values from tables keyed by node."""
 
 import os
 import socket
@@ -10,14 +10,14 @@ from proxy.config.positions import Arr, Spot, Tab
 from proxy.config.types import is_name
 
 NAMED: Final = ("service", "probe", "vrrp", "sync-group", "notify")
-"""Top-level tables whose keys are names that the user chose."""
+"""The top-level tables whose keys are names chosen by the user."""
 
 
 _NAMING: Final = "a node's name is a string of letters, digits, dots, hyphens and underscores"
 
 
 def host_names() -> list[str]:
-    """Return this host's name, full then short."""
+    """Return the full name and the short name of this host."""
     full = socket.gethostname()
     return [full, full.partition(".")[0]]
 
@@ -44,13 +44,13 @@ def read_nodes(tree: Tab, reserved: Sequence[str], report: Report) -> tuple[str,
 
 
 def this_node(tree: Tab, nodes: Sequence[str], told: str | None, report: Report) -> str | None:
-    """Return which node to be: `--node`, STEELYARD_NODE, [node] name, then the host's name. None after reporting."""
+    """Return the node of this process: `--node`, STEELYARD_NODE, [node] name or the host's name; None after reporting."""
     spot = tree.spots.get("nodes", tree.here)
     wanted = told or os.environ.get("STEELYARD_NODE")
     if wanted:
         said = f'{"--node" if told else "STEELYARD_NODE"} says "{wanted[:60]}"'
         if not is_name(wanted):
-            report.error(spot, f"{said}, which cannot name a node")
+            report.error(spot, f"{said}, which is not a valid node name")
         elif nodes and wanted not in nodes:
             report.error(spot, f"{said}, which is not in nodes", did_you_mean(wanted, nodes))
         else:
@@ -65,7 +65,7 @@ def this_node(tree: Tab, nodes: Sequence[str], told: str | None, report: Report)
     for name in candidates:
         if name in nodes:
             return name
-    hint = did_you_mean(candidates[0], nodes) or "say which node it is: --node, STEELYARD_NODE, or [node] name"
+    hint = did_you_mean(candidates[0], nodes) or "set the name of this node: --node, STEELYARD_NODE, or [node] name"
     report.error(spot, f'this host is called "{candidates[0]}", which is not in nodes', hint)
     return None
 
@@ -111,14 +111,14 @@ class _Chooser:
         result = Tab(tab.here)
         for key, value in tab.items():
             spot = tab.spots[key]
-            if key == "members":  # {node = address}: the one table whose keys are nodes and that every node needs whole
+            if key == "members":  # {node = address}: every node needs this table whole, although its keys are nodes
                 result.put(key, value, spot)
             else:
                 result.put(key, *self.value(value, spot))
         return result
 
     def value(self, value: Any, spot: Spot) -> tuple[Any, Spot]:
-        """Return what a node has for a value, and where that stands."""
+        """Return the node's value and its place."""
         if isinstance(value, Arr):
             array = Arr(value.here)
             for element, place in zip(value, value.spots, strict=True):
@@ -133,13 +133,13 @@ class _Chooser:
             if name not in self.nodes:
                 self.report.error(
                     value.spots[name],
-                    f'"{name[:60]}" is not in nodes: a table keyed by node holds nothing else',
+                    f'"{name[:60]}" is not in nodes: every key of such a table is the name of a node',
                     did_you_mean(name, [other for other in self.nodes if other not in value]),
                     at="key",
                 )
         missing = [name for name in self.nodes if name not in value]
         if missing:
-            self.report.error(spot, f"no value for node {', '.join(missing)}: a table keyed by node names every node")
+            self.report.error(spot, f"no value for node {', '.join(missing)}: give every node a value")
         mine = self.node if self.node in value else keyed[0]
         inner, place = self.value(value[mine], value.spots[mine])
         return inner, Spot(spot.source, spot.key, place.value, spot.explicit)

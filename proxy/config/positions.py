@@ -1,8 +1,8 @@
-"""Where in the text each key and value stands: tomllib's data, annotated by a small scan of the same text.
+"""Adds the place of each key and value to tomllib's data, by a small scan of the same text.
 
-The scan runs only over text that tomllib accepted, so it recognises TOML without judging it. `Tab` and `Arr` are the parsed tables
-and arrays; they carry the spots of their members, and keep them when tables are merged or a node's value is chosen. So an
-error found in the effective configuration still points at the characters that caused it, in whichever file they are.
+The scan runs only over text that tomllib has accepted, so it need not check the TOML. `Tab` and `Arr` are the parsed tables
+and arrays. They have the places of their members, and keep them when tables are merged or a node's value is chosen. So an
+error in the effective configuration still points at the characters that caused it, in whichever file they are.
 """
 
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 MOST_NESTING: Final = 40
-"""Tables and arrays inside one another; the schema needs 6."""
+"""The most levels of nested tables and arrays; the schema needs 6."""
 
 _BLANK: Final = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")
 _SPACE: Final = re.compile(r"[ \t]*")
@@ -26,12 +26,12 @@ _STRINGS: Final = (
 
 
 class NestingError(Exception):
-    """Tables or arrays stand deeper inside one another than any configuration needs."""
+    """Tables or arrays are nested more deeply than any configuration needs."""
 
 
 @dataclass(slots=True)
 class Source:
-    """One file's name and text, its line breaks single newlines."""
+    """The name and text of one file; its line breaks are single newlines."""
 
     name: str
     text: str
@@ -56,17 +56,17 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where a member stands: the spans (start, end) of its key and of its value."""
+    """The place of a member: the spans (start, end) of its key and of its value."""
 
     source: Source
     key: tuple[int, int]
     value: tuple[int, int]
     explicit: bool = True
-    """False for a table that exists only because something inside it was named."""
+    """False for a table that exists only because the file names a table inside it."""
 
 
 class Tab(dict[str, Any]):
-    """A table whose members' places are known."""
+    """A table with the places of its members."""
 
     def __init__(self, here: Spot) -> None:
         super().__init__()
@@ -79,7 +79,7 @@ class Tab(dict[str, Any]):
         self.spots[key] = spot
 
     def copy(self) -> "Tab":
-        """Return a shallow copy that has the places as well."""
+        """Return a shallow copy, including the places."""
         twin = Tab(self.here)
         twin.update(self)
         twin.spots.update(self.spots)
@@ -87,7 +87,7 @@ class Tab(dict[str, Any]):
 
 
 class Arr(list[Any]):
-    """An array whose elements' places are known."""
+    """An array with the places of its elements."""
 
     def __init__(self, here: Spot) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ Path = tuple[str | int, ...]
 
 
 class _Scan:
-    """One pass over the text; fills `spots` by path."""
+    """Scans the text once and fills `spots` by path."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -259,7 +259,7 @@ _ESCAPES: Final = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r", '"': '
 
 
 def _unquote(text: str) -> str:
-    """Return the name that a quoted key spells."""
+    """Return the name of a quoted key."""
     if text[0] == "'":
         return text[1:-1]
 

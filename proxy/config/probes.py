@@ -1,4 +1,4 @@
-"""From the forms that `probe` takes to whole specs: names looked up, defaults merged into each, ports and transports filled in."""
+"""Turns the forms of `probe` into complete specs: looks up names, merges defaults, and fills in ports and transports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,17 +20,17 @@ _MOST_PROBES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A probe that is whole but for what depends on the backend."""
+    """A probe that is complete except for the values that depend on the backend."""
 
     spec: ProbeBase
     spot: Spot
     tab: Tab
     implied: bool = False
-    """Nothing in the file asked for it."""
+    """True if the file does not mention this probe."""
 
 
 def all_keys() -> dict[str, list[str]]:
-    """Return every key of any probe, with the types that have it."""
+    """Return every key of any probe -> the types that have it."""
     keys: dict[str, list[str]] = {}
     for name, model in PROBE_TYPES.items():
         for key in keys_of(model):
@@ -44,7 +44,7 @@ class Probes:
     def __init__(
         self, named: Tab, defaults: Tab | None, report: Report, *, need_files: bool, user: str = "nobody"
     ) -> None:
-        """Prepare; `need_files` says that the probes are about to run, as `user` where this process is root."""
+        """Prepare; `need_files` means that the probes are about to run, as `user` if this process is root."""
         self.named = named
         self.defaults = defaults
         self.report = report
@@ -54,7 +54,7 @@ class Probes:
         self._keys = all_keys()
 
     def check_defaults(self) -> None:
-        """Check [defaults.probe] by itself, so that a mistake is told although no service uses it."""
+        """Check [defaults.probe] by itself, so that a mistake is reported even if no service uses it."""
         if self.defaults is None:
             return
         kind = self.defaults.get("type")
@@ -70,13 +70,13 @@ class Probes:
         validate(ProbeBase, shared, self.report, "[defaults.probe]", partial=True)
 
     def check_unused(self) -> None:
-        """Check the named probes that nothing uses."""
+        """Check the named probes that no service or router uses."""
         for name in self.named:
             if name not in self.used:
                 self.one(name, self.named.spots[name], "tcp")
 
     def expand(self, value: Any, spot: Spot, default_type: str | None) -> list[Checked]:
-        """Return the probes that a `probe` value says; `default_type` is the type of one that names none."""
+        """Return the probes of a `probe` value; `default_type` is the type of a probe without `type`."""
         if isinstance(value, Arr):
             if not value:
                 self.report.error(spot, 'probe is an empty list: for no probe at all write { type = "none" }')
@@ -89,7 +89,7 @@ class Probes:
         return [probe for probe in found if probe is not None]
 
     def implied(self, spot: Spot, default_type: str) -> Checked | None:
-        """Return the probe of a service that asks for none."""
+        """Return the probe of a service without `probe`."""
         tab = Tab(spot)
         if self.defaults is None or "type" not in self.defaults:
             tab.put("type", default_type, spot)
@@ -127,7 +127,7 @@ class Probes:
         return Checked(spec, spot, whole)
 
     def _own(self, value: Any, spot: Spot, seen: Sequence[str]) -> Tab | None:
-        """Return a probe's keys with those of the named probes that it uses."""
+        """Return a probe's keys, including those of the named probes that it uses."""
         if isinstance(value, str):
             return self._named(value, spot, seen)
         if not isinstance(value, Tab):
@@ -169,14 +169,14 @@ class Probes:
 
 
 def default_type(protocol: str, listeners: Sequence[Listener]) -> str:
-    """Return the type of the probe of a service that names none."""
+    """Return the default type of the probes of a service."""
     if protocol == "dns":
         return "dns"
     return "tcp" if any(listener.transport == "tcp" for listener in listeners) else "none"
 
 
 def standing_alone(spec: ProbeBase) -> ProbeBase:
-    """Return a probe that no service has, complete: what depends on one is as little as possible."""
+    """Return a complete probe without a service, with the least values for what depends on a service."""
     update: dict[str, Any] = {"send_proxy": spec.send_proxy or "off"}
     if isinstance(spec, DnsProbe) and spec.transport is None:
         update["transport"] = "udp"
@@ -184,7 +184,7 @@ def standing_alone(spec: ProbeBase) -> ProbeBase:
 
 
 class Filler:
-    """Fills in what depends on the service and the backend."""
+    """Fills in the values that depend on the service and the backend."""
 
     def __init__(self, listeners: Sequence[Listener], report: Report) -> None:
         self.report = report
@@ -197,7 +197,7 @@ class Filler:
         self._ports["any"] = sorted({listener.port for listener in listeners})
 
     def fill(self, probe: Checked, address: str, port: int | None, send_proxy: str) -> ProbeSpec | None:
-        """Return the probe of one backend, or None after reporting that its port is not known."""
+        """Return the probe of one backend, None after reporting that its port is unknown."""
         spec = probe.spec
         update: dict[str, Any] = {"address": spec.address or address}
         if spec.send_proxy is None:

@@ -1,4 +1,4 @@
-"""What the keys of one service cannot say together, where listeners and backends decide it: each error at its key."""
+"""Reports keys of one service that do not fit together, given its listeners and backends: each error at its key."""
 
 from collections.abc import Iterable, Sequence
 
@@ -10,7 +10,7 @@ from proxy.config.validate import locate
 
 
 def same_server(one: Backend, other: Backend, listeners: Iterable[Listener]) -> bool:
-    """Return True if two backends of a service with these listeners are reached at one address and port."""
+    """Return True if two backends of a service with these listeners have the same address and port."""
     if one.address != other.address or one.port == other.port:
         return one.address == other.address
     # A backend without a port has the listener's.
@@ -20,7 +20,7 @@ def same_server(one: Backend, other: Backend, listeners: Iterable[Listener]) -> 
 def check_service(
     settings: ServiceSettings, listeners: Sequence[Listener], backends: Sequence[Backend], tab: Tab, report: Report
 ) -> None:
-    """Report what cannot be; `tab` is the merged table."""
+    """Report keys that do not fit together; `tab` is the merged table."""
     if settings.udp.per_datagram and settings.protocol == "dns":
         report.error(
             locate(tab, ("udp", "per-datagram"))[1],
@@ -47,7 +47,7 @@ def _proxy_on_udp(backends: Sequence[Backend], tab: Tab, report: Report) -> None
 
 
 def _tcp_alone(settings: ServiceSettings, tab: Tab, report: Report) -> None:
-    """Bounds on TCP connections for a service that has none."""
+    """Report limits on TCP connections of a service without TCP."""
     for key in ("max-connections", "max-connections-per-client"):
         if getattr(settings, key.replace("-", "_")):
             report.error(
@@ -58,7 +58,7 @@ def _tcp_alone(settings: ServiceSettings, tab: Tab, report: Report) -> None:
 
 
 def _sources(backends: Sequence[Backend], tab: Tab, report: Report) -> None:
-    """A backend that could not be connected to from any of the addresses that are given for it."""
+    """Report a backend that cannot be reached from any of its source addresses."""
     told: list[Spot] = []
     for index, backend in enumerate(backends):
         version6 = ":" in backend.address
@@ -93,7 +93,8 @@ def _transparent(
         )
     if any(backend.source_addresses for backend in backends) and not settings.source_addresses:
         report.error(
-            spot, "source-addresses of a backend and transparent exclude each other: one source address a connection"
+            spot,
+            "source-addresses of a backend and transparent exclude each other: a connection has only one source address",
         )
 
 

@@ -1,4 +1,4 @@
-"""From a node's tree to its `Config`: services with their listeners, backends and probes, and what they say of one another."""
+"""Turns a node's tree into services with their listeners, backends and probes, and checks their references."""
 
 import ipaddress
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ _WILDCARDS: Final = ("0.0.0.0", "::")
 
 
 def _homes(name: str) -> dict[str, str]:
-    """Return for the keys of inner tables where they belong, for whoever wrote them one table too high."""
+    """Return the keys of inner tables -> where they belong, for a key that was written one table too high."""
     homes: dict[str, list[str]] = {}
     places: list[tuple[type[Any], str]] = [
         (TcpSettings, f"[service.{name}.tcp]"),
@@ -68,7 +68,7 @@ class Services:
         self.probes = probes
         self.defaults = without(defaults, "probe", "vrrp") if defaults is not None else None
         self.tabs: dict[str, Tab] = {}
-        """The merged table of each service, for the warnings and the features that come later."""
+        """The merged table of each service, for the warnings and for support.py."""
         self._taken: dict[tuple[str, int, str], tuple[str, Spot]] = {}
         self._listeners = 0
 
@@ -147,7 +147,7 @@ class Services:
         return found
 
     def _claim(self, name: str, where: str, key: tuple[str, int, str], spot: Spot) -> bool:
-        """Take an address for a service, or report who has it already."""
+        """Take an address for a service, or report the service that already has it."""
         taken = self._taken.get(key)
         if taken is None:
             self._taken[key] = (name, spot)
@@ -183,11 +183,11 @@ class Services:
         return rows
 
     def _check_twins(self, rows: Sequence[Row], listeners: Sequence[Listener]) -> None:
-        """Report a server that is there twice, however it is written, and two of one name."""
+        """Report a server that is listed twice, in whatever form, and two backends with the same name."""
         ports = {listener.port for listener in listeners}
         names: dict[str, Row] = {}
         ends: dict[tuple[str, int | None], Row] = {}
-        listened: dict[str, Row] = {}  # by address: one that names a port which the service listens on
+        listened: dict[str, Row] = {}  # address -> a backend with the port of a listener
         for row in rows:
             address, port = row.table.address, row.table.port
             twin = ends.setdefault((address, port), row)
@@ -224,7 +224,7 @@ class Services:
             return None
         if base is not None and (
             "tier" in own or "backup" in own
-        ):  # both say the tier: the backend's word counts, whichever it is
+        ):  # both keys set the tier: the backend's own key wins, whichever it is
             base = without(base, "tier", "backup")
         tab = merged(base, own, whole=("probe",))
         backend = validate(BackendTable, tab, self.report, "this backend")
@@ -235,7 +235,7 @@ class Services:
     def _with_probes(
         self, tab: Tab, settings: ServiceSettings, listeners: Sequence[Listener], rows: Sequence[Row]
     ) -> list[Backend]:
-        """Return the backends with their probes; without listeners only what the file says of probes is checked."""
+        """Return the backends with their probes; without listeners it only checks the probes of the file."""
         kind = default_type(settings.protocol, listeners) if listeners else "tcp"
         shared = self._shared(tab, kind, listeners)
         filler = Filler(listeners, self.report)
@@ -266,7 +266,7 @@ class Services:
         return result
 
     def _shared(self, tab: Tab, kind: str, listeners: Sequence[Listener]) -> list[Checked]:
-        """Return the probes of the backends that have none of their own."""
+        """Return the probes of the backends without a `probe` of their own."""
         if "probe" in tab:
             return self.probes.expand(tab["probe"], tab.spots["probe"], _type_or_ask(kind))
         implied = self.probes.implied(tab.spots["listen"], kind) if listeners else None
@@ -282,7 +282,7 @@ class Services:
 
 
 def _bare(router: Vrrp) -> list[str]:
-    """Return a router's addresses as a socket is bound to them: no prefix, a link-local one with its interface."""
+    """Return a router's addresses in the form for a socket: without prefix, link-local ones with their interface."""
     bare = [address.partition("/")[0] for address in router.addresses]
     return [
         f"{one}%{router.interface}" if ipaddress.ip_address(one).is_link_local and ":" in one else one for one in bare
@@ -290,12 +290,12 @@ def _bare(router: Vrrp) -> list[str]:
 
 
 def _type_or_ask(kind: str) -> str | None:
-    """Return the type of a probe that names none; None for a UDP service, where there is no such thing as a usual probe."""
+    """Return the type of a probe without `type`; None for a UDP service, which has no usual probe."""
     return None if kind == "none" else kind
 
 
 def _told_twice(row: Row, twin: Row) -> tuple[str, str]:
-    """Return what is said of a server that is there already, and of the port where that is what differs."""
+    """Return the message for a server that is listed twice, and a hint about the port if only the port differs."""
     address, port = row.table.address, row.table.port
     shown = join_endpoint(address, port) if port else address
     hint = "" if twin.table.port == port else "without a port a backend has the listener's"

@@ -1,4 +1,4 @@
-"""[vrrp.NAME], [sync-group.NAME] and [notify.NAME], and what they say of one another."""
+"""[vrrp.NAME], [sync-group.NAME] and [notify.NAME], and the references between them."""
 
 import ipaddress
 import math
@@ -52,7 +52,7 @@ def tables(tree: Tab, key: str, report: Report) -> list[tuple[str, Tab, Spot]]:
 
 
 def _without_old_keys(tab: Tab, report: Report) -> Tab:
-    """Refuse what another version of ours read otherwise, with the words that replace it."""
+    """Report keys that an earlier version read differently, with their replacement."""
     if _OLD_AUTH not in tab:
         return tab
     report.error(
@@ -169,7 +169,7 @@ def _check_auth(router: Vrrp, tab: Tab, report: Report) -> None:
         try:
             decode_key(read(path))
         except NoSecret:
-            continue  # said above, or not ours to read: `run` will
+            continue  # reported above, or not readable for this user: `run` will check it
         except ValueError as why:
             report.error(spot, f"{path}: {why}", _NEW_KEY.format(path=path))
 
@@ -193,7 +193,7 @@ def _check_members(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report)
 
 
 def _check_own_addresses(router: Vrrp, tab: Tab, report: Report) -> None:
-    """Report addresses of members that are not one host's own."""
+    """Report addresses of members that cannot belong to a single host."""
     virtual = {address.partition("/")[0] for address in router.addresses}
     owners: dict[str, str] = {}
     interfaces = [ipaddress.ip_interface(address) for address in router.addresses]
@@ -272,7 +272,7 @@ def _is_placed(address: str) -> bool:
 
 
 def check_tracks(found: dict[str, tuple[Vrrp, Tab]], services: Sequence[str], probes: Probes, report: Report) -> None:
-    """Check what the routers track."""
+    """Check the tracked objects of the routers."""
     for name, (router, tab) in found.items():
         for index, track in enumerate(router.track):
             _, spot, _ = locate(tab, ("track", index))
@@ -297,7 +297,7 @@ def check_tracks(found: dict[str, tuple[Vrrp, Tab]], services: Sequence[str], pr
 
 
 def sync_groups(tree: Tab, names: Sequence[str], report: Report) -> list[SyncGroup]:
-    """Return the groups of routers that move together."""
+    """Return the groups of routers that fail over together."""
     found: list[SyncGroup] = []
     member_of: dict[str, str] = {}
     for name, table, _spot in tables(tree, "sync-group", report):
@@ -321,7 +321,7 @@ def sync_groups(tree: Tab, names: Sequence[str], report: Report) -> list[SyncGro
 
 
 def notifies(tree: Tab, report: Report, *, need_files: bool = False) -> list[Notify]:
-    """Return whom to tell; `need_files` says that the commands are about to be run."""
+    """Return the notifications; `need_files` means that the commands are about to run."""
     found: list[Notify] = []
     for name, table, spot in tables(tree, "notify", report):
         settings = validate(NotifySettings, table, report, f"[notify.{name}]")

@@ -1,7 +1,7 @@
 """The JSON Schema of the file, for editors: `python -m proxy.config.schema > proxy/config/schema.json`.
 
-It is generated from the models that check the file, and a little more lenient: whether a name exists, or two keys fit together,
-only `steelyard check` knows. Wherever a value may stand, so may a table of values keyed by node.
+The schema is generated from the models that check the file, and it is a little more lenient: only `steelyard check` knows
+whether a name exists or two keys fit together. In place of any value, a table of values keyed by node is allowed.
 """
 
 import json
@@ -49,7 +49,7 @@ def generate() -> Schema:
     definitions["SyncGroup"]["properties"].pop("name")
     for name, definition in definitions.items():
         if name != "BackendTable":
-            definition.pop("required", None)  # [defaults], `use` or the host may bring it
+            definition.pop("required", None)  # [defaults], `use` or the host may supply it
         _by_node(definition)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -91,7 +91,7 @@ def _node_or(schema: Schema) -> Schema:
 
 
 def _or_one(schema: Schema) -> Schema:
-    """Return the schema of a list that one element may stand for."""
+    """Return the schema of a list, or of one element in place of the list."""
     return {"anyOf": [schema["items"], schema]}
 
 
@@ -124,12 +124,12 @@ def _plain(schema: Any) -> Any:
 
 
 def _is_ours(default: Any) -> bool:
-    """Tell a default that the file could not say: nothing, seconds as a number, a whole table."""
+    """Return True for a default that a file cannot express: None, seconds as a number, a whole table."""
     return default is None or isinstance(default, (float, dict))
 
 
 def _probe() -> Schema:
-    """Return one table of every probe's keys: which go together, the type decides, and `use` may bring it."""
+    """Return one table with the keys of all probes: the type, which `use` may supply, decides which keys are allowed."""
     properties: dict[str, list[Schema]] = {"use": [{"type": "string"}], "type": [{"enum": list(PROBE_TYPES)}]}
     for model in PROBE_TYPES.values():
         schema = _plain(model.model_json_schema(by_alias=True, mode="validation"))
@@ -155,7 +155,7 @@ def _by_node(definition: Schema) -> None:
 
 
 def text() -> str:
-    """Return the schema as it is shipped."""
+    """Return the text of the shipped schema."""
     return json.dumps(generate(), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -1,7 +1,7 @@
-"""The tables of the file that are the same as written and as effective: [node], [control], [web], [log], a service's settings.
+"""The tables whose written and effective forms are the same: [node], [control], [web], [log] and a service's settings.
 
-Durations are seconds, `math.inf` for "never". Defaults are those of the reference; a None says that the default depends on
-something else, which the field's comment names.
+Durations are seconds, `math.inf` for "never". The defaults are those of the reference; None means that the default depends
+on another value, which the field's comment names.
 """
 
 import os
@@ -19,7 +19,7 @@ from proxy.config.types import NAME_PATTERN, Binds, Cidr, LogTarget, Rate, Share
 SocketPath = AbsolutePath
 Count = Annotated[Int, Field(ge=0, le=1_000_000_000)]
 Timer = Annotated[Duration, Field(ge=0.001)]
-"""A duration that cannot be nought."""
+"""A duration above zero."""
 
 
 def _processors() -> int:
@@ -27,7 +27,7 @@ def _processors() -> int:
 
 
 def default_user() -> str:
-    """Return whom workers and probes run as, started as root, where the file does not say."""
+    """Return the default user of workers and probes when the daemon starts as root."""
     try:
         pwd.getpwnam("steelyard")
     except KeyError:
@@ -35,12 +35,12 @@ def default_user() -> str:
     return "steelyard"
 
 
-_USER: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?$"  # what Debian's adduser would take
+_USER: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}\$?$"  # the names that Debian's adduser accepts
 
 
 def _user_name(value: Any) -> Any:
     if isinstance(value, str) and not re.fullmatch(_USER, value):
-        raise mistake(f'"{value[:40]}" cannot be the name of a user: ASCII letters, digits, ".", "_", "-", at most 32')
+        raise mistake(f'"{value[:40]}" is not a valid user name: ASCII letters, digits, ".", "_", "-", at most 32')
     return value
 
 
@@ -160,9 +160,9 @@ def _require(value: Any) -> Any:
     if value in ("all", "any") and isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, int):
-        raise mistake('probe-require is "all", "any" or how many of the probes must pass')
+        raise mistake('probe-require is "all", "any" or the number of probes that must pass')
     if value < 1:
-        raise mistake("probe-require is at least 1")
+        raise mistake("probe-require must be at least 1")
     return value
 
 
@@ -171,7 +171,7 @@ SendProxy = Literal["off", "v1", "v2"]
 
 
 class ServiceSettings(Table):
-    """What [service.NAME] and [defaults] share: everything but who listens and who serves."""
+    """The settings that [service.NAME] and [defaults] share: all except listeners and backends."""
 
     protocol: Literal["plain", "dns"] = "plain"
     scheduler: Annotated[str, BeforeValidator(_scheduler), WithJsonSchema({"enum": [*SCHEDULERS, *ALIASES]})] = (
@@ -208,7 +208,7 @@ class ServiceSettings(Table):
             raise mistake('hash-on = "query-name" needs protocol = "dns": other traffic has no query name', "hash-on")
         if self.transparent and self.source_addresses:
             raise mistake(
-                "source-addresses and transparent exclude each other: one source address a connection",
+                "source-addresses and transparent exclude each other: a connection has only one source address",
                 "source-addresses",
             )
         return self

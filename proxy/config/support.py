@@ -1,4 +1,4 @@
-"""What is valid, and asks for what this version does not do yet: `run` refuses it rather than ignoring it."""
+"""Finds valid settings that this version does not support yet: `run` refuses them instead of ignoring them."""
 
 from typing import Any, Final
 
@@ -9,14 +9,14 @@ from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.validate import locate
 
 SECTIONS_LATER: Final = ("web",)
-"""Tables that are refused when they stand in the file."""
+"""Tables that this version refuses."""
 
 NOTIFY_LATER: Final = ("up", "down", "reserve")
-"""States of backends, of which nobody can be notified yet."""
+"""States of backends for which there are no notifications yet."""
 
 
 def unsupported(config: Config) -> list[Diagnostic]:
-    """Return an error for each thing that comes later, at its place in the file; empty when `run` may start."""
+    """Return an error for each unsupported setting, at its place in the file; empty if `run` may start."""
     report = Report()
     tree = config._tree  # noqa: SLF001 - the two modules share the places
     if tree is None:  # from JSON: no file, no places
@@ -44,7 +44,7 @@ def _table(tree: Tab, name: str) -> Tab:
 
 
 def _refuse(report: Report, spot: Spot, what: str, *, key: bool = False) -> None:
-    hint = "the file is valid; this version cannot do what it asks"
+    hint = "the file is valid, but this version does not support it"
     report.error(spot, f"{what} is not supported yet", hint, at="key" if key else "value")
 
 
@@ -56,11 +56,11 @@ def _service(service: Service, tab: Tab, report: Report) -> None:
 
 
 def _unmade(backend: Backend, own: Any, tab: Tab, report: Report) -> None:
-    """Tell of probes that cannot be made of what the file says: what only their library knows, as of a filter."""
+    """Report probes that cannot be created, because only their library can check a value such as a filter."""
     holder = own if isinstance(own, Tab) and "probe" in own else tab
     for position, probe in enumerate(backend.probes):
         try:
             make(probe)
         except NotSupported as why:
             path = ("probe", position) if isinstance(holder.get("probe"), Arr) else ("probe",)
-            report.error(locate(holder, path)[1], f"this {probe.type} probe cannot be made: {why}")
+            report.error(locate(holder, path)[1], f"this {probe.type} probe cannot be created: {why}")

@@ -1,7 +1,7 @@
-"""The tables of the file that differ from what becomes of them: services with their `listen` and `backends`, and the top.
+"""The tables whose written form differs from the effective form: services with `listen` and `backends`, and the top level.
 
-`probe`, `backends` and node-keyed values take several forms; they are told apart in resolve.py and probes.py, so that an error
-never speaks of the alternatives of a union.
+`probe`, `backends` and node-keyed values have several forms. resolve.py and probes.py distinguish them, so that an error
+never lists the alternatives of a union.
 """
 
 import re
@@ -32,14 +32,16 @@ _BACKEND_NAME: Final = r"^[\x21-\x2e\x30-\x7e]+$"
 
 
 def _backend_name(value: Any) -> Any:
-    """Names stand in commands, logs, metrics and on terminals: letters that look alike or cannot be seen have no place."""
+    """Names appear in commands, logs, metrics and on terminals, so look-alike and invisible characters are refused."""
     if isinstance(value, str) and value and not re.fullmatch(_BACKEND_NAME, value):
-        raise mistake(f'"{value[:60]}" cannot name a backend: visible ASCII letters, without blanks and "/"')
+        raise mistake(
+            f'"{value[:60]}" is not a valid backend name: use visible ASCII characters without blanks and "/"'
+        )
     return value
 
 
 class BackendDefaults(Table):
-    """The keys of a backend that `backend-defaults` may set as well."""
+    """The keys of a backend that `backend-defaults` may also set."""
 
     port: Port | None = None  # the listener's
     weight: Weight = 1
@@ -87,7 +89,7 @@ class ServiceTable(ServiceSettings):
 
 
 class FileTable(Table):
-    """The top of the file."""
+    """The top level of the file."""
 
     nodes: tuple[str, ...] = ()
     include: tuple[str, ...] = ()

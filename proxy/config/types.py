@@ -1,6 +1,6 @@
 """The small grammars of the file: listeners, port lists, backends, CIDR blocks, rates and shares.
 
-Each `parse_…` takes the text and returns a value, or raises ValueError whose words stand in the error that the user reads.
+Each `parse_…` turns a text into a value, or raises ValueError whose text is the error message for the user.
 """
 
 import ipaddress
@@ -17,16 +17,16 @@ Transport = Literal["udp", "tcp"]
 NAME_PATTERN: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 _NAME: Final = re.compile(NAME_PATTERN, re.ASCII)
 MOST_KEY_ID: Final = 255
-"""Of the keys that sign adverts: an octet, and not 0."""
+"""The highest id of a key that signs adverts: an octet, and not 0."""
 MOST_KEYS: Final = 16
-"""A forged advert is compared with each of them."""
+"""The most keys of a router, because a forged advert is compared with each key."""
 _MOST_PORTS: Final = 4096
 _LAST_PORT: Final = 65535
 
 
 @dataclass(frozen=True, slots=True)
 class ListenText:
-    """A `listen` entry taken apart: `where` is an address, `*` or the name of a vrrp router."""
+    """The parts of a `listen` entry: `where` is an address, `*` or the name of a vrrp router."""
 
     where: str
     ports: tuple[int, ...]
@@ -35,7 +35,7 @@ class ListenText:
 
 
 def is_name(text: str) -> bool:
-    """Tell whether a text can name a service, a probe, a node or a router."""
+    """Return True if a text can name a service, a probe, a node or a router."""
     return _NAME.fullmatch(text) is not None
 
 
@@ -68,13 +68,13 @@ def parse_ports(text: str) -> tuple[int, ...]:
 
 
 def parse_bind(text: str) -> str:
-    """Return an address that a socket can be bound to: a host's own, or 0.0.0.0 and :: for all of them."""
+    """Return an address that a socket can bind to: an address of a host, or 0.0.0.0 or :: for all addresses."""
     address = parse_address(text)
     return address if ipaddress.ip_address(address).is_unspecified else placed(parse_host(text))
 
 
 def parse_listen(text: str) -> ListenText:
-    """Return what WHERE:PORTS/TRANSPORT says."""
+    """Return the parts of WHERE:PORTS/TRANSPORT."""
     head, transport = _split(text)
     if head.startswith("["):
         return _parse_bracketed(text, head, transport)
@@ -132,7 +132,7 @@ _PARTS: Final = re.compile(
 
 
 def _sound(head: str) -> str:
-    """Return WHERE:PORTS with what is sound of `head`, and with an example in the place of the rest."""
+    """Return WHERE:PORTS with the valid parts of `head`, and an example in place of the rest."""
     head = head.strip()
     where, _, ports = head.rpartition(":")
     if not (_is_address(where) and _are_ports(ports)):
@@ -165,7 +165,7 @@ def _is_address(text: str) -> bool:
         parse_bind(text)
     except ValueError:
         return False
-    return "]" not in text  # which Python takes for a part of an interface's name
+    return "]" not in text  # Python accepts "]" in the name of an interface
 
 
 def parse_endpoint(text: str) -> tuple[str, int | None]:
@@ -205,7 +205,7 @@ def parse_cidr(text: str) -> str:
 def parse_interface_address(text: str) -> str:
     """Return a virtual address with its prefix; without one it is /32 or /128.
 
-    Raises ValueError in words for an address that a router cannot hold for its clients.
+    Raises ValueError for an address that a router cannot hold for its clients.
     """
     try:
         found = ipaddress.ip_interface(text)
@@ -224,7 +224,7 @@ def parse_interface_address(text: str) -> str:
 
 
 def _fits_its_network(found: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> None:
-    """Raise ValueError for an address that means a whole network."""
+    """Raise ValueError for the address of a network or its broadcast address."""
     if found.network.prefixlen == 0:
         raise ValueError(f'"{found}" makes every address a neighbour: write "{found.ip}" or the prefix of its network')
     if found.version == 4 and found.network.prefixlen < 31:  # noqa: PLR2004 - RFC 3021: a /31 has neither
@@ -234,7 +234,7 @@ def _fits_its_network(found: ipaddress.IPv4Interface | ipaddress.IPv6Interface) 
 
 
 def parse_member(text: str) -> str:
-    """Return the address of a member of a router: on the router's interface, which it does not name."""
+    """Return the address of a member of a router: on the router's interface, without naming it."""
     found = ipaddress.ip_address(parse_address(text))
     if isinstance(found, ipaddress.IPv6Address) and found.scope_id:
         bare = ipaddress.IPv6Address(found.packed)
@@ -245,7 +245,7 @@ def parse_member(text: str) -> str:
 
 
 def _of_text(parse: Any) -> BeforeValidator:
-    """Wrap a parser of texts, so that its words become the error."""
+    """Wrap a parser of texts, so that its ValueError becomes the user's error message."""
 
     def validate(value: Any) -> Any:
         if not isinstance(value, str):
@@ -339,7 +339,7 @@ def parse_key_file(text: str) -> tuple[int | None, str]:
     if text.startswith("/") or not colon:
         number, path = "", text
     if "\0" in path:
-        raise ValueError("a path holds no NUL character")
+        raise ValueError("a path must not contain a NUL character")
     if not path.startswith("/"):
         raise ValueError(
             f'"{text[:60]}" is no absolute path, nor one behind the id of its key: write "2:/etc/steelyard/key"'
@@ -357,4 +357,4 @@ def _key_file(text: str) -> str:
 
 
 KeyFile = Annotated[str, _of_text(_key_file)]
-"""The path of a key file, behind the key's id and a colon if it has one."""
+"""The path of a key file, after the key's id and a colon if it has an id."""

@@ -1,4 +1,4 @@
-"""From pydantic's errors to ours: the place of each, words a sysadmin uses, and the key that was probably meant."""
+"""Turns pydantic's errors into ours: each with its place, in a sysadmin's words, and with a suggestion for a wrong key."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
@@ -13,7 +13,7 @@ from proxy.config.positions import Arr, Spot, Tab
 Model = TypeVar("Model", bound=BaseModel)
 
 _ROUNDS: Final = 4
-"""How often a table is looked at again without what was wrong."""
+"""How often a table is checked again without its wrong keys."""
 
 _TYPES: Final = {
     "string_type": 'a string in quotes ("…")',
@@ -61,7 +61,7 @@ _FOREIGN: Final = {
 
 
 def toml_type(value: Any) -> str:
-    """Return what a person calls a value."""
+    """Return a description of a value for a person."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -93,8 +93,8 @@ def validate(
 ) -> Model | None:
     """Return the model of a table, or None after reporting each mistake.
 
-    `title` names the table in "… is missing". `partial` forgives missing keys. `homes` tells for keys of other tables where
-    they belong.
+    `title` names the table in "… is missing". `partial` allows missing keys. `homes` maps keys of other tables to the place
+    where they belong.
     """
     found, sound = examine(model, tab, report, title, partial=partial, homes=homes)
     return found if sound else None
@@ -109,10 +109,10 @@ def examine(
     partial: bool = False,
     homes: Mapping[str, str] | None = None,
 ) -> tuple[Model | None, bool]:
-    """Return the model of a table and whether it is sound.
+    """Return the model of a table and whether the table is valid.
 
-    What is wrong is reported and left out, and the rest is looked at again: so a wrong value hides no wrong relation, and the
-    caller can go on checking with a model of what is left (None where nothing could be left out).
+    Wrong keys are reported and left out, and the rest is checked again. So a wrong value does not hide keys that do not fit
+    together, and the caller can continue with a model of the rest (None if no key could be left out).
     """
     sound = True
     rest = tab
@@ -122,10 +122,10 @@ def examine(
         except ValidationError as error:
             details = error.errors(include_url=False)
         sound = False
-        # what is missing after the first round is what was left out
+        # After the first round, a missing key is one that was left out.
         told = details[:MOST_DIAGNOSTICS]
         _report(model, rest, told, report, title, partial=partial or round_ > 0, homes=homes or {})
-        if len(told) < len(details):  # this is no table of ours: to look at it again would take minutes
+        if len(told) < len(details):  # not a table of this program: checking it again would take minutes
             report.leave_out(len(details) - len(told))
             return None, False
         for detail in details:
@@ -139,7 +139,7 @@ def _culprit(detail: ErrorDetails) -> tuple[str | int, ...]:
 
 
 def _pruned(tab: Tab, path: Sequence[str | int]) -> Tab:
-    """Return the table without the key that a path leads to: the innermost one below tables only."""
+    """Return the table without the key at the end of a path: the innermost key that is only below tables."""
     if not path or path[0] not in tab:
         return tab
     key = str(path[0])
@@ -168,7 +168,7 @@ def _report(
         if kind == "default_factory_not_called" or (kind == "missing" and (partial or path in meant)):
             continue
         if kind == "too_short" and any(each["loc"][: len(path)] == path and each["loc"] != path for each in details):
-            continue  # short only of its wrong elements
+            continue  # too short only because wrong elements were left out
         if kind == "extra_forbidden":
             table, spot, _ = locate(tab, path)
             known = keys_of(model_at(model, path[:-1]))
@@ -194,7 +194,7 @@ def _report(
 
 
 def locate(tab: Tab, path: Iterable[str | int]) -> tuple[Any, Spot, str]:
-    """Follow a path as far as the file has it: the innermost container, the spot reached, the name of what stands there."""
+    """Follow a path as far as it exists in the file; return the innermost container, the last place and its name."""
     at: Any = tab
     table: Any = tab
     spot, name = tab.here, ""
@@ -209,7 +209,7 @@ def locate(tab: Tab, path: Iterable[str | int]) -> tuple[Any, Spot, str]:
 
 
 def model_at(model: type[BaseModel], path: Iterable[str | int]) -> type[BaseModel]:
-    """Return the model of a table below another's, as far as it is one."""
+    """Return the model of an inner table, as far as the path leads to a table."""
     for part in path:
         if not isinstance(part, str):
             continue
@@ -232,7 +232,7 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def hint_for_key(key: str, known: Iterable[str], table: Any, homes: Mapping[str, str]) -> str:
-    """Return what was probably meant by a key that is unknown here."""
+    """Return a suggestion for a key that is unknown here."""
     known = list(known)
     folded = key.casefold().replace("_", "-")
     if folded in known:

@@ -1,4 +1,4 @@
-"""What is legal and unwise: each warning says what will happen, and what to write instead."""
+"""Warnings about settings that are legal but unwise: each says what will happen, and what to write instead."""
 
 import ipaddress
 from collections import Counter
@@ -36,7 +36,7 @@ _PRIVATE: Final = [
 
 
 def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab], main: str, report: Report) -> None:
-    """Report what is unwise in a configuration without errors; the tables are the merged ones, by name; `main` is the file."""
+    """Report unwise settings of a configuration without errors; the tables are merged, by name; `main` is the main file."""
     for service in config.services:
         tab = services[service.name]
         _mail(service, tab, report)
@@ -56,25 +56,25 @@ def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab]
 
 
 def warn_of_probe(spec: ProbeBase, tab: Tab, spot: Spot, report: Report) -> None:
-    """Report what is unwise in one probe of one backend, whose address it has; `tab` is its merged table, `spot` its place."""
+    """Report unwise settings of one probe with its backend's address; `tab` is its merged table, `spot` its place."""
     if spec.tls != "off" and spec.tls_verify and spec.tls_name is None and getattr(spec, "host", None) is None:
         report.warn(
             tab.spots.get("tls", spot),
-            "without tls-name the certificate must hold the backend's address, as few do",
-            'tls-name = "…": the name that clients know',
+            "without tls-name the certificate must contain the backend's address, and few certificates do",
+            'set tls-name = "…", the name that clients use',
         )
-    # A mysql probe sends its password over verified TLS alone: it needs no warning.
+    # A mysql probe sends its password only over verified TLS, so it needs no warning.
     if getattr(spec, "password_file", None) is None or isinstance(spec, MysqlProbe) or _is_loopback(spec.address):
         return
     if spec.tls == "off":
         message, hint = (
-            "in clear text: whoever is on the way can read it",
+            "in clear text: anybody on the network path can read it",
             'tls = "starttls" or tls = "implicit", with tls-name',
         )
     elif not spec.tls_verify:
         message, hint = (
-            "to whoever answers, as tls-verify is off",
-            "tls-name and tls-ca-file, and no tls-verify = false",
+            "to any server that answers, because tls-verify is off",
+            "set tls-name and tls-ca-file, and remove tls-verify = false",
         )
     else:
         return
@@ -92,7 +92,7 @@ def _quorum(service: Service, tab: Tab, report: Report) -> None:
         report.warn(
             _spot(tab, "quorum"),
             f"quorum = {service.quorum}, and no tier has more than {counted(most, 'backend')}: it is never met",
-            "all that are fit serve then, of every tier, whatever failed",
+            "then all usable backends of every tier serve, no matter what has failed",
         )
 
 
@@ -115,10 +115,10 @@ def _mail(service: Service, tab: Tab, report: Report) -> None:
         if any(MAIL_PORTS[port] == "SMTP" for port in ports)
         else ""
     )
-    consequence = what or "limits and logs by address are void"
+    consequence = what or "limits and logs by address no longer work"
     report.warn(
         _spot(tab, "listen"),
-        f"mail ({shown}) without the client's address: every client has the balancer's, and {consequence}",
+        f"mail ({shown}) without the client's address: the servers see the balancer's address for every client, and {consequence}",
         'send-proxy = "v2" or transparent = true',
     )
 
@@ -130,7 +130,7 @@ def _mysql(service: Service, tab: Tab, report: Report) -> None:
             spot = _spot(tab, "probe") if "probe" in tab else _spot(tab, "listen")
             report.warn(
                 spot,
-                "a bare tcp probe on 3306: MySQL counts each as an interrupted login and blocks this host after max_connect_errors",
+                "a bare tcp probe on 3306: MySQL counts each probe as an interrupted login and blocks this host after max_connect_errors",
                 'a probe of type "mysql" logs in; without it, set skip_name_resolve or a large max_connect_errors on the servers',
             )
             return
@@ -148,8 +148,8 @@ def _open_dns(service: Service, tab: Tab, report: Report) -> None:
     if public:
         report.warn(
             _spot(tab, "listen"),
-            f"DNS on {public[0].text} for everybody: a resolver that answers all the world takes part in amplification attacks",
-            'allow = ["10.0.0.0/8"] (your clients), or a private address; an authoritative server may ignore this',
+            f"DNS on {public[0].text} is open to everybody: an open resolver takes part in amplification attacks",
+            'set allow = ["10.0.0.0/8"] (your clients), or listen on a private address; an authoritative server may ignore this',
         )
 
 
@@ -161,7 +161,7 @@ def _no_probe(service: Service, tab: Tab, report: Report) -> None:
     report.warn(
         _spot(tab, "listen"),
         f"[service.{service.name}] is UDP and has no probe: a dead backend keeps its share of the traffic",
-        'probe = { type = "udp", send = "…" } asks; { type = "none" } says that this is meant',
+        'probe = { type = "udp", send = "…" } asks the backend; { type = "none" } says that this is intended',
     )
 
 
@@ -185,13 +185,13 @@ def _no_effect(service: Service, tab: Tab, report: Report) -> None:
     if service.queue.size and not any(backend.max_connections for backend in service.backends):
         report.warn(
             _spot(tab, "queue"),
-            "nobody will ever wait in this queue: no backend has max-connections",
+            "no connection will ever wait in this queue: no backend has max-connections",
             "backend-defaults = { max-connections = 100 }",
         )
     if service.scheduler in UNSHARED and any(backend.slow_start for backend in service.backends):
         report.warn(
             _spot(tab, "scheduler"),
-            f"slow-start has no effect with {service.scheduler}: no share grows",
+            f"slow-start has no effect with {service.scheduler}: this scheduler knows no shares that could grow",
         )
 
 
@@ -200,7 +200,7 @@ def _track(router: Vrrp, tab: Tab, report: Report) -> None:
         if track.service is not None and track.penalty is None:
             report.warn(
                 _spot(tab, "track", index),
-                "a service tracked without a penalty: when it fails, both hosts are at fault together and nobody has the address",
+                "this service is tracked without a penalty: when it fails, both hosts go into fault and no host holds the address",
                 f'{{ service = "{track.service}", penalty = 60 }}',
             )
 
@@ -219,6 +219,6 @@ def _link_local(router: Vrrp, tab: Tab, report: Report) -> None:
     if first is not None and not ipaddress.ip_interface(first).is_link_local:
         report.warn(
             _spot(tab, "addresses"),
-            "the first IPv6 address is not link-local: RFC 9568 (section 5.2.9) wants one first, and some peers insist",
-            'put for instance "fe80::10/64" before the other IPv6 addresses',
+            "the first IPv6 address is not link-local: RFC 9568 (section 5.2.9) requires a link-local one first, and some peers insist on it",
+            'put, for instance, "fe80::10/64" before the other IPv6 addresses',
         )

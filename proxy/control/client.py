@@ -43,12 +43,12 @@ class Client:
         except PermissionError as error:
             self.close()
             raise PermissionDeniedError(
-                f"{path}: permission denied: ask as root, or as a member of its group"
+                f"{path}: permission denied: run this as root or as a member of the socket's group"
             ) from error
         except (TimeoutError, BlockingIOError) as error:
             self.close()
             raise UnreachableError(
-                f"{path}: the daemon does not accept: it is stuck or has too many clients"
+                f"{path}: the daemon accepts no connection: it is stuck or has too many clients"
             ) from error
         except OSError as error:
             self.close()

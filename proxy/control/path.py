@@ -87,7 +87,7 @@ def _locked(path: Path, directory: int) -> Iterator[None]:
     try:
         lock = _lock(name, directory)
     except BlockingIOError:
-        raise ControlError(f"{path}: another daemon is just starting there") from None
+        raise ControlError(f"{path}: another daemon is starting there") from None
     except OSError as error:
         raise ControlError(f"{path.parent / name}: {error.strerror or error}") from error
     try:
@@ -121,10 +121,12 @@ def _refuse_shared(path: Path, directory: int) -> None:
     if status.st_mode & stat.S_ISVTX:
         return  # what is ours in it can be replaced by nobody else
     if status.st_mode & stat.S_IWOTH:
-        raise ControlError(f"{path}: anybody may replace what is in this directory: no place for a control socket")
+        raise ControlError(
+            f"{path}: any user may replace files in this directory: choose another for the control socket"
+        )
     if status.st_uid not in {0, os.geteuid()}:
         raise ControlError(
-            f"{path}: uid {status.st_uid} may replace what is in this directory: no place for a control socket"
+            f"{path}: uid {status.st_uid} may replace files in this directory: choose another for the control socket"
         )
 
 
@@ -134,7 +136,7 @@ def _clear(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(status.st_mode):
-        raise ControlError(f"{path}: something that is no socket is in the way")
+        raise ControlError(f"{path}: a file that is not a socket is in the way")
     if status.st_uid not in {0, os.geteuid()}:
         raise ControlError(f"{path}: the socket there belongs to another user (uid {status.st_uid})")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as trial:

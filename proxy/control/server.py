@@ -224,7 +224,7 @@ class ControlServer:
         except _ClientGoneError:
             raise
         except Exception:
-            log.exception("control command failed: a bug of ours")
+            log.exception("internal error in a control command")
             await self._send(writer, _failure("an internal error: the daemon's log has it", wire.INTERNAL))
         return True
 
@@ -237,9 +237,9 @@ class ControlServer:
             raise ControlError('the line is no object with a "command"', wire.BAD_REQUEST)
         command = self._commands.get(name)
         if command is None:
-            raise ControlError(f"this daemon knows no command {name[:40]!r}", wire.UNKNOWN_COMMAND)
+            raise ControlError(f"unknown command {name[:40]!r}", wire.UNKNOWN_COMMAND)
         if command.mutates and not peer.commands:
-            raise ControlError(f"uid {peer.uid} may read, not change anything", wire.PERMISSION)
+            raise ControlError(f"uid {peer.uid} may only read: this command changes something", wire.PERMISSION)
         return command.handler(Request(name, arguments, peer.pid, peer.uid))
 
     async def _stream(

@@ -1,1 +1,1 @@
-"""`steelyard demo`: embedded servers, a real daemon in front of them, clients that count what they lose."""
+"""`steelyard demo`: embedded servers, a real daemon in front of them, clients that count their losses."""

@@ -1,7 +1,7 @@
-"""One embedded server of the demo, a process of its own so that it can die: DNS on UDP and TCP, or a greeting on TCP.
+"""One embedded server of the demo, in a separate process so that it can die: DNS on UDP and TCP, or a greeting on TCP.
 
-Run as `python -m proxy.demo.backend dns|greeter NAME ADDRESS PORT`.  NAME is what it answers with; {peer} in it stands
-for the address that a query or a connection came from, which tells a client of two balancers who relayed it.
+Run as `python -m proxy.demo.backend dns|greeter NAME ADDRESS PORT`.  The server answers with NAME, in which {peer} is
+replaced by the source address of the query or connection: so a client of two balancers knows which one relayed it.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ LONGEST_LINE = 1024
 
 
 def answer(wire: bytes, name: str) -> bytes | None:
-    """Answer a DNS query with who answers, as a TXT record; None for what is no query."""
+    """Return the answer to a DNS query, a TXT record with the server's name; None if `wire` is not a query."""
     try:
         query = dns.message.from_wire(wire)
     except dns.exception.DNSException:
@@ -82,7 +82,7 @@ async def _dns(name: str, address: str, port: int) -> None:
 
 
 async def _greeter(name: str, address: str, port: int) -> None:
-    """Greet first, as SMTP and MySQL do, then say back each line."""
+    """Greet first, as SMTP and MySQL do, then echo each line."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, ValueError):

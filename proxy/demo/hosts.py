@@ -1,4 +1,4 @@
-"""The two load balancers of the pair's demo: their file, their daemons, and what may happen to the first of them."""
+"""The two load balancers of the pair's demo: their file, their daemons, and the faults of the first one."""
 
 import asyncio
 import os
@@ -13,9 +13,9 @@ from proxy.demo.parts import Daemon, DemoError
 from proxy.demo.site import ADDRESS, SERVERS, Site
 
 DNS_PORT, APP_PORT = 53, 7
-READY_WITHIN = 60.0  # s; two seconds where the processors have nothing else to do: each host is five interpreters
-PATIENCE = 15.0  # s for the address to get to a host that is ready, and stay
-LOOK = 0.05  # s between two looks at who has it
+READY_WITHIN = 60.0  # s; it takes two seconds if the processors have nothing else to do: each host is five interpreters
+PATIENCE = 15.0  # s for the address to reach a host that is ready, and stay there
+LOOK = 0.05  # s between two checks which host has it
 
 CONFIG = """\
 nodes = ["lb1", "lb2"]                  # the same file on both hosts
@@ -50,10 +50,10 @@ probe    = {{ type = "tcp", expect = "hello", interval = "1s" }}
 
 
 class Hosts:
-    """lb1 and lb2 of a site; `daemons` are those that were started last. For process 1 of a process namespace."""
+    """lb1 and lb2 of a site; `daemons` has the last started daemon of each. For process 1 of a process namespace."""
 
     def __init__(self, site: Site, folder: Path) -> None:
-        """Write their file."""
+        """Write the configuration file of both hosts."""
         self._site = site
         self._folder = folder
         self._file = folder / "steelyard.toml"
@@ -68,7 +68,7 @@ class Hosts:
             self.daemons[host] = Daemon(socket, log, "-c", str(self._file), "--node", host)
 
     async def ready(self, host: str, *states: str) -> None:
-        """Wait until a host serves and has its routers in one of these states, in any if none is named."""
+        """Wait until a host serves and all its routers are in one of `states`, or in any state if none is given."""
 
         def there(status: dict[str, Any]) -> bool:
             return not states or all(router["state"] in states for router in status["vrrp"])
@@ -76,11 +76,11 @@ class Hosts:
         await self.daemons[host].ready(there, READY_WITHIN)
 
     async def tell(self, command: str) -> None:
-        """Give lb1 a command, without arguments. Raises ControlError."""
+        """Send lb1 a command without arguments. Raises ControlError."""
         await asyncio.to_thread(self.daemons["lb1"].ask, command)
 
     async def cable(self, *, plugged: bool) -> None:
-        """Pull the cable that joins lb1 to the clients and to lb2, or plug it in again."""
+        """Pull the cable that connects lb1 to the clients and to lb2, or plug it in again."""
         await asyncio.to_thread(self._site.cable, "lb1", "outside", plugged=plugged)
 
     async def kill_master(self) -> None:
@@ -88,20 +88,20 @@ class Hosts:
         self.daemons["lb1"].process.kill()
 
     async def kill_all(self) -> float:
-        """Kill all processes of lb1 at once; return after how many seconds its kernel had removed the address."""
+        """Kill all processes of lb1 at once; return the seconds until its kernel has removed the address."""
         began = time.monotonic()
         os.killpg(self.daemons["lb1"].process.pid, signal.SIGKILL)
         await _until(lambda: "lb1" not in self._site.holders(), "lb1's kernel to remove the address")
         return time.monotonic() - began
 
     async def restart(self) -> None:
-        """Start lb1 again, once what was killed is gone and what a dead master left behind has ended by itself."""
+        """Start lb1 again after all its processes have ended, also those that outlived a dead master."""
         await _until(self._ended, "all of lb1's processes to end")
         self.start("lb1")
         await self.ready("lb1")
 
     def _ended(self) -> bool:
-        """Whether nothing is left of lb1's processes, which are all children of ours once the master is dead."""
+        """Return True if no process of lb1 is left; after the master's death they are all children of this process."""
         try:
             while os.waitpid(-self.daemons["lb1"].process.pid, os.WNOHANG) != (0, 0):
                 pass

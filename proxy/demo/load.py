@@ -1,4 +1,4 @@
-"""The demo's clients: DNS queries and TCP connections at a steady pace, each counted by who answered it."""
+"""The demo's clients: DNS queries and TCP connections at a steady rate, each counted by the server that answered it."""
 
 import asyncio
 import contextlib
@@ -13,19 +13,19 @@ import dns.rcode
 
 from proxy.demo.backend import ZONE
 
-ONE_TRY = (5.0,)  # s, a stub resolver's patience (resolv.conf(5)); one try, so that nothing hides a loss
+ONE_TRY = (5.0,)  # s, the timeout of a stub resolver (resolv.conf(5)); a second try would hide a loss
 CONNECTION_TIMEOUT = 5.0  # s
 
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the queries or the connections."""
+    """The results of the queries or of the connections."""
 
     sent: int = 0
     answered: Counter[str] = field(default_factory=Counter)
     lost: Counter[str] = field(default_factory=Counter)
-    repeated: int = 0  # queries that were sent again, as there was no answer in time
-    cut: int = 0  # connections that were open on a server or a worker when it was killed: no balancer can save them
+    repeated: int = 0  # queries that were sent again because no answer came in time
+    cut: int = 0  # connections that were open on a server or a worker when it was killed: no balancer can save these
     slowest: float = 0.0
 
     def took(self, who: str, seconds: float) -> None:
@@ -35,12 +35,12 @@ class Tally:
 
     @property
     def losses(self) -> int:
-        """What got no answer, or a wrong one."""
+        """The number of queries or connections without an answer, or with a wrong one."""
         return self.lost.total()
 
 
 class _Resolver(asyncio.DatagramProtocol):
-    """One client socket; queries are told apart by their ID."""
+    """One client socket; answers are matched to queries by their ID."""
 
     def __init__(self) -> None:
         self.waiting: dict[int, asyncio.Future[bytes]] = {}
@@ -51,7 +51,7 @@ class _Resolver(asyncio.DatagramProtocol):
         self.transport = transport  # type: ignore[assignment]
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:  # noqa: ARG002 - a connected socket
-        """Hand an answer to who waits for it."""
+        """Pass an answer to the query that waits for it."""
         future = self.waiting.get(int.from_bytes(data[:2], "big"))
         if future is not None and not future.done():
             future.set_result(data)
@@ -60,8 +60,8 @@ class _Resolver(asyncio.DatagramProtocol):
 class Load:
     """Steady load on one DNS service and one TCP service until `stop`.
 
-    `queries` and `connections` tally what has begun since the last `turn`, `heard` is when queries were answered, in
-    monotonic seconds.
+    `queries` and `connections` tally those that began since the last `turn`; `heard` has the times of the answers to
+    queries, in monotonic seconds.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Load:
         connections: float,
         tries: Sequence[float] = ONE_TRY,
     ) -> None:
-        """Aim at two addresses with so many queries and connections a second; a query waits as long as each try says."""
+        """Aim at two addresses; `queries` and `connections` are a second, `tries` are the seconds that each try waits."""
         self.queries = Tally()
         self.connections = Tally()
         self.heard: list[float] = []
@@ -84,7 +84,7 @@ class Load:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Send until stopped, then wait for what is under way."""
+        """Send until stopped, then wait for the queries and connections that are still open."""
         loop = asyncio.get_running_loop()
         sockets = [await loop.create_datagram_endpoint(_Resolver, remote_addr=self._dns_at) for _ in range(8)]
         resolvers = [protocol for _, protocol in sockets]
@@ -94,11 +94,11 @@ class Load:
             transport.close()
 
     def stop(self) -> None:
-        """Send nothing more."""
+        """Stop sending."""
         self._running = False
 
     def turn(self) -> tuple[Tally, Tally]:
-        """Begin new tallies, of queries and connections; what is under way counts where it began."""
+        """Begin new tallies of queries and connections; those under way count in the tally in which they began."""
         self.queries, self.connections = Tally(), Tally()
         return self.queries, self.connections
 

@@ -1,4 +1,4 @@
-"""Namespaces of the kernel: one that everything lives in and ends with, and one for the network of each host.
+"""Kernel namespaces: a process namespace in which everything runs and ends, and a network namespace for each host.
 
 unshare(2), setns(2), pid_namespaces(7), user_namespaces(7).  By ctypes: `os.unshare` came with Python 3.12 only.
 """
@@ -23,15 +23,15 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NamespaceError(Exception):
-    """The kernel makes no namespaces for this user; says why."""
+    """The kernel creates no namespaces for this user; the message says why."""
 
 
 def enclosed(work: Callable[[], int]) -> int:
-    """Run `work` as process 1 of a process namespace, as its root and with a network of its own; return its exit status.
+    """Run `work` as process 1 of a new process namespace, as root, with a new network; return its exit status.
 
-    When it ends all that it has started is dead, whatever it was doing: the kernel sees to that (pid_namespaces(7)), also
-    when this process is killed by SIGKILL.  SIGINT, SIGTERM and SIGHUP end it too.  This process has to have one thread
-    only, and is of no use for anything else afterwards.  NamespaceError, and `work` not begun, where that is impossible.
+    When `work` ends, the kernel kills every process that it has started (pid_namespaces(7)), even if this process is
+    killed by SIGKILL.  SIGINT, SIGTERM and SIGHUP end it too.  The calling process must have one thread only, and cannot
+    be used for anything else afterwards.  Raises NamespaceError before `work` begins if the kernel refuses.
     """
     _leave()
     sys.stdout.flush()
@@ -58,18 +58,18 @@ def enclosed(work: Callable[[], int]) -> int:
 
 
 def _be_first(work: Callable[[], int]) -> NoReturn:
-    """Be process 1; never returns."""
+    """Run `work` as process 1; never return."""
     code = 1
     try:
         _call("prctl", _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        os.setsid()  # what a terminal sends is for the process above, which ends this one
+        os.setsid()  # signals of the terminal go to the parent, which ends this process
         for number in _ENDING:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         code = work()
         sys.stdout.flush()
     except BrokenPipeError:
-        pass  # nobody reads any more
+        pass  # the reader of the output has gone
     except OSError as error:
         print(f"steelyard: demo: {error}", file=sys.stderr)  # noqa: T201 - this process is the command
     except BaseException:
@@ -79,7 +79,7 @@ def _be_first(work: Callable[[], int]) -> NoReturn:
 
 
 def _leave() -> None:
-    """Have the next child in new namespaces: as root if this is root and may, else as root of a user namespace."""
+    """Put the next child into new namespaces: as root if the kernel allows it, else as root of a user namespace."""
     try:
         if os.geteuid() == 0:
             try:
@@ -96,20 +96,20 @@ def _leave() -> None:
 
 
 def _advice(error: OSError) -> str:
-    """Say what is to be done about a refusal."""
+    """Return what the operator can do about a refusal."""
     why = error.strerror or str(error)
     if error.errno == errno.EINVAL:
         return f"this kernel lacks namespaces of users, processes or networks: {why}"
     return (
         f"no namespaces for this user: {why}\n"
-        "Run it as root (`sudo steelyard demo --pair`), or allow user namespaces, whichever of these sysctls exists:\n"
+        "Run it as root (`sudo steelyard demo --pair`), or set these sysctls, as far as they exist:\n"
         "    user.max_user_namespaces above 0, kernel.unprivileged_userns_clone=1,"
         " kernel.apparmor_restrict_unprivileged_userns=0"
     )
 
 
 def new_network() -> int:
-    """Make a network namespace; return the descriptor that keeps it, closed on exec."""
+    """Create a network namespace; return a descriptor that keeps it alive and is closed on exec."""
     home = os.open(_NETWORK, os.O_RDONLY)
     try:
         _call("unshare", _NEWNET)
@@ -121,13 +121,13 @@ def new_network() -> int:
 
 
 def enter(network: int) -> None:
-    """Move the calling thread, and what it starts from now on, to a network namespace."""
+    """Move the calling thread to a network namespace; processes and sockets that it creates afterwards belong there."""
     _call("setns", network, _NEWNET)
 
 
 @contextmanager
 def within(network: int) -> Iterator[None]:
-    """Put the calling thread into a network namespace: the sockets and processes made in the block stay there."""
+    """Move the calling thread to a network namespace for the block; sockets and processes created in it stay there."""
     home = os.open(_NETWORK, os.O_RDONLY)
     try:
         enter(network)

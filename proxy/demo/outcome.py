@@ -1,4 +1,4 @@
-"""What each event of the pair's demo has cost its clients, as a table."""
+"""The costs of each event of the pair's demo for its clients, as a table."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -10,19 +10,19 @@ from proxy.demo.load import Tally
 
 @dataclass(slots=True)
 class Outcome:
-    """One event: what became of what clients began between it and the next one."""
+    """One event, and the results of the queries and connections that began between it and the next one."""
 
     what: str
-    expected: str  # the host that is to have the address afterwards
+    expected: str  # the host that must have the address afterwards
     since: float  # monotonic seconds
     queries: Tally
     connections: Tally
     silence: float = 0.0  # s, the longest time without any answer
-    holder: str = ""  # who has the address before the next event
+    holder: str = ""  # the host that has the address before the next event
 
 
 def longest_silence(heard: Sequence[float], since: float, until: float) -> float:
-    """Return the longest time between two answers that lies between two moments; `heard` are answers, in order."""
+    """Return the longest time without an answer between two times; `heard` has the times of the answers, in order."""
     answers = heard[bisect_left(heard, since) : bisect_right(heard, until)]
     moments = [since, *answers, until]
     return max(later - earlier for earlier, later in pairwise(moments))

@@ -1,4 +1,4 @@
-"""What the pair's demo does and tells: two hosts, one address, and every way in which the first host may go."""
+"""The story of the pair's demo: two hosts, one address, and every way in which the first host can fail."""
 
 import asyncio
 import itertools
@@ -21,12 +21,12 @@ from proxy.demo.site import ADDRESS, BALANCERS, SERVERS, Site
 QUERIES = 200.0  # a second
 CONNECTIONS = 20.0  # a second
 TRIES = (1.0, 1.0, 1.0)  # s; resolv.conf(5): options timeout:1 attempts:3
-SETTLED = 2.5  # s that the address has to stay where it belongs before the next event
+SETTLED = 2.5  # s that the address must stay on the right host before the next event
 
 
 @dataclass(frozen=True, slots=True)
 class _Event:
-    """What happens, and who has the address afterwards."""
+    """An event, and the host that has the address afterwards."""
 
     what: str
     then: str
@@ -45,8 +45,8 @@ class Pair:
         self._load = Load((ADDRESS, DNS_PORT), (ADDRESS, APP_PORT), QUERIES, CONNECTIONS, TRIES)
         self._events = [
             _Event("nothing, for comparison", "lb1", _nothing),
-            _Event("lb1 is told to stand by", "lb2", lambda: hosts.tell("standby")),
-            _Event("lb1 is told to resume", "lb1", lambda: hosts.tell("resume")),
+            _Event("steelyard standby on lb1", "lb2", lambda: hosts.tell("standby")),
+            _Event("steelyard resume on lb1", "lb1", lambda: hosts.tell("resume")),
             _Event("lb1's master is killed", "lb2", hosts.kill_master),
             _Event("lb1 is started again", "lb1", hosts.restart),
             _Event("lb1's cable is pulled", "lb2", lambda: hosts.cable(plugged=False)),
@@ -56,7 +56,7 @@ class Pair:
         ]
 
     async def run(self) -> bool:
-        """Tell the story; whether the address was always where it belongs, and no query was lost."""
+        """Run the story; return True if the address was always on the right host and no query was lost."""
         self._say("Two hosts, lb1 and lb2, in network namespaces, with one file:\n")
         self._say("".join(f"    {line}".rstrip() + "\n" for line in self._hosts.config.splitlines()))
         with within(self._site.networks["servers"]):
@@ -67,10 +67,12 @@ class Pair:
             self._hosts.start(host)
         await self._hosts.ready("lb1", "active")
         await self._hosts.ready("lb2", "backup")
-        enter(self._site.networks["client"])  # where the load's sockets are made from now on
-        self._say(f"A client asks {ADDRESS}: {QUERIES:.0f} DNS queries, {CONNECTIONS:.0f} connections a second.")
-        self._say("A query is repeated after a second and after two, as by `options timeout:1 attempts:3`.")
-        self._say("Answers are counted by the second; what was repeated, and lost, since the beginning.\n")
+        enter(self._site.networks["client"])  # the load creates its sockets here
+        self._say(
+            f"A client sends {QUERIES:.0f} DNS queries and opens {CONNECTIONS:.0f} connections a second to {ADDRESS}."
+        )
+        self._say("It repeats a query after one and after two seconds, like `options timeout:1 attempts:3`.")
+        self._say("Each line counts the answers of one second; repeated and lost count from the beginning.\n")
         running = asyncio.ensure_future(self._load.run())
         await self._play()
         self._load.stop()
@@ -90,11 +92,11 @@ class Pair:
             outcome.silence = longest_silence(self._load.heard, outcome.since, time.monotonic())
             outcome.holder = "+".join(self._site.holders())
             if outcome.holder != event.then:
-                break  # what comes next would say nothing
+                break  # the next events would prove nothing
         counting.cancel()
 
     async def _settle(self, host: str) -> None:
-        """Wait until one host alone has the address, and has kept it for a while; not for ever."""
+        """Wait until one host alone has had the address for SETTLED seconds; at most PATIENCE."""
         deadline = time.monotonic() + PATIENCE
         moved = time.monotonic()
         while (now := time.monotonic()) < min(moved + SETTLED, deadline):
@@ -103,7 +105,7 @@ class Pair:
             await asyncio.sleep(LOOK)
 
     async def _count(self) -> None:
-        """Tell each second who answered."""
+        """Print once a second which host answered."""
         due = time.monotonic()
         before: Counter[str] = Counter()
         for second in itertools.count(1):
@@ -118,7 +120,7 @@ class Pair:
         self._say(f"     -- lb1's kernel has removed the address by itself, {lapse:.1f} s later")
 
     def _answered(self) -> Counter[str]:
-        """Count all so far: "dns lb1", "app lb1", "dns lost"..."""
+        """Return the counts so far, by "dns lb1", "app lb1", "dns lost"..."""
         total: Counter[str] = Counter()
         for one in self._outcomes:
             for kind, tally in (("dns", one.queries), ("app", one.connections)):
@@ -127,7 +129,7 @@ class Pair:
         return total
 
     def _summary(self) -> bool:
-        self._say("\nWhat happened, as `steelyard events` tells it on each host:\n")
+        self._say("\nThe events, as `steelyard events` shows them on each host:\n")
         events = [
             (event["at"], host, event) for host, daemon in self._hosts.daemons.items() for event in daemon.events()
         ]
@@ -143,7 +145,7 @@ class Pair:
         stray = last.holder != last.expected
         self._say(f"\n{f'{lost} QUERIES LOST.' if lost else 'No query was lost.'}")
         if stray:
-            self._say(f"THE ADDRESS DID NOT GET TO {last.expected} after: {last.what}.")
+            self._say(f"THE ADDRESS DID NOT REACH {last.expected} after: {last.what}.")
         return not lost and not stray
 
 
@@ -159,7 +161,7 @@ def _line(second: int, news: Counter[str], total: Counter[str], holders: list[st
 
 
 def play(say: Say) -> int:
-    """Run the demo in namespaces of its own; its exit status. DemoError, NamespaceError if it cannot run here."""
+    """Run the demo in new namespaces; return its exit status. Raises NamespaceError if it cannot run here."""
     with tempfile.TemporaryDirectory(prefix="steelyard-demo-") as folder:
 
         def work() -> int:

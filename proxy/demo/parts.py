@@ -1,4 +1,4 @@
-"""What the demos are made of: processes of this package, and a daemon that is asked over its control socket."""
+"""The parts of both demos: processes of this package, and a daemon with its control socket."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ class DemoError(Exception):
 
 
 def spawn(module: str, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
-    """Start `python -m MODULE` in a session of its own, and let it write to a file."""
+    """Start `python -m MODULE` in a new session, with its output in the file `log`."""
     here = str(Path(__file__).resolve().parents[2])
     with log.open("ab") as file:
         return subprocess.Popen(  # noqa: S603 - ourselves, and no shell
@@ -34,22 +34,22 @@ def spawn(module: str, *arguments: str, log: Path) -> "subprocess.Popen[bytes]":
 
 
 class Daemon:
-    """`steelyard run` with these arguments, started at once."""
+    """A running `steelyard run`."""
 
     def __init__(self, socket: Path, log: Path, *arguments: str) -> None:
-        """Start it; `socket` is where the file has its control socket."""
+        """Start it with `arguments`; `socket` is the control socket that its configuration names."""
         self._socket = str(socket)
         self._log = log
         self.process = spawn("proxy", "run", *arguments, log=log)
 
     def ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        """Return the last line of its answer to a command. Raises ControlError."""
+        """Return the last line of the answer to a command. Raises ControlError."""
         with Client(self._socket) as client:
             *_, answer = client.stream(command, **arguments)
         return answer
 
     def status(self) -> dict[str, Any]:
-        """Return its status. Raises ControlError."""
+        """Return the daemon's status. Raises ControlError."""
         status: dict[str, Any] = self.ask("status")["status"]
         return status
 
@@ -61,22 +61,22 @@ class Daemon:
     async def ready(
         self, more: Callable[[dict[str, Any]], bool] = lambda _: True, patience: float = READY_WITHIN
     ) -> None:
-        """Wait until its services are up, and its status is as wished. Raises DemoError."""
+        """Wait until all services are up and `more` accepts the status. Raises DemoError after `patience` seconds."""
         deadline = time.monotonic() + patience
         while True:
             if self.process.poll() is not None or time.monotonic() > deadline:
                 log = self._log.read_text(encoding="utf-8", errors="replace")
-                raise DemoError(f"the daemon did not get ready:\n{log[-2000:]}")
+                raise DemoError(f"the daemon did not become ready. The end of its log:\n{log[-2000:]}")
             try:
                 status = self.status()
                 if all(service["state"] == "up" for service in status["services"]) and more(status):
                     return
             except ControlError:
-                pass  # not there yet
+                pass  # the socket does not exist yet
             await asyncio.sleep(0.1)
 
     def end(self) -> None:
-        """End it in order, or else at once."""
+        """Stop it with SIGTERM, or after ENDS_WITHIN with SIGKILL."""
         self.process.terminate()
         try:
             self.process.wait(ENDS_WITHIN)

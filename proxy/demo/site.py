@@ -17,10 +17,10 @@ from proxy.demo.namespaces import new_network, within
 from proxy.demo.parts import DemoError
 
 BALANCERS = {"lb1": "10.0.0.2", "lb2": "10.0.0.3"}
-"""Where the servers see each balancer's queries come from."""
+"""The source addresses of the balancers' queries, as the servers see them."""
 SERVERS = {"ns1": "10.0.0.11", "ns2": "10.0.0.12", "app1": "10.0.0.21", "app2": "10.0.0.22"}
 ADDRESS = "198.51.100.10"
-"""The address that the pair shares."""
+"""The virtual address of the pair."""
 
 _HOSTS = {
     "client": {"outside": ["198.51.100.100"]},
@@ -32,10 +32,10 @@ _PREFIX = 24
 
 
 class Site:
-    """The hosts, each a network namespace, and their cables; everything goes with this process."""
+    """The hosts, each a network namespace, and their cables; the kernel removes everything when this process ends."""
 
     def __init__(self) -> None:
-        """Build it; DemoError where the kernel refuses."""
+        """Create the hosts and cables. Raises DemoError if the kernel refuses."""
         try:
             self._switch = new_network()
             self.networks = {name: new_network() for name in _HOSTS}
@@ -47,7 +47,7 @@ class Site:
                 for number, (lan, addresses) in enumerate(lans.items()):
                     self._plug(name, lan, f"eth{number}", addresses)
         except (OSError, NetlinkError) as error:
-            raise DemoError(f"the network of the demo cannot be made: {_why(error)}") from error
+            raise DemoError(f"cannot create the network of the demo: {_why(error)}") from error
 
     def cable(self, host: str, lan: str, *, plugged: bool) -> None:
         """Pull the cable between a host and a LAN, at the switch's end, or plug it in again."""
@@ -55,7 +55,7 @@ class Site:
             ip.link("set", index=_index(ip, f"{host}-{lan}"), state="up" if plugged else "down")
 
     def holders(self) -> list[str]:
-        """Return the balancers that have the shared address now."""
+        """Return the balancers that have the virtual address now."""
         return [name for name in BALANCERS if self._has(name, ADDRESS)]
 
     def _has(self, host: str, address: str) -> bool:
@@ -97,5 +97,5 @@ def _why(error: Exception) -> str:
     if number == errno.EOPNOTSUPP:
         return "this kernel has no bridges or no virtual Ethernet (modules bridge and veth)"
     if number in (errno.EPERM, errno.EACCES):
-        return f"{error}: this user's namespaces are not allowed to have networks; try as root"
+        return f"{error}: the kernel does not let this user create networks in namespaces: run it as root"
     return str(error)

@@ -1,4 +1,4 @@
-"""What the demo does and tells: balanced traffic, a dying server, a returning one, a killed worker, a summary."""
+"""The story of the demo: balanced traffic, servers that die and return, a killed worker, a summary."""
 
 import asyncio
 import os
@@ -56,11 +56,11 @@ class Demo:
         self._noticed: set[str] = set()  # servers that the probes have found down
 
     async def run(self) -> bool:
-        """Tell the story; whether nothing was lost."""
+        """Run the story; return True if nothing was lost."""
         config = CONFIG.format(folder=self._folder, port=self._port, app_port=self._app_port, **SERVERS)
         file = self._folder / "steelyard.toml"
         file.write_text(config, encoding="utf-8")
-        self._say("One file:\n")
+        self._say("The configuration file:\n")
         self._say("".join(f"    {line}\n" for line in config.splitlines()))
         try:
             for name in SERVERS:
@@ -77,7 +77,9 @@ class Demo:
                 server.wait()
 
     async def _play(self) -> bool:
-        self._say(f"Clients ask 127.0.0.1: {QUERIES:.0f} DNS queries and {CONNECTIONS:.0f} connections a second.\n")
+        self._say(
+            f"Clients send {QUERIES:.0f} DNS queries and open {CONNECTIONS:.0f} connections a second to 127.0.0.1.\n"
+        )
         load = Load(("127.0.0.1", self._port), ("127.0.0.1", self._app_port), QUERIES, CONNECTIONS)
         running = asyncio.ensure_future(load.run())
         try:
@@ -88,7 +90,7 @@ class Demo:
         return self._summary(load)
 
     async def _tell(self, load: Load) -> None:
-        self._say("   s |   ns1   ns2  lost |  app1  app2  lost | up by the probes")
+        self._say("   s |   ns1   ns2  lost |  app1  app2  lost | up, as the probes see it")
         acts: dict[int, Callable[[], None]] = {
             DOWN_AT: self._kill_servers,
             UP_AT: self._return,
@@ -121,12 +123,12 @@ class Demo:
 
     def _kill_worker(self) -> None:
         pid = self._daemon.status()["workers"][0]["pid"]
-        self._say(f"     -- one of Steelyard's own workers, pid {pid}, is killed")
+        self._say(f"     -- one of Steelyard's workers, pid {pid}, is killed")
         if pid:
             os.kill(pid, signal.SIGKILL)
 
     def _summary(self, load: Load) -> bool:
-        self._say("\nWhat happened, as `steelyard events` tells it:\n")
+        self._say("\nThe events, as `steelyard events` shows them:\n")
         for event in self._daemon.events():
             moment = time.strftime("%H:%M:%S", time.localtime(event["at"]))
             self._say(f"    {moment} {event['subject']}: {event['text']}")
@@ -148,7 +150,7 @@ class Demo:
         self._servers[name] = spawn("proxy.demo.backend", kind, name, SERVERS[name], str(port), log=log)
 
     def _up(self) -> str:
-        """Tell who is up, with the others in brackets, and remember who was found down."""
+        """Return the names of all servers, those that are not up in brackets; remember those that are down."""
         names = {address: name for name, address in SERVERS.items()}
         backends = [backend for service in self._daemon.status()["services"] for backend in service["backends"]]
         self._noticed |= {names[b["name"]] for b in backends if b["state"] == "down"}
@@ -158,19 +160,19 @@ class Demo:
 def _told(what: str, tally: Tally) -> str:
     by = ", ".join(f"{who} {count}" for who, count in sorted(tally.answered.items()))
     lost = ", ".join(f"{count} x {why}" for why, count in tally.lost.items()) or "0"
-    cut = f", {tally.cut} cut with the process that held them" if tally.cut else ""
+    cut = f", {tally.cut} cut when their process was killed" if tally.cut else ""
     return f"{what}: {tally.sent} sent, answered by {by}; lost: {lost}{cut}; slowest {tally.slowest * 1000:.0f} ms"
 
 
 def _free_port() -> int:
-    """Find a port that is free for UDP and TCP on all addresses of the demo."""
+    """Return a port that is free for UDP and TCP on all addresses of the demo."""
     for _ in range(100):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
         if all(_free(address, port) for address in ("127.0.0.1", *SERVERS.values())):
             return port
-    raise DemoError("no port of 127.0.0.1 is free")
+    raise DemoError("no port is free on all of the demo's addresses in 127.0.0.0/8")
 
 
 def _free(address: str, port: int) -> bool:
@@ -184,6 +186,6 @@ def _free(address: str, port: int) -> bool:
 
 
 def play(say: Say) -> bool:
-    """Run the demo; whether nothing was lost.  DemoError if it cannot run here."""
+    """Run the demo; return True if nothing was lost. Raises DemoError if it cannot run here."""
     with tempfile.TemporaryDirectory(prefix="steelyard-demo-") as folder:
         return asyncio.run(Demo(Path(folder), say).run())

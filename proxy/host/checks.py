@@ -79,7 +79,7 @@ def _buffers(listeners: Collection[Listener], read: Sysctl) -> Iterator[Finding]
     most = _number(read("net.core.rmem_max"))
     if most is not None and most < RECEIVE_BUFFER and any(listener.transport == "udp" for listener in listeners):
         yield Finding(
-            f"net.core.rmem_max = {most}: a burst of answers fills the buffers of UDP sockets, and is lost",
+            f"net.core.rmem_max = {most}: a burst of answers overflows the buffers of UDP sockets",
             f"sysctl -w net.core.rmem_max={RECEIVE_BUFFER}",
         )
 
@@ -141,7 +141,7 @@ def _sources(config: Config, owned: Callable[[str], bool]) -> Iterator[Finding]:
             if address not in told and not owned(address):
                 told.add(address)
                 yield Finding(
-                    f"[service.{service.name}] is to connect from {address}, which this host does not have",
+                    f"[service.{service.name}] must connect from {address}, which this host does not have",
                     "ip address add, or leave it out of source-addresses",
                 )
 
@@ -153,7 +153,8 @@ def _loops(config: Config, owned: Callable[[str], bool]) -> Iterator[Finding]:
     told = {backend.address for service in config.services for backend in service.backends}
     for key, chain in loops(config.services, {one for one in told if owned(one)}).items():
         yield Finding(
-            f"[service.{key[0]}]: {explain(key[1], chain)}", "it gets nothing: listen on one address, or name a server"
+            f"[service.{key[0]}]: {explain(key[1], chain)}",
+            "it gets no traffic: listen on one address, or name a server",
         )
 
 
@@ -161,7 +162,7 @@ def _firewall(read: Sysctl) -> Iterator[Finding]:
     count, most = _number(read("net.netfilter.nf_conntrack_count")), _number(read("net.netfilter.nf_conntrack_max"))
     if count is not None and most and count > CROWDED * most:
         yield Finding(
-            f"the firewall tracks {count} connections of at most {most}: what is new is dropped when it is full",
+            f"the firewall tracks {count} connections of at most {most}: when full it drops new ones",
             f"sysctl -w net.netfilter.nf_conntrack_max={2 * most}, or leave this traffic untracked (notrack)",
         )
 
@@ -170,7 +171,7 @@ def _files(config: Config, open_files: int) -> Iterator[Finding]:
     least = least_files(config)
     if open_files < least:
         yield Finding(
-            f"the limit of open files is {open_files} here, this configuration needs {least}: it does not start",
+            f"the limit of open files is {open_files}, this configuration needs {least}: the daemon does not start",
             "ulimit -Hn, LimitNOFILE",
         )
 

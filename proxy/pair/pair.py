@@ -63,7 +63,7 @@ class Redundancy:
         """Begin to take part."""
         if self._routers is not None:
             for name in sorted(self._routers.in_standby):
-                self._told(name, "in standby since before the start: `steelyard resume` ends that", "warning", {})
+                self._told(name, "still in standby after the restart: `steelyard resume` ends it", "warning", {})
             self._routers.start()
 
     def look(self, now: float, services: Known, probes: Known, *, serving: bool) -> None:
@@ -121,10 +121,10 @@ class Redundancy:
             return False, []
         news = set(names) - set(self._routers.in_standby)
         if news:
-            self._told(", ".join(sorted(news)), f"standby asked for by {who}", "info", {})
+            self._told(", ".join(sorted(news)), f"standby requested by {who}", "info", {})
             await self._drained(names, drain)
         # From here on it is done and remembered, whether or not who asked for it still listens.
-        left = await asyncio.shield(self._moved_away(self._routers, names, f"standby asked for by {who}"))
+        left = await asyncio.shield(self._moved_away(self._routers, names, f"standby requested by {who}"))
         return bool(news), left
 
     def _moved_away(self, routers: Routers, names: Collection[str], reason: str) -> asyncio.Task[list[str]]:
@@ -158,7 +158,7 @@ class Redundancy:
             return False
         changed = bool(set(names) & set(routers.in_standby))
         if changed:
-            self._told(", ".join(sorted(names)), f"resume asked for by {who}", "info", {})
+            self._told(", ".join(sorted(names)), f"resume requested by {who}", "info", {})
             await self._remember(lambda: set(routers.in_standby) - set(names), lambda: routers.resume(names))
         return changed
 

@@ -136,7 +136,7 @@ class Routers:
         for one in running:
             one.cancel()
         if not done:
-            self._tell("vrrp", "did not leave in time: it is killed, the addresses go with their lease", "error", {})
+            self._tell("vrrp", "did not leave in time: killed, the addresses vanish when their lease ends", "error", {})
             child.kill()
 
     async def finish(self) -> None:
@@ -148,7 +148,7 @@ class Routers:
             async with asyncio.timeout(FINISH):
                 await child.gone.wait()
         except TimeoutError:
-            self._tell("vrrp", "did not end in time: it is killed", "error", {})
+            self._tell("vrrp", "did not end in time: killed", "error", {})
             child.kill()
 
     def hurry(self) -> None:

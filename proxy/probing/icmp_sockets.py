@@ -49,7 +49,7 @@ def sockets(config: Config, gid: int | None, have: Collection[int] = ()) -> tupl
         for one in opened:
             one.close()
         return [], (
-            f"probes cannot ping: net.ipv4.ping_group_range leaves the group of the probes out, and a raw socket is refused "
+            f"probes cannot ping: net.ipv4.ping_group_range excludes the probes' group, and a raw socket is refused "
             f"({os.strerror(error.errno or 0).lower()})"
         )
     return opened, ""

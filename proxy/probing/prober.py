@@ -73,7 +73,7 @@ class Prober:
         """Let it run the probes of these targets once, within `patience` seconds and a grace; else why it has not, in words."""
         answer = await self._kept.ask(lambda number: health_messages.Run(number, keys), patience + RUN_GRACE)
         if not isinstance(answer, health_messages.Ran):
-            return "the health process is starting, or has too much to do: try again"
+            return "the health process is starting or busy: try again"
         return answer.busy or answer.rows
 
     async def report(self) -> Probes:

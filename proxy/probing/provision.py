@@ -52,7 +52,7 @@ class Means:
         """Read files again that have changed; what to tell the health process then."""
         changed = self._files.look()
         for path, fault in changed.items():
-            self._tell(fault or f"{self._files.label(path)} has changed: it is used from now on", bool(fault))
+            self._tell(fault or f"{self._files.label(path)} has changed: the new content is in use", bool(fault))
         return self._secrets() if changed else None
 
     def _secrets(self) -> health_messages.Secrets:

@@ -100,7 +100,7 @@ class Kept:
         try:
             self._spare = self._make()
         except OSError as error:
-            self._told(f"none can stand by: {error}")
+            self._told(f"no process can stand by: {error}")
 
     def look(self, now: float) -> None:
         """Find one that hangs, or that is missing."""
@@ -113,10 +113,10 @@ class Kept:
         limit = self._silence if child.ready else self._pace.patience
         if child.alive and silence >= limit:
             if child.ready:
-                self._told(f"no sign of life for {limit:g} s: pid {child.pid} is killed")
+                self._told(f"no sign of life for {limit:g} s: killing pid {child.pid}")
             else:
                 self._pace.late()
-                self._told(f"not ready {limit:g} s after its start: pid {child.pid} is killed")
+                self._told(f"not ready {limit:g} s after its start: killing pid {child.pid}")
             self._pulse = Pulse()
             child.kill()
 

@@ -168,7 +168,7 @@ def _directory(parts: list[str]) -> int:
             if stat.S_ISLNK(info.st_mode):
                 links += 1
                 if info.st_uid not in {0, os.geteuid()} or links > _LINKS:
-                    raise OSError(f"{part} on the way is a link of somebody else's, or one of too many")
+                    raise OSError(f"{part} on the way is a symbolic link of another user, or there are too many")
                 target = os.readlink(part, dir_fd=at[-1])
                 if target.startswith("/"):
                     while len(at) > 1:
@@ -186,6 +186,6 @@ def _directory(parts: list[str]) -> int:
 
 def _check(info: os.stat_result, what: str, *, sticky: bool) -> None:
     if info.st_uid not in {0, os.geteuid()}:
-        raise OSError(f"{what} belongs to somebody else (uid {info.st_uid})")
+        raise OSError(f"{what} belongs to another user (uid {info.st_uid})")
     if info.st_mode & stat.S_IWOTH and not (sticky and info.st_mode & stat.S_ISVTX):
-        raise OSError(f"{what} can be written by anybody")
+        raise OSError(f"{what} can be written by any user")

@@ -107,7 +107,7 @@ class LineHandler(logging.Handler):
                 "levelno": logging.WARNING,
                 "levelname": "WARNING",
                 "created": record.created,
-                "msg": f"{self.lost} log lines lost: their reader was too slow",
+                "msg": f"{self.lost} log lines lost: the reader was too slow",
             }
         )
         return self.format(notice)

@@ -47,12 +47,12 @@ def open_directory(path: Path, *, make: bool = True) -> int:
             path.mkdir(mode=0o750)
     itself = path.lstat()
     if stat.S_ISLNK(itself.st_mode) and itself.st_uid not in {0, os.geteuid()}:
-        raise OSError("the directory is a symbolic link of somebody else's")
+        raise OSError("the directory is a symbolic link of another user")
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     status = os.fstat(fd)
     if status.st_uid not in {0, os.geteuid()} or status.st_mode & stat.S_IWOTH:
         os.close(fd)
-        raise OSError("the directory belongs to somebody else or may be written by anybody")
+        raise OSError("the directory belongs to another user or any user may write to it")
     return fd
 
 

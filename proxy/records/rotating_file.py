@@ -17,12 +17,12 @@ SIZE_MAX: Final = 2 * 1024 * 1024
 """Bytes of a file before it is rotated; two are kept."""
 
 
-class JournalError(Exception):
+class RotatingFileError(Exception):
     """The file cannot be used; says which, and why."""
 
 
-class Journal:
-    """Lines of bytes in DIRECTORY/NAME, the older half in NAME.1. Raises JournalError only."""
+class RotatingFile:
+    """Lines of bytes in DIRECTORY/NAME, the older half in NAME.1. Raises RotatingFileError only."""
 
     def __init__(self, directory: Path, name: str, size_max: int = SIZE_MAX) -> None:
         self._directory = directory
@@ -89,4 +89,4 @@ class Journal:
             yield
         except OSError as error:
             why = error.strerror or str(error)
-            raise JournalError(f"{self._directory / self._name}: {why}") from error
+            raise RotatingFileError(f"{self._directory / self._name}: {why}") from error

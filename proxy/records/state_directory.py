@@ -37,7 +37,9 @@ class StateDirectory:
             itself._lock = await itself.disk.run(lambda: _lock(path, node), PATIENCE)
         except HeldError as error:
             whose = str(error) or "which does not say who it is"
-            raise StateError(f"{path} belongs to another daemon, {whose}: each needs a directory of its own") from error
+            raise StateError(
+                f"{path} belongs to another daemon, {whose}: give each daemon its own directory"
+            ) from error
         except StuckError as error:
             raise StateError(f"{path}: {error}") from error
         except OSError as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
 
 from proxy.records.disk_thread import DiskThread, StuckError
-from proxy.records.rotating_file import Journal, JournalError
+from proxy.records.rotating_file import RotatingFile, RotatingFileError
 from proxy.words import counted
 
 if TYPE_CHECKING:
@@ -147,10 +147,10 @@ class _File:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._journal: Journal | None = None
+        self._rotating: RotatingFile | None = None
 
     def read(self) -> list[Event]:
-        """Return the events that earlier lives recorded, oldest first; JournalError."""
+        """Return the events that earlier lives recorded, oldest first; RotatingFileError."""
         events = []
         for line in self._open().lines():
             try:
@@ -160,19 +160,19 @@ class _File:
         return events
 
     def append(self, line: bytes) -> None:
-        """Write a line; JournalError."""
+        """Write a line; RotatingFileError."""
         self._open().append(line)
 
     def close(self) -> None:
         """Close it; the next line opens it again, whichever file has its name by then."""
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
+        if self._rotating is not None:
+            self._rotating.close()
+            self._rotating = None
 
-    def _open(self) -> Journal:
-        if self._journal is None:
-            self._journal = Journal(self._directory, "events.jsonl")
-        return self._journal
+    def _open(self) -> RotatingFile:
+        if self._rotating is None:
+            self._rotating = RotatingFile(self._directory, "events.jsonl")
+        return self._rotating
 
 
 class Timeline:
@@ -195,7 +195,7 @@ class Timeline:
         file = _File(directory)
         try:
             before = await disk.run(file.read, PATIENCE)
-        except (JournalError, StuckError) as error:
+        except (RotatingFileError, StuckError) as error:
             self._complain(error)
         else:
             room = self._limit - len(self._events)

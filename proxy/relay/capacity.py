@@ -1,8 +1,9 @@
-"""The slots of a service's limited backends: how many are taken on the whole host, and who may have the next one.
+"""The slots of a service's limited backends: how many are taken on the whole host, and which client gets the next one.
 
 Laws:
-- A slot is claimed before it is used, as `claims` says: never more of them are taken than there are.
-- Who has waited longer goes first, in whichever worker: for each sibling whose queue has an older head one slot is left.
+- A worker claims a slot before it uses it (`claims`): no more slots are taken than the backend has.
+- The client that has waited longest goes first, whichever worker it is in: a worker leaves one slot free for each
+  sibling whose queue has an older head.
 """
 
 import math
@@ -17,20 +18,20 @@ if TYPE_CHECKING:
     from proxy.relay.service import Service
     from proxy.relay.target import Target
 
-STALE = 1.0  # s beyond the queue's timeout after which a sibling's head is no longer believed
+STALE = 1.0  # s beyond the queue's timeout: an older head is left over from a worker that died
 
 
 class Waiting(Protocol):
     """Clients that wait for a free slot."""
 
     def wake(self) -> None:
-        """Serve those who wait, in the next round."""
+        """Serve the waiting clients in the next round."""
 
 
-class Slots:
-    """The slots of one service's backends as one worker sees them; `active` is what takes one.
+class Capacity:
+    """The slots of one service's backends as one worker sees them; each `active` connection or query takes one.
 
-    `full` is the first backend that the last `pick` would have taken and found without a free slot.
+    `full` is the first backend that the last `pick` would have returned but for a lack of free slots.
     """
 
     def __init__(self, service: "Service", siblings: Siblings) -> None:
@@ -41,7 +42,7 @@ class Slots:
         self._turn = service.cell + TURN_QUEUE
 
     def pick(self, key: int, tried: Collection["Target"], since: float = math.inf) -> "Target | None":
-        """Return a backend, none of `tried`, with a slot that is claimed; None, and `full`, where there is none."""
+        """Claim a slot and return its backend, none of `tried`; return None and set `full` if there is no free slot."""
         selector = self._service.selector
         self.full = None
         picked = cast("Target | None", selector.pick(key, tried))
@@ -52,7 +53,7 @@ class Slots:
         without = {*tried, picked}
         without.update(target for target in self._service.targets if not self.free(target, ahead))
         if picked not in selector.standbys:
-            # Those that stand by are there for backends that cannot be reached. A full one is waited for.
+            # Standbys replace backends that cannot be reached. For a full backend clients wait.
             without.update(cast("tuple[Target, ...]", selector.standbys))
         while (picked := cast("Target | None", selector.pick(key, without))) is not None:
             if self._claim(picked, ahead):
@@ -61,22 +62,22 @@ class Slots:
         return None
 
     def claim(self, target: "Target") -> bool:
-        """Claim a slot of this backend, behind all who wait; whether there was one."""
+        """Claim a slot of this backend, behind all waiting clients; return False if none is free."""
         return self._claim(target, self._ahead(math.inf))
 
     def unclaim(self, target: "Target") -> None:
-        """Take back a claim that came to nothing; harmless after `took`, which made it true."""
+        """Give back a claimed slot that was not used; harmless after `took`."""
         self._service.cells[target.cell + BACKEND_ACTIVE] = target.active
 
     def free(self, target: "Target", ahead: int = 0) -> bool:
-        """Whether a backend has a free slot beside those that are left for others."""
+        """Return True if the backend has a free slot after `ahead` slots are left for other workers' clients."""
         if not target.limit:
             return True
         taken = target.active + self.siblings.sum(target.cell + BACKEND_ACTIVE)
         return taken + ahead < target.limit
 
     def freed(self) -> None:
-        """A slot is free."""
+        """Wake the queue: a slot has become free."""
         if self.queue is not None:
             self.queue.wake()
 
@@ -87,7 +88,7 @@ class Slots:
         return claim(self._service.cells, cell, self.siblings, target.active, target.limit, ahead)
 
     def _ahead(self, since: float) -> int:
-        """Return how many queues have a head that waits since before `since`; a datagram, which waits for nothing, is last."""
+        """Return how many queues have a head that has waited since before `since`; datagrams, which cannot wait, are last."""
         heads = [head for head in self.siblings.each(self._turn) if head]
         if since == math.inf and self._service.cells[self._turn]:
             heads.append(self._service.cells[self._turn])

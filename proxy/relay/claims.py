@@ -1,8 +1,8 @@
-"""A place of which there are only so many on the host, claimed without a lock [pure].
+"""Claims of places that are limited on the whole host, without a lock [pure].
 
-Each worker tells in a cell of its own column how many it has taken. A claim is written there before it is used, then all
-workers' cells are read, and one that is found too much is taken back. Of two claims of the last place at the same time
-both may be taken back, never both kept.
+Each worker publishes in a cell of its own column how many places it has taken. It writes a claim there before it uses
+the place, then reads all workers' cells, and takes the claim back if the sum is too high. If two workers claim the last
+place at the same time, both may take their claims back, but they never both keep them.
 """
 
 from typing import TYPE_CHECKING
@@ -14,9 +14,9 @@ CLAIMS = 3  # tries where another worker claims the last place at the same time
 
 
 def claim(cells: "memoryview[int]", cell: int, siblings: "Siblings", taken: int, most: int, ahead: int = 0) -> bool:
-    """Claim one place more than the `taken` that we have, of `most` on the host; whether there was one.
+    """Claim one place beyond this worker's `taken` ones, of `most` on the host; return False if none is free.
 
-    `ahead` places are left for who comes first.
+    `ahead` places are left for clients that have waited longer.
     """
     for _ in range(CLAIMS):
         if taken + siblings.sum(cell) + ahead >= most:

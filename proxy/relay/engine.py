@@ -1,6 +1,6 @@
-"""The interface of an engine: what a worker process tells its data plane, and nothing more.
+"""The interface of an engine: all that a worker process asks of its data plane.
 
-`python_engine.PythonEngine` is one; a native engine has the same methods and takes the same values.
+`python_engine.PythonEngine` implements it; a native engine has the same methods and takes the same values.
 """
 
 import socket
@@ -14,54 +14,54 @@ from proxy.relay.plan import Member, ServicePlan
 from proxy.stats.table import Table
 
 Want = Callable[[int, int, int], None]
-"""Called with (family, type, count) when transparent sockets are wanted; `Engine.prepared` is the answer."""
+"""Asks the master for transparent sockets: (family, type, count). They arrive by `Engine.prepared`."""
 
 
 class Engine(Protocol):
-    """What a worker asks of its data plane."""
+    """The data plane as its worker sees it."""
 
     def listen(self, member: Member, sock: socket.socket) -> None:
-        """Poll a member's socket, which is the engine's from now on."""
+        """Poll a member's socket. The engine owns it from now on."""
 
     def unlisten(self, listener: int, index: int) -> None:
-        """Poll it no more; what was taken from it is still served, and then the socket is closed."""
+        """Stop polling a member. Clients already taken from it are still served; then the socket is closed."""
 
     def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
-        """Take over verdicts: (service slot, backend slot, verdict, admin)."""
+        """Apply verdicts and admin states: (service slot, backend slot, verdict, admin)."""
 
     def relist(self, plan: ServicePlan, generation: int) -> None:
-        """Serve a service with other backends from now on: what stays keeps all it has, what is new is unknown yet."""
+        """Replace a service's backends. Those that stay keep their connections and counters; new ones are `unknown`."""
 
     def weigh(self, changes: Sequence[tuple[int, int, int]]) -> None:
-        """Take over weights: (service slot, backend slot, weight)."""
+        """Apply weights: (service slot, backend slot, weight)."""
 
     def siblings(self, tables: Iterable[Table]) -> None:
-        """Count with these columns of the other workers; they are the engine's from now on."""
+        """Add up the counters of the other workers from these columns. The engine owns them from now on."""
 
     def log_to(self, fd: int) -> None:
-        """Write the connection log to this file from now on; it is the engine's."""
+        """Write the connection log to this file from now on. The engine owns the descriptor."""
 
     def replay(self, fd: int) -> int:
-        """Ask again what a dead worker's journal holds; how many queries that were."""
+        """Send the queries in a dead worker's journal again; return how many there were."""
 
     def prepared(self, family: int, kind: int, asked: int, socks: Sequence[socket.socket]) -> None:
-        """Take over the transparent sockets that came for `asked` of them; they are the engine's from now on."""
+        """Take the transparent sockets that the master made, of `asked` ones. The engine owns them from now on."""
 
     def browse(self, listing: int, wanted: Wanted | None, *, reset: bool) -> tuple[list[Row], int, bool]:
-        """Show or reset a portion of what is open: (rows, how many, whether there are more)."""
+        """Show or reset a portion of the open connections and sessions: (rows, how many, whether there are more)."""
 
     def follow(self, number: int, wanted: Wanted | None, tell: Tell) -> None:
-        """Tell what begins and ends from now on; None ends that."""
+        """Report connections and sessions that begin or end from now on; None as `wanted` stops that."""
 
     def foretell(self, service: str, host: str, port: int, name: str) -> dict[str, Any]:
-        """Which backend this client of a service would get; empty where no listener of it is polled here."""
+        """Return the backend that this client would get; empty if this worker polls no listener of the service."""
 
     def drain(self) -> None:
-        """Take what is queued already, and nothing after it."""
+        """Serve the clients that are queued already, and none after them."""
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is open that could still end by itself."""
+        """Return True if no connection is open and no query waits for an answer."""
 
     def close(self) -> None:
-        """End everything."""
+        """End all connections, sessions and queries."""

@@ -1,10 +1,10 @@
-"""What a relay reports of connections, sessions and queries.  An observer has these methods; the relay knows no more of it."""
+"""The interfaces by which the relay reports connections, sessions and queries to an observer."""
 
 from typing import Any, Protocol
 
 
 class EndObserver(Protocol):
-    """Learns of each end: the connection log is one."""
+    """Is called at each end; the connection log is such an observer."""
 
     def connection(self, conn: Any) -> None:
         """A TCP connection is about to be closed."""
@@ -13,11 +13,11 @@ class EndObserver(Protocol):
         """A UDP session has ended; this counter of its service says why."""
 
     def query(self, service: Any, query: Any, cell: int) -> None:
-        """A DNS query was answered with SERVFAIL of our own making; this counter of its service says why."""
+        """A DNS query was answered with the relay's own SERVFAIL; this counter of its service says why."""
 
 
 class Observer(Protocol):
-    """Learns of each beginning and end of connections and sessions: the followers of a worker are one."""
+    """Is called at each beginning and end of connections and sessions; a worker's followers are such an observer."""
 
     def opened(self, item: Any) -> None:
         """A connection's backend is connected, or a session has begun."""

@@ -1,6 +1,6 @@
-"""What the master tells a worker to do: plain frozen values that travel as JSON.
+"""The plan that the master sends to a worker: plain frozen values that travel as JSON.
 
-The relay reads nothing else, neither the configuration file nor its models.  Durations are seconds, `inf` for never.
+The relay reads neither the configuration file nor its models.  Durations are in seconds; `inf` is never.
 """
 
 from dataclasses import asdict, dataclass, fields, replace
@@ -21,13 +21,13 @@ class BackendPlan:
     state: str = "unknown"
     admin: str = "ready"
     send_proxy: str = "off"
-    """"v1" or "v2": the PROXY header that it is sent at the start of each connection, "v2" before each datagram."""
+    """The PROXY header before each connection ("v1", "v2") or datagram ("v2")."""
     source_addresses: tuple[str, ...] = ()
-    """Addresses of ours that sockets to it are bound to, in turn; without one the kernel chooses."""
+    """Local addresses that sockets to this backend are bound to, in turn; if empty, the kernel chooses."""
     max_connections: int = 0
-    """The host's, over all workers; 0 is unlimited."""
+    """The limit for the whole host, over all workers; 0 is unlimited."""
     tier: int = 0
-    """What it is ordered by while it stands by."""
+    """Its place among the standbys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class UdpPlan:
     max_sessions: int
     when_full: str
     per_datagram: bool = False
-    """No sessions: each datagram is balanced by itself, and no answers are relayed."""
+    """True: there are no sessions; each datagram is balanced by itself, and no answers are relayed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +59,23 @@ class DnsPlan:
     retry_after: float
     give_up: float
     client_subnet: bool = False
-    """Backends are told the client's network (RFC 7871)."""
+    """True: queries name the client's network (RFC 7871)."""
 
 
 @dataclass(frozen=True, slots=True)
 class LimitsPlan:
-    """What a service takes.  Numbers are the host's, over all workers; 0 is unlimited, but for the queue: none."""
+    """The limits of a service for the whole host, over all workers.  0 is unlimited; `queue_size` 0 is no queue."""
 
     queue_size: int = 0
     queue_timeout: float = 3.0
     connections: int = 0
     per_client: int = 0
     rate: float = 0.0
-    """Of one client, a second."""
+    """New connections, sessions or queries of one client per second."""
     errors: int = 0
-    """Failures in a row, in one worker, that are told to the master; 0: none are."""
+    """The worker reports a backend to the master after this many failures in a row; 0: never."""
     errors_within: float = 10.0
-    """Seconds between two failures after which they are in no row."""
+    """Two failures that are further apart than this (s) do not count as in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +120,19 @@ class ServicePlan:
     allow: tuple[str, ...] = ()
     deny: tuple[str, ...] = ()
     accept_proxy: tuple[str, ...] = ()
-    """Blocks of addresses: clients that may use it (all), that may not, and from whom a PROXY header is awaited."""
+    """Blocks of addresses: `allow` and `deny` clients, and sources that send a PROXY header."""
     on_failback: str = "keep"
     limits: LimitsPlan = LimitsPlan()
     transparent: bool = False
     """Backends see the client's own address."""
     persistence: PersistencePlan | None = None
     weight_scale: int = 1
-    """How many units of the backends' weights are one of the configuration's."""
+    """How many units of `weight` here are one unit in the configuration."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything one worker serves.  `max_connections` bounds what it accepts at a time; `salt` is the daemon's, in hex."""
+    """Everything that one worker serves.  `max_connections` limits its open connections; `salt` is in hex."""
 
     generation: int
     layout: Layout
@@ -175,7 +175,7 @@ def service_tree(plan: ServicePlan) -> dict[str, Any]:
 
 
 def from_tree(tree: dict[str, Any]) -> Plan:
-    """Read back what `to_tree` made; it comes from our own master: a mistake in it raises KeyError or TypeError."""
+    """Read what `to_tree` made.  It comes from the daemon's own master, so a mistake raises KeyError or TypeError."""
     return Plan(
         generation=tree["generation"],
         layout=Layout(**tree["layout"]),

@@ -1,4 +1,4 @@
-"""The data plane of one worker in pure Python: it passes what the worker is told to services, listeners and backends."""
+"""The data plane of one worker in pure Python: it passes the worker's orders to services, listeners and backends."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,8 @@ from proxy.relay.clients.persistence import Persistence
 from proxy.relay.clients.rates import Rates
 from proxy.relay.clients.store import Store
 from proxy.relay.dns import journal
-from proxy.relay.dns.service import DnsListener, DnsService
+from proxy.relay.dns.intake import DnsListener
+from proxy.relay.dns.service import DnsService
 from proxy.relay.engine import Want
 from proxy.relay.loop.poller import Poller
 from proxy.relay.observe.connection_log import ConnectionLog
@@ -35,10 +36,10 @@ from proxy.stats.columns import Siblings
 from proxy.stats.table import Table
 
 HEARTBEAT = 0.1  # s
-REFRESH = 0.02  # s between two looks at what the siblings have open
+REFRESH = 0.02  # s between two looks at the siblings' open connections
 HOUSEKEEPING = 1.0  # s
 DRAIN_LOOK = 0.01  # s between two looks whether a draining listener is dry
-DRAIN_LIMIT = 1.0  # s that emptying the listeners may take: clients that never stop must not hold a worker
+DRAIN_LIMIT = 1.0  # s until listeners are closed although clients still come: they must not hold a worker
 
 Relay = DnsService | UdpService | PerDatagramService | TcpService
 Listener = DnsListener | UdpListener | PerDatagramListener | TcpListener
@@ -73,12 +74,12 @@ class PythonEngine:
         self._services: dict[int, Service] = {}
         self._relays: dict[tuple[int, str], Relay] = {}
         self._listeners: dict[tuple[int, int], tuple[Relay, Listener]] = {}
-        self._retired: list[tuple[Relay, Listener]] = []  # polled no more, and open for answers under way
+        self._retired: list[tuple[Relay, Listener]] = []  # no longer polled, still open for pending answers
         self._draining = False
         self._drain_ends = 0.0
         self._refreshing = False
         self._log = ConnectionLog(plan.log, self._poller) if plan.log.connections != "off" else None
-        rng = Random(int.from_bytes(os.urandom(8), "big"))  # noqa: S311 - turns, not secrets
+        rng = Random(int.from_bytes(os.urandom(8), "big"))  # noqa: S311 - it spreads load, and protects no secret
         for service in plan.services:
             self._add(service, plan.layout, rng, hint)
         self._browser = Browser(self._relays.values())
@@ -121,7 +122,7 @@ class PythonEngine:
             self._relays[plan.slot, "udp"] = UdpService(service, self._poller)
 
     def listen(self, member: Member, sock: socket.socket) -> None:
-        """Poll a member's socket, which is ours from now on; one that is polled already is closed."""
+        """Poll a member's socket.  The engine owns it from now on, and closes it if the member is polled already."""
         key = member.listener, member.index
         if key in self._listeners or self._draining:
             sock.close()
@@ -138,7 +139,7 @@ class PythonEngine:
         self._cells[layout.MEMBERS] = len(self._listeners)
 
     def unlisten(self, listener: int, index: int) -> None:
-        """Poll it no more.  The socket is closed as soon as nothing that was taken from it is still to be answered."""
+        """Stop polling a member.  Its socket is closed when all queries and sessions that came by it are over."""
         relay, polled = self._listeners.pop((listener, index), (None, None))
         if relay is None or polled is None:
             return
@@ -148,9 +149,9 @@ class PythonEngine:
         self._close_retired()
 
     def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
-        """Take over verdicts and admin states; connections on a backend that went down are kept or reset.
+        """Apply verdicts and admin states; keep or reset the connections on a backend that went down.
 
-        A draining one keeps what it has, one in maintenance is left at once.
+        A draining backend keeps its connections; one in maintenance loses them at once.
         """
         by_service: dict[int, list[tuple[int, str, str]]] = {}
         for service, backend, verdict, admin in changes:
@@ -174,7 +175,7 @@ class PythonEngine:
                     relay.cut(moved["maint"])
 
     def relist(self, plan: ServicePlan, generation: int) -> None:
-        """Serve a service with other backends from now on; what is still open on one that is gone is cut."""
+        """Replace a service's backends; reset the connections that are still open on one that is gone."""
         service = self._services[plan.slot]
         gone = service.relist(plan)
         for transport in ("tcp", "udp"):
@@ -185,12 +186,12 @@ class PythonEngine:
         self._cells[layout.GENERATION] = generation
 
     def _watch(self) -> None:
-        """Have the siblings' counts refreshed for all backends."""
+        """Watch the siblings' counters of all backends."""
         targets = [target for service in self._services.values() for target in service.targets]
         self._siblings.watch(target.cell + layout.BACKEND_ACTIVE for target in targets)
 
     def weigh(self, changes: Sequence[tuple[int, int, int]]) -> None:
-        """Take over weights; what is open stays where it is."""
+        """Apply weights; open connections stay where they are."""
         by_service: dict[int, list[tuple[int, int]]] = {}
         for service, backend, weight in changes:
             by_service.setdefault(service, []).append((backend, weight))
@@ -199,7 +200,7 @@ class PythonEngine:
                 self._services[slot].weigh(part)
 
     def siblings(self, tables: Iterable[Table]) -> None:
-        """Count with these columns of the other workers, and no others."""
+        """Replace the columns of the other workers."""
         self._siblings.close()
         some = False
         for number, table in enumerate(tables):
@@ -213,34 +214,34 @@ class PythonEngine:
                 service.refresh([0] * len(service.targets))
 
     def prepared(self, family: int, kind: int, asked: int, socks: Sequence[socket.socket]) -> None:
-        """Take over transparent sockets."""
+        """Put transparent sockets into the stock."""
         self._stock.put((family, kind), asked, socks)
 
     def log_to(self, fd: int) -> None:
-        """Write the connection log to this file from now on; it is ours."""
+        """Write the connection log to this file from now on.  The engine owns the descriptor."""
         if self._log is not None:
             self._log.open(fd)
         else:
             os.close(fd)
 
     def replay(self, fd: int) -> int:
-        """Ask again what a dead worker's journal holds, through our own members of the same listeners."""
+        """Send the queries in a dead worker's journal again; this worker's members of the same listeners answer them."""
         by_listener = {polled.member.listener: (relay, polled) for relay, polled in self._listeners.values()}
         count = 0
         for entry in journal.entries(fd):
             relay, polled = by_listener.get(entry.listener, (None, None))
             if isinstance(relay, DnsService) and isinstance(polled, DnsListener):
-                relay.replay(polled, entry.message, entry.client, time.monotonic())
+                relay.intake.replay(polled, entry.message, entry.client, time.monotonic())
                 self._cells[relay.base + layout.SERVICE_REPLAYED] += 1
                 count += 1
         return count
 
     def browse(self, listing: int, wanted: Wanted | None, *, reset: bool) -> tuple[list[Row], int, bool]:
-        """Show or reset a portion of what is open: (rows, how many, whether there are more)."""
+        """Show or reset a portion of the open connections and sessions: (rows, how many, whether there are more)."""
         return self._browser.page(listing, wanted, time.monotonic(), reset=reset)
 
     def follow(self, number: int, wanted: Wanted | None, tell: Tell) -> None:
-        """Tell what begins and ends from now on; None ends that."""
+        """Report connections and sessions that begin or end from now on; None as `wanted` stops that."""
         if self._followers is None:
             self._followers = Followers(self._relays.values(), self._poller, self._node, tell)
         if wanted is None:
@@ -249,14 +250,14 @@ class PythonEngine:
             self._followers.add(number, wanted)
 
     def foretell(self, service: str, host: str, port: int, name: str) -> dict[str, Any]:
-        """Which backend this client of a service would get; empty where no listener of it is polled here."""
+        """Return the backend that this client would get; empty if this worker polls no listener of the service."""
         for _, (relay, polled) in sorted(self._listeners.items(), key=lambda item: item[0]):
             if relay.service.plan.name == service:
                 return foretell(polled, host, port, name)
         return {}
 
     def drain(self) -> None:
-        """Take what is queued already, however much that is, and nothing after it."""
+        """Serve all clients that are queued already, and none after them."""
         if self._draining:
             return
         self._draining = True
@@ -270,11 +271,11 @@ class PythonEngine:
 
     @property
     def idle(self) -> bool:
-        """Whether no connection is open and no answer is under way, nor anything left in the listeners of a drain."""
+        """Return True if no connection is open, no answer is pending, and a drain has emptied all listeners."""
         return not (self._draining and self._listeners) and all(relay.idle for relay in self._relays.values())
 
     def close(self) -> None:
-        """End everything: what is left is reset, or answered with SERVFAIL."""
+        """Reset all connections, answer pending queries with SERVFAIL, and close all sockets."""
         for relay in self._relays.values():
             relay.close()
         for _, polled in (*self._listeners.values(), *self._retired):
@@ -291,18 +292,18 @@ class PythonEngine:
         if self._rates is not None:
             self._rates.close()
         if self._log is not None:
-            self._log.close()  # last, for what was closed above has lines of its own
+            self._log.close()  # last: the connections closed above are logged
             self._count_log()
 
-    # -- regular work: each is due again before it is done, so that an exception costs one turn
+    # -- regular work: each function sets its next timer first, so that an exception costs only one turn
 
     def _beat(self, now: float) -> None:
-        """Show the master that the loop comes round."""
+        """Show the master that the event loop runs."""
         self._poller.at(now + HEARTBEAT, self._beat)
         self._cells[layout.HEARTBEAT] = time.monotonic_ns()
 
     def _refresh(self, now: float) -> None:
-        """Take over what the siblings have open, for least-connections."""
+        """Read the siblings' open connections, for the schedulers that count them."""
         if not self._siblings.count:
             self._refreshing = False
             return
@@ -342,16 +343,16 @@ class PythonEngine:
             self._cells[layout.LOG_LOST] = self._log.lost
 
     def _look_dry(self, now: float) -> None:
-        """While draining: close each listener that has nothing more."""
+        """While draining: close each listener that is empty."""
         for (listener, index), (relay, polled) in list(self._listeners.items()):
-            stalled = isinstance(relay, TcpService) and polled in relay.stalled  # no room yet for who waits there
+            stalled = isinstance(relay, TcpService) and polled in relay.stalled  # its clients wait for room
             if now >= self._drain_ends or not (stalled or self._poller.waits(polled.on_event)):
                 self.unlisten(listener, index)
         if self._listeners:
             self._poller.at(now + DRAIN_LOOK, self._look_dry)
 
     def _close_retired(self) -> None:
-        """Close the sockets of members handed over through which nothing more is to be answered."""
+        """Close the sockets of former members that no pending answer needs."""
         still = []
         for relay, polled in self._retired:
             if _needed(relay, polled):
@@ -362,7 +363,7 @@ class PythonEngine:
 
 
 def _needed(relay: Relay, polled: Listener) -> bool:
-    """Whether anything taken from this socket is answered through it: queries by give-up, sessions to their end."""
+    """Return True if a pending query (until give-up) or an open session is still answered by this socket."""
     if isinstance(relay, DnsService):
         return any(query.listener is polled for query in relay.inflight.values())
     return isinstance(polled, UdpListener) and polled.sessions > 0

@@ -1,4 +1,4 @@
-"""One service in one worker: its backends, the selector in force, and where its counters lie."""
+"""One service in one worker: its backends, the current selector, and the place of its counters."""
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, cast
 from proxy.balance import least_latency, names
 from proxy.balance.hashing import hash_key
 from proxy.balance.pool import Pool
-from proxy.relay.capacity import Slots
+from proxy.relay.capacity import Capacity
 from proxy.relay.clients.access import Access
 from proxy.relay.clients.rates import Rate, Rates
 from proxy.relay.plan import ServicePlan
@@ -37,22 +37,22 @@ Hint = Callable[[int, int], None]
 """Called with (service slot, backend slot) when real traffic failed on a backend."""
 
 Failing = Callable[[int, int, int], None]
-"""Called with (service slot, backend slot, failures) when so many in a row have failed on a backend as eject it."""
+"""Called with (service slot, backend slot, failures) when a backend has failed often enough in a row to be ejected."""
 
 Change = tuple[int, int, str, str]
 """(service slot, backend slot, verdict, admin) as the master sends it."""
 
 
 Moved = Literal["down", "ejected", "up", "standby", "maint"]
-"""What may befall a backend: its verdict went down, real traffic fails on it, it became usable, better ones serve again,
-the operator takes it out."""
+"""Why a backend moved: its verdict is down; real traffic fails on it; it has become usable; better backends serve
+again; the operator has put it into maintenance."""
 
 
 class Service:
-    """What all listeners of one service share in this worker."""
+    """The state that all listeners of one service share in this worker."""
 
     stock: "Stock | None" = None
-    """Of transparent sockets; None where backends do not see the clients' addresses."""
+    """The transparent sockets; None if the service is not transparent."""
     HINT_PAUSE = 0.1  # s between two hints about one backend
 
     def __init__(
@@ -78,31 +78,30 @@ class Service:
         self.access = Access(plan.allow, plan.deny)
         self.pool = Pool(self.targets, plan.scheduler, rng)
         self.selector: Selector = self.pool.selector()
-        # Whether the scheduler is told what connects and answers take.
+        # Whether the scheduler needs the durations of connects and answers.
         self.timed = plan.scheduler == names.LEAST_LATENCY
         self._siblings = siblings or Siblings()
-        self.slots: Slots | None = None
+        self.capacity: Capacity | None = None
         self._limit()
         self.persistence: Persistence | None = None  # set by the engine, where clients keep their backends
         self._rates = rates
         self._failing = failing
-        self.epoch = 0  # how often a verdict or an admin state has changed: what was found good may not be any more
+        self.epoch = 0  # counts changes of verdicts and admin states: a remembered choice may be wrong after each
         self._hint = hint
         self.now = now
 
     def pick(self, key: int, tried: Collection[Target], since: float = math.inf) -> Target | None:
-        """Return the backend for a new query, session or connection, none of `tried`; None when nobody is left.
+        """Return the backend for a new query, session or connection, none of `tried`; None if no backend is left.
 
-        Those that stand by have their turn when all that serve were tried.
-        Where backends are limited, one of its slots is claimed: `took` or `unclaim` has to follow.  `since` is
-        when whom it is for began to wait (monotonic seconds).
+        Standbys come after all serving backends.  If backends are limited, `pick` claims a slot, and the caller must
+        call `took` or `unclaim`.  `since` is the time at which the client began to wait (monotonic seconds).
         """
-        if self.slots is not None:
-            return self.slots.pick(key, tried, since)
+        if self.capacity is not None:
+            return self.capacity.pick(key, tried, since)
         return cast("Target | None", self.selector.pick(key, tried))
 
     def picker(self, route: bytes, client: "Client") -> tuple[int, Callable[[tuple[Target, ...]], Target | None]]:
-        """Return the key of a client's template (0: it has none), and what picks a backend for it, none of those given."""
+        """Return the key of a client's template (0: none), and a function that picks its backend, none of those given."""
         key = self.key(route, client) if self.selector.needs_key else 0
         if self.persistence is None:
             return 0, partial(self.pick, key)
@@ -110,21 +109,21 @@ class Service:
         return sticky, partial(self.persistence.pick, sticky, key)
 
     def claim(self, target: Target) -> bool:
-        """Claim a slot of a backend that was chosen otherwise, as `pick` does; whether there was one."""
-        return self.slots is None or self.slots.claim(target)
+        """Claim a slot of a backend that the scheduler did not choose; return False if none is free."""
+        return self.capacity is None or self.capacity.claim(target)
 
     def unclaim(self, target: Target) -> None:
-        """Take back what `pick` claimed, because it came to nothing."""
-        if self.slots is not None:
-            self.slots.unclaim(target)
+        """Give back the slot that `pick` claimed, because it was not used."""
+        if self.capacity is not None:
+            self.capacity.unclaim(target)
 
     def rate(self, transport: Literal["tcp", "udp"]) -> Rate | None:
-        """Return what bounds each client's rate over a transport, None where nothing does."""
+        """Return the limit of each client's rate over a transport; None if there is none."""
         rate = self.plan.limits.rate
         return Rate(self._rates, rate, self.plan.slot, transport) if rate and self._rates is not None else None
 
     def is_too_fast(self, rate: Rate, address: str) -> bool:
-        """Whether a client asks for more than its rate; counted."""
+        """Return True and count it if a client exceeds its rate."""
         answer = rate.ask(address, self.now())
         if answer == "granted":
             return False
@@ -133,12 +132,12 @@ class Service:
         return refused
 
     def why_nobody(self) -> int:
-        """Return the cell that counts why the last `pick` was None: no backend, or none with a free slot."""
-        crowded = self.slots is not None and self.slots.full is not None
+        """Return the cell that counts why the last `pick` returned None: no usable backend, or no free slot."""
+        crowded = self.capacity is not None and self.capacity.full is not None
         return SERVICE_REFUSED_LIMIT if crowded else SERVICE_REFUSED_NO_BACKEND
 
     def took(self, target: Target) -> None:
-        """A connection, session or query begins on `target`."""
+        """Count a connection, session or query that begins on `target`."""
         target.active += 1
         self.cells[target.cell + BACKEND_ACTIVE] = target.active
         self.cells[target.cell + BACKEND_TOTAL] += 1
@@ -146,27 +145,28 @@ class Service:
             self.selector.changed(target)
 
     def gave_back(self, target: Target) -> None:
-        """It has ended."""
+        """Count the end of a connection, session or query on `target`."""
         target.active -= 1
         self.cells[target.cell + BACKEND_ACTIVE] = target.active
         if self.selector.needs_changes:
             self.selector.changed(target)
-        if self.slots is not None:
-            self.slots.freed()
+        if self.capacity is not None:
+            self.capacity.freed()
 
     def took_time(self, target: Target, seconds: float) -> None:
-        """A connect or an answer took so long; of interest if `timed`."""
+        """Give the scheduler the duration of a connect or an answer; call it only if `timed`."""
         least_latency.observe(target, seconds, self.now())
 
     def failed(self, target: Target) -> None:
-        """Real traffic failed on `target`: its next probe should not wait, and the failure counts."""
+        """Count a failure of real traffic on `target`, and bring its next probe forward."""
         self.hint(target)
         self.erred(target)
 
     def erred(self, target: Target) -> None:
-        """Count a failure of real traffic; what succeeds sets `failures` to 0.  At most one word in `HINT_PAUSE`.
+        """Count a failure of real traffic, and report the backend to the master at most once in `HINT_PAUSE`.
 
-        Where traffic goes one way nothing is known to succeed: failures that are far apart are in no row either.
+        A success sets `failures` to 0.  One-way traffic has no known successes, so failures that are far apart do not
+        add up.
         """
         now = self.now()
         limits = self.plan.limits
@@ -191,10 +191,10 @@ class Service:
             self._hint(self.plan.slot, target.slot)
 
     def apply(self, changes: Iterable[tuple[int, str, str]]) -> dict[Moved, list[Target]]:
-        """Take over verdicts and admin states, (backend slot, verdict, admin); who moved, and how.
+        """Apply verdicts and admin states, (backend slot, verdict, admin); return which backends moved, and how.
 
-        The new selector is complete before it replaces the old one.  What is told twice, or taken back in one breath,
-        is no change.
+        The new selector is complete before it replaces the old one.  A value that is repeated, or taken back in the
+        same call, is no change.
         """
         last = {self.by_slot[slot]: (verdict, admin) for slot, verdict, admin in changes if slot in self.by_slot}
         new = {one: now for one, now in last.items() if (one.verdict, one.admin) != now}
@@ -209,7 +209,7 @@ class Service:
             "ejected": [
                 one
                 for one, (_, was, _) in before.items()
-                # A drained one is called ejected as well, so that its sessions leave it; it is well.
+                # A draining backend also gets the verdict `ejected`, so that its sessions leave it; it has not failed.
                 if one.verdict == "ejected" and was != "ejected" and one.admin == "ready"
             ],
             "up": [one for one, (was_usable, _, _) in before.items() if one.usable and not was_usable],
@@ -220,7 +220,7 @@ class Service:
         }
 
     def relist(self, plan: ServicePlan) -> list[Target]:
-        """Serve with other backends from now on; who is not among them any more.  Those that stay keep all they have."""
+        """Replace the backends; return those that are gone.  Those that stay keep their connections and counters."""
         before = self.by_slot
         targets = []
         for index, backend in enumerate(plan.backends):
@@ -237,12 +237,12 @@ class Service:
         return [target for slot, target in before.items() if slot not in self.by_slot]
 
     def _limit(self) -> None:
-        """Claim slots from now on, if a backend is limited."""
-        if self.slots is None and any(target.limit for target in self.targets):
-            self.slots = Slots(self, self._siblings)
+        """Begin to claim slots if a backend is limited."""
+        if self.capacity is None and any(target.limit for target in self.targets):
+            self.capacity = Capacity(self, self._siblings)
 
     def weigh(self, changes: Iterable[tuple[int, int]]) -> None:
-        """Take over weights, (backend slot, weight)."""
+        """Apply weights, (backend slot, weight)."""
         for slot, weight in changes:
             target = self.by_slot.get(slot)
             if target is not None:
@@ -250,21 +250,21 @@ class Service:
         self.selector = self.pool.selector()
 
     def tick(self, now: float) -> None:
-        """Let the scheduler forget what is too old; about once a second."""
+        """Let the scheduler drop old values; called about once a second."""
         if self.selector.needs_ticks:
             self.selector.tick(now)
 
     def refresh(self, elsewhere: Sequence[int]) -> None:
-        """Take over what the other workers have open, by backend in the plan's order."""
+        """Set the number of connections that the other workers have open, one a backend in the plan's order."""
         for target, count in zip(self.targets, elsewhere, strict=True):
             target.elsewhere = count
         if self.selector.needs_changes:
             self.selector.refreshed()
 
     def key(self, route: bytes, client: "Client", question: bytes | None = None) -> int:
-        """Return what a hashing scheduler picks by, as `hash-on` says: the listener's `route`, the client, or a query's name.
+        """Return the key for a hashing scheduler (`hash-on`): of the listener's `route`, the client, or a query's name.
 
-        `question` is a query's as on the wire.  What has none goes by its client: connections, those of a DNS service too.
+        `question` is in wire format.  Traffic without a question, such as TCP connections, is hashed by its client.
         """
         match self.plan.hash_on:
             case "source-port":

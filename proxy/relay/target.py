@@ -11,12 +11,12 @@ from proxy.relay.sockets.sources import Sources
 from proxy.stats.layout import Layout
 
 ATTEMPTS = 16
-"""The most backends that one connection, session or query is offered to: a hundred closed ports must not cost a hundred
-tries."""
+"""The largest number of backends tried for one connection, session or query: a hundred closed ports must not cost a
+hundred tries."""
 
 
 class Target(Backend):
-    """A backend with what the relay needs to reach it and to count."""
+    """A backend with its address and the place of its counters."""
 
     __slots__ = (
         "address",
@@ -46,13 +46,13 @@ class Target(Backend):
         self.limit = plan.max_connections
         self.family = socket.AF_INET6 if ":" in plan.address else socket.AF_INET
         self.sources = Sources(plan.source_addresses, self.family)
-        self.connections: set[Any] = set()  # of tcp: those that have it as their backend
-        self.failures = 0  # of real traffic, in a row
-        self.failed_at = -math.inf  # when the last one was
-        self.told = -math.inf  # when these were last told
-        self.hinted = -math.inf  # when its next probe was last brought forward
+        self.connections: set[Any] = set()  # TCP connections to this backend
+        self.failures = 0  # failures of real traffic in a row
+        self.failed_at = -math.inf  # time of the last failure
+        self.told = -math.inf  # time of the last report of failures to the master
+        self.hinted = -math.inf  # time of the last hint, which brings the next probe forward
 
     @property
     def usable(self) -> bool:
-        """Whether it is fit for something new."""
+        """Return True if the backend may get new traffic."""
         return is_usable(self)

@@ -1,1 +1,1 @@
-"""Counters in shared memory, and the one view of the running system that is made from them."""
+"""Counters in shared memory, and the sums of all workers' counters."""

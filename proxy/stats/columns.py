@@ -1,8 +1,8 @@
-"""All workers' columns added up: the master's view, and a worker's view of its siblings.
+"""Sums of the workers' columns: the master's view of all workers, and a worker's view of its siblings.
 
-The master keeps a *base* column in its own memory for what dead workers counted. `fold` adds a dying worker's counters
-to it and leaves its gauges out, which is what makes `active` right again after a crash: the connections that it counted
-are gone with it. Counters therefore never go back, whatever dies.
+The master keeps a *base* column in its own memory for the counters of dead workers. `fold` adds a dead worker's
+counters to it, but not its gauges. So `active` is right again after a crash, because the worker's connections are gone
+with it, and counters never decrease, whichever worker dies.
 """
 
 from array import array
@@ -19,7 +19,7 @@ _ZEROS: Final = bytes(8 * _RUN)
 
 
 class Columns:
-    """The base column and the live ones, by worker life (any integer that the caller does not use twice at a time)."""
+    """The base column and the live ones, by worker life (an integer that the caller gives only one live worker)."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -32,7 +32,7 @@ class Columns:
         return self._live
 
     def attach(self, worker: int, table: Table) -> None:
-        """Count a worker's column from now on, and own it; ValueError while that worker still has another."""
+        """Add a worker's column to the sums and own it; raise ValueError if that worker still has another column."""
         if worker in self._live:
             raise ValueError(f"worker {worker} has a column already: fold it first")
         if table.layout != self.layout:
@@ -40,10 +40,10 @@ class Columns:
         self._live[worker] = table
 
     def fold(self, worker: int) -> None:
-        """Take a dead worker's counters into the base, drop its gauges, and close its column.
+        """Add a dead worker's counters to the base, drop its gauges, and close its column.
 
-        To be called when the worker's process is gone, since what it writes later is lost. Nothing happens for a worker
-        that has no column.
+        Call it when the worker's process is gone, because later counts are lost. It does nothing for a worker without a
+        column.
         """
         table = self._live.pop(worker, None)
         if table is None:
@@ -58,9 +58,9 @@ class Columns:
         table.close()
 
     def forget(self, first: int, size: int) -> None:
-        """Make a block read as zero for its next owner, without writing to a column that is not ours.
+        """Make a block read as zero for its next owner, without writing to a worker's column.
 
-        The live columns keep what they counted for the previous owner; the base takes the opposite.
+        The live columns keep the counts for the previous owner; the base gets their negative sum.
         """
         self._base[first : first + size] = array("q", bytes(8 * size))
         self._base[first : first + size] = array("q", [-cell for cell in self.block(first, size)])
@@ -74,18 +74,18 @@ class Columns:
         self.forget(self.layout.backend(slot), BACKEND_SIZE)
 
     def sum(self, cell: int) -> int:
-        """Return one cell's value over the dead and the living."""
+        """Return the sum of one cell over all dead and live workers."""
         return self._base[cell] + sum(table.cells[cell] for table in self._live.values())
 
     def block(self, first: int, size: int) -> list[int]:
-        """Return `size` cells from `first` on, each summed over the dead and the living."""
+        """Return `size` cells from `first` on, each summed over all dead and live workers."""
         total = self._base[first : first + size].tolist()
         for table in self._live.values():
             total = list(map(add, total, table.cells[first : first + size].tolist()))
         return total
 
     def cell(self, worker: int, cell: int, default: int = 0) -> int:
-        """Return a cell of one worker's own column (its header, mostly); `default` for a worker that has none."""
+        """Return a cell of one worker's column, mostly of its header; `default` if the worker has none."""
         table = self._live.get(worker)
         return default if table is None else table.cells[cell]
 
@@ -96,40 +96,40 @@ class Columns:
 
 
 class Siblings:
-    """What the other workers have in some cells, for least-connections: `refresh` costs about 50 ns a cell and sibling.
+    """The other workers' columns, for schedulers that count connections: `refresh` costs about 50 ns a cell and sibling.
 
-    `watch` says which cells (each backend's `active`, say), `set` and `drop` which siblings there are.
+    `watch` chooses the cells, such as each backend's `active`; `set` and `drop` add and remove siblings.
     """
 
     def __init__(self) -> None:
         self._tables: dict[int, Table] = {}
         self._cells: Sequence[int] = ()
-        # itemgetter loops in C, but returns a bare value instead of a tuple when given one index: it always gets two.
+        # itemgetter loops in C, but with one index it returns a bare value instead of a tuple, so it always gets two.
         self._get = itemgetter(_ZERO, _ZERO)
 
     def watch(self, cells: Iterable[int]) -> None:
-        """Make these the cells that `refresh` answers for, in this order."""
+        """Choose the cells that `refresh` sums, in this order."""
         self._cells = tuple(cells)
         self._get = itemgetter(*(*self._cells, _ZERO, _ZERO))
 
     def set(self, worker: int, table: Table) -> None:
-        """Count a sibling's column, own it, and close the one it had before."""
+        """Use a sibling's column, own it, and close the sibling's earlier one."""
         self.drop(worker)
         self._tables[worker] = table
 
     def drop(self, worker: int) -> None:
-        """Count a dead sibling no longer; harmless for one unknown."""
+        """Stop using a dead sibling's column and close it; harmless for an unknown one."""
         table = self._tables.pop(worker, None)
         if table is not None:
             table.close()
 
     @property
     def count(self) -> int:
-        """How many siblings there are."""
+        """Return the number of siblings."""
         return len(self._tables)
 
     def sum(self, cell: int) -> int:
-        """Return the sum over all siblings of one cell, as it is now: about 100 ns a sibling."""
+        """Return the present sum of one cell over all siblings; it costs about 100 ns a sibling."""
         total = 0
         for table in self._tables.values():  # a generator would cost more than it sums
             total += table.cells[cell]
@@ -140,11 +140,11 @@ class Siblings:
         return [table.cells for table in self._tables.values()]
 
     def each(self, cell: int) -> list[int]:
-        """Return each sibling's value of one cell, as it is now."""
+        """Return each sibling's present value of one cell."""
         return [table.cells[cell] for table in self._tables.values()]
 
     def refresh(self) -> list[int]:
-        """Return the sum over all siblings of each watched cell; zeros where there is no sibling."""
+        """Return the sum of each watched cell over all siblings; zeros if there are none."""
         count = len(self._cells)
         total: list[int] | None = None
         for table in self._tables.values():
@@ -153,6 +153,6 @@ class Siblings:
         return [0] * count if total is None else total[:count]
 
     def close(self) -> None:
-        """Let go of every sibling."""
+        """Drop every sibling."""
         for worker in list(self._tables):
             self.drop(worker)

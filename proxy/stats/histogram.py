@@ -1,8 +1,8 @@
 """A latency histogram of 96 cells, four to an octave of microseconds [pure].
 
-Values 0 to 7 us have a bucket each; from there an octave [2^n, 2^(n+1)) is cut into four equal parts, so a bucket is at
-most a quarter of its value wide, up to 33.5 s; what is longer falls into the last bucket. HdrHistogram with two
-significant bits, in other words.
+Values 0 to 7 us have a bucket each; above, an octave [2^n, 2^(n+1)) is cut into four equal parts, so a bucket is at
+most a quarter of its value wide, up to 33.5 s; longer times fall into the last bucket. This is HdrHistogram with two
+significant bits.
 """
 
 from bisect import bisect_left
@@ -11,11 +11,11 @@ from itertools import accumulate
 from typing import Final
 
 CELLS: Final = 96
-LIMIT: Final = 1 << 25  # microseconds: the first value that has no bucket of its own
+LIMIT: Final = 1 << 25  # microseconds: the first value without its own bucket
 
 
 def bucket(microseconds: int) -> int:
-    """Return the index, 0 to 95, of the bucket that a latency falls into; a negative one (a clock's fault) counts as 0.
+    """Return the index, 0 to 95, of a latency's bucket; a negative latency (from a faulty clock) counts as 0.
 
     This runs for every query: three operations, no table.
     """
@@ -37,10 +37,10 @@ def bounds(index: int) -> tuple[int, int]:
 
 
 def percentile(cells: Sequence[int], q: float) -> float | None:
-    """Return the latency in milliseconds that the share `q` (0 to 1) of the samples does not exceed; None without any.
+    """Return the latency (ms) that the share `q` (0 to 1) of the samples does not exceed; None if there are no samples.
 
-    Inside a bucket the samples are taken as evenly spread. Cells that a reader caught mid-change may be off by one, and
-    a cell below zero (a base column after a slot changed hands) counts as none.
+    Inside a bucket the samples count as evenly spread. A cell that is read while a worker changes it may be off by one,
+    and a cell below zero (in a base column after a slot got a new owner) counts as 0.
     """
     if min(cells) < 0:
         cells = [max(0, count) for count in cells]

@@ -1,8 +1,8 @@
-"""Memory files that are sealed, for processes that share memory without trusting each other.
+"""Sealed memory files, for processes that share memory without trusting each other.
 
-Sealed against shrinking, because whoever has mapped a file that another process cut short dies of SIGBUS. Of mode 0600
-and the maker's, because a memfd is born 0777: who was given a descriptor that only reads could otherwise open it again
-for writing.
+They are sealed against shrinking, because a process dies of SIGBUS if another one truncates a file that it has mapped.
+They have mode 0600 and belong to the process that makes them, because a memfd starts with mode 0777: a process with a
+read-only descriptor could otherwise open it again for writing.
 """
 
 import fcntl
@@ -15,9 +15,9 @@ _SIZE: Final = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
 
 
 def zeroed(name: str, size: int) -> int:
-    """Make `size` zero octets that can be written to and not resized; the descriptor.
+    """Make a file of `size` zero octets that can be written to but not resized; return its descriptor.
 
-    OSError where memory or descriptors are wanting.
+    Raises OSError if memory or descriptors run out.
     """
     with _made(name, _SIZE) as fd:
         os.ftruncate(fd, size)
@@ -25,7 +25,7 @@ def zeroed(name: str, size: int) -> int:
 
 
 def frozen(name: str, data: bytes) -> int:
-    """Make a file of this data that nobody can change any more; the descriptor.  OSError as above."""
+    """Make a file of this data that no process can change; return its descriptor.  Raises OSError like `zeroed`."""
     with _made(name, _SIZE | fcntl.F_SEAL_WRITE) as fd, open(fd, "wb", closefd=False) as file:
         file.write(data)
     return fd
@@ -33,7 +33,7 @@ def frozen(name: str, data: bytes) -> int:
 
 @contextmanager
 def _made(name: str, seals: int) -> Iterator[int]:
-    """Make an empty file and seal it when it has been filled."""
+    """Make an empty file, and seal it after the caller has filled it."""
     fd = os.memfd_create(f"steelyard-{name}", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.fchmod(fd, 0o600)

@@ -1,8 +1,8 @@
-"""Which service or backend has which block of the columns [pure].
+"""Assigns the blocks of the columns to services and backends [pure].
 
-A block outlives its owner: a worker that has not yet heard of a reload still writes to it. So a slot is *assigned* by
-the configuration and *held* by workers, and is given to somebody else only when neither is left. Whoever frees a slot
-must have its cells read as zero before the next owner comes (`Columns.forget`): `assign` returns what was new.
+A block outlives its owner: a worker that has not yet received a reload still writes to it. So a slot is *assigned* by
+the configuration and *held* by workers, and gets a new owner only when it is neither. The caller must make its cells
+read as zero for the new owner (`Columns.forget`): `assign` returns the slots with new owners.
 """
 
 from collections.abc import Hashable, Iterable
@@ -13,7 +13,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class SlotsFullError(Exception):
-    """The configuration needs more blocks than the columns have, or than retiring workers have let go of."""
+    """The configuration needs more blocks than the columns have, or than retiring workers have released."""
 
 
 @dataclass(slots=True)
@@ -30,11 +30,11 @@ class Slots(Generic[Key]):
         self.capacity = capacity
         self._slots: dict[int, _Slot[Key]] = {}
         self._by_key: dict[Key, int] = {}
-        self._freed: dict[int, int] = {}  # when a slot had an owner no more, as a number that grows
+        self._freed: dict[int, int] = {}  # slot -> a growing number that tells when it lost its owner
         self._ends = 0
 
     def __getitem__(self, key: Key) -> int:
-        """Return the slot of a configured key; KeyError for any other."""
+        """Return the slot of a configured key; raise KeyError for any other."""
         return self._by_key[key]
 
     def __contains__(self, key: Key) -> bool:
@@ -44,16 +44,16 @@ class Slots(Generic[Key]):
         return len(self._slots)
 
     def key_at(self, slot: int) -> Key | None:
-        """Return the configured key that has a slot; None where there is none."""
+        """Return the configured key of a slot; None if it has none."""
         entry = self._slots.get(slot)
         return entry.key if entry is not None and entry.assigned else None
 
     def assign(self, keys: Iterable[Key]) -> list[int]:
-        """Make `keys` what is configured; a key that stays keeps its slot, one that comes takes a free one.
+        """Make `keys` the configured keys: a key that stays keeps its slot, a new one gets a free slot.
 
-        That is one that nobody has had yet, else the one that is free for longest: late news of its last owner, of which a
-        client's template may be some, hardly meets it.  Returns the slots that changed hands, whose cells must read as zero from now on. SlotsFullError, with nothing
-        changed, where there are too few.
+        An unused slot comes first, then the one that has been free for longest, so that stale references to its last
+        owner, such as a client's template, hardly ever meet a new owner.  Returns the slots with new owners, whose
+        cells must read as zero from now on. Raises SlotsFullError and changes nothing if there are too few slots.
         """
         wanted = list(dict.fromkeys(keys))
         staying = set(wanted) & self._by_key.keys()
@@ -67,8 +67,8 @@ class Slots(Generic[Key]):
         taken = sorted(free, key=lambda slot: freed.get(slot, 0))[: len(new)]
         if len(taken) < len(new):
             raise SlotsFullError(
-                f"{len(wanted)} wanted and {len(kept) - len(staying)} still in use by workers: "
-                f"the counters have room for {self.capacity}; a restart makes room for more"
+                f"{len(wanted)} configured, and {len(kept) - len(staying)} removed but still in use by workers: "
+                f"the counters have room for {self.capacity} only: restart the daemon to make room for more"
             )
         for key in leaving:
             slot = self._by_key.pop(key)
@@ -82,17 +82,17 @@ class Slots(Generic[Key]):
         return taken
 
     def hold(self, holder: Hashable) -> None:
-        """Note that `holder`, a worker life, references every slot now assigned, beside those it held before."""
+        """Note that `holder`, a worker life, uses every slot assigned now, besides those it held before."""
         for slot in self._by_key.values():
             self._slots[slot].holders.add(holder)
 
     def settle(self, holder: Hashable) -> None:
-        """Note that `holder` confirmed the configuration: it references what is assigned now and nothing else."""
+        """Note that `holder` confirmed the configuration: it uses the slots assigned now, and no others."""
         self.release(holder)
         self.hold(holder)
 
     def release(self, holder: Hashable) -> None:
-        """Note that `holder` is gone and references nothing."""
+        """Note that `holder` is gone and uses no slots."""
         for slot in list(self._slots):
             self._slots[slot].holders.discard(holder)
             self._collect(slot)

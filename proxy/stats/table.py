@@ -1,7 +1,7 @@
-"""A column of cells in a sealed memfd: written by one worker, read by everyone else.
+"""A column of cells in a sealed memfd: one worker writes it, and all other processes read it.
 
-The master makes one for each worker life, hands the worker the descriptor that may write and everybody else one that
-may only read. Aligned 8-byte loads and stores do not tear on the machines we run on, so there is no lock.
+The master makes one for each worker life. It gives the worker a writable descriptor, and the other processes read-only
+ones. Aligned 8-byte loads and stores are atomic on the supported machines, so there is no lock.
 """
 
 import fcntl
@@ -15,13 +15,13 @@ from proxy.stats.layout import HEADER_BACKENDS, HEADER_MAGIC, HEADER_SERVICES, M
 
 
 class TableError(Exception):
-    """The descriptor is no column of this layout: a fault of whoever passed it, or of a version that differs."""
+    """The descriptor is not a column of this layout: the sender made a mistake, or runs another version."""
 
 
 class Table:
     """One worker's column, mapped into this process.
 
-    `cells` is a memoryview of signed 64-bit integers; `layout` says which is which. `fd` stays open until `close`.
+    `cells` is a memoryview of signed 64-bit integers, in the order of `layout`. `fd` stays open until `close`.
     """
 
     __slots__ = ("_map", "_view", "cells", "fd", "layout")
@@ -36,7 +36,7 @@ class Table:
 
     @classmethod
     def create(cls, layout: Layout) -> Self:
-        """Make a zeroed, sealed column, mapped for writing; OSError where memory or descriptors are wanting."""
+        """Make a zeroed, sealed column, mapped for writing; raise OSError if memory or descriptors run out."""
         fd = sealed.zeroed("stats", layout.size)
         try:
             table = cls(fd, layout, writable=True)
@@ -50,20 +50,20 @@ class Table:
 
     @classmethod
     def attach(cls, fd: int, layout: Layout, *, writable: bool = False) -> Self:
-        """Map a column that another process made, and own `fd` from now on.
+        """Map a column that another process made, and own `fd`.
 
-        TableError (and `fd` stays the caller's) for a descriptor of another size, unsealed, of another layout, or not
-        open for writing where that is asked.
+        Raises TableError, and the caller still owns `fd`, if the descriptor has another size or layout, is not sealed, or
+        is not open for writing although `writable` is set.
         """
         try:
             seals = fcntl.fcntl(fd, fcntl.F_GET_SEALS)
             size = os.fstat(fd).st_size
         except OSError as error:
-            raise TableError(f"descriptor {fd} is no sealed memory file: {error}") from error
+            raise TableError(f"descriptor {fd} is not a sealed memory file: {error}") from error
         if not seals & fcntl.F_SEAL_SHRINK:
-            raise TableError(f"descriptor {fd} is not sealed: its owner could shrink it under us")
+            raise TableError(f"descriptor {fd} is not sealed: its owner could shrink it while it is mapped")
         if size != layout.size:
-            raise TableError(f"descriptor {fd} holds {size} bytes, the layout wants {layout.size}")
+            raise TableError(f"descriptor {fd} has {size} bytes, but the layout needs {layout.size}")
         try:
             table = cls(fd, layout, writable=writable)
         except OSError as error:
@@ -79,13 +79,13 @@ class Table:
         return os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
 
     def unmap(self) -> None:
-        """Let go of the memory but not of `fd`; `cells` is unusable afterwards. BufferError while a slice is held."""
+        """Unmap the memory but keep `fd`; `cells` is unusable afterwards. Raises BufferError while a slice exists."""
         self.cells.release()
         self._view.release()
         self._map.close()
 
     def close(self) -> None:
-        """Let go of the memory and of `fd`; harmless when done twice."""
+        """Unmap the memory and close `fd`; harmless if called twice."""
         if self.fd < 0:
             return
         self.unmap()

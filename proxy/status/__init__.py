@@ -1,1 +1,1 @@
-"""The one view of the running system: the snapshot and its schema. Imports stats and config."""
+"""The snapshot of the running system, which every reader shares, and its schema. Imports stats and config."""

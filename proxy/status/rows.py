@@ -1,4 +1,4 @@
-"""The rows that the snapshot is made of."""
+"""The rows of the snapshot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,13 @@ NOT_PROBED: Final = "in maintenance, not probed"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The last verdict on one backend: `reason` in words, `since` in Unix seconds, `probes` as the monitor reports.
+    """The last verdict on one backend: `reason` in words, `since` in Unix seconds, `probes` as the monitor reports them.
 
-    `weight` is the one that the backend asks for, None where it asks for none, a part of it in the slow start; `serving` says that it gets new traffic;
-    `standby` that it is down only because it plays another part than the wanted one, as a replica where a writer is;
-    `unjudged` that it is unknown through our own fault alone, as a login that every backend refuses.
+    - `weight` is the weight that the backend's probe sets, reduced during a slow start; None if it sets none.
+    - `serving` means that the backend gets new traffic.
+    - `standby` means that it is down only because it has another role than the wanted one, such as a replica in a
+      service for writers.
+    - `unjudged` means that it is unknown only through this host's fault, such as a login that every backend refuses.
     """
 
     state: State
@@ -37,7 +39,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """What an operator set instead of the file: who, and why."""
+    """An admin state that an operator has set over the file's, with the operator and the reason."""
 
     admin: Admin
     by: str | None = None
@@ -46,7 +48,7 @@ class Override:
 
 @dataclass(frozen=True, slots=True)
 class WorkerRow:
-    """A worker as the master knows it; `life` is its column's number in `Columns`, None where it has none."""
+    """A worker as the master knows it; `life` is the number of its column in `Columns`, None if it has no column."""
 
     index: int
     pid: int | None
@@ -57,7 +59,7 @@ class WorkerRow:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What holds for the daemon as a whole; `uptime` in seconds."""
+    """The values of the daemon as a whole; `uptime` in seconds."""
 
     name: str
     version: str

@@ -1,8 +1,8 @@
-"""What happens per second, and how long it took lately: rates and recent latencies from counters that only grow [pure].
+"""Computes rates and recent latencies from counters that only grow [pure].
 
 The master calls `sample` about once a second with the monotonic time. A rate is that of the last full second between
 two samples. Latencies are those of the last minute, cut into steps of ten seconds: a percentile since the start would
-hide today's trouble behind last week's calm.
+hide a problem of today behind a calm week.
 """
 
 from collections import deque
@@ -13,7 +13,7 @@ from typing import Final, Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 LEAST_INTERVAL: Final = 0.5
-"""Seconds: a sample sooner after the last is ignored, so that a rate is never made of a sliver of time."""
+"""Seconds: an earlier sample after the last one is ignored, so that no rate is computed from a very short time."""
 STEP: Final = 10.0
 STEPS: Final = 6
 
@@ -22,7 +22,7 @@ class _Track:
     __slots__ = ("due", "marks", "rate", "total")
 
     def __init__(self, total: int, cells: Sequence[int], due: float) -> None:
-        self.due = due  # when the next mark is
+        self.due = due  # time of the next mark
         self.total = total
         self.rate = 0.0
         self.marks: deque[Sequence[int]] = deque([cells], maxlen=STEPS)
@@ -36,10 +36,10 @@ class Sampler(Generic[Key]):
         self._last = float("-inf")
 
     def sample(self, now: float, totals: Iterable[tuple[Key, int]], cells: Callable[[Key], Sequence[int]]) -> None:
-        """Take (key, total) of everything there is, at `now` (monotonic seconds), and now and then its histogram.
+        """Take the (key, total) of every key at `now` (monotonic seconds), and the histograms of some.
 
-        A key that is missing is forgotten; one that was not there before starts with this sample. `cells` is asked for
-        the histogram of a new key, and of each once every `STEP` seconds: of a part of them in each sample.
+        A missing key is forgotten; a new key starts with this sample. `cells` returns the histogram of a key: `sample`
+        calls it for each new key, and for each key once every `STEP` seconds, for a part of the keys in each sample.
         """
         elapsed = now - self._last
         if elapsed < LEAST_INTERVAL:
@@ -60,11 +60,11 @@ class Sampler(Generic[Key]):
         self._tracks = tracks
 
     def rate(self, key: Key) -> float:
-        """Return how much the key's total grew a second; 0.0 for a key that has no two samples."""
+        """Return the growth of the key's total per second; 0.0 for a key that does not have two samples yet."""
         track = self._tracks.get(key)
         return 0.0 if track is None else track.rate
 
     def recent(self, key: Key, cells: Sequence[int]) -> list[int]:
-        """Return the part of a histogram that was counted within the last minute (all of it for an unknown key)."""
+        """Return what a histogram counted in the last minute (the whole histogram for an unknown key)."""
         track = self._tracks.get(key)
         return list(cells) if track is None else list(map(sub, cells, track.marks[0]))

@@ -1,7 +1,7 @@
-"""The status of the running system, as every reader of it gets it: JSON shapes of the public contract.
+"""The status of the running system for every reader: the JSON shapes of the public contract.
 
 Times (`since`, `at`) are seconds of the Unix epoch, durations seconds (`_s`) or milliseconds (`_ms`). Every key is
-always there; what is not known is null, what there is none of is empty.
+always present; an unknown value is null, a list or table without entries is empty.
 """
 
 from typing import Any, Final, Literal, TypedDict
@@ -14,7 +14,7 @@ ServiceState = Literal["up", "degraded", "down"]
 
 
 class ConfigStatus(TypedDict):
-    """Which configuration runs. `valid` is False while the file on disk was refused by the last reload."""
+    """The configuration in force. `valid` is False if the last reload refused the file on disk."""
 
     sha256: str
     valid: bool
@@ -22,7 +22,7 @@ class ConfigStatus(TypedDict):
 
 
 class Latency(TypedDict):
-    """Milliseconds of the last minute: to connect (TCP) or to the answer (DNS); null without samples."""
+    """Milliseconds to connect (TCP) or to the answer (DNS), of the last minute; null without samples."""
 
     p50: float | None
     p99: float | None
@@ -39,7 +39,7 @@ class ProbeStatus(TypedDict):
 
 
 class BackendStatus(TypedDict):
-    """One backend of one service. `bytes_in` went to the backend, `bytes_out` came from it; `rate` is a second's."""
+    """One backend of one service. `bytes_in` went to the backend, `bytes_out` came from it; `rate` is per second."""
 
     name: str
     address: str
@@ -65,7 +65,7 @@ class BackendStatus(TypedDict):
 
 
 class ServiceStatus(TypedDict):
-    """One service. `quorum` is how many usable backends it wants."""
+    """One service. `quorum` is the number of backends that must be up in a tier."""
 
     name: str
     protocol: str
@@ -78,7 +78,7 @@ class ServiceStatus(TypedDict):
 
 
 class WorkerStatus(TypedDict):
-    """One data-plane process; `heartbeat_age_s` is null where it has none."""
+    """One worker process; `heartbeat_age_s` is null if it has no heartbeat yet."""
 
     index: int
     pid: int | None
@@ -90,7 +90,7 @@ class WorkerStatus(TypedDict):
 
 
 class Status(TypedDict):
-    """The whole."""
+    """The whole status."""
 
     schema: int
     node: str
@@ -104,10 +104,10 @@ class Status(TypedDict):
 
 
 def exit_status(status: Status) -> int:
-    """Return 0 where all is up, 1 degraded (or a vrrp fault or a failed reload), 2 where a service refuses.
+    """Return 0 if everything is up, 1 if degraded (also by a vrrp fault or a failed reload), 2 if a service is down.
 
-    An admin state alone never degrades: a backend that somebody drained counts neither way. A host without a living
-    worker serves nothing, whatever its probes say.
+    An admin state alone never degrades a service: a drained backend counts neither as up nor as down. If no worker is
+    alive, the host serves nothing, whatever its probes say, and the result is 2.
     """
     states = {service["state"] for service in status["services"]}
     workers = status["workers"]

@@ -1,6 +1,6 @@
-"""Work that takes long is done in slices, between which the loop does what else is due.
+"""Runs long work in slices, so that the event loop can do other work between them.
 
-Such work is a generator: it yields wherever it may pause, and returns its result.
+The work is a generator: it yields wherever it can pause, and returns its result.
 """
 
 import asyncio
@@ -9,13 +9,13 @@ from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 
-SLICE: Final = 0.01  # s that such work may keep the loop
-LIFE: Final = 10  # times what it took to make that an answer serves
+SLICE: Final = 0.01  # s that the work may keep the loop
+LIFE: Final = 10  # an answer is valid this many times as long as it took to make
 LONGEST_LIFE: Final = 1.0  # s
 
 
 def finished(work: Generator[None, None, T]) -> T:
-    """Return the result of work that is done without a pause."""
+    """Return the result of the work, which runs without a pause."""
     while True:
         try:
             next(work)
@@ -24,7 +24,7 @@ def finished(work: Generator[None, None, T]) -> T:
 
 
 async def in_slices(work: Generator[None, None, T], slice_: float = SLICE) -> T:
-    """Return the result of work that keeps the loop for about `slice_` seconds at a time."""
+    """Return the result of the work, which keeps the loop for about `slice_` seconds at a time."""
     loop = asyncio.get_running_loop()
     ends = loop.time() + slice_
     while True:
@@ -38,27 +38,27 @@ async def in_slices(work: Generator[None, None, T], slice_: float = SLICE) -> T:
 
 
 class Shared(Generic[T]):
-    """One answer for all who ask: made once, it serves for ten times as long as that took, a second at most.
+    """Shares one answer among all callers. It is valid for ten times as long as it took to make, at most a second.
 
-    However many ask, and however often, a tenth of the loop's time goes into it.
+    Making it therefore takes at most a tenth of the loop's time, for any number of callers.
     """
 
     def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        """Take what makes the answer; what it raises, everybody gets who waits for it."""
+        """Keep `make`, which makes the answer; an exception of it is raised in every caller that waits for it."""
         self._make = make
         self._making: asyncio.Task[T] | None = None
         self._until = float("-inf")
 
     async def get(self) -> T:
-        """Return the answer that holds, or the one that is being made."""
+        """Return the valid answer, or the one that is being made."""
         making = self._making
         if making is None or (making.done() and asyncio.get_running_loop().time() >= self._until):
             making = self._making = asyncio.get_running_loop().create_task(self._made())
-        # Whoever leaves does not take the answer from the others.
+        # A caller that is cancelled must not cancel the answer for the others.
         return await asyncio.shield(making)
 
     def forget(self) -> None:
-        """Something has changed that whoever asks from now on is to see."""
+        """Forget the answer: something has changed that later callers must see."""
         self._making = None
 
     async def _made(self) -> T:

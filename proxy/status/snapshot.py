@@ -1,7 +1,7 @@
 """Builds the one view of the running system that status, dashboard and metrics share, so that they cannot disagree.
 
-All inputs are plain: the effective configuration, the summed columns, the last verdicts, the workers. Nothing here
-asks for the time or does I/O.
+All inputs are plain values: the effective configuration, the summed columns, the last verdicts, the workers. This
+module does not read the clock and does no I/O.
 """
 
 import json
@@ -39,16 +39,16 @@ class Snapshot:
     headers: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
 
     def as_dict(self) -> Status:
-        """Return the status exactly as the public contract has it; ready for JSON."""
+        """Return the status as the public contract defines it; ready for JSON."""
         return self.status
 
     def exit_status(self) -> int:
-        """Return what `steelyard status` exits with."""
+        """Return the exit status of `steelyard status`."""
         return exit_status(self.status)
 
 
 def encoded(status: Status) -> Generator[None, None, bytes]:
-    """Return the status as JSON; work in slices."""
+    """Return the status as JSON; a generator that pauses at each backend."""
     services = []
     for service in status["services"]:
         backends = []
@@ -60,13 +60,13 @@ def encoded(status: Status) -> Generator[None, None, bytes]:
 
 
 def _with(document: Mapping[str, Any], key: str, rows: Sequence[str]) -> str:
-    """Return a document as JSON, with these rows, which are JSON already, at `key`."""
+    """Return a document as JSON, with `rows`, which are JSON already, as the value of `key`."""
     rest = json.dumps({name: value for name, value in document.items() if name != key})
     return f'{rest[:-1]}, "{key}": [{", ".join(rows)}]}}'
 
 
 class SnapshotBuilder:
-    """Knows where everything is counted; `build` reads it. The master keeps one and calls `sample` once a second."""
+    """Knows where everything is counted; `build` reads the counters. The master calls `sample` once a second."""
 
     def __init__(self, columns: Columns, services: Slots[str], backends: Slots[BackendKey]) -> None:
         self._columns = columns
@@ -75,7 +75,7 @@ class SnapshotBuilder:
         self._sampler: Sampler[BackendKey] = Sampler()
 
     def sample(self, now: float, services: Sequence["Service"]) -> None:
-        """Take the counters that rates and recent latencies are made of; `now` in monotonic seconds."""
+        """Sample the counters for rates and recent latencies; `now` in monotonic seconds."""
         self._sampler.sample(now, self._totals(services), self._latencies)
 
     def build(
@@ -90,9 +90,9 @@ class SnapshotBuilder:
         vrrp: Sequence[dict[str, Any]] = (),
         added: Collection[BackendKey] = (),
     ) -> Generator[None, None, Snapshot]:
-        """Return the view of this instant; `now_ns` is CLOCK_MONOTONIC, which the workers' heartbeats are told in.
+        """Return the view of this instant; `now_ns` is CLOCK_MONOTONIC, as in the workers' heartbeats.
 
-        `added` are the backends that are not in the file.  Work in slices: it may pause at each backend.
+        `added` are the backends that are not in the file.  A generator that pauses at each backend.
         """
         shown: list[ServiceStatus] = []
         for service in services:
@@ -126,7 +126,7 @@ class SnapshotBuilder:
         overrides: Mapping[BackendKey, Override],
         added: Collection[BackendKey],
     ) -> Generator[None, None, list[ServiceStatus]]:
-        """Return a service and its backends, without those that have gone while this paused."""
+        """Return a service and its backends, without those that were removed during a pause."""
         backends = []
         for backend in service.backends:
             yield
@@ -212,24 +212,24 @@ class SnapshotBuilder:
 
 
 def endpoint(address: str, port: int | None) -> str:
-    """Return "10.0.0.31:3306" or "[2001:db8::1]:3306"; the address alone where the port is the listener's."""
+    """Return "10.0.0.31:3306" or "[2001:db8::1]:3306"; only the address if the port is the listener's."""
     if port is None:
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _effective(weight: int, verdict: Verdict) -> float:
-    """Return the weight of a backend, or the one that it asks for, where new traffic goes to it, else 0."""
+    """Return the weight of a backend, or the one that its probe sets; 0 if it gets no new traffic."""
     if not verdict.serving:
         return 0
     return weight if verdict.weight is None else verdict.weight
 
 
 def service_state(counted: Collection[BackendStatus], *, fail_open: bool) -> ServiceState:
-    """Return "up" with every backend that counts up, "degraded" with some usable or serving unjudged, "down" with none.
+    """Return "up" if every backend that counts is usable, "degraded" if some are usable or serve unjudged, else "down".
 
-    A backend that somebody drained, put to maintenance or gave no weight does not count, nor one that plays another part;
-    but where only such are left the service refuses and is down all the same.
+    A backend that an operator drained, put into maintenance or gave weight 0 does not count, nor does one with another
+    role than the wanted one. But if only such backends are left, the service refuses clients and is "down".
     """
     usable = [entry for entry in counted if entry["state"] in {"up", "reserve"}]
     if not usable:
@@ -239,6 +239,6 @@ def service_state(counted: Collection[BackendStatus], *, fail_open: bool) -> Ser
 
 
 def _counts(entry: BackendStatus, verdict: Verdict | None) -> bool:
-    """Whether a backend counts for the state of its service: wanted, of some weight in effect, and of the wanted part."""
+    """Return True if a backend counts for its service's state: ready, with an effective weight and the wanted role."""
     weight = entry["weight"] if verdict is None or verdict.weight is None else verdict.weight
     return entry["admin"] == "ready" and weight > 0 and not (verdict is not None and verdict.standby)

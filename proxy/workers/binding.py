@@ -1,4 +1,4 @@
-"""Binding the listening sockets: one reuseport group a listener, held by the master as long as the listener exists."""
+"""Binds the listening sockets: one reuseport group a listener."""
 
 import errno
 import os
@@ -19,7 +19,7 @@ Warn = Callable[[str], None]
 
 
 class BindError(Exception):
-    """A listener cannot be had: `where`, and the kernel's reason.  `explain` finds words for it."""
+    """A listener cannot be bound: `where`, and the kernel's reason.  `explain` puts it in words."""
 
     def __init__(self, where: Member, error: OSError) -> None:
         super().__init__(f"{where.text}: {os.strerror(error.errno or 0)}")
@@ -52,7 +52,7 @@ def bind(where: Member, members: int, tcp: TcpPlan, backlog: int, warn: Warn | N
                 _bind(sock, address, port, warn)
             if not index:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        # Not before all are bound: a listening socket would take connections of a group that is still growing.
+        # Only once all are bound: a socket that listens earlier would take connections while the group still grows.
         if transport == "tcp":
             for sock in group:
                 stream_options.tune(sock, tcp.keepalive, tcp.user_timeout)
@@ -65,7 +65,7 @@ def bind(where: Member, members: int, tcp: TcpPlan, backlog: int, warn: Warn | N
 
 
 def explain(errors: Sequence[BindError]) -> list[str]:
-    """Return a line for each listener that cannot be had: which, why, and who is in the way."""
+    """Return a line for each listener that cannot be bound: its address, the reason, the holder of the port."""
     taken = [error.where for error in errors if error.errno == errno.EADDRINUSE]
     in_the_way = holders({(where.transport, where.address, where.port) for where in taken})
     return [
@@ -93,7 +93,7 @@ def _widen(sock: socket.socket) -> None:
         try:
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
         except OSError:
-            pass  # root of a user namespace: what net.core.rmem_max allows must do
+            pass  # root of a user namespace: the kernel then allows at most net.core.rmem_max
         else:
             return
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
@@ -107,7 +107,7 @@ def _bind(sock: socket.socket, address: str, port: int, warn: Warn | None) -> No
         if error.errno != errno.EADDRNOTAVAIL:
             raise
         if warn is not None:
-            warn(f"{address} is on no interface of this host yet: bound all the same, nothing arrives until it is")
+            warn(f"{address} is on no interface of this host yet: bound anyway, no traffic arrives until it is")
         if sock.family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, IPV6_FREEBIND, 1)
         else:
@@ -119,7 +119,9 @@ def _reason(error: BindError, holder: str | None) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"already in use by {holder}" if holder else "already in use"
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return f"not permitted: ports below 1024 need root or CAP_NET_BIND_SERVICE (we run as uid {os.geteuid()})"
+        return (
+            f"not permitted: ports below 1024 need root or CAP_NET_BIND_SERVICE (the daemon runs as uid {os.geteuid()})"
+        )
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         return "out of descriptors: raise the limit of open files (LimitNOFILE)"
     return os.strerror(error.errno or 0)

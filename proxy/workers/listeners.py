@@ -1,4 +1,4 @@
-"""The listening sockets of a daemon: a reuseport group for each listener, held by the master as long as the listener exists."""
+"""The listening sockets of a daemon: the master holds a reuseport group as long as its listener exists."""
 
 import contextlib
 import functools
@@ -13,11 +13,11 @@ from proxy.workers.member_owners import Key
 
 
 class ListenError(Exception):
-    """Some listeners cannot be had; one line for each."""
+    """Some listeners cannot be bound; the message has one line for each."""
 
 
 class Listeners:
-    """All of them, by number."""
+    """All listeners, by number."""
 
     def __init__(self) -> None:
         self._members: dict[int, Member] = {}
@@ -32,9 +32,9 @@ class Listeners:
         return len(self._members)
 
     def bind(self, running: Running, warn: Callable[[str, str], None]) -> None:
-        """Bind every one, or none: ListenError tells all at once that cannot be had.
+        """Bind every listener, or none: ListenError names all that cannot be bound.
 
-        `warn(kind, text)` hears of addresses that this host does not have yet and no virtual router brings.
+        `warn(kind, text)` is called for an address that this host does not have yet and no virtual router brings.
         """
         failures: list[tuple[str, binding.BindError]] = []
         for service in running.config.services:
@@ -55,17 +55,17 @@ class Listeners:
                         binding.bind, members=workers, tcp=tcp, backlog=backlog, warn=None
                     )
         if failures:
-            self.close()  # so that nobody finds us in our own way
+            self.close()  # or `explain` would name this daemon as the one that holds the port
             lines = binding.explain([error for _, error in failures])
             raise ListenError(
                 "\n".join(f"service.{name}: {line}" for (name, _), line in zip(failures, lines, strict=True))
             )
 
     def renew(self, tell: Callable[[str], None]) -> Iterator[tuple[int, int]]:
-        """Bind anew those of a link-local address whose interface was made again; yield the old and the new number of each.
+        """Bind link-local listeners again whose interface was recreated; yield the old and the new number of each.
 
-        Such a socket belongs to an interface by its number in the kernel, and hears nothing by another one of that name.
-        What cannot be bound is told once, and tried again the next time.
+        Such a socket belongs to an interface by the kernel's number, and gets no traffic from a new interface of that
+        name. A failure is reported once and tried again at the next call.
         """
         for old, bind in list(self._again.items()):
             where = self._members[old]
@@ -80,12 +80,12 @@ class Listeners:
             except binding.BindError as error:
                 if self._refused.get(old) != str(error):
                     self._refused[old] = str(error)
-                    tell(f"{error}: it is not heard any more, as its interface was made anew")
+                    tell(f"{error}: no traffic arrives there, as its interface was recreated")
                 continue
             self._keep(new, group)
             self._again[new.listener] = bind
             self._forget(old)
-            tell(f"{where.text}: bound again, as its interface was made anew")
+            tell(f"{where.text}: bound again, as its interface was recreated")
             yield old, new.listener
 
     def _keep(self, where: Member, group: list[socket.socket]) -> None:
@@ -102,11 +102,11 @@ class Listeners:
 
     @property
     def numbers(self) -> list[int]:
-        """The numbers of all."""
+        """The numbers of all listeners."""
         return list(self._members)
 
     def of(self, services: Collection[int]) -> list[int]:
-        """Return the numbers of those of the services in these slots."""
+        """Return the numbers of the listeners whose services have these slots."""
         return [number for number, member in self._members.items() if member.service in services]
 
     def member(self, key: Key) -> tuple[Member, int]:
@@ -115,7 +115,7 @@ class Listeners:
         return replace(self._members[listener], index=index), self._groups[key].fileno()
 
     def close(self) -> None:
-        """Close all sockets of ours; the workers have their own."""
+        """Close the master's sockets; the workers have their own descriptors."""
         for sock in self._groups.values():
             sock.close()
         self._groups.clear()

@@ -2,9 +2,9 @@
 
 Laws:
 - A group never changes while its listener exists: resizing it would re-hash UDP clients and reset queued handshakes.
-- Member i belongs to worker i as long as that worker is able.  Else it stays where it is if that worker is able, and
-  goes to the next able one after worker i if not: it never moves without need.
-- A member of a closed listener, and any member while no worker is able, is polled by nobody: what arrives is queued.
+- Worker i polls member i as long as worker i is able.  Otherwise the member stays with the worker that polls it now,
+  or, if that one is not able, goes to the next able worker after worker i: it never moves without need.
+- No worker polls a member of a closed listener, or any member while no worker is able: the kernel queues clients there.
 """
 
 from collections.abc import Collection, Iterable
@@ -16,7 +16,7 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """What follows from a change: members to hand out and members to take back, by worker."""
+    """The effect of a change: members to hand out and members to take back, by worker."""
 
     grants: dict[int, list[Key]] = field(default_factory=dict)
     releases: dict[int, list[Key]] = field(default_factory=dict)
@@ -28,33 +28,33 @@ def owner(index: int, able: Collection[int], workers: int) -> int | None:
 
 
 class Members:
-    """The table of who polls what."""
+    """The table of which worker polls which member."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
         self._owners: dict[Key, int | None] = {}
 
     def add(self, listener: int) -> None:
-        """Know a new listener, whose group has as many members as there are workers."""
+        """Add a listener, whose group has as many members as there are workers."""
         for index in range(self.workers):
             self._owners[listener, index] = None
 
     def remove(self, listener: int) -> None:
-        """Forget a listener, whose members nobody polls any more."""
+        """Remove a listener whose members no worker polls any more."""
         for index in range(self.workers):
             del self._owners[listener, index]
 
     def polled_by(self, worker: int) -> list[Key]:
         """Return the members that a worker polls."""
-        return [key for key, who in self._owners.items() if who == worker]
+        return [key for key, polling in self._owners.items() if polling == worker]
 
     def lost(self, worker: int) -> None:
-        """A worker's process is gone, and with it its polling: nothing needs to be taken back."""
+        """Note that a worker's process has ended: it polls nothing, and there is nothing to take back."""
         for key in self.polled_by(worker):
             self._owners[key] = None
 
     def settle(self, able: Collection[int], listeners: Iterable[int]) -> Moves:
-        """Bring the table in line with who is able and which listeners are open; the moves that this takes."""
+        """Update the table for the able workers and the open listeners; return the moves that this takes."""
         open_ = set(listeners)
         moves = Moves()
         for key, before in self._owners.items():

@@ -1,4 +1,4 @@
-"""From the effective configuration to what the children work from: plans for workers, targets for health.  Pure."""
+"""Turns the effective configuration into the plans of workers.  Pure."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ from proxy.relay.plan import (
 )
 from proxy.stats.layout import Layout
 
-CLIENTS = 1 << 16  # of one worker that the others can see; more are bounded by each worker alone
+CLIENTS = 1 << 16  # clients of one worker that the others can see; each worker alone limits those beyond
 
 
 def tcp_plan(service: Service) -> TcpPlan:
@@ -30,12 +30,12 @@ def tcp_plan(service: Service) -> TcpPlan:
 
 
 def clients(config: Config) -> int:
-    """Return how many clients' connections a worker tells the others of."""
+    """Return how many clients' connection counts a worker shares with the others."""
     return CLIENTS if any(service.max_connections_per_client for service in config.services) else 0
 
 
 def limits_plan(service: Service) -> LimitsPlan:
-    """Return what a service takes; who waits for a backend's slot waits as long as for a connect, unless told."""
+    """Return a service's limits; a client waits connect-timeout for a backend's slot, unless the file says otherwise."""
     queue = service.queue
     return LimitsPlan(
         queue_size=queue.size,
@@ -55,7 +55,7 @@ def persistence_plan(service: Service) -> PersistencePlan | None:
 
 
 def plan(running: Running, generation: int, layout: Layout, open_files: int, salt: str = "") -> Plan:
-    """Return what one worker serves; what is known of the backends follows as `messages.Verdicts`."""
+    """Return what one worker serves; the verdicts follow in a `Verdicts` message."""
     config = running.config
     return Plan(
         generation=generation,
@@ -68,7 +68,7 @@ def plan(running: Running, generation: int, layout: Layout, open_files: int, sal
 
 
 def service_plan(service: Service, running: Running, weights: Mapping[str, int] | None = None) -> ServicePlan:
-    """Return what a worker does for one service; `weights` are those in effect, by backend, if they are known."""
+    """Return one service's part of the plan; `weights` are those in effect, by backend, if they are known."""
     slots, backends = running.slots
     scale = running.scales[service.name]
     weights = weights or {}
@@ -124,6 +124,6 @@ def log_plan(config: Config) -> LogPlan:
 
 
 def log_path(config: Config) -> str | None:
-    """Return the file that the connection log goes to, None if it goes to none."""
+    """Return the path of the connection log's file, None without one."""
     to = config.log.connections_to
     return to if to.startswith("/") and config.log.connections != "off" else None

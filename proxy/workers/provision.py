@@ -1,19 +1,26 @@
-"""What a new worker is given: the plan, and the memory that all workers share."""
+"""What a worker is given: the plan, shared memory, verdicts, weights, listening sockets and the connection log."""
 
 import os
+import socket
+from collections.abc import Collection
 
 from proxy.backends.effective import Running
+from proxy.backends.readiness import Readiness
 from proxy.processes import codec
 from proxy.processes.messages import worker as worker_messages
+from proxy.records.connection_log_file import ConnectionLogFile
 from proxy.relay.clients import rates
 from proxy.relay.clients.store import Store
 from proxy.relay.plan import to_tree
+from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
-from proxy.workers import plans
+from proxy.workers import plans, transparent_sockets
+from proxy.workers.listeners import Listeners
+from proxy.workers.opening import Opening
 
 
 class Handout:
-    """The same for every worker of a configuration."""
+    """The plan and the shared memory, the same for every worker."""
 
     def __init__(self, running: Running, layout: Layout, open_files: int) -> None:
         services = running.config.services
@@ -21,39 +28,100 @@ class Handout:
         self._layout = layout
         self._open_files = open_files
         self._encoded = b""
-        self._salt = os.urandom(16).hex()  # nobody can choose whom a client shares its place in a table with
+        self._salt = os.urandom(
+            16
+        ).hex()  # random, so that a client cannot choose which clients share its place in a table
         self._templates: Store | None = None
         self._persistent = any(service.persistence for service in services)
         self._rates = rates.create() if any(service.rate_per_client for service in services) else -1
         self.generation = 1
 
     def changed(self) -> None:
-        """What is running has changed: workers to come are told of it."""
+        """Begin a new generation: the list of backends has changed."""
         self.generation += 1
         self._encoded = b""
 
     def reweighed(self) -> None:
-        """Weights have changed, which is no new generation."""
+        """Encode the plan anew: weights have changed, which is no new generation."""
         self._encoded = b""
 
     def setup(self) -> bytes:
-        """Return the first message, encoded."""
+        """Return a worker's first message, a `Setup`, encoded."""
         if not self._encoded:
             plan = plans.plan(self._running, self.generation, self._layout, self._open_files, self._salt)
             self._encoded = codec.encode(worker_messages.Setup(to_tree(plan)))
         return self._encoded
 
     def shared(self) -> list[int]:
-        """Return new descriptors of what all write: the templates of clients that keep their backends, and clients' rates."""
+        """Return new descriptors of the memory that all workers write: the persistence store and clients' rates.
+
+        The caller closes them.
+        """
         if self._templates is None and self._persistent:
             self._templates = Store.create()
         templates = [self._templates.again()] if self._templates is not None else []
         return [*templates, os.dup(self._rates)] if self._rates >= 0 else templates
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Close the memory."""
         if self._rates >= 0:
             os.close(self._rates)
             self._rates = -1
         if self._templates is not None:
             self._templates.close()
+
+
+class Provision:
+    """What the supervisor gives to workers, taken from the parts of the master that have it."""
+
+    def __init__(
+        self,
+        running: Running,
+        columns: Columns,
+        handout: Handout,
+        readiness: Readiness,
+        listeners: Listeners,
+        opening: Opening,
+        connection_log: ConnectionLogFile,
+    ) -> None:
+        self._running = running
+        self.columns = columns
+        """All workers' counters."""
+        self.setup = handout.setup
+        self.shared = handout.shared
+        self.verdicts = readiness.verdicts
+        self.weights = readiness.weights
+        self.member = listeners.member
+        self._opening = opening
+        self._connection_log = connection_log
+
+    def hold(self, life: int) -> None:
+        """Keep the slots that a new worker learns of in its `Setup`, until `release` or `settle`."""
+        for slots in self._running.slots:
+            slots.hold(life)
+
+    def settle(self, life: int) -> None:
+        """Release the slots that a worker does not use any more, as it has confirmed the newest generation."""
+        for slots in self._running.slots:
+            slots.settle(life)
+
+    def release(self, life: int) -> None:
+        """Release all slots of a worker that has died."""
+        for slots in self._running.slots:
+            slots.release(life)
+
+    @property
+    def open_listeners(self) -> Collection[int]:
+        """The numbers of the listeners that workers poll."""
+        return self._opening.listeners
+
+    @property
+    def log_fd(self) -> int:
+        """The descriptor of the connection log's file, -1 without one."""
+        return self._connection_log.fd
+
+    def prepare(self, wanted: worker_messages.Prepare) -> list[socket.socket]:
+        """Return new transparent sockets; none where no service is transparent."""
+        if not any(service.transparent for service in self._running.config.services):
+            return []
+        return transparent_sockets.make_some(wanted.family, wanted.kind, wanted.count)

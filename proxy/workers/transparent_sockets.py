@@ -1,4 +1,4 @@
-"""Transparent sockets, made by the master for workers, who may not make them: only the option takes a privilege."""
+"""Transparent sockets: the master makes them for the workers, which have no privilege to set the option."""
 
 import socket
 from contextlib import suppress
@@ -32,7 +32,7 @@ def make(family: int, kind: int) -> socket.socket:
 
 
 def make_some(family: int, kind: int, count: int) -> list[socket.socket]:
-    """Return so many of them for a worker, fewer where descriptors run out; what is asked for is not trusted."""
+    """Return `count` of them for a worker, fewer if descriptors run out; the request may be hostile."""
     made: list[socket.socket] = []
     if (family, kind) in KINDS:
         with suppress(OSError):
@@ -42,7 +42,7 @@ def make_some(family: int, kind: int, count: int) -> list[socket.socket]:
 
 
 def possible() -> bool:
-    """Whether we may make any."""
+    """Whether this process has the privilege."""
     try:
         make(socket.AF_INET, socket.SOCK_STREAM).close()
     except OSError:

@@ -5,6 +5,7 @@ exactly once) becomes which other (`replace`), and which `tests` (node ids) turn
 """
 
 import ast
+import functools
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,9 +33,15 @@ class Breakage(NamedTuple):
         if (count := source.count(self.find)) != 1:
             raise ValueError(f"{self.file} has the text {count} times, not once")
         found = source.replace(self.find, self.replace)
-        if ast.dump(ast.parse(found)) == ast.dump(ast.parse(source)):
+        if ast.dump(ast.parse(found)) == _meaning(source):
             raise ValueError(f"nothing changes in {self.file}")
         return found
+
+
+@functools.cache
+def _meaning(source: str) -> str:
+    """Return the source as a text without comments, layout and line numbers, kept as a file has many rows."""
+    return ast.dump(ast.parse(source))
 
 
 def rows() -> list[Breakage]:
@@ -64,7 +71,7 @@ def mistakes(row: Breakage, root: Path = ROOT) -> Iterator[str]:
 def _named(path: Path, names: list[str]) -> list[str]:
     """Return the behaviours that a test, or a class around it, names; none for one that does not exist."""
     found: list[str] = []
-    body = ast.parse(path.read_text()).body if path.is_file() else []
+    body = _tree(path.read_text()).body if path.is_file() else []
     for name in names:
         kinds = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
         node = next((one for one in body if isinstance(one, kinds) and one.name == name), None)
@@ -73,3 +80,9 @@ def _named(path: Path, names: list[str]) -> list[str]:
         found += behaviours.ID.findall(ast.get_docstring(node) or "")
         body = node.body
     return found
+
+
+@functools.cache
+def _tree(source: str) -> ast.Module:
+    """Return a parsed module, kept as many rows name tests of one."""
+    return ast.parse(source)

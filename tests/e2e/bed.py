@@ -8,7 +8,7 @@
         bed.run("client", ["dig", "@198.51.100.10", "example.net"])
 
 A namespace lives as long as its holder, a `cat` that ends when its input closes, so nothing outlives this process, and
-nothing is written to /run/netns. Root is enough, and so is the root of a user namespace: `unshare -rn` lets everybody
+nothing is written to /run/netns. Root or the root of a user namespace is enough: `unshare -rn` lets any user
 run this where the kernel allows it. All LANs are bridges in a namespace of their own, "switch", where faults of the
 wire can be made (nft table bridge); faults of a host are made in its own namespace.
 """
@@ -120,7 +120,7 @@ class Host:
         self.inode = namespace_of(self.holder.pid)
 
     def close(self) -> None:
-        """Let the namespace go."""
+        """Release the namespace."""
         for pipe in (self.holder.stdin, self.holder.stdout):
             if pipe is not None:
                 pipe.close()
@@ -132,7 +132,7 @@ class Host:
 
 
 class Bed:
-    """Hosts, LANs and processes; everything is gone when the block ends."""
+    """Hosts, LANs and processes; all are removed when the block ends."""
 
     def __init__(self) -> None:
         reason = obstacle()
@@ -153,20 +153,20 @@ class Bed:
         self.close()
 
     def close(self) -> None:
-        """End every process, whatever state it is in, then let the namespaces and files go."""
+        """End every process, whatever its state, then release the namespaces and remove the files."""
         ALIVE.discard(self)
         for opened in self._sockets:
             opened.close()
         for proc in self.procs:
             proc.signal(signal.SIGTERM)
-            proc.cont()  # a stopped process hears nothing else
+            proc.cont()  # a stopped process gets no other signal
         deadline = time.monotonic() + 5
         for proc in self.procs:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 proc.wait(max(0.0, deadline - time.monotonic()))
         for proc in self.procs:
             proc.kill()
-        # Children that left their group: whatever runs in namespaces that we made is ours.
+        # Children that left their group: every process in the bed's namespaces belongs to the bed.
         holders = {host.holder.pid for host in self.hosts.values()}
         for pid in processes_in({host.inode for host in self.hosts.values()}):
             if pid not in holders and pid != os.getpid():
@@ -191,7 +191,7 @@ class Bed:
         return host
 
     def lan(self, name: str) -> None:
-        """Make an Ethernet that hosts can be attached to (at most 11 characters)."""
+        """Make an Ethernet to which hosts can be attached; its name has at most 11 characters."""
         if SWITCH not in self.hosts:
             self.host(SWITCH)
         self.ip(SWITCH, f"link add {name} type bridge mcast_snooping 0 forward_delay 0", f"link set {name} up")
@@ -295,7 +295,7 @@ class Bed:
         check: bool = False,
         cpus: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program in `host` to its end, and return what it wrote.
+        """Run a program in `host` to its end, and return its output.
 
         Raises subprocess.TimeoutExpired, and BedError with its output when `check` is set and it failed.
         """
@@ -313,7 +313,7 @@ class Bed:
 
     @contextlib.contextmanager
     def inside(self, host: str) -> Iterator[None]:
-        """Put the calling thread into `host`: the sockets that it makes in the block belong there, and stay there."""
+        """Move the calling thread to `host` for the block: the sockets that it creates in the block stay there."""
         with (
             OWN_NAMESPACE.open("rb") as home,
             Path(f"/proc/{self.hosts[host].holder.pid}/ns/net").open("rb") as there,
@@ -327,14 +327,14 @@ class Bed:
     def socket(
         self, host: str, family: int = socket.AF_INET, kind: int = socket.SOCK_STREAM, protocol: int = 0
     ) -> socket.socket:
-        """Return a new socket of `host`; it is closed with the bed at the latest."""
+        """Return a new socket of `host`, which is closed with the bed at the latest."""
         with self.inside(host):
             made = socket.socket(family, kind, protocol)
         self._sockets.append(made)
         return made
 
     def report(self, without: Collection[Proc] = ()) -> str:
-        """Return what the processes have written, for a test that failed."""
+        """Return the output of the processes, for a test that failed."""
         return "\n\n".join(proc.report() for proc in self.procs if proc not in without)
 
 

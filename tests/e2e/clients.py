@@ -1,4 +1,4 @@
-"""Real clients for the bed: each runs to its end in a host, and returns what it measured or was told.
+"""Real clients for the bed: each runs to its end in a host, and returns its measurements or its answer.
 
 A client that fails raises BedError with its output, so that a test compares answers and nothing else.
 """
@@ -21,7 +21,7 @@ def url(address: str, port: int, path: str = "") -> str:
 
 
 def number(pattern: str, text: str, default: float | None = None) -> float:
-    """Return the first group of `pattern` as a number. Raises BedError when it is nowhere and there is no default."""
+    """Return the first group of `pattern` as a number. Raises BedError if it does not match and there is no default."""
     found = re.search(pattern, text)
     if found:
         return float(found[1])
@@ -35,7 +35,7 @@ def number(pattern: str, text: str, default: float | None = None) -> float:
 
 
 def dig(bed: Bed, address: str, name: str, kind: str = "A", *options: str, port: int = 53, host: str = "client") -> str:
-    """Return what `dig +short` prints, or what it prints with `options` in its place, one try of 5 s."""
+    """Return the output of `dig +short`, or of dig with `options` instead, with one try of 5 s."""
     done = bed.run(
         host, ["dig", "+tries=1", "+time=5", *(options or ("+short",)), "-p", str(port), f"@{address}", name, kind]
     )
@@ -53,7 +53,7 @@ def whoami_dns(bed: Bed, address: str, port: int = 53, *, tcp: bool = False, hos
 
 @dataclass(frozen=True)
 class DnsLoad:
-    """What dnsperf counted; latencies in seconds."""
+    """The counts of dnsperf; latencies in seconds."""
 
     sent: int
     completed: int
@@ -115,7 +115,7 @@ def dnsperf_start(
 
 
 def dnsperf_result(load: Proc, timeout: float) -> DnsLoad:
-    """Wait for dnsperf and return what it counted. Raises BedError, subprocess.TimeoutExpired."""
+    """Wait for dnsperf and return its counts. Raises BedError, subprocess.TimeoutExpired."""
     code = load.wait(timeout)
     if code:
         raise BedError(load.report())
@@ -127,7 +127,7 @@ def dnsperf_result(load: Proc, timeout: float) -> DnsLoad:
 
 @dataclass(frozen=True)
 class HttpLoad:
-    """What wrk counted; `errors` are sockets that failed to connect, read, write or answer in time."""
+    """The counts of wrk; `errors` are sockets that failed to connect, read, write or answer in time."""
 
     requests: int
     seconds: float
@@ -173,7 +173,7 @@ def wrk(
     cpus: str | None = None,
     host: str = "client",
 ) -> HttpLoad:
-    """Load an http URL with one thread, and return what was counted."""
+    """Load an http URL with one thread, and return the counts."""
     argv = [
         "wrk",
         "-t",
@@ -218,7 +218,7 @@ def whoami_ldap(bed: Bed, address: str, port: int = 389, *, host: str = "client"
 
 
 def mysql(bed: Bed, address: str, statement: str, *, port: int = 3306, host: str = "client") -> str:
-    """Return what the mariadb client prints for `statement`, without column names."""
+    """Return the output of the mariadb client for `statement`, without column names."""
     login = ["mariadb", "--no-defaults", f"-h{address}", f"-P{port}", f"-u{MYSQL_USER}", f"-p{MYSQL_PASSWORD}"]
     return bed.run(host, [*login, "--connect-timeout=5", "-N", "-B", "-e", statement], check=True).stdout.strip()
 

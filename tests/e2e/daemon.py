@@ -1,4 +1,4 @@
-"""Steelyard itself in the bed: the command of this environment, a file, and what it tells over its control socket."""
+"""Steelyard itself in the bed: the command of this environment, a file, and the answers of its control socket."""
 
 import json
 import os
@@ -19,7 +19,7 @@ Status = dict[str, Any]  # the document of `steelyard status --json`
 
 
 def settled(status: Status) -> bool:
-    """Whether every worker lives and every backend has a verdict."""
+    """Return True if every worker is alive and every backend has a verdict."""
     workers = status["workers"]
     backends = [backend for service in status["services"] for backend in service["backends"]]
     return bool(workers) and all(w["alive"] for w in workers) and all(b["state"] != "unknown" for b in backends)
@@ -82,9 +82,9 @@ class Daemon:
         )
 
     def status(self) -> Status:
-        """Return the status, asked over the control socket: starting a command each time would load the bed.
+        """Return the status over the control socket: starting a command each time would load the bed.
 
-        Raises OSError while nobody answers, ValueError and LookupError for what is no status.
+        Raises OSError while the daemon does not answer, ValueError or LookupError if the answer is not a status.
         """
         status: Status = self._ask("status")["status"]
         return status
@@ -123,12 +123,12 @@ class Daemon:
         return self.until(lambda status: bool(backend_of(status, service, backend)["state"] == state), what, timeout)
 
     def events(self) -> list[dict[str, Any]]:
-        """Return the timeline, oldest first, asked as the status is. Raises OSError, ValueError and LookupError."""
+        """Return the timeline, oldest first, over the control socket. Raises OSError, ValueError and LookupError."""
         events: list[dict[str, Any]] = self._ask("events")["events"]
         return events
 
     def workers(self) -> list[int]:
-        """Return the process ids of the workers that live, in the order of their indices."""
+        """Return the process ids of the living workers, in the order of their indices."""
         return [worker["pid"] for worker in self.status()["workers"] if worker["alive"]]
 
     def pids(self) -> list[int]:

@@ -218,6 +218,14 @@ class Node:
         status: Status = self.ask("status")["status"]
         return status
 
+    def fresh(self) -> Status:
+        """Return a status that was put together after this call: the next one after that which is answered now.
+
+        A status is put together once for all who ask, and may be a second old.
+        """
+        shown = self.status()["uptime_s"]
+        return self.until(lambda status: bool(status["uptime_s"] > shown), "a status of afterwards")
+
     def until(self, condition: Callable[[Status], bool], what: str, timeout: float = 15.0) -> Status:
         """Return the first status that `condition` accepts."""
 

@@ -1,7 +1,7 @@
 """The site of examples/mail-hosting.toml: every server that it names, real ones, each on a host of its own.
 
 Addresses, names and ports are those of the file.  The balancers lb1 and lb2 have interfaces eth0 outside and eth1 inside,
-and the gateway that they ping is a host, where clients come from.  All servers are launched before any of them is waited for.
+and the gateway that they ping is a host from which clients connect.  All servers are launched before any of them is waited for.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class Certificates:
 
 
 class Site:
-    """All of it, in a bed of its own."""
+    """The whole site, in its own bed."""
 
     def __init__(self, bed: Bed) -> None:
         self.bed = bed
@@ -72,14 +72,14 @@ class Site:
             replica.until("Slave_IO_Running", "Yes")
 
     def settle(self) -> None:
-        """Wait for all servers that were launched meanwhile."""
+        """Wait for all servers that have been launched."""
         for server in self.servers:
             if server.pending:
                 server.wait()
 
     @contextlib.contextmanager
     def filtered(self, host: str, rule: str) -> Iterator[None]:
-        """Have a host drop or refuse some of what comes in."""
+        """Make a host drop or refuse some of its incoming packets."""
         self.bed.rule(host, "input", rule)
         try:
             yield
@@ -97,7 +97,7 @@ class Site:
 
     @contextlib.contextmanager
     def lagging(self, replica: Database, seconds: int) -> Iterator[None]:
-        """Hold a replica up over a row that is that old: its lag goes by the times in the source's log."""
+        """Block a replica at a row of that age: its lag is computed from the times in the source's log."""
         replica.delay(3600)
         self.dbs[0].sql(f"SET timestamp = UNIX_TIMESTAMP() - {seconds}", "INSERT INTO app.t VALUES ()")
         try:
@@ -109,7 +109,7 @@ class Site:
 
     @contextlib.contextmanager
     def left_behind(self) -> Iterator[None]:
-        """Change the directory while its consumer cannot hear of it."""
+        """Change the directory while its consumer cannot receive the change."""
         self.bed.rule("h22", "input", "ip saddr 10.0.0.21 drop")
         try:
             self.changes += 1

@@ -1,6 +1,6 @@
 """Processes of the end-to-end bed: found, started, watched and ended by their ids.
 
-Whatever a process writes goes to a file, so that a failing test can show it. A process that was started here ends with
+The output of a process goes to a file, so that a failing test can show it. A process that was started here ends with
 the one that started it (PR_SET_PDEATHSIG), even when that one is killed.
 """
 
@@ -23,15 +23,15 @@ T = TypeVar("T")
 
 
 class MissingError(Exception):
-    """This machine lacks a program or a right that the bed needs; tests are skipped for it, and fail under CI."""
+    """This machine lacks a program or a right that the bed needs: tests are skipped, and fail under CI."""
 
 
 class BedError(Exception):
-    """Something of the bed did not start or did not answer; the message carries its output."""
+    """A part of the bed did not start or did not answer; the message contains its output."""
 
 
 class EndedError(Exception):
-    """A process ended that was to stay, so that waiting for it has no sense; the message carries its output."""
+    """A process has ended, so waiting for it is useless; the message contains its output."""
 
 
 def program(name: str) -> str:
@@ -86,7 +86,7 @@ def descendants(pid: int) -> list[int]:
 
 
 def group_lives(leader: int) -> bool:
-    """Whether any process of a group still runs; what only waits to be collected does not."""
+    """Return True if any process of a group still runs; a zombie does not."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -99,7 +99,7 @@ def group_lives(leader: int) -> bool:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """Return the user and system time of processes that live, and of the children that they have waited for."""
+    """Return the user and system time of living processes, and of the children for which they have waited."""
     ticks = 0
     for pid in pids:
         try:
@@ -110,7 +110,7 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 
 
 class Proc:
-    """One process of the bed, the leader of a group of its own: signals go to the whole group unless told."""
+    """One process of the bed, the leader of its own group: by default signals go to the whole group."""
 
     def __init__(self, name: str, argv: Sequence[str], log: Path, *, env: dict[str, str] | None = None) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -140,17 +140,17 @@ class Proc:
 
     @property
     def alive(self) -> bool:
-        """Whether it has not ended yet (a stopped process is alive)."""
+        """True until the process has ended (a stopped process is alive)."""
         return self.popen.poll() is None
 
     def output(self) -> str:
-        """Return all that it has written so far to its standard output and error output."""
+        """Return its standard output and standard error so far."""
         return self.log.read_text(errors="replace")
 
     def signal(self, number: signal.Signals, *, whole: bool = True) -> None:
         """Send a signal to the group, or to the leader alone; nothing happens when they are gone."""
         if not self.alive and Path(f"/proc/{self.pid}").exists():
-            return  # the number has gone to somebody else, which it cannot while one of our group has it
+            return  # another process has the number; this is impossible while a process of the group exists
         try:
             if whole:
                 os.killpg(self.pid, number)
@@ -160,21 +160,21 @@ class Proc:
             pass
 
     def stop(self) -> None:
-        """Stop it as SIGSTOP does: its sockets stay, and nothing answers."""
+        """Send SIGSTOP: its sockets stay open, and nothing answers."""
         self.signal(signal.SIGSTOP)
 
     def cont(self) -> None:
-        """Let it go on."""
+        """Send SIGCONT."""
         self.signal(signal.SIGCONT)
 
     def kill(self) -> None:
-        """Kill it with its children, collect it, and return when the last of them is gone: its ports are closed then."""
+        """Kill it with its children, and return when the last of them is gone, and so its ports are closed."""
         self.signal(signal.SIGKILL)
         self.popen.wait(10)
         until(lambda: not group_lives(self.pid), 5, f"the children of {self.name} to end", every=0.005)
 
     def terminate(self, timeout: float = 5.0) -> int:
-        """Ask it to end, kill it after `timeout` seconds, and return its exit code."""
+        """Send SIGTERM, kill it after `timeout` seconds, and return its exit code."""
         self.signal(signal.SIGTERM, whole=False)
         self.cont()
         try:
@@ -192,6 +192,6 @@ class Proc:
         return cpu_seconds(descendants(self.pid))
 
     def report(self) -> str:
-        """Return what to show of it when a test fails."""
+        """Return the report on this process for a failing test."""
         text = self.output()
         return f"{self!r}\n$ {' '.join(self.argv)}\n{text[-TAIL:]}"

@@ -1,4 +1,4 @@
-"""The bed itself: its servers really answer, its faults really happen, and nothing of it stays."""
+"""The bed itself: its servers really answer, its faults really happen, and nothing remains of it."""
 
 import socket
 import subprocess
@@ -46,7 +46,7 @@ def bed() -> Iterator[Bed]:
 
 
 def test_hosts_reach_each_other(bed):
-    """Every host reaches every other over IPv4 and IPv6, the client the backends through the balancer."""
+    """Every host reaches every other one over IPv4 and IPv6; the client reaches the backends through the balancer."""
     for target in (SERVICE, SERVICE6, A(1), A(5), A6(1), A6(5)):
         bed.run("client", ["ping", "-c", "1", "-W", "2", target], check=True)
     bed.run("b1", ["ping", "-c", "1", "-W", "2", CLIENT], check=True)
@@ -72,7 +72,7 @@ def test_dns_servers_answer(bed):
 
 
 def test_unbound_forwards(bed):
-    """An unbound that forwards gets its answers from the server behind it, but for its own name."""
+    """An unbound that forwards gets its answers from the server behind it, except for its own name."""
     nsd = Nsd(bed, "b1", [A(1)])
     unbound = Unbound(bed, "b2", [A(2)], forward_to=A(1))
     try:
@@ -84,7 +84,7 @@ def test_unbound_forwards(bed):
 
 
 def test_nginx_answers(bed):
-    """Nginx serves small files on kept connections, closes when told, sends 50 MiB and takes a file."""
+    """Nginx serves small files on kept connections, closes on request, sends 50 MiB and accepts a file."""
     server = Nginx(bed, "b3", [A(3), A6(3)])
     try:
         assert clients.whoami_http(bed, A6(3)) == "b3"
@@ -136,7 +136,7 @@ def test_killed_stopped_and_started_again(bed):
 
 
 def test_faults_of_hosts(bed):
-    """A rule of nftables and a link that is down cut one backend off and no other, until they are taken back."""
+    """An nftables rule or a link that is down cuts off only one backend, until it is undone."""
 
     def reaches(address: str) -> bool:
         return bed.run("balancer", ["ping", "-c", "1", "-W", "1", address]).returncode == 0
@@ -197,7 +197,7 @@ def test_nothing_stays_of_a_killed_bed():
 
 
 def test_without_root():
-    """The root of a user namespace, which everybody can be, runs the same bed with the same servers."""
+    """The root of a user namespace, which any user can become, runs the same bed with the same servers."""
     wrapped = ["unshare", "--map-root-user", "--net", "--"]
     if subprocess.run([*wrapped, "true"], capture_output=True, check=False).returncode:
         raise MissingError("this kernel lets nobody make a user namespace")
@@ -208,7 +208,7 @@ def test_without_root():
 
 
 def test_failing_server_shows_its_output(bed):
-    """A server that cannot start fails at once, with what it wrote."""
+    """A server that cannot start fails at once, and the error shows its output."""
     began = time.monotonic()
     with pytest.raises(EndedError, match="can't bind udp socket"):
         Nsd(bed, "b1", [A(3)])

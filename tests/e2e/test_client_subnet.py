@@ -44,7 +44,7 @@ def port(tmp_path: Path) -> Iterator[int]:
 
 
 def dig(port: int, *words: str, source: str = "127.0.77.7") -> str:
-    """Ask from this address; what dig says."""
+    """Query from this address; return the output of dig."""
     command = [
         program("dig"),
         "-b",

@@ -1,4 +1,4 @@
-"""The connection log of a whole daemon: its defaults, rotation, and places that do not take what is written."""
+"""The connection log of a whole daemon: its defaults, rotation, and destinations that fail."""
 
 import json
 import os
@@ -70,7 +70,7 @@ def lost(node):
 
 
 def test_the_default(node):
-    """Unless told otherwise, failed connections and no others are told on standard output, each in one line of text."""
+    """By default, only failed connections are logged, on standard output, each in one line of text."""
     one = node()
     for _ in range(3):
         good(one.port)
@@ -86,7 +86,7 @@ def test_the_default(node):
 
 
 def test_off(node):
-    """Turned off, nothing is told."""
+    """With `off`, nothing is logged."""
     one = node('[log]\nconnections = "off"')
     bad(one.port)
     time.sleep(0.5)
@@ -117,7 +117,7 @@ def test_rotation_loses_nothing(node, tmp_path):
 
 
 def test_a_worker_that_was_replaced_logs_too(node, tmp_path):
-    """A worker that was started anew has the file as well."""
+    """A worker that was restarted logs to the file too."""
     folder = tmp_path / "log"
     folder.mkdir(mode=0o755)
     path = folder / "c"
@@ -130,7 +130,7 @@ def test_a_worker_that_was_replaced_logs_too(node, tmp_path):
 
 
 def test_a_full_disk(node, tmp_path):
-    """A disk without room costs lines, told once, and no connection; with room again lines are written again."""
+    """A full disk costs lines, reported once, but no connection; when there is room again, lines are written again."""
     folder = tmp_path / "log"
     folder.mkdir(mode=0o755)
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k,mode=755", "none", folder], check=False).returncode:
@@ -157,7 +157,7 @@ def test_a_full_disk(node, tmp_path):
 
 
 def test_a_stalled_reader_of_standard_output(tmp_path, backend):
-    """Nobody reads the pipe that standard output is: traffic, the control socket and the end of the daemon do not wait."""
+    """If the reader of standard output stalls, traffic, the control socket and the stop of the daemon do not wait."""
     one = Node(tmp_path, "", workers=1)
     port = free_port()
     # Names are long, so that the pipe and what may wait are full soon.
@@ -195,7 +195,7 @@ def test_a_stalled_reader_of_standard_output(tmp_path, backend):
 
 
 def test_a_collector_that_goes_and_returns(node):
-    """Lines go by UDP, a datagram each; while nobody listens they are lost, and told; then they arrive again."""
+    """Lines go by UDP, one in each datagram; while the collector is away they are lost and reported, then they arrive again."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(5)
@@ -215,7 +215,7 @@ def test_a_collector_that_goes_and_returns(node):
 
 
 def test_a_place_that_is_not_safe(node, tmp_path):
-    """S5: a link planted in the file's place is not written through; it is told, and traffic is served all the same."""
+    """S5: the daemon does not write through a link planted in the file's place, reports it, and still serves traffic."""
     folder = tmp_path / "log"
     folder.mkdir(mode=0o755)
     target = tmp_path / "target"
@@ -231,7 +231,7 @@ def test_a_place_that_is_not_safe(node, tmp_path):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_workers_cannot_open_the_file(node, tmp_path):
-    """S1: the file is the master's; a worker, another user without rights, writes to it and could not have opened it."""
+    """S1: the master owns the file; a worker, which runs as an unprivileged user, writes to it but could not open it."""
     folder = tmp_path / "log"
     folder.mkdir(mode=0o700)
     one = node(f'[log]\nconnections = "all"\nconnections-to = "{folder}/c"', workers=1)

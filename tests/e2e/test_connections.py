@@ -84,7 +84,7 @@ def node(tmp_path_factory):
 
 
 def steelyard(node, *arguments):
-    """Run the command; its exit code, what it printed, and its complaints."""
+    """Run the command; return its exit status, its output and its errors."""
     done = in_process(*arguments, "-s", node.socket)
     return done.returncode, done.stdout, done.stderr
 
@@ -104,7 +104,7 @@ def disconnected(node, *arguments):
 
 
 def test_one_connection(node):
-    """An open connection is shown with who, whom, its state and the bytes each way; one that has ended is not."""
+    """An open connection is shown with client, backend, state and bytes in each direction; an ended one is not shown."""
     with connected(node.ports[0]) as sock:
         assert exchange(sock, b"hello") == b"hello"
         (row,), last = listed(node, "echo")
@@ -125,7 +125,7 @@ def test_one_connection(node):
 
 
 def test_more_than_a_thousand(node):
-    """Over a thousand connections are listed in portions, each once, and ended together; other services go on."""
+    """Over a thousand connections are listed in portions, each once, and ended together; other services continue."""
     with ExitStack() as stack, connected(node.ports[0]) as other:
         assert exchange(other, b"x") == b"x"
         socks = [stack.enter_context(connected(node.ports[1], 15)) for _ in range(MANY)]
@@ -141,14 +141,14 @@ def test_more_than_a_thousand(node):
             with pytest.raises(ConnectionResetError):
                 sock.recv(1)
         assert exchange(other, b"y") == b"y"
-    counters = node.status()["services"][1]["counters"]
+    counters = node.fresh()["services"][1]["counters"]
     assert (counters["disconnected"], counters["sessions"]) == (MANY, 0)
     assert node.told("admin", "many", f"{MANY} connections and sessions disconnected", f"uid {os.geteuid()}")
     assert node.told("closed=disconnected", "service=many")
 
 
 def test_selectors(node):
-    """Clients and backends are selected, by block, name and address; what fits nothing is left alone."""
+    """Clients and backends are selected by block, name and address; other connections are not touched."""
     with connected(node.ports[0]) as echo, connected(node.ports[1]):
         assert exchange(echo, b"x") == b"x"
         node.until(lambda status: status["services"][1]["backends"][0]["active"] == 1, "both")
@@ -162,7 +162,7 @@ def test_selectors(node):
 
 
 def test_sessions(node):
-    """UDP sessions are shown and ended too; the client's next datagram begins another."""
+    """UDP sessions are shown and ended too; the client's next datagram begins a new one."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect(("127.0.0.1", node.ports[2]))
         sock.send(b"12345")
@@ -188,7 +188,7 @@ def test_sessions(node):
     ],
 )
 def test_what_makes_no_sense(node, arguments, code, words):
-    """An unknown name, a wrong block and a missing selector are wrong usage, with a suggestion; nothing is done."""
+    """An unknown name, an invalid block and a missing selector are wrong usage, with a suggestion, and change nothing."""
     got, _, err = steelyard(node, *arguments)
     assert got == code
     assert words in err
@@ -196,7 +196,7 @@ def test_what_makes_no_sense(node, arguments, code, words):
 
 
 def test_the_daemon_itself_wants_a_selector(node):
-    """A disconnect without a selector is refused by the daemon too, whoever asks it over the socket."""
+    """The daemon too refuses a disconnect without a selector on its socket."""
     with socket.socket(socket.AF_UNIX) as control:
         control.connect(str(node.socket))
         control.sendall(b'{"command": "disconnect"}\n')
@@ -204,7 +204,7 @@ def test_the_daemon_itself_wants_a_selector(node):
 
 
 def test_a_worker_that_is_stopped(node):
-    """A worker that does not answer is named, the others are shown, and nobody waits for longer than a moment."""
+    """A worker that does not answer is named, the others are shown, and the command does not wait for long."""
     pid = node.workers()[0]
     os.kill(pid, signal.SIGSTOP)
     with socket.socket(socket.AF_UNIX) as control:
@@ -220,7 +220,7 @@ def test_a_worker_that_is_stopped(node):
 
 @contextmanager
 def following(node, *arguments):
-    """Follow with the command, as JSON; what has come so far."""
+    """Follow with the command, as JSON; yield the lines so far."""
     command = [sys.executable, "-P", "-m", "proxy", "connections", "--follow", "--json", *arguments, "-s", node.socket]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
     came = []
@@ -240,7 +240,7 @@ def following(node, *arguments):
 
 
 def test_following(node):
-    """What is open is shown, then each connection and session as it begins and as it ends, with why; others are not."""
+    """Open connections are shown, then each connection and session as it begins and ends, with the reason; others are not."""
     with connected(node.ports[0]) as before, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
         assert exchange(before, b"x") == b"x"
         with following(node, "--client", "127.0.0.1") as came:

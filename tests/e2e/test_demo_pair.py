@@ -1,4 +1,4 @@
-"""`steelyard demo --pair` as a newcomer runs it, and as one ends it."""
+"""`steelyard demo --pair` as a newcomer runs it and ends it."""
 
 import contextlib
 import os
@@ -42,7 +42,7 @@ class Run:
         return 0 if inode == Path("/proc/self/ns/pid").stat().st_ino else inode
 
     def end(self) -> None:
-        """End it, whatever it has left."""
+        """End the command and all its processes."""
         self.proc.kill()
         self.proc.wait()
         for pid in self.members():
@@ -50,11 +50,11 @@ class Run:
                 os.kill(pid, signal.SIGKILL)
 
     def told(self) -> str:
-        """Return what it has printed."""
+        """Return the output of the command."""
         return self._output.read_text()
 
     def files(self) -> list[Path]:
-        """Return what it has left of its files."""
+        """Return the files that the command has left."""
         return list(self._files.iterdir())
 
     def members(self) -> list[int]:
@@ -78,7 +78,7 @@ def folder():
 
 @pytest.mark.timeout(300)
 def test_the_address_moves_and_no_query_is_lost(folder):
-    """U7, V18: through every way in which the first host may go the pair answers each query, and nothing is left of it."""
+    """U7, V18: the pair answers each query through every failure of the first host, and nothing is left of the demo."""
     run = Run(folder)
     try:
         code = run.proc.wait(270)
@@ -90,7 +90,7 @@ def test_the_address_moves_and_no_query_is_lost(folder):
     assert run.files() == []
     assert "No query was lost." in told
     assert "lb1's kernel has removed the address by itself" in told
-    assert "standby asked for by uid 0" in told
+    assert "standby requested by uid 0" in told
     summary = told.partition("Summary:")[2].splitlines()
     rows = [line.split("|") for line in summary if " ms |" in line]
     assert len(rows) == EVENTS
@@ -101,7 +101,7 @@ def test_the_address_moves_and_no_query_is_lost(folder):
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_whoever_ends_it_ends_all_of_it(folder, number):
-    """Interrupted, terminated or killed, the command takes all of its processes along, and what could be tidied up is."""
+    """If the command is interrupted, terminated or killed, all its processes end; unless it is killed, its files go too."""
     run = Run(folder)
     try:
         until(lambda: len(run.members()) > PARTS, 60, "the daemons to be started")

@@ -1,4 +1,4 @@
-"""What a worker runs out of, and what it leaves behind: descriptors and local ports."""
+"""Workers run out of descriptors and local ports, and leave none behind."""
 
 import resource
 import time
@@ -52,7 +52,7 @@ class Site:
 
 @pytest.fixture
 def web(request) -> Iterator[Site]:
-    """Start one nginx, and Steelyard with as many workers as the test asks for, one by default."""
+    """Start one nginx, and Steelyard with the number of workers that the test wants, one by default."""
     with site(backends=1) as bed:
         Nginx(bed, "b1", [backend_address(1)])
         yield Site(bed, Daemon(bed, "balancer", FILE, workers=getattr(request, "param", 1)))
@@ -75,7 +75,7 @@ def limit(bed: Bed, pid: int, most: int | None) -> None:
 
 
 class Client:
-    """A connection that is kept, and asked again and again."""
+    """A connection that is kept and sends one request after the other."""
 
     def __init__(self, bed: Bed, port: int = 80) -> None:
         self.sock: socket.socket = bed.socket("client")
@@ -102,7 +102,7 @@ class Client:
 @pytest.mark.load
 @pytest.mark.parametrize("web", [2], indirect=True, ids=["2 workers"])
 def test_nothing_is_left_after_100_000_connections(web):
-    """T19: after 100,000 connections no worker has a descriptor more than before, and every gauge is back at 0."""
+    """T19: after 100,000 connections no worker has more descriptors than before, and every gauge is back at 0."""
     clients.wrk(web.bed, clients.url(SERVICE, 80, "/close"), 1, connections=20)
     workers = web.daemon.workers()
 
@@ -129,7 +129,7 @@ def test_nothing_is_left_after_100_000_connections(web):
 
 
 def test_out_of_descriptors(web):
-    """T20: a worker out of descriptors serves what is open, uses no processor, and serves all that wait once it has some."""
+    """T20: a worker without free descriptors serves its open connections, uses no processor, and later serves all that wait."""
     (pid,) = web.daemon.workers()
     old = [Client(web.bed) for _ in range(20)]
     for client in old:
@@ -169,7 +169,7 @@ def test_out_of_descriptors(web):
 
 
 def test_out_of_local_ports(web):
-    """T9: when our own ports have run out the backend is not blamed, and clients wait until one is free."""
+    """T9: if the balancer's local ports have run out, the backend is not blamed, and clients wait until a port is free."""
     ports = 10
     with web.bed.inside("balancer"):
         Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("50000 50009")

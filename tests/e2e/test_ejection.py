@@ -6,7 +6,7 @@ from tests.e2e.loopback import Backend, Node, asker, dns_service, free_port, lif
 
 
 def test_a_backend_that_only_probes_find_well(tmp_path: Path) -> None:
-    """H12, H13: it is left out by both workers, in words, however often its probes pass; it comes back by itself, once."""
+    """H12, H13: both workers leave it out and say why, although its probes pass; it returns by itself, once."""
     lift_loopback()
     backends = [Backend(), Backend()]
     port = free_port()

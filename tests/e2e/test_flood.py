@@ -1,6 +1,6 @@
-"""A flood from spoofed sources at half of what the relay can do, and real clients in between.
+"""A flood from spoofed sources, at half of the relay's capacity, with real clients in between.
 
-Each source is a new one, a million in all if there is time: FLOOD_SECONDS=180; else as many as 25 s have room for.
+Each source is a new one, a million in all if there is time: FLOOD_SECONDS=180; else as many as 15 s have room for.
 
 The flood is sent by a raw socket in the client's namespace, from addresses of 172.16.0.0/12, to which the balancer has
 a route back to where it came from: its answers are carried, and thrown away there.
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.load
 
 SOURCES = 1_000_000
 SPOOFED = "172.16.0.0/12"
-LONGEST = float(os.environ.get("FLOOD_SECONDS", "25"))  # that the flood may last: a million takes some minutes
+LONGEST = float(os.environ.get("FLOOD_SECONDS", "15"))  # that the flood may last: a million takes some minutes
 TABLE = 2000  # sessions of the plain service, both workers together
 FILE = f"""
 [service.dns]
@@ -51,7 +51,7 @@ max-sessions = {TABLE}
 
 @pytest.fixture(scope="module")
 def flooded() -> Iterator[tuple[Bed, Daemon]]:
-    """Start two name servers and one worker; spoofed addresses are routed to the client, who has no use for them."""
+    """Start two name servers and one worker; spoofed addresses are routed to the client, which discards the answers."""
     with site(backends=2) as bed:
         bed.route("balancer", SPOOFED, CLIENT)
         bed.ip("client", f"route add blackhole {SPOOFED}")
@@ -61,7 +61,7 @@ def flooded() -> Iterator[tuple[Bed, Daemon]]:
 
 
 def resident(pid: int) -> int:
-    """Return the octets of a process that are in memory."""
+    """Return the resident octets of a process."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
@@ -72,13 +72,13 @@ def counters(daemon: Daemon, service: str) -> dict[str, int]:
 
 
 def flood(bed: Bed, port: int, rate: float) -> Proc:
-    """Start to send one query from each of so many spoofed sources, `rate` a second; dnsperf's queries."""
+    """Start to send dnsperf's queries, one from each of many spoofed sources, `rate` a second."""
     argv = [sys.executable, "-m", "tests.e2e.test_flood", SERVICE, str(port), f"{rate:.0f}", str(SOURCES), str(LONGEST)]
     return bed.spawn("client", argv, name="flood", env={"PYTHONPATH": str(ROOT)})
 
 
 def real_clients(bed: Bed, port: int, seconds: float) -> tuple[int, int]:
-    """Ask 200 times a second, each time from a new socket, once and with 2 s of patience; (asked, answered)."""
+    """Send 200 queries a second, each once, from a new socket, and wait 2 s; return (sent, answered)."""
     waiting: dict[socket.socket, tuple[bytes, float]] = {}
     asked = answered = 0
     began = time.monotonic()
@@ -108,7 +108,7 @@ def capacity(bed: Bed, port: int) -> float:
 
 @pytest.mark.timeout(175 + LONGEST)
 def test_dns(flooded):
-    """U18: a flood of spoofed clients of a DNS service: over 99 % of the real ones answered, memory flat, nothing left."""
+    """U18: in a flood of spoofed DNS clients, over 99 % of real queries are answered, memory is flat, and nothing is left."""
     bed, daemon = flooded
     half = capacity(bed, 53) / 2
     (worker,) = daemon.workers()
@@ -130,7 +130,7 @@ def test_dns(flooded):
 
 @pytest.mark.timeout(175 + LONGEST)
 def test_plain_udp_evicts_the_idle(flooded):
-    """U18: a flood of spoofed clients of a UDP service: its table stays at its cap, over 99 % of the real ones answered."""
+    """U18: in a flood of spoofed UDP clients, the table stays at its cap, and over 99 % of real queries are answered."""
     bed, daemon = flooded
     # Each new client costs a session; its share of the capacity is what new clients can be served, not packets.
     (worker,) = daemon.workers()

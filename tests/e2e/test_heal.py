@@ -1,6 +1,6 @@
 """Backend sockets heal: after ICMP errors, a dead interface, a lost route, and a change of the balancer's address.
 
-There is one backend and its verdict never changes, so that nothing but the sockets themselves can be what healed.
+There is one backend and its verdict never changes, so only the sockets themselves can have healed.
 """
 
 import time
@@ -55,18 +55,18 @@ def answered(bed: Bed) -> bool:
 
 
 def all_sockets_used(bed: Bed) -> None:
-    """Use every socket, so that each meets the fault."""
+    """Use every socket, so that the fault affects each of them."""
     for _ in range(20):
         assert answered(bed)
 
 
 def load(bed: Bed) -> clients.DnsLoad:
-    """Ask for a moment over all sockets; what came of it."""
+    """Send queries over all sockets for a moment; return the results."""
     return clients.dnsperf_result(clients.dnsperf_start(bed, SERVICE, 1, rate=500), 20)
 
 
 def assert_healed(bed: Bed, daemon: Daemon) -> None:
-    """Soon every query is answered again, and no probe had to say so."""
+    """Assert that every query is answered again soon, without a probe."""
     mended = time.monotonic()
     until(lambda: answered(bed), PATIENCE, "a first answer")
     until(lambda: load(bed).rcodes.get("SERVFAIL", 0) == 0, PATIENCE, "answers only")
@@ -81,7 +81,7 @@ def assert_healed(bed: Bed, daemon: Daemon) -> None:
     "kind", ["port-unreachable", "host-unreachable", "net-unreachable", "admin-prohibited", "prot-unreachable"]
 )
 def test_icmp_errors(healing, kind):
-    """U8: an ICMP error of any kind leaves a backend's sockets able to ask and to hear."""
+    """U8: after an ICMP error of any kind, a backend's sockets still send queries and receive answers."""
     bed, daemon = healing
     all_sockets_used(bed)
     bed.rule("b1", "input", f"udp dport 53 reject with icmp type {kind}", family="ip")
@@ -101,7 +101,7 @@ def test_the_interface_goes_and_comes(healing):
 
 
 def test_the_route_goes_and_comes(healing):
-    """U8: after the route to the backends was gone and is back, queries are answered again."""
+    """U8: after the route to the backends was removed and restored, queries are answered again."""
     bed, daemon = healing
     all_sockets_used(bed)
     interface = bed.hosts["balancer"].ports["inside"]
@@ -123,7 +123,7 @@ def test_the_balancers_address_changes(healing):
 
 @pytest.mark.parametrize("port", [5304, 5306], ids=["IPv4", "IPv6"])
 def test_a_session_outlives_its_address(healing, port):
-    """U8: a client of plain UDP that goes on asking is answered again soon after the balancer's address was replaced."""
+    """U8: a client of plain UDP that keeps sending is answered again soon after the balancer's address was replaced."""
     bed, daemon = healing
     query = bytes.fromhex("0007 0100 0001 0000 0000 0000 03777777 076578616d706c65 036e6574 00 0001 0001")
     interface = bed.hosts["balancer"].ports["inside"]

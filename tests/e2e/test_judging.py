@@ -22,7 +22,7 @@ timeout = "300ms"
 
 @pytest.mark.parametrize("penalty", ["", ", penalty = 60"])
 def test_a_host_that_cannot_judge_leaves_the_address_to_one_that_can(tmp_path, penalty):
-    """V11, V24, H8: a host whose login is refused from the start takes the address from nobody, and serves without a peer."""
+    """V11, V24, H8: a host whose login is refused from the start leaves the address to its peer, and serves without one."""
     for directory in (tmp_path, *tmp_path.parents):
         directory.chmod(0o755)
         if directory.name.startswith("pytest-of-") or directory.parent.parent == directory.parent:

@@ -1,4 +1,4 @@
-"""Limits of a daemon with two workers: they are the host's, whichever worker a client meets."""
+"""Limits of a daemon with two workers: they count for the host, whichever worker a client reaches."""
 
 import socket
 import time
@@ -19,7 +19,7 @@ from tests.e2e.loopback import (
 
 
 def of(status: Status, name: str) -> dict[str, int]:
-    """Return a service's counters, and what its backends have and keep waiting."""
+    """Return a service's counters, and the active and the queued connections of its backends."""
     (service,) = [one for one in status["services"] if one["name"] == name]
     sums = {key: sum(backend[key] for backend in service["backends"]) for key in ("active", "queued")}
     return service["counters"] | {f"backends_{key}": value for key, value in sums.items()}
@@ -28,7 +28,7 @@ def of(status: Status, name: str) -> dict[str, int]:
 def test_limits_are_the_hosts(tmp_path: Path) -> None:
     """T21, S8: slots of backends, the queue, and a client's rate and connections are counted over all workers.
 
-    Who waits is shown as queued, and is served when somebody ends; a client's rate holds whatever ports it has.
+    A waiting client is shown as queued and is served when a connection ends; a client's rate holds for all its ports.
     """
     lift_loopback()
     backends = [Backend(), Backend()]
@@ -57,7 +57,7 @@ def test_limits_are_the_hosts(tmp_path: Path) -> None:
                 served += 1
                 sock.close()
                 clients.remove(sock)
-        assert of(node.status(), "echo")["queue_timeout"] == 0
+        assert of(node.fresh(), "echo")["queue_timeout"] == 0
 
         with asker(dns) as one:
             began = time.monotonic()
@@ -66,7 +66,7 @@ def test_limits_are_the_hosts(tmp_path: Path) -> None:
             took = time.monotonic() - began
             answered = len(backends[0].queries) + len(backends[1].queries)
             assert 10 <= answered <= 10 + 10 * took + 1
-            counters = of(node.status(), "dns")
+            counters = of(node.fresh(), "dns")
             assert counters["rate_limited"] == 100 - answered
             assert 2 * counters["truncated"] in range(counters["rate_limited"] - 2, counters["rate_limited"] + 1)
     finally:
@@ -78,7 +78,7 @@ def test_limits_are_the_hosts(tmp_path: Path) -> None:
 
 
 def _served(sock: socket.socket) -> bool:
-    """Whether a client is served within a moment; one that waits, or was reset, is not."""
+    """Return True if a client is served within a moment, False if it waits or was reset."""
     sock.settimeout(0.2)
     try:
         return exchange(sock, b"hello") == b"hello"

@@ -40,7 +40,7 @@ def plug(bed: Bed) -> None:
 
 
 def echo(bed: Bed) -> None:
-    """Answer datagrams and connections on the balancer's loopback with what they say."""
+    """Echo datagrams and connections on the balancer's loopback."""
     packets, server = bed.socket("a", kind=socket.SOCK_DGRAM), bed.socket("a")
     for made in (packets, server):
         made.bind(("127.0.0.1", 5301))
@@ -79,7 +79,7 @@ def answers(bed: Bed, kind: socket.SocketKind) -> bool:
 
 
 def test_served_again_after_the_interface_was_made_anew(bed):
-    """R3: a service on a link-local address answers again once its interface was deleted and made anew, and that is told."""
+    """R3: a service on a link-local address answers again after its interface was deleted and created again, with an event."""
     echo(bed)
     daemon = Daemon(bed, "a", FILE)
     kinds = (socket.SOCK_DGRAM, socket.SOCK_STREAM)
@@ -89,4 +89,4 @@ def test_served_again_after_the_interface_was_made_anew(bed):
         plug(bed)
         until(lambda: all(answers(bed, kind) for kind in kinds), 8, "answers by the new interface")
         bed.ip("a", "link del before")
-    assert "bound again, as its interface was made anew" in daemon.cli("events").stdout
+    assert "bound again, as its interface was recreated" in daemon.cli("events").stdout

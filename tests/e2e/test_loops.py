@@ -41,7 +41,7 @@ def bed():
 
 @pytest.fixture(scope="module")
 def daemon(bed):
-    """Steelyard, which has not been told what addresses the host has."""
+    """Steelyard, with a file that does not list the host's addresses."""
     return Daemon(bed, "balancer", FILE, workers=2)
 
 
@@ -52,7 +52,7 @@ def counter(status, service, name):
 
 
 def test_what_leads_back_gets_nothing(bed, daemon):
-    """T10, U7: backends that are this host serve nobody, say why, and clients are served by the others: one connection each."""
+    """T10, U7: backends that are this host get no clients and say why; the others serve each client with one connection."""
     status = daemon.until(
         lambda status: all(backend_of(status, name, INSIDE)["state"] == "down" for name in ("web", "dns", "time")),
         "the backends that lead back to be down",
@@ -69,7 +69,7 @@ def test_what_leads_back_gets_nothing(bed, daemon):
 
 
 def test_an_address_comes_while_the_daemon_runs(bed, daemon):
-    """T10: a backend whose address this host gets is left out within seconds, its session ends, and nothing goes round."""
+    """T10: if this host gets a backend's address, the backend is left out within seconds, and no loop forms."""
     assert backend_of(daemon.status(), "time", LATE)["state"] == "up"
     port = bed.hosts["balancer"].ports["inside"]
     bed.ip("balancer", f"addr add {LATE}/32 dev {port}")
@@ -95,6 +95,6 @@ def test_add_refuses_it(daemon):
 
 
 def test_check_host_tells(daemon):
-    """T10: `check --host` says beforehand which backends are this host."""
+    """T10: `check --host` reports beforehand which backends are this host."""
     done = daemon.cli("check", str(daemon.file), "--host")
     assert f"[service.web]: {INSIDE} is a listener of this service itself" in done.stdout + done.stderr

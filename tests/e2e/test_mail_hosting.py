@@ -1,4 +1,4 @@
-"""examples/mail-hosting.toml on real servers, sound and broken: the whole file by `check --live`, a part of it in a daemon."""
+"""examples/mail-hosting.toml on real servers, healthy and broken: all of it with `check --live`, a part of it in a daemon."""
 
 import contextlib
 import json
@@ -25,13 +25,13 @@ def site():
 
 @pytest.fixture(autouse=True)
 def _settled(site):
-    """Wait for what the test before has repaired."""
+    """Wait until the repairs of the previous test have an effect."""
     site.settle()
 
 
 @pytest.fixture(scope="module")
 def file(site):
-    """Return a copy of the file, whose password lies where this test may write; nothing else is changed."""
+    """Return a copy of the file with the password file at a path that this test can write, and no other change."""
     password = site.bed.dir / "mysql.pw"
     password.write_text(f"{PASSWORD}\n")
     password.chmod(0o600)
@@ -43,7 +43,7 @@ def file(site):
 
 
 class Checked:
-    """What `check --live` says on lb1, which trusts the authority of the site as its system would."""
+    """The output of `check --live` on lb1, which trusts the site's authority as a system authority."""
 
     def __init__(self, site, file) -> None:
         site.settle()  # what the test has broken
@@ -58,7 +58,7 @@ class Checked:
 
     @property
     def found(self) -> dict[str, str]:
-        """How each probe ended, by service, backend and port, with the reason."""
+        """The result of each probe, by service, backend and port, with the reason."""
         return {
             f"{row['service']} {row['backend'].removeprefix('10.0.0.')} {row['port'] or ''}".strip(): (
                 f"{'pass' if row['ok'] else 'FAIL'}: {row['reason']}"
@@ -68,15 +68,15 @@ class Checked:
 
     @property
     def failed(self) -> dict[str, str]:
-        """Those that failed."""
+        """The probes that failed."""
         return {key: reason.removeprefix("FAIL: ") for key, reason in self.found.items() if reason.startswith("FAIL")}
 
 
-STANDBY = {f"mysql-write {n} 3306": "is no writer: read_only is on" for n in (32, 33)}
+STANDBY = {f"mysql-write {n} 3306": "is not a writer: read_only is on" for n in (32, 33)}
 
 
 def expect(checked: Checked, broken: dict[str, str]) -> None:
-    """Assert that these probes fail, each for a reason that begins so, and no others."""
+    """Assert that only these probes fail, each with a reason that begins with the given text."""
     assert checked.failed.keys() == broken.keys(), checked.shown
     for key, reason in broken.items():
         assert checked.failed[key].startswith(reason), checked.shown
@@ -85,7 +85,7 @@ def expect(checked: Checked, broken: dict[str, str]) -> None:
 
 
 def test_the_whole_file_passes(site, file):
-    """H7, H8, H9, H10: every service of the file passes on sound servers; a replica is on standby where a writer is wanted."""
+    """H7, H8, H9, H10: every service passes on healthy servers; in a service for writers a replica is on standby."""
     checked = Checked(site, file)
     assert checked.code == 0, checked.shown
     expect(checked, STANDBY)
@@ -105,7 +105,7 @@ def test_the_whole_file_passes(site, file):
 
 
 def test_the_first_of_each_is_broken(site, file):
-    """H7, H8, H9, H10, H13: one server of each service is broken in its own way, and each is named with what is wrong."""
+    """H7, H8, H9, H10, H13: if one server of each service is broken in its own way, each is reported with its fault."""
     made = site.certificates
     with contextlib.ExitStack() as faults:
         for fault in (
@@ -138,7 +138,7 @@ def test_the_first_of_each_is_broken(site, file):
 
 
 def test_the_second_of_each_is_broken(site, file):
-    """H3, H4, H7, H8, H9, H10, H13: the others are broken in other ways, and each is named with what is wrong."""
+    """H3, H4, H7, H8, H9, H10, H13: if the other servers are broken in other ways, each is reported with its fault."""
     with contextlib.ExitStack() as faults:
         for fault in (
             site.filtered("h12", "tcp dport 53 reject with tcp reset"),
@@ -174,7 +174,7 @@ def test_the_second_of_each_is_broken(site, file):
 
 
 def test_a_replica_that_lags_and_a_password_that_is_wrong(site, file):
-    """H8, S6: a replica over max-lag is in reserve, with its lag; a wrong password is told, and shown by nobody."""
+    """H8, S6: a replica above max-lag is in reserve, with its lag; a wrong password is reported but never shown."""
     with site.lagging(site.dbs[2], 90):
         checked = Checked(site, file)
     assert checked.code == 0, checked.shown
@@ -239,7 +239,7 @@ probe    = {{ use = "mysql", role = "replica-first", max-lag = "30s" }}
 
 @pytest.fixture(scope="module")
 def daemon(site, file):
-    """Run Steelyard on lb1 with those services of the file that this version runs, probed faster."""
+    """Run Steelyard on lb1 with the services of the file that this version supports, and faster probes."""
     text = DAEMON.format(password=file.with_name("mysql.pw"), trusted=site.certificates.trusted)
     made = Daemon(site.bed, "lb1", text, workers=1)
     yield made
@@ -257,14 +257,14 @@ def login(site, port: int) -> "pymysql.Connection":
 
 
 def number(session: "pymysql.Connection") -> int:
-    """Return which server it is."""
+    """Return the server's number."""
     with session.cursor() as cursor:
         cursor.execute("SELECT @@server_id")
         return cursor.fetchone()[0]
 
 
 def reached(site, port: int) -> set[int]:
-    """Return whom eight new sessions reach that are open at the same time."""
+    """Return the servers that eight simultaneous new sessions reach."""
     with contextlib.ExitStack() as stack:
         return {number(stack.enter_context(login(site, port))) for _ in range(8)}
 
@@ -275,7 +275,7 @@ def states(daemon, service: str) -> list[str]:
 
 
 def test_reserve_gets_new_clients_only_when_nobody_else_is_left(site, daemon):
-    """H8, H14: writer and replicas are told apart; a replica that lags keeps its clients and gets new ones only at need."""
+    """H8, H14: writer and replicas are distinguished; a lagging replica keeps its clients and gets new ones only at need."""
     until(lambda: states(daemon, "mysql-read") == ["reserve", "up", "up"], 10, "the replicas")
     assert states(daemon, "mysql-write") == ["up", "down", "down"]
     assert reached(site, 3306) == {1}
@@ -296,7 +296,7 @@ def test_reserve_gets_new_clients_only_when_nobody_else_is_left(site, daemon):
 
 
 def test_old_data_is_not_served(site, daemon):
-    """H7, H9, H13: a zone and a directory that fall behind the others take their servers out, with the words for it."""
+    """H7, H9, H13: if a zone or a directory falls behind the others, its server is taken out, with the reason."""
     daemon.until_backend("ldap", "10.0.0.22", "up")
     with site.dnss[0].behind(11), site.left_behind():
         status = daemon.until_backend("dns", "10.0.0.11", "down")
@@ -312,7 +312,7 @@ def test_old_data_is_not_served(site, daemon):
 
 
 def test_a_password_that_the_databases_changed(site, daemon, file):
-    """H8, S6: databases that all refuse the probe's login stay in service, an alarm tells it, and the new password ends it."""
+    """H8, S6: if all databases refuse the probe's login, they stay in service, with an alarm until there is a new password."""
     until(lambda: states(daemon, "mysql-read") == ["reserve", "up", "up"], 10, "the replicas")
     before = [states(daemon, service) for service in ("mysql-write", "mysql-read")]
     new = "another-secret-of-the-probe"
@@ -348,7 +348,7 @@ def test_a_password_that_the_databases_changed(site, daemon, file):
 
 
 def test_all_is_well_again(site, file):
-    """H7, H8, H9: servers that are repaired pass again, and the consumer has caught up."""
+    """H7, H8, H9: repaired servers pass again, and the directory's consumer has caught up."""
 
     def sound() -> bool:
         return Checked(site, file).failed == STANDBY

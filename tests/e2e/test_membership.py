@@ -46,21 +46,21 @@ class Bed:
         ).start()
 
     def name(self, place: int) -> str:
-        """What a backend is called, and where it is."""
+        """Return the name and the address of a backend."""
         return f"127.0.0.1:{self.backends[place].port}"
 
     def steelyard(self, *arguments: str, code: int = 0) -> str:
-        """Give a command that ends with this exit status; the last line of what it said."""
+        """Run a command that must end with this exit status; return the last line of its output."""
         found, text = self.node.steelyard(*arguments)
         assert found == code, text
         return text.splitlines()[-1]
 
     def edit(self, command: str, service: str, place: int, *more: str) -> None:
-        """Give a command about a backend that changes something."""
+        """Run a command about a backend that must change something."""
         assert self.steelyard(command, service, self.name(place), *more) == "changed"
 
     def shown(self, service: str, place: int, status: Status | None = None) -> BackendStatus | None:
-        """What the status says of a backend of a service, None if it has no such backend."""
+        """Return the status of a backend of a service, None if the service has no such backend."""
         for one in (status or self.node.status())["services"]:
             for backend in one["backends"]:
                 if (one["name"], backend["name"]) == (service, self.name(place)):
@@ -68,17 +68,17 @@ class Bed:
         return None
 
     def until_serving(self, service: str, place: int) -> None:
-        """Wait until a backend gets something."""
+        """Wait until a backend gets a connection."""
         self.node.until(
             lambda status: bool((self.shown(service, place, status) or {}).get("effective_weight")), f"{place} to serve"
         )
 
     def until_gone(self, service: str, place: int) -> None:
-        """Wait until a backend is not listed any more."""
+        """Wait until a backend is no longer listed."""
         self.node.until(lambda status: self.shown(service, place, status) is None, f"{place} to be gone")
 
     def connections(self) -> set[int]:
-        """Which backends many new connections come to."""
+        """Return the backends that many new connections reach."""
         before = [one.connections for one in self.backends]
         for _ in range(20):
             with connected(self.port) as sock:
@@ -101,7 +101,7 @@ def bed(tmp_path: Path) -> Iterator[Bed]:
 
 
 def test_a_server_that_is_told_of(bed: Bed) -> None:
-    """H1, R9: one that is added is probed first and then served by both workers, is told and shown, and is gone after a restart."""
+    """H1, R9: an added backend is probed, then used by both workers, is shown and reported, and is gone after a restart."""
     assert bed.connections() == {0, 1}
     bed.backends[2].silent = True
     bed.edit("add", "tcp", 2, "--weight", "2")
@@ -129,7 +129,7 @@ def test_a_server_that_is_told_of(bed: Bed) -> None:
 
 
 def test_removed_with_its_deadline(bed: Bed) -> None:
-    """T16: one that is removed gets nothing new; what is open goes on until drain-timeout, then is cut, and it is gone."""
+    """T16: a removed backend gets nothing new; its connections last until drain-timeout, then are cut, and it is gone."""
     with ExitStack() as stack:
         held = {}
         while len(held) < 2:
@@ -150,13 +150,13 @@ def test_removed_with_its_deadline(bed: Bed) -> None:
         bed.until_gone("tcp", 0)
         assert exchange(held[1], b"kept") == b"kept"
     assert bed.node.told(f"tcp/{bed.name(0)}", "drained for 3s", "left: cut")
-    assert bed.node.told(f"tcp/{bed.name(0)}", "removed: nothing is open there any more")
+    assert bed.node.told(f"tcp/{bed.name(0)}", "removed: nothing is open any more")
     assert bed.node.steelyard("status")[0] == 0
     assert bed.connections() == {1}
 
 
 def test_removed_when_nothing_is_open(bed: Bed) -> None:
-    """T16: one that is removed is gone as soon as its last connection has ended; with --force at once, with a reset."""
+    """T16: a removed backend is gone as soon as its last connection has ended; with --force at once, with a reset."""
     with connected(bed.port) as sock:
         exchange(sock, b"word")
         place = next(at for at, one in enumerate(bed.backends) if one.connections)
@@ -183,7 +183,7 @@ def _is_reset(sock: socket.socket) -> bool:
 
 
 def test_sessions_of_one_that_is_removed_move(bed: Bed) -> None:
-    """U15: the UDP sessions of a removed backend move with their next datagram, those of the others stay where they are."""
+    """U15: the UDP sessions of a removed backend move with their next datagram; those of other backends stay."""
     with ExitStack() as stack:
         clients = [stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) for _ in range(16)]
         for number, client in enumerate(clients):
@@ -212,7 +212,7 @@ def test_sessions_of_one_that_is_removed_move(bed: Bed) -> None:
 
 
 def test_no_query_is_lost(bed: Bed) -> None:
-    """R3: while backends of a DNS service come and go under queries, each query is answered."""
+    """R3: while backends of a DNS service are added and removed under load, each query is answered."""
     with asker(bed.names) as one:
         for turn in range(6):
             one.ask(40)
@@ -227,11 +227,11 @@ def test_no_query_is_lost(bed: Bed) -> None:
             assert one.collect(5) == 0, turn
         assert one.bad == []
     assert bed.backends[2].queries
-    assert bed.node.status()["services"][2]["counters"]["servfail"] == 0
+    assert bed.node.fresh()["services"][2]["counters"]["servfail"] == 0
 
 
 def test_a_weight(bed: Bed) -> None:
-    """T24: a weight that an operator gives is the share of what is new, 0 is none of it, and clearing gives back the file's."""
+    """T24: a weight that an operator sets is the share of new traffic, 0 means none, and `clear` restores the file's weight."""
     bed.edit("weight", "tcp", 0, "0")
     bed.node.until(lambda status: (bed.shown("tcp", 0, status) or {})["effective_weight"] == 0, "the weight")
     assert bed.connections() == {1}
@@ -254,7 +254,7 @@ def test_a_weight(bed: Bed) -> None:
 
 
 def test_mistakes(bed: Bed) -> None:
-    """R7: what makes no sense is refused in words with the exit codes of the manual, and changes nothing."""
+    """R7: a senseless command is refused with an explanation and the documented exit status, and changes nothing."""
     said = bed.steelyard("add", "tcp", "ns9.example.net", code=1)
     assert said == ('steelyard: "ns9.example.net" is a name: write an IP address (the balancer does not resolve names)')
     assert "did you mean" in bed.steelyard("add", "tpc", "192.0.2.1", code=64)
@@ -265,5 +265,5 @@ def test_mistakes(bed: Bed) -> None:
     assert "would have no backend any more" in bed.steelyard("remove", "dns", bed.name(1), code=1)
     bed.backends[1].silent = True
     bed.node.until(lambda status: (bed.shown("tcp", 1, status) or {})["state"] == "down", "one to be down")
-    assert "nobody else of tcp can serve now: --force" in bed.steelyard("remove", "tcp", bed.name(0), code=1)
+    assert "no other backend of tcp can serve now: use --force" in bed.steelyard("remove", "tcp", bed.name(0), code=1)
     assert until(lambda: bed.shown("dns", 0) is None, 5, "the first to be gone")

@@ -1,4 +1,4 @@
-"""Two whole daemons, and every way in which one of them fails: one owner is left, and the events say why."""
+"""Two whole daemons: whichever way one of them fails, one owner is left, and the events say why."""
 
 import os
 import signal
@@ -27,7 +27,7 @@ def started():
 
 @pytest.fixture
 def pair(started):
-    """Return these two, whole again after what the tests before did to them: a is active, b backup."""
+    """Return the two daemons, healthy again after the previous tests: a is active, b backup."""
     started.restore()
     return started
 
@@ -42,13 +42,13 @@ def started_slow():
 
 @pytest.fixture
 def slow(started_slow):
-    """Return these two, whole again."""
+    """Return the two daemons, healthy again."""
     started_slow.restore()
     return started_slow
 
 
 def test_the_address_serves_wherever_it_is(pair):
-    """V6: clients are answered through the address, by the other host as well once the first one has stopped in order."""
+    """V6: clients are answered at the address, also by the other host after the first one has stopped in order."""
     pinger = Pinger(pair.bed, ADDRESS)
     assert whoami_dns(pair.bed, ADDRESS) == whoami_dns(pair.bed, ADDRESS, tcp=True) == "server"
     assert pair.a.router["priority_parts"] == {"configured": 150}
@@ -62,7 +62,7 @@ def test_the_address_serves_wherever_it_is(pair):
 
 
 def test_a_killed_master(pair):
-    """V18: a killed master gives the address up within 0.5 s; its orphans end by themselves, and a new one takes it back."""
+    """V18: a killed master gives the address up within 0.5 s; its orphans end by themselves, and a new master takes it back."""
     pinger = Pinger(pair.bed, ADDRESS)
     orphans = pair.a.daemon.pids()[1:]
     pair.a.daemon.proc.signal(signal.SIGKILL, whole=False)
@@ -83,7 +83,7 @@ def test_everything_killed(pair):
 
 
 def test_everything_stopped(pair):
-    """V14, V15: with all of its processes stopped a host loses the address within 2.5 s, and yields when they go on."""
+    """V14, V15: a host whose processes are all stopped loses the address within 2.5 s, and yields when they continue."""
     pair.a.daemon.proc.stop()
     until(lambda: pair.holders() == ["b"], 2.5, "b to have the address alone", every=0.02)
     pair.a.daemon.proc.cont()
@@ -92,7 +92,7 @@ def test_everything_stopped(pair):
 
 
 def test_no_worker_left(pair):
-    """V18: when its last worker dies a host gives the address up, and has it back once there are workers again."""
+    """V18: when its last worker dies, a host gives up the address, and has it again when it has workers again."""
     for pid in pair.a.child("proxy.worker"):
         os.kill(pid, signal.SIGSTOP)  # so that none is restarted before the last one is dead
     for pid in pair.a.child("proxy.worker"):
@@ -104,7 +104,7 @@ def test_no_worker_left(pair):
 
 
 def test_stopped_workers(pair):
-    """V18: with all workers stopped the address is given up within 1.5 s, and is back when others have replaced them."""
+    """V18: if all workers are stopped, the host gives up the address within 1.5 s, and has it again with new workers."""
     began = time.monotonic()
     for pid in pair.a.child("proxy.worker"):
         os.kill(pid, signal.SIGSTOP)
@@ -115,7 +115,7 @@ def test_stopped_workers(pair):
 
 
 def test_a_stopped_master(pair):
-    """V18: a master that shows no sign of life for 3 s costs its host the address, and has it back when it goes on."""
+    """V18: a host whose master shows no sign of life for 3 s loses the address, and has it again when the master continues."""
     pair.a.daemon.proc.signal(signal.SIGSTOP, whole=False)
     time.sleep(2)
     assert pair.holders() == ["a"]
@@ -127,7 +127,7 @@ def test_a_stopped_master(pair):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_a_vrrp_process_is_replaced(slow, number):
-    """V14: a vrrp process that is killed or stopped is replaced within the lease, and at 1 s adverts nothing moves."""
+    """V14: a killed or stopped vrrp process is replaced within the lease; with adverts every 1 s no address moves."""
     pid, spare = slow.a.child("proxy.vrrpd")
     time.sleep(1)
     os.kill(pid, number)
@@ -149,7 +149,7 @@ def test_other_children_move_nothing(pair, number):
 
 @pytest.mark.load
 def test_a_busy_data_plane(pair):
-    """V17: with every processor busy relaying queries no advert is late enough for the address to move."""
+    """V17: while every processor is busy relaying queries, no advert is late enough for the address to move."""
     load = dnsperf_start(pair.bed, ADDRESS, 6, outstanding=400, clients=4)
     hogs = [pair.bed.spawn("client", ["timeout", "6", "sh", "-c", "while :; do :; done"]) for _ in range(4)]
     assert dnsperf_result(load, 30).completed > 1000
@@ -172,7 +172,7 @@ def test_a_service_that_fails_here(pair):
 
 
 def test_a_service_that_fails_everywhere(pair):
-    """V11: when the service fails on both hosts nothing moves: both are worse by as much."""
+    """V11: if the service fails on both hosts, no address moves, because both have the same penalty."""
     pair.ns.stop()
     until(lambda: pair.a.router["effective_priority"] == 90, 8, "a to be worse")
     until(lambda: pair.b.router["effective_priority"] == 40, 8, "b to be worse")
@@ -183,7 +183,7 @@ def test_a_service_that_fails_everywhere(pair):
 
 
 def test_a_probe_without_a_penalty_is_a_fault():
-    """V11: what is tracked without a penalty is a fault while it fails: no address, whoever else has it."""
+    """V11: if something fails that is tracked without a penalty, the router is in fault and has no address."""
     gateway = '[probe.gateway]\ntype = "ping"\naddress = "198.51.100.5"\ninterval = "200ms"\nfast-interval = "100ms"'
     with daemons(vrrp='track = [{ probe = "gateway" }]', more=gateway) as pair:
         pair.start()
@@ -197,7 +197,7 @@ def test_a_probe_without_a_penalty_is_a_fault():
 
 
 def test_no_election_before_the_first_verdict():
-    """V24: a host takes no address before it knows of its services, but does so after 3 s at the latest."""
+    """V24: a host takes no address before its services have verdicts, but does so after 3 s at the latest."""
     with daemons() as pair:
         pair.ns.stop()
         began = time.monotonic()

@@ -43,7 +43,7 @@ def hosts(bed: Bed) -> dict[str, Daemon]:
 
 
 def test_it_is_checked_and_shown(hosts):
-    """A file with a router and without a service is sound, runs, and is shown as all up, with one worker."""
+    """A file with a router and without a service is valid and runs; the status shows everything up, with one worker."""
     checked = hosts["a"].cli("check", str(hosts["a"].file))
     assert (checked.returncode, checked.stdout) == (0, f"{hosts['a'].file}: 1 router: no errors\n")
     assert checked.stderr == ""
@@ -64,7 +64,7 @@ def test_its_address_moves(bed, hosts):
 
 
 def test_a_worker_more_or_less_does_not_matter(bed, hosts):
-    """V18: a worker that dies costs a host without services nothing."""
+    """V18: on a host without services, the death of a worker has no effect."""
     (worker,) = hosts["a"].status()["workers"]
     bed.run("a", ["kill", "-9", str(worker["pid"])])
     hosts["a"].until(lambda status: status["workers"][0]["restarts"] == 1, "another worker")

@@ -1,4 +1,4 @@
-"""What an operator does with a pair, and what he sees: standby and resume, is-active, status, notifications, rights."""
+"""An operator's work with a pair: standby and resume, is-active, status, notifications, rights."""
 
 import json
 import os
@@ -30,14 +30,14 @@ def started():
 
 @pytest.fixture
 def pair(started):
-    """Return these two, whole again after what the tests before did to them: a is active, b backup, none in standby."""
+    """Return the two daemons, healthy again after the previous tests: a is active, b backup, neither on standby."""
     started.restore()
     return started
 
 
 @pytest.fixture(scope="module")
 def quiet():
-    """Make two for the tests that only look."""
+    """Make two daemons for the tests that change nothing."""
     with daemons(workers=1) as made:
         made.start()
         yield made
@@ -52,7 +52,7 @@ def test_standby_and_resume(pair):
     assert pair.holders() == ["b"]  # and no moment later
     assert pinger.longest_gap() < 0.3
     assert pair.a.daemon.cli("standby").stdout == "outside  backup, in standby\nnothing changed\n"
-    asked = f"standby asked for by uid {os.geteuid()} (pid "
+    asked = f"standby requested by uid {os.geteuid()} (pid "
     assert pair.a.moves()[-1][1].startswith(f"backup: {asked}")
     assert (pair.a.daemon.cli("is-active").returncode, pair.b.daemon.cli("is-active").returncode) == (1, 0)
     pair.a.daemon.stop()
@@ -66,18 +66,18 @@ def test_standby_and_resume(pair):
 
 
 def test_standby_without_a_peer(pair):
-    """V6: where nobody takes the address over, standby fails and the address stays; it is not kept for a restart either."""
+    """V6: if no host takes over, standby fails, the address stays, and no standby is saved for a restart."""
     pair.b.daemon.stop()
     done = pair.a.daemon.cli("standby")
     assert done.returncode == 1
-    assert "nobody else has taken the addresses of outside: they stay here" in done.stderr
+    assert "no other host has taken the addresses of outside: they stay here" in done.stderr
     assert pair.holders() == ["a"]
     assert pair.a.router["standby"] is False
     assert whoami_dns(pair.bed, ADDRESS) == "server"
 
 
 def test_standby_drains_first(pair):
-    """V6: with --drain the address stays until what is open has ended, new clients are served meanwhile, and then it moves."""
+    """V6: with --drain the address stays until open connections have ended; new clients are served until then."""
     client = pair.bed.socket("client", socket.AF_INET, socket.SOCK_STREAM)
     client.settimeout(5)
     client.connect((ADDRESS, 53))
@@ -94,14 +94,14 @@ def test_standby_drains_first(pair):
 
 
 def test_unknown_names(quiet):
-    """A router that there is not is an error that names those that there are."""
+    """An unknown router is an error that names the existing routers."""
     for command in ("standby", "is-active", "resume"):
         done = quiet.a.daemon.cli(command, "nobody")
         assert (done.returncode, done.stderr) == (64, "steelyard: there is no [vrrp.nobody]: only outside\n")
 
 
 def _only(pid: int, capabilities: int) -> bool:
-    """Whether a process has these capabilities and no other, and no way to any."""
+    """Return True if a process has exactly these capabilities and no way to get others."""
     text = Path(f"/proc/{pid}/status").read_text()
     held = {name: int(value, 16) for name, value in re.findall(r"^(Cap\w+):\s+(\w+)", text, re.MULTILINE)}
     wanted = dict.fromkeys(("CapEff", "CapPrm", "CapBnd"), capabilities) | dict.fromkeys(("CapAmb", "CapInh"), 0)
@@ -109,7 +109,7 @@ def _only(pid: int, capabilities: int) -> bool:
 
 
 def test_rights(quiet):
-    """S1: workers and health have no capability, vrrp has NET_ADMIN and NET_RAW alone, and runs before all others."""
+    """S1: workers and health have no capability; vrrp has only NET_ADMIN and NET_RAW, and runs before all other processes."""
     wanted = {"proxy.worker": 0, "proxy.healthd": 0, "proxy.vrrpd": 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW}
     until(lambda: len(quiet.a.child("proxy.vrrpd")) == 2, 15, "the one that stands by")
     for module, capabilities in wanted.items():
@@ -133,7 +133,7 @@ def test_what_the_status_shows(quiet):
 
 
 def test_notifications():
-    """V20, S4: each move runs the script with keepalived's arguments and no capability, and reaches the FIFO; what others can write is not run."""
+    """V20, S4: each move runs the script with keepalived's arguments and no capability, and reaches the FIFO."""
     with daemons(workers=1, more="{notify}") as pair:
         seen = pair.bed.dir / "seen"
         script = pair.bed.dir / "notify.sh"
@@ -163,12 +163,12 @@ def test_notifications():
         assert all(int(line.split()[-1], 16) == 0 for line in lines)
         assert os.read(reader, 1000) == b'INSTANCE "outside" MASTER 150\n'
         os.close(reader)
-        assert pair.a.told(r"open\.sh.* can be written by everybody")
+        assert pair.a.told(r"open\.sh.* is writable by everybody")
         assert not (pair.bed.dir / "was-run").exists()
 
 
 def test_unicast_ipv6_by_the_members_addresses():
-    """V10, V2: members know each other by the addresses in the file, IPv6 ones of any kind, and `status` by their names."""
+    """V10, V2: members recognise each other by the addresses in the file, IPv6 ones of any kind; `status` shows their names."""
     members = 'members = { a = "2001:db8:1::2", b = "2001:db8:1::3" }'
     with daemons(workers=1, family=6, vrrp=members) as pair:
         wire = Capture(pair.bed, "b", "ip6 proto 112")
@@ -181,7 +181,7 @@ def test_unicast_ipv6_by_the_members_addresses():
 
 
 def test_the_stop_waits_for_scripts():
-    """V20: at the stop scripts that take their time are run to the end, in the order of the moves, and the address is gone before."""
+    """V20: at the stop, slow scripts run to their end, in the order of the moves, after the address is gone."""
     with daemons(workers=1, more="{notify}") as pair:
         seen = pair.bed.dir / "seen"
         script = pair.bed.dir / "notify.sh"
@@ -203,7 +203,7 @@ def test_the_stop_waits_for_scripts():
 
 
 def test_signed_adverts():
-    """V21, S6: two hosts with the same key are a pair; the key shows nowhere, and without it nobody moves anybody."""
+    """V21, S6: two hosts with the same key are a pair; the key is shown nowhere, and a host without it moves nothing."""
     key = "a-shared-key-of-the-length-that-is-wanted"
     with daemons(workers=1, vrrp='auth = { mode = "enforce", key-files = ["{key}"] }') as pair:
         path = pair.bed.dir / "key"
@@ -228,7 +228,7 @@ def test_signed_adverts():
 
 
 def test_a_sync_group_moves_together():
-    """V12: two routers of a sync group are on one host, also when only one of them fails, and go to standby together."""
+    """V12: two routers of a sync group are on one host, even if only one of them fails, and stand by together."""
     second = (
         '[vrrp.inside]\ninterface = "eth0"\nvrid = 52\naddresses = ["198.51.100.11/24"]\n'
         'track = [{ service = "dns", penalty = 60 }]\n[sync-group.both]\nvrrp = ["outside", "inside"]'
@@ -248,7 +248,7 @@ def test_a_sync_group_moves_together():
 
 
 def test_our_own_connections_leave_from_elsewhere(quiet):
-    """V25: the virtual address is never the source of what this host sends to its backends."""
+    """V25: the virtual address is never the source of connections from this host to its backends."""
     wire = Capture(quiet.bed, "server", "udp port 53 or tcp port 53")
     for _ in range(5):
         assert whoami_dns(quiet.bed, ADDRESS, tcp=True) == "server"
@@ -258,7 +258,7 @@ def test_our_own_connections_leave_from_elsewhere(quiet):
 
 
 def test_without_the_rights(quiet):
-    """A daemon that is to move addresses and may not says so at its start, and exits with 1."""
+    """A daemon without the right to move its addresses says so at the start, and exits with 1."""
     with pytest.raises(EndedError, match=r"\[vrrp.NAME\] needs root, or CAP_NET_ADMIN and CAP_NET_RAW"):
         Daemon(
             quiet.bed, "client", quiet.a.text.replace("a = 150", "client = 150").replace('"a", "b"', '"client", "b"'),
@@ -267,7 +267,7 @@ def test_without_the_rights(quiet):
 
 
 def test_a_standby_that_cannot_be_read(pair):
-    """A standby that a restart cannot read is an error of the start: the address might be where it must not be."""
+    """If a restart cannot read the saved standby, it fails, because the address might return where it must not be."""
     pair.a.daemon.cli("standby")
     pair.a.daemon.stop()
     state = pair.bed.dir / "state-a" / "standby.json"
@@ -280,7 +280,7 @@ def test_a_standby_that_cannot_be_read(pair):
 
 
 def test_two_stops_are_quick(pair):
-    """A second SIGTERM during a hand-over that nobody answers ends the daemon at once, and the address goes with it."""
+    """A second SIGTERM during a hand-over without an answer ends the daemon at once, and removes the address."""
     pair.b.daemon.stop()
     proc = pair.a.daemon.proc
     proc.signal(signal.SIGTERM, whole=False)

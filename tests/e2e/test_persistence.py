@@ -23,7 +23,7 @@ def backends():
 
 @pytest.fixture
 def kept(backends, tmp_path):
-    """A daemon with a service whose clients keep their backends for a minute, and one for 600 ms; the node and the ports."""
+    """A daemon with a service whose clients keep their backends for a minute, and one with 600 ms."""
     lift_loopback()
     rows = ", ".join(
         f'{{ name = "b{at}", address = "127.0.0.1", port = {one.port} }}' for at, one in enumerate(backends)
@@ -41,12 +41,12 @@ def kept(backends, tmp_path):
 
 def totals(node, name):
     """Return how many connections each backend of a service was given."""
-    (service,) = [one for one in node.status()["services"] if one["name"] == name]
+    (service,) = [one for one in node.fresh()["services"] if one["name"] == name]
     return [backend["total"] for backend in service["backends"]]
 
 
 def connect(node, name, port, source, count=1):
-    """Connect so often in parallel; the backends that these connections were given, by their places."""
+    """Open `count` connections in parallel; return the places of their backends."""
     before = totals(node, name)
     with ExitStack() as held:
         socks = []
@@ -76,7 +76,7 @@ def test_a_client_keeps_its_backend_over_all_workers(kept):
 
 
 def test_the_death_of_a_worker_forgets_nobody(kept):
-    """R10: after one worker and then the other was killed, each client still has the backend that it had."""
+    """R10: after one worker and then the other was killed, each client still has its backend."""
     node, port, _ = kept
     used = {block: connect(node, "long", port, f"127.0.{block}.1") for block in range(6)}
     for index in range(2):
@@ -89,7 +89,7 @@ def test_the_death_of_a_worker_forgets_nobody(kept):
 
 
 def test_a_backend_that_is_down_is_left(kept, backends):
-    """T17: when its backend goes down a client gets another one, and keeps that; those of the others stay."""
+    """T17: when its backend goes down, a client gets another one and keeps it; other clients keep theirs."""
     node, port, _ = kept
     used = {block: connect(node, "long", port, f"127.0.{block}.1") for block in range(6)}
     (lost,) = used[0]
@@ -104,7 +104,7 @@ def test_a_backend_that_is_down_is_left(kept, backends):
 
 
 def test_a_client_that_was_away_is_new(kept):
-    """U14: after `timeout` without a connection the scheduler chooses anew: in turn, so that it is another one before long."""
+    """U14: after `timeout` without a connection the scheduler chooses anew, so that a client soon gets another backend."""
     node, _, port = kept
     first = connect(node, "short", port, "127.0.0.1", 4)
     assert len(first) == 1

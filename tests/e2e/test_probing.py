@@ -47,7 +47,7 @@ def node(tmp_path):
 
 
 class Mailboxes:
-    """A POP3 server with one user, which repeats a wrong password to whoever gave it."""
+    """A POP3 server with one user, which repeats a wrong password in its answer."""
 
     def __init__(self, password: str) -> None:
         self.password = password
@@ -117,7 +117,7 @@ def states(status):
 
 
 def events(daemon, kind):
-    """Return what the timeline says of a kind."""
+    """Return the texts of the events of a kind."""
     return [event for event in daemon.ask("events")["events"] if event["kind"] == kind]
 
 
@@ -153,7 +153,7 @@ def test_a_changed_password_takes_nothing_down(node, mailboxes, password):
 
 
 def test_a_wrong_password_from_the_start_takes_nothing_down(node, mailboxes, password):
-    """H8, H13: a login that all refuse from the start is an alarm: after 3 s all serve, the status and an event say why."""
+    """H8, H13: if all backends refuse the login from the start, an alarm is raised, and all serve after 3 s."""
     for one in mailboxes:
         one.password = NEW_SECRET
     daemon = node(mail_service(mailboxes, password)).start(ready=False)
@@ -180,17 +180,16 @@ def test_a_limit_of_ours_from_the_start_takes_nothing_down(node, mailboxes, pass
     daemon = node(mail_service(mailboxes, password)).start(ready=False)
     greeted_by(daemon)
     backend = daemon.status()["services"][0]["backends"][0]
-    limit = (
-        'could not probe: the answer to PASS was "-ERR [LOGIN-DELAY] wait a minute: ****": a longer interval is wanted'
-    )
+    limit = 'could not probe: the answer to PASS was "-ERR [LOGIN-DELAY] wait a minute: ****": use a longer interval'
     assert backend["reason"] == f"{limit} (not judged: taken as up)"
     assert [(probe["ok"], probe["reason"]) for probe in backend["probes"]] == [(False, limit)]
     (alarm,) = events(daemon, "alarm")
-    assert alarm["text"].endswith(f"cannot be judged by its pop3 probe: {limit}: its verdict stays as it is")
+    assert alarm["text"].startswith("the pop3 probe cannot judge ")
+    assert alarm["text"].endswith(f": {limit}: its verdict does not change")
 
 
 def test_nobody_serves_where_nobody_is_usable(node, mailboxes, password):
-    """H1, H13: a service with a dead backend and one that never answers refuses after 3 s, and the event says so."""
+    """H1, H13: a service with a dead backend and a silent one refuses clients after 3 s, with an event."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         text = mail_service(mailboxes, password).replace(f"port = {mailboxes[0].port}", f"port = {free_port()}")
         text = text.replace(f"port = {mailboxes[1].port}", f"port = {mute.getsockname()[1]}").replace("150ms", "1h")
@@ -198,10 +197,11 @@ def test_nobody_serves_where_nobody_is_usable(node, mailboxes, password):
         daemon = node(text).start(ready=False)
         port_of(daemon)
         late = until(lambda: [event["text"] for event in events(daemon, "service")], 15, "the event")
-    assert late == ["no verdict after 3 s on m1: no backend is fit (0 of 2 up in tier 0): nobody serves"]
+    assert late == ["no verdict after 3 s on m1: no backend is fit (0 of 2 up in tier 0): no backend serves"]
     port = port_of(daemon)
-    with pytest.raises(ConnectionResetError):  # as soon as it is connected, perhaps
-        socket.create_connection(("127.0.0.1", port), 5).recv(100)
+    # As soon as it is connected, perhaps.
+    with pytest.raises(ConnectionResetError), socket.create_connection(("127.0.0.1", port), 5) as client:
+        client.recv(100)
 
 
 def port_of(daemon):
@@ -218,7 +218,7 @@ def greeted_by(daemon):
 
 
 def test_one_that_refuses_alone_goes_down(node, mailboxes, password):
-    """H8, H13: a login that one backend refuses and the other takes is that backend's failure, with its words."""
+    """H8, H13: if one backend refuses a login that the other accepts, it fails, with its own words as the reason."""
     daemon = node(mail_service(mailboxes, password)).start()
     mailboxes[1].password = NEW_SECRET
     status = daemon.until(lambda status: states(status) == ["up", "down"], "the verdict")
@@ -259,7 +259,7 @@ def test_the_password_shows_nowhere(node, mailboxes, password, tmp_path):
 
 
 def test_a_missing_password_file_is_told(node, mailboxes, password):
-    """H13: a password file that goes away stops no service: verdicts stay, an event and the status say what is missing."""
+    """H13: if a password file disappears, verdicts stay, and an event and the status say what is missing."""
     daemon = node(mail_service(mailboxes, password)).start()
     password.unlink()
     until(lambda: [event for event in events(daemon, "probe") if "is missing" in event["text"]], 10, "the event")
@@ -270,7 +270,7 @@ def test_a_missing_password_file_is_told(node, mailboxes, password):
 
 
 class Secured:
-    """A TLS server that shakes hands with everybody, with a certificate for its address."""
+    """A TLS server that accepts every handshake, with a certificate for its address."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -294,7 +294,7 @@ class Secured:
 
 
 def test_authorities_that_root_alone_can_read(node, tmp_path):
-    """H13, S1: health verifies by a tls-ca-file that it cannot read itself; a changed one counts, a missing one is told."""
+    """H13, S1: health verifies with a tls-ca-file that it cannot read; a change counts, a missing file is reported."""
     needed("openssl")
     ours, others = tmp_path / "ours", tmp_path / "others"
     for place in (ours, others):
@@ -367,9 +367,9 @@ def weights(status):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may hand over a raw socket")
 def test_ping_without_privileges(node):
-    """S1, H3: the health process pings gateways although it may open no such socket itself."""
+    """S1, H3: the health process pings gateways although it may not open such a socket itself."""
     services = (
-        f'[service.gateway]\nlisten = ["127.0.0.1:{free_port()}/tcp"]\nbackends = ["127.0.0.1", "::1"]\n'
+        f'[service.gateway]\nlisten = ["127.0.0.1:{free_port()}/tcp"]\nbackends = ["127.0.0.1:9", "[::1]:9"]\n'
         f'probe = {{ type = "ping", {QUICK} }}\n'
     )
     status = node(services).start().status()
@@ -377,7 +377,7 @@ def test_ping_without_privileges(node):
 
 
 def test_probe_by_hand(node):
-    """`steelyard probe` runs the probes now, in the daemon, shows what was said, exits 1 if one fails, and judges nobody."""
+    """`steelyard probe` runs the probes in the daemon, shows the dialogue, exits with 1 on failure, and changes no verdict."""
     backends = [Backend(), Backend()]
     try:
         daemon = node(echo_service(free_port(), backends)).start()
@@ -406,7 +406,7 @@ def test_probe_by_hand(node):
 
 
 def test_serials_are_compared_within_a_service(node):
-    """H7: a DNS server whose zone is too far behind the other's is down, and both names stand in the reason."""
+    """H7: a DNS server whose zone is too far behind the other server's is down, and the reason names both."""
     import dns.message
     import dns.rrset
 

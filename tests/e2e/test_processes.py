@@ -1,4 +1,4 @@
-"""The processes of a daemon: their start, their deaths in every order, their end; on loopback, each test its own daemon."""
+"""A daemon's processes: their start, their deaths in every order, their stop; on loopback, with one daemon for each test."""
 # ruff: noqa: PTH115 - what /proc has are no paths
 
 import os
@@ -53,7 +53,7 @@ def backends():
 
 @pytest.fixture
 def make(tmp_path):
-    """Make nodes, each in a directory of its own, that are gone afterwards."""
+    """Make nodes, each in its own directory, and stop them afterwards."""
     nodes = []
 
     def node(services, **kwargs):
@@ -80,7 +80,7 @@ def both(make, backends, ports):
 
 
 def replaced(status, *gone):
-    """Whether every worker lives and none of them is one of these."""
+    """Return True if every worker is alive and none is one of these."""
     return all(w["alive"] and w["pid"] not in gone for w in status["workers"])
 
 
@@ -92,7 +92,7 @@ def counters(status, service):
 
 
 def keep_asking(client: Asker, seconds: float, acts=()) -> None:
-    """Ask some 300 queries a second, each from a port of its own, and do each act at its time."""
+    """Send some 300 queries a second, each from a new port, and do each act at its time."""
     began, todo = time.monotonic(), list(acts)
     while (now := time.monotonic() - began) < seconds:
         if todo and now >= todo[0][0]:
@@ -118,7 +118,7 @@ def test_a_killed_worker_costs_nothing(make, backends, ports, workers):
 
 
 def test_all_workers_killed_at_once(make, backends, ports):
-    """What all workers, killed in the same instant, had in flight is asked again, each query once, and answered."""
+    """If all workers are killed at the same instant, each of their queries in flight is repeated once and answered."""
     node = make(dns_service(ports[0], backends, '[service.dns.dns]\nretry-after = "4s"')).start()
     for one in backends:
         one.hold = True
@@ -199,7 +199,7 @@ def test_a_worker_that_never_starts_to_work(make, backends, ports):
 
 @pytest.mark.parametrize("whole", [False, True], ids=["master", "machine"])
 def test_a_pause_kills_nobody(both, ports, whole):
-    """A master that was stopped for seconds, or a machine that stood still, takes nobody for dead on waking."""
+    """A master that was stopped for seconds, like a machine that stood still, takes no process for dead when it continues."""
     family = both.family()
     with connected(ports[1]) as sock:
         assert exchange(sock, b"before") == b"before"
@@ -222,7 +222,7 @@ def test_a_pause_kills_nobody(both, ports, whole):
 
 
 def test_the_master_is_killed(both, ports):
-    """Without their master the workers finish what is open and then leave, as health does: nothing remains."""
+    """Without their master, workers finish open connections and then end, and so does health: no process remains."""
     family = both.family()
     with connected(ports[1]) as sock:
         assert exchange(sock, b"before") == b"before"
@@ -236,7 +236,7 @@ def test_the_master_is_killed(both, ports):
 
 
 def test_the_master_is_killed_while_workers_start(make, backends, ports):
-    """Children that find no master when they have started leave at once."""
+    """Children that find no master after their start end at once."""
     node = make(dns_service(ports[0], backends), workers=2).start(ready=False)
     until(lambda: len(node.family()) >= 4, 5, "the children to be started", every=0.001)
     family = node.family()
@@ -248,7 +248,7 @@ def test_the_master_is_killed_while_workers_start(make, backends, ports):
 
 
 def test_health_is_killed_again_and_again(both, backends, ports):
-    """Health that dies is restarted; meanwhile the verdicts stay and traffic goes on, without a flap."""
+    """A dead health process is restarted; meanwhile the verdicts stay, and traffic continues without a flap."""
     for _ in range(3):
         old = both.health()
         os.kill(old, signal.SIGKILL)
@@ -263,7 +263,7 @@ def test_health_is_killed_again_and_again(both, backends, ports):
 
 
 def test_health_restarted_beside_a_failing_backend(make, backends, ports):
-    """H2: the first failed probe of a restarted health does not take down a backend that was up: `fall` of them do."""
+    """H2: the first failed probe of a restarted health process takes no backend down that was up: that takes `fall` of them."""
     node = make(dns_service(ports[0], backends, probe=", fall = 25")).start()
     old = node.health()
     backends[0].silent = True
@@ -277,7 +277,7 @@ def test_health_restarted_beside_a_failing_backend(make, backends, ports):
 
 
 def test_health_is_stopped(both, ports):
-    """Health that hangs is noticed after 5 s and replaced; until then and after it traffic goes on."""
+    """A health process that hangs is noticed after 5 s and replaced; traffic continues all the time."""
     old = both.health()
     os.kill(old, signal.SIGSTOP)
     both.until(lambda s: True, "a status while health hangs")
@@ -289,7 +289,7 @@ def test_health_is_stopped(both, ports):
 
 
 def test_traffic_brings_the_next_probe_forward(make, backends, ports):
-    """H12: a refused connection of real traffic is told to health, which probes at once instead of in a minute."""
+    """H12: if a connection of real traffic is refused, health probes at once instead of in a minute."""
     node = make(
         f'[service.echo]\nlisten = ["127.0.0.1:{ports[1]}/tcp"]\n'
         f'backends = [{{ address = "127.0.0.1", port = {backends[0].port} }}]\n'
@@ -306,7 +306,7 @@ def test_traffic_brings_the_next_probe_forward(make, backends, ports):
 
 
 def test_a_drain(both, backends, ports):
-    """SIGTERM: what is queued is still taken, what is open finishes, what is new is refused, and nothing remains."""
+    """SIGTERM: queued connections are still accepted, open ones finish, new ones are refused, and no process remains."""
     family = both.family()
     for one in backends:
         one.hold = True
@@ -341,13 +341,13 @@ def test_a_drain(both, backends, ports):
 
 
 def refused(port):
-    """Whether a TCP port refuses connections."""
+    """Return True if a TCP port refuses connections."""
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
 def test_a_drain_ends_at_its_timeout(make, backends, ports):
-    """A connection that never ends is cut off when stop-timeout is over, and the exit code is 0 all the same."""
+    """A connection that never ends is cut at the end of stop-timeout, and the exit status is 0 nevertheless."""
     node = make(echo_service(ports[1], backends), node='stop-timeout = "1s"').start()
     family = node.family()
     with connected(ports[1]) as sock:
@@ -363,7 +363,7 @@ def test_a_drain_ends_at_its_timeout(make, backends, ports):
 
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_stops_at_once(both, ports, second):
-    """A second SIGTERM, or SIGINT, ends what a first one lets finish; nothing remains, not even a stopped worker."""
+    """A second SIGTERM, or a SIGINT, cuts open connections; no process remains, not even a stopped worker."""
     family = both.family()
     os.kill(both.workers()[0], signal.SIGSTOP)
     with connected(ports[1]) as sock:
@@ -379,7 +379,7 @@ def test_a_second_signal_stops_at_once(both, ports, second):
 
 
 def test_deaths_while_draining(both, ports):
-    """Workers and health that die while the daemon drains do not keep it from ending, and none is started anew."""
+    """Workers and health that die while the daemon drains do not delay its end, and none is restarted."""
     family = both.family()
     with connected(ports[1]) as sock:
         assert exchange(sock, b"x") == b"x"
@@ -394,7 +394,7 @@ def test_deaths_while_draining(both, ports):
 
 
 def test_signals_to_the_whole_group(both):
-    """A terminal's interrupt reaches every process: the master acts on it, the others leave it at that."""
+    """A terminal's interrupt reaches every process: the master acts on it, the others ignore it."""
     family = both.family()
     for pid in family[1:]:
         os.kill(pid, signal.SIGINT)
@@ -442,7 +442,7 @@ def test_signals_before_it_listens(make, backends, ports):
     until(lambda: int(re.search(r"SigBlk:\s+(\w+)", command.read_text())[1], 16) & held, 10, "it to hold them")
     os.kill(node.pid, signal.SIGUSR1)
     node.until(settled, "the daemon to be ready")
-    until(lambda: node.told("SIGUSR1: log files are opened anew"), 2, "the signal to be taken")
+    until(lambda: node.told("SIGUSR1: reopening the log files"), 2, "the signal to be taken")
 
 
 def test_log_files_are_opened_anew(make, backends, ports):
@@ -492,7 +492,7 @@ def test_events_have_the_time_at_which_they_happened(both, backends):
 
 
 def test_ports_in_use(both, make, backends, ports):
-    """R11: a second daemon on the same ports, UDP and TCP, is refused, told of all of them and of who holds them."""
+    """R11: a second daemon on the same UDP and TCP ports does not start, and names all of these ports and their holder."""
     code, lines = make(dns_service(ports[0], backends) + echo_service(ports[1], backends)).failed()
     assert code == 1
     assert lines == [
@@ -507,7 +507,7 @@ def test_ports_in_use(both, make, backends, ports):
 
 
 def test_control_socket_of_a_living_daemon(both, make, backends):
-    """S2: a second daemon with the same control socket is refused and told whose it is; the first one keeps it."""
+    """S2: a second daemon with the same control socket does not start, and names its owner; the first one keeps it."""
     other = make(dns_service(free_port(), backends))
     other.text = other.text.replace(str(other.socket), str(both.socket))
     code, lines = other.failed()
@@ -519,7 +519,7 @@ def test_control_socket_of_a_living_daemon(both, make, backends):
 
 
 def test_all_reasons_at_once(make, backends):
-    """An unknown user, an unknown group and too low a limit of open files are told together, one line each."""
+    """An unknown user, an unknown group and too low a limit of open files are reported together, each in one line."""
     node = make(dns_service(free_port(), backends), node='user = "no-such-user"')
     node.text = node.text.replace("[control]\n", '[control]\ngroup = "no-such-group"\n')
     code, lines = node.failed(prefix=["prlimit", "--nofile=128", "--"])
@@ -533,12 +533,12 @@ def test_all_reasons_at_once(make, backends):
 
 
 def several_users():
-    """Whether this user namespace has more users than the one that we are."""
+    """Return True if this user namespace has more than one user."""
     return int(Path("/proc/self/uid_map").read_text().split()[2]) > 1
 
 
 def test_a_privileged_port(make, backends):
-    """Who may not have ports below 1024 is told so, and nothing is left behind."""
+    """A user without the right to ports below 1024 gets an error that says so, and nothing is left behind."""
     node = make(dns_service(953, backends))
     code, lines = node.failed(prefix=ORDINARY)
     assert code == 1
@@ -558,7 +558,7 @@ def test_an_unwritable_state_directory(make, backends, ports):
 
 @pytest.mark.parametrize("module", ["proxy.worker", "proxy.healthd"])
 def test_a_child_by_hand(module):
-    """A part of the daemon that is started by hand says that it is one, whatever it is given."""
+    """A part of the daemon that is started by hand says so, whatever its arguments are."""
     for arguments in ([], ["0", "-", "-", "info", "text"]):
         done = subprocess.run(
             [sys.executable, "-m", module, *arguments],
@@ -573,7 +573,7 @@ def test_a_child_by_hand(module):
 
 
 def test_nothing_is_refused_before_the_first_verdict(make, backends, ports):
-    """H1: queries and connections that come before the first pass wait, reach no backend until then, and are served."""
+    """H1: queries and connections that arrive before the first pass wait, reach no backend until then, and are served."""
     for one in backends:
         one.hold_probes = True
     service = dns_service(ports[0], backends).replace('timeout = "150ms"', 'timeout = "10s"')
@@ -595,7 +595,7 @@ def test_nothing_is_refused_before_the_first_verdict(make, backends, ports):
 
 
 def test_a_first_verdict_that_does_not_come(make, backends, ports):
-    """H1: after 3 s of probing without a verdict a service answers all the same: SERVFAIL, as nobody is known to be up."""
+    """H1: after 3 s of probing without a verdict a service answers SERVFAIL, because no backend is known to be up."""
     for one in backends:
         one.silent = True
     service = dns_service(ports[0], backends).replace('timeout = "150ms"', 'timeout = "10s"')
@@ -612,7 +612,7 @@ def test_a_first_verdict_that_does_not_come(make, backends, ports):
 
 
 def test_connections_of_a_backend_that_went_down(make, backends, ports):
-    """T17: the verdict resets the connections of a backend that went down where the service says so, else keeps them."""
+    """T17: when a backend goes down, its connections are reset if the service says so, and kept otherwise."""
     services = echo_service(ports[0], backends[:1], 'on-down = "reset"') + echo_service(ports[1], backends[:1]).replace(
         "service.echo", "service.kept"
     )
@@ -642,7 +642,7 @@ NOTHING = ["0000000000000000"]
 
 @pytest.mark.parametrize("prefix", [[], UNSHARED], ids=["here", "unshared"])
 def test_children_have_no_privileges(make, backends, ports, prefix):
-    """S1: workers and health have no capability and no way to one, and are another user where there is another."""
+    """S1: workers and health have no capability and no way to get one, and run as another user if there is one."""
     node = make(dns_service(ports[0], backends)).start(prefix=prefix)
     children = [*node.workers(), node.health()]
     assert len(children) == 3
@@ -659,7 +659,7 @@ def test_children_have_no_privileges(make, backends, ports, prefix):
 
 
 def test_children_inherit_little(make, backends, ports, monkeypatch):
-    """S6: neither the environment nor the arguments of the children carry what the master was started with."""
+    """S6: children get neither the environment nor the arguments of the master."""
     monkeypatch.setenv("SECRET_TOKEN", "hunter2")
     node = make(dns_service(ports[0], backends)).start()
     for pid in node.family()[1:]:
@@ -685,7 +685,7 @@ if any(one.startswith("proxy.") for one in sys.orig_argv):
 
 
 def test_nothing_is_imported_without_privileges(make, backends, ports, tmp_path):
-    """Children import nothing after they dropped their privileges: the interpreter may lie where only root can read."""
+    """Children import nothing after they have dropped their privileges, because perhaps only root can read the interpreter."""
     root = tmp_path / "root"
     for package in ("proxy", "health", "vrrp"):
         shutil.copytree(ROOT / package, root / package)

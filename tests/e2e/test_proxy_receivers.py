@@ -1,4 +1,4 @@
-"""Servers that take PROXY headers over TCP, each behind the daemon: what they log or answer is the client's own address."""
+"""Servers that accept PROXY headers over TCP, each behind the daemon: they log or answer the client's own address."""
 
 import contextlib
 import shutil
@@ -28,7 +28,7 @@ HELLO = {
 
 
 def nginx(base: Path, port: int) -> list[str | Path]:
-    """Answer with what the header said."""
+    """Answer with the addresses of the header."""
     places = " ".join(
         f"{kind}_temp_path {base}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -46,7 +46,7 @@ http {{
 
 
 def haproxy(base: Path, port: int) -> list[str | Path]:
-    """Answer with what it takes for the connection's ends."""
+    """Answer with the addresses that it sees as the connection's ends."""
     (base / "conf").write_text(f"""defaults
   timeout client 5s
   timeout server 5s
@@ -60,7 +60,7 @@ frontend answer
 
 
 def postfix(base: Path, port: int) -> list[str | Path]:
-    """Log who connects, with the port."""
+    """Log the client's address and port."""
     needs_root("postfix")
     for name in ("conf", "queue", "data"):
         (base / name).mkdir()
@@ -142,7 +142,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 def visit(name: str, source: str, where: tuple[str, int], first: bytes = b"") -> tuple[str, tuple[str, int]]:
-    """Speak briefly with a server; what it said, and our own address and port."""
+    """Open a short connection to a server; return its answer, and this client's address and port."""
     with socket.create_connection(where, timeout=10, source_address=(source, 0)) as sock:
         sock.sendall(first + HELLO[name])
         heard = b""
@@ -152,7 +152,7 @@ def visit(name: str, source: str, where: tuple[str, int], first: bytes = b"") ->
 
 
 def told(site: Any, name: str, heard: str, client: tuple[str, int], asked: tuple[str, int]) -> bool:
-    """Whether the server took this client for its own: by its answer, or by its log."""
+    """Return True if the server's answer or log names this client."""
     match name:
         case "postfix":
             return f"connect from unknown[{client[0]}]:{client[1]}" in (site.home[name] / "maillog").read_text()
@@ -165,7 +165,7 @@ def told(site: Any, name: str, heard: str, client: tuple[str, int], asked: tuple
 
 @pytest.mark.parametrize(("name", "version", "address"), list(product(SERVERS, VERSIONS, CLIENTS)))
 def test_the_server_sees_the_client(site: Any, name: str, version: str, address: str) -> None:
-    """T22: each server takes the header of each version, over IPv4 and IPv6, for what it says: address and port."""
+    """T22: each server gets the client's address and port from the header, in each version, over IPv4 and IPv6."""
     asked = (address, site.where[name, version])
     heard, client = visit(name, CLIENTS[address], asked)
     assert heard.startswith({"postfix": "220 ", "dovecot": "* OK"}.get(name, "HTTP/1.1 200"))
@@ -174,7 +174,7 @@ def test_the_server_sees_the_client(site: Any, name: str, version: str, address:
 
 @pytest.mark.parametrize(("name", "version"), list(product(SERVERS, VERSIONS)))
 def test_whom_a_listed_source_speaks_for(site: Any, name: str, version: str) -> None:
-    """T22: a client that a listed source names by a header of version 1 is whom the server sees, whatever version it gets."""
+    """T22: the server sees the client that a listed source names in a version 1 header, whichever version it gets itself."""
     client, asked = ("203.0.113.5", 4711), ("198.51.100.10", 25)
     header = f"PROXY TCP4 {client[0]} {asked[0]} {client[1]} {asked[1]}\r\n".encode()
     heard, _ = visit(name, "127.0.0.9", ("127.0.0.1", site.where[name, version]), header)
@@ -183,7 +183,7 @@ def test_whom_a_listed_source_speaks_for(site: Any, name: str, version: str) -> 
 
 @pytest.mark.parametrize("option", ["send-proxy", "send-proxy-v2"])
 def test_haproxy_as_the_sender(site: Any, tmp_path: Path, option: str) -> None:
-    """T22: what HAProxy says of its client in either version, from a listed source, reaches the server behind."""
+    """T22: the client's address in HAProxy's header of either version, from a listed source, reaches the server."""
     port = free_port()
     (tmp_path / "conf").write_text(f"""defaults
   mode tcp

@@ -14,7 +14,7 @@ CLIENT, OTHER = "127.0.0.7", "127.0.0.8"
 
 
 class Site:
-    """dnsdist, `steelyard run` and unbound in a row, each told of the client by the one before it."""
+    """dnsdist, `steelyard run` and unbound in a row; each sends the client's address to the next."""
 
     def __init__(self, directory: Path) -> None:
         self.dir = directory
@@ -22,7 +22,7 @@ class Site:
         self.procs: list[Proc] = []
 
     def unbound(self) -> Proc:
-        """Start unbound, which takes queries with PROXY headers only and logs whose they are."""
+        """Start unbound, which accepts only queries with PROXY headers and logs their clients."""
         (self.dir / "unbound.conf").write_text(f"""server:
   interface: 127.0.0.1@{self.backend}
   proxy-protocol-port: {self.backend}
@@ -46,7 +46,7 @@ remote-control:
         return self._run("unbound", [str(unbound_binary(self.dir)), "-d", "-c", str(self.dir / "unbound.conf")])
 
     def dnsdist(self, port: int, to: int, *, receives: bool = False) -> Proc:
-        """Start dnsdist on a port; it sends on with PROXY headers, or takes such and sends on without."""
+        """Start dnsdist on a port; it either forwards with PROXY headers, or accepts them and forwards without."""
         name = f"dnsdist-{port}"
         (self.dir / f"{name}.conf").write_text(f"""setLocal("127.0.0.1:{port}")
 setACL({{"127.0.0.0/8"}})
@@ -75,7 +75,7 @@ addAction(AndRule({{QNameRule("mine.example.net"), makeRule("{CLIENT}/32")}}), S
         )
 
     def dig(self, port: int, *words: str, source: str = CLIENT, name: str = "www.example.net") -> str:
-        """Ask from this address; what dig says."""
+        """Query from this address; return the output of dig."""
         command = [program("dig"), "-b", source, "-p", str(port), "@127.0.0.1", "+tries=1", "+time=3", *words, name]
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20).stdout
 
@@ -92,7 +92,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.mark.parametrize("over", ["+notcp", "+tcp"])
 def test_from_dnsdist_to_unbound(site: Site, over: str) -> None:
-    """T22: what dnsdist tells of a client by PROXY v2 reaches unbound through the daemon, over UDP and TCP alike.
+    """T22: the client's address in dnsdist's PROXY v2 header reaches unbound through the daemon, over UDP and TCP.
 
     unbound logs the client's own address, and refuses the one that its access control refuses; probes have headers as well.
     """
@@ -104,13 +104,13 @@ def test_from_dnsdist_to_unbound(site: Site, over: str) -> None:
         until(lambda: "192.0.2.80" in site.dig(site.front, over), 10, "an answer through dnsdist")
         assert f"{CLIENT} www.example.net. A IN" in unbound.output()
         assert "status: REFUSED" in site.dig(site.front, over, source=OTHER)
-        assert node.status()["services"][0]["counters"]["proxy_malformed"] == 0
+        assert node.fresh()["services"][0]["counters"]["proxy_malformed"] == 0
     finally:
         node.end()
 
 
 def test_dnsdist_as_the_receiver(site: Site) -> None:
-    """T22: dnsdist behind the daemon takes its headers: a rule for one client's address holds for that client alone."""
+    """T22: dnsdist behind the daemon accepts its headers: a rule for one client's address affects only that client."""
     site.unbound()
     site.dnsdist(site.front, site.service)
     site.dnsdist(site.second, site.backend, receives=True)
@@ -133,7 +133,7 @@ def test_who_comes_without_a_header(site: Site) -> None:
     node = site.node(site.backend).start()
     try:
         assert "192.0.2.80" not in site.dig(site.service, "+time=1", source="127.0.0.1")
-        assert node.status()["services"][0]["counters"]["proxy_malformed"] == 1
+        assert node.fresh()["services"][0]["counters"]["proxy_malformed"] == 1
         assert "192.0.2.80" in site.dig(site.service, source=CLIENT)  # not listed: a client like any other
     finally:
         node.end()

@@ -1,4 +1,4 @@
-"""However many ask for the status, the host keeps its address, and an operator is answered."""
+"""Any number of readers of the status cost the host neither its address nor its answers to an operator."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ probe = {{ type = "none" }}
 
 
 def read(daemon: Daemon, command: str, until: float, sizes: list[int]) -> None:
-    """Ask the same again and again, as a reader that never has enough."""
+    """Request the status again and again without a pause."""
     while time.monotonic() < until:
         # One that comes while all places are taken is turned away.
         with contextlib.suppress(ConnectionError), socket.socket(socket.AF_UNIX) as control:

@@ -1,4 +1,4 @@
-"""Every scheduler in a running daemon: who gets what of twelve connections that stay."""
+"""Every scheduler in a running daemon: how it shares twelve connections that stay open."""
 
 from contextlib import ExitStack
 
@@ -45,13 +45,13 @@ def ports(backends, tmp_path_factory):
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_twelve_connections_of_one_client(ports, scheduler):
-    """Each scheduler serves, under its name, and shares connections that stay as it says."""
+    """Each scheduler serves under its name, and shares connections that stay open as documented."""
     node, found = ports
     with ExitStack() as held:
         for number in range(HELD):
             sock = held.enter_context(connected(found[scheduler]))
             assert exchange(sock, b"%d" % number) == b"%d" % number
-        (service,) = [one for one in node.status()["services"] if one["name"] == scheduler]
+        (service,) = [one for one in node.fresh()["services"] if one["name"] == scheduler]
     assert service["scheduler"] == scheduler
     shares = sorted(backend["active"] for backend in service["backends"])
     assert sum(shares) == HELD

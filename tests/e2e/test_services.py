@@ -1,4 +1,4 @@
-"""The main job: one file in; DNS, HTTP, LDAP and MySQL through one address out, over servers that are not ours."""
+"""The main job: one file makes DNS, HTTP, LDAP and MySQL on foreign servers available at one address."""
 
 import hashlib
 import json
@@ -80,7 +80,7 @@ def services() -> Iterator[Site]:
 
 
 def ask_until_all(ask, names: set[str], rounds: int = 60) -> Counter[str]:
-    """Ask `rounds` times at most, stop when every name was heard twice, and return how often each was."""
+    """Query at most `rounds` times, until every name has answered twice; return the answers of each."""
     heard: Counter[str] = Counter()
     for _ in range(rounds):
         heard[ask()] += 1
@@ -92,13 +92,13 @@ def ask_until_all(ask, names: set[str], rounds: int = 60) -> Counter[str]:
 @pytest.mark.parametrize("address", [SERVICE, SERVICE6], ids=["IPv4", "IPv6"])
 @pytest.mark.parametrize("tcp", [False, True], ids=["UDP", "TCP"])
 def test_dns(services, address, tcp):
-    """Queries to one address are answered by all four servers and by nobody else."""
+    """Queries to one address are answered by all four servers and by no others."""
     names = {"b1", "b2", "b3", "b4"}
     assert set(ask_until_all(lambda: clients.whoami_dns(services.bed, address, tcp=tcp), names)) == names
 
 
 def test_dns_answers_of_every_kind(services):
-    """U5: an answer of 3,600 octets passes in fragments, and one record of each type comes as the server has it."""
+    """U5: an answer of 3,600 octets passes in fragments, and one record of each type arrives unchanged."""
     whole = clients.dig(
         services.bed, SERVICE, "txt3600.example.net", "TXT", "+noall", "+stats", "+bufsize=4096", "+ignore", port=5353
     )
@@ -110,7 +110,7 @@ def test_dns_answers_of_every_kind(services):
 
 
 def test_truncated_answers_are_asked_again_over_tcp(services):
-    """U4: dig is told that an answer was truncated, asks again over TCP, and gets all of it from the same address."""
+    """U4: dig gets a truncated answer, repeats the query over TCP, and gets the whole answer from the same address."""
     text = clients.dig(services.bed, SERVICE, "txt40000.example.net", "TXT", "+answer", "+stats", port=5353)
     assert "Truncated, retrying in TCP mode" in text
     assert "(TCP)" in text
@@ -158,14 +158,14 @@ def test_ldap(services):
 
 
 def test_mysql(services):
-    """T12: a server that speaks first is heard; clients log in to both servers, and a large result comes whole."""
+    """T12: the greeting of a server that speaks first arrives; clients log in to both servers and get a large result whole."""
     assert set(ask_until_all(lambda: clients.whoami_mysql(services.bed, SERVICE), {"5", "6"})) == {"5", "6"}
     rows = clients.mysql(services.bed, SERVICE, "select seq, repeat('x', 200) from mysql.seq_1_to_50000")
     assert len(rows.splitlines()) == 50000
 
 
 def test_status_shows_the_balance(services):
-    """Status counts every query and connection at the backend that had it, evenly for round-robin."""
+    """Status counts every query and connection at the backend that served it, evenly for round-robin."""
     before = services.daemon.status()
     load = clients.dnsperf_result(clients.dnsperf_start(services.bed, SERVICE, 3, rate=2000), 30)
     assert (load.lost, set(load.rcodes)) == (0, {"NOERROR"})
@@ -182,7 +182,7 @@ def test_status_shows_the_balance(services):
 
 
 def test_status_has_its_whole_schema(services):
-    """The status document has every key that is promised, and its exit code says that all is well."""
+    """The status document has every promised key, and the exit status is 0 while all is well."""
     done = services.daemon.cli("status", "--json")
     assert done.returncode == 0, done.stderr
     status = json.loads(done.stdout)

@@ -12,7 +12,7 @@ def effective(node: Node, at: int) -> float:
 
 
 def share(one: Asker, backends: list[Backend]) -> float:
-    """Ask 200 times, and return the second backend's share."""
+    """Send 200 queries, and return the second backend's share."""
     before = [len(backend.queries) for backend in backends]
     for _ in range(20):
         one.ask(10)
@@ -22,7 +22,7 @@ def share(one: Asker, backends: list[Backend]) -> float:
 
 
 def test_a_returning_backend_ramps(tmp_path: Path) -> None:
-    """T24: at the start there is no ramp; a backend that returns has a small share, all workers agree, and it grows."""
+    """T24: there is no ramp at the start; a backend that returns has a small share, which grows, and all workers agree."""
     lift_loopback()
     backends = [Backend(), Backend()]
     port = free_port()

@@ -1,4 +1,4 @@
-"""source-addresses in a daemon: whence backends are connected to, and what a missing address costs."""
+"""source-addresses in a daemon: the source of connections to backends, and the effect of a missing address."""
 
 import subprocess
 import sys
@@ -28,7 +28,7 @@ def sources(*addresses: str) -> str:
 
 
 def test_a_daemon_connects_from_them_in_turn(tmp_path: Path, backend: Backend) -> None:
-    """The backend of a running daemon is connected to from each of the addresses, by every worker."""
+    """Every worker of a daemon connects to the backend from each of the addresses."""
     port = free_port()
     node = Node(tmp_path, echo_service(port, [backend], sources(*OURS, NOBODYS)), workers=1).start()
     try:
@@ -38,19 +38,19 @@ def test_a_daemon_connects_from_them_in_turn(tmp_path: Path, backend: Backend) -
                 assert exchange(sock, b"x") == b"x"
                 seen |= {one.getpeername()[0] for one in backend._open if one.fileno() >= 0}
         assert seen - {"127.0.0.1"} == set(OURS)
-        assert node.status()["services"][0]["counters"]["no_source_address"] == 0
+        assert node.fresh()["services"][0]["counters"]["no_source_address"] == 0
     finally:
         node.end()
 
 
 def test_an_address_that_the_host_does_not_have(tmp_path: Path, backend: Backend) -> None:
-    """`run` starts, `check --host` warns; clients are reset, counted as our fault, and the backend stays up without errors."""
+    """`run` starts, `check --host` warns; clients are reset and counted, and the backend stays up without errors."""
     port = free_port()
     node = Node(tmp_path, echo_service(port, [backend], sources(NOBODYS)), workers=1).start()
     try:
         with connected(port) as sock:
             assert read(sock) == (b"", RESET)
-        (service,) = node.status()["services"]
+        (service,) = node.fresh()["services"]
         assert service["counters"]["no_source_address"] >= 1
         assert service["backends"][0]["state"] == "up"
         assert not any(service["backends"][0]["errors"].values())
@@ -60,6 +60,6 @@ def test_an_address_that_the_host_does_not_have(tmp_path: Path, backend: Backend
             text=True,
             check=False,
         )
-        assert f"[service.echo] is to connect from {NOBODYS}, which this host does not have" in checked.stderr
+        assert f"[service.echo] must connect from {NOBODYS}, which this host does not have" in checked.stderr
     finally:
         node.end()

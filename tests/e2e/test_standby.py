@@ -1,4 +1,4 @@
-"""Who stands by takes over before any verdict: a backup for every scheduler, a writer in reserve, a name server beside a stopped one."""
+"""Backends that stand by take over before any verdict: a backup with every scheduler, a writer in reserve, a name server."""
 
 import socket
 import time
@@ -50,7 +50,7 @@ def schedulers(tmp_path_factory):
 
 
 def states(node):
-    """Return what the verdicts and the shares of all backends are."""
+    """Return the verdicts and the shares of all backends."""
     return {
         (service["name"], one["name"]): (one["state"], one["effective_weight"])
         for service in node.status()["services"]
@@ -99,7 +99,7 @@ def test_connections_reach_the_backup_of_a_closed_port(schedulers):
 
 
 def test_reads_reach_the_writer_in_reserve(tmp_path):
-    """T9, H8: new reads are served by the writer, which stands in reserve, from the death of the only replica on."""
+    """T9, H8: from the death of the only replica on, the writer in reserve serves new readers."""
     lift_loopback()
     writer, replica = (MariaDb(tmp_path / f"db{number}", number) for number in (1, 2))
     password = tmp_path / "password"
@@ -137,7 +137,7 @@ def test_reads_reach_the_writer_in_reserve(tmp_path):
 
 
 def read(port):
-    """Return the number of the server that a new session reads from."""
+    """Return the number of the server that a new session reaches."""
     with (
         pymysql.connect(host="127.0.0.1", port=port, user=USER, password=PASSWORD, connect_timeout=10) as session,
         session.cursor() as cursor,

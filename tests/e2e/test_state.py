@@ -43,7 +43,7 @@ def make(tmp_path, backends):
 
 
 def mounted(*command):
-    """Run a command of mount(8)'s kin; the test is skipped where the kernel does not let us."""
+    """Run mount(8) or a related command; skip the test if the kernel forbids it."""
     done = subprocess.run([program(command[0]), *map(str, command[1:])], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
@@ -65,7 +65,7 @@ def small(tmp_path):
 
 
 class Disk:
-    """An ext4 file system that can be frozen: whoever writes to it then waits, uninterruptibly, until it is thawed."""
+    """An ext4 file system that can be frozen: a write then waits, uninterruptibly, until it is thawed."""
 
     def __init__(self, place, image):
         self.place = place
@@ -78,12 +78,12 @@ class Disk:
         self._frozen = False
 
     def freeze(self):
-        """Have it answer nobody who writes."""
+        """Freeze it: every write waits."""
         subprocess.run([program("fsfreeze"), "-f", self.place], check=True)
         self._frozen = True
 
     def thaw(self):
-        """Have it answer again."""
+        """Thaw it."""
         if self._frozen:
             self._frozen = False
             subprocess.run([program("fsfreeze"), "-u", self.place], check=True)
@@ -109,7 +109,7 @@ def disk(tmp_path):
 
 
 def fill(place):
-    """Leave no octet of room."""
+    """Fill the file system to the last octet."""
     with (place / "filler").open("wb", buffering=0) as file:
         try:
             while True:
@@ -119,18 +119,18 @@ def fill(place):
 
 
 def admin(node, backend="b0"):
-    """Return what is wanted of a backend."""
+    """Return the admin state of a backend."""
     return next(b["admin"] for s in node.status()["services"] for b in s["backends"] if b["name"] == backend)
 
 
 def test_one_owner(make):
-    """R11: a second daemon with the same state directory is refused before it binds anything, and told who has it."""
+    """R11: a second daemon with the same state directory does not start, binds nothing, and names the owner."""
     first = make().start()
     other = make()
     other.text = other.text.replace(f"{other.dir}/state", f"{first.dir}/state")
     code, lines = other.failed()
     assert code == 1
-    owner = f"another daemon, pid {first.pid} of node n: each needs a directory of its own"
+    owner = f"another daemon, pid {first.pid} of node n: give each daemon its own directory"
     assert lines == [f"steelyard: node.state-dir: {first.dir}/state belongs to {owner}"]
     assert not other.socket.exists()
     assert first.proc.alive
@@ -140,7 +140,7 @@ def test_one_owner(make):
 
 
 def test_a_full_disk(make, small, backends):
-    """R15: on a full disk an act that is to be saved is refused and not done, all else goes on, and clearing works."""
+    """R15: on a full disk a command that must be saved is refused and not done, all else continues, and clearing works."""
     node = make()
     small(node.dir / "state")
     node.start()
@@ -164,7 +164,7 @@ def test_a_full_disk(make, small, backends):
 
 
 def test_a_clear_that_cannot_be_saved(make, small):
-    """R15: where what was saved cannot be forgotten, `overrides clear` says so and leaves every backend as it was."""
+    """R15: if a saved state cannot be removed, `overrides clear` says so and leaves every backend unchanged."""
     node = make()
     small(node.dir / "state")
     node.start()
@@ -178,7 +178,7 @@ def test_a_clear_that_cannot_be_saved(make, small):
 
 
 def test_a_file_system_that_does_not_answer(make, disk, backends):
-    """R15: while the state directory's disk hangs the daemon answers, probes and acts; what was refused is not saved later."""
+    """R15: while the state directory's disk hangs, the daemon answers, probes and acts; a refused change is not saved later."""
     node = make()
     stuck = disk(node.dir / "state")
     try:
@@ -212,7 +212,7 @@ def test_a_file_system_that_does_not_answer(make, disk, backends):
 
 
 def test_a_connection_log_that_does_not_answer(make, disk, tmp_path):
-    """R15: a file system under the connection log that hangs stops neither the start nor the supervision."""
+    """R15: if the connection log's file system hangs, neither the start nor the supervision stops."""
     node = make()
     stuck = disk(tmp_path / "log")
     node.text += f'\n[log]\nconnections = "all"\nconnections-to = "{tmp_path}/log/connections"\n'
@@ -232,7 +232,7 @@ def test_a_connection_log_that_does_not_answer(make, disk, tmp_path):
 
 
 def test_a_log_that_does_not_answer(make, disk, tmp_path, backends):
-    """R15: a file system under the file that standard error goes to, when it hangs, stops neither master nor children."""
+    """R15: if the file system of standard error hangs, neither master nor children stop."""
     node = make()
     stuck = disk(tmp_path / "log")
     node.log = tmp_path / "log" / "steelyard.log"
@@ -253,7 +253,7 @@ def test_a_log_that_does_not_answer(make, disk, tmp_path, backends):
 
 
 def test_a_start_on_a_stuck_disk(make, disk):
-    """R15: a daemon whose state directory does not answer says so within seconds, and has bound nothing."""
+    """R15: a daemon whose state directory does not answer says so within seconds, and binds nothing."""
     node = make()
     stuck = disk(node.dir / "state")
     try:
@@ -270,7 +270,7 @@ def test_a_start_on_a_stuck_disk(make, disk):
 
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.4])
 def test_stopped_while_it_starts(make, delay):
-    """SIGTERM ends a daemon at whatever moment of its start it comes, and leaves nothing behind."""
+    """SIGTERM ends a daemon at any moment of its start, and leaves nothing behind."""
     node = make().start(ready=False)
     time.sleep(delay)
     family = node.family()
@@ -283,7 +283,7 @@ def test_stopped_while_it_starts(make, delay):
 
 
 def test_a_locked_directory_of_the_control_socket(make):
-    """S5: a local user who locks the directory of the control socket keeps no daemon from its start."""
+    """S5: a local user who locks the control socket's directory does not prevent a daemon's start."""
     node = make()
     with subprocess.Popen(["flock", str(node.dir), "sleep", "30"]) as holder:
         until(lambda: subprocess.run(["flock", "-n", node.dir, "true"], check=False).returncode, 5, "the lock")

@@ -1,4 +1,4 @@
-"""Who serves: tiers, quorum, failover without failback, fail-open, and what operators want; a daemon with two workers."""
+"""Which backends serve: tiers, quorum, failover without failback, fail-open, operators' commands; with two workers."""
 
 import json
 import os
@@ -28,7 +28,7 @@ NAMES = ("b0", "b1", "b2")
 
 @pytest.fixture
 def backends():
-    """Make three echo servers; one that is `silent` fails its probe, and still takes connections."""
+    """Make three echo servers; a `silent` one fails its probe, but still accepts connections."""
     lift_loopback()
     made = [Backend() for _ in NAMES]
     yield made
@@ -64,7 +64,7 @@ def serving(status):
 
 
 def served(port, backends, count=16):
-    """Open connections, each with a word and back; the names of those that had some."""
+    """Open connections and exchange a word over each; return the names of their backends."""
     before = [one.connections for one in backends]
     for _ in range(count):
         with connected(port) as sock:
@@ -73,7 +73,7 @@ def served(port, backends, count=16):
 
 
 def test_a_backup_serves_below_the_quorum(serve, backends):
-    """H14: below the quorum the next tier serves; at the quorum and its hysteresis the first one does, and it is told."""
+    """H14: below the quorum the next tier serves; at the quorum and its hysteresis the first one serves again, with events."""
     node, port = serve('quorum = 1\nquorum-hysteresis = 1\non-failback = "reset"')
     assert serving(node.status()) == ["b0", "b1"]
     assert served(port, backends) == ["b0", "b1"]
@@ -95,11 +95,11 @@ def test_a_backup_serves_below_the_quorum(serve, backends):
         with pytest.raises(ConnectionResetError):
             kept.recv(10)
     assert served(port, backends) == ["b0", "b1"]
-    assert node.status()["services"][0]["counters"]["reset_on_failback"] == 1
+    assert node.fresh()["services"][0]["counters"]["reset_on_failback"] == 1
 
 
 def test_failover_stays_where_it_is(serve, backends):
-    """H14: without failback a failover service stays with the one that took over, in a new worker too."""
+    """H14: without failback a failover service stays with the backend that took over, also in a new worker."""
     node, port = serve('scheduler = "failover"\nfailback = false', backup="weight = 1")
     assert served(port, backends) == ["b0"]
     backends[0].silent = True
@@ -145,14 +145,14 @@ def test_drained_in_the_file(serve, backends):
     """T16, H14: a backend that the file drains gets nothing, is probed, and does not degrade the service."""
     node, port = serve("", backup='admin = "drain"')
     assert served(port, backends) == ["b0", "b1"]
-    service = node.status()["services"][0]
+    service = node.fresh()["services"][0]
     last = service["backends"][2]
     assert (service["state"], last["state"], last["admin"], last["effective_weight"]) == ("up", "up", "drain", 0)
     assert last["admin_by"] == "the configuration file"
 
 
 def test_drained_by_an_operator(serve, backends):
-    """T16: a drained backend gets nothing new and keeps what it has until the deadline; all workers agree."""
+    """T16: a drained backend gets nothing new and keeps its connections until the deadline; all workers agree."""
     node, port = serve("", backup="weight = 1")
     held = []
     while not backends[2].connections:
@@ -163,7 +163,7 @@ def test_drained_by_an_operator(serve, backends):
     assert "new disks" in text
     assert served(port, backends) == ["b0", "b1"]
     assert exchange(held[-1], b"still") == b"still"
-    last = node.status()["services"][0]["backends"][2]
+    last = node.fresh()["services"][0]["backends"][2]
     assert (last["admin"], last["admin_reason"], last["state"]) == ("drain", "new disks", "up")
     assert node.steelyard("drain", "s", "b2")[1].splitlines()[-1] == "nothing changed"
     assert node.steelyard("status")[0] == 0
@@ -179,7 +179,7 @@ def test_drained_by_an_operator(serve, backends):
 
 
 def test_waiting_for_a_drain(serve, backends):
-    """T16: with --wait the command comes back when the last connection has ended."""
+    """T16: with --wait the command returns when the last connection has ended."""
     node, port = serve("", backup="weight = 1")
     with connected(port) as kept:
         exchange(kept, b"word")
@@ -196,15 +196,15 @@ def test_waiting_for_a_drain(serve, backends):
 
 
 def test_maintenance(serve, backends):
-    """T16, H1, R9: maintenance resets, ends the probing and holds over a restart; the first pass brings it back.
+    """T16, H1, R9: maintenance resets connections, ends probing and survives a restart; the first pass brings the backend back.
 
-    Of the last that could serve it wants --force.
+    For the last backend that could serve it needs --force.
     """
     node, port = serve("", backup="weight = 1")
     with connected(port) as lost:
         exchange(lost, b"word")
         code, text = node.steelyard("maint", "s", "127.0.0.1", "--save")
-        assert (code, text) == (1, "steelyard: nobody else of s can serve now: --force does it all the same\n")
+        assert (code, text) == (1, "steelyard: no other backend of s can serve now: use --force to do it anyway\n")
         assert exchange(lost, b"still") == b"still"
         assert node.steelyard("maint", "s", "127.0.0.1", "--save", "--force")[0] == 0
         with pytest.raises(ConnectionResetError):
@@ -231,7 +231,7 @@ def test_maintenance(serve, backends):
 
 
 def test_what_an_operator_cannot_mean(serve):
-    """R7: mistakes are told in words, with the exit codes of the manual."""
+    """R7: mistakes are explained, with the documented exit status."""
     node, _ = serve("")
     assert node.steelyard("drain", "x", "b0") == (64, 'steelyard: there is no service "x": only s\n')
     assert node.steelyard("maint", "s", "b9") == (64, 'steelyard: s does not have a backend "b9": only b0, b1, b2\n')

@@ -47,7 +47,7 @@ def services() -> str:
 
 @pytest.fixture(scope="module", params=sorted(RECIPES))
 def balanced(request: pytest.FixtureRequest) -> Iterator[tuple[Bed, Daemon]]:
-    """A site with a transparent daemon, and one of the recipes in force on the balancer."""
+    """A site with a transparent daemon and one of the two recipes on the balancer."""
     with site(backends=1) as bed:
         bed.run("balancer", ["sh", "-e", "-c", RECIPES[request.param]], check=True)
         yield bed, Daemon(bed, "balancer", services(), workers=1)
@@ -99,7 +99,7 @@ def test_a_connection_has_the_clients_address_and_port(balanced: tuple[Bed, Daem
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_port_that_is_not_free(balanced: tuple[Bed, Daemon], family: int) -> None:
-    """T23: a privileged port, and one that has a connection to the backend already, is replaced; the address is kept."""
+    """T23: a privileged port, or one that already has a connection to the backend, is replaced; the address is kept."""
     bed, _ = balanced
     with server(bed, family, 80, socket.SOCK_STREAM) as listening, contextlib.ExitStack() as stack:
         kind = socket.AF_INET6 if family == 6 else socket.AF_INET
@@ -144,7 +144,7 @@ def test_a_session_has_the_clients_address_and_port(balanced: tuple[Bed, Daemon]
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_two_listeners_and_one_port_of_a_client(balanced: tuple[Bed, Daemon], family: int) -> None:
-    """U3, T23: where one port of a client asks two listeners in front of one backend, each answer comes from the asked one."""
+    """U3, T23: if one client port sends to two listeners of one backend, each answer comes from the right listener."""
     bed, _ = balanced
     with (
         server(bed, family, 514, socket.SOCK_DGRAM) as one,
@@ -177,7 +177,7 @@ def test_each_datagram_has_its_clients_address(balanced: tuple[Bed, Daemon], fam
 
 
 def test_a_burst_empties_the_stock_and_loses_nothing(balanced: tuple[Bed, Daemon]) -> None:
-    """T18, T23: more connections at once than a worker has in stock all get through, each with its own address and port."""
+    """T18, T23: more connections at once than a worker's stock of sockets all succeed, each with its address and port."""
     bed, daemon = balanced
     with server(bed, 4, 80, socket.SOCK_STREAM) as listening, contextlib.ExitStack() as stack:
         socks = []
@@ -205,7 +205,7 @@ def test_workers_hold_no_capability(balanced: tuple[Bed, Daemon]) -> None:
 
 
 def test_a_backend_that_is_not_there(balanced: tuple[Bed, Daemon]) -> None:
-    """T10, T23: a closed port of the backend is told to the client as a reset."""
+    """T10, T23: if the backend's port is closed, the client is reset."""
     bed, _ = balanced
     with pytest.raises(ConnectionResetError), client(bed, 4, 80, socket.SOCK_STREAM) as one:
         one.recv(1)
@@ -218,7 +218,7 @@ def counter(daemon: Daemon, service: str, name: str) -> int:
 
 
 def test_without_the_privilege_it_does_not_start(tmp_path: Path) -> None:
-    """T23: a daemon that may not make transparent sockets says so and ends, with the service's name."""
+    """T23: a daemon that may not create transparent sockets exits and names the service."""
     lift_loopback()
     node = Node(
         tmp_path,

@@ -29,19 +29,19 @@ probe     = { type = "none" }
 
 @pytest.fixture(scope="module")
 def bed():
-    """A balancer before two hosts, of which the second one serves nothing."""
+    """A balancer in front of two hosts; the second host has no server."""
     with site(backends=2) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 def daemon(bed):
-    """Steelyard before both."""
+    """Steelyard in front of both hosts."""
     return Daemon(bed, "balancer", FILE, workers=2)
 
 
 def test_clients_that_send_once(bed, daemon):
-    """U7: each of twenty clients is answered, though a host tells of few closed ports a second, and both backends were asked."""
+    """U7: each of twenty clients is answered, although a host reports only a few closed ports a second."""
     server = bed.socket("b1", kind=socket.SOCK_DGRAM)
     server.bind(("10.0.0.11", PORT))
 
@@ -64,12 +64,12 @@ def test_clients_that_send_once(bed, daemon):
 
 
 def refusals(status, service):
-    """Return how often the second host has refused."""
+    """Return the number of refusals by the second host."""
     return backend_of(status, service, "10.0.0.12")["errors"]["port_unreachable"]
 
 
 def test_datagrams_without_sessions(bed, daemon):
-    """U7: of datagrams that come one by one none is lost where each refusal is told, and a closed port is not tried for each."""
+    """U7: if each refusal is reported, no datagram of a sequence is lost, and not every datagram tries the closed port."""
     bed.run("b2", ["sysctl", "-w", "net.ipv4.icmp_ratelimit=0"], check=True)
     server = bed.socket("b1", kind=socket.SOCK_DGRAM)
     server.bind(("10.0.0.11", PORT + 1))

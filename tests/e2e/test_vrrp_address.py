@@ -52,7 +52,7 @@ class Site:
 
     @property
     def index(self):
-        """The interface's."""
+        """The index of the interface."""
         return self.kernel.link("eth0").index
 
     async def __aenter__(self):
@@ -131,7 +131,7 @@ async def test_removed_and_closed(bed):
 
 
 async def test_put_back_when_removed_by_others(bed):
-    """V23: an address that somebody else removes is back within 0.2 s, and told."""
+    """V23: an address that another program removes is back within 0.2 s, with an event."""
     with bed.inside("a"):
         async with Site([V4, V6]) as site:
             await site.install()
@@ -145,7 +145,7 @@ async def test_put_back_when_removed_by_others(bed):
 
 
 async def test_lapsed_when_nobody_refreshed(bed):
-    """V14, V15, V23: after a pause longer than the lease the address is gone, is not put back, and that is told."""
+    """V14, V15, V23: after a pause longer than the lease the address is gone, is not put back, and that is reported."""
     with bed.inside("a"):
         async with Site([V4]) as site:
             await site.install()
@@ -158,7 +158,7 @@ async def test_lapsed_when_nobody_refreshed(bed):
 
 
 async def test_other_addresses_stay(bed):
-    """V25: where the host has no address of its own the subnet's prefix is used, and removing one leaves the others."""
+    """V25: without another address of the host in the subnet, the subnet's prefix is used; removing one leaves the others."""
     bed.ip("a", "addr flush dev eth0 scope global")
     with bed.inside("a"):
         async with Site(["203.0.113.10/24", "203.0.113.11/24"]) as site, Site(["203.0.113.12/24"]) as other:
@@ -177,7 +177,7 @@ async def test_other_addresses_stay(bed):
 
 
 async def test_what_is_not_ours_is_left_alone(bed):
-    """An address that the host has for good is neither shortened to a lease nor removed, and that is told once."""
+    """A permanent address of the host is neither shortened to a lease nor removed, and that is reported once."""
     with bed.inside("a"):
         async with Site(["198.51.100.2/24"], every=0.05) as site:
             await site.install()
@@ -190,7 +190,7 @@ async def test_what_is_not_ours_is_left_alone(bed):
 
 
 async def test_leftovers_are_removed(bed):
-    """A lease that an earlier run left is removed at the start, the host's own addresses are not."""
+    """A lease that an earlier run left is removed at the start; the host's own addresses are not."""
     with bed.inside("a"):
         bed.ip("a", "addr add 198.51.100.10/32 dev eth0 valid_lft 2 preferred_lft 0")
         async with Site([V4, "198.51.100.2/24"]) as site:
@@ -200,7 +200,7 @@ async def test_leftovers_are_removed(bed):
 
 
 async def test_the_mirror_follows(bed):
-    """V13: links and addresses that change are told at once, by name, and shown by the mirror."""
+    """V13: changes of links and addresses are reported at once, by name, and shown by the mirror."""
     with bed.inside("a"):
         async with Site([V4]) as site:
             assert site.kernel.link("eth0").up
@@ -216,7 +216,7 @@ async def test_the_mirror_follows(bed):
 
 
 async def test_five_hundred_are_never_missed(bed):
-    """V14: 500 IPv6 addresses of one lease are installed, and none leaves for a moment while they are refreshed."""
+    """V14: 500 IPv6 addresses of one lease are installed, and none is missing for a moment while they are refreshed."""
     addresses = [f"2001:db8:1::1:{number:x}/64" for number in range(500)]
     with bed.inside("a"):
         async with Site(addresses) as site:
@@ -238,13 +238,13 @@ def mirrored(site):
 
 
 async def settled(bed, site):
-    """Wait until the mirror is what the kernel has."""
+    """Wait until the mirror equals the kernel's state."""
     there = await asyncio.to_thread(addresses_now, bed, "a")
     await eventually(lambda: mirrored(site) == there, 3)
 
 
 async def test_lost_changes_are_made_good(bed):
-    """V23: however often changes are lost while addresses come and go, the mirror is right in the end, and counts the losses."""
+    """V23: if changes of addresses are lost many times, the mirror is right in the end, and counts the losses."""
     lines = []
     for number in range(1500):
         address = f"10.9.{number // 250}.{number % 250 + 1}/32"
@@ -264,7 +264,7 @@ async def test_lost_changes_are_made_good(bed):
 
 
 async def test_the_mirror_is_audited(bed, monkeypatch):
-    """V23: an error of the mirror that no change would mend is found by the audit, told and counted."""
+    """V23: the audit finds an error of the mirror that no change would correct, and reports and counts it."""
     monkeypatch.setattr("vrrp.kernel.AUDIT", 0.2)
     with bed.inside("a"):
         async with Site([V4]) as site:
@@ -277,7 +277,7 @@ async def test_the_mirror_is_audited(bed, monkeypatch):
 
 
 async def test_a_dump_that_fails_is_repeated(bed, monkeypatch):
-    """V23: an error while everything is read again is no end of it."""
+    """V23: if an error interrupts a complete reading, the mirror repeats it."""
     with bed.inside("a"):
         async with Site([V4]) as site:
             real, failures = site.kernel._dump, [OSError(12, "no memory"), IncompleteDumpError("changed meanwhile")]
@@ -298,7 +298,7 @@ async def test_a_dump_that_fails_is_repeated(bed, monkeypatch):
 
 
 async def test_lost_messages_are_made_good(bed):
-    """A mirror whose socket ran over reads everything anew, and tells what it had missed."""
+    """A mirror whose socket has overflowed reads everything again, and reports the changes that it missed."""
     with bed.inside("a"):
         async with Site([V4]) as site:
             lines = [f"addr add 10.9.{n // 250}.{n % 250 + 1}/32 dev eth0" for n in range(3000)]

@@ -1,4 +1,4 @@
-"""Signed adverts on the wire: which are sent and believed in each mode, and what a restart knows of them."""
+"""Signed adverts on the wire: which are sent and accepted in each mode, also after a restart."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ def bed() -> Iterator[Bed]:
 
 
 class Peer:
-    """Host b, by hand: it sends adverts with priority 200, and hears ours."""
+    """Host b, driven by the test: it sends adverts with priority 200, and receives those of host a."""
 
     def __init__(self, bed):
         self._socket = bed.socket("b", socket.AF_INET, socket.SOCK_RAW, packet.PROTOCOL)
@@ -37,7 +37,7 @@ class Peer:
         self.sent = []
 
     def make(self, signer):
-        """Return an advert, signed if there is somebody to."""
+        """Return an advert, signed if the peer has a signer."""
         trailer = signer.trailer(packet.build(ADVERT, PEER, OURS), PEER, time.time()) if signer else b""
         return packet.build(ADVERT, PEER, OURS, trailer=trailer)
 
@@ -49,7 +49,7 @@ class Peer:
             await asyncio.sleep(0.02)
 
     def heard(self):
-        """Return the adverts that have come since the last look."""
+        """Return the adverts that have arrived since the last call."""
         found = []
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -60,7 +60,7 @@ class Peer:
 
 
 class Memory:
-    """What outlives a process."""
+    """The memory of a process that survives its death."""
 
     def __init__(self):
         self.document = None
@@ -82,7 +82,7 @@ def settings(mode="enforce", store=None):
 
 @pytest.mark.parametrize("mode", ["off", "receive-only", "permissive", "enforce"])
 async def test_each_mode(bed, mode):
-    """V21: each mode signs, or not, with the first key, and believes who it should."""
+    """V21: each mode signs with the first key or does not sign, and accepts the right adverts."""
     signers = {"none": None, "first": Signer(1, FIRST), "second": Signer(2, SECOND), "wrong": Signer(1, OTHER)}
     believed = {
         "off": {"none", "first", "second", "wrong"},
@@ -110,7 +110,7 @@ async def test_each_mode(bed, mode):
 
 
 async def test_a_restart_knows_what_was_recorded(bed):
-    """V21: what was recorded before a restart does not count after it, and what is new does."""
+    """V21: an advert that was recorded before a restart does not count after it; a new one does."""
     peer, store, signer = Peer(bed), Memory(), Signer(1, FIRST)
     async with Owner(bed, **settings(store=store)) as owner:
         await is_true(lambda: owner.runner.is_active("outside"))
@@ -127,7 +127,7 @@ async def test_a_restart_knows_what_was_recorded(bed):
 
 
 async def test_a_clock_that_goes_back_moves_nothing(bed, monkeypatch):
-    """V16, V21: our adverts count while the clock steps by an hour, and after a restart with the clock an hour back."""
+    """V16, V21: adverts count while the sender's clock steps by an hour, and after a restart with its clock an hour back."""
     peer, store, verifier = Peer(bed), Memory(), Verifier({1: FIRST})
     steps = {"now": 0.0}
     wall = time.time

@@ -1,4 +1,4 @@
-"""A vrrp process that was left behind, and its successor on the same host: the successor has the address."""
+"""A vrrp process that outlived its daemon, and its successor on the same host: the successor has the address."""
 
 import json
 import re
@@ -32,7 +32,7 @@ def leavings(bed: Bed, wire: Capture) -> list[str]:
 
 
 def test_a_successor_takes_over_without_a_word(bed):
-    """A process that starts beside one of the same host becomes its routers; the other ends and sends nothing more."""
+    """A process that starts beside another one of the same host takes its routers; the other ends and sends nothing more."""
     first = Ours(bed, "a", BOTH | {"priority": 150})
     other = Ours(bed, "b", BOTH | {"priority": 100})
     first.wait("active")
@@ -50,7 +50,7 @@ def test_a_successor_takes_over_without_a_word(bed):
 
 
 def test_a_stopped_process_wakes_beside_its_successor(bed):
-    """V15: a process that was stopped, and wakes when another one is its router, sends nothing and removes nothing."""
+    """V15: a stopped process that wakes after another one has taken its router sends nothing and removes nothing."""
     first = Ours(bed, "a", BOTH | {"priority": 150})
     first.wait("active")
     first.proc.stop()
@@ -71,7 +71,7 @@ def test_a_stopped_process_wakes_beside_its_successor(bed):
 
 
 def test_an_orphan_ends_when_the_daemon_starts_anew():
-    """A new daemon finds the vrrp process of one whose master was killed, and has the address without a fight."""
+    """A new daemon that finds the vrrp process of a killed master takes the address without a conflict."""
     with daemons(node={"stop-timeout": '"30s"'}) as pair:
         pair.start()
         orphan = pair.a.child("proxy.vrrpd")[0]

@@ -1,4 +1,4 @@
-"""Two hosts of ours and every way in which one of them, or the wire between them, goes: one owner is left."""
+"""Two hosts of Steelyard: whichever way one of them, or the wire between them, fails, one owner is left."""
 
 import json
 import re
@@ -56,12 +56,12 @@ def both(bed: Bed, **more) -> tuple[Ours, Ours]:
 
 
 def moved_at(ours: Ours, state: str) -> float:
-    """Return when it was last told to have come to a state, in monotonic seconds."""
+    """Return when it last reported to have reached a state, in monotonic seconds."""
     return max(one["at"] for one in ours.events("state") if one["state"] == state)
 
 
 def test_a_graceful_handover(bed):
-    """V6: at 100 ms adverts a host that leaves hands over within 0.2 s, and a client misses less than that."""
+    """V6: with adverts every 100 ms, a host that leaves hands over within 0.2 s, and a client misses less than that."""
     a, b = both(bed)
     client = Pinger(bed, ADDRESS)
     began = time.monotonic()
@@ -94,7 +94,7 @@ def test_a_cut_link_is_replaced(bed):
 
 
 def test_link_down_is_a_fault(bed):
-    """V13: with its link down a host is in fault and has no address, at once; when the link is back it takes part again."""
+    """V13: a host whose link is down is in fault at once and has no address; when the link is back, it takes part again."""
     a, _ = both(bed)
     began = time.monotonic()
     bed.link("a", LAN, up=False)
@@ -110,7 +110,7 @@ def test_link_down_is_a_fault(bed):
     "impossible", [{"advert_interval": 0.333}, {"version": 2, "advert_interval": 0.5}, {"vrid": 256}], ids=str
 )
 def test_an_advert_that_cannot_be_made_is_a_fault(bed, impossible):
-    """V2: a router of whose settings no advert can be made never has the address, and says why; the other host has it."""
+    """V2: a router whose settings fit into no advert never has the address, and says why; the other host has it."""
     a = Ours(bed, "a", {"priority": 150} | FAST | impossible)
     b = Ours(bed, "b", FAST)
     assert a.moves() == ["fault"]
@@ -122,7 +122,7 @@ def test_an_advert_that_cannot_be_made_is_a_fault(bed, impossible):
 
 
 def test_adverts_that_do_not_leave_are_a_fault(bed):
-    """V13: a host whose firewall drops its adverts gives the address up before there are two for long, and has it again later."""
+    """V13: a host whose firewall drops its adverts soon gives up the address, and has it again later."""
     a, b = both(bed)
     bed.rule("a", "output", "ip protocol 112 drop")
     b.wait("active")
@@ -146,7 +146,7 @@ def test_a_killed_process_leaves_no_address(bed):
 
 
 def test_all_killed_at_once(bed):
-    """V14: with both hosts killed at once nobody has the address after 2.5 s, IPv4 and IPv6."""
+    """V14: if both hosts are killed at once, no host has the address after 2.5 s, IPv4 and IPv6."""
     both(bed, addresses=list(VIP.values()))
     assert owner_settles(bed, ADDRESS6) == "a"
     began = time.monotonic()
@@ -176,7 +176,7 @@ def test_a_stopped_process_wakes_up_as_backup(bed):
 
 
 def test_a_short_stop_ends_with_one_owner(bed):
-    """V15: an active that was stopped for less than its lease has the address alone again within a second of waking."""
+    """V15: an active host that was stopped for less than its lease alone has the address within a second of waking."""
     a, b = both(bed)
     a.proc.stop()
     b.wait("active")
@@ -189,7 +189,7 @@ def test_a_short_stop_ends_with_one_owner(bed):
 
 
 def test_a_full_partition_heals(bed):
-    """V19: both are active while they cannot hear each other; healed, one is left at once, which announces again."""
+    """V19: both hosts are active while they receive nothing from each other; then one is left at once, and announces again."""
     a, b = both(bed)
     cut(bed, "ip protocol 112 drop")
     b.wait("active")
@@ -205,7 +205,7 @@ def test_a_full_partition_heals(bed):
 
 @pytest.mark.parametrize("deaf", ["a", "b"])
 def test_a_one_way_partition_heals(bed, deaf):
-    """V19: one that cannot hear the other ends with exactly one owner once it can again, and no move after that."""
+    """V19: a one-way partition ends with exactly one owner, and no move after that."""
     a, b = both(bed)
     source = "198.51.100.3" if deaf == "a" else "198.51.100.2"
     cut(bed, f"ip saddr {source} ip protocol 112 drop")
@@ -222,7 +222,7 @@ def test_a_one_way_partition_heals(bed, deaf):
 
 
 def test_a_removed_address_comes_back(bed):
-    """V23: an active puts back what somebody removed, announces it and tells; nobody else moves."""
+    """V23: an active host restores a removed address, announces and reports it; the other host does not move."""
     a, b = both(bed)
     time.sleep(0.5)
     wire = Capture(bed, "client", "arp")
@@ -246,7 +246,7 @@ def test_announced_at_once_and_again(bed):
 
 
 def test_non_peers_change_nothing(bed):
-    """V10: in unicast an advert of the highest priority from somebody who is no peer is counted, and moves nobody."""
+    """V10: with unicast, an advert of the highest priority from a host that is not a peer is counted, and moves nothing."""
     a = Ours(bed, "a", FAST | {"peers": ["198.51.100.4"]})
     a.wait("active")
     Ours(bed, "b", FAST | {"peers": ["198.51.100.2"], "priority": 254}).wait("active")
@@ -256,7 +256,7 @@ def test_non_peers_change_nothing(bed):
 
 
 def test_unknown_routers_are_counted(bed):
-    """V1: an advert for a VRID that nobody has on the interface is counted there, and moves nobody."""
+    """V1: an advert for a VRID that no router has on the interface is counted there, and moves nothing."""
     a = Ours(bed, "a", FAST | {"priority": 50})
     Ours(bed, "b", FAST | {"vrid": 52, "addresses": ["198.51.100.20/24"]}).wait("active")
     a.wait("active")
@@ -265,7 +265,7 @@ def test_unknown_routers_are_counted(bed):
 
 
 def test_connections_are_reset_before_the_address_goes(bed):
-    """V22: a client with a connection through the address gets an RST when it is handed over."""
+    """V22: a client with a connection through the address gets an RST when the address is handed over."""
     a, b = both(bed)
     listener = bed.socket("a")
     listener.setsockopt(0, 15, 1)  # IP_FREEBIND
@@ -283,7 +283,7 @@ def test_connections_are_reset_before_the_address_goes(bed):
 
 
 def test_both_families_move_together(bed):
-    """V12: IPv4 and IPv6 of one name are on one host, also when only one of them can be heard no more."""
+    """V12: IPv4 and IPv6 of one name are on one host, even if the adverts of only one of them stop."""
     a, b = both(bed, addresses=list(VIP.values()))
     assert owner_settles(bed, ADDRESS6) == "a"
     cut(bed, "ip6 nexthdr 112 drop")
@@ -322,7 +322,7 @@ def test_two_capabilities_are_enough(bed):
 
 @pytest.mark.parametrize("spare", [False, True], ids=["alone", "beside another"])
 def test_an_owner_has_its_own_address_back(bed, spare):
-    """V7: a host whose own address the virtual one is has it whenever it is there, also as the interface's only one."""
+    """V7: a host that owns the virtual address has it whenever it is present, also as the interface's only address."""
     if spare:
         bed.ip("a", "addr add 198.51.100.12/24 dev eth0")
     own = {"addresses": ["198.51.100.2/24"], "owned": True}
@@ -343,7 +343,7 @@ def test_an_owner_has_its_own_address_back(bed, spare):
 
 
 def test_standby_and_resume(bed):
-    """V6, V11: standby hands the address over and keeps it away, until resume takes it back."""
+    """V6, V11: standby hands the address over and keeps it away until resume takes it back."""
     a, b = both(bed)
     a.proc.signal(signal.SIGUSR1, whole=False)
     b.wait("active", 1)
@@ -390,7 +390,7 @@ def mac(bed: Bed, host: str) -> str:
 
 
 def announcers(wire: Capture) -> list[str]:
-    """Return who has announced the address so far, each once."""
+    """Return the hosts that have announced the address so far, each once."""
     gratuitous = re.compile(rf"who-has {re.escape(ADDRESS)} .*tell {re.escape(ADDRESS)},")
     return sorted({one.split()[1] for one in wire.packets() if gratuitous.search(one)})
 
@@ -407,7 +407,7 @@ def count_announcements(wire: Capture) -> tuple[int, int]:
 
 
 def test_beside_keepalived_a_partition_leaves_one(bed):
-    """V9, V19: with keepalived as the other host a healed partition leaves one owner, and ours announces when it is ours."""
+    """V9, V19: with keepalived as the other host, a healed partition leaves one owner; if it is Steelyard, it announces."""
     ours = Ours(bed, "a", FAST | {"priority": 150})
     ours.wait("active")
     other = Keepalived(bed, "b", priority=100)

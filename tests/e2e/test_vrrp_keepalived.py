@@ -1,4 +1,4 @@
-"""Real keepalived as the other host: it accepts our adverts and we accept its, whoever is active."""
+"""Real keepalived as the other host: each accepts the other's adverts, whichever is active."""
 
 import re
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def bed() -> Iterator[Bed]:
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("version", [3, 2])
 def test_each_side_active_and_backup(bed, version, family, cast):
-    """V9: with keepalived the lower yields to the higher and takes over from it, both ways round, and nothing is malformed."""
+    """V9: with keepalived, the lower priority yields to the higher and takes over from it; no advert is malformed."""
     interval = 0.1 if version == 3 else 1.0
     ours_at, theirs_at = UNICAST[family]
     unicast = cast == "unicast"

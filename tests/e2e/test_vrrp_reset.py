@@ -1,4 +1,4 @@
-"""Connections of an address that goes: reset while the RST can still leave."""
+"""Connections of an address that is given up are reset while the RST can still leave."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ def connect(bed, server, address):
 
 @pytest.mark.parametrize(("virtual", "own"), PLACES)
 async def test_reset_and_no_other(bed, virtual, own):
-    """V22: clients of the address get an RST, those of another address and the listening socket live on."""
+    """V22: clients of the address get an RST; clients of another address and the listening socket are not affected."""
     server, other = listen(bed, virtual), listen(bed, own)
     pairs = [connect(bed, server, virtual) for _ in range(20)]
     kept, kept_here = connect(bed, other, own)
@@ -69,7 +69,7 @@ async def test_reset_and_no_other(bed, virtual, own):
 
 
 async def test_a_link_local_address_is_of_one_interface(bed):
-    """V22, V25: of a link-local address that two interfaces have, the connections through one are reset and no other."""
+    """V22, V25: if two interfaces have the same link-local address, only the connections through one of them are reset."""
     bed.lan("second")
     for number, host in ((2, "server"), (3, "client")):
         bed.attach(host, "second", f"203.0.113.{number}/24")
@@ -103,7 +103,7 @@ def interface(bed, host, name):
 
 
 async def test_ipv4_on_a_dual_socket(bed):
-    """V22: an IPv4 connection that an IPv6 socket has accepted is one of the IPv4 address."""
+    """V22: an IPv4 connection that an IPv6 socket has accepted counts for the IPv4 address."""
     virtual = PLACES[0][0]
     server = listen(bed, "::")
     client, accepted = connect(bed, server, virtual)
@@ -116,7 +116,7 @@ async def test_ipv4_on_a_dual_socket(bed):
 
 
 async def test_many_hold_nobody_up(bed):
-    """V17, V22: while 2,000 connections are reset others have their turn after every 128 of them."""
+    """V17, V22: while 2,000 connections are reset, other tasks run after every 128 of them."""
     virtual = PLACES[0][0]
     server = listen(bed, virtual)
     pairs = [connect(bed, server, virtual) for _ in range(2000)]
@@ -138,7 +138,7 @@ async def test_many_hold_nobody_up(bed):
 
 
 async def test_many_routers_share_one_listing(bed, monkeypatch):
-    """V17, V22: routers that leave together have their connections reset together; one that was taken back keeps its own."""
+    """V17, V22: routers that leave together have their connections reset together; one that returns keeps its own."""
     addresses = [f"198.51.100.{number}" for number in range(20, 40)]
     bed.ip("server", *(f"addr add {one}/32 dev eth0" for one in addresses))
     pairs = {one: connect(bed, listen(bed, one), one) for one in addresses}

@@ -1,4 +1,4 @@
-"""The runner inside a process of somebody else's: what its owner feeds it, and what it tells."""
+"""The runner inside another process: the input from its owner, and its reports."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ def bed() -> Iterator[Bed]:
 
 
 class Owner:
-    """A runner in host a, and what it has told."""
+    """A runner in host a, and its reports."""
 
     def __init__(self, bed, notify=(), check=None, store=None, **router):
         self.moves, self.told = [], []
@@ -37,7 +37,7 @@ class Owner:
 
     @property
     def states(self):
-        """The states it has been told of, in order."""
+        """Return the reported states, in order."""
         return [one.state for one in self.moves]
 
     async def __aenter__(self):
@@ -80,7 +80,7 @@ async def test_the_next_process_adopts(bed):
 
 
 async def test_an_old_handover_is_none(bed):
-    """V15: what was handed over longer than a lease ago is not adopted."""
+    """V15: a state that was handed over longer than a lease ago is not adopted."""
     owner = Owner(bed)
     owner.runner.adopt({"outside": ["active", time.monotonic() - 2.1, 0]})
     async with owner:
@@ -88,7 +88,7 @@ async def test_an_old_handover_is_none(bed):
 
 
 async def test_leftovers_go_at_the_start(bed):
-    """An address that a killed process left is removed at once by one that starts as backup."""
+    """A process that starts as backup removes at once an address that a killed process left."""
     bed.ip("a", f"addr add {ADDRESS}/32 dev eth0 valid_lft 2 preferred_lft 0")
     async with Owner(bed, advert_interval=1.0) as owner:
         await is_true(lambda: owner.told, 0.5)
@@ -96,7 +96,7 @@ async def test_leftovers_go_at_the_start(bed):
 
 
 async def test_leftovers_of_another_interface_stay(bed):
-    """V25: a link-local address is that of its interface: the same one on lease on another interface is another router's."""
+    """V25: a link-local address belongs to its interface: the same leased address on another interface is another router's."""
     bed.lan("second")
     bed.attach("a", "second", "203.0.113.2/24")
     for name in ("eth0", "eth1"):
@@ -108,7 +108,7 @@ async def test_leftovers_of_another_interface_stay(bed):
 
 
 async def test_a_lost_master_is_the_last_resort(bed):
-    """V18: without its master it leaves with priority 0 at once, is backup at 1, takes back what nobody else takes, and yields to anybody."""
+    """V18: without its master it sends priority 0 at once, is backup at 1, takes back what no host takes, and yields to all."""
     async with Owner(bed, priority=150) as owner:
         await is_true(lambda: owner.states == ["backup", "active"])
         wire = Capture(bed, "client", "ip proto 112")
@@ -153,7 +153,7 @@ async def test_penalties_and_faults(bed):
     ],
 )
 async def test_the_reason_is_the_ill_ones(bed, family, reason):
-    """V12: of IPv4 and IPv6 under one name the one that is ill says why, whichever it is, from the start and later."""
+    """V12: of IPv4 and IPv6 under one name, the router in fault gives the reason, at the start and later."""
     flush = "-4 addr flush dev eth0" if family == 4 else "-6 addr flush dev eth0 scope link"
     async with Owner(bed, addresses=tuple(VIP.values())) as owner:
         await is_true(lambda: owner.runner.is_active("outside"))
@@ -165,7 +165,7 @@ async def test_the_reason_is_the_ill_ones(bed, family, reason):
 
 
 async def test_what_another_process_took_comes_back(bed):
-    """A router that another process of the host has become is in fault, says whose it is, and comes back when that is gone."""
+    """A router that another process of the host has taken is in fault, names that process, and returns when it is gone."""
     async with Owner(bed) as owner:
         await is_true(lambda: owner.runner.is_active("outside"))
         other = Ours(bed, "a", FAST)
@@ -179,7 +179,7 @@ async def test_what_another_process_took_comes_back(bed):
 
 
 async def test_no_election_before_the_first_verdicts(bed):
-    """V24: a router that tracks services is in no election before their first verdicts, and takes part at once then."""
+    """V24: a router that tracks services takes part in no election before their first verdicts, and then at once."""
     async with Owner(bed, awaits_verdicts=True) as owner:
         await asyncio.sleep(0.8)
         assert owner.states == []
@@ -204,7 +204,7 @@ async def test_moves_are_notified(bed):
 
 
 async def test_an_interface_that_comes_back_is_used(bed):
-    """V13: an interface that is deleted is a fault, and one made anew under its name is used again."""
+    """V13: a deleted interface is a fault; a new one with the same name is used again."""
     async with Owner(bed, interface="late") as owner:
         assert owner.states == ["fault"]
         bed.ip("a", "link add late type veth peer name far", "addr add 203.0.113.2/24 dev late")
@@ -218,7 +218,7 @@ async def test_an_interface_that_comes_back_is_used(bed):
 
 
 def test_sync_groups_move_together(bed):
-    """V12: two routers of a sync group are on one host, also when only one of their links goes down."""
+    """V12: two routers of a sync group are on one host, even if only one of their links goes down."""
     bed.lan("second")
     for number, name in enumerate(("a", "b"), 2):
         bed.attach(name, "second", f"203.0.113.{number}/24")
@@ -242,5 +242,5 @@ def test_sync_groups_move_together(bed):
 
 
 def last_states(ours: Ours) -> dict[str, str]:
-    """Return the state of each router by name, as told last."""
+    """Return the last reported state of each router by name."""
     return {one["name"]: one["state"] for one in ours.events("state")}

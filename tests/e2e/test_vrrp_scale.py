@@ -1,4 +1,4 @@
-"""Many addresses and many routers: each is held, moved and announced, and no advert is late for it."""
+"""Many addresses and many routers: each is held, moved and announced without delaying an advert."""
 
 import contextlib
 import itertools
@@ -55,7 +55,7 @@ def routers(count: int, **more) -> list[dict]:
 
 
 def held(bed: Bed, host: str, addresses: list[str]) -> int:
-    """Return how many of these a host has."""
+    """Return how many of these addresses a host has."""
     return len({one.partition("/")[0] for one in addresses} & addresses_now(bed, host))
 
 
@@ -72,7 +72,7 @@ def busy(pid: int, seconds: float) -> float:
 
 
 class Wire:
-    """What arrives at the client's interface: when adverts did, by source and VRID, and how many announcements."""
+    """The packets at the client's interface: times of adverts, by source and VRID, and the number of announcements."""
 
     def __init__(self, bed: Bed) -> None:
         with bed.inside("client"):
@@ -120,12 +120,12 @@ class Wire:
 
 
 def states(ours: Ours) -> dict[str, str]:
-    """Return the state of each router by name, as told last."""
+    """Return the last reported state of each router by name."""
     return {one["name"]: one["state"] for one in ours.events("state")}
 
 
 def all_are(ours: Ours, state: str, count: int) -> bool:
-    """Whether all routers are in a state."""
+    """Return True if all routers are in a state."""
     found = states(ours)
     return len(found) == count and set(found.values()) == {state}
 
@@ -214,7 +214,7 @@ def test_a_storm_of_losing_adverts(bed):
 
 
 def test_all_addresses_flushed_at_once(bed):
-    """V23: 300 addresses that somebody removes at once are back within a second, and announced; no advert is late."""
+    """V23: 300 addresses that are removed at once are back within a second, and announced; no advert is late."""
     addresses = [*fours(100), *sixes(200)]
     with Wire(bed) as wire:
         a = Ours(bed, "a", {"addresses": addresses, "advert_interval": INTERVAL})
@@ -233,7 +233,7 @@ def test_all_addresses_flushed_at_once(bed):
 
 
 def test_an_interface_that_went_away_and_came_back(bed):
-    """V8, V13: an interface that returns with its old number is announced by again, and hears adverts."""
+    """V8, V13: an interface that returns with its old number announces again and receives adverts."""
     bed.host("elsewhere")
     host, elsewhere = (bed.hosts[name].holder.pid for name in ("a", "elsewhere"))
     bed.ip("a", "link set eth0 down", "link set eth0 name moving", "link set moving up")

@@ -1,4 +1,4 @@
-"""Raw sockets of VRRP between two hosts: what leaves, what arrives, what does not."""
+"""Raw sockets of VRRP between two hosts: which packets leave, and which arrive."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ def bed() -> Iterator[Bed]:
 
 
 class Ends:
-    """A port on each host, and what each has received."""
+    """A port on each host, and the packets that each has received."""
 
     def __init__(self, bed, version):
         self.counters = Counter()
@@ -50,7 +50,7 @@ class Ends:
             port.close()
 
     async def arrived(self, name, count=1):
-        """Return what has been received, once it is that many packets."""
+        """Return the received packets, when there are that many."""
         for _ in range(400):
             if len(self.got[name]) < count:
                 await asyncio.sleep(0.005)
@@ -59,7 +59,7 @@ class Ends:
 
 @pytest.mark.parametrize("version", [4, 6])
 async def test_multicast_arrives_with_ttl_255(bed, version):
-    """V2: an advert goes to the group from the address told, with TTL or hop limit 255, and not back to ourselves."""
+    """V2: an advert goes to the group from the given address, with TTL or hop limit 255, and not back to its sender."""
     ours, _ = ADDRESSES[version]
     with Ends(bed, version) as ends:
         assert ends.ports["a"].send(b"some advert", ours, GROUPS[version])
@@ -77,7 +77,7 @@ async def test_multicast_arrives_with_ttl_255(bed, version):
 
 @pytest.mark.parametrize("version", [4, 6])
 async def test_unicast_arrives_with_ttl_255(bed, version):
-    """V2: a unicast advert arrives at the peer with TTL or hop limit 255, and is known for what it is."""
+    """V2: a unicast advert arrives at the peer with TTL or hop limit 255, and is recognised as unicast."""
     ours, theirs = ADDRESSES[version]
     with Ends(bed, version) as ends:
         assert ends.ports["a"].send(b"some advert", ours, theirs)
@@ -87,7 +87,7 @@ async def test_unicast_arrives_with_ttl_255(bed, version):
 
 @pytest.mark.parametrize("version", [4, 6])
 async def test_a_low_ttl_is_seen(bed, version):
-    """V1: the TTL or hop limit of what arrives is told as it is, so that what a router forwarded can be dropped."""
+    """V1: the TTL or hop limit of a packet is reported unchanged, so that a forwarded packet can be dropped."""
     family = socket.AF_INET if version == 4 else socket.AF_INET6
     _, theirs = ADDRESSES[version]
     sender = bed.socket("a", family, socket.SOCK_RAW, PROTOCOL)
@@ -104,7 +104,7 @@ async def test_a_low_ttl_is_seen(bed, version):
 
 
 async def test_bad_checksums_reach_us(bed):
-    """V1: the kernel drops no IPv6 advert for its checksum, as it is ours to count."""
+    """V1: the kernel drops no IPv6 advert for its checksum, so the daemon can count it."""
     with Ends(bed, 6) as ends:
         ends.ports["a"].send(bytes(40), "fe80::2", GROUPS[6])
         (packet,) = await ends.arrived("b")
@@ -112,7 +112,7 @@ async def test_bad_checksums_reach_us(bed):
 
 
 async def test_nothing_blocks_or_raises(bed):
-    """What cannot be sent or is too long is a counter, whether the source, the link or the size is wrong."""
+    """A packet that cannot be sent or is too long is counted, whether the source, the link or the size is wrong."""
     with Ends(bed, 4) as ends:
         port = ends.ports["a"]
         assert not port.send(b"x", "198.51.100.99", GROUPS[4])  # not an address of this host
@@ -128,7 +128,7 @@ async def test_nothing_blocks_or_raises(bed):
 
 
 async def test_survives_the_link_going_down_and_up(bed):
-    """V13: a port hears multicast again after its link was down."""
+    """V13: a port receives multicast again after its link was down."""
     with Ends(bed, 4) as ends:
         bed.link("b", "wire", up=False)
         await asyncio.sleep(0.05)
@@ -140,7 +140,7 @@ async def test_survives_the_link_going_down_and_up(bed):
 
 
 async def test_announcements_leave_as_they_are(bed):
-    """V8: a frame is sent octet for octet by the interface."""
+    """V8: the interface sends a frame unchanged."""
     frame = b"\xff" * 6 + b"\x02" * 6 + struct.pack("!H", 0x88B5) + b"some announcement".ljust(46, b"\0")
     with bed.inside("b"):
         listener = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x88B5))

@@ -1,4 +1,4 @@
-"""What the watcher of the beds makes of messages, adverts and times."""
+"""The watcher of the beds reads messages, adverts and times correctly."""
 
 import math
 import re
@@ -34,7 +34,7 @@ def test_messages_of_the_kernel():
 
 
 def test_times_until_a_host_has_it():
-    """The time is 0 for what was so already, that of the change for what came to be, None for what never did."""
+    """The time is 0 for an earlier change, the time of the change for a later one, and None if there was none."""
     assert first(TOLD, "a", True, 2.0) == 0.0
     assert first(TOLD, "b", True, 2.0) == 0.25
     assert first(TOLD, "a", False, 2.0) == 1.0
@@ -43,12 +43,12 @@ def test_times_until_a_host_has_it():
 
 
 def test_a_refresh_is_no_change():
-    """What a lease's refresh tells is left out of the changes."""
+    """The refresh of a lease does not count as a change."""
     assert [(one.host, one.present) for one in changes(TOLD)] == [("a", True), ("b", True), ("a", False)]
 
 
 def test_gaps_reach_to_the_ends():
-    """Silence before the first and after the last one counts, as far as it was watched."""
+    """Silence before the first and after the last answer counts, within the watched time."""
     assert gaps([1.0, 1.5, 3.0]) == [0.5, 1.5]
     assert gaps([2.0], 1.0, 5.0) == [1.0, 3.0]
     assert gaps([], 1.0, 5.0) == [4.0]
@@ -56,7 +56,7 @@ def test_gaps_reach_to_the_ends():
 
 
 def test_an_advert():
-    """An advert's sender and priority are read, and what is too short for one is none."""
+    """The sender and the priority of an advert are read; a packet that is too short is not an advert."""
     packet = bytes([0x45, *bytes(11), 192, 0, 2, 1, 224, 0, 0, 18, 0x31, 51, 150, 1, 0, 10, 0, 0])
     assert advert_seen(packet, 5.0) == Seen(5.0, "192.0.2.1", 150)
     assert advert_seen(packet[:27], 5.0) is None
@@ -83,7 +83,7 @@ def test_what_an_interface_has_now():
 
 
 def test_a_real_kernel():
-    """Addresses that come and go on a host are told, with the time, and an advert arrives with the kernel's."""
+    """Changes of a host's addresses are reported with their times, and an advert has the kernel's time of arrival."""
     with Bed() as bed:
         bed.lan("wire")
         for number, name in enumerate(("a", "b", "client"), 2):

@@ -20,7 +20,7 @@ probe    = { type = "dns", query = "example.net SOA", transport = "udp" }
 
 @pytest.fixture(scope="module")
 def wild():
-    """A balancer with four IPv4 and three IPv6 addresses outside, and one name server behind it."""
+    """A balancer with four IPv4 and three IPv6 addresses on the outside and one name server behind it."""
     with site(backends=1) as bed:
         interface = bed.hosts["balancer"].ports["outside"]
         for address in MORE:
@@ -36,14 +36,14 @@ def wild():
 @pytest.mark.parametrize("tcp", [False, True], ids=["udp", "tcp"])
 @pytest.mark.parametrize("address", [SERVICE, *MORE, SERVICE6, *MORE6])
 def test_answers_leave_from_the_address_asked(wild, address, tcp):
-    """U11: dig, which accepts no answer from another address, is answered at each of the seven, UDP and TCP."""
+    """U11: dig, which accepts no answer from another address, gets one at each of the seven addresses, over UDP and TCP."""
     for _ in range(4):
         assert clients.whoami_dns(wild, address, tcp=tcp) == "b1"
 
 
 @pytest.mark.parametrize("address", [SERVICE, MORE[2], MORE6[1]])
 def test_load_on_one_address(wild, address):
-    """U11: under load every single answer comes from the address asked."""
+    """U11: under load every single answer comes from the address that the client used."""
     load = clients.dnsperf_start(wild, address, 2, rate=2000, clients=10)
     result = clients.dnsperf_result(load, 30)
     assert result.lost == 0, result.text
@@ -51,7 +51,7 @@ def test_load_on_one_address(wild, address):
 
 
 def test_a_link_local_address(wild):
-    """U11: an IPv6 link-local address is answered on the interface that it was asked on."""
+    """U11: a query to an IPv6 link-local address is answered on the interface on which it arrived."""
     shown = wild.run("balancer", ["ip", "-6", "-o", "addr", "show", "dev", "eth0", "scope", "link"], check=True).stdout
     address = shown.split()[3].partition("/")[0]
     assert clients.whoami_dns(wild, f"{address}%eth0") == "b1"

@@ -1,7 +1,7 @@
-"""Who has an address and who advertises, as the kernels of the hosts tell: no process that is late, or costs anything.
+"""Watches which host has an address and which advertises, as the kernels report it, without a late or costly process.
 
-A thread reads netlink in the hosts, and VRRP's packets in the client; the main thread asks it what it has seen. Or the
-kernel is asked what there is now (`addresses_now`).
+A thread reads netlink in the hosts and VRRP packets in the client; the main thread asks it for the results. Or the
+kernel is asked for the current addresses (`addresses_now`).
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _TIMESPEC = struct.Struct("=qq")
 
 @dataclass(frozen=True)
 class Told:
-    """Word of a kernel, in monotonic seconds: a host has an address (again), or has it no more."""
+    """A report of a kernel, in monotonic seconds: a host has an address (again), or no longer has it."""
 
     at: float
     host: str
@@ -43,7 +43,7 @@ class Told:
 
 @dataclass(frozen=True)
 class Seen:
-    """An advert on the wire: when it arrived (seconds of the wall clock, as the kernel took them), from whom, with what priority."""
+    """An advert on the wire: its time of arrival (the kernel's wall clock, in seconds), its sender and its priority."""
 
     at: float
     source: str
@@ -51,7 +51,7 @@ class Seen:
 
 
 def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Take messages of netlink apart, (type, body) each."""
+    """Split netlink data into messages, each as (type, body)."""
     while len(data) >= _NLMSGHDR.size:
         length, kind, *_ = _NLMSGHDR.unpack_from(data)
         if length < _NLMSGHDR.size:
@@ -61,7 +61,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _attributes(rest: bytes) -> Iterator[tuple[int, bytes]]:
-    """Take the attributes of an rtnetlink message apart, (name, value) each."""
+    """Split the attributes of an rtnetlink message, each as (name, value)."""
     while len(rest) >= _RTATTR.size:
         size, name = _RTATTR.unpack_from(rest)
         if size < _RTATTR.size:
@@ -71,7 +71,7 @@ def _attributes(rest: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def addresses_told(data: bytes) -> list[tuple[bool, str]]:
-    """Return what messages of rtnetlink say of IPv4 addresses, (present, address) each; others are passed over."""
+    """Return the IPv4 addresses in rtnetlink messages, each as (present, address); skip other messages."""
     return [
         (kind == _RTM_NEWADDR, socket.inet_ntoa(value))
         for kind, message in _messages(data)
@@ -84,7 +84,7 @@ def addresses_told(data: bytes) -> list[tuple[bool, str]]:
 def addresses_now(bed: Bed, host: str, interface: str = "eth0") -> set[str]:
     """Return the addresses that an interface of a host has now, of both families. Raises OSError.
 
-    Asked of the kernel, and not of ip(8): many wait for an address, and a hundred programs a second would be half the load.
+    The kernel is asked directly, not with ip(8): a hundred programs a second would be half the load.
     """
     found: set[str] = set()
     with bed.inside(host), socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as asked:
@@ -107,7 +107,7 @@ def addresses_now(bed: Bed, host: str, interface: str = "eth0") -> set[str]:
 
 
 def advert_seen(packet: bytes, at: float) -> Seen | None:
-    """Return the advert in a packet with its IPv4 header; None where it is too short for one."""
+    """Return the advert in a packet with its IPv4 header; None if the packet is too short."""
     header = 4 * (packet[0] & 0x0F) if packet else 0
     if header < 20 or len(packet) < header + 8:
         return None
@@ -115,7 +115,7 @@ def advert_seen(packet: bytes, at: float) -> Seen | None:
 
 
 def first(told: Sequence[Told], host: str, present: bool, since: float) -> float | None:
-    """Return seconds from `since` until a host has (or has no more) the address: 0 if it was so already, None if never."""
+    """Return the seconds from `since` until a host has (or no longer has) the address: 0 if already so, None if never."""
     before = [one for one in told if one.host == host and one.at < since]
     if (before[-1].present if before else False) == present:
         return 0.0
@@ -125,7 +125,7 @@ def first(told: Sequence[Told], host: str, present: bool, since: float) -> float
 
 
 def changes(told: Sequence[Told]) -> list[Told]:
-    """Return what was a change: a lease that is refreshed is told as well, and is none."""
+    """Return only the reports that are changes: the refresh of a lease is reported too, but is not a change."""
     state: dict[str, bool] = {}
     found = []
     for one in told:
@@ -136,7 +136,7 @@ def changes(told: Sequence[Told]) -> list[Told]:
 
 
 def gaps(times: Sequence[float], begin: float = math.inf, end: float = -math.inf) -> list[float]:
-    """Return the times between neighbours; the first and the last one reach to the ends of what was watched, if given."""
+    """Return the times between neighbours; the first and the last reach to the ends of the watched time, if given."""
     edges = [*([begin] if begin < math.inf else []), *times, *([end] if end > -math.inf else [])]
     return [max(0.0, later - earlier) for earlier, later in itertools.pairwise(edges)]
 
@@ -210,7 +210,7 @@ class Watch:
         return sorted(host for host, present in state.items() if present)
 
     def wait(self, host: str, present: bool, since: float, timeout: float) -> float | None:
-        """Return seconds from `since` until a host has the address, or has it no more; None after `timeout` seconds."""
+        """Return the seconds from `since` until a host has the address, or no longer has it; None after `timeout` seconds."""
         while (found := first(list(self.told), host, present, since)) is None:
             if time.monotonic() > since + timeout:
                 return None

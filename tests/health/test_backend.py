@@ -97,7 +97,7 @@ async def test_all_refuse_the_login(watched: Watched, tcp_server) -> None:
         box.password = "changed"
     alarm = await watched.alarm()
     assert (alarm.service, alarm.active) == ("mail", True)
-    assert alarm.text.startswith("every backend refuses the pop3 login of probe, ")
+    assert alarm.text.startswith("every backend refuses the pop3 login of probe (")
     await passed(boxes[0], 8)
     assert watched.states() == ["up", "up"]
     assert watched.verdicts.empty()
@@ -109,7 +109,7 @@ async def test_all_refuse_the_login(watched: Watched, tcp_server) -> None:
 
 
 async def test_wrong_password_at_the_start(watched: Watched, tcp_server) -> None:
-    """H1, H8: with a wrong password from the start nobody is found down, nobody up: all are told to be unjudged, and why."""
+    """H1, H8: with a wrong password from the start no backend is up or down: all are reported as unjudged, with the reason."""
     boxes = [Mailbox(), Mailbox()]
     for box in boxes:
         box.password = "another"
@@ -148,14 +148,15 @@ async def test_missing_password_at_the_start(watched: Watched, tcp_server) -> No
     _, port = await tcp_server(box.talk)
     watched.secrets.update({})
     watched.monitor.watch([mail("a", port), mail("b", port)])
-    why = f"could not probe: password file {FILE} was not handed over"
+    why = f"could not probe: password file {FILE} was not passed to the health process"
     verdicts = [await watched.next() for _ in range(2)]
     assert {verdict.key for verdict in verdicts} == {"a", "b"}
     for verdict in verdicts:
         assert (verdict.state, verdict.unjudged, verdict.reason) == ("unknown", True, why)
     alarm = await watched.alarm()
     assert alarm.active
-    assert alarm.text.endswith(f"cannot be judged by its pop3 probe: {why}: its verdict stays as it is")
+    assert alarm.text.startswith("the pop3 probe cannot judge ")
+    assert alarm.text.endswith(f": {why}: its verdict does not change")
     watched.secrets.update({FILE: b"right\n"})
     assert {(await watched.next()).state for _ in range(2)} == {"up"}
     assert not (await watched.alarm()).active
@@ -252,7 +253,7 @@ async def two_zones(
 
 
 async def test_old_zone(watched: Watched, udp_server) -> None:
-    """H7, H13: who serves an old zone goes down after `fall` results, says so in the report, and returns with the zone."""
+    """H7, H13: a backend with an old zone goes down after `fall` results, the report says why, and it returns with the zone."""
     zones, _ = await two_zones(watched, udp_server)
     zones[1].serial = 111
     verdict = await watched.next()
@@ -275,7 +276,7 @@ async def test_other_services_are_no_measure(watched: Watched, udp_server) -> No
 
 
 async def test_the_dead_are_no_measure(watched: Watched, udp_server) -> None:
-    """H7: the newer zone of a server that has died takes nobody down; those it took down come back."""
+    """H7: the newer zone of a dead server takes no backend down; the backends that it took down come back."""
     zones, _ = await two_zones(watched, udp_server)
     zones[1].serial = 111
     assert (await watched.next()).key == "ns0"
@@ -285,7 +286,7 @@ async def test_the_dead_are_no_measure(watched: Watched, udp_server) -> None:
 
 
 async def test_who_is_down_for_another_reason_is_no_measure(watched: Watched, udp_server) -> None:
-    """H7, H15: the newer zone of a server whose other probe fails takes nobody down: it serves nobody itself."""
+    """H7, H15: the newer zone of a server whose other probe fails takes no backend down, because that server gets no clients."""
     zones = [Zone(), Zone()]
     zones[1].serial = 111
     servers = [await udp_server(zone.answer) for zone in zones]
@@ -335,7 +336,7 @@ async def test_weight(watched: Watched, tmp_path: Path) -> None:
 
 
 async def test_known_state_outlives_the_process(watched: Watched) -> None:
-    """H1, H2: a monitor that is told what its predecessor knew reports nothing anew, and takes nobody down before `fall`."""
+    """H1, H2: a monitor that starts from earlier verdicts does not report them again, and takes no backend down before `fall`."""
     spec = TcpProbe(**QUICK, fall=4)
     watched.monitor.watch([Target("a", "127.0.0.1", 1, (spec,), state="up", weight=None)])
     assert watched.states() == ["up"]
@@ -388,12 +389,12 @@ async def test_run_now(watched: Watched, tcp_server, leftovers) -> None:
     assert watched.verdicts.empty()
     watched.secrets.update({})
     rows = await watched.monitor.run_now(["a"])
-    assert rows[0]["reason"] == f"could not probe: password file {FILE} was not handed over"
+    assert rows[0]["reason"] == f"could not probe: password file {FILE} was not passed to the health process"
     assert os.path.basename(FILE) in rows[0]["transcript"][0]  # noqa: PTH119 - text
 
 
 async def test_run_now_compares(watched: Watched, udp_server) -> None:
-    """H7, H13: a run by hand tells who is behind the others, also when that one alone is asked, and judges nobody."""
+    """H7, H13: a run by hand shows that a backend is behind the others, even if it probes only that one, and changes no verdict."""
     zones, servers = await two_zones(watched, udp_server)
     before = [server.received for server in servers]
     watched.monitor.watch(
@@ -420,7 +421,7 @@ async def test_run_now_compares(watched: Watched, udp_server) -> None:
 
 
 async def test_authorities_are_handed_over(watched: Watched, tmp_path: Path, tcp_server) -> None:
-    """H1, H13: a probe has its tls-ca-file from whoever can read it; without it there is no verdict, and the report says why."""
+    """H1, H13: a probe gets its tls-ca-file from its source; without the file there is no verdict, and the report says why."""
     needed("openssl")
     authority = Authority(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

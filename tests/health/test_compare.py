@@ -93,7 +93,7 @@ def test_subjects() -> None:
 
 
 def test_single_runs() -> None:
-    """H7, H9: single runs on the backends of a service are compared, but for who fails or belongs to another service."""
+    """H7, H9: single runs on the backends of a service are compared, except failed backends and those of other services."""
     found = lagging(
         [
             Sample("dns", "ns1", SOA, 100.0),

@@ -29,7 +29,7 @@ def test_refused_by_all_counts_for_none() -> None:
 
 
 def test_refused_by_one_counts() -> None:
-    """H8: who refuses a login that another backend has accepted since fails, and there is no alarm."""
+    """H8: a backend that refuses a login fails if another backend has accepted it since, and there is no alarm."""
     both = logins("a", "b")
     both.observe("b", YES, 0.5)
     assert not both.observe("a", NO, 1.0)
@@ -61,7 +61,7 @@ def test_the_dead_say_nothing_of_the_account() -> None:
 
 
 def test_an_alarm_ends_with_a_login() -> None:
-    """H8: the first login that succeeds ends the alarm; who refuses it from then on fails."""
+    """H8: the first login that succeeds ends the alarm; a backend that refuses it from then on fails."""
     both = logins("a", "b")
     both.observe("a", NO, 1.0)
     both.observe("b", NO, 1.1)
@@ -98,7 +98,7 @@ def test_a_full_server_lets_nobody_in() -> None:
 
 
 def test_members_come_and_go() -> None:
-    """H8: a reload keeps what is known of the members that stay."""
+    """H8: a reload keeps the state of the members that stay."""
     both = logins("a", "b")
     both.observe("a", NO, 1.0)
     both.keep({"a", "c"})

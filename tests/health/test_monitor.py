@@ -184,7 +184,7 @@ async def test_new_probe_of_a_known_target_starts_from_its_verdict(watched: Watc
     watched.monitor.watch([target("web/a", port)])
     await watched.next()
     watched.monitor.watch([target("web/a", port, TcpProbe(**QUICK, port=closed_port(), fall=4))])
-    assert watched.monitor.states()["web/a"] == ("up", "not probed yet, taken as up")
+    assert watched.monitor.states()["web/a"] == ("up", "not probed yet, assumed up")
     assert await watched.next() == ("web/a", "down", "connection refused (4 failures in a row)")
 
 

@@ -126,7 +126,7 @@ async def test_who_ends_another_in_the_same_look(pair, leftovers, caplog) -> Non
 
 
 async def test_a_descriptor_of_the_same_number_is_another(leftovers) -> None:
-    """H4: who opens a descriptor whose number a run that he ended had, does not take over what came for that run."""
+    """H4: a run that opens a descriptor with the number of an ended run's descriptor does not get the events of that run."""
     waits = Waits()
     pairs = [socket.socketpair() for _ in range(2)]
     numbers = [mine.fileno() for mine, _ in pairs]
@@ -162,7 +162,7 @@ async def test_a_descriptor_of_the_same_number_is_another(leftovers) -> None:
 
 
 async def test_a_fault_costs_one_run() -> None:
-    """What a run raises is told to the loop's handler, and ends that run alone."""
+    """The loop's exception handler gets the exception of a run, which ends only that run."""
     waits, loop = Waits(), asyncio.get_running_loop()
     told: list[str] = []
     loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
@@ -249,7 +249,7 @@ async def test_a_run_cancelled_within_its_deadline_is_cancelled() -> None:
 
 
 async def test_a_deadline_ends_what_waits() -> None:
-    """H4: what is in the block when its time is over ends by TimeoutError, and the task may go on."""
+    """H4: when the time is over, the block ends by TimeoutError, and the task may continue."""
     waits = Waits()
     with pytest.raises(TimeoutError), Deadline(waits, 0.01):
         await asyncio.sleep(60)

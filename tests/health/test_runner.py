@@ -1,4 +1,4 @@
-"""One question's runner: when it runs, and whom it tells."""
+"""The runner of one question: its times, and its subscribers."""
 
 import asyncio
 import random

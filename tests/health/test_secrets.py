@@ -52,7 +52,7 @@ def test_handed_over() -> None:
     assert held.get("/a") == "one"
     with pytest.raises(NoSecret, match="password file /b is missing"):
         held.get("/b")
-    with pytest.raises(NoSecret, match="password file /c was not handed over"):
+    with pytest.raises(NoSecret, match="password file /c was not passed to the health process"):
         held.get("/c")
     assert held.update({"/a": b"two\n", "/b": "password file /b is missing"}) == {"/a"}
     assert held.update({"/a": b"two\n"}) == {"/b"}
@@ -63,7 +63,7 @@ def test_a_probe_asks_each_time(tmp_path: Path) -> None:
     """A probe has the password of the moment: a changed file counts from its next run on."""
     held = Secrets()
     probe = make(ImapProbe(user="probe", password_file="/x"), held)
-    with pytest.raises(OurFault, match="password file /x was not handed over"):
+    with pytest.raises(OurFault, match="password file /x was not passed to the health process"):
         probe.secret()
     held.update({"/x": b"one"})
     assert probe.secret() == "one"

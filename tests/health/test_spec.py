@@ -132,18 +132,6 @@ def test_a_dns_probe_without_a_query_accepts_refusal():
     assert DnsProbe(rcode=["NOERROR"]).rcode == ("NOERROR",)
 
 
-@pytest.mark.parametrize("query", ["example.net", "example.net SAO", "a b c", f"{'a' * 64}.net A", "a..b A"])
-def test_a_query_is_a_name_and_a_type(query):
-    """A query without type, with an unknown one, or with an impossible name is refused."""
-    with pytest.raises(ValidationError, match=r"not a (query|record type|domain name)"):
-        DnsProbe(query=query)
-
-
-def test_record_types_may_be_numbers():
-    """A record type without a name is written as RFC 3597 has it."""
-    assert DnsProbe(query="example.net TYPE65280").qtype == "TYPE65280"
-
-
 @pytest.mark.parametrize(
     ("kind", "keys", "words"),
     [
@@ -165,14 +153,14 @@ def test_record_types_may_be_numbers():
         ("ldap", {"filter": "uid=x"}, "not an LDAP filter"),
         ("http", {"status": "399-200"}, "not a list of HTTP statuses"),
         ("http", {"body-digest": "abc"}, "MD5 sum"),
-        ("http", {"host": "a\nb"}, "holds U\\+000A: a request has visible letters of ASCII only"),
+        ("http", {"host": "a\nb"}, "holds U\\+000A: a request consists of visible ASCII characters only"),
         ("http", {"host": ""}, "host is empty"),
         ("http", {"path": "healthz"}, 'path = "healthz" does not begin with "/"'),
         ("http", {"path": "/a b"}, '"/a b" holds a blank'),
         ("imap", {"user": "x"}, "user needs password-file"),
         ("script", {"command": ["true"]}, "not an absolute path"),
         ("script", {"command": []}, "at least 1 item"),
-        ("dns", {"tls": "implicit", "transport": "both"}, 'DNS over TLS is TCP: say transport = "tcp" as well'),
+        ("dns", {"tls": "implicit", "transport": "both"}, 'DNS over TLS needs TCP: set transport = "tcp" as well'),
     ],
 )
 def test_relations_within_a_probe(kind, keys, words):
@@ -189,7 +177,7 @@ def test_texts_and_digits_become_bytes():
 
 
 def test_recovery_takes_half_the_lag():
-    """A lagging replica comes back at half the limit unless told otherwise."""
+    """A lagging replica comes back at half the limit by default."""
     assert MysqlProbe(user="probe", role="replica", max_lag=30.0).recover_lag == 15.0
     assert MysqlProbe(user="probe").recover_lag is None
 

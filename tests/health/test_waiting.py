@@ -37,7 +37,7 @@ async def test_ready_says_for_what(pair, leftovers) -> None:
 
 
 async def test_each_waits_for_his_own(pair, leftovers) -> None:
-    """Of several who wait only that one is woken whose socket is ready."""
+    """Of several waiters only the one with a ready socket is woken."""
     waits, (here, there) = Waits(), pair
     first, second = (asyncio.ensure_future(waits.ready(one.fileno(), IN)) for one in (here, there))
     await asyncio.sleep(0)
@@ -51,7 +51,7 @@ async def test_each_waits_for_his_own(pair, leftovers) -> None:
 
 
 async def test_a_cancelled_wait_leaves_nothing(pair, leftovers) -> None:
-    """H4: who is cancelled while he waits, or when what he waited for has just come, leaves nothing watched."""
+    """H4: a waiter that is cancelled during its wait, or just as its event has come, leaves no watched descriptor."""
     waits, (here, there) = Waits(), pair
     waiting = asyncio.ensure_future(waits.ready(here.fileno(), IN))
     await asyncio.sleep(0)
@@ -108,7 +108,7 @@ async def test_a_sooner_moment_is_not_kept_waiting() -> None:
 
 
 async def test_cancelled_moments_are_not_called() -> None:
-    """A cancelled moment is never called, not even by the round that calls who cancelled it; twice is once."""
+    """A cancelled moment is never called, not even in the round of the moment that cancelled it; a second cancel is harmless."""
     waits, loop = Waits(), asyncio.get_running_loop()
     called: list[str] = []
     done = asyncio.Event()
@@ -173,7 +173,7 @@ async def test_no_moment_no_timer() -> None:
 
 
 async def test_a_fault_costs_one_moment() -> None:
-    """A callback that raises is told to the loop's handler, and the others are called."""
+    """The loop's exception handler gets the exception of a callback, and the other callbacks are called."""
     waits, loop = Waits(), asyncio.get_running_loop()
     told: list[str] = []
     loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
@@ -189,7 +189,7 @@ async def test_a_fault_costs_one_moment() -> None:
 
 
 async def test_places_go_round_in_order() -> None:
-    """H5: no more than so many have a place, and who waited longest has the next one."""
+    """H5: no more callers than there are places have one, and the caller that has waited longest gets the next."""
     places = Places(1)
     assert places.take()
     assert not places.take()
@@ -210,7 +210,7 @@ async def test_places_go_round_in_order() -> None:
 
 
 async def test_who_no_longer_waits_takes_no_place() -> None:
-    """H4: who is cancelled while he waits for a place, or as he gets it, leaves it to the next."""
+    """H4: a caller that is cancelled while it waits for a place, or as it gets one, leaves the place to the next."""
     places = Places(1)
     assert places.take()
     gone, unlucky, next_one = (asyncio.ensure_future(places.turn()) for _ in range(3))

@@ -103,7 +103,7 @@ async def test_passwords_and_runs(pair):
             await asyncio.sleep(0.01)
     assert ran[0].rows[0]["reason"] == "could not probe: password file /no/such is missing"
     last = ran[healthd.RUNS + 1]
-    assert (last.rows, last.busy) == ([], f"{healthd.RUNS} runs of probes go on already: try again")
+    assert (last.rows, last.busy) == ([], f"{healthd.RUNS} probe runs are in progress already: try again")
 
 
 async def test_an_order_that_cannot_be_obeyed(pair):

@@ -8,6 +8,7 @@ import pytest
 from proxy import master as module
 from proxy.config.loader import load
 from proxy.master import Master
+from proxy.processes import faults as faults_module
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
 from proxy.start import own_state, standing
@@ -63,13 +64,13 @@ async def test_a_service_opens_with_its_first_backend(master):
     """H1: a service is served once one backend is up, or when all are known to be down, and not before."""
     master._readiness.probed(probed("a/192.0.2.1", "down"))
     await asyncio.sleep(0)
-    assert (master._open, master.settled) == (set(), 0)
+    assert (master._opening.services, master.settled) == (set(), 0)
     master._readiness.probed(probed("b/192.0.2.1", "down"))
     await asyncio.sleep(0)
-    assert (master._open, master.settled) == ({"b"}, 1)
+    assert (master._opening.services, master.settled) == ({"b"}, 1)
     master._readiness.probed(probed("a/192.0.2.2", "up"))
     await asyncio.sleep(0)
-    assert (master._open, master.settled) == ({"a", "b"}, 2)
+    assert (master._opening.services, master.settled) == ({"a", "b"}, 2)
 
 
 async def test_verdicts_are_passed_on_together_and_before_serving(master):
@@ -116,7 +117,7 @@ async def test_a_bug_does_not_stop_the_supervision(master, monkeypatch):
     master._stopped.set()
     assert sampled
     faults = [event for event in master._timeline.between() if event.kind == "fault"]
-    assert len(faults) == module.FAULTS_TOLD
+    assert len(faults) == faults_module.IN_FULL
     assert "ZeroDivisionError" in faults[0].text
 
 
@@ -149,12 +150,12 @@ async def test_a_slot_is_given_up_when_all_workers_have_confirmed(master, monkey
     monkeypatch.setattr(master._prober, "send", lambda message: None)
     slots = master._running.slots[1]
     for life in (1, 2):
-        master.held(life)
+        master._provision.hold(life)
     service = master._running.services["a"]
     master._relisted("a", master._running.replace(service.model_copy(update={"backends": service.backends[:1]})))
     master.heard(1, worker_messages.Confirmed(2))
     assert len(slots) == 3
     master.heard(2, worker_messages.Confirmed(1))  # it has not heard of the second yet
     assert len(slots) == 3
-    master.released(2)
+    master._provision.release(2)
     assert len(slots) == 2

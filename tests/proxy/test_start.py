@@ -57,7 +57,7 @@ def test_children_of_root_are_somebody_else(config, monkeypatch):
     found = standing(config, PLENTY, lambda *_: None)
     assert (found.identity.uid, found.identity.gid, found.group) == (65534, 65534, None)
     as_root(monkeypatch, ids=(0, 0))
-    with pytest.raises(StartError, match="root would keep what workers must not have"):
+    with pytest.raises(StartError, match="workers must not run as root"):
         standing(config, PLENTY, lambda *_: None)
     as_root(monkeypatch, becomes=False)
     with pytest.raises(StartError, match="does not exist in this user namespace"):

@@ -18,7 +18,7 @@ ONE_SECOND = Advert(3, 51, 100, (VIRTUAL4,), 1.0)
 V2 = bytes.fromhex("21336401 0001508c c633640a 0000000000000000")
 V3_PSEUDO = bytes.fromhex("31336401 00649d98 c633640a")
 V3_PLAIN = bytes.fromhex("31336401 00644029 c633640a")
-RANDOM_PACKETS = 200_000
+RANDOM_PACKETS = 60_000
 
 
 def ends(family):
@@ -210,7 +210,7 @@ def test_big_number_checksum():
 
 
 def test_random_packets():
-    """V1: random and mutated packets, 200,000 of them, give an advert or a drop; an advert is the same when built and parsed again."""
+    """V1: random and mutated packets, 60,000 of them, give an advert or a drop; an advert is the same when built and parsed again."""
     random = Random(20)
     seeds = [
         (packet.build(Advert(version, 51, 100, addresses, 1.0), *ends(family)), family)
@@ -240,4 +240,4 @@ def test_random_packets():
             adverts += 1
             assert parse_packet(packet.build(got, *ends(family)), *ends(family), 255) == got
     assert found == {"version", "type", "truncated", "length", "checksum", "vrid", "address_count", "interval"}
-    assert adverts > 5_000
+    assert adverts > 1_500

@@ -1,1 +1,1 @@
-"""What is known of a client: access, rate, open connections, the backend that it keeps. Imports loop."""
+"""The relay's rules and records for a client: access, rate, open connections, persistence. Imports loop."""

@@ -1,4 +1,4 @@
-"""Who may use a service: blocks of addresses that are allowed or denied, and from whom a PROXY header counts."""
+"""Access to a service: blocks of addresses that are allowed or denied, and of sources of PROXY headers."""
 
 import socket
 from collections.abc import Iterable
@@ -6,16 +6,16 @@ from ipaddress import ip_network
 from typing import Final
 
 REMEMBERED: Final = 8192
-"""Addresses of which the answer is kept; all are forgotten when there are more."""
+"""Addresses in the cache of answers; when it is full, it is cleared."""
 
 
 class Blocks:
-    """A set of CIDR blocks, IPv4 and IPv6.  `in` is O(prefix lengths that occur), and O(1) for an address seen lately."""
+    """A set of CIDR blocks, IPv4 and IPv6.  `in` is O(different prefix lengths), and O(1) for a cached address."""
 
     __slots__ = ("_four", "_seen", "_six")
 
     def __init__(self, blocks: Iterable[str]) -> None:
-        self._four: dict[int, set[int]] = {}  # bits behind the prefix -> the prefixes
+        self._four: dict[int, set[int]] = {}  # number of bits after the prefix -> prefixes
         self._six: dict[int, set[int]] = {}
         self._seen: dict[str, bool] = {}
         for block in map(ip_network, blocks):
@@ -43,7 +43,7 @@ class Blocks:
 
 
 class Access:
-    """What `allow` and `deny` say: deny wins, and without `allow` all others are let in."""
+    """The rules of `allow` and `deny`: deny wins, and without `allow` all other clients may use the service."""
 
     __slots__ = ("_allow", "_deny", "anybody")
 
@@ -51,8 +51,8 @@ class Access:
         self._allow = Blocks(allow)
         self._deny = Blocks(deny)
         self.anybody = not self._allow and not self._deny
-        """Whether there is nothing to ask."""
+        """True if there are no rules."""
 
     def permits(self, address: str) -> bool:
-        """Whether a client may use the service."""
+        """Return True if a client may use the service."""
         return address not in self._deny and (not self._allow or address in self._allow)

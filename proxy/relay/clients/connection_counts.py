@@ -1,8 +1,8 @@
-"""How many connections each client has, in this worker and, as far as they tell, in the others.
+"""Counts each client's connections in this worker, and reads the other workers' counts.
 
-A client is an IPv4 address or an IPv6 /64.  What is counted here is exact.  It is told to the other workers in a table at
-the end of our column: sets of `WAYS` entries, (key, connections) each, where a key's set is a part of the key itself.  A
-client that finds its set full is not told, and the others do not count what it has here.
+A client is an IPv4 address or an IPv6 /64.  This worker's counts are exact.  It publishes them in a table at the end of
+its column: sets of `WAYS` entries, (key, connections) each; the key determines the set.  If a client's set is full, its
+count is not published, and the other workers do not see its connections here.
 """
 
 from proxy.relay.clients.keys import ClientKeys
@@ -13,7 +13,7 @@ WAYS = 8
 
 
 class Clients:
-    """The clients' connections of all services of one worker; bounded by the connections that it may have."""
+    """The clients' connections of all services of one worker; its size is bounded by the worker's connections."""
 
     def __init__(self, cells: "memoryview[int]", layout: Layout, siblings: Siblings, salt: bytes) -> None:
         self._cells = cells
@@ -25,16 +25,16 @@ class Clients:
         self._places: dict[int, int] = {}  # key -> the cell of its entry
 
     def enter(self, service: int, address: str, most: int) -> int:
-        """Count one connection more of a client; its key, for `leave`, or 0 if it has `most` on this host already."""
+        """Count one more connection of a client; return its key for `leave`, or 0 if it has `most` on this host."""
         key = self._key(service, address)
-        self._count(key, 1)  # claimed first, so that of two at the same time not both are let in
+        self._count(key, 1)  # first, so that two workers do not both accept the last one at the same time
         if self._counts[key] + self._elsewhere(key) <= most:
             return key
         self._count(key, -1)
         return 0
 
     def leave(self, key: int) -> None:
-        """Count one less."""
+        """Count one connection less."""
         self._count(key, -1)
 
     def __len__(self) -> int:
@@ -50,7 +50,7 @@ class Clients:
                 place = self._find(cells, key, 0)
             if place is not None:
                 self._places[key] = place
-                cells[place + 1] = count  # before the key, which makes it count
+                cells[place + 1] = count  # before the key, which makes the entry valid
                 cells[place] = key
         else:
             del self._counts[key]
@@ -59,12 +59,12 @@ class Clients:
                 del self._places[key]
 
     def _elsewhere(self, key: int) -> int:
-        """Return how many connections of a client the other workers tell of."""
+        """Return how many connections of a client the other workers publish."""
         found = ((cells, self._find(cells, key, key)) for cells in self._siblings.cells())
         return sum(cells[place + 1] for cells, place in found if place is not None)
 
     def _find(self, cells: "memoryview[int]", key: int, wanted: int) -> int | None:
-        """Return the entry of a key's set that holds the key `wanted` (0: a vacant one)."""
+        """Return the cell of the entry in a key's set that holds the key `wanted` (0: a free entry)."""
         if not self._sets:
             return None
         start = self._first + key % self._sets * WAYS * CLIENT_SIZE

@@ -1,4 +1,4 @@
-"""The keys that clients have in tables which a host's workers share."""
+"""The keys of clients in tables that a host's workers share."""
 
 from hashlib import blake2b
 from socket import AF_INET6, inet_aton, inet_pton
@@ -8,9 +8,9 @@ _IPV6 = 128
 
 
 class ClientKeys:
-    """Makes the keys of a service's clients: above 0, below 2^63, and nobody without the secret can choose one.
+    """Makes the keys of a service's clients: above 0, below 2^63, and unpredictable without the secret.
 
-    A client is as many bits of its address as the prefixes say, an IPv4 address or an IPv6 /64 if they do not say.
+    A client is its address up to the prefix length: by default a whole IPv4 address, or an IPv6 /64.
     """
 
     __slots__ = ("_secret", "_spare_ipv4", "_spare_ipv6")
@@ -21,7 +21,7 @@ class ClientKeys:
         self._spare_ipv6 = _IPV6 - ipv6_prefix
 
     def of(self, service: int, address: str) -> int:
-        """Return the key of a service's client; a zone does not count."""
+        """Return the key of a service's client; a zone in the address is ignored."""
         if ":" in address:
             packed, spare = inet_pton(AF_INET6, address.partition("%")[0]), self._spare_ipv6
         else:

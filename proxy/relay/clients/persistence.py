@@ -1,12 +1,13 @@
 """Persistence: a client's network keeps its backend until some time after its last connection, session or query.
 
-As with ipvsadm's persistence templates, the scheduler chooses for the first one, and those that follow go there too. The
-templates are the host's: in memory of the master's that every worker maps, so that they outlive workers. A template
-whose backend does not serve (down, draining, in maintenance, of weight 0, gone, or standing by) or was tried just now is
-moved to the scheduler's next choice.
+As with ipvsadm's persistence templates, the scheduler chooses a backend for the first one, and the following ones go
+there too. All workers of a host share the templates, in memory of the master that they map, so that templates outlive
+workers. If a template's backend does not serve (down, draining, in maintenance, of weight 0, gone, or a standby) or was
+tried just now, the template moves to the scheduler's next choice.
 
-Two workers that choose for one client at the same moment agree by a lock on the bucket, an open file description lock
-(fcntl(2)): the kernel takes it from a worker that dies. Nobody waits for it: after some tries it is done without.
+If two workers choose for one client at the same moment, a lock on the bucket makes them agree. It is an open file
+description lock (fcntl(2)), which the kernel releases when a worker dies. A worker does not wait for it: after some
+tries it goes on without the lock.
 """
 
 from functools import partial
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
     Pick = Callable[[int, tuple[Target, ...]], Target | None]
 
 
-RENEWALS: Final = 3  # times in `timeout` that the template of a client with something open is renewed
+RENEWALS: Final = 3  # times in `timeout` that the template of a client with open connections is renewed
 RENEWED_AT_ONCE: Final = 256
-PAUSE: Final = 0.005  # s between two lots of that size
+RENEWAL_PAUSE: Final = 0.005  # s between two lots of that size
 
 
 class Chooser(Protocol):
-    """The service whose clients keep their backends."""
+    """The part of a service that persistence needs."""
 
     plan: "ServicePlan"
     cells: "memoryview[int]"
@@ -43,17 +44,17 @@ class Chooser(Protocol):
     by_slot: "dict[int, Target]"
 
     def pick(self, key: int, tried: "tuple[Target, ...]") -> "Target | None":
-        """Return the scheduler's choice, with a slot claimed; None where nobody is left."""
+        """Claim a slot of the scheduler's choice and return that backend; None if no backend is left."""
 
     def claim(self, target: "Target") -> bool:
-        """Claim a slot of this backend; returns whether there was one."""
+        """Claim a slot of this backend; return False if none is free."""
 
     def unclaim(self, target: "Target") -> None:
-        """Take back a claim that came to nothing."""
+        """Give back a claimed slot that was not used."""
 
 
 class Persistence:
-    """The templates of one service, as one worker sees them."""
+    """The templates of one service in one worker."""
 
     def __init__(self, plan: PersistencePlan, service: "Chooser", store: Store, poller: "Poller") -> None:
         self._service = service
@@ -63,7 +64,7 @@ class Persistence:
         self._timeout = min(plan.timeout, LONGEST)
         keys = ClientKeys(store.secret, plan.ipv4_prefix, plan.ipv6_prefix)
         self.key: Callable[[str], int] = partial(keys.of, service.plan.slot)
-        """Returns the key of a client's network in this service; with a secret, so that nobody can aim at one bucket."""
+        """Return the key of a client's network in this service; its secret keeps attackers from aiming at one bucket."""
         self._selector = service.selector
         self._members = frozenset(service.selector.backends)
         self._held: dict[int, int] = {}  # how many connections and sessions of a key are open here
@@ -75,8 +76,8 @@ class Persistence:
     ) -> "Target | None":
         """Return the backend of the client whose network has the key `sticky`.
 
-        `key` and `tried` are the scheduler's, which is asked by `otherwise` (`Service.pick`) for who has no template, and for
-        who has one while its backend has no free slot: the template stays.
+        `key` and `tried` are for the scheduler, which `otherwise` (by default `Service.pick`) asks if the client has no
+        template, or if its backend has no free slot; then the template stays.
         """
         service = self._service
         otherwise = otherwise or service.pick
@@ -93,7 +94,7 @@ class Persistence:
         with self._store.locked(self._templates.bucket(sticky)) as held:
             if not held:
                 self._count(SERVICE_PERSISTENCE_UNLOCKED)
-            kept = self._kept(sticky, tried, now)  # another worker may just have chosen
+            kept = self._kept(sticky, tried, now)  # another worker may have chosen just now
             if kept is not None:
                 if kept is target or not service.claim(kept):
                     return target
@@ -104,19 +105,19 @@ class Persistence:
         return target
 
     def peek(self, sticky: int) -> "Target | None":
-        """Return the backend of a template that still holds, without renewing it."""
+        """Return the backend of a valid template without renewing it."""
         found = self._found(sticky, (), self._poller.now)
         return found[0] if found is not None else None
 
     def hold(self, sticky: int) -> None:
-        """Something that lasts begins: the template lasts as long."""
+        """Keep a client's template valid while its connection or session is open."""
         self._held[sticky] = self._held.get(sticky, 0) + 1
         if not self._armed:
             self._armed = True
             self._poller.at(self._poller.now + self._timeout / RENEWALS, self._renew_all)
 
     def release(self, sticky: int, when: float) -> None:
-        """It has ended, and its client was last there at `when`."""
+        """Note the end of a connection or session whose client was last active at `when`."""
         left = self._held[sticky] - 1
         if left:
             self._held[sticky] = left
@@ -125,7 +126,7 @@ class Persistence:
         self._renew(sticky, when)
 
     def _kept(self, sticky: int, tried: "tuple[Target, ...]", now: float) -> "Target | None":
-        """Return the backend of a template that still holds, and renew it."""
+        """Return the backend of a valid template, and renew the template."""
         found = self._found(sticky, tried, now)
         if found is None:
             return None
@@ -133,7 +134,7 @@ class Persistence:
         return found[0]
 
     def _found(self, sticky: int, tried: "tuple[Target, ...]", now: float) -> "tuple[Target, Found] | None":
-        """Return the backend of a template that still holds, and the template."""
+        """Return the backend of a valid template, and the template."""
         found = self._templates.find(sticky, now)
         if found is None:
             return None
@@ -152,7 +153,7 @@ class Persistence:
             self._templates.renew(sticky, found, when + self._timeout)
 
     def _renew_all(self, now: float) -> None:
-        """Renew the templates of all clients that have something open, a lot at a time."""
+        """Renew the templates of all clients with open connections or sessions, a lot at a time."""
         if not self._renewing:
             self._renewing = list(self._held)
         lot, self._renewing = self._renewing[-RENEWED_AT_ONCE:], self._renewing[:-RENEWED_AT_ONCE]
@@ -161,7 +162,7 @@ class Persistence:
                 self._renew(sticky, now)
         self._armed = bool(self._held)
         if self._armed:
-            self._poller.at(now + (PAUSE if self._renewing else self._timeout / RENEWALS), self._renew_all)
+            self._poller.at(now + (RENEWAL_PAUSE if self._renewing else self._timeout / RENEWALS), self._renew_all)
 
     def _count(self, cell: int) -> None:
         self._service.cells[self._service.cell + cell] += 1

@@ -1,4 +1,4 @@
-"""The table in shared memory in which clients keep their backends, of all workers."""
+"""The shared memory with the persistence templates of all workers."""
 
 import fcntl
 import mmap
@@ -20,40 +20,40 @@ if TYPE_CHECKING:
     Pick = Callable[[int, tuple[Target, ...]], Target | None]
 
 BUCKETS: Final = 16_384
-"""131,072 templates, of all services of a host: 2 MiB, of which the kernel gives what is used."""
+"""131,072 templates for all services of a host: 2 MiB, of which the kernel allocates only used pages."""
 
 
-TRIES: Final = 20  # to lock, with a chance for the holder to run after each
+TRIES: Final = 20  # tries to lock; after each the holder may run
 
 
 _FLOCK: Final = struct.Struct("@hhqqi4x")  # type, whence, start, length, pid (fcntl.h)
 
 
 class Store:
-    """The memory of all templates, mapped into this process. `fd` is an open file description of its own.
+    """The memory of all templates, mapped into this process. Each process has its own open file description `fd`.
 
-    `secret` is what a host's workers make their clients' keys with.
+    A host's workers make their clients' keys with `secret`.
     """
 
     def __init__(self, fd: int, secret: bytes = b"") -> None:
-        """Map a descriptor that `create` or `Store.again` returned, and own it; TableError, and it is still the caller's."""
+        """Map and own a descriptor from `create` or `again`; if it raises TableError, the caller still owns it."""
         size = os.fstat(fd).st_size
         try:
             self._map = mmap.mmap(fd, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         except (OSError, ValueError) as error:
-            raise TableError(f"descriptor {fd} is no table of templates: {error}") from error
+            raise TableError(f"descriptor {fd} cannot be mapped as a table of templates: {error}") from error
         self._view = memoryview(self._map)
         self.cells: memoryview[int] = self._view.cast("q")
         if size < 8 * cells_for(1) or self.cells[0] != MAGIC or 8 * cells_for(self.cells[1]) != size:
             self._unmap()
-            raise TableError(f"descriptor {fd} holds no table of templates")
+            raise TableError(f"descriptor {fd} is not a table of templates")
         self.fd = fd
         self.secret = secret
         self.templates = Templates(self.cells)
 
     @classmethod
     def create(cls, buckets: int = BUCKETS) -> Self:
-        """Make an empty, sealed table; OSError where memory or descriptors are wanting."""
+        """Make an empty, sealed table; raise OSError if memory or descriptors run out."""
         fd = sealed.zeroed("templates", 8 * cells_for(buckets))
         try:
             os.pwrite(fd, struct.pack("@qq", MAGIC, buckets), 0)
@@ -63,12 +63,12 @@ class Store:
             raise
 
     def again(self) -> int:
-        """Return a new open file description of the same memory, for another process: locks are between these."""
+        """Return a new open file description of the same memory for another process: locks work between descriptions."""
         return os.open(f"/proc/self/fd/{self.fd}", os.O_RDWR | os.O_CLOEXEC)
 
     @contextmanager
     def locked(self, bucket: int) -> Iterator[bool]:
-        """Hold the lock on a bucket, if it can be had at once or nearly; whether it is held."""
+        """Hold the lock on a bucket if it is free within `TRIES` tries; yield True if it is held."""
         lock = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, bucket, 1, 0)
         held = False
         for _ in range(TRIES):
@@ -86,7 +86,7 @@ class Store:
                 fcntl.fcntl(self.fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, bucket, 1, 0))
 
     def close(self) -> None:
-        """Let go of the memory and of `fd`; harmless when done twice."""
+        """Unmap the memory and close `fd`; harmless if called twice."""
         if self.fd >= 0:
             self._unmap()
             os.close(self.fd)

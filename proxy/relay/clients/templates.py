@@ -1,15 +1,15 @@
-"""Templates: on which backend a client's network is kept, in memory that all workers of a host share [pure].
+"""Templates: each binds a client's network to a backend, in memory that all workers of a host share [pure].
 
     cell   0  magic
-           1  how many buckets there are
+           1  the number of buckets
            2  bucket 0, bucket 1, ...
 
     bucket, WAYS times:  | key | expiry in ms << SLOT_BITS | backend slot |
 
-A key is 1 to 2**63 - 1; 0 is a free place. `now` is seconds of CLOCK_MONOTONIC, which all processes of a host share. A
-cell is read and written whole, so that what a reader without the lock may meet at worst, a place just given to another
-key, sends one client elsewhere once. Only `put` needs the lock, so that two workers do not put the same key twice, or
-choose two backends for it.
+A key is 1 to 2**63 - 1; 0 is a free place. `now` is seconds of CLOCK_MONOTONIC, which all processes of a host share.
+Cells are read and written atomically. So the worst case for a reader without the lock is a place that has just gone to
+another key, and one client goes to another backend once. Only `put` needs the lock, so that two workers do not put the
+same key twice, or choose two backends for it.
 """
 
 from typing import Final, NamedTuple
@@ -21,7 +21,7 @@ BUCKET: Final = 2 * WAYS  # cells
 SLOT_BITS: Final = 20
 _SLOT: Final = (1 << SLOT_BITS) - 1
 LONGEST: Final = 10 * 365 * 86_400.0
-"""Seconds: `never` is ten years."""
+"""Seconds; `never` is ten years."""
 
 
 class Found(NamedTuple):
@@ -32,18 +32,18 @@ class Found(NamedTuple):
 
 
 class Templates:
-    """The table over its cells, signed 64-bit integers. A look-up costs O(WAYS)."""
+    """The table, over signed 64-bit cells. A look-up costs O(WAYS)."""
 
     def __init__(self, cells: "memoryview[int]") -> None:
         self.cells = cells
         self.buckets = cells[1]
 
     def bucket(self, key: int) -> int:
-        """Return the number of the bucket that a key belongs in."""
+        """Return the number of a key's bucket."""
         return key % self.buckets
 
     def find(self, key: int, now: float) -> Found | None:
-        """Return a key's template."""
+        """Return a key's template; None if there is none or it has expired."""
         first = HEADER + key % self.buckets * BUCKET
         row = self.cells[first : first + BUCKET].tolist()
         keys = row[::2]
@@ -61,9 +61,9 @@ class Templates:
             cells[found.cell] = late << SLOT_BITS | found.slot
 
     def put(self, key: int, slot: int, now: float, expiry: float) -> bool:
-        """Make a template, or move it to another backend; whether one that had not expired was given up for it.
+        """Make a template, or move it to another backend; return True if a valid one of another key had to be dropped.
 
-        It takes the key's own place, else a free one or one that has expired, else the one that expires first.
+        It takes the key's own place, else a free or expired one, else the one that expires first.
         """
         cells = self.cells
         first = HEADER + key % self.buckets * BUCKET
@@ -76,14 +76,14 @@ class Templates:
         ends = [end >> SLOT_BITS if owner else 0 for owner, end in zip(keys, row[1::2], strict=True)]
         soonest = min(ends)
         at = first + 2 * ends.index(soonest)
-        cells[at] = 0  # in this order: whoever reads meanwhile finds nobody, or the new one whole
+        cells[at] = 0  # in this order: a reader meanwhile finds no template, or all of the new one
         cells[at + 1] = value
         cells[at] = key
         return soonest > int(now * 1000)
 
 
 def cells_for(buckets: int) -> int:
-    """Return how many cells so many buckets take."""
+    """Return how many cells this many buckets take."""
     return HEADER + buckets * BUCKET
 
 

@@ -1,13 +1,13 @@
-r"""EDNS Client Subnet (RFC 7871): tell a backend the network that a query came from, and take it out of the answer again.
+r"""EDNS Client Subnet (RFC 7871): add the client's network to a query, and remove it from the answer.
 
     OPT record (RFC 6891):  | 0 | type 41 | class: payload size | ext. RCODE, version, flags (4) | length | options |
     the option:             | code 8 | length | family | source prefix | scope prefix | address, as octets it takes |
 
 Laws:
-- What a query holds besides stays as it is, octet for octet; what cannot be read for certain is not touched at all.
-- A query that names a subnet itself keeps it, the empty one too: that is its client's wish (section 7.1.2).
-- A signed query (TSIG, SIG(0)) is not touched: its signature would no longer hold.
-- The answer loses what the query had gained: it only gets shorter, so it never exceeds what its client can take.
+- The rest of a query stays unchanged, octet for octet.  A query that cannot be read with certainty stays unchanged.
+- A query that names a subnet keeps it, even an empty one: the client wants it so (section 7.1.2).
+- A signed query (TSIG, SIG(0)) stays unchanged: its signature would become invalid.
+- The answer only gets shorter, so it never exceeds the size that the client accepts.
 """
 
 import struct
@@ -31,22 +31,22 @@ from proxy.relay.dns.message import (
 
 PREFIX4: Final = 24
 PREFIX6: Final = 56
-"""Bits of the client's address that are told, as section 11.1 advises."""
+"""Bits of the client's address in the option, as section 11.1 advises."""
 
 RECORD: Final = 1
 OPTION: Final = 2
-"""What a query gained: an OPT record, or an option in its own."""
+"""The addition to a query: an OPT record, or an option in its own OPT record."""
 
 _SUBNET: Final = 8
 _SIGNATURES: Final = frozenset({24, 250})  # SIG(0), TSIG
-_ADDRESSES: Final = frozenset({1, 28})  # A, AAAA: the only data of theirs that could point anywhere is the owner's name
-_PLAIN_SIZE: Final = 512  # what a client without EDNS takes (RFC 1035, section 4.2.1)
+_ADDRESSES: Final = frozenset({1, 28})  # A, AAAA: only the owner's name can hold a compression pointer
+_PLAIN_SIZE: Final = 512  # octets that a client without EDNS accepts (RFC 1035, section 4.2.1)
 _LARGEST: Final = 65507
 
 
 @lru_cache(8192)
 def option(host: str) -> bytes:
-    """Return the option that tells a client's network."""
+    """Return the option that names a client's network."""
     address = ip_address(host.partition("%")[0])
     family, prefix = (1, PREFIX4) if address.version == 4 else (2, PREFIX6)  # noqa: PLR2004 - the version of IP
     network = address.packed[: prefix // 8]
@@ -54,7 +54,7 @@ def option(host: str) -> bytes:
 
 
 def add(message: bytes, end: int, host: str) -> tuple[bytes, int] | None:
-    """Return (the query with its client's subnet, what it gained); None if it is to go as it is.
+    """Return (the query with its client's subnet, the kind of addition); None if the query must stay unchanged.
 
     `end` is where the question section ends.
     """
@@ -89,7 +89,7 @@ def _add_option(message: bytes, opt: Record, own: bytes) -> tuple[bytes, int] | 
 
 
 def undo(reply: Message, gained: int) -> bytearray:
-    """Return the answer to a query that gained this, without it; the same octets where nothing can be taken out for certain."""
+    """Return the answer without the addition to its query; unchanged if it cannot be removed with certainty."""
     message = bytearray(reply)
     records = walk(message, question_end(message, len(message)))
     if records is None:
@@ -101,7 +101,7 @@ def undo(reply: Message, gained: int) -> bytearray:
     if message[opt.start] or not all(_movable(message, one, opt.start) for one in records[found[0] + 1 :]):
         return message
     if gained == RECORD:
-        if message[opt.data - 6]:  # an extended RCODE, which would say another thing without its upper bits
+        if message[opt.data - 6]:  # an extended RCODE, which would mean another error without its upper bits
             message[3] = message[3] & ~RCODE | SERVFAIL
         message[10:12] = (int.from_bytes(message[10:12], "big") - 1).to_bytes(2, "big")
         del message[opt.start : opt.end]
@@ -115,7 +115,7 @@ def undo(reply: Message, gained: int) -> bytearray:
 
 
 def _options(message: Message, opt: Record) -> list[tuple[int, bytes]] | None:
-    """Return (code, the whole option) for each option of an OPT record; None if they do not fill it exactly."""
+    """Return (code, complete option) for each option of an OPT record; None if they do not fill it exactly."""
     found: list[tuple[int, bytes]] = []
     at = opt.data
     while at < opt.end:
@@ -130,7 +130,7 @@ def _options(message: Message, opt: Record) -> list[tuple[int, bytes]] | None:
 
 
 def _movable(message: Message, record: Record, before: int) -> bool:
-    """Whether a record may move up: it points at nothing behind `before`."""
+    """Return True if a record may move up: it has no compression pointer to an offset from `before` on."""
     if record.kind not in _ADDRESSES:
         return False
     at = record.start

@@ -1,9 +1,8 @@
-"""DNS queries in flight: how long each waits for its answer before it is asked again, and for how long at all.  No I/O.
+"""DNS queries in flight: when each is sent again, and when it is given up.  No I/O.
 
-A query goes through phases, each of which ends a fixed time after the query began: the first one at `retry-after`, each
-further one twice that later, the last one at `give-up`.  So each phase is a table in the order in which its queries are
-due, and one timer serves it.  A query leaves with its answer, and nothing is left of it: there may be 40,000 of them a
-second.
+A query goes through phases, each of which ends a fixed time after the query began: the first at `retry-after`, each
+further one twice that later, the last at `give-up`.  So each phase is a table in which queries are ordered by their due
+times, and one timer serves it.  An answered query leaves nothing behind: there may be 40,000 queries a second.
 """
 
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 from proxy.relay.dns.message import HEADER, OPCODE
 
 if TYPE_CHECKING:
-    from proxy.relay.dns.service import DnsListener
+    from proxy.relay.dns.intake import DnsListener
     from proxy.relay.dns.upstream import Upstream
     from proxy.relay.loop.poller import Poller
     from proxy.relay.proxy_header.header import Header
@@ -22,18 +21,18 @@ if TYPE_CHECKING:
     from proxy.relay.target import Target
 
 Key = tuple[int, "Client", bytes]
-"""(listener, client, datagram): a client that asks again from the same port with the same ID means the same query."""
+"""(listener, client, datagram): a client's second query from the same port with the same ID is a retransmission."""
 
 Attempt = tuple["Upstream", int, float]
-"""(socket, ID, when it was sent)"""
+"""(socket, ID, time of sending)"""
 
-ASKED_AGAIN = 8  # times at most
+ASKED_AGAIN = 8  # the most times that a query is sent again
 GRAIN = 0.005  # s between two looks at one phase
-RIPE = 256  # queries handled in one look: thousands may fall silent at once
+RIPE = 256  # queries handled in one look: thousands may be due at once
 
 
 class Query:
-    """One query of one client, until it is answered."""
+    """One query of one client."""
 
     __slots__ = (
         "also", "attempts", "client", "done", "due", "end", "key", "listener", "message", "payload", "phase",
@@ -56,30 +55,30 @@ class Query:
         self.key = key
         self.end = end
         self.question = message[HEADER:end]
-        self.payload = self.twin = message[2:]  # `twin`: queries that have it in common may have one answer in common
-        self.subnet = 0  # what it gained by its client's network, which its answer is to lose
-        self.told = told  # of whom a PROXY header tells
+        self.payload = self.twin = message[2:]  # queries with the same `twin` may share one answer
+        self.subnet = 0  # what `client_subnet.add` put into the query, and must be taken out of the answer
+        self.told = told  # the PROXY header
         self.started = now
         self.due = now
         self.phase = 0
         self.attempts: list[Attempt] = []
-        self.unanswered = 0  # how many of these were counted as silent
+        self.unanswered = 0  # the number of attempts that were counted as unanswered
         self.tried: tuple[Target, ...] = ()
-        self.also: list[Query] | None = None  # of other clients, who wait for this one's answer
+        self.also: list[Query] | None = None  # identical queries that wait for the same answer
         self.slot = -1
         self.done = False
 
     @property
     def is_owed(self) -> bool:
-        """Return True if every healthy server answers it: a plain query with a question.
+        """Return True if every healthy server answers the query: opcode QUERY with a question.
 
-        Servers are free to be silent on what else clients may send: the backend is not to blame then.
+        A server may stay silent on other messages, and is not to blame then.
         """
         return not self.message[2] & OPCODE and self.end > HEADER
 
 
 class Inflight:
-    """The queries that wait.  `on_silent(query, now)` asks again, `on_end(query)` must finish it."""
+    """All queries in flight.  `on_silent(query, now)` sends a query again, `on_end(query)` must finish it."""
 
     def __init__(
         self,
@@ -91,7 +90,7 @@ class Inflight:
     ) -> None:
         self._ends = moments(retry_after, give_up)
         self._fresh: dict[Key, Query] = {}
-        self._silent: dict[Key, Query] = {}  # all that are in a later phase
+        self._silent: dict[Key, Query] = {}  # all queries in later phases
         self._phases: tuple[dict[Key, Query], ...] = (self._fresh, *({} for _ in self._ends[1:]))
         self._armed = [False] * len(self._phases)
         self._poller = poller
@@ -102,22 +101,22 @@ class Inflight:
         return len(self._fresh) + len(self._silent)
 
     def __contains__(self, key: Key) -> bool:
-        # Hashing the key costs more than to see that a table is empty.
+        # Hashing the key costs more than a test for an empty table.
         return key in self._fresh or (bool(self._silent) and key in self._silent)
 
     def values(self) -> list[Query]:
-        """Return all of them, in a copy: who looks at them may finish them."""
+        """Return all queries as a copy: the caller may finish them while it iterates."""
         return [*self._fresh.values(), *self._silent.values()]
 
     def add(self, query: Query) -> None:
-        """Begin to wait."""
+        """Add a query to the first phase."""
         query.due = query.started + self._ends[0]
         self._fresh[query.key] = query
         if not self._armed[0]:
             self._arm(0, query.due)
 
     def remove(self, query: Query) -> None:
-        """It is over."""
+        """Remove a query that is over."""
         del self._phases[query.phase][query.key]
         if query.phase:
             del self._silent[query.key]
@@ -127,7 +126,7 @@ class Inflight:
         self._poller.at(when, partial(self._look, number))
 
     def _look(self, number: int, now: float) -> None:
-        """Ask again, or give up, whatever of a phase is due."""
+        """Send again, or give up, the queries of a phase that are due."""
         phase = self._phases[number]
         try:
             for query in list(islice(phase.values(), RIPE)):
@@ -154,9 +153,9 @@ class Inflight:
 
 
 def moments(retry_after: float, give_up: float) -> tuple[float, ...]:
-    """Return when a query is asked again, in seconds after it began, and at last when it is given up.
+    """Return the times at which a query is sent again and, last, given up, in seconds after it began.
 
-    The third time and those after it need as long for an answer as the first one had.
+    From the third on, a time is left out if less than `retry-after` would remain for an answer.
     """
     again = [retry_after * (2 * turn + 1) for turn in range(ASKED_AGAIN)]
     return (

@@ -1,12 +1,13 @@
-r"""Queries in flight, kept where they outlive the worker that relays them.
+r"""The journal of a worker's queries in flight, which outlives the worker.
 
-A query that a worker has read and not yet answered exists nowhere else: killed then, the worker takes it along.  So
-each is noted in a sealed memfd, and when its worker is dead the master hands the descriptor to the sibling that takes
-the members over, which asks those queries again.  The client sees an answer that took a little longer.
+A query that a worker has read and not yet answered exists nowhere else, and would be lost if the worker is killed.  So
+the worker notes each query in a sealed memfd.  When the worker is dead, the master passes the descriptor to the sibling
+that takes over the listeners' members, and the sibling sends those queries again.  The client gets its answer a little
+later.
 
     slot:  | length, 8 octets, 0 = free | listener \\0 host \\0 port \\0 scope \\0 local \\0 message |
 
-The length is written last and cleared first, so a slot is whole or free, whenever the worker dies.
+The length is written last and cleared first, so a slot is complete or free whenever the worker dies.
 """
 
 import ipaddress
@@ -33,12 +34,12 @@ class Entry:
 
 
 def create() -> int:
-    """Make an empty, sealed journal; its descriptor."""
+    """Make an empty, sealed journal and return its descriptor."""
     return sealed.zeroed("journal", SLOTS * SLOT_SIZE)
 
 
 def _prefix(listener: int, client: Client) -> bytes:
-    """Write the part of an entry that says where it came from."""
+    """Return the part of an entry in front of the message: the listener and the client."""
     host, port, *rest = client
     local = rest.pop().hex() if rest and isinstance(rest[-1], bytes) else ""
     scope = rest[1] if rest else ""
@@ -46,7 +47,7 @@ def _prefix(listener: int, client: Client) -> bytes:
 
 
 class Journal:
-    """The writer's side.  A full journal or a message that does not fit costs nothing but the safety of that query."""
+    """The writer's side.  If the journal is full or a message does not fit, that query alone is not noted."""
 
     def __init__(self, fd: int) -> None:
         self._map = mmap.mmap(fd, SLOTS * SLOT_SIZE)
@@ -54,8 +55,8 @@ class Journal:
         self._free = list(range((SLOTS - 1) * SLOT_SIZE, -1, -SLOT_SIZE))
 
     def note(self, listener: int, client: Client, message: bytes) -> int:
-        """Keep a client's message; its slot (where that begins), -1 if it could not be kept."""
-        # This runs for every query, and nearly every client is an IPv4 address that asked a specific one.
+        """Note a client's message; return the offset of its slot, or -1 if it cannot be noted."""
+        # This runs for every query; nearly always client and listener have specific IPv4 addresses.
         head = f"{listener}\0{client[0]}\0{client[1]}\0\0\0".encode() if len(client) == 2 else _prefix(listener, client)  # noqa: PLR2004
         record = head + message
         size = len(record)
@@ -67,18 +68,18 @@ class Journal:
         return slot
 
     def clear(self, slot: int) -> None:
-        """Forget what `note` put into `slot`: it was answered or given up."""
+        """Free a slot that `note` filled: the query was answered or given up."""
         self._lengths[slot >> 3] = 0
         self._free.append(slot)
 
     def close(self) -> None:
-        """Unmap; the descriptor is the caller's."""
+        """Unmap the memory; the caller owns the descriptor."""
         self._lengths.release()
         self._map.close()
 
 
 def entries(fd: int) -> Iterator[Entry]:
-    """Read what a dead worker left; a slot that makes no sense is passed over."""
+    """Yield the queries that a dead worker left, without slots that cannot be read."""
     with mmap.mmap(fd, SLOTS * SLOT_SIZE, prot=mmap.PROT_READ) as area:
         for start in range(0, SLOTS * SLOT_SIZE, SLOT_SIZE):
             size = int.from_bytes(area[start : start + _HEAD], "little")
@@ -89,7 +90,7 @@ def entries(fd: int) -> Iterator[Entry]:
 
 
 def used(fd: int) -> bool:
-    """Whether a dead worker left anything, so that an empty journal is not sent round."""
+    """Return True if a dead worker left any query, so that an empty journal is not passed on."""
     return next(entries(fd), None) is not None
 
 
@@ -97,8 +98,8 @@ def _entry(record: bytes) -> Entry | None:
     parts = record.split(b"\0", 5)
     try:
         listener, host, port, scope, local, message = parts
-        # The worker that wrote it may have died of anything.  A name would be looked up, which blocks, and a number that
-        # no socket takes would raise with each answer.
+        # A broken worker may have written anything.  A host name would cause a look-up, which blocks, and a number out of
+        # range would raise an exception with each answer.
         client: Client = (str(ipaddress.ip_address(host.decode())), _number(port, 1 << 16))
         if scope:
             client += (0, _number(scope, 1 << 32))

@@ -1,4 +1,4 @@
-"""The few facts of a DNS message that a relay needs (RFC 1035, section 4.1) [pure].
+"""The parts of a DNS message that a relay needs (RFC 1035, section 4.1) [pure].
 
  0  1  2  3  4  5  6  7  8  9 10 11 12 13 14 15
 +--+--+--+--+--+--+--+--+--+--+--+--+--+--+--+--+
@@ -26,7 +26,7 @@ SERVFAIL = 2
 LONGEST_NAME = 255
 LONGEST_LABEL = 63
 OPT = 41
-_NAME_LIMIT = HEADER + LONGEST_NAME  # where the last octet of the longest name has been
+_NAME_LIMIT = HEADER + LONGEST_NAME  # the offset behind the longest name
 FIXED = struct.Struct("!HHIH")  # a record's type, class, TTL, length
 POINTER = 0xC0
 
@@ -34,7 +34,7 @@ Message = bytes | bytearray | memoryview
 
 
 class Record(NamedTuple):
-    """One record: its type, where it begins, where its data begins, where it ends; and whether it is an additional one."""
+    """One record: its type, the offsets of its start, data and end, and whether it is in the additional section."""
 
     kind: int
     start: int
@@ -44,10 +44,10 @@ class Record(NamedTuple):
 
 
 def question_end(message: Message, size: int) -> int:
-    """Where the question section of a query ends, 0 if it is not one question (or none at all) in `size` octets.
+    """Return the offset at which the question section ends; 0 if it is incomplete or has more than one question.
 
-    A query's name cannot be compressed: there is nothing before it to point to.  Without a question (a cookie
-    request, RFC 7873 section 5.4) the section ends where it begins.
+    A query's name cannot be compressed: there is no name before it.  Without a question (a cookie request, RFC 7873
+    section 5.4) the section ends where it begins.
     """
     if message[4]:
         return 0
@@ -67,7 +67,7 @@ def question_end(message: Message, size: int) -> int:
 
 
 def walk(message: Message, at: int) -> list[Record] | None:
-    """Return the records behind the question section, which ends at `at`; None if they are not whole."""
+    """Return the records behind the question section, which ends at `at`; None if a record is incomplete."""
     if not at:
         return None
     answers, authorities, additional = struct.unpack_from("!HHH", message, 6)
@@ -88,7 +88,7 @@ def walk(message: Message, at: int) -> list[Record] | None:
 
 
 def _skip_name(message: Message, at: int, size: int) -> int:
-    """Return where a name ends, 0 if it does not."""
+    """Return the offset at which a name ends; 0 if it does not end."""
     while at < size:
         length = message[at]
         if length >= POINTER:
@@ -102,14 +102,15 @@ def _skip_name(message: Message, at: int, size: int) -> int:
 
 
 def is_answer(reply: Message, query: Message, end: int) -> bool:
-    """Return True if a reply that has the right ID and came from the right socket answers `query`.
+    """Return True if a reply with the right ID from the right socket answers `query`.
 
-    It repeats the question, which ends at `end` (RFC 5452, section 9.1), names compared without case.  A reply without
-    one counts where it carries no data that could be another question's:
+    The reply must repeat the question, which ends at `end` (RFC 5452, section 9.1); names are compared without case.  A
+    reply without a question counts only if it carries no data that could belong to another question:
 
-    - an error, by the extended RCODE (RFC 6891, section 6.1.3): a server leaves out of a FORMERR what it could not read;
-    - a truncated answer, which only sends the client to TCP;
-    - any answer to an opcode other than QUERY that repeats the opcode: an UPDATE's has no zone (RFC 2136, section 3.8);
+    - an error, by the extended RCODE (RFC 6891, section 6.1.3): a FORMERR omits a question that the server could not
+      read;
+    - a truncated answer, which only makes the client use TCP;
+    - an answer that repeats an opcode other than QUERY: an answer to UPDATE has no zone (RFC 2136, section 3.8);
     - the answer to a query without a question.
     """
     question = query[HEADER:end]
@@ -122,31 +123,31 @@ def is_answer(reply: Message, query: Message, end: int) -> bool:
     echoed = bytes(reply[HEADER:end])
     if echoed == question:
         return True
-    # Only the name is without case; a type of 65 is not one of 97.  Length octets are below 64, so lower() spares them.
+    # Only names ignore case: type 65 is not type 97.  Length octets are below 64, so lower() does not change them.
     return echoed[-4:] == question[-4:] and echoed[:-4].lower() == bytes(question[:-4]).lower()
 
 
 def extended_rcode(reply: Message) -> int:
-    """Return the response code of a reply without a question, with the upper eight bits that its OPT record may hold."""
+    """Return the RCODE of a reply without a question, with the upper eight bits from its OPT record if there is one."""
     upper = [reply[one.data - 6] for one in walk(reply, HEADER) or () if one.kind == OPT and one.additional]
     return (upper[0] << 4 if upper else 0) | reply[3] & RCODE
 
 
 def servfail(query: Message, end: int) -> bytes:
-    """A SERVFAIL to `query` whose question ends at `end`: same ID, opcode, RD and CD, the question, nothing else.
+    """Return a SERVFAIL to `query`, whose question ends at `end`: its ID, opcode, RD, CD and question, and nothing else.
 
-    Never larger than the query (RFC 1035, section 4.1.1 for the flags; RFC 4035, section 3.1.6 for CD).
+    It is never larger than the query (RFC 1035, section 4.1.1 for the flags; RFC 4035, section 3.1.6 for CD).
     """
     return _answer(query, end, 0, SERVFAIL)
 
 
 def formerr(query: Message) -> bytes:
-    """A FORMERR to `query`, which cannot be read beyond its header: as `servfail`, without a question."""
+    """Return a FORMERR to `query`, of which only the header can be read: like `servfail`, without a question."""
     return _answer(bytes(query[:4]) + bytes(8), HEADER, 0, FORMERR)
 
 
 def truncated(query: Message, end: int) -> bytes:
-    """An answer with TC and nothing in it, which sends who asked to TCP (RFC 7766, section 5); else as `servfail`."""
+    """Return an empty answer with TC, which makes the client use TCP (RFC 7766, section 5); otherwise like `servfail`."""
     return _answer(query, end, TC, 0)
 
 

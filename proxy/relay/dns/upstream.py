@@ -1,8 +1,8 @@
-"""DNS queries towards one backend: four connected sockets, random ports, random IDs, what is pending on each.
+"""The backends' side of a DNS service: four connected sockets a backend, with random ports and random query IDs.
 
-A forged answer must guess the socket's port and the query's ID (RFC 5452, section 9.2), and both come from the
-kernel's CSPRNG.  A socket is replaced every minute, so that its port does not stay known, and at once when it proves
-broken: a connected socket does not survive a change of the host's address or of the backend's route.
+A forged answer must match the socket's port and the query's ID (RFC 5452, section 9.2); both come from the kernel's
+CSPRNG.  A socket is replaced every minute, so that its port does not stay known, and at once if it is broken: a
+connected socket does not survive a change of the host's address or of the backend's route.
 """
 
 import errno
@@ -18,7 +18,7 @@ from proxy.relay.dns.message import HEADER, OPCODE, QR, is_answer
 from proxy.relay.loop.poller import DATAGRAM, Poller
 from proxy.relay.proxy_header.datagrams import header_for
 from proxy.relay.sockets.datagram import BATCH
-from proxy.relay.sockets.outgoing import LIFETIME, PAUSE, SHORTAGES, connect
+from proxy.relay.sockets.outgoing import LIFETIME, REOPEN_PAUSE, SHORTAGES, connect
 from proxy.stats.layout import (
     BACKEND_BYTES_IN,
     BACKEND_NO_ANSWER,
@@ -38,19 +38,19 @@ if TYPE_CHECKING:
 
 SOCKETS = 4
 LINGER = 5.0  # s that a replaced socket is still read
-SPARE = 1.0  # s between two replacements of one socket: a broken route must not cost a socket a query
-SILENT = 4  # queries without an answer in a row after which a socket is suspected
-MOVED = 256  # queries asked elsewhere in one turn
+SPARE = 1.0  # s between two replacements of one socket: a broken route must not cost one socket a query
+SILENT = 4  # queries in a row without an answer, after which a socket is replaced
+MOVED = 256  # queries sent to other backends in one turn
 LATE_KEPT = 1024
-IDENTICAL_CAP = 64  # the same question in flight to one backend: each more would help a forger (RFC 5452, section 5)
-PENDING_CAP = 32768  # IDs in use on one socket: beyond it a random free one is no longer cheap to find
+IDENTICAL_CAP = 64  # identical queries in flight to one backend: each more would help a forger (RFC 5452, section 5)
+PENDING_CAP = 32768  # IDs in use on one socket: above it a random free ID is no longer cheap to find
 
-# The host is short of something, or the datagram is too large for any backend: a new socket would not help.
+# The host lacks something, or the datagram is too large for any backend: a new socket would not help.
 _UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM, errno.EMSGSIZE})
 
 
 def random_numbers() -> Iterator[int]:
-    """32-bit numbers from the kernel's CSPRNG, read 4 KiB at a time: one system call for a thousand queries."""
+    """Yield 32-bit numbers from the kernel's CSPRNG, read 4 KiB at a time: one system call for a thousand queries."""
     while True:
         yield from array("I", os.urandom(4096))
 
@@ -66,14 +66,14 @@ class Upstream:
         self.born = now
         self.silent = 0
         self.pending: dict[int, Query] = {}
-        self.late: dict[int, None] = {}  # IDs given up, the oldest first
+        self.late: dict[int, None] = {}  # IDs that were given up, the oldest first
         self.send = sock.send
         self._receive = sock.recv_into
         self._moving: list[Query] = []
-        self._unmoved = False  # whether anything may have been asked here since the list was made
+        self._unmoved = False  # True if queries may have been sent here since `_moving` was made
 
-    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
-        """Read the answers that came, and the ICMP errors."""
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells what happened
+        """Read answers and ICMP errors."""
         receive = self._receive
         pending = self.pending
         dns = self.peer.dns
@@ -97,7 +97,7 @@ class Upstream:
             if query is None:
                 dns.cells[dns.base + (SERVICE_LATE_REPLY if ident in self.late else SERVICE_WRONG_ID)] += 1
                 continue
-            # The whole question byte for byte is the rule; what else may count is the slow path's business.
+            # Fast path: nearly every answer repeats the question byte for byte.
             end = query.end
             if (
                 size < end or buffer[HEADER:end] != query.question or buffer[5] != query.message[5] or buffer[4]
@@ -109,24 +109,27 @@ class Upstream:
         self.peer.poller.again(self.on_event)
 
     def broke(self, error: OSError, now: float) -> bool:
-        """A call on the socket failed: count it and heal what can be; whether sending again may work right away."""
+        """Count a socket's error, and replace the socket if that may help; return True if sending may work at once."""
         peer = self.peer
         refused = error.errno == errno.ECONNREFUSED
         peer.dns.cells[peer.target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
         if error.errno in _UNSENT:
             return False
         peer.dns.service.failed(peer.target)
-        # An ICMP error does not say which query it is about, so it stands for all of them.
+        # An ICMP error does not say which query it is about, so all of them are moved.
         self.ask_elsewhere()
         return refused or peer.replace(self, now)
 
     def ask_elsewhere(self) -> None:
-        """Ask elsewhere, too, what was asked here last; in a later round, because this may be the middle of asking."""
+        """Send the queries whose latest attempt is here to other backends, too.
+
+        It happens in a later round, because the caller may be in the middle of sending.
+        """
         self._unmoved = True
         self.peer.poller.again(self._move)
 
-    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller's
-        """Ask elsewhere what was asked here; each query keeps its chance here as well."""
+    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller passes it
+        """Send a portion of the pending queries to other backends; an answer from here still counts."""
         dns, now = self.peer.dns, self.peer.poller.now
         if not self._moving:
             self._unmoved = False
@@ -135,11 +138,11 @@ class Upstream:
             if not query.done and query.attempts[-1][0] is self:
                 dns.ask_elsewhere(query, now)
         del self._moving[-MOVED:]
-        if self._moving or self._unmoved:  # again: what was asked since the list was made
+        if self._moving or self._unmoved:
             self.peer.poller.again(self._move)
 
     def unanswered(self, now: float) -> None:
-        """A query that any server answers got no answer in time; after some in a row it may be the socket."""
+        """Count a query that got no answer although any server answers it; after `SILENT` in a row replace the socket."""
         peer = self.peer
         peer.dns.cells[peer.target.cell + BACKEND_NO_ANSWER] += 1
         self.silent += 1
@@ -148,7 +151,7 @@ class Upstream:
             peer.replace(self, now)
 
     def forget(self, ident: int) -> None:
-        """Remember an ID given up, so that its answer is told from a forged one and reaches nobody else."""
+        """Remember an ID that was given up: its answer is counted as late, not as forged, and reaches no other client."""
         late = self.late
         if len(late) >= LATE_KEPT:
             del late[next(iter(late))]
@@ -157,20 +160,20 @@ class Upstream:
 
 @dataclass(slots=True)
 class Peer:
-    """One backend at one port, as DNS queries see it."""
+    """One backend at one port."""
 
     dns: "DnsService"
     target: "Target"
     port: int
     poller: Poller
     sockets: list[Upstream | None] = field(default_factory=lambda: [None] * SOCKETS)
-    asked: dict[bytes, list["Query"]] = field(default_factory=dict)  # what was sent and when it is not over, by message
+    asked: dict[bytes, list["Query"]] = field(default_factory=dict)  # queries in flight here, by message
     replaced: list[float] = field(default_factory=lambda: [-SPARE] * SOCKETS)
-    barred: list[float] = field(default_factory=lambda: [-PAUSE] * SOCKETS)
+    barred: list[float] = field(default_factory=lambda: [-REOPEN_PAUSE] * SOCKETS)
     retired: set[Upstream] = field(default_factory=set)
 
     def send(self, query: "Query", now: float) -> bool:
-        """Send a query to this backend, or let it wait for an identical one's answer; False if neither worked."""
+        """Send a query to this backend, or let it wait for an identical one's answer; return False if neither worked."""
         dns, target = self.dns, self.target
         payload, twin = query.payload, query.twin
         head = (
@@ -179,7 +182,7 @@ class Peer:
         twins = self.asked.get(twin)
         if twins is not None and len(twins) >= IDENTICAL_CAP and not payload[0] & OPCODE:
             return self._coalesce(query, twins)
-        for _ in range(SOCKETS + 1):  # all may be broken: the host's address has changed
+        for _ in range(SOCKETS + 1):  # all may be broken, if the host's address has changed
             number = next(dns.random)
             place = number % SOCKETS
             upstream = self.sockets[place]
@@ -196,7 +199,7 @@ class Peer:
             try:
                 upstream.send(head + ident.to_bytes(2, "big") + payload)
             except OSError as error:
-                # An ICMP error is an earlier query's: this one was not sent, and may be by the next socket.
+                # The ICMP error is about an earlier query.  This one was not sent; the next socket may send it.
                 if upstream.broke(error, now):
                     continue
                 return False
@@ -212,7 +215,7 @@ class Peer:
         return False
 
     def _coalesce(self, query: "Query", twins: "list[Query]") -> bool:
-        """Let a query wait for the answer to an identical one; no more than IDENTICAL_CAP of these are ever sent."""
+        """Let a query wait for the answer to an identical one; at most IDENTICAL_CAP of them are sent."""
         if query in twins:
             return False
         leader = twins[next(self.dns.random) % len(twins)]
@@ -223,7 +226,7 @@ class Peer:
         return True
 
     def open(self, place: int, now: float) -> Upstream | None:
-        """Open the socket for a place that has none, or one whose time is over; what it has, perhaps, if that fails."""
+        """Open or replace the socket of a place; if that fails, return the current one, which may be None."""
         current = self.sockets[place]
         if now < self.barred[place]:
             return current
@@ -245,7 +248,7 @@ class Peer:
         return upstream
 
     def replace(self, upstream: Upstream, now: float) -> bool:
-        """Stop asking over a socket that proved broken; whether there may be a new one already."""
+        """Stop using a broken socket; return False if it was replaced too recently."""
         if upstream not in self.sockets:
             return True
         place = self.sockets.index(upstream)
@@ -256,25 +259,25 @@ class Peer:
         return True
 
     def renew(self, now: float) -> None:
-        """Replace every socket: the backend came back, perhaps by another way."""
+        """Replace every socket: the backend came up again, perhaps by another route."""
         for upstream in self.sockets:
             if upstream is not None:
                 self.replace(upstream, now)
 
     def ask_elsewhere(self) -> None:
-        """Ask elsewhere, too, what waits here: this backend is down."""
+        """Send the queries in flight here to other backends, too: this backend is down."""
         for upstream in (*self.sockets, *self.retired):
             if upstream is not None:
                 upstream.ask_elsewhere()
 
     def retire(self) -> None:
-        """Ask no more: the backend is not listed any more."""
+        """Stop sending queries: the backend is no longer listed."""
         for place, upstream in enumerate(self.sockets):
             if upstream is not None:
                 self._retire(upstream, place)
 
     def close(self) -> None:
-        """Close all sockets; what was pending is the caller's to finish first."""
+        """Close all sockets; the caller finishes pending queries first."""
         for upstream in (*self.sockets, *self.retired):
             if upstream is not None:
                 self.poller.discard(upstream.sock)
@@ -282,7 +285,7 @@ class Peer:
         self.retired.clear()
 
     def _cannot_open(self, place: int, error: OSError, now: float) -> None:
-        self.barred[place] = now + PAUSE
+        self.barred[place] = now + REOPEN_PAUSE
         shortage = SHORTAGES.get(error.errno or 0)
         if shortage is not None:
             self.dns.cells[self.dns.base + shortage] += 1
@@ -290,7 +293,7 @@ class Peer:
             self.dns.cells[self.target.cell + BACKEND_SEND_FAILED] += 1
 
     def _retire(self, upstream: Upstream, place: int) -> None:
-        """Ask no more over this socket, read it for a while: answers are under way."""
+        """Send no more queries over a socket, but read it for `LINGER` seconds: answers may be on their way."""
         self.sockets[place] = None
         self.retired.add(upstream)
 

@@ -1,16 +1,16 @@
 """One edge-triggered epoll set, its unfinished work and its timers.
 
-Its descriptor is the only data descriptor that the event loop sees.  The loop's own readers cannot be used for
-relayed sockets: they go deaf after one ICMP error and hide a reset while reading is paused.
+Its descriptor is the only data descriptor that the event loop sees.  The loop's own readers cannot serve relayed
+sockets: they stop after one ICMP error, and hide a reset while reading is paused.
 
 Laws:
-- A handler is called with the event mask.  Edge-triggered means that it either reads until the socket is dry or asks to
-  be called `again`; with mask 0 it is called again because it asked, not because something happened.
-- A handler whose socket was discarded or forgotten is not called any more, in the same round neither.
-- A descriptor is closed at the end of the round: its number cannot go to a new socket while events of the old one are
-  still to be handled.
-- Timers run between rounds: no load puts them off.
-- An exception costs the one event or timer that raised it.
+- A handler is called with the event mask.  Because the set is edge-triggered, the handler reads until the socket is
+  dry, or asks to be called `again`.  Such a call has mask 0.
+- A handler whose socket was discarded or forgotten is not called any more, not even in the same round.
+- A descriptor is closed at the end of the round, so that its number cannot go to a new socket while events of the old
+  one are pending.
+- Timers run between rounds, however high the load is.
+- An exception costs only the event or timer that raised it.
 """
 
 import asyncio
@@ -32,20 +32,20 @@ ERR = select.EPOLLERR
 HUP = select.EPOLLHUP
 RDHUP = select.EPOLLRDHUP
 
-# A stream tells of writability only after a send fell short, so all that can happen is asked for once.
+# A stream socket reports writability only after a short send, so all events are registered once.
 STREAM = IN | OUT | RDHUP | PRI | select.EPOLLET
-# A datagram socket tells of writability whenever a packet has left it: 1,000 sends gave 1,000 edges with OUT and none
-# without, 1,000 questions and answers 2,000 against 1,000.  A full send buffer drops a datagram: nothing waits for OUT.
+# A datagram socket reports writability whenever a packet has left it: 1,000 sends gave 1,000 edges with OUT and none
+# without; 1,000 queries with answers gave 2,000 and 1,000.  A full send buffer drops a datagram: no code waits for OUT.
 DATAGRAM = IN | select.EPOLLET
 
 LISTENER = IN | select.EPOLLET
 
 EVENTS_A_ROUND = 64
 ROUNDS_A_PUMP = 16
-BUDGET = 0.02  # s that a pump may take before the loop's other work (the channel) gets its turn
-FAULTS_TOLD = 10  # of them in full, then one in a thousand
-TIMER_GRAIN = 0.002  # s: deadlines that lie closer together share a wake-up
-LONGEST_SLEEP = 3600.0  # s; an event loop takes no infinite time
+BUDGET = 0.02  # s that a pump may take before the loop's other work (the channel to the master) runs
+FAULTS_TOLD = 10  # faults that are logged in full; then one in a thousand
+TIMER_GRAIN = 0.002  # s: deadlines that are closer together share a wake-up
+LONGEST_SLEEP = 3600.0  # s; an event loop accepts no infinite time
 
 log = logging.getLogger("steelyard.relay")
 
@@ -55,7 +55,7 @@ class Poller:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.now = monotonic()
-        self.faults = 0  # handlers that raised: bugs of ours, each also a log line
+        self.faults = 0  # exceptions in handlers: each is a bug, and is logged
         self.wakeups = 0
         self.events = 0
         self.timers = Timers()
@@ -66,20 +66,20 @@ class Poller:
         self._doomed: list[socket.socket] = []
         self._wake: asyncio.TimerHandle | None = None
         self._pumping = False
-        self._soon = False  # a pump is on the loop's list
+        self._soon = False  # the loop has a pump scheduled
         loop.add_reader(self._epoll.fileno(), self._ready)
 
     def register(self, sock: socket.socket, handler: Handler, events: int) -> None:
-        """Watch `sock`; `handler(mask)` is called on each edge, the first one for what is there already."""
+        """Watch `sock`, and call `handler(mask)` on each edge; events that are pending already cause the first one."""
         fd = sock.fileno()
         self._epoll.register(fd, events)
         self._handlers[fd] = handler
 
     def forget(self, sock: socket.socket, handler: Handler | None = None) -> None:
-        """Stop watching `sock`, and calling `handler` again if that waits; leave the socket open.
+        """Stop watching `sock`, and drop a pending call of `handler`; leave the socket open.
 
-        A socket that another process has as well must be forgotten before it is closed: the kernel would go on to
-        report it, under a number that may be somebody else's by then.
+        A socket that another process shares must be forgotten before it is closed: the kernel would go on reporting it,
+        under a number that may belong to another socket by then.
         """
         fd = sock.fileno()
         watched = self._handlers.pop(fd, None)
@@ -90,7 +90,7 @@ class Poller:
             self._again.pop(handler, None)
 
     def discard(self, sock: socket.socket) -> None:
-        """Stop watching a socket that is ours alone, and close it at the end of the round."""
+        """Stop watching a socket that no other process shares, and close it at the end of the round."""
         handler = self._handlers.pop(sock.fileno(), None)
         if handler is not None:
             self._again.pop(handler, None)
@@ -99,14 +99,14 @@ class Poller:
             self._bury()
 
     def again(self, handler: Handler) -> None:
-        """Call `handler(0)` once more, after the others that wait: its budget ended before its socket was dry."""
+        """Call `handler(0)` after the pending ones; a handler asks for it if its budget ends before its socket is dry."""
         if not self._epoll.closed:
             self._again[handler] = None
             if not self._pumping:
                 self._pump_soon()
 
     def waits(self, handler: Handler) -> bool:
-        """Whether `handler` asked to be called again, and was not yet."""
+        """Return True if a call of `handler` by `again` is pending."""
         return handler in self._again
 
     def at(self, when: float, callback: Callable[[float], None]) -> Timer:
@@ -117,7 +117,7 @@ class Poller:
         return timer
 
     def pump(self) -> None:
-        """Handle what is ready, within a budget."""
+        """Handle ready events within a budget."""
         self._soon = False
         if self._epoll.closed or self._pumping:
             return
@@ -138,7 +138,7 @@ class Poller:
             self._settle()
 
     def close(self) -> None:
-        """Close the set and cancel what was to come.  The sockets in it belong to their handlers."""
+        """Close the set and cancel all pending calls and timers.  Its sockets belong to their handlers."""
         if self._epoll.closed:
             return
         self._loop.remove_reader(self._epoll.fileno())
@@ -152,12 +152,12 @@ class Poller:
         self._epoll.close()
 
     def _ready(self) -> None:
-        """The loop found something to do; a pump that is on its list already would do the same twice in one turn."""
+        """Pump because the set has events, unless a pump is scheduled already, which would do the same."""
         if not self._soon:
             self.pump()
 
     def _round(self, events: list[tuple[int, int]]) -> float:
-        """Handle one batch of events, those who asked to be called again, and the timers; the time afterwards."""
+        """Handle one batch of events, pending `again` calls and timers; return the time afterwards."""
         self.events += len(events)
         handlers = self._handlers
         for fd, mask in events:
@@ -167,7 +167,7 @@ class Poller:
                     handler(mask)
                 except Exception:
                     self._fault(handler)
-        # Nothing of the batch is left, so descriptors may go to new sockets: those that wait for one are below.
+        # The batch is done, so descriptors may be closed and go to new sockets, which handlers below may open.
         if self._doomed:
             self._bury()
         again = self._again
@@ -186,7 +186,7 @@ class Poller:
         return now
 
     def _due(self) -> None:
-        """The first deadline has come."""
+        """Run the timers because the first deadline has come."""
         self._wake = None
         if self._epoll.closed:
             return
@@ -197,7 +197,7 @@ class Poller:
             self._settle()
 
     def _settle(self) -> None:
-        """Leave the pump: whatever comes next is on the loop's list."""
+        """Leave the pump: schedule the next pump and wake-up with the loop."""
         self._pumping = False
         if self._doomed:
             self._bury()
@@ -220,7 +220,7 @@ class Poller:
         deadline = self.timers.next_deadline()
         if deadline is None or self._epoll.closed:
             return
-        # uvloop and asyncio both count their time from CLOCK_MONOTONIC, as we do.
+        # uvloop and asyncio both use CLOCK_MONOTONIC, like this module.
         if self._wake is not None:
             if self._wake.when() <= deadline + TIMER_GRAIN:
                 return
@@ -240,7 +240,7 @@ class Poller:
                 self._bury()
 
     def _fault(self, handler: object) -> None:
-        """A handler raised: a bug of ours.  It costs one event, never the worker; the first few are told."""
+        """Count an exception in a handler, which is a bug, and log the first few.  It costs one event, not the worker."""
         self.faults += 1
         if self.faults <= FAULTS_TOLD or self.faults % 1000 == 0:
             log.error("fault %d in %r", self.faults, handler, exc_info=True)  # noqa: LOG014 - it is called inside one

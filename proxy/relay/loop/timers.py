@@ -1,14 +1,14 @@
-"""A heap of deadlines.  Pure: the caller passes `now`, in seconds of whatever clock it uses."""
+"""A heap of deadlines.  Pure: the caller passes `now`, in seconds of any clock."""
 
 import heapq
 from collections.abc import Callable
 from itertools import count
 
-REMAINS = 64  # cancelled timers that may stay in the heap however few live ones there are
+REMAINS = 64  # cancelled timers that may always stay in the heap, however few live ones there are
 
 
 class Timer:
-    """One callback at one time; `cancel` forgets it."""
+    """One callback at one time."""
 
     __slots__ = ("_timers", "callback", "when")
 
@@ -18,7 +18,7 @@ class Timer:
         self.callback: Callable[[float], None] | None = callback
 
     def cancel(self) -> None:
-        """Never call back; drops the reference to whatever the callback holds.  Harmless once it has run."""
+        """Cancel the call and drop the reference to the callback.  Harmless after it has run."""
         if self.callback is not None:
             self.callback = None
             self._timers.cancelled()
@@ -27,8 +27,8 @@ class Timer:
 class Timers:
     """Deadlines in order.  `add`, `cancel` and a run are O(log n), `next_deadline` is O(1), all amortised.
 
-    A cancelled timer leaves the heap when it comes to the top, or when there are as many of them as live ones: an
-    idle timer lies an hour ahead, and thousands of connections a second that cancel theirs must not pile up until then.
+    A cancelled timer leaves the heap when it comes to the top, or when there are as many cancelled timers as live ones.
+    An idle timer is an hour ahead, and thousands of connections a second that cancel theirs must not pile up.
     """
 
     def __init__(self) -> None:
@@ -40,13 +40,13 @@ class Timers:
         return len(self._heap) - self._remains
 
     def add(self, when: float, callback: Callable[[float], None]) -> Timer:
-        """Call `callback(now)` once `expire` is told a time of at least `when`; of equal ones the first added first."""
+        """Have `expire` call `callback(now)` from the time `when` on; equal times run in the order of their adding."""
         timer = Timer(self, when, callback)
         heapq.heappush(self._heap, (when, next(self._sequence), timer))
         return timer
 
     def next_deadline(self) -> float | None:
-        """When the first live timer is due, None without one."""
+        """Return the time of the first live timer; None if there is none."""
         heap = self._heap
         while heap and heap[0][2].callback is None:
             heapq.heappop(heap)
@@ -54,10 +54,10 @@ class Timers:
         return heap[0][0] if heap else None
 
     def expire(self, now: float, most: int = 1000) -> int:
-        """Run up to `most` timers that are due; the number that ran.
+        """Run up to `most` due timers; return how many ran.
 
-        A timer may add and cancel others; one added that is due already runs as well.  What a callback raises comes
-        through: that timer is over, the others are as they were.
+        A callback may add and cancel timers; an added timer that is due already runs as well.  An exception of a
+        callback propagates: that timer is over, and the others are unchanged.
         """
         heap = self._heap
         ran = 0
@@ -80,11 +80,11 @@ class Timers:
         self._remains = 0
 
     def cancelled(self) -> None:
-        """Take note that a timer in the heap was cancelled; `Timer.cancel` calls it."""
+        """Count a cancelled timer in the heap; `Timer.cancel` calls it."""
         self._remains += 1
         heap = self._heap
         if self._remains > REMAINS and 2 * self._remains > len(heap):
-            # In place: `expire` may be at work on it.
+            # In place: `expire` may be running on it.
             heap[:] = [entry for entry in heap if entry[2].callback is not None]
             heapq.heapify(heap)
             self._remains = 0

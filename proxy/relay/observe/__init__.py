@@ -1,4 +1,4 @@
-"""What people see of the relay: connection log, lists of what is open, followers, picks.
+"""The operators' view of the relay: connection log, lists of open connections, followers, picks.
 
-Imports tcp, udp and dns, which report to it by an observer that they are given.
+Imports tcp, udp and dns, which report to it through the observer that they are given.
 """

@@ -1,10 +1,11 @@
-"""The connection log of one worker: which ends are worth a line, and how many lines there may be.
+"""The connection log of one worker: it chooses which ends are logged, and limits the number of lines.
 
 Laws:
-- A connection that ended well costs one look-up where only failures are logged, and an attribute test where nothing is.
-- At most `LINES` lines (`FAILURES`, where only failures are logged) are made in `PAUSE` seconds, and at most `WAITING`
-  octets wait to be written: what is more is dropped and counted.  A flood of refused clients costs no more than that.
-- The loop formats, and hands on every `PAUSE`; only the thread writes (`sink`).
+- A connection that ended well costs one look-up if only failures are logged, and one attribute test if nothing is.
+- At most `LINES` lines (`FAILURES` if only failures are logged) are made in `HAND_ON_PAUSE` seconds, and at most
+  `WAITING` octets wait to be written; further lines are dropped and counted.  So the cost of a flood of refused clients
+  is limited.
+- The loop formats lines and hands them on every `HAND_ON_PAUSE` seconds; only the thread writes (`sink`).
 """
 
 import contextlib
@@ -28,16 +29,16 @@ if TYPE_CHECKING:
     from proxy.relay.tcp.connection import Connection
     from proxy.relay.udp.session import Session
 
-PAUSE: Final = 0.1  # s between two times that lines are handed on
+HAND_ON_PAUSE: Final = 0.1  # s between two times that lines are handed on
 LINES: Final = 500  # in one pause
-FAILURES: Final = 50  # the same, where only failures are logged: a flood of them must cost next to nothing
-HAND_OVER: Final = 64 << 10  # octets that are handed on before their time
+FAILURES: Final = 50  # the same if only failures are logged: a flood of them must cost next to nothing
+HAND_OVER: Final = 64 << 10  # octets that are handed on before the pause ends
 WAITING: Final = 1 << 20  # octets that are not written yet
 STDOUT: Final = 1
 
 
 class ConnectionLog:
-    """What ends in this worker, as lines."""
+    """Makes a line of each logged end."""
 
     def __init__(self, plan: "LogPlan", poller: "Poller") -> None:
         self._plan = plan
@@ -46,45 +47,45 @@ class ConnectionLog:
         self._most = LINES if self._all else FAILURES
         self._writer = Writer(_sink(plan))
         self._lines: list[bytes] = []
-        self._octets = 0  # of these
+        self._octets = 0  # octets of `_lines`
         self._made = 0  # lines in this pause
         self._handed = 0  # octets, since the start
         self._armed = False
-        self.lines = 0  # that were handed on
+        self.lines = 0  # lines that were handed on
         self._dropped = 0
 
     @property
     def lost(self) -> int:
-        """Lines that were dropped here, or that could not be written."""
+        """Return the number of lines that were dropped here or could not be written."""
         return self._dropped + self._writer.lost
 
     def open(self, fd: int) -> None:
-        """Write to this file from now on; it is ours."""
+        """Write to this file from now on, and own the descriptor."""
         self._writer.turn_to(Descriptor(fd))
 
     def close(self) -> None:
-        """Write what is left."""
+        """Write the remaining lines."""
         self._hand_on()
         self._writer.close()
 
-    # -- what ends
+    # -- ends
 
     def connection(self, conn: "Connection") -> None:
-        """A TCP connection is about to be closed."""
+        """Log a TCP connection that is about to be closed."""
         if conn.why == SERVICE_CLOSED and not self._all:
-            return  # the usual one
+            return  # the usual end
         closed, failed = why(conn)
         if (failed or self._all) and self._room():
             self._add(ended_connection(conn, closed, self._plan.node, failed=failed))
 
     def session(self, session: "Session", cell: int) -> None:
-        """A UDP session has ended, which this counter of its service says why."""
+        """Log a UDP session that has ended; the counter `cell` gives the reason."""
         closed, failed = WHY.get(cell, OTHER)
         if (failed or self._all) and self._room():
             self._add(ended_session(session, closed, self._plan.node, self._poller.now, failed=failed))
 
     def query(self, service: "Service", query: "Query", cell: int) -> None:
-        """A DNS query was answered with SERVFAIL of our own making."""
+        """Log a DNS query that was answered with the relay's own SERVFAIL."""
         if self._room():
             closed, failed = WHY.get(cell, OTHER)
             self._add(ended_query(service, query, closed, self._plan.node, self._poller.now, failed=failed))
@@ -94,7 +95,7 @@ class ConnectionLog:
     def _room(self) -> bool:
         if not self._armed:
             self._armed = True
-            self._poller.at(self._poller.now + PAUSE, self._due)
+            self._poller.at(self._poller.now + HAND_ON_PAUSE, self._due)
         if self._made >= self._most or self._handed + self._octets - self._writer.done >= WAITING:
             self._dropped += 1
             return False
@@ -123,7 +124,7 @@ class ConnectionLog:
 
 
 def _sink(plan: "LogPlan") -> Sink:
-    """Return where the lines go at first; a file's descriptor comes from the master."""
+    """Return the first sink; a file's descriptor comes from the master later."""
     if plan.address:
         return Collector(plan.address, plan.port)
     if plan.to == "stdout":
@@ -140,7 +141,7 @@ def why(conn: "Connection") -> tuple[str, bool]:
 
 
 def ended_connection(conn: "Connection", closed: str, node: str, *, failed: bool) -> Ended:
-    """Return what is told of a connection that is about to be closed."""
+    """Return the record of a connection that is about to be closed."""
     now = conn.tcp.poller.now
     target, backend = conn.target, conn.backend
     opened = backend is not None and conn.state in {State.OPEN, State.RESETTING}
@@ -164,7 +165,7 @@ def ended_connection(conn: "Connection", closed: str, node: str, *, failed: bool
 
 
 def ended_session(session: "Session", closed: str, node: str, now: float, *, failed: bool) -> Ended:
-    """Return what is told of a UDP session that ends now."""
+    """Return the record of a UDP session that ends now."""
     member = session.listener.member
     return Ended(
         at=time.time() - (now - session.began),
@@ -186,7 +187,7 @@ def ended_session(session: "Session", closed: str, node: str, now: float, *, fai
 
 
 def ended_query(service: "Service", query: "Query", closed: str, node: str, now: float, *, failed: bool) -> Ended:
-    """Return what is told of a DNS query that nobody answered."""
+    """Return the record of a DNS query that no backend answered."""
     member = query.listener.member
     target = query.attempts[-1][0].peer.target if query.attempts else None
     return Ended(
@@ -210,7 +211,7 @@ def ended_query(service: "Service", query: "Query", closed: str, node: str, now:
 
 
 def asked_of(conn: "Connection") -> tuple[str, int]:
-    """Return whom the client asked: what a PROXY header says, else our own address."""
+    """Return the address that the client connected to: from the PROXY header, else the local address."""
     if conn.asked is not None:
         return conn.asked[0], conn.asked[1]
     member = conn.listener.member
@@ -224,5 +225,5 @@ def asked_of(conn: "Connection") -> tuple[str, int]:
 
 
 def backend_address(target: "Target | None", port: int) -> str | None:
-    """Return a backend's address and port; `port` is the listener's, which it has unless told otherwise."""
+    """Return a backend's address and port; `port` is the listener's, for a backend without its own."""
     return None if target is None else endpoint(target.address, target.port or port)

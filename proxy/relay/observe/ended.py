@@ -1,7 +1,7 @@
-"""What is told of a connection, session or query that has ended, and how its line in the connection log reads.  Pure.
+"""The record of a connection, session or query that has ended, and its line in the connection log.  Pure.
 
-A line is one JSON object, or text that begins with the time and goes on with `name=value`, where the names are the same.
-What strangers wrote (the name that a query asks for) is quoted and ASCII: a line can neither be forged nor steer a terminal.
+A line is one JSON object, or text: the time, then `name=value` with the same names.  Text from clients (a query's name)
+is quoted and ASCII, so it can neither forge a line nor send control codes to a terminal.
 """
 
 import json
@@ -39,12 +39,12 @@ WHY: Final[dict[int, tuple[str, bool]]] = {
     layout.SERVICE_TABLE_FULL: ("table-full", True),
     layout.SERVICE_REPLAYED: ("not-repeated", True),
 }
-"""Counter of a service -> the word for why it closed, and whether that is a failure."""
+"""Counter of a service -> (the reason of the end in one word, whether it is a failure)."""
 
 CLIENT_FIN: Final = ("client-fin", False)
 BACKEND_FIN: Final = ("backend-fin", False)
 OTHER: Final = ("other", True)
-"""How it ends where no counter says it: an orderly end by either side, and what has no word of its own."""
+"""Ends without a counter: an orderly end by either side, and any other end."""
 
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")  # ASCII without spaces, quotes, equals signs, backslashes
 _TYPES: Final = {
@@ -54,10 +54,11 @@ _TYPES: Final = {
 
 
 class Ended(NamedTuple):
-    """One that has ended.  The names are those of the fields in the log, in this order.
+    """A connection, session or query that has ended.  The fields of the log have these names and this order.
 
-    `at` is when it was accepted, in Unix seconds; `bytes_in` went to the backend, `bytes_out` came from it; `connect_ms`
-    from its acceptance to the backend's connection, None where there was none; `tries` is how many backends were tried.
+    `at` is the time of its acceptance in Unix seconds.  `bytes_in` went to the backend, `bytes_out` came from it.
+    `connect_ms` is the time from its acceptance to the backend's connection; None if there was none.  `tries` is the
+    number of backends that were tried.
     """
 
     at: float
@@ -78,7 +79,7 @@ class Ended(NamedTuple):
     query: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the JSON object of the log and of `steelyard connections`; `query` only where there is one."""
+        """Return the JSON object of the log and of `steelyard connections`; it has `query` only for DNS."""
         fields = self._asdict()
         fields["at"] = moment(self.at)
         if self.query is None:
@@ -116,7 +117,7 @@ def _value(value: Any) -> str:
 
 
 def asked(message: bytes, end: int) -> str:
-    """Return what a query asks for, "www.example.net A"; octets that are no host name's as in RFC 1035, section 5.1."""
+    """Return a query's question, "www.example.net A"; octets outside host names are escaped (RFC 1035, section 5.1)."""
     if end < HEADER + 5:
         return ""
     labels = []

@@ -1,6 +1,7 @@
-"""Who follows what begins and ends in this worker.  While nobody does, it costs the relays an attribute test.
+"""The followers of a worker: operators who watch connections and sessions begin and end.
 
-What has happened is handed on every `PAUSE`, at most `ROWS` of it to each follower; the rest is dropped, counted and told.
+Without followers it costs the relays one attribute test.  Each follower gets at most `ROWS` rows every `HAND_ON_PAUSE`
+seconds; further rows are dropped, and their number is reported.
 """
 
 from collections.abc import Callable, Iterable
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     from proxy.relay.service import Service
     from proxy.relay.tcp.connection import Connection
 
-PAUSE: Final = 0.1  # s
-ROWS: Final = 200  # in one pause, to one follower
+HAND_ON_PAUSE: Final = 0.1  # s
+ROWS: Final = 200  # rows for one follower in one pause
 FOLLOWERS: Final = 8
 
 Tell = Callable[[int, list[Row], int], None]
-"""Called with a follower's number, what happened, and how much more did."""
+"""Called with a follower's number, its rows, and the number of dropped rows."""
 
 
 @dataclass(slots=True)
@@ -36,7 +37,7 @@ class _Follower:
 
 
 class Followers:
-    """All of one worker."""
+    """All followers of one worker."""
 
     def __init__(self, relays: Iterable[Any], poller: "Poller", node: str, tell: Tell) -> None:
         self._relays = [relay for relay in relays if isinstance(relay, TcpService | UdpService)]
@@ -47,14 +48,14 @@ class Followers:
         self._armed = False
 
     def add(self, number: int, wanted: Wanted) -> None:
-        """Tell this one from now on; the oldest makes room for one too many."""
+        """Add a follower; the oldest one is removed if there are too many."""
         while len(self._followers) >= FOLLOWERS:
             del self._followers[next(iter(self._followers))]
         self._followers[number] = _Follower(wanted)
         self._attach()
 
     def remove(self, number: int) -> None:
-        """Tell it nothing more; harmless for one unknown."""
+        """Remove a follower; harmless for an unknown number."""
         self._followers.pop(number, None)
         self._attach()
 
@@ -62,20 +63,20 @@ class Followers:
         for relay in self._relays:
             relay.followed = self if self._followers else None
 
-    # -- what happens
+    # -- reports of the relays
 
     def opened(self, item: Item) -> None:
-        """A connection's backend is connected, or a session has begun."""
+        """Note that a connection's backend is connected, or that a session has begun."""
         service = item.listener.udp.service if isinstance(item, Session) else item.tcp.service
         self._note(item, service, lambda: {"event": "opened", **row(item, self._poller.now)})
 
     def connection(self, conn: "Connection") -> None:
-        """A connection is about to be closed."""
+        """Note a connection that is about to be closed."""
         closed, failed = why(conn)
         self._note(conn, conn.tcp.service, lambda: _row(ended_connection(conn, closed, self._node, failed=failed)))
 
     def session(self, session: Session, cell: int) -> None:
-        """A session has ended, which this counter of its service says why."""
+        """Note a session that has ended; the counter `cell` gives the reason."""
         closed, failed = WHY.get(cell, OTHER)
         now = self._poller.now
         self._note(
@@ -96,7 +97,7 @@ class Followers:
             follower.rows.append(made)
             if not self._armed:
                 self._armed = True
-                self._poller.at(self._poller.now + PAUSE, self._due)
+                self._poller.at(self._poller.now + HAND_ON_PAUSE, self._due)
 
     def _due(self, _: float) -> None:
         self._armed = False

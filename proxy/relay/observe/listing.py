@@ -1,8 +1,8 @@
-"""What is open in this worker, shown and ended in portions: a hundred thousand connections must not hold up one packet.
+"""Lists and resets open connections and sessions in portions: a hundred thousand of them must not delay a packet.
 
-A listing begins with a copy of the references to all that is open, which takes about a millisecond for a hundred thousand;
-each page looks at `SCAN` of them at most and has `ROWS` rows at most.  What ends meanwhile is passed over, what begins after
-the first page is not seen.
+A listing begins with a copy of the references to all of them, which takes about a millisecond for a hundred thousand.
+Each page looks at no more than `SCAN` of them and has at most `ROWS` rows.  Connections that end meanwhile are left
+out, and so are those that begin after the first page.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,8 +21,8 @@ from proxy.stats.layout import SERVICE_DISCONNECTED
 
 SCAN: Final = 1000
 ROWS: Final = 200
-LISTINGS: Final = 8  # at a time; the oldest is forgotten
-PATIENCE: Final = 30.0  # s after its last page that a listing is kept
+LISTINGS: Final = 8  # at a time; the oldest is dropped
+PATIENCE: Final = 30.0  # s that a listing is kept after its last page
 
 Row = dict[str, Any]
 
@@ -35,9 +35,9 @@ class Browser:
         self._listings: dict[int, tuple[Wanted, Iterator[Item], float]] = {}
 
     def page(self, listing: int, wanted: Wanted | None, now: float, *, reset: bool) -> tuple[list[Row], int, bool]:
-        """Return (rows, how many were met, whether there are more); `wanted` begins a listing, None goes on with it.
+        """Return (rows, number of matches, whether there are more); `wanted` begins a listing, None continues it.
 
-        With `reset` those that are met are reset, and there are no rows.
+        With `reset` all matches are reset, and there are no rows.
         """
         if wanted is not None:
             while len(self._listings) >= LISTINGS:
@@ -62,7 +62,7 @@ class Browser:
         return rows, met, False
 
     def expire(self, now: float) -> None:
-        """Forget listings that nobody goes on with."""
+        """Drop listings that were not continued for `PATIENCE` seconds."""
         for listing in [one for one, (_, _, at) in self._listings.items() if now - at >= PATIENCE]:
             del self._listings[listing]
 
@@ -89,7 +89,7 @@ def _reset(item: Item) -> None:
 
 
 def row(item: Item, now: float) -> Row:
-    """Return one that is open as `steelyard connections` shows it; ages in seconds."""
+    """Return an open connection or session as `steelyard connections` shows it; ages in seconds."""
     if isinstance(item, Connection):
         member, target, backend = item.listener.member, item.target, item.backend
         client, listener = item.source, asked_of(item)

@@ -1,4 +1,4 @@
-"""Which backend a client would get now, asked of the selector in force without taking a turn or touching a count."""
+"""Predicts a client's backend from the current selector, without taking a turn or changing a count."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -8,7 +8,7 @@ from proxy.balance.backend import Backend
 from proxy.balance.failover import Failover
 from proxy.balance.standby import WithStandbys
 from proxy.balance.trivial import Nobody, Only
-from proxy.relay.dns.service import DnsListener
+from proxy.relay.dns.intake import DnsListener
 from proxy.relay.observe.ended import endpoint
 from proxy.relay.service import Service
 from proxy.relay.tcp.service import TcpListener
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 Polled = DnsListener | UdpListener | PerDatagramListener | TcpListener
 
 _SETTLED: Final = (Only, Failover, Nobody)
-"""Selectors without a key whose answer is the same however often they are asked."""
+"""Selectors without a key whose answer is always the same."""
 _REMEMBERING: Final = frozenset({names.DESTINATION_AFFINITY, names.DESTINATION_AFFINITY_REPLICATED})
-"""Schedulers whose answer depends on what each worker has in its table, and changes it."""
+"""Schedulers whose answer depends on each worker's table, and changes it."""
 
 
 def foretell(listener: Polled, host: str, port: int, name: str) -> dict[str, Any]:
-    """Return what would become of a new client of this listener; `port` 0 and `name` "" for not said.
+    """Return what would happen to a new client of this listener; `port` 0 and `name` "" mean not given.
 
-    `backend` is None where nobody is left, where it depends on the turn (`certain` is false then), and where `error`
-    says what must be said as well for a key. `persistent`: it is the one that the client keeps. `standbys` are tried, tier
-    by tier, where no candidate can be reached.
+    `backend` is None if no backend is usable, if it depends on the turn (then `certain` is false), or if the key needs
+    more input, which `error` names. `persistent` means that the client has a template. `standbys` are tried, tier by
+    tier, if no candidate can be reached.
     """
     service = _service(listener)
     selector, plan = service.selector, service.plan
@@ -79,7 +79,7 @@ def _rows(backends: Sequence[Backend], scale: int) -> list[dict[str, Any]]:
 
 
 def _weight(weight: int, scale: int) -> float:
-    """Return a weight as the configuration means it, whole unless its backend is still on its way to all of it."""
+    """Return a weight in the configuration's units: whole, except during slow start."""
     return weight / scale if weight % scale else weight // scale
 
 
@@ -94,6 +94,6 @@ def _service(listener: Polled) -> Service:
 
 
 def question(name: str) -> bytes:
-    """Return a name as a query has it, with room for type and class behind it."""
+    """Return a name in wire format, followed by a type and class."""
     labels = [label.encode("ascii")[:63] for label in name.split(".") if label]
     return b"".join(bytes([len(label)]) + label for label in labels) + b"\0\0\1\0\1"

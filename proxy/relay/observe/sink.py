@@ -1,12 +1,12 @@
-"""Where the lines of the connection log go: a file, a pipe or a collector, written to by a thread of its own.
+"""The sinks of the connection log: a file, a pipe or a collector, to which a separate thread writes.
 
-A disk that is slow and a reader that has stopped block whoever writes, whatever flags a regular file has.  So the loop
-never writes: it hands lines to a thread, which waits without the interpreter's lock.  What the thread has not written yet
-is bounded; beyond it lines are dropped and counted, and traffic goes on.
+A slow disk or a stopped reader blocks the writer; flags of a regular file do not help.  So the loop never writes: it
+hands lines to a thread, which waits without the interpreter's lock.  The lines that wait are limited; further ones are
+dropped and counted, and traffic goes on.
 
-- A file takes one write for many whole lines: with O_APPEND those of several workers do not mix.
-- A pipe, a terminal or a socket takes no more than PIPE_BUF at a time, which is whole or not there (pipe(7)).
-- A collector gets one datagram a line, with nothing around it (no syslog header), and nothing is waited for.
+- A file gets many whole lines in one write: with O_APPEND the lines of several workers do not mix.
+- A pipe, a terminal or a socket gets at most PIPE_BUF octets at a time, which are written atomically (pipe(7)).
+- A collector gets one datagram per line, without a syslog header; the thread does not wait for it.
 """
 
 import contextlib
@@ -24,31 +24,31 @@ from proxy.relay.sockets.address import sockaddr
 
 CHUNK: Final = 64 << 10  # octets of one write to a file
 PIPE: Final = 4096  # PIPE_BUF
-FAREWELL: Final = 0.5  # s that what is left may take at the end
+FAREWELL: Final = 0.5  # s that the remaining lines may take at the end
 RETRY: Final = 1.0  # s until a collector that cannot be reached is tried again
 
 
 class Sink(Protocol):
-    """One place that lines go to; used by the thread alone."""
+    """A destination of lines; only the thread uses it."""
 
     def write(self, lines: Sequence[bytes]) -> int:
-        """Write whole lines; how many of them are lost."""
+        """Write whole lines; return how many of them are lost."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
 
 class Descriptor:
-    """A file that is open for appending, or our standard output."""
+    """A file that is open for appending, or the standard output."""
 
     def __init__(self, fd: int) -> None:
-        """Take over `fd`; standard output is not closed at the end."""
+        """Own `fd`; standard output is not closed at the end."""
         self._fd = fd
         self._most = CHUNK if stat.S_ISREG(os.fstat(fd).st_mode) else PIPE
         self._torn = False
 
     def write(self, lines: Sequence[bytes]) -> int:
-        """Write in portions; a full disk costs the lines that do not fit."""
+        """Write in portions; if the disk is full, the lines that do not fit are lost."""
         lost = 0
         portion: list[bytes] = []
         size = 0
@@ -68,7 +68,7 @@ class Descriptor:
             try:
                 written = os.write(self._fd, data)
                 break
-            except BlockingIOError:  # whoever started us made the pipe so; the thread may wait
+            except BlockingIOError:  # the parent process made the pipe non-blocking; the thread may wait
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll(1000)
@@ -85,7 +85,7 @@ class Descriptor:
 
 
 class Collector:
-    """A host that takes datagrams."""
+    """A host that receives datagrams."""
 
     def __init__(self, address: str, port: int) -> None:
         self._where = address, port
@@ -93,7 +93,7 @@ class Collector:
         self._tried = -RETRY
 
     def write(self, lines: Sequence[bytes]) -> int:
-        """Send each; what the kernel does not take at once, or what came back as unreachable, is lost."""
+        """Send each line; a line is lost if the kernel does not take it at once or reports it as unreachable."""
         return sum(not self._send(line.rstrip(b"\n")) for line in lines)
 
     def _send(self, line: bytes) -> bool:
@@ -103,7 +103,7 @@ class Collector:
         try:
             sock.send(line)
         except ConnectionRefusedError:
-            # It is about an earlier datagram, which is lost; this one was not sent, and may be now.
+            # The error is about an earlier datagram, which is lost.  This one was not sent: try again.
             with contextlib.suppress(OSError):
                 sock.send(line)
             return False
@@ -138,7 +138,7 @@ class Collector:
 
 
 class Nowhere:
-    """A file that is not open yet: everything is lost."""
+    """A file that is not open yet: all lines are lost."""
 
     def write(self, lines: Sequence[bytes]) -> int:
         """Lose them."""
@@ -149,7 +149,7 @@ class Nowhere:
 
 
 class Writer:
-    """The thread, started with the first lines.  `lost` and `done` (octets) are written by it and read by anybody."""
+    """The thread, started with the first lines.  The thread writes `lost` and `done` (octets), the loop reads them."""
 
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
@@ -157,16 +157,16 @@ class Writer:
         self._thread: threading.Thread | None = None
         self.lost = 0
         self.done = 0
-        self._given = self._taken = 0  # lines, the latter by the thread
+        self._given = self._taken = 0  # lines; the thread counts those it has taken
 
     def put(self, lines: list[bytes]) -> None:
-        """Have lines written; never waits."""
+        """Pass lines to the thread without waiting."""
         self._start()
         self._given += len(lines)
         self._queue.put(lines)
 
     def turn_to(self, sink: Sink) -> None:
-        """Write what comes from now on to another place; what was put before goes to the one before."""
+        """Write later lines to another sink; earlier ones still go to the old one."""
         if self._thread is None:
             self._sink.close()
             self._sink = sink
@@ -174,7 +174,7 @@ class Writer:
             self._queue.put(sink)
 
     def close(self) -> None:
-        """Have written what is left, as far as that takes no longer than FAREWELL; the rest is lost."""
+        """Wait up to FAREWELL seconds until the remaining lines are written; the rest is lost."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join(FAREWELL)
@@ -185,7 +185,7 @@ class Writer:
 
     def _start(self) -> None:
         if self._thread is None:
-            # A daemon's: one that waits for a reader that never comes must not keep the process.
+            # A daemon thread: if it waits for a reader that never reads, it must not keep the process alive.
             self._thread = threading.Thread(target=self._run, name="connection log", daemon=True)
             self._thread.start()
 

@@ -1,4 +1,4 @@
-"""Which connections and sessions somebody asks for, and how one of them is told."""
+"""The operator's filter for connections and sessions."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ Item = Connection | Session
 
 
 class Wanted:
-    """Which ones are meant: of a service, of clients in a block, on a backend by name or address; "" for any."""
+    """A filter by service, by block of client addresses, and by backend name or address; "" matches any."""
 
     def __init__(self, service: str, client: str, backend: str) -> None:
         self.service = service

@@ -1,6 +1,6 @@
-"""Who the client of a datagram is, told by a PROXY header before it: read from listed sources, written for backends.
+"""PROXY headers before datagrams, which name the client: read from listed sources, written for backends.
 
-Every datagram stands for itself, so each has a header; what answers it has none (dnsdist, PowerDNS and unbound agree).
+Each datagram has its own header; answers have none (dnsdist, PowerDNS and unbound agree).
 """
 
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ Data = TypeVar("Data", bytes, memoryview)
 
 
 class Introducers:
-    """The sources of a service from which a header is awaited; false if there are none."""
+    """The sources of a service that must send a header; false if there are none."""
 
     __slots__ = ("_base", "_blocks", "_cells")
 
     def __init__(self, accept_proxy: Sequence[str], cells: "memoryview[int]", base: int) -> None:
-        """Await headers from these networks; `base` is the cell at which the service's counters begin."""
+        """Expect headers from these networks; `base` is the first cell of the service's counters."""
         self._blocks = Blocks(accept_proxy)
         self._cells = cells
         self._base = base
@@ -32,9 +32,9 @@ class Introducers:
         return bool(self._blocks)
 
     def read(self, datagram: Data, source: Client) -> tuple[Header | None, Data] | None:
-        """Return (of whom the header tells, what is behind it); None, and counted, if a listed source sent no header.
+        """Return (header, the datagram behind it); None, and counted, if a listed source sent no valid header.
 
-        Of nobody where the source is not listed, and where it speaks for itself.
+        The header is None if the source is not listed, or if its header names no client.
         """
         if source[0] not in self._blocks:
             return None, datagram
@@ -48,12 +48,12 @@ class Introducers:
 
 
 def who(source: Client, told: Header | None) -> Client:
-    """Return the client's address and port: what the header says, without one where the datagram came from."""
+    """Return the client's address and port: from the header, or the datagram's source if there is none."""
     return source if told is None or told.client is None else told.client
 
 
 def header_for(target: Target, member: Member, source: Client, told: Header | None) -> bytes:
-    """Return the header that goes before a client's datagram to this backend, empty if it wants none."""
+    """Return the header to put before a client's datagram to this backend; empty without `send-proxy`."""
     if target.send_proxy == "off":
         return b""
     client = who(source, told)

@@ -1,4 +1,4 @@
-r"""The PROXY protocol, both versions: who a client is, told from one balancer or server to the next [pure].
+r"""The PROXY protocol, versions 1 and 2: it passes the client's address from one balancer or server to the next [pure].
 
     version 1:  "PROXY TCP4 192.0.2.1 198.51.100.10 51234 25\r\n", at most 107 octets
     version 2:   0                                             12        13         14           16
@@ -7,8 +7,9 @@ r"""The PROXY protocol, both versions: who a client is, told from one balancer o
                  +----------------------------------------------+---------+----------+------------+-----------------
 
 haproxy.org/download/3.0/doc/proxy-protocol.txt, sections 2.1 and 2.2.  Over UDP each datagram begins with a header of
-version 2, as dnsdist sends it to name servers (dnsdist.org, "Proxy Protocol"); answers have none.  Strictly parsed: whoever may send a header speaks
-for others, so what is not exactly one is refused, not guessed at.  A family that is valid and not relayed here says nothing of the client.
+version 2, as dnsdist sends it to name servers (dnsdist.org, "Proxy Protocol"); answers have none.  Parsing is strict: a
+source of headers speaks for other clients, so an inexact header is refused.  A valid address family that is not relayed
+here names no client.
 """
 
 import struct
@@ -19,15 +20,15 @@ from typing import Final
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 LONGEST: Final = 4096
-"""Octets of a header that are read; a longer one is refused (the addresses have 36, the rest are TLVs)."""
+"""The most octets of a header; a longer one is refused (the addresses take 36, the rest are TLVs)."""
 
 _V1: Final = b"PROXY "
 _V1_LONGEST: Final = 107
 _HEAD: Final = struct.Struct("!12sBBH")
 _VERSION: Final = 0x20
 _LOCAL, _PROXY = 0x0, 0x1
-_INET, _INET6, _FAMILIES = 0x10, 0x20, 0x30  # the last is AF_UNIX; what is above is unassigned
-_STREAM, _DGRAM, _PROTOCOLS = 0x1, 0x2, 0x2  # the last assigned one
+_INET, _INET6, _FAMILIES = 0x10, 0x20, 0x30  # the last is AF_UNIX; higher values are unassigned
+_STREAM, _DGRAM, _PROTOCOLS = 0x1, 0x2, 0x2  # the last is the highest assigned value
 _PORT_MAX: Final = 65535
 
 Endpoint = tuple[str, int]
@@ -35,28 +36,28 @@ Address = IPv4Address | IPv6Address
 
 
 class HeaderError(ValueError):
-    """What the peer sent is no PROXY header; in words why."""
+    """The peer sent no valid PROXY header; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a header says: the client and whom it asked.
+    """A header: the client, and the address that it connected to.
 
-    Both are None where the peer speaks for itself (LOCAL, UNKNOWN), and for a client that is not relayed here (UNSPEC,
-    AF_UNIX): then the connection's own addresses count.
+    Both are None if the peer speaks for itself (LOCAL, UNKNOWN) or the address family is not relayed here (UNSPEC,
+    AF_UNIX): then the connection's own addresses apply.
     """
 
     client: Endpoint | None
     asked: Endpoint | None
     size: int
-    """Octets of the header itself: what follows is the client's."""
+    """Octets of the header; the octets behind it are the client's."""
 
 
 def build(version: str, client: Endpoint, asked: Endpoint, *, datagram: bool = False) -> bytes:
-    """Return the header of "v1" or "v2" for a TCP connection or a `datagram` of `client`, who asked the address `asked`.
+    """Return the "v1" or "v2" header for a TCP connection or a `datagram` from `client` to the address `asked`.
 
-    Scopes of link-local addresses are left out.  Addresses of different families are told as IPv6 (mapped, RFC 4291
-    section 2.5.5.2), as both versions have one family only.
+    Scopes of link-local addresses are left out.  If the families differ, both addresses are written as IPv6 (mapped,
+    RFC 4291 section 2.5.5.2), because a header has only one family.
     """
     one, other = _host(client[0]), _host(asked[0])
     if one.version != other.version:
@@ -69,7 +70,7 @@ def build(version: str, client: Endpoint, asked: Endpoint, *, datagram: bool = F
 
 
 def parse(data: bytes) -> Header | None:
-    """Return the header that `data` begins with; None while it may become one; HeaderError if it cannot."""
+    """Return the header at the start of `data`; None if it is incomplete; raise HeaderError if it is none."""
     if data.startswith(SIGNATURE):
         return _parse_v2(data, _STREAM)
     if data.startswith(_V1):
@@ -80,7 +81,7 @@ def parse(data: bytes) -> Header | None:
 
 
 def parse_datagram(data: bytes) -> Header:
-    """Return the header of version 2 that a datagram begins with; HeaderError if there is none, or not all of it."""
+    """Return the version 2 header at the start of a datagram; raise HeaderError if it is missing or incomplete."""
     if not data.startswith(SIGNATURE):
         raise HeaderError("it does not begin as a PROXY header of version 2 does")
     header = _parse_v2(data, _DGRAM)
@@ -119,7 +120,7 @@ def _address(text: str, version: int) -> str:
 
 
 def _plain(address: Address) -> str:
-    """Return an address as text, an IPv4 one that is told as IPv6 (mapped) as what it is, as sockets' addresses are."""
+    """Return an address as text; a mapped IPv4 address becomes plain IPv4, as in sockets' addresses."""
     return str(getattr(address, "ipv4_mapped", None) or address)
 
 
@@ -146,7 +147,7 @@ def _parse_v2(data: bytes, transport: int) -> Header | None:
         raise HeaderError(f"family and protocol {family:#04x} are unknown")
     octets = {_INET | transport: 4, _INET6 | transport: 16}.get(family)
     if octets is None:
-        return Header(None, None, size)  # valid and not relayed here: as UNSPEC, says section 2.2
+        return Header(None, None, size)  # valid but not relayed here: section 2.2 says to treat it like UNSPEC
     if length < 2 * octets + 4:
         raise HeaderError(f"{length} octets are too few for two addresses and ports")
     at = _HEAD.size
@@ -157,7 +158,7 @@ def _parse_v2(data: bytes, transport: int) -> Header | None:
 
 @lru_cache(8192)
 def _host(text: str) -> Address:
-    """Return an address without its zone; kept, for clients of datagrams come again."""
+    """Return an address without its zone; cached, because clients send many datagrams."""
     return ip_address(text.partition("%")[0])
 
 

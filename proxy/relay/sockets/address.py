@@ -1,4 +1,4 @@
-"""From an address as the configuration writes it to what `bind` and `connect` take."""
+"""Converts addresses as the configuration writes them to the tuples that `bind` and `connect` take."""
 
 import errno
 import os
@@ -11,8 +11,8 @@ Sockaddr = tuple[str, int] | tuple[str, int, int, int]
 def sockaddr(address: str, port: int) -> Sockaddr:
     """Return (address, port), and for "fe80::1%eth0" the number of the interface as well (RFC 4007, section 11).
 
-    Python leaves a zone in the text out unless it is given as a number, and would look up one that does not exist, which
-    blocks.  OSError (ENODEV) where there is no such interface.
+    Python drops a zone in the text unless it is given as a number, and looks up a zone that does not exist, which
+    blocks. Raises OSError (ENODEV) if there is no such interface.
     """
     host, _, zone = address.partition("%")
     if not zone:
@@ -26,10 +26,10 @@ def sockaddr(address: str, port: int) -> Sockaddr:
 
 
 def scope_of(client: tuple[object, ...]) -> int:
-    """Return the interface of an IPv6 client as the kernel told it, (host, port, flow, scope, ...); 0 for none or not said."""
+    """Return the interface number of an IPv6 client (host, port, flow, scope, ...); 0 if there is none."""
     return int(str(client[3])) if len(client) > 3 and ":" in str(client[0]) else 0  # noqa: PLR2004 - as above
 
 
 Client = tuple[Any, ...]
-"""Who asked, as the listening socket names it: (host, port), IPv6 (host, port, flow, scope); a wildcard listener adds
-the control message that tells which of our addresses was asked."""
+"""A client as the listening socket names it: (host, port), or (host, port, flow, scope) for IPv6.  A wildcard listener
+adds the control message with the local address that the client sent to."""

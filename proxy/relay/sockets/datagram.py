@@ -1,8 +1,8 @@
-"""A listening UDP socket: where a datagram came from, and answers that leave from the address that was asked.
+"""Listening UDP sockets: they receive datagrams, and answer from the local address that the client sent to.
 
-A socket bound to one address answers from it by itself.  One bound to the wildcard would answer from whatever address
-the route prefers, so it asks for IP_PKTINFO (IPv6: RFC 3542 section 6.2) and gives it back with the answer; it then
-travels as the last element of the client.
+A socket bound to one address answers from it.  A socket bound to the wildcard would answer from the address that the
+route prefers.  So it asks for IP_PKTINFO (IPv6: RFC 3542 section 6.2), keeps it as the last element of the client, and
+gives it back to the kernel with the answer.
 """
 
 import errno
@@ -23,7 +23,7 @@ _ANCILLARY_ROOM = socket.CMSG_SPACE(20)
 
 BATCH = 64  # datagrams read from one socket in one turn
 LARGEST = 65535  # octets
-UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})  # this host is short of something
+UNSENT = frozenset({errno.EAGAIN, errno.ENOBUFS, errno.ENOMEM})  # this host lacks buffers or memory
 
 Buffer = bytearray | memoryview
 Receive = Callable[[Buffer], tuple[int, Client]]
@@ -35,7 +35,7 @@ WILDCARDS = ("0.0.0.0", "::")
 
 
 def prepare(sock: socket.socket, address: str) -> None:
-    """Set what a listening socket needs before its first datagram; the master calls it when it binds."""
+    """Set the options that a listening socket needs before its first datagram; the master calls it when it binds."""
     if address == "0.0.0.0":
         sock.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
     elif address == "::":
@@ -43,9 +43,9 @@ def prepare(sock: socket.socket, address: str) -> None:
 
 
 def endpoint(sock: socket.socket, address: str) -> tuple[Receive, Reply]:
-    """(receive, reply) for a listening socket: `receive(buffer)` -> (size, client), `reply(data, client)`.
+    """Return (receive, reply) for a listening socket: `receive(buffer)` -> (size, client), `reply(data, client)`.
 
-    Both raise BlockingIOError where the socket is not ready, another OSError where it failed.
+    Both raise BlockingIOError if the socket is not ready, and another OSError if it failed.
     """
     if address not in WILDCARDS:
         return sock.recvfrom_into, sock.sendto
@@ -69,7 +69,7 @@ def endpoint(sock: socket.socket, address: str) -> tuple[Receive, Reply]:
 
 
 def asked(member: Member, client: Client) -> tuple[str, int]:
-    """Return the address and port of ours that a client's datagram came to."""
+    """Return the local address and port that a client's datagram was sent to."""
     local = client[-1]
     if member.address not in WILDCARDS or not local:
         return member.address, member.port
@@ -88,10 +88,10 @@ def source_of(client: tuple[object, ...]) -> list[tuple[int, int, bytes]]:
 
 
 def _source(pktinfo: bytes) -> bytes:
-    """The control message that makes an answer leave from where its datagram arrived, by any interface (IPv4).
+    """Return the control message that makes an answer leave from the address that its datagram was sent to.
 
-    IPv4 tells in `spec_dst` which address of ours was asked; the interface is left to the route, as a reply may leave
-    by another one than the question came in by.  IPv6 keeps it: a link-local address means nothing without.
+    IPv4 has the local address in `spec_dst`.  The route chooses the interface: an answer may leave by another one than
+    the datagram arrived by.  Only a link-local IPv6 address keeps its interface, without which it has no meaning.
     """
     if len(pktinfo) == _PKTINFO4.size:
         _, local, _ = _PKTINFO4.unpack(pktinfo)

@@ -1,7 +1,7 @@
 """UDP sockets to backends, each connected, from a random port.
 
-A port that nobody can guess is half of what keeps forged answers out (RFC 5452, section 9.2), so it comes from the kernel's
-CSPRNG.  A connected socket hears from nobody but its backend.
+A port that cannot be guessed is half of the protection against forged answers (RFC 5452, section 9.2), so it comes from
+the kernel's CSPRNG.  A connected socket receives only from its backend.
 """
 
 import errno
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from proxy.relay.sockets.transparent import Stock
 
 LIFETIME = 60.0  # s until a socket is replaced
-PAUSE = 0.1  # s until opening a socket is tried again after it failed
+REOPEN_PAUSE = 0.1  # s until opening a socket is tried again after it failed
 RECEIVE_BUFFER = 4 << 20
 
 SHORTAGES = {
@@ -41,13 +41,13 @@ SHORTAGES = {
     errno.EADDRINUSE: SERVICE_NO_LOCAL_PORT,
     errno.EADDRNOTAVAIL: SERVICE_NO_SOURCE_ADDRESS,
 }
-"""Why a socket to a backend cannot be had that is no backend's fault, and how it is counted."""
+"""Errors of this host, not of a backend, when a socket is opened -> the counter of the service."""
 
 _random = random.SystemRandom()
 
 
 class Destination(Protocol):
-    """A backend, as far as a socket to it is concerned."""
+    """The part of a backend that a socket to it needs."""
 
     address: str
     family: socket.AddressFamily
@@ -71,14 +71,14 @@ def connect(target: Destination, port: int) -> socket.socket:
 
 
 def connect_as(target: Destination, port: int, client: tuple[object, ...], stock: "Stock | None") -> socket.socket:
-    """Open one for a client's session: with `stock` (transparent mode) it has the client's own address."""
+    """Open a socket for a client's session; with `stock` (transparent mode) it has the client's own address."""
     if stock is None:
         return connect(target, port)
     return transparent.open_datagram(stock, target.family, client, sockaddr(target.address, port), RECEIVE_BUFFER)
 
 
 def connected(address: str, port: int, source: str = "") -> socket.socket:
-    """Open a non-blocking UDP socket connected to a backend from a random port; OSError when that is impossible."""
+    """Open a non-blocking UDP socket connected to a backend from a random port; raise OSError if that is impossible."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
@@ -92,11 +92,11 @@ def connected(address: str, port: int, source: str = "") -> socket.socket:
                 if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                     raise
         else:
-            # Eight taken ports in a row: the kernel's own choice, random too, looks at all of them.
+            # Eight ports in a row were taken: the kernel's own choice, which is random too, looks at all ports.
             if source:
                 sock.bind(sockaddr(source, 0))
         sock.connect(sockaddr(address, port))
-        # Between the two calls anybody could send to the port.
+        # Between `bind` and `connect` any host could send to the port.
         with suppress(OSError):
             for _ in range(BATCH):
                 sock.recv(1)

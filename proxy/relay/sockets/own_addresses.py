@@ -1,23 +1,23 @@
-"""Whether the IPv6 addresses that we send from are still this host's.
+"""Checks whether the IPv6 addresses that sessions send from are still this host's.
 
-Linux goes on to send from one that is gone, and nobody is told: answers to it go elsewhere.
+Linux goes on sending from an address that is gone, without an error, and the answers do not come back.
 """
 
 import errno
 import socket
 
-KNOWN = 1.0  # s that what was found is believed
+KNOWN = 1.0  # s that a result is cached
 
 
 class Homes:
-    """What was found of addresses lately; a look costs a socket."""
+    """A cache of results; each check costs a socket."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, int], bool] = {}  # (address, scope): whether it was ours at `_looked`
+        self._found: dict[tuple[str, int], bool] = {}  # (address, scope) -> whether this host had it at `_looked`
         self._looked = 0.0
 
     def has(self, host: str, scope: int, now: float) -> bool:
-        """Whether an address is on this host, `now` in monotonic seconds."""
+        """Return True if this host has an address; `now` is in monotonic seconds."""
         if now - self._looked >= KNOWN:
             self._looked = now
             self._found.clear()
@@ -28,7 +28,7 @@ class Homes:
 
 
 def _is_ours(host: str, scope: int) -> bool:
-    """Whether an IPv6 address is on this host; what cannot be told is taken to be."""
+    """Return True if this host has an IPv6 address, or if that cannot be checked."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as trial:
             trial.bind((host, 0, 0, scope))

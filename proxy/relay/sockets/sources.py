@@ -1,7 +1,7 @@
-"""Whence we connect to a backend: addresses of ours that take turns, each with local ports of its own (source-addresses).
+"""The local addresses for connections to a backend (`source-addresses`): they take turns, and each has its own ports.
 
-An address that this host does not have is our fault, never the backend's: the next one is tried, and NoSourceError says
-that there was none.
+An address that this host does not have is not the backend's fault: the next one is tried, and NoSourceError means that
+this host has none of them.
 """
 
 import errno
@@ -17,7 +17,7 @@ IP_BIND_ADDRESS_NO_PORT = 24
 
 
 class LackError(OSError):
-    """We have nothing to connect from; `cell` counts it in the service's block."""
+    """There is no local address and port to connect from; `cell` is the service's counter of such errors."""
 
     cell: int
 
@@ -26,13 +26,13 @@ class LackError(OSError):
 
 
 class NoSourceError(LackError):
-    """This host has none of the addresses that it is to connect from."""
+    """This host has none of the addresses that it should connect from."""
 
     cell = SERVICE_NO_SOURCE_ADDRESS
 
 
 class Sources:
-    """The addresses of a backend's family; false if the kernel chooses."""
+    """The configured addresses of the backend's family; false if there are none and the kernel chooses."""
 
     __slots__ = ("_addresses", "_at")
 
@@ -44,7 +44,7 @@ class Sources:
         return bool(self._addresses)
 
     def turn(self) -> list[str]:
-        """Return all addresses, the one whose turn it is first."""
+        """Return all addresses, beginning with the one whose turn it is."""
         at = self._at
         self._at = (at + 1) % len(self._addresses)
         return self._addresses[at:] + self._addresses[:at]
@@ -53,10 +53,10 @@ class Sources:
 def open_stream(
     sources: Sources, family: socket.AddressFamily, tune: Callable[[socket.socket], None], where: Sockaddr
 ) -> tuple[socket.socket, int]:
-    """Return (a TCP socket, what `connect_ex` said), from the first address that is ours and has a free port.
+    """Return (a TCP socket, the result of `connect_ex`) from the first address that this host has with a free port.
 
-    NoSourceError where none is ours.  The port is chosen by `connect`, so that one may serve for many backends
-    (IP_BIND_ADDRESS_NO_PORT, ip(7)); EADDRNOTAVAIL means that they have run out, for every address that is ours.
+    Raises NoSourceError if this host has none of the addresses, and EADDRNOTAVAIL if all of them have run out of ports.
+    `connect` chooses the port, so that one port may serve many backends (IP_BIND_ADDRESS_NO_PORT, ip(7)).
     """
     dry = False
     for source in sources.turn():
@@ -81,7 +81,7 @@ def open_stream(
 
 
 def open_datagram(sources: Sources, connected: Callable[[str], socket.socket]) -> socket.socket:
-    """Return a UDP socket that `connected(address)` makes, from the first address that is ours; else NoSourceError."""
+    """Return `connected(address)`, a UDP socket, for the first address that this host has, or raise NoSourceError."""
     for source in sources.turn():
         try:
             return connected(source)
@@ -101,4 +101,4 @@ def _bound(sock: socket.socket, source: str) -> bool:
     return True
 
 
-_MISSING = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})  # the address, or a link-local one's interface
+_MISSING = frozenset({errno.EADDRNOTAVAIL, errno.ENODEV})  # no such address, or no such interface (link-local)

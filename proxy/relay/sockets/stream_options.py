@@ -1,4 +1,4 @@
-"""Options of TCP sockets, ours towards backends and, inherited from the listener, those towards clients."""
+"""Options of TCP sockets: of those to backends, and of listeners, whose options clients' sockets inherit."""
 
 import contextlib
 import errno
@@ -12,17 +12,17 @@ MAX_KEEPIDLE = 32767  # s; net/tcp.h: more is EINVAL
 MAX_USER_TIMEOUT = 2**31 - 1  # ms
 
 OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
-"""What a socket cannot be had for because we, or this host, are out of it (ENOSPC: epoll's watches)."""
+"""Errors that mean that this process or host has run out of something (ENOSPC: epoll's watches)."""
 
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends an RST (tcp(7))
 
 
 def tune(sock: socket.socket, keepalive: float, user_timeout: float) -> None:
-    """Set what every stream of ours has: no delay for small writes, keepalive, a limit on unacknowledged data.
+    """Set the options of every TCP socket: no delay for small writes, keepalive, a limit on unacknowledged data.
 
-    After `keepalive` s of silence the peer is asked whether it is there; one that acknowledges nothing for
-    `user_timeout` s is given up (RFC 5482), and so is one that keeps its window closed for that long, though it
-    answers (Linux counts window probes too).  `inf` leaves either off.  What the kernel cannot count is clamped.
+    After `keepalive` s of silence the kernel probes the peer.  A peer that acknowledges nothing for `user_timeout` s is
+    given up (RFC 5482), and so is one that keeps its window closed for that long although it answers (Linux counts
+    window probes too).  `inf` leaves either off.  Values above the kernel's limits are clamped.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if keepalive != math.inf:

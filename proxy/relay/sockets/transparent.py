@@ -1,8 +1,8 @@
-"""Sockets that may have the client's own address towards a backend (transparent mode).
+"""Sockets that connect to a backend from the client's own address (transparent mode).
 
-Only who holds CAP_NET_ADMIN or CAP_NET_RAW may make a socket transparent, and a worker holds nothing; but a socket that
-is transparent may be bound to any address by whoever has it (ip(7), IP_TRANSPARENT).  So the master prepares them, and
-each worker keeps a stock that is filled up while it is still half full: a client waits for nothing.
+Only a process with CAP_NET_ADMIN or CAP_NET_RAW may make a socket transparent, and a worker has no capabilities.  But
+any process may bind a transparent socket to any address (ip(7), IP_TRANSPARENT).  So the master makes them, and each
+worker keeps a stock that is refilled early, so that no client has to wait.
 """
 
 import errno
@@ -14,27 +14,27 @@ from proxy.relay.sockets.address import Sockaddr, scope_of, sockaddr
 from proxy.relay.sockets.sources import IP_BIND_ADDRESS_NO_PORT, LackError, NoSourceError
 from proxy.stats.layout import SERVICE_NO_TRANSPARENT_SOCKET
 
-STOCK = 256  # sockets of a kind that are kept ready
-LOT = 64  # asked for at a time
+STOCK = 256  # sockets of each kind that are kept ready
+LOT = 64  # sockets that are asked for at a time
 
 Kind = tuple[int, int]
 """(address family, type of socket)"""
 
-_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})  # the client's port: in use, or privileged and we are not
+_TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})  # the client's port is in use, or privileged
 
 
 NO_WAY = frozenset({errno.EINVAL, errno.ENETUNREACH, errno.EHOSTUNREACH})
-"""What is said of a backend that is not on the link of a link-local client."""
+"""Errors if a link-local client's backend is not on the same link."""
 
 
 class EmptyStockError(LackError):
-    """The stock is empty: the master is busy, or out of descriptors."""
+    """The stock is empty: the master is busy, or has run out of descriptors."""
 
     cell = SERVICE_NO_TRANSPARENT_SOCKET
 
 
 class Stock:
-    """The transparent sockets of one worker, by kind; `want(family, type, count)` asks for more, `put` is the answer."""
+    """The transparent sockets of one worker, by kind; `want(family, type, count)` asks for more, which `put` receives."""
 
     def __init__(self, want: Callable[[int, int, int], None]) -> None:
         self._want = want
@@ -42,14 +42,14 @@ class Stock:
         self._asked: dict[Kind, int] = {}
 
     def keep(self, kind: Kind) -> None:
-        """Keep sockets of this kind ready from now on."""
+        """Begin to keep sockets of this kind ready."""
         if kind not in self._ready:
             self._ready[kind] = deque()
             self._asked[kind] = 0
             self._fill(kind)
 
     def take(self, kind: Kind) -> socket.socket:
-        """Return a transparent, non-blocking socket, the caller's from now on; EmptyStockError if there is none."""
+        """Return a transparent, non-blocking socket, which the caller owns; raise EmptyStockError if there is none."""
         self.keep(kind)
         ready = self._ready[kind]
         sock = ready.popleft() if ready else None
@@ -59,7 +59,7 @@ class Stock:
         return sock
 
     def put(self, kind: Kind, asked: int, socks: Iterable[socket.socket]) -> None:
-        """Take over what came for `asked` sockets: as many, or fewer where the master could not make more."""
+        """Add sockets that were made for a request of `asked` ones: fewer if the master could not make more."""
         self.keep(kind)
         self._asked[kind] = max(0, self._asked[kind] - asked)
         self._ready[kind].extend(socks)
@@ -84,10 +84,10 @@ def open_stream(
     tune: Callable[[socket.socket], None],
     where: Sockaddr,
 ) -> tuple[socket.socket, int]:
-    """Return (a TCP socket with the client's address, what `connect_ex` said).
+    """Return (a TCP socket with the client's address, the result of `connect_ex`).
 
-    It has the client's port too where that is free: a connection of before may be in TIME-WAIT, or the port privileged.
-    NoSourceError for a client whose address cannot be had, or is of the other family, as a PROXY header may tell;
+    It has the client's port too if that is free: an earlier connection may be in TIME-WAIT, or the port privileged.
+    Raises NoSourceError if the client's address cannot be used or, from a PROXY header, is of the other family, and
     EmptyStockError.
     """
     _same_family(client, family)
@@ -125,16 +125,16 @@ def open_stream(
 def open_datagram(
     stock: Stock, family: socket.AddressFamily, client: tuple[object, ...], where: Sockaddr, buffer: int
 ) -> socket.socket:
-    """Return a UDP socket with the client's address, connected to a backend; the client's port too where that is free.
+    """Return a UDP socket with the client's address, and its port if that is free, connected to a backend.
 
-    NoSourceError and EmptyStockError as above.
+    Raises NoSourceError and EmptyStockError like `open_stream`.
     """
     _same_family(client, family)
     sock = stock.take((family, socket.SOCK_DGRAM))
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-        # Without SO_REUSEADDR: of two sessions of one client's port with one backend, by two listeners, one would get the
-        # answers of both.
+        # No SO_REUSEADDR: if one client's port has sessions with one backend by two listeners, one session would get the
+        # answers to both.
         try:
             _bind(sock, client, int(str(client[1])))
         except OSError as error:
@@ -154,7 +154,7 @@ def open_datagram(
 
 
 def open_outlet(stock: Stock, family: socket.AddressFamily, where: Sockaddr, buffer: int) -> socket.socket:
-    """Return a UDP socket connected to a backend, that may send from any address: each datagram says which."""
+    """Return a UDP socket connected to a backend that may send from any address, which each datagram names."""
     sock = stock.take((family, socket.SOCK_DGRAM))
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -166,7 +166,7 @@ def open_outlet(stock: Stock, family: socket.AddressFamily, where: Sockaddr, buf
 
 
 def _bind(sock: socket.socket, client: tuple[object, ...], port: int) -> None:
-    """Give a socket the client's address; OSError where the port is taken, NoSourceError where the address is no good."""
+    """Bind a socket to the client's address; raise OSError if the port is taken, NoSourceError if the address fails."""
     scope = scope_of(client)
     host = str(client[0])
     try:
@@ -174,7 +174,7 @@ def _bind(sock: socket.socket, client: tuple[object, ...], port: int) -> None:
     except OSError as error:
         if error.errno in _TAKEN:
             raise
-        raise NoSourceError from error  # such as a link-local address without its interface
+        raise NoSourceError from error  # for example a link-local address without its interface
 
 
 def _same_family(client: tuple[object, ...], family: socket.AddressFamily) -> None:

@@ -1,39 +1,24 @@
-"""One relayed TCP connection: two sockets, what waits to be sent over each, and how they end.
+"""One relayed TCP connection: its client and backend sockets, from the accept to their ends.
 
 Laws:
-- A connect that fails is tried on another backend, the client unaware, as long as nothing has passed in either
-  direction: the client is not read before a backend is connected.
-- What one side has sent reaches the other in order and whole, its FIN after it (RFC 9293, section 3.6), its RST too:
-  an RST is passed on when what came before it has left our send queue, at the latest after fin-timeout.
-- At most one buffer of `BUFFER` octets waits in each direction; while it waits, that side is not read.
-- A source that is listed for it says first, by a PROXY header, who the client is and whom it asked; a backend that wants
-  to know is told in the same way, before anything else.
-- What we are short of (descriptors, memory, local ports, an address to connect from) is no backend's fault: the client
-  waits.
+- The client is not read before a backend is connected; until something has passed, a reset of the backend counts as a
+  failed connect (`connecting`).
+- All octets that one side has sent reach the other in order, followed by its FIN (RFC 9293, section 3.6) or its RST.
+  An RST is passed on when the octets before it have left the send queue, at the latest after fin-timeout.
+- At most one buffer of `BUFFER` octets waits in each direction; meanwhile the sending side is not read.
+- A source listed in `accept-proxy` first sends a PROXY header, which names the client and the address it connected to.
 """
 
 import errno
 import socket
-from functools import partial
 from typing import TYPE_CHECKING
 
-from proxy.relay.loop.poller import ERR, HUP, IN, OUT, PRI, RDHUP, STREAM
-from proxy.relay.proxy_header.header import LONGEST, Endpoint, HeaderError, build, parse
-from proxy.relay.sockets import transparent
-from proxy.relay.sockets.address import sockaddr
-from proxy.relay.sockets.sources import LackError, open_stream
-from proxy.relay.sockets.stream_options import OURS, arm_reset
-from proxy.relay.target import ATTEMPTS, Target
+from proxy.relay.loop.poller import ERR, HUP, IN, OUT, PRI, RDHUP
+from proxy.relay.proxy_header.header import LONGEST, Endpoint, HeaderError, parse
+from proxy.relay.sockets.stream_options import arm_reset
+from proxy.relay.tcp import connecting
 from proxy.relay.tcp.side import Half, State
-from proxy.stats.histogram import bucket
 from proxy.stats.layout import (
-    BACKEND_BYTES_IN,
-    BACKEND_BYTES_OUT,
-    BACKEND_CONNECT_REFUSED,
-    BACKEND_CONNECT_RESET,
-    BACKEND_CONNECT_TIMEOUT,
-    BACKEND_CONNECT_UNREACHABLE,
-    BACKEND_LATENCY,
     BACKEND_RESET,
     BACKEND_TIMEOUT,
     SERVICE_BACKEND_RESET,
@@ -45,31 +30,23 @@ from proxy.stats.layout import (
     SERVICE_DENIED,
     SERVICE_FIN_TIMEOUT,
     SERVICE_IDLE_TIMEOUT,
-    SERVICE_NO_LOCAL_PORT,
     SERVICE_PROXY_MALFORMED,
     SERVICE_PROXY_TIMEOUT,
     SERVICE_QUEUE_TIMEOUT,
     SERVICE_RATE_LIMITED,
     SERVICE_REFUSED_CLIENT,
-    SERVICE_REFUSED_NO_BACKEND,
-    SERVICE_RETRIES,
 )
 
 if TYPE_CHECKING:
     from proxy.relay.loop.timers import Timer
+    from proxy.relay.target import Target
     from proxy.relay.tcp.service import TcpListener, TcpService
 
-GRACE = 0.5  # s that a connect may still take once the client has sent a FIN and nothing else
-LINGERING = 0.01  # s: how soon the send queue is looked at before an RST, doubled up to a second
-PORT_PAUSE = 0.05  # s until a connect is tried again when local ports have run out
-LOOK = 30.0  # s: no timer is set further ahead, for one that is cancelled stays in the heap until it would be due
+GRACE = 0.5  # s that a connect may still take after the client has sent nothing but a FIN
+LINGERING = 0.01  # s between two looks at the send queue before an RST; doubled each time, up to a second
+LOOK = 30.0  # s: no timer is set further ahead, because a cancelled timer stays in the heap until it would be due
 
-_CONNECT_ERRORS = {
-    errno.ECONNREFUSED: BACKEND_CONNECT_REFUSED,
-    errno.ECONNRESET: BACKEND_CONNECT_RESET,
-    errno.ETIMEDOUT: BACKEND_CONNECT_TIMEOUT,
-}
-# What the kernel reports when it has given up retransmitting: the last ICMP error, if there was one.
+# The kernel's errors when it gives up retransmitting: ETIMEDOUT, or the last ICMP error.
 _GIVEN_UP = frozenset({errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH})
 
 
@@ -85,35 +62,35 @@ class Connection:
         self.tcp = tcp
         self.listener = listener
         self.source = source
-        self.asked: Endpoint | None = None  # whom the client asked, where a header says so: not our own address
+        self.asked: Endpoint | None = None  # the address that the client connected to, if a PROXY header names it
         self.client = Half(self, sock)
         self.backend: Half | None = None
         self.lost: Half | None = None
-        self.last: Half | None = None  # whose FIN was the second one
-        self.why = -1  # the counter that says why it ends
+        self.last: Half | None = None  # the side that sent its FIN second
+        self.why = -1  # the counter for the reason of its end
         self.target: Target | None = None
         self.tried: tuple[Target, ...] = ()
-        self.portless: tuple[Target, ...] = ()  # tried in this turn, without a local address and port for them
-        self.counted = 0  # the client's key, where its connections are counted
-        self.queued: Target | None = None  # whose slots were taken, of those that it waits for
+        self.portless: tuple[Target, ...] = ()  # backends for which no local address and port were free in this turn
+        self.counted = 0  # the client's key if its connections are counted, else 0
+        self.queued: Target | None = None  # the full backend that counts this connection as queued
         self.state = State.WAITING
-        self.sticky = 0  # the key of the client's template, where it keeps its backend
-        self.accepted = self.began = tcp.poller.now  # `began`: when this attempt did, and then when it was open
-        self.touched = 0.0  # when something passed, octets or a FIN; 0.0: nothing has
-        self.deadline = self.leaves = float("inf")  # `leaves`: when a client that sent nothing but a FIN has left
+        self.sticky = 0  # the key of the client's template if the service has persistence
+        self.accepted = self.began = tcp.poller.now  # `began`: start of this attempt, later the time of opening
+        self.touched = 0.0  # time of the last octets or FIN; 0.0: nothing has passed
+        self.deadline = self.leaves = float("inf")  # `leaves`: then a client that sent only a FIN counts as gone
         self.wait = LINGERING
         self.timer: Timer | None = None
 
-    # -- who it is
+    # -- admission
 
     def await_header(self) -> None:
-        """Let the peer say by a PROXY header for whom it speaks."""
+        """Wait for the peer's PROXY header."""
         self.state = State.INTRODUCING
         self.deadline = self.accepted + self.tcp.times.connect_timeout
         self.expect(self.deadline)
 
     def _read_header(self, mask: int) -> None:
-        """Take the header, and nothing after it, once it is whole."""
+        """Read the header when all of it has arrived, and no octet after it."""
         sock = self.client.sock
         try:
             data = sock.recv(LONGEST, socket.MSG_PEEK)
@@ -135,13 +112,13 @@ class Connection:
             return
         self.source = header.client or self.source
         self.asked = header.asked
-        self.client.readable = True  # what follows the header is no edge of its own
+        self.client.readable = True  # octets behind the header cause no further edge
         self.deadline = float("inf")
         self.state = State.WAITING
         self.admit()
 
     def admit(self) -> None:
-        """Connect to a backend if the client may use the service, and has not too many connections, else reset it."""
+        """Connect to a backend, or reset the client if it is denied, exceeds its rate, or has too many connections."""
         access = self.tcp.service.access
         if not (access.anybody or access.permits(self.source[0])):
             self.ends(SERVICE_DENIED)
@@ -153,154 +130,12 @@ class Connection:
             self.ends(SERVICE_REFUSED_CLIENT)
             self.close(reset=True)
         else:
-            self.connect()
-
-    def _introduce(self, sock: socket.socket, version: str) -> int:
-        """Tell a backend who the client is; 0, or the error that kept us from it."""
-        try:
-            header = build(version, self.source, self.asked or self.client.sock.getsockname()[:2])
-            # The send queue of a connection that has just been opened is empty: less than all is an error.
-            return 0 if sock.send(header) == len(header) else errno.ENOBUFS
-        except OSError as error:
-            return error.errno or errno.ECONNRESET
-
-    # -- connecting
-
-    def connect(self) -> None:
-        """Connect to the next backend that has not been tried; reset the client when there is none."""
-        tcp = self.tcp
-        service = tcp.service
-        key = service.key(self.listener.route, self.source) if service.selector.needs_key else 0
-        pick = service.pick if tcp.queue is None else partial(tcp.queue.pick, self)
-        persistence = service.persistence
-        if persistence is not None:
-            if not self.sticky:
-                self.sticky = persistence.key(self.source[0])
-                persistence.hold(self.sticky)
-            pick = partial(persistence.pick, self.sticky, otherwise=pick)
-        full: Target | None = None
-        while len(avoid := self.tried + self.portless) < ATTEMPTS:
-            target = pick(key, avoid)
-            if target is None:
-                full = None if service.slots is None else service.slots.full
-                break
-            if avoid:
-                tcp.cells[tcp.base + SERVICE_RETRIES] += 1
-            if self._attempt(target):
-                return
-            service.unclaim(target)
-        now = tcp.poller.now
-        patience = self.accepted + tcp.times.connect_timeout
-        if tcp.queue is not None:
-            patience = max(patience, tcp.queue.until(self))  # what it has waited for a slot is no time to connect
-        if self.portless and now < patience:
-            self.portless = ()
-            self.state = State.WAITING
-            self.expect(now + PORT_PAUSE)
-            return
-        if tcp.queue is not None and full is not None:
-            tcp.queue.join(self, full)
-        else:
-            self.ends(SERVICE_REFUSED_NO_BACKEND)
-            self.close(reset=True)
-
-    def _attempt(self, target: Target) -> bool:
-        """Begin to connect to `target`, or to wait for what we lack; False if another backend may be tried."""
-        tcp = self.tcp
-        sock: socket.socket | None = None
-        try:
-            where = sockaddr(target.address, target.port or self.listener.member.port)
-            if tcp.service.stock is not None:
-                sock, result = transparent.open_stream(tcp.service.stock, target.family, self.source, tcp.tune, where)
-            elif target.sources:
-                sock, result = open_stream(target.sources, target.family, tcp.tune, where)
-            else:
-                sock = socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-                tcp.tune(sock)
-                result = sock.connect_ex(where)
-            if result not in (0, errno.EINPROGRESS):
-                raise OSError(result, "connect")  # noqa: TRY301 - one place tells whose fault it was
-            backend = Half(self, sock)
-            tcp.poller.register(sock, backend.on_event, STREAM)
-        except OSError as error:
-            if sock is not None:
-                sock.close()
-            if error.errno in OURS:
-                if tcp.queue is not None:
-                    tcp.queue.leave(self)
-                    tcp.queue.slots.unclaim(target)
-                self.state = State.WAITING
-                tcp.admission.wait(tcp, self, error.errno)
-                return True
-            if error.errno == errno.EADDRNOTAVAIL:
-                tcp.cells[tcp.base + (error.cell if isinstance(error, LackError) else SERVICE_NO_LOCAL_PORT)] += 1
-                self.portless += (target,)
-                return False
-            self.tried += (target,)
-            self._count_failed(target, error.errno)
-            return False
-        if tcp.queue is not None:
-            tcp.queue.leave(self)
-        self.state = State.CONNECTING
-        self.began = tcp.poller.now
-        self.deadline = self.began + tcp.times.connect_timeout
-        self.tried += (target,)
-        self.backend = backend
-        backend.other = self.client
-        self.client.other = backend
-        self.target = target
-        target.connections.add(self)
-        tcp.service.took(target)
-        self.expect(min(self.deadline, self.leaves))
-        return True
-
-    def _count_failed(self, target: Target, number: int | None) -> None:
-        cell = _CONNECT_ERRORS.get(number or 0, BACKEND_CONNECT_UNREACHABLE)
-        self.tcp.cells[target.cell + cell] += 1
-        self.tcp.service.failed(target)
-
-    def _lost_attempt(self, number: int) -> None:
-        """The connect failed: give the backend back and try another."""
-        if self.target is not None:
-            self._count_failed(self.target, number)
-        self.move()
-
-    def move(self) -> None:
-        """Try another backend; nothing may have passed yet."""
-        self._release(reset=True)
-        self.connect()
-
-    def _opened(self, backend: Half, mask: int, number: int) -> None:
-        """We are connected; `number` if it was reset since, which had to be after it had said something."""
-        tcp = self.tcp
-        client, target = self.client, self.target
-        assert target is not None  # noqa: S101 - for the type checker: an attempt has a target
-        now = tcp.poller.now
-        tcp.cells[target.cell + BACKEND_LATENCY + bucket(int((now - self.began) * 1e6))] += 1
-        if tcp.service.timed:
-            tcp.service.took_time(target, now - self.began)
-        target.failures = 0
-        self.state = State.OPEN
-        self.began = now
-        client.bytes_cell = target.cell + BACKEND_BYTES_IN
-        backend.bytes_cell = target.cell + BACKEND_BYTES_OUT
-        self.expect(now + tcp.times.idle_timeout)
-        if tcp.followed is not None:
-            tcp.followed.opened(self)
-        if not number and target.send_proxy != "off":
-            number = self._introduce(backend.sock, target.send_proxy)
-        if number:
-            self.broken(backend, number)
-            return
-        client.pull(dry=True)
-        if self.state is State.OPEN and mask & (IN | RDHUP | PRI):
-            backend.readable = True
-            backend.pull(dry=True)
+            connecting.connect(self)
 
     # -- events in every state but OPEN
 
     def on_event(self, half: Half, mask: int) -> None:
-        """Something happened on `half`, or (mask 0) there is more to relay, in a state other than OPEN."""
+        """Handle an event of `half`, or go on relaying (mask 0), in a state other than OPEN."""
         match self.state:
             case State.INTRODUCING:
                 self._read_header(mask)
@@ -309,9 +144,9 @@ class Connection:
             case State.CONNECTING:
                 number = half.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if number and not half.has_more():
-                    self._lost_attempt(number)
+                    connecting.failed(self, number)
                 elif number or mask & OUT:
-                    self._opened(half, mask, number)
+                    connecting.opened(self, half, mask, number)
             case State.RESETTING:
                 if half is self.lost:
                     half.pull(dry=True)
@@ -328,7 +163,7 @@ class Connection:
         if mask & (IN | RDHUP | PRI):
             client.readable = True
         if mask & RDHUP and not client.has_more():
-            # It may be a half-closing client of a server-first protocol, or one that left: a short wait decides.
+            # Either the client half-closes and the server speaks first, or the client has left: a short wait decides.
             self.leaves = min(self.leaves, self.tcp.poller.now + GRACE)
             self.expect(self.leaves)
 
@@ -339,7 +174,7 @@ class Connection:
     # -- the end
 
     def ended(self, half: Half) -> None:
-        """The end of what `half` sends has been read, and all before it has been sent on: pass the end on."""
+        """Pass the end of `half` on: its FIN or RST has been read, and all octets before it have been sent."""
         half.eof = True
         now = self.tcp.poller.now
         if self.state is State.RESETTING:
@@ -360,7 +195,7 @@ class Connection:
             self.expect(now + self.tcp.times.fin_timeout)
 
     def broken(self, half: Half, number: int) -> None:
-        """`half` was reset or timed out: what it sent before that is still delivered, nothing goes to it any more."""
+        """Begin to end the connection because `half` was reset or timed out; deliver what it sent before."""
         if self.state is State.RESETTING:
             if half is self.lost:
                 self.ended(half)
@@ -368,7 +203,7 @@ class Connection:
                 self.close(reset=True)
             return
         if half is self.backend and not self.touched and not half.has_more():
-            self._lost_attempt(number)
+            connecting.failed(self, number)
             return
         self._count_broken(half, number)
         self.state = State.RESETTING
@@ -392,7 +227,7 @@ class Connection:
             self.tcp.cells[self.target.cell + (BACKEND_TIMEOUT if given_up else BACKEND_RESET)] += 1
 
     def _await_delivery(self, now: float) -> None:
-        """All that the lost side had sent is in our send queue: reset the other side when it is empty."""
+        """Reset the other side when the send queue, which has all octets of the lost side, is empty."""
         if self.lost is None or now >= self.deadline or self.lost.other.unsent() == 0:
             self.close(reset=True)
             return
@@ -400,7 +235,7 @@ class Connection:
         self.wait = min(2 * self.wait, 1.0)
 
     def ends(self, cell: int) -> None:
-        """Count why it ends, in a counter of its service."""
+        """Count the reason of the end in a counter of the service."""
         self.tcp.cells[self.tcp.base + cell] += 1
         self.why = cell
 
@@ -422,12 +257,12 @@ class Connection:
         if reset:
             arm_reset(self.client.sock)
         tcp.poller.discard(self.client.sock)
-        self._release(reset=reset)
+        self.release(reset=reset)
         if self.sticky and tcp.service.persistence is not None:
             tcp.service.persistence.release(self.sticky, tcp.poller.now)
         tcp.freed(self)
 
-    def _release(self, *, reset: bool) -> None:
+    def release(self, *, reset: bool) -> None:
         """Give the backend back."""
         backend, target, tcp = self.backend, self.target, self.tcp
         if backend is not None:
@@ -454,7 +289,7 @@ class Connection:
         self.timer = poller.at(when, self._due)
 
     def _due(self, now: float) -> None:
-        """Act on what is due, or look again when it will be."""
+        """Act if a deadline of the state has passed, else set the timer again."""
         self.timer = None
         match self.state:
             case State.INTRODUCING:
@@ -463,7 +298,7 @@ class Connection:
             case State.WAITING | State.QUEUED | State.CONNECTING if now >= self.leaves:
                 self._gone()
             case State.WAITING:
-                self.connect()
+                connecting.connect(self)
             case State.QUEUED | State.CONNECTING:
                 if now < self.deadline:
                     self.expect(min(self.deadline, self.leaves))
@@ -478,12 +313,12 @@ class Connection:
                     self.expect(self.deadline)
 
     def _too_late(self) -> None:
-        """No slot in time: the client has waited in vain.  No connect in time: another backend may do better."""
+        """Reset a client that got no slot in time; try another backend if a connect took too long."""
         if self.state is State.QUEUED:
             self.ends(SERVICE_QUEUE_TIMEOUT)
             self.close(reset=True)
         else:
-            self._lost_attempt(errno.ETIMEDOUT)
+            connecting.failed(self, errno.ETIMEDOUT)
 
     def _open_due(self, now: float) -> None:
         times = self.tcp.times

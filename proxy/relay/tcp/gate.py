@@ -1,8 +1,8 @@
-"""The bound on the TCP connections of one service, over all workers.
+"""The limit on the TCP connections of one service, over all workers.
 
-Who is too many is not accepted, and waits in the kernel's queue (`backlog`), as with HAProxy's `maxconn`.  A worker that
-lets clients wait tells the others since when: one place is left for each that has waited longer than oneself, so that
-nobody's clients wait for ever beside a busy sibling.
+Above the limit no client is accepted; it waits in the kernel's queue (`backlog`), as with HAProxy's `maxconn`.  A
+worker with waiting clients publishes since when they have waited, and leaves one place free for each sibling whose
+clients have waited longer.  So no worker's clients wait for ever beside a busy sibling.
 """
 
 import select
@@ -16,11 +16,11 @@ from proxy.stats.layout import SERVICE_CONNECTIONS, TURN_ACCEPT
 if TYPE_CHECKING:
     from proxy.relay.tcp.service import TcpListener, TcpService
 
-LOOK = 0.005  # s between two looks for places that became free in other workers, while clients wait here
+LOOK = 0.005  # s between two looks for places that other workers freed, while clients wait here
 
 
 class Gate:
-    """Counts the connections of one service in one worker, and sees those of its siblings."""
+    """The gate of one service in one worker; it reads the siblings' counts."""
 
     def __init__(self, tcp: "TcpService", most: int, siblings: Siblings) -> None:
         self._tcp = tcp
@@ -31,7 +31,7 @@ class Gate:
         self._looking = False
 
     def enter(self, listener: "TcpListener") -> bool:
-        """Claim a place for a connection that may be accepted next; False, and another try follows, if there is none."""
+        """Claim a place for the next connection; if there is none, return False and look again later."""
         cells, siblings = self._tcp.cells, self._siblings
         since = cells[self._turn] or int(self._tcp.poller.now * 1e9)
         ahead = sum(0 < other < since for other in siblings.each(self._turn))
@@ -46,10 +46,10 @@ class Gate:
         return False
 
     def settle(self) -> None:
-        """Take back a claim that nobody came for."""
+        """Give back a claimed place if no connection was accepted for it."""
         self._tcp.cells[self._cell] = len(self._tcp.connections)
 
-    def _look(self, now: float) -> None:  # noqa: ARG002 - the poller's
+    def _look(self, now: float) -> None:  # noqa: ARG002 - the poller passes it
         self._looking = False
         if self._tcp.stalled:
             self._tcp.accept_again()
@@ -58,7 +58,7 @@ class Gate:
 
 
 def _waits(sock: socket.socket) -> bool:
-    """Whether a client waits to be accepted."""
+    """Return True if a client waits to be accepted."""
     look = select.poll()
     look.register(sock, select.POLLIN)
     return bool(look.poll(0))

@@ -1,19 +1,20 @@
-"""Clients that wait for a free slot of a backend, first come first served over all workers.
+"""Clients that wait for a free slot of a backend: first come, first served, over all workers.
 
-Each worker has a queue of its own; the bound is on all of them together, and `TURN_QUEUE` tells the siblings how long the
-first one here has waited, so that a slot goes to the oldest, wherever it becomes free.  Backends that the scheduler would
-have chosen count who waits as `queued`, each client once.
+Each worker has its own queue; the limit applies to all of them together.  `TURN_QUEUE` publishes since when the queue's
+head has waited, so that a slot goes to the oldest client wherever it becomes free.  A waiting client counts as `queued`
+once, at the backend that the scheduler would have chosen.
 
-Who has tried the same backends stands in the same line: what its first one cannot have, none of it can, and the other
-lines are not held up by it.
+Clients that have tried the same backends form one line: if the first of a line cannot be served, none of it can, and
+the other lines go on.
 """
 
 from heapq import merge, nsmallest
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-from proxy.relay.capacity import Slots
+from proxy.relay.capacity import Capacity
 from proxy.relay.claims import claim
+from proxy.relay.tcp import connecting
 from proxy.relay.tcp.side import State
 from proxy.stats.layout import BACKEND_QUEUED, SERVICE_QUEUED, SERVICE_REFUSED_LIMIT, TURN_QUEUE
 
@@ -26,51 +27,51 @@ if TYPE_CHECKING:
 
     Tried = tuple[Target, ...]
 
-LOOK = 0.005  # s between two looks for slots that became free otherwise, while anybody waits
-AT_ONCE = 32  # who waits that is served in one turn, and lines that are looked at beside that of those who tried nobody
+LOOK = 0.005  # s between two looks for slots that other workers freed, while clients wait
+AT_ONCE = 32  # clients served in one turn; also lines looked at beside the line of clients that have tried no backend
 
 
 class Queue:
     """The queue of one service in one worker."""
 
-    def __init__(self, tcp: "TcpService", slots: Slots) -> None:
-        self.slots = slots
+    def __init__(self, tcp: "TcpService", capacity: Capacity) -> None:
+        self.capacity = capacity
         self._tcp = tcp
         self._size = tcp.service.plan.limits.queue_size
         self._timeout = tcp.service.plan.limits.queue_timeout
-        self._waiting: dict[Connection, tuple[float, Tried]] = {}  # since when, and its line; the first one first
-        self._lines: dict[Tried, dict[Connection, float]] = {}  # none of them empty
+        self._waiting: dict[Connection, tuple[float, Tried]] = {}  # (since when, line), in order of arrival
+        self._lines: dict[Tried, dict[Connection, float]] = {}  # no line is empty
         self._cell = tcp.base + SERVICE_QUEUED
         self._looking = False
-        slots.queue = self
+        capacity.queue = self
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def pick(self, conn: "Connection", key: int, avoid: "Collection[Target]") -> "Target | None":
-        """Return a backend with a claimed slot for a connection; None if it has to wait, or there is nobody at all."""
+        """Claim a slot for a connection and return its backend; None if it must wait, or no backend is usable."""
         place = self._waiting.get(conn)
         if place is not None:
-            return self.slots.pick(key, avoid, place[0])
+            return self.capacity.pick(key, avoid, place[0])
         if self._waiting and not avoid:
             line = self._lines.get(())
             if line:
-                self.slots.full = next(reversed(line)).queued  # behind those who came before
+                self.capacity.full = next(reversed(line)).queued  # it waits behind the last of the line
                 return None
-            self._serve(0)  # those who came before want something else, or nothing that is free
-        return self.slots.pick(key, avoid, self._tcp.poller.now)
+            self._serve(0)  # clients that came earlier get free slots first
+        return self.capacity.pick(key, avoid, self._tcp.poller.now)
 
     def until(self, conn: "Connection") -> float:
-        """Return how long a connection may wait here (monotonic s), -inf for one that does not."""
+        """Return until when a connection may wait (monotonic s); -inf if it is not in the queue."""
         place = self._waiting.get(conn)
         return float("-inf") if place is None else place[0] + self._timeout
 
     def join(self, conn: "Connection", full: "Target") -> None:
-        """Let a connection wait, or keep its place, because this backend is full; reset it if the queue is, too."""
+        """Queue a connection, or keep its place, because backend `full` has no slot; reset it if the queue is full."""
         tcp = self._tcp
         cells = tcp.cells
         if conn not in self._waiting:
-            if not claim(cells, self._cell, self.slots.siblings, len(self._waiting), self._size):
+            if not claim(cells, self._cell, self.capacity.siblings, len(self._waiting), self._size):
                 conn.ends(SERVICE_REFUSED_LIMIT)
                 conn.close(reset=True)
                 return
@@ -87,7 +88,7 @@ class Queue:
             tcp.poller.at(tcp.poller.now + LOOK, self._look)
 
     def leave(self, conn: "Connection") -> None:
-        """Give up a place; harmless for who has none."""
+        """Take a connection out of the queue; harmless if it is not in it."""
         if conn not in self._waiting:
             return
         self._step_out(conn)
@@ -99,7 +100,7 @@ class Queue:
         self._tell_head()
 
     def relisted(self, gone: "Iterable[Target]") -> None:
-        """Who waits because of a backend that is not listed any more waits because of another one."""
+        """Count clients that waited for a backend that is gone at another one."""
         left, targets, cells = set(gone), self._tcp.service.targets, self._tcp.cells
         instead = next((target for target in targets if target.limit), targets[0])
         for conn in self._waiting:
@@ -110,7 +111,7 @@ class Queue:
         self.wake()
 
     def wake(self) -> None:
-        """Serve who waits, in the next round."""
+        """Serve waiting clients in the next round."""
         if self._waiting:
             self._tcp.poller.again(self._serve)
 
@@ -120,7 +121,7 @@ class Queue:
         self._tell_head()
 
     def _step_out(self, conn: "Connection") -> float:
-        """Take a connection out of its line; since when it has waited."""
+        """Take a connection out of its line; return since when it has waited."""
         since, tried = self._waiting.pop(conn)
         line = self._lines[tried]
         del line[conn]
@@ -134,15 +135,15 @@ class Queue:
             self._tcp.poller.at(now + LOOK, self._look)
             self._serve(0)
 
-    def _serve(self, mask: int) -> None:  # noqa: ARG002 - the poller's
-        """Connect those who come next, as long as there is room for them."""
+    def _serve(self, mask: int) -> None:  # noqa: ARG002 - the poller passes it
+        """Connect waiting clients in their order while slots are free."""
         blocked: set[Tried] = set()
         served = 0
         for _, conn, tried in merge(*(self._in_line(tried, blocked) for tried in self._oldest()), key=itemgetter(0)):
-            conn.connect()
+            connecting.connect(conn)
             match conn.state:
                 case State.WAITING:
-                    return  # we are short of something, which the others would miss as well
+                    return  # the host lacks something, which the others would lack as well
                 case State.QUEUED if conn.tried == tried:
                     blocked.add(tried)
                 case _:
@@ -152,14 +153,17 @@ class Queue:
                 return
 
     def _oldest(self) -> "list[Tried]":
-        """Return the lines that are looked at in one turn: those whose first ones have waited longest."""
+        """Return the lines to look at in one turn: those whose heads have waited longest."""
         others = [tried for tried in self._lines if tried]
         if len(others) > AT_ONCE:
             others = nsmallest(AT_ONCE, others, key=lambda tried: next(iter(self._lines[tried].values())))
         return [(), *others] if () in self._lines else others
 
     def _in_line(self, tried: "Tried", blocked: "set[Tried]") -> "Iterator[tuple[float, Connection, Tried]]":
-        """Yield (since when, who, what it tried) until the line is blocked; who waits for what we lack looks by itself."""
+        """Yield (since when, connection, backends tried) until the line is blocked.
+
+        Connections that wait because the host lacks something have their own timers.
+        """
         for conn, since in list(self._lines[tried].items()):
             if tried in blocked:
                 return
@@ -167,7 +171,7 @@ class Queue:
                 yield since, conn, tried
 
     def _tell_head(self) -> None:
-        """Publish since when the first one waits that could take any slot."""
+        """Publish since when the first client has waited that could take any slot."""
         line = self._lines.get(())
         head = next(iter(line.values())) if line else 0.0
         self._tcp.cells[self._tcp.base + TURN_QUEUE] = int(head * 1e9)

@@ -1,4 +1,4 @@
-"""TCP services: accept as far as there is room, and keep the connections of one service together."""
+"""TCP services: accept clients while there is room, and keep the connections of each service."""
 
 import errno
 import socket
@@ -12,6 +12,7 @@ from proxy.relay.plan import Member
 from proxy.relay.service import Service
 from proxy.relay.sockets.stream_options import OURS, arm_reset, tune
 from proxy.relay.target import Target
+from proxy.relay.tcp import connecting
 from proxy.relay.tcp.connection import Connection
 from proxy.relay.tcp.gate import Gate
 from proxy.relay.tcp.queue import Queue
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from proxy.relay.observer import Observer
 
 ACCEPTS = 64  # connections accepted in one turn
-MOVED = 64  # connects to an unfit backend that are made elsewhere in one turn
-PAUSE = 0.1  # s without accepting after descriptors ran out
+MOVED = 64  # pending connects to an unfit backend that are moved in one turn
+ACCEPT_PAUSE = 0.1  # s without accepting after descriptors or memory ran out
 
 
 class TcpListener:
@@ -48,8 +49,8 @@ class TcpListener:
         self.sock = sock
         self.route = member.text.encode()
 
-    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, accepting tells
-        """Accept what waits, as far as there is room."""
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - accept() tells what happened
+        """Accept waiting clients while there is room."""
         self._accept()
         if self.tcp.gate is not None:
             self.tcp.gate.settle()
@@ -70,10 +71,10 @@ class TcpListener:
                     tcp.stalled.add(self)
                     admission.pause(tcp, error.errno)
                     return
-                # The connection died in the queue (accept(2): errors of the new socket are handed over here).
+                # The connection died in the queue (accept(2): accept returns errors of the new socket).
                 tcp.cells[tcp.base + SERVICE_ACCEPT_FAILED] += 1
                 if error.errno == errno.EINVAL:
-                    return  # it listens no more: something destroyed the listening socket itself
+                    return  # the listening socket itself was destroyed
                 continue
             tcp.accepted(self, sock, source)
         tcp.poller.again(self.on_event)
@@ -89,32 +90,32 @@ class TcpService:
         self.cells = service.cells
         self.base = service.cell
         self.log = service.log
-        self.followed: Observer | None = None  # while somebody wants to know what begins and ends
+        self.followed: Observer | None = None  # set while an operator follows beginnings and ends
         self.buffer, self.view = admission.buffer, admission.view
         self.admission = admission
         self.introducers = Blocks(service.plan.accept_proxy)
         self.connections: set[Connection] = set()
         self.stalled: set[TcpListener] = set()
-        self._moving: list[tuple[Connection, Target]] = []  # what is still to leave an unfit backend
+        self._moving: list[tuple[Connection, Target]] = []  # connections that must still leave an unfit backend
         limits = service.plan.limits
         self.gate = Gate(self, limits.connections, admission.siblings) if limits.connections else None
         self.per_client = limits.per_client
         self.rate = service.rate("tcp")
-        self.queue = Queue(self, service.slots) if service.slots is not None else None
+        self.queue = Queue(self, service.capacity) if service.capacity is not None else None
 
     def listen(self, member: Member, sock: socket.socket) -> TcpListener:
-        """Poll a member's socket; what is queued in it already is an edge of its own."""
+        """Poll a member's socket; clients that are queued in it already cause an edge."""
         listener = TcpListener(self, member, sock)
         self.poller.register(sock, listener.on_event, LISTENER)
         return listener
 
     def unlisten(self, listener: TcpListener) -> None:
-        """Stop polling it; what waits in it belongs to whoever polls it next."""
+        """Stop polling a member's socket; the worker that polls it next accepts the waiting clients."""
         self.poller.forget(listener.sock, listener.on_event)
         self.stalled.discard(listener)
 
     def accepted(self, listener: TcpListener, sock: socket.socket, source: tuple[str, int]) -> None:
-        """Begin a connection.  Its options are inherited from the listening socket."""
+        """Begin a connection.  Its socket inherits the options of the listening socket."""
         sock.setblocking(False)
         conn = Connection(self, listener, sock, source)
         try:
@@ -136,7 +137,7 @@ class TcpService:
             conn.admit()
 
     def freed(self, conn: Connection) -> None:
-        """A connection has ended: there is room for one that waits."""
+        """Count the end of a connection, and accept a waiting client."""
         self.connections.discard(conn)
         self.cells[self.base + SERVICE_SESSIONS] -= 1
         self.cells[self.base + SERVICE_CONNECTIONS] = len(self.connections)
@@ -145,7 +146,7 @@ class TcpService:
         self.admission.freed()
 
     def has_room_for(self, conn: Connection) -> bool:
-        """Whether a client may have one connection more, which is counted then."""
+        """Return True and count the connection if its client may have one more."""
         if not self.per_client:
             return True
         conn.counted = self.admission.clients.enter(self.service.plan.slot, conn.source[0], self.per_client)
@@ -164,7 +165,7 @@ class TcpService:
     # -- changes
 
     def unfit(self, targets: Iterable[Target]) -> None:
-        """Backends went down or were ejected: connects that are not through yet are made elsewhere."""
+        """Move pending connects away from backends that went down or were ejected."""
         begins = not self._moving
         self._moving += [
             (conn, target) for target in targets for conn in target.connections if conn.state is State.CONNECTING
@@ -172,55 +173,55 @@ class TcpService:
         if begins:
             self._move(0)
 
-    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller's
-        """Make the next connects elsewhere; there may be thousands."""
+    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller passes it
+        """Move the next pending connects; there may be thousands."""
         lot, self._moving = self._moving[-MOVED:], self._moving[:-MOVED]
         for conn, target in lot:
             if conn.state is State.CONNECTING and conn.target is target:
-                conn.move()
+                connecting.move(conn)
         if self._moving:
             self.poller.again(self._move)
 
     def went_down(self, targets: Iterable[Target]) -> None:
-        """Backends went down: reset their connections where the service says so."""
+        """Reset the connections of backends that went down, if the service has `on-down = "reset"`."""
         if self.service.plan.on_down == "reset":
             self._end(targets, SERVICE_RESET_ON_DOWN)
 
     def failed_back(self, targets: Iterable[Target]) -> None:
-        """Better backends serve again, and the service wants nothing to stay on these."""
+        """Reset connections on backends that are no longer the best ones, with `on-failback = "reset"`."""
         self._end(targets, SERVICE_RESET_ON_FAILBACK)
 
     def returned(self, targets: Iterable[Target]) -> None:
         """Nothing to do: connections stay where they are."""
 
     def relisted(self, gone: Iterable[Target]) -> None:
-        """Let connections wait from now on, if a backend is limited that may be full, and for those who are listed."""
+        """Adapt the queue to the new backends; make one if a backend is limited now."""
         if self.queue is not None:
             self.queue.relisted(gone)
-        elif self.service.slots is not None:
-            self.queue = Queue(self, self.service.slots)
+        elif self.service.capacity is not None:
+            self.queue = Queue(self, self.service.capacity)
 
     def cut(self, targets: Iterable[Target]) -> None:
-        """The drain-timeout of these backends is over: reset what is left on them."""
+        """Reset all connections of these backends: they are in maintenance, gone, or past their drain-timeout."""
         self._end(targets, SERVICE_DRAINED_HARD)
 
     def _end(self, targets: Iterable[Target], cell: int) -> None:
         for target in targets:
             for conn in list(target.connections):
                 if conn.state is State.CONNECTING:
-                    conn.move()
+                    connecting.move(conn)
                 else:
                     conn.ends(cell)
                     conn.close(reset=True)
 
     @property
     def paused(self) -> bool:
-        """Whether accepting is paused because we are out of something."""
+        """Return True if accepting is paused because descriptors or memory ran out."""
         return self.admission.paused
 
     @property
     def idle(self) -> bool:
-        """Whether no connection is open."""
+        """Return True if no connection is open."""
         return not self.connections
 
     def close(self) -> None:
@@ -231,10 +232,10 @@ class TcpService:
 
 
 class Admission:
-    """What all TCP services of a worker share: the bound on connections, and the buffer they read into.
+    """The state that all TCP services of a worker share: the limit on connections, and the buffer they read into.
 
-    When descriptors or memory run out, every service stops accepting for `PAUSE`, or until a connection ends: clients
-    wait in the kernel's queue, and nothing spins.  Clients that are accepted already are connected first after that.
+    When descriptors or memory run out, every service stops accepting for `ACCEPT_PAUSE`, or until a connection ends.
+    Clients wait in the kernel's queue, and nothing spins.  Afterwards clients that are accepted already come first.
     """
 
     def __init__(self, most: int, poller: Poller, siblings: Siblings, clients: Clients) -> None:
@@ -251,26 +252,26 @@ class Admission:
         self._waiting: list[Connection] = []
 
     def room(self) -> bool:
-        """Whether one more connection may be accepted."""
+        """Return True if one more connection may be accepted."""
         return self.open < self.most and not self.paused
 
     def pause(self, tcp: TcpService, number: int | None) -> None:
-        """Accept nothing for a moment, because `tcp` met this error."""
+        """Stop accepting for a moment because `tcp` got this error."""
         no_memory = number in {errno.ENOBUFS, errno.ENOMEM}
         tcp.cells[tcp.base + (SERVICE_NO_MEMORY if no_memory else SERVICE_NO_DESCRIPTOR)] += 1
         if not self.paused:
             self.paused = True
             tcp.cells[tcp.base + SERVICE_ACCEPT_PAUSED] += 1
-            self._timer = self._poller.at(self._poller.now + PAUSE, self._resume)
+            self._timer = self._poller.at(self._poller.now + ACCEPT_PAUSE, self._resume)
 
     def wait(self, tcp: TcpService, conn: Connection, number: int | None) -> None:
-        """Pause, and let `conn` connect before anybody else is accepted."""
+        """Stop accepting, and let `conn` connect before another client is accepted."""
         self.pause(tcp, number)
         if conn not in self._waiting:
             self._waiting.append(conn)
 
     def freed(self) -> None:
-        """A connection has ended: go on, in the next round, when its descriptors are closed."""
+        """Count the end of a connection, and accept again in the next round, when its descriptors are closed."""
         self.open -= 1
         if self.paused:
             self._poller.again(self._resume)
@@ -278,7 +279,7 @@ class Admission:
             self._accept()
 
     def _resume(self, _: float) -> None:
-        """Try again: it is time, or a connection has ended."""
+        """Connect waiting clients and accept again, because the pause is over or a connection has ended."""
         self.paused = False
         if self._timer is not None:
             self._timer.cancel()
@@ -286,7 +287,7 @@ class Admission:
         while self._waiting and not self.paused:
             conn = self._waiting.pop(0)
             if conn.state is State.WAITING:
-                conn.connect()
+                connecting.connect(conn)
         if not self.paused:
             self._accept()
 

@@ -1,9 +1,9 @@
-"""One of the two sockets of a relayed connection: what is read from it, and what waits to be sent over it.
+"""One of the two sockets of a relayed connection, with the octets that wait to be sent over it.
 
 Laws:
-- Each turn of an edge is used up: a side is read until it is dry, until the other side takes no more (its writability
-  is the edge that reads on), or until the budget is spent (the poller calls again).
-- A side is not read while what it sent before still waits, so nothing waits any more when its end is read.
+- After an edge a side is read until it is dry, until the other side takes no more (its next writable edge goes on), or
+  until the budget is spent (the poller calls again).
+- A side is not read while octets that it sent still wait, so none wait when its end is read.
 """
 
 import errno
@@ -24,22 +24,22 @@ READS = 4  # buffers relayed in one direction in one turn
 
 
 class State(Enum):
-    """What a connection is in."""
+    """The state of a connection."""
 
-    INTRODUCING = auto()  # a listed source is to say by a PROXY header for whom it speaks, until `deadline`
-    WAITING = auto()  # no connect is under way: we are out of something, and try again
-    QUEUED = auto()  # for a free slot of a backend, in `relay.queue`
-    CONNECTING = auto()  # to `target`, until `deadline`
-    OPEN = auto()  # both sides are relayed; one may have sent its FIN, which starts the fin timer
-    RESETTING = auto()  # `lost` is broken; what it had sent is delivered, then the other side is reset
+    INTRODUCING = auto()  # waits until `deadline` for the PROXY header of a listed source
+    WAITING = auto()  # no connect is pending: the host lacks something, and the connect is tried again
+    QUEUED = auto()  # waits in `tcp.queue` for a free slot of a backend
+    CONNECTING = auto()  # waits until `deadline` for the connect to `target`
+    OPEN = auto()  # both sides are relayed; the first FIN starts the fin timer
+    RESETTING = auto()  # `lost` is broken: its octets are delivered, then the other side is reset
     CLOSED = auto()  # both sockets are closed
 
 
-OPEN = State.OPEN  # one look-up instead of two in the hot path
+OPEN = State.OPEN  # saves a look-up in the hot path
 
 
 class Half:
-    """One socket of a connection, with what waits to be sent over it."""
+    """One socket of a connection."""
 
     __slots__ = ("bytes_cell", "conn", "eof", "octets", "other", "pending", "readable", "recv_into", "send", "sock")
 
@@ -51,13 +51,13 @@ class Half:
         self.send = sock.send
         self.recv_into = sock.recv_into
         self.pending: memoryview | None = None
-        self.readable = False  # the kernel may have more for us
-        self.eof = False  # its end has been read, and all before it has been sent on
-        self.bytes_cell = 0  # counts what is read here and sent to the other side
-        self.octets = 0  # the same, of this connection
+        self.readable = False  # the kernel may have octets to read
+        self.eof = False  # its end has been read, and all octets before it have been sent on
+        self.bytes_cell = 0  # the backend's counter of octets from here to the other side
+        self.octets = 0  # octets from here to the other side
 
     def on_event(self, mask: int) -> None:
-        """Something happened on this socket, or (mask 0) there is more to relay."""
+        """Handle an event of this socket, or go on relaying (mask 0)."""
         conn = self.conn
         if conn.state is not OPEN:
             conn.on_event(self, mask)
@@ -74,10 +74,10 @@ class Half:
             self.pull(dry=not mask or bool(mask & (RDHUP | PRI)))
 
     def pull(self, *, dry: bool) -> None:  # noqa: PLR0911 - the hot path, each end of a read in one place
-        """Relay what this side has sent.
+        """Relay the octets that this side has sent.
 
-        A read that fills less than the buffer has emptied a stream's queue (epoll(7)), but not where a FIN or an
-        urgent byte is about, or may have been told of in an earlier turn: `dry` reads until there is nothing.
+        A read that fills less than the buffer has emptied the stream's queue (epoll(7)), unless a FIN or an urgent
+        octet is near, or an earlier turn may have used up their edge: `dry` reads until there is nothing.
         """
         other = self.other
         if not self.readable or self.eof or other.pending is not None:
@@ -117,7 +117,7 @@ class Half:
         tcp.poller.again(self.on_event)
 
     def flush(self) -> None:
-        """Send what waits; when all of it has left, read the other side again."""
+        """Send the waiting octets; when all are sent, read the other side again."""
         pending = self.pending
         if pending is None:
             return
@@ -140,14 +140,14 @@ class Half:
         other.pull(dry=True)
 
     def has_more(self) -> bool:
-        """Whether there is an octet to read, as opposed to nothing yet, a FIN or an RST."""
+        """Return True if there is an octet to read, rather than nothing, a FIN or an RST."""
         try:
             return bool(self.sock.recv(1, socket.MSG_PEEK))
         except OSError:
             return False
 
     def unsent(self) -> int:
-        """Octets in the kernel's send queue that the peer has not acknowledged."""
+        """Return the number of octets in the kernel's send queue that the peer has not acknowledged."""
         try:
             answer = fcntl.ioctl(self.sock, termios.TIOCOUTQ, b"\0\0\0\0")
         except OSError:

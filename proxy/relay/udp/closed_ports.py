@@ -1,6 +1,6 @@
-"""Which backends have refused a datagram just now: they are left out for a moment, as long as another one is there.
+"""The backends that have just refused a datagram: they are left out for a moment if another one is usable.
 
-A host tells of a closed port about once a second (icmp_ratelimit, icmp(7)): what else is sent there is lost in silence.
+A host reports a closed port about once a second (icmp_ratelimit, icmp(7)); other datagrams to it are lost silently.
 """
 
 from typing import TYPE_CHECKING
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from proxy.relay.target import Target
 
-PAUSE = 1.0  # s
+CLOSED_PAUSE = 1.0  # s
 
 
 class ClosedPorts:
-    """The backends, and until when; false if there are none."""
+    """The backends that are left out; false if there are none."""
 
     __slots__ = ("_until",)
 
@@ -24,14 +24,14 @@ class ClosedPorts:
 
     def note(self, target: "Target", now: float) -> None:
         """Leave a backend out from now on (monotonic seconds)."""
-        self._until[target] = now + PAUSE
+        self._until[target] = now + CLOSED_PAUSE
 
     def forget(self, target: "Target") -> None:
-        """Leave it out no longer."""
+        """Stop leaving a backend out."""
         self._until.pop(target, None)
 
     def targets(self, now: float) -> "tuple[Target, ...]":
-        """Return who is left out now."""
+        """Return the backends that are left out now."""
         for target in [one for one, until in self._until.items() if until <= now]:
             del self._until[target]
         return tuple(self._until)

@@ -20,10 +20,10 @@ class UdpListener:
         self.receive, self.reply = endpoint(sock, member.address)
         self.route = member.text.encode()
         self.ident = member.listener
-        self.sessions = 0  # that answer through it
+        self.sessions = 0  # the number of sessions that answer through this socket
 
-    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
-        """Send the clients' datagrams on."""
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells what happened
+        """Read the clients' datagrams and send them to backends."""
         receive = self.receive
         udp = self.udp
         buffer, view = udp.buffer, udp.view

@@ -1,12 +1,12 @@
-"""Plain UDP without sessions: each datagram is balanced by itself and goes one way (syslog, RFC 5426; metrics).
+"""Plain UDP without sessions: each datagram is balanced by itself, without answers (syslog, RFC 5426; metrics).
 
 Laws:
-- A datagram goes on whole and unchanged to one backend, picked for it alone; nothing is kept of its client.
-- One connected socket a backend and port, whoever the clients are; replaced every minute and when it proves broken.
-- What backends send is read, counted and dropped: nobody is known to wait for it.
-- PROXY headers, in and out, are as for sessions: before each datagram.
-- A backend whose port is closed gets nothing for a moment, as long as another one is there.  The last datagram that it was
-  sent goes to another one at once; of those before it nobody knows.
+- A datagram goes unchanged to one backend, picked for it alone; the relay remembers nothing about its client.
+- Each backend and port has one connected socket for all clients; it is replaced every minute and when it is broken.
+- Datagrams from backends are read, counted and dropped: no client waits for them.
+- PROXY headers stand before each datagram, in and out, as with sessions.
+- A backend whose port is closed gets nothing for a moment if another one is usable.  The last datagram sent to it goes
+  to another backend at once; earlier ones are lost.
 """
 
 import errno
@@ -21,7 +21,7 @@ from proxy.relay.proxy_header.header import Header
 from proxy.relay.service import Service
 from proxy.relay.sockets.address import Client, sockaddr
 from proxy.relay.sockets.datagram import BATCH, LARGEST, UNSENT, endpoint, source_of
-from proxy.relay.sockets.outgoing import LIFETIME, PAUSE, RECEIVE_BUFFER, SHORTAGES, connect
+from proxy.relay.sockets.outgoing import LIFETIME, RECEIVE_BUFFER, REOPEN_PAUSE, SHORTAGES, connect
 from proxy.relay.sockets.transparent import NO_WAY, EmptyStockError, open_outlet
 from proxy.relay.target import ATTEMPTS, Target
 from proxy.relay.udp.closed_ports import ClosedPorts
@@ -41,7 +41,7 @@ from proxy.stats.layout import (
 
 
 class Sent(NamedTuple):
-    """A datagram that was sent to a backend, and what is needed to send it to another one."""
+    """A datagram that was sent to a backend, with all that is needed to send it to another one."""
 
     listener: "PerDatagramListener"
     data: bytes
@@ -61,7 +61,7 @@ class PerDatagramListener:
         self.receive, _ = endpoint(sock, member.address)
         self.route = member.text.encode()
 
-    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells what happened
         """Send the clients' datagrams on."""
         receive = self.receive
         udp = self.udp
@@ -78,7 +78,7 @@ class PerDatagramListener:
 
 
 class Outlet:
-    """The way to one backend at one port: a connected socket, opened when it is needed."""
+    """The connected socket to one backend at one port, opened when it is needed."""
 
     __slots__ = ("barred", "born", "last", "port", "sock", "target", "udp")
 
@@ -88,11 +88,11 @@ class Outlet:
         self.port = port
         self.sock: socket.socket | None = None
         self.born = 0.0
-        self.barred = 0.0  # no other try to open it before
-        self.last: Sent | None = None  # the last datagram, of which ICMP may say that it was not delivered
+        self.barred = 0.0  # it is not opened before this time
+        self.last: Sent | None = None  # the last datagram, which an ICMP error may be about
 
-    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
-        """Drop what the backend sent, and hear of ICMP errors."""
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells what happened
+        """Drop datagrams from the backend, and read ICMP errors."""
         udp = self.udp
         for _ in range(BATCH):
             if self.sock is None:
@@ -104,15 +104,17 @@ class Outlet:
             except OSError as error:
                 self.broke(error)
                 continue
-            self.last = None  # it arrived
+            self.last = None  # the backend's port is open, so the last datagram arrived
             udp.cells[udp.base + SERVICE_UNWANTED_REPLY] += 1
         udp.poller.again(self.on_event)
 
     def send(self, head: bytes, data: bytes | memoryview, source: list[tuple[int, int, bytes]]) -> bool:
-        """Send a datagram behind a header, from a source if there is to be another than ours; False: it must go elsewhere."""
+        """Send a datagram behind a header, from the client's address if `source` names it; False: try another backend."""
         udp, target = self.udp, self.target
         if source and (source[0][0] == socket.IPPROTO_IPV6) != (target.family == socket.AF_INET6):
-            udp.cells[udp.base + SERVICE_NO_SOURCE_ADDRESS] += 1  # the kernel would pass over it, and take ours
+            udp.cells[udp.base + SERVICE_NO_SOURCE_ADDRESS] += (
+                1  # the kernel would ignore it and use this host's address
+            )
             return False
         now = udp.poller.now
         sock = self.sock
@@ -125,7 +127,7 @@ class Outlet:
                 sock.sendmsg((head, data), source)
             except OSError as error:
                 if error.errno == errno.EMSGSIZE:
-                    # It may be what ICMP said of an earlier datagram (RFC 1191), not sent; the path is known by now.
+                    # Perhaps an ICMP error about an earlier datagram (RFC 1191): this one was not sent, and the path is known now.
                     continue
                 if error.errno in UNSENT:
                     break
@@ -144,7 +146,7 @@ class Outlet:
         return True
 
     def broke(self, error: OSError) -> None:
-        """An ICMP error, which is an earlier datagram's, or a broken route, for which a new socket may help."""
+        """Count an ICMP error about an earlier datagram, or close the socket after another error: a new one may help."""
         udp, target = self.udp, self.target
         refused = error.errno == errno.ECONNREFUSED
         udp.cells[target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
@@ -156,13 +158,13 @@ class Outlet:
             self.close()
 
     def close(self) -> None:
-        """Let the socket go."""
+        """Close the socket."""
         if self.sock is not None:
             self.udp.poller.discard(self.sock)
             self.sock = None
 
     def _open(self, now: float) -> socket.socket | None:
-        """Open the socket, or replace one whose time is over; what there is then."""
+        """Open or replace the socket; if that fails, return the current one, which may be None."""
         if now < self.barred:
             return self.sock
         udp = self.udp
@@ -179,9 +181,9 @@ class Outlet:
             if sock is not None:
                 sock.close()
             if isinstance(error, EmptyStockError):
-                udp.cells[udp.base + error.cell] += 1  # the next datagram may find one
+                udp.cells[udp.base + error.cell] += 1  # there may be a socket for the next datagram
                 return self.sock
-            self.barred = now + PAUSE
+            self.barred = now + REOPEN_PAUSE
             shortage = SHORTAGES.get(error.errno or 0)
             if shortage is not None:
                 udp.cells[udp.base + shortage] += 1
@@ -199,7 +201,7 @@ class PerDatagramService:
     """The datagrams of one service in one worker."""
 
     idle = True
-    """Nothing is waited for."""
+    """No answers are pending."""
 
     def __init__(self, service: Service, poller: Poller) -> None:
         self.service = service
@@ -208,9 +210,9 @@ class PerDatagramService:
         self.base = service.cell
         self.buffer = bytearray(LARGEST)
         self.view = memoryview(self.buffer)
-        self.spare = bytearray(LARGEST)  # for what backends send while a client's datagram is in the buffer
+        self.spare = bytearray(LARGEST)  # for backends' datagrams, while a client's is in the buffer
         self.closed_ports = ClosedPorts()
-        self._lost: list[Sent] = []  # datagrams that were refused, and go elsewhere in the next round
+        self._lost: list[Sent] = []  # refused datagrams, which go to other backends in the next round
         self._outlets: dict[tuple[Target, int], Outlet] = {}
         self._access = service.access
         self._rate = service.rate("udp")
@@ -218,7 +220,7 @@ class PerDatagramService:
         self.take: Callable[[PerDatagramListener, memoryview, Client], None] = (
             self._introduced if self._introducers else self.admit
         )
-        """Takes one datagram as it came."""
+        """Takes one datagram as it arrived, with its PROXY header if there is one."""
 
     def listen(self, member: Member, sock: socket.socket) -> PerDatagramListener:
         """Poll a member's socket."""
@@ -227,7 +229,7 @@ class PerDatagramService:
         return listener
 
     def unlisten(self, listener: PerDatagramListener) -> None:
-        """Stop polling it; nothing more is sent through it."""
+        """Stop polling a listener."""
         self.poller.forget(listener.sock, listener.on_event)
 
     def close(self) -> None:
@@ -236,7 +238,7 @@ class PerDatagramService:
             outlet.close()
 
     def returned(self, targets: Iterable[Target]) -> None:
-        """Backends that came up again get fresh sockets: their address or our route may have changed."""
+        """Replace the sockets to backends that came up again: their address or the route may have changed."""
         back = set(targets)
         for outlet in self._outlets.values():
             if outlet.target in back:
@@ -245,10 +247,10 @@ class PerDatagramService:
             self.closed_ports.forget(target)
 
     def unfit(self, targets: Iterable[Target]) -> None:
-        """Nothing to do: what was sent there is not kept."""
+        """Nothing to do: datagrams that were sent are not kept."""
 
     def went_down(self, targets: Iterable[Target]) -> None:
-        """Nothing to do: the next datagram goes to those who are up."""
+        """Nothing to do: the next datagram goes to a backend that is up."""
 
     def failed_back(self, targets: Iterable[Target]) -> None:
         """Nothing to do: nothing is kept."""
@@ -257,14 +259,14 @@ class PerDatagramService:
         """Nothing to do: nothing is kept."""
 
     def relisted(self, gone: Iterable[Target]) -> None:
-        """Let go of those who are not listed any more."""
+        """Close the sockets to backends that are no longer listed."""
         left = set(gone)
         for target, port in [key for key in self._outlets if key[0] in left]:
             self._outlets.pop((target, port)).close()
             self.closed_ports.forget(target)
 
     def _introduced(self, listener: PerDatagramListener, data: memoryview, client: Client) -> None:
-        """Take one datagram, before which a listed source tells of its client."""
+        """Take one datagram that begins with a PROXY header if its source is listed."""
         found = self._introducers.read(data, client)
         if found is not None:
             self.admit(listener, found[1], client, found[0])
@@ -272,7 +274,7 @@ class PerDatagramService:
     def admit(
         self, listener: PerDatagramListener, data: memoryview, client: Client, told: Header | None = None
     ) -> None:
-        """Send one datagram of a client to a backend; `told`: of whom a PROXY header tells."""
+        """Send one datagram of a client to a backend; `told` is its PROXY header."""
         cells, base, service = self.cells, self.base, self.service
         cells[base + SERVICE_DATAGRAMS] += 1
         if not client[1]:
@@ -286,14 +288,17 @@ class PerDatagramService:
         self._send(listener, data, client, told)
 
     def lose(self, outlet: Outlet) -> None:
-        """Let what an outlet sent last, which was refused, go elsewhere; in a later round, for this may be the middle of sending."""
+        """Send an outlet's last datagram, which was refused, to another backend.
+
+        It happens in a later round, because the caller may be in the middle of sending.
+        """
         last, outlet.last = outlet.last, None
         if last is not None and self.poller.now - last.at <= KEPT and len(last.tried) + 1 < ATTEMPTS:
             self._lost.append(last._replace(tried=(*last.tried, outlet.target)))
             self.poller.again(self._resend)
 
-    def _resend(self, mask: int) -> None:  # noqa: ARG002 - the poller's
-        """Send elsewhere what was refused."""
+    def _resend(self, mask: int) -> None:  # noqa: ARG002 - the poller passes it
+        """Send refused datagrams to other backends."""
         lost, self._lost = self._lost, []
         for one in lost:
             self._send(one.listener, one.data, one.client, one.told, one.tried)
@@ -302,13 +307,13 @@ class PerDatagramService:
         self, listener: PerDatagramListener, data: bytes | memoryview, client: Client, told: Header | None,
         refused: tuple[Target, ...] = (),
     ) -> None:  # fmt: skip
-        """Send one datagram to a backend, none of those that have `refused` it."""
+        """Send one datagram to a backend, none of the `refused` ones, which have refused it."""
         cells, base, service = self.cells, self.base, self.service
         key = service.key(listener.route, who(client, told)) if service.selector.needs_key else 0
         closed = (*refused, *self.closed_ports.targets(self.poller.now)) if self.closed_ports else refused
         target = service.pick(key, closed)
         if target is None and refused:
-            return  # counted as its backends' fault
+            return  # already counted at its backends
         target = target or service.pick(key, ())
         if target is None:
             cells[base + service.why_nobody()] += 1
@@ -329,7 +334,7 @@ class PerDatagramService:
             cells[base + SERVICE_RETRIES] += 1
         else:
             service.unclaim(target)
-        # What was refused may have been an earlier datagram: a port that is open again gets this one.
+        # The refusal may have been about an earlier datagram: if the port is open again, it gets this one.
         if not self._outlet(listener, first).send(header_for(first, listener.member, client, told), data, source):
             cells[base + SERVICE_REFUSED_NO_BACKEND] += 1
 
@@ -342,6 +347,6 @@ class PerDatagramService:
 
 
 def _is_the_clients(error: OSError, source: list[tuple[int, int, bytes]]) -> bool:
-    """Whether it is the client's address that nothing can be sent from, or that has no way beyond its own link."""
+    """Return True if the error is due to the client's address: it cannot be used, or cannot leave its own link."""
     scope = source[0][2][16:]  # of IPv6 only (RFC 3542, section 6.1)
     return error.errno in {errno.EINVAL, errno.EADDRNOTAVAIL} or (any(scope) and error.errno in NO_WAY)

@@ -1,4 +1,4 @@
-"""A session of plain UDP: one client's exchange with one backend, over a socket of its own."""
+"""A session of plain UDP: one client's datagrams to and from one backend, over one socket."""
 
 import errno
 import socket
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from proxy.relay.udp.listener import UdpListener
 
 Key = tuple[int, Client]
-"""(listener, client); where a PROXY header told of somebody, the client is the source and what the header said."""
+"""(listener, client); with a PROXY header the client is the source and the header's addresses."""
 
 
 class Session:
-    """One client's exchange with one backend."""
+    """One client's datagrams to and from one backend."""
 
     __slots__ = ("asked", "began", "bytes_in", "bytes_out", "client", "end", "epoch", "head", "heard", "key", "listener", "local", "refused", "sock",
                  "sticky", "target", "told", "touched", "who")  # fmt: skip
@@ -39,23 +39,23 @@ class Session:
         self.listener = listener
         self.client = client
         self.told = told
-        self.who = who(client, told)  # the client, as a PROXY header tells of it
+        self.who = who(client, told)  # the client's own address, from the PROXY header if there is one
         self.target = target
         self.end = target, target.port or listener.member.port
         self.sock = sock
         self.began = self.touched = 0.0
         self.bytes_in = self.bytes_out = 0
-        self.heard = 0.0  # when the backend last said something
-        self.asked = 0.0  # when its first answer began to be waited for, if that is to be timed; else 0.0
+        self.heard = 0.0  # time of the backend's last datagram
+        self.asked = 0.0  # start of the wait for the first answer, if the scheduler needs its time; else 0.0
         ours = target.family == socket.AF_INET6 and listener.udp.service.stock is None
         self.local = sock.getsockname() if ours else None
-        self.refused = False  # the backend's port is closed, or there is no way to it: pick anew
-        self.head = header_for(target, listener.member, client, told)  # before each datagram to the backend
-        self.sticky = 0  # the key of the client's template, where it keeps its backend
-        self.epoch = listener.udp.service.epoch  # when the target was last found good
+        self.refused = False  # the backend's port is closed, or it cannot be reached: pick another one
+        self.head = header_for(target, listener.member, client, told)  # stands before each datagram to the backend
+        self.sticky = 0  # the key of the client's template if the service has persistence
+        self.epoch = listener.udp.service.epoch  # the service's epoch when the target was last checked
 
     def send(self, data: bytes | memoryview, tried: tuple[Target, ...] = ()) -> bool:
-        """Send one datagram, which the backends in `tried` have refused, to the backend; False if it must go elsewhere."""
+        """Send a datagram, which the backends in `tried` have refused; return False if it must go to another backend."""
         udp, cell = self.listener.udp, self.target.cell
         for _ in range(2):
             try:
@@ -65,7 +65,7 @@ class Session:
                     self.sock.send(data)
             except OSError as error:
                 if error.errno == errno.EMSGSIZE:
-                    # It may be what ICMP said of an earlier datagram (RFC 1191), not sent; the path is known by now.
+                    # Perhaps an ICMP error about an earlier datagram (RFC 1191): this one was not sent, and the path is known now.
                     continue
                 if error.errno in UNSENT:
                     break
@@ -78,8 +78,8 @@ class Session:
         udp.cells[cell + BACKEND_SEND_FAILED] += 1
         return True
 
-    def on_event(self, mask: int) -> None:  # noqa: ARG002 - whatever happened, reading tells
-        """Send the backend's datagrams on to the client."""
+    def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells what happened
+        """Send the backend's datagrams to the client."""
         listener = self.listener
         udp = listener.udp
         cells, cell = udp.cells, self.target.cell
@@ -93,13 +93,13 @@ class Session:
                     udp.resend(self)
                 return
             except OSError as error:
-                # It is told before the datagrams that arrived ahead of it, and no further edge tells of these.
+                # The kernel reports it before datagrams that arrived earlier, and no further edge follows for them.
                 if error.errno != errno.EMSGSIZE:
                     self.broke(error)
                 continue
             udp.touch(self)
             self.heard = self.touched
-            if not self.refused:  # else it is an answer to what was sent before
+            if not self.refused:  # else it answers an earlier datagram
                 udp.unanswered.forget(self)
             if self.asked:
                 udp.service.took_time(self.target, self.heard - self.asked)
@@ -117,7 +117,7 @@ class Session:
         udp.poller.again(self.on_event)
 
     def broke(self, error: OSError) -> None:
-        """Take note of an ICMP error or a broken route: what follows gets a new socket, and another backend if it can."""
+        """Count an ICMP error or a broken route; the next datagram gets a new socket, and another backend if possible."""
         udp = self.listener.udp
         refused = error.errno == errno.ECONNREFUSED
         udp.cells[self.target.cell + (BACKEND_PORT_UNREACHABLE if refused else BACKEND_SEND_FAILED)] += 1
@@ -128,5 +128,5 @@ class Session:
 
 
 def key_of(listener: "UdpListener", client: Client, told: Header | None) -> Key:
-    """Return what a session is found by."""
+    """Return the key of a client's session."""
     return listener.ident, (client if told is None else (*client, told.client, told.asked))

@@ -1,17 +1,18 @@
-"""Plain UDP: a session for each client address, with a connected socket of its own to the picked backend.
+"""Plain UDP: each client address has a session with its own connected socket to the picked backend.
 
 Laws:
-- A datagram goes on whole and unchanged, an empty one too; answers leave from the address that was asked.
-- A session whose backend is down or in maintenance picks anew with the client's next datagram; one on a draining backend
-  stays.  Where the backend has closed the port, or cannot be sent to, the datagram goes to another backend at once: the
-  last one that was sent, if the backend has said nothing since, and so do those of other clients that it has not answered
-  (`unanswered`): ICMP tells of one of many.  New sessions leave it alone for a moment (`closed_ports`).
-- A session whose own address has left this host gets a new socket: Linux refuses to send from an IPv4 address that is
-  gone (EINVAL), and goes on to send from an IPv6 address.
-- Sessions end after `idle-timeout` without a datagram either way; the table never exceeds its bound.
-- A source that is listed for it says before each datagram, by a PROXY header, who the client is, which has a session of
-  its own; answers go to the source without.  A backend that wants to know is told before each datagram, too.
-- A session answers through whichever socket of its listener is polled here, else through the last one that was.
+- A datagram is passed on unchanged, even an empty one; answers leave from the address that the client sent to.
+- A session whose backend is down or in maintenance picks another one with the client's next datagram; a session on a
+  draining backend stays.
+- If the backend's port is closed, or it cannot be reached, the last datagram goes to another backend at once, unless
+  the backend has answered since.  So do other clients' unanswered datagrams (`unanswered`), because ICMP reports one of
+  many. New sessions avoid the backend for a moment (`closed_ports`).
+- A session whose local address has left this host gets a new socket: Linux refuses to send from an IPv4 address that is
+  gone (EINVAL), but goes on sending from an IPv6 address.
+- A session ends after `idle-timeout` without a datagram in either direction; the table never exceeds its limit.
+- A listed source sends a PROXY header, which names the client, before each datagram, and each such client has its own
+  session; answers to the source have no header.  A backend with `send-proxy` gets a header before each datagram.
+- A session answers through a socket of its listener that this worker polls, else through the last one that it polled.
 """
 
 import resource
@@ -60,9 +61,9 @@ MOVED = 256  # sessions moved in one turn
 GRAIN = 0.25  # s: sessions that expire within it share a timer
 EXPIRED_AT_ONCE = 500
 EXPIRED_PAUSE = 0.005  # s between two lots of that size
-ANSWER_DUE = 0.5  # s after the last datagram of all sessions until nothing is waited for any more
-HEARD = 1.0  # s without an answer after which a session's own address is looked at
-SPARE_FILES = 0.5  # the share of our descriptors that sessions may take: connections and probes need some
+ANSWER_DUE = 0.5  # s after the last datagram of all sessions, after which no more answers are expected
+HEARD = 1.0  # s without an answer, after which a session's local address is checked
+SPARE_FILES = 0.5  # the share of this worker's descriptors that sessions may take: connections need some
 
 
 class UdpService:
@@ -74,7 +75,7 @@ class UdpService:
         self.cells = service.cells
         self.base = service.cell
         self.log = service.log
-        self.followed: Observer | None = None  # while somebody wants to know what begins and ends
+        self.followed: Observer | None = None  # set while an operator follows beginnings and ends
         self.buffer = bytearray(LARGEST)
         self.view = memoryview(self.buffer)
         self.sessions: OrderedDict[Key, Session] = OrderedDict()
@@ -86,15 +87,15 @@ class UdpService:
         self.take: Callable[[UdpListener, memoryview, Client], None] = (
             self._introduced if self._introducers else self.admit
         )
-        """Takes one datagram as it came."""
+        """Takes one datagram as it arrived, with its PROXY header if there is one."""
         self._rate = service.rate("udp")
         self.unanswered: UnansweredTable[Session] = UnansweredTable()
         self.closed_ports = ClosedPorts()
-        self._moving: list[Session] = []  # whose last datagram goes elsewhere, as another one was refused
+        self._moving: list[Session] = []  # sessions to move with their last datagrams, because another one was refused
         self._armed = False
         self._homes = Homes()
         self._polled: list[UdpListener] = []
-        self._retired: list[UdpListener] = []  # no longer polled, and sessions answer through them
+        self._retired: list[UdpListener] = []  # no longer polled, but sessions still answer through them
 
     def listen(self, member: Member, sock: socket.socket) -> UdpListener:
         """Poll a member's socket."""
@@ -108,10 +109,10 @@ class UdpService:
         return listener
 
     def unlisten(self, listener: UdpListener) -> None:
-        """Stop polling it.  Its sessions go on; datagrams of their clients reach whoever polls it now.
+        """Stop polling a listener.  Its sessions go on; their clients' datagrams reach the worker that polls it now.
 
-        They answer through another socket of the same listener, if there is one here; if not, `listener.sessions` is
-        how many still need this one.
+        The sessions answer through another socket of the same listener if there is one here; if not,
+        `listener.sessions` is the number of sessions that still need this one.
         """
         self.poller.forget(listener.sock, listener.on_event)
         self._polled.remove(listener)
@@ -123,7 +124,7 @@ class UdpService:
 
     @property
     def idle(self) -> bool:
-        """Whether no answer may be under way; the end of a session is nothing that could be waited for."""
+        """Return True if no answer is expected any more; UDP sessions have no end that a drain could wait for."""
         if not self.sessions:
             return True
         latest = self.sessions[next(reversed(self.sessions))].touched
@@ -135,44 +136,44 @@ class UdpService:
             self._end(session, SERVICE_DRAINED_HARD)
 
     def returned(self, targets: Iterable[Target]) -> None:
-        """Backends came up again: they get new sessions at once.  Those that moved away stay where they are."""
+        """Give new sessions to backends that came up again; sessions that have moved away stay where they are."""
         for target in targets:
             self.closed_ports.forget(target)
 
     def unfit(self, targets: Iterable[Target]) -> None:
-        """Nothing to do: what was sent there may have been answered."""
+        """Nothing to do: datagrams that were sent there may have been answered."""
 
     def went_down(self, targets: Iterable[Target]) -> None:
-        """Nothing to do: each session there picks anew with its next datagram, as it does where one was ejected."""
+        """Nothing to do: each session there picks another backend with its next datagram."""
 
     def failed_back(self, targets: Iterable[Target]) -> None:
-        """Better backends serve again, and the service wants nothing to stay on these."""
+        """End the sessions on these backends: better ones serve again, and the service has `on-failback = "reset"`."""
         self.cut(targets)
 
     def cut(self, targets: Iterable[Target]) -> None:
-        """These backends serve nobody any more: their sessions end, and begin anew elsewhere."""
+        """End the sessions on these backends; the clients' next datagrams begin new ones elsewhere."""
         ended = set(targets)
         for session in [one for one in self.sessions.values() if one.target in ended]:
             self._end(session, SERVICE_DRAINED_HARD)
 
     def relisted(self, gone: Iterable[Target]) -> None:
-        """Nothing to do: the sessions of those who are not listed any more were cut."""
+        """Nothing to do: `cut` has ended the sessions on backends that are gone."""
 
     def disconnect(self, session: Session) -> None:
-        """End a session because an operator wants it; the client's next datagram begins another."""
+        """End a session by an operator's command; the client's next datagram begins another one."""
         self.cells[self.base + SERVICE_DISCONNECTED] += 1
         self._end(session, SERVICE_DISCONNECTED)
 
     # -- datagrams
 
     def _introduced(self, listener: UdpListener, data: memoryview, client: Client) -> None:
-        """Take one datagram, before which a listed source tells of its client."""
+        """Take one datagram that begins with a PROXY header if its source is listed."""
         found = self._introducers.read(data, client)
         if found is not None:
             self.admit(listener, found[1], client, found[0])
 
     def admit(self, listener: UdpListener, data: memoryview, client: Client, told: Header | None = None) -> None:
-        """Take one datagram of a client and send it on; `told`: of whom a PROXY header tells."""
+        """Take one datagram of a client and send it to a backend; `told` is its PROXY header."""
         cells, base = self.cells, self.base
         cells[base + SERVICE_DATAGRAMS] += 1
         if not client[1]:
@@ -194,7 +195,7 @@ class UdpService:
             self.touch(session)
             if session.send(data):
                 return
-            if self.resend(session):  # what was sent before comes first
+            if self.resend(session):  # the earlier datagram goes first
                 session = self.sessions[session.key]
                 if session.send(data):
                     return
@@ -203,7 +204,7 @@ class UdpService:
             cells[base + SERVICE_MOVED] += self.sessions[session.key].target is not session.target
 
     def resend(self, session: Session) -> bool:
-        """Send the last datagram of a session again, elsewhere, because its backend refused it; whether it was sent."""
+        """Send the last datagram of a session, which was refused, to another backend; return True if it was sent."""
         last = self.unanswered.take(session, self.poller.now)
         if last is None or len(last.tried) + 1 >= ATTEMPTS:
             return False
@@ -215,15 +216,15 @@ class UdpService:
         return True
 
     def closed(self, session: Session) -> None:
-        """A backend's port is closed, as ICMP tells for one session: what others have sent there did not arrive either."""
+        """Move all unanswered datagrams to a closed port: ICMP reported one session's, and the others are lost too."""
         if self.service.stock is not None:
-            return  # it may be that client's address alone that is refused
+            return  # the refusal may concern that client's address alone
         self.closed_ports.note(session.target, self.poller.now)
         self._moving += self.unanswered.holders(session.end)
         self.poller.again(self._move)
 
-    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller's
-        """Send elsewhere what was not answered where a port is closed, a portion at a time."""
+    def _move(self, mask: int) -> None:  # noqa: ARG002 - the poller passes it
+        """Send a portion of the unanswered datagrams to other backends."""
         portion, self._moving = self._moving[:MOVED], self._moving[MOVED:]
         for session in portion:
             self.resend(session)
@@ -231,7 +232,7 @@ class UdpService:
             self.poller.again(self._move)
 
     def touch(self, session: Session) -> None:
-        """Traffic of either direction keeps a session."""
+        """Note traffic in either direction, which keeps a session from expiring."""
         session.touched = self.poller.now
         self.sessions.move_to_end(session.key)
 
@@ -239,11 +240,11 @@ class UdpService:
         self, listener: UdpListener, client: Client, data: bytes | memoryview, tried: tuple[Target, ...],
         told: Header | None, *, instead: Session | None = None,
     ) -> bool:  # fmt: skip
-        """Open a session for a datagram and send it; whether it was sent.
+        """Open a session for a datagram and send it; return True if it was sent.
 
-        Backends in `tried` have just refused: they are asked only if nobody else is there, and not at all where the new
-        session is one `instead` of another, which ends then.  If a datagram cannot be sent at all (no route, say), the
-        next backend gets it.
+        Backends in `tried` have just refused the datagram.  They get it only if no other backend is usable, and never
+        if the new session replaces another one (`instead`), which then ends.  If a datagram cannot be sent (no route,
+        for example), the next backend gets it.
         """
         service = self.service
         if instead is None and not self._has_room():
@@ -278,7 +279,7 @@ class UdpService:
         return False
 
     def _has_room(self) -> bool:
-        """Whether one more session has a place, which another one may have to leave."""
+        """Return True if the table has room for one more session; evict the oldest one if `when-full` says so."""
         if len(self.sessions) >= self.most:
             if not self._evict:
                 self.cells[self.base + SERVICE_TABLE_FULL] += 1
@@ -289,12 +290,12 @@ class UdpService:
     # -- the table
 
     def _still_good(self, session: Session) -> bool:
-        """Whether its backend may keep the session after a change: it is fit, if not for new ones, ready or draining."""
+        """Return True if the session may stay after a change: its backend has not failed, and is ready or draining."""
         session.epoch = self.service.epoch
         return session.target.verdict not in {"down", "unknown", "ejected"} and session.target.admin != "maint"
 
     def _at_home(self, session: Session) -> bool:
-        """Whether the IPv6 address that a session sends from is still this host's, as far as that is worth a look."""
+        """Return True if this host still has a session's local IPv6 address; checked only after `HEARD` s of silence."""
         now = self.poller.now
         if session.local is None or now - session.heard < HEARD:
             return True
@@ -302,7 +303,7 @@ class UdpService:
         return self._homes.has(host, scope, now)
 
     def _open(self, listener: UdpListener, client: Client, target: Target, told: Header | None) -> Session:
-        """Begin a session; OSError where a socket cannot be had."""
+        """Begin a session; raise OSError if its socket cannot be opened."""
         cells, base = self.cells, self.base
         sock = connect_as(target, target.port or listener.member.port, who(client, told), self.service.stock)
         session = Session(listener, client, target, sock, told)
@@ -326,7 +327,7 @@ class UdpService:
         return session
 
     def _count_unopened(self, error: OSError, target: Target) -> bool:
-        """Count why there is no socket; whether another backend is worth a try, which it is not if we are at fault."""
+        """Count why a socket could not be opened; return True if another backend may work."""
         cells, base = self.cells, self.base
         if isinstance(error, LackError):
             cells[base + error.cell] += 1
@@ -335,7 +336,7 @@ class UdpService:
         if shortage is not None:
             cells[base + shortage] += 1
             if shortage != SERVICE_NO_LOCAL_PORT and self._evict and self.sessions:
-                # Its descriptor is free by the end of the round: the client's next datagram finds it.
+                # The descriptor is free at the end of the round, in time for the client's next datagram.
                 self._evict_oldest()
             return False
         cells[target.cell + BACKEND_SEND_FAILED] += 1
@@ -347,7 +348,7 @@ class UdpService:
         self._end(next(iter(self.sessions.values())), SERVICE_EVICTED)
 
     def _end(self, session: Session, why: int) -> None:
-        """End a session, for what this counter counts."""
+        """End a session; the counter `why` gives the reason."""
         if self.sessions.pop(session.key, None) is None:
             return
         if self.log is not None:
@@ -363,7 +364,7 @@ class UdpService:
         self.cells[self.base + SERVICE_SESSIONS] -= 1
 
     def _hand_on(self, old: UdpListener, new: UdpListener) -> None:
-        """Let the sessions that answer through one socket of a listener answer through another."""
+        """Let sessions that answer through one socket of a listener answer through another."""
         if old.sessions:
             for session in self.sessions.values():
                 if session.listener is old:
@@ -377,7 +378,7 @@ class UdpService:
             self.poller.at(when, self._expire)
 
     def _expire(self, now: float) -> None:
-        """End the sessions that have been idle for long enough; the longest idle one is the first."""
+        """End sessions that have been idle for `idle-timeout`; the longest idle one comes first."""
         self._armed = False
         for _ in range(EXPIRED_AT_ONCE):
             if not self.sessions:
@@ -393,5 +394,5 @@ class UdpService:
 
 
 def _affordable() -> int:
-    """How many sessions our limit of open files allows."""
+    """Return how many sessions the limit of open files allows."""
     return max(16, int(resource.getrlimit(resource.RLIMIT_NOFILE)[0] * SPARE_FILES))

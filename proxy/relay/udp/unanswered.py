@@ -1,9 +1,9 @@
-"""Keeps the last datagram of each UDP session while ICMP may still say that it was not delivered.  No I/O.
+"""Keeps the last datagram of each UDP session while an ICMP error may still report that it was not delivered.  No I/O.
 
 Laws:
-- One datagram a session, the last one, until its backend says anything, and for `KEPT` seconds at most.
-- All of them together have at most `MOST` octets: the oldest are forgotten first.
-- Those of one end, a backend at a port, are found together: what ICMP says of one of them is true of all.
+- It keeps one datagram a session, the last one, until the backend sends something, but at most for `KEPT` seconds.
+- All datagrams together have at most `MOST` octets: the oldest are dropped first.
+- The datagrams to one end (a backend at a port) are found together: an ICMP error about one of them applies to all.
 """
 
 from collections import OrderedDict
@@ -20,7 +20,7 @@ Holder = TypeVar("Holder", bound=Hashable)
 
 
 class Unanswered(NamedTuple):
-    """One datagram, its end, the backends that had refused it before, and when it was sent (monotonic seconds)."""
+    """One datagram, its end, the backends that refused it before, and the time it was sent (monotonic seconds)."""
 
     data: bytes
     end: Hashable
@@ -29,14 +29,14 @@ class Unanswered(NamedTuple):
 
 
 class UnansweredTable(Generic[Holder]):
-    """What is kept, the oldest first."""
+    """The kept datagrams, the oldest first."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most
         self._kept: OrderedDict[Holder, Unanswered] = OrderedDict()
         self._ends: dict[Hashable, dict[Holder, None]] = {}
         self.size = 0
-        """Octets of all that is kept."""
+        """The octets of all kept datagrams."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -44,7 +44,7 @@ class UnansweredTable(Generic[Holder]):
     def keep(
         self, holder: Holder, data: bytes | memoryview, end: Hashable, tried: "tuple[Target, ...]", now: float
     ) -> None:
-        """Keep a copy of a datagram that has just been sent to an end, instead of the one before."""
+        """Keep a copy of a datagram that has just been sent to an end, in place of the holder's earlier one."""
         self.forget(holder)
         self._kept[holder] = Unanswered(bytes(data), end, tried, now)
         self._ends.setdefault(end, {})[holder] = None
@@ -56,7 +56,7 @@ class UnansweredTable(Generic[Holder]):
             self.forget(oldest)
 
     def forget(self, holder: Holder) -> None:
-        """Let go of a holder's datagram, if there is one."""
+        """Drop a holder's datagram, if there is one."""
         kept = self._kept.pop(holder, None)
         if kept is not None:
             self.size -= len(kept.data)
@@ -66,11 +66,11 @@ class UnansweredTable(Generic[Holder]):
                 del self._ends[kept.end]
 
     def holders(self, end: Hashable) -> list[Holder]:
-        """Return who has something unanswered at an end, the oldest first."""
+        """Return the holders of unanswered datagrams to an end, the oldest first."""
         return list(self._ends.get(end, ()))
 
     def take(self, holder: Holder, now: float) -> Unanswered | None:
-        """Return a holder's datagram and let go of it; None if there is none, or its time is over."""
+        """Remove and return a holder's datagram; None if there is none or it is too old."""
         kept = self._kept.get(holder)
         self.forget(holder)
         return kept if kept is not None and now - kept.at <= KEPT else None

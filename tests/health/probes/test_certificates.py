@@ -1,4 +1,4 @@
-"""What is said of certificates, also of those that nobody can read."""
+"""The descriptions of certificates, including unreadable ones."""
 
 import ssl
 
@@ -52,7 +52,7 @@ def test_describe_what_breaks_a_rule(tmp_path) -> None:
     ],
 )
 def test_distrust(pki, which: str, code: int, words: str) -> None:
-    """H13: each of OpenSSL's refusals is told with what the certificate says."""
+    """H13: the reason for each refusal of OpenSSL quotes the certificate."""
     chain = [der(getattr(pki, which).certificate)]
     assert distrust(refusal(code), chain, "imap.example.net").startswith(words)
 

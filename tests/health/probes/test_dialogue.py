@@ -41,7 +41,7 @@ async def test_too_many_lines(attempt: Attempt, tcp_server) -> None:
     talk = await talking(attempt, tcp_server, b"\n" * (MOST_LINES + 1))
     for _ in range(MOST_LINES):
         await talk.hear("a line")
-    with pytest.raises(Failed, match="talks without end: 1000 lines read"):
+    with pytest.raises(Failed, match="sends data without end: 1000 lines read"):
         await talk.hear("a line")
     assert len(attempt.lines) < 50
 
@@ -60,7 +60,7 @@ async def test_secrets_are_masked(attempt: Attempt, tcp_server) -> None:
 
 @given(st.binary(max_size=300), st.text(min_size=1, max_size=20), st.booleans())
 def test_no_secret_is_shown(around: bytes, secret: str, partial: bool) -> None:
-    """S6: wherever a secret stands in what a server said, it is not in what is shown of it."""
+    """S6: an excerpt of a server's text never shows a secret, wherever the secret is in the text."""
     talk = Dialogue(None, None, secret)  # no wire is needed to show something
     plain = "".join(letter for letter in secret if letter.isascii() and letter.isalnum())
     if len(plain) > 4 and plain == secret:

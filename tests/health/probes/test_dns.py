@@ -99,9 +99,9 @@ JUDGED = [
     (
         DnsProbe(query=QUERY, authoritative=True),
         answering(no_authority),
-        "answer is to be authoritative, but AA is not set",
+        "the answer must be authoritative, but AA is not set",
     ),
-    (DnsProbe(query=QUERY, authoritative=False), answering(), "answer is to be not authoritative, but AA is set"),
+    (DnsProbe(query=QUERY, authoritative=False), answering(), "the answer must be not authoritative, but AA is set"),
     (DnsProbe(query=QUERY, authoritative=False), answering(no_authority), ""),
     (DnsProbe(), answering(rcode(dns.rcode.REFUSED)), ""),
     (DnsProbe(), answering(), ""),
@@ -150,7 +150,7 @@ async def test_closed_udp_port_fails_at_once(leftovers, host: str) -> None:
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 async def test_mute_server(dns_server, leftovers, transport: str) -> None:
-    """H4, H13: a server that takes the query and never answers is told as such at the timeout."""
+    """H4, H13: if a server takes the query and never answers, the reason says so at the timeout."""
     port = await dns_server(transport, lambda _: [])
     leftovers.mark()
     outcome, _ = await run_once(DnsProbe(transport=transport, timeout=0.2), "127.0.0.1", port)
@@ -190,7 +190,7 @@ async def test_what_is_not_ours_over_udp(
 
 
 async def test_right_reply_after_wrong_ones_passes(udp_server) -> None:
-    """H7: replies that are not ours do not hide the one that is."""
+    """H7: foreign replies do not hide the right reply."""
     _, port = await udp_server(lambda query: [*wrong_id(query), *wrong_question(query), b"", respond(query)])
     outcome, lines = await run_once(DnsProbe(query=QUERY), "127.0.0.1", port)
     assert outcome.ok
@@ -208,7 +208,7 @@ async def test_right_reply_after_wrong_ones_passes(udp_server) -> None:
     ],
 )
 async def test_what_is_not_ours_over_tcp(tcp_server, answer: Callable[[bytes], Iterable[bytes]], why: str) -> None:
-    """H7: over TCP only the server can have sent what is not ours, so it fails at once."""
+    """H7: a foreign reply over TCP fails at once, because only the server can have sent it."""
     _, port = await tcp_server(over_tcp(answer))
     outcome, _ = await run_once(DnsProbe(query=QUERY, transport="tcp"), "127.0.0.1", port)
     assert (outcome.ok, outcome.reason) == (False, why)
@@ -305,8 +305,8 @@ async def close_in_answer(reader: Reader, writer: Writer) -> None:
         (prefix, "announced an answer of 65535 bytes, more than a probe reads"),
         (sixteen_megabytes, "announced an answer of 65535 bytes, more than a probe reads"),
         (trickle, "sent a reply too short for a DNS message"),
-        (slowly, "the 4095 bytes of the answer did not all come within 0.3 s"),
-        (text, "the 21331 bytes of the answer did not all come within 0.3 s"),
+        (slowly, "the answer of 4095 bytes did not come whole within 0.3 s"),
+        (text, "the answer of 21331 bytes did not come whole within 0.3 s"),
         (close_at_once, "closed by the server after 0 of 2 bytes of the answer's length|connection reset"),
         (close_after_query, "closed by the server after 0 of 2 bytes of the answer's length"),
         (close_in_length, "closed by the server after 1 of 2 bytes of the answer's length"),
@@ -406,7 +406,7 @@ async def test_each_reply_is_read(udp_server) -> None:
     found = [await attempt_once(probe, "127.0.0.1", port) for _ in range(4)]
     assert [outcome.ok for outcome, _ in found] == [True, True, False, False]
     assert [outcome.reason for outcome, _ in found[2:]] == [
-        'wrong answer: "192.0.2.81", not "192.0.2.80"', "answer is to be authoritative, but AA is not set",
+        'wrong answer: "192.0.2.81", not "192.0.2.80"', "the answer must be authoritative, but AA is not set",
     ]  # fmt: skip
     assert [lines[3] for _, lines in found[:2]] == ['<-   "192.0.2.80"'] * 2
 

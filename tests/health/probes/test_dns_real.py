@@ -139,7 +139,7 @@ Probe = Callable[..., object]
         ({"query": "www.example.net AAAA"}, "answered NOERROR without a record for www.example.net AAAA"),
         ({"query": "example.com SOA"}, "answered REFUSED, not NOERROR"),
         ({"query": "www.child.example.net A"}, "lame: refers to ns1.child.example.net instead of answering"),
-        ({"query": "www.example.net A", "authoritative": False}, "answer is to be not authoritative, but AA is set"),
+        ({"query": "www.example.net A", "authoritative": False}, "the answer must be not authoritative, but AA is set"),
         ({}, ""),
     ],
 )
@@ -155,7 +155,7 @@ async def test_nsd(nsd: int, transport: str, keys: dict[str, object], reason: st
     ("keys", "reason"),
     [
         ({"query": "www.example.net A", "expect": "192.0.2.80", "authoritative": False}, ""),
-        ({"query": "www.example.net A", "authoritative": True}, "answer is to be authoritative, but AA is not set"),
+        ({"query": "www.example.net A", "authoritative": True}, "the answer must be authoritative, but AA is not set"),
         ({"query": "dead.example.com A"}, "answered SERVFAIL, not NOERROR"),
         ({"query": "x.refused.example.net A"}, "answered REFUSED, not NOERROR"),
         ({"query": "www.example.net A", "recurse": False}, "answered REFUSED, not NOERROR"),

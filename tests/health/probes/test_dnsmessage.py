@@ -36,7 +36,7 @@ VALID = reply(A, "www.example.net. 60 IN CNAME web.example.net.", "web.example.n
 
 
 def test_query_is_plain() -> None:
-    """A query asks one question of class IN, recursion as told, without EDNS, which every server understands."""
+    """A query asks one question of class IN, with or without recursion, and without EDNS, so that every server understands it."""
     for recurse in (True, False):
         query = dns.message.from_wire(SOA.query(recurse=recurse))
         assert (query.id, query.edns, bool(query.flags & dns.flags.RD)) == (0, -1, recurse)

@@ -178,7 +178,7 @@ async def test_reads_no_more_than_its_bound(tcp_server, password_file: str, octe
         ("http", 0, mute, "no answer to the request within 0.25 s"),
         ("http", 0, hang_up, "closed by the server without an answer"),
         ("http", 0, endless_lines, 'not HTTP: answered "220-and so on'),
-        ("http", 2, mute, "the body did not all come within 0.25 s"),
+        ("http", 2, mute, "the body did not come whole within 0.25 s"),
         ("http", 3, hang_up, "closed by the server in the middle of its answer"),
     ],
 )
@@ -190,11 +190,11 @@ async def test_reasons(tcp_server, password_file: str, kind: str, step: int, tal
 
 @pytest.mark.parametrize("kind", ["smtp starttls", "pop3 starttls", "imap starttls"])
 async def test_injected_before_tls(tcp_server, password_file: str, kind: str) -> None:
-    """S9: what is said in clear text behind the consent to TLS is taken for an attack, not for the server's words in TLS."""
+    """S9: clear text after the consent to TLS counts as an attack, not as the server's answer in TLS."""
     replies = [*GOOD[kind][:-1], GOOD[kind][-1] + b"+OK 250 a2 OK\r\n"]
     _, port = await tcp_server(scripted(replies))
     reason = await fails_in_time(spec_of(kind, password_file), port)
-    assert reason == 'sent more in clear text after it had agreed to TLS: "+OK 250 a2 OK\\r\\n"'
+    assert reason == 'sent clear text after it had agreed to TLS: "+OK 250 a2 OK\\r\\n"'
 
 
 WORDS = st.sampled_from(

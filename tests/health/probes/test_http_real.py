@@ -140,7 +140,7 @@ async def test_a_renewed_authority_is_read(nginx, pki, tmp_path) -> None:
 
 @pytest.mark.parametrize("version", ["v1", "v2"])
 async def test_proxy_header(nginx, version: str) -> None:
-    """T22, H10: a server that wants a PROXY header gets one, and is told to be broken without."""
+    """T22, H10: a server that expects a PROXY header gets one, and fails the probe without it."""
     outcome, lines = await ask(nginx.proxied, send_proxy=version)
     assert outcome.ok, outcome.reason
     assert lines[2].startswith("-> PROXY ")
@@ -149,7 +149,7 @@ async def test_proxy_header(nginx, version: str) -> None:
 
 
 async def test_tcp_in_tls(nginx, pki, leftovers) -> None:
-    """H10: a tcp probe shakes hands in TLS and, if told, sends and expects within it."""
+    """H10: a tcp probe does a TLS handshake and, if configured, sends and expects a text over TLS."""
     leftovers.mark()
     trust = {**TIME, "tls": "implicit", "tls_ca_file": str(pki.ca), "tls_name": "mail.example.net"}
     outcome, lines = await run_once(TcpProbe(**trust), "127.0.0.1", nginx.tls)

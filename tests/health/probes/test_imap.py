@@ -53,7 +53,7 @@ async def ask(tcp_server, leftovers, tmp_path: Path, replies: list[bytes], passw
 async def test_login(
     tcp_server, leftovers, tmp_path: Path, replies: list[bytes], reason: str, rejected: bool | None
 ) -> None:
-    """H10, S6: a refused login is told apart from a server in trouble and from our limits; a repeated password is masked."""
+    """H10, S6: a refused login, a server in trouble and our own limits have different results; a repeated password is masked."""
     outcome, _, heard = await ask(tcp_server, leftovers, tmp_path, replies)
     assert outcome.ok == (rejected is None), outcome.reason
     assert outcome.reason.startswith(reason)

@@ -93,7 +93,7 @@ async def ask(server: Slapd, port: int | None = None, **keys: object) -> Outcome
         ({"base": BASE, "min_entries": 1}, ""),
         ({"base": BASE, "min_entries": 4}, ""),
         ({"base": f"uid=p0,ou=people,{BASE}", "filter": "(uid=p0)", "min_entries": 1}, ""),
-        ({"base": BASE, "filter": "(uid=none)", "min_entries": 1}, "found 0 of 1 entries wanted"),
+        ({"base": BASE, "filter": "(uid=none)", "min_entries": 1}, "found 0 of 1 entry wanted"),
         ({"base": BASE, "filter": "(uid=p*)", "min_entries": 4}, "found 3 of 4 entries wanted, and 1 reference"),
         ({"base": f"ou=none,{BASE}"}, "the search was refused: no such entry (result 32)"),
         ({"base": "dc=example,dc=com"}, "the search was refused: no such entry (result 32)"),
@@ -150,9 +150,9 @@ async def test_strict_server(strict: Slapd, secret: str) -> None:
     """H9, H13: a server that takes no anonymous bind, or no password in clear, says so, and is not dead for that."""
     anonymous = await ask(strict)
     refused = "could not probe: the bind was refused"
-    assert anonymous.reason.startswith(f"{refused}: does not let us bind like that (inappropriate")
+    assert anonymous.reason.startswith(f"{refused}: does not allow this kind of bind (inappropriate")
     simple = await ask(strict, bind_dn=Slapd.admin, password_file=secret)
-    assert simple.reason.startswith(f"{refused}: wants TLS first (confidentiality required)")
+    assert simple.reason.startswith(f"{refused}: requires TLS first (confidentiality required)")
     assert not simple.credentials_rejected
 
 
@@ -178,7 +178,7 @@ async def test_context_csn(provider: Slapd, consumer: Slapd) -> None:
 
 
 async def test_context_csn_below_the_suffix(provider: Slapd) -> None:
-    """H9, H13: an entry below the suffix has no contextCSN, which is told."""
+    """H9, H13: an entry below the suffix has no contextCSN, and the reason says so."""
     outcome = await ask(provider, base=f"ou=people,{BASE}", max_lag=60)
     assert outcome.reason.startswith("no contextCSN at the base: it is not the suffix")
 

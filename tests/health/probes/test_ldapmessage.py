@@ -60,7 +60,7 @@ def test_search() -> None:
 
 @pytest.mark.parametrize("text", ["uid=a", "(uid=a", "()", "(&)(", "(uid)", ""])
 def test_filter_that_is_none(text: str) -> None:
-    """H9: what is no filter is refused in words before any probe runs."""
+    """H9: a text that is not a filter is refused, with a reason, before any probe runs."""
     with pytest.raises(ValueError, match="is not an LDAP filter"):
         wire.search(3, BASE, text, (), below=True, most=1)
 
@@ -172,6 +172,6 @@ def test_csn(value: bytes, time: float) -> None:
     "value", [b"", b"20261122184512Z", b"20261322184512.5Z#000000#001#000000", b"x#y#z", b"2026112218451\xb2Z#0#0#0"]
 )
 def test_csn_that_is_none(value: bytes) -> None:
-    """H9: what is no change sequence number is refused."""
+    """H9: a value that is not a change sequence number is refused."""
     with pytest.raises(Malformed):
         wire.csn_time(value)

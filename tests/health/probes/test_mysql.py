@@ -72,8 +72,8 @@ async def ask(tcp_server, tmp_path: Path):
         ({"SELECT 1": [{"1": "2"}]}, "any", {}, False, False, "answered SELECT 1 with something else"),
         ({"SELECT 1": (1047, "WSREP")}, "any", {}, False, False, 'query refused: error 1047: "WSREP"'),
         (WRITER, "writer", {}, True, False, "writer, answered in "),
-        (READER, "writer", {}, False, False, "is no writer: super_read_only is on"),
-        (WRITER, "replica", {}, False, False, "is no replica: read_only is off"),
+        (READER, "writer", {}, False, False, "is not a writer: super_read_only is on"),
+        (WRITER, "replica", {}, False, False, "is not a replica: read_only is off"),
         (WRITER, "replica-first", {}, True, True, "writer; kept in reserve behind the replicas"),
         (lagging("4"), "replica", {}, True, False, "replica 4 s behind, answered in "),
         (lagging("4"), "replica-first", {}, True, False, "replica 4 s behind, answered in "),
@@ -98,7 +98,7 @@ async def ask(tcp_server, tmp_path: Path):
             False,
             'replication stopped: the SQL thread does not run (error 1062: "Duplicate entry")',
         ),
-        (READER | {STATUS: []}, "replica", {}, False, False, "is read-only, but replicates from nobody"),
+        (READER | {STATUS: []}, "replica", {}, False, False, "is read-only, but replicates from no server"),
         (
             READER | {STATUS: [], LAG_QUERY: [{"9": "9"}]},
             "replica",
@@ -204,7 +204,13 @@ async def test_lag_comes_back_late(tcp_server, tmp_path: Path) -> None:
         (2, 4151, "Account is locked", "login refused: the account is locked (4151", True),
         (2, 3955, "Access denied: blocked", "login refused: the account is locked after too many", True),
         (2, 4150, "User is blocked", "login refused: the account is locked after too many wrong passwords (4150", True),
-        (2, 1275, "old format", "login refused: the account's password is of the form of before 4.1 (1275", True),
+        (
+            2,
+            1275,
+            "old format",
+            "login refused: the account's password has the format from before MySQL 4.1 (1275",
+            True,
+        ),
         (2, 1524, "Plugin 'x' is not loaded", "login refused: the server lacks the account's password plugin", True),
         (2, 1053, "Server shutdown in progress", "the server is shutting down (error 1053)", False),
         (2, 3032, "The server is in offline mode", "the server is in offline mode (error 3032)", False),
@@ -241,7 +247,7 @@ async def met(tcp_server, number: int, code: int, said: str) -> Outcome:
     [
         (0, 1040, "too many connections (error 1040)"),
         (2, 1041, "the server is out of memory (error 1041)"),
-        (0, 1135, "the server can start no further thread (error 1135)"),
+        (0, 1135, "the server cannot start another thread (error 1135)"),
     ],
 )
 async def test_full(tcp_server, number: int, code: int, reason: str) -> None:
@@ -254,13 +260,13 @@ async def test_full(tcp_server, number: int, code: int, reason: str) -> None:
     ("code", "reason"),
     [
         (1203, "too many connections of this account (error 1203)"),
-        (1226, "the account has used up what it may (error 1226)"),
-        (1251, "the server wants a way to log in that this probe lacks (error 1251)"),
-        (3159, "the server takes no connection without TLS (error 3159)"),
+        (1226, "the account has reached a resource limit (error 1226)"),
+        (1251, "the server requires a login method that this probe lacks (error 1251)"),
+        (3159, "the server accepts no connection without TLS (error 3159)"),
     ],
 )
 async def test_our_own_limits(tcp_server, code: int, reason: str) -> None:
-    """H8: a limit of the probe's own account or abilities is nobody's death: the run counts as one that was not made."""
+    """H8: a limit of the probe's account or abilities does not mean that the server is down: the run does not count."""
     outcome = await met(tcp_server, 2, code, "no more")
     assert (outcome.ok, outcome.credentials_rejected) == (False, False)
     assert outcome.reason == f"could not probe: {reason}"

@@ -139,8 +139,8 @@ async def test_roles(source: MariaDb, replica: MariaDb, secret: str) -> None:
     fit = {at for at, outcome in found.items() if outcome.ok and not outcome.reserve}
     assert fit == {(1, "any"), (1, "writer"), (2, "any"), (2, "replica"), (2, "replica-first")}
     assert {at for at, outcome in found.items() if outcome.reserve} == {(1, "replica-first")}
-    assert found[1, "replica"].reason == "is no replica: read_only is off"
-    assert found[2, "writer"].reason == "is no writer: read_only is on"
+    assert found[1, "replica"].reason == "is not a replica: read_only is off"
+    assert found[2, "writer"].reason == "is not a writer: read_only is on"
     assert "Galera" in found[1, "galera"].reason
 
 
@@ -149,7 +149,7 @@ async def test_promotion(source: MariaDb, fresh: MariaDb, secret: str) -> None:
     fresh.sql("SET GLOBAL read_only = 0")
     try:
         assert (await ask(fresh, secret, "writer")).ok
-        assert (await ask(fresh, secret, "replica")).reason == "is no replica: read_only is off"
+        assert (await ask(fresh, secret, "replica")).reason == "is not a replica: read_only is off"
     finally:
         fresh.sql("SET GLOBAL read_only = 1")
     assert not (await ask(fresh, secret, "writer")).ok
@@ -166,7 +166,7 @@ async def test_refused(source: MariaDb, secret: str, tmp_path: Path) -> None:
 
 
 async def test_missing_right(replica: MariaDb, secret: str) -> None:
-    """H8: an account without the right to see the replication is told which one it needs."""
+    """H8: if the account may not see the replication, the reason names the privilege that it needs."""
     outcome = await ask(replica, secret, "replica", user="bare")
     assert outcome.credentials_rejected
     assert "SLAVE MONITOR" in outcome.reason
@@ -217,7 +217,7 @@ async def test_too_many_connections(source: MariaDb, secret: str) -> None:
 
 
 async def test_limit_of_the_account(source: MariaDb, secret: str) -> None:
-    """H8: an account that has as many connections as it may is our limit, and nobody's death."""
+    """H8: the connection limit of the probe's account is our limit, and the server is not down."""
     alone = "SET sql_log_bin = 0"
     source.sql(alone, f"ALTER USER '{USER}'@'%' WITH MAX_USER_CONNECTIONS 1")
     held = source.connect(USER, PASSWORD)
@@ -226,7 +226,7 @@ async def test_limit_of_the_account(source: MariaDb, secret: str) -> None:
     finally:
         held.close()
         source.sql(alone, f"ALTER USER '{USER}'@'%' WITH MAX_USER_CONNECTIONS 0")
-    assert outcome.reason == "could not probe: the account has used up what it may (error 1226)"
+    assert outcome.reason == "could not probe: the account has reached a resource limit (error 1226)"
 
 
 async def test_plugin_that_the_probe_lacks(source: MariaDb, secret: str) -> None:
@@ -269,9 +269,9 @@ async def test_broken(source: MariaDb, fresh: MariaDb, secret: str) -> None:
 
 
 async def test_reset(fresh: MariaDb, secret: str) -> None:
-    """H8: a read-only server that replicates from nobody any more fails."""
+    """H8: a read-only server that no longer replicates fails."""
     fresh.sql("STOP SLAVE", "RESET SLAVE ALL")
-    assert (await ask(fresh, secret, "replica")).reason == "is read-only, but replicates from nobody"
+    assert (await ask(fresh, secret, "replica")).reason == "is read-only, but replicates from no server"
 
 
 async def test_lag(source: MariaDb, fresh: MariaDb, secret: str) -> None:
@@ -296,7 +296,7 @@ async def test_lag(source: MariaDb, fresh: MariaDb, secret: str) -> None:
 
 
 async def test_delayed(source: MariaDb, fresh: MariaDb, secret: str) -> None:
-    """H8: a replica that is told to keep behind lags like any other."""
+    """H8: a replica with a configured delay lags like any other."""
     fresh.sql("STOP SLAVE", "CHANGE MASTER TO MASTER_DELAY=3600", "START SLAVE")
     source.sql("SET timestamp = UNIX_TIMESTAMP() - 200", "INSERT INTO app.t VALUES (300)")
     until(lambda: (fresh.status()["Seconds_Behind_Master"] or 0) >= 200, 20, "a lag of 200 s")

@@ -53,13 +53,13 @@ def of(row: dict[str, str | None], **changed: str | None) -> dict[str, str | Non
     ],
 )
 def test_read_only(found: dict[str, str], locked: str) -> None:
-    """H8: a writer is one that none of read_only, super_read_only and innodb_read_only keeps from writing."""
+    """H8: a server is a writer if read_only, super_read_only and innodb_read_only are all off."""
     assert mysqlrole.why_read_only(found) == locked
 
 
 def test_read_only_unknown() -> None:
     """H8: a server that does not tell is neither writer nor replica."""
-    with pytest.raises(Failed, match="does not tell whether it is read_only"):
+    with pytest.raises(Failed, match="does not say whether it is read_only"):
         mysqlrole.why_read_only({})
 
 
@@ -86,7 +86,7 @@ def test_stopped(row: dict[str, str | None], thread: str, label: str, state: str
 
 @pytest.mark.parametrize("row", [NEW, OLD])
 def test_source_out_of_reach(row: dict[str, str | None]) -> None:
-    """H8: an IO thread that tries to reach its source has not stopped: it is told apart, for the reserve."""
+    """H8: an IO thread that tries to reach its source has not stopped: the replica stays in reserve."""
     found = mysqlrole.replication([of(row, io="Connecting", lag=None, last_io_errno="2003", last_io_error="cannot")])
     assert (found.lag, found.sources) == (None, 1)
     assert found.cut == 'replication is cut off: the IO thread is "connecting" (error 2003: "cannot")'
@@ -103,8 +103,8 @@ def test_several_sources(row: dict[str, str | None]) -> None:
 
 
 def test_no_source() -> None:
-    """H8: a read-only server that replicates from nobody holds data that only age."""
-    with pytest.raises(Failed, match="is read-only, but replicates from nobody"):
+    """H8: a read-only server without a source fails, because its data only get older."""
+    with pytest.raises(Failed, match="is read-only, but replicates from no server"):
         mysqlrole.replication([])
 
 
@@ -133,7 +133,7 @@ def test_lag_query(rows: list[dict[str, str | None]], lag: float | str) -> None:
 
 
 def test_hysteresis() -> None:
-    """H8: who lagged over max-lag is fit again at recover-lag only, so that a lag about the limit does not flap."""
+    """H8: after a lag over max-lag a replica is fit again only at recover-lag, so that a lag near the limit does not flap."""
     lags = Hysteresis(30.0, 15.0)
     assert lags.observe(30.0) == ""
     assert lags.observe(31.0) == "lag of 31 s is over max-lag (30s)"
@@ -162,7 +162,7 @@ def test_galera_fit() -> None:
 @pytest.mark.parametrize(
     ("found", "donor_ok", "reason"),
     [
-        ({}, True, "is no Galera node: it has no wsrep status"),
+        ({}, True, "is not a Galera node: it has no wsrep status"),
         (DONOR, False, '"Donor/Desynced" (wsrep_local_state 2): serves another node, and donor-ok is false'),
         (SYNCED | {"wsrep_ready": "OFF"}, True, 'not ready (wsrep_ready is "OFF", "Synced")'),
         (SYNCED | {"wsrep_local_state": "1"}, True, '"Synced" (wsrep_local_state "1"), not Synced'),
@@ -175,7 +175,7 @@ def test_galera_fit() -> None:
         (
             SYNCED | {"wsrep_cluster_status": "Disconnected"},
             True,
-            "is joined to no Galera cluster (wsrep_cluster_status is Disconnected)",
+            "has not joined a Galera cluster (wsrep_cluster_status is Disconnected)",
         ),
         (SYNCED | {"wsrep_reject_queries": "ALL"}, True, "rejects queries (wsrep_reject_queries is on)"),
     ],

@@ -72,7 +72,7 @@ async def test_caching_sha2(
 async def test_no_password_for_an_impostor(
     tcp_server, leftovers, secret: str, authority: Authority, first: str, tls: bool
 ) -> None:
-    """H8, S9: who has not proved to be the server gets no password, also none encrypted with a key of his own, nor over his TLS."""
+    """H8, S9: an unverified server gets no password, not even one encrypted with the server's own key or sent over its TLS."""
     impostor = Mysql8(PASSWORD, cached=False, first=first, tls=trusted(authority) if tls else None)
     _, port = await tcp_server(impostor.talk)
     leftovers.mark()
@@ -134,7 +134,7 @@ async def test_tls_that_is_not_offered(tcp_server, secret: str) -> None:
 
 
 async def test_tls_with_another_name(tcp_server, leftovers, secret: str, authority: Authority) -> None:
-    """H8, S9: a certificate for another name ends the login before the user's name is told."""
+    """H8, S9: a certificate for another name ends the login before the probe sends the user's name."""
     server = Mysql8(PASSWORD, tls=trusted(authority))
     _, port = await tcp_server(server.talk)
     leftovers.mark()
@@ -182,7 +182,7 @@ NATIVE_SWITCH = switch(2, "mysql_clear_password", b"")
     ],
 )
 async def test_no_password_for_the_asking(tcp_server, secret: str, said: list[bytes], reason: str) -> None:
-    """S9, H8: a way to log in that the probe lacks, or that gives the password away, is our limit, and nobody's death."""
+    """S9, H8: a login method that the probe lacks, or that reveals the password, is our limit, and the server is not down."""
     heard = bytearray()
 
     async def talk(reader: Reader, writer: Writer) -> None:
@@ -327,8 +327,8 @@ HOSTILE = [
     (trickle, "no greeting within 0.3 s"),
     (large, "announced a packet of 16777215 bytes, more than a probe reads"),
     (large_answer, "not understood: "),
-    (endless_rows, "talks without end: 1 MiB read"),
-    (many_columns, "talks without end: 1 MiB read"),
+    (endless_rows, "sends data without end: 1 MiB read"),
+    (many_columns, "sends data without end: 1 MiB read"),
     (smtp, 'not MySQL: answered "220 mail.example.net ESMTP\\r\\n"'),
     (tls_alert, "closed by the server amid its greeting"),
     (garbage, "not understood: "),

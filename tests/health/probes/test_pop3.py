@@ -28,7 +28,7 @@ from tests.health.hostile import scripted
         ),
         (
             [b"+OK\r\n", b"+OK\r\n", b"-ERR [LOGIN-DELAY] wait\r\n"],
-            'could not probe: the answer to PASS was "-ERR [LOGIN-DELAY] wait": a longer interval is wanted',
+            'could not probe: the answer to PASS was "-ERR [LOGIN-DELAY] wait": use a longer interval',
             False,
         ),
         ([b"-ERR full\r\n"], 'the greeting was "-ERR full"', False),
@@ -38,7 +38,7 @@ from tests.health.hostile import scripted
 async def test_login(
     tcp_server, leftovers, tmp_path: Path, replies: list[bytes], reason: str, rejected: bool | None
 ) -> None:
-    """H10, S6: a refused login is told apart from a server in trouble and from our limits; a repeated password is masked."""
+    """H10, S6: a refused login, a server in trouble and our own limits have different results; a repeated password is masked."""
     (tmp_path / "password").write_text("s3cret\n")
     heard: list[bytes] = []
     _, port = await tcp_server(scripted(replies, heard=heard))

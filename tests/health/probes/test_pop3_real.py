@@ -51,7 +51,7 @@ async def test_login(dovecot, pki, password, leftovers, tls: str) -> None:
 
 
 async def test_refused_login(dovecot, password, leftovers, caplog) -> None:
-    """H10, S6: a refused login is told as such, and the password is in neither reason, transcript nor log."""
+    """H10, S6: the reason names a refused login, and the password is in neither reason, transcript nor log."""
     password.write_text("hunter2-and-more")
     leftovers.mark()
     with caplog.at_level(logging.DEBUG):

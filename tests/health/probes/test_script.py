@@ -124,7 +124,7 @@ async def _is_gone(pid: int) -> None:
 async def test_endless_output(write: Write, settled: None) -> None:
     """H4: a program that talks without end is killed after 64 KiB, long before its timeout."""
     ok, reason, _, lines = await run(write("exec yes"), timeout=5.0, interval=5.0)
-    assert (ok, reason) == (False, "talks without end: 64 KiB read")
+    assert (ok, reason) == (False, "sends data without end: 64 KiB read")
     assert len(lines) < 20
 
 
@@ -140,7 +140,7 @@ async def test_cancelled_at_each_await(write: Write, cancelled_at, leftovers) ->
 
 
 async def test_never_as_root(write: Write, settled: None) -> None:
-    """S4: whoever runs the probe, the program does not run as root."""
+    """S4: the program never runs as root, whichever user runs the probe."""
     _, _, _, lines = await run(write("id -u"))
     assert "-> as user" in "\n".join(lines) or os.geteuid() != 0
     assert '<- "0"' not in lines
@@ -148,26 +148,26 @@ async def test_never_as_root(write: Write, settled: None) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 async def test_as_the_user_that_the_daemon_has(write: Write) -> None:
-    """S4, H10: by hand, root runs a script as the user that it is told, as the daemon would, and never as root."""
+    """S4, H10: by hand, root runs a script as the configured user, like the daemon, and never as root."""
     spec = ScriptProbe(command=(write("id -un"),))
     _, lines = await run_once(spec, "192.0.2.1", 1, "daemon")
     assert '<- "daemon"' in lines
     outcome, _ = await run_once(spec, "192.0.2.1", 1, "root")
-    assert outcome.reason == "could not probe: nothing is run as root, and this host has no other user root"
+    assert outcome.reason == "could not probe: scripts do not run as root, and this host has no user root"
 
 
 async def test_root_without_another_user(write: Write, monkeypatch) -> None:
-    """S4: where root has nobody else to become, nothing is run and the verdict stays."""
+    """S4: if root finds no other user, the script does not run and the verdict stays."""
     monkeypatch.setattr(script, "USERS", ("no-such-user",))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    with pytest.raises(OurFault, match="nothing is run as root"):
+    with pytest.raises(OurFault, match="scripts do not run as root"):
         await run(write("exit 0"))
 
 
 @pytest.mark.parametrize("mode", [0o757, 0o777])
 async def test_writable_by_others(write: Write, settled: None, mode: int) -> None:
     """S4: a program that others can write is not run, and nothing is said about the backend."""
-    with pytest.raises(OurFault, match=r"not run: .*/check can be written by everybody"):
+    with pytest.raises(OurFault, match=r"not run: .*/check is writable by everybody"):
         await run(write("exit 0", mode=mode))
 
 

@@ -20,7 +20,7 @@ from tests.health.hostile import scripted
     ],
 )
 async def test_replies(tcp_server, leftovers, replies: list[bytes], reason: str) -> None:
-    """H10, H13: the codes 220, 250 and 221 are wanted in turn, over several lines too; others are told."""
+    """H10, H13: the probe expects the codes 220, 250 and 221 in turn, also in multi-line replies; the reason quotes any other."""
     heard: list[bytes] = []
     _, port = await tcp_server(scripted(replies, heard=heard))
     leftovers.mark()

@@ -66,7 +66,7 @@ async def test_proxy_header(postfix, listener: str, version: str) -> None:
 
 
 async def test_without_proxy_header(postfix) -> None:
-    """H13: a server that waits for a PROXY header that does not come is told to be without greeting."""
+    """H13: if a server waits for a PROXY header that does not come, the reason is the missing greeting."""
     outcome, _ = await run_once(SmtpProbe(timeout=0.3), "127.0.0.1", postfix.proxied)
     assert (outcome.ok, outcome.reason) == (False, "the greeting did not come within 0.3 s")
 

@@ -96,7 +96,7 @@ async def test_closed_port_fails_at_once(closed_port: int, leftovers, host: str)
 
 
 async def test_silent_connect_ends_at_the_timeout(leftovers) -> None:
-    """H4, H13: a server whose queue is full answers no connect, which is told as such at the timeout."""
+    """H4, H13: a server with a full queue does not answer the connect, and the reason says so at the timeout."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -162,8 +162,8 @@ async def test_expected_across_segments(tcp_server) -> None:
         (mute, '"221" did not come within 0.3 s'),
         (trickle, '"221" did not come within 0.3 s, only "2222'),
         (garbage, '"221" did not come within 0.3 s, only "\\x00\\x01'),
-        (endless, "talks without end: 64 KiB read"),
-        (hang_up, 'closed by the server without a word, before "221"'),
+        (endless, "sends data without end: 64 KiB read"),
+        (hang_up, 'closed by the server without an answer, before "221"'),
         (half, 'closed by the server after "22", before "221"'),
         (reset, "connection reset"),
     ],
@@ -186,7 +186,7 @@ async def test_server_that_reads_nothing(leftovers) -> None:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         spec = TcpProbe(send="x" * 20_000_000, timeout=0.3)
         outcome, _ = await run_once(spec, *listener.getsockname())
-    assert (outcome.ok, outcome.reason) == (False, "could not send: the server reads nothing within 0.3 s")
+    assert (outcome.ok, outcome.reason) == (False, "could not send: the server does not read within 0.3 s")
     await leftovers.check()
 
 

@@ -100,7 +100,7 @@ def test_cut_off(pki) -> None:
 
 
 def test_alerts_are_in_words(pki) -> None:
-    """H13: a server's alert is told by its name."""
+    """H13: the reason names a server's alert."""
     session = tls.Session(trust(pki), "mail.example.net")
     session.handshake()
     session.feed(b"\x15\x03\x03\x00\x02\x02\x28")
@@ -124,11 +124,11 @@ def test_contexts_are_shared(pki) -> None:
 
 
 def test_a_host_that_trusts_nobody(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    """H13: a host without certificates of authorities is told as such: it is no server's fault that nobody is trusted."""
+    """H13: if this host has no CA certificates, the reason says so: the server is not at fault."""
     tls.context.cache_clear()
     monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    with pytest.raises(tls.NoTrust, match="this host has no certificates of authorities: install ca-certificates"):
+    with pytest.raises(tls.NoTrust, match="this host has no CA certificates: install ca-certificates"):
         tls.context(verify=True)
 
 
@@ -141,14 +141,14 @@ async def test_without_a_name_the_address_counts(tcp_server, pki) -> None:
     _, port = await tcp_server(in_tls(pki.server(), lambda reader, _: reader.read(-1)), host="127.0.0.2")
     outcome, _ = await run_once(TcpProbe(**keys), "127.0.0.2", port)
     assert outcome.reason == (
-        "certificate is for mail.example.net, *.example.net, 127.0.0.1, not 127.0.0.2, and no tls-name says otherwise"
+        "certificate is for mail.example.net, *.example.net, 127.0.0.1, not 127.0.0.2, and tls-name is not set"
     )
     outcome, _ = await run_once(TcpProbe(**keys, tls_verify=False), "127.0.0.2", port)
     assert outcome.ok, outcome.reason
 
 
 async def test_dns_over_tls(tcp_server, pki, leftovers) -> None:
-    """H7: a dns probe over TCP asks in TLS where it is told to (RFC 7858)."""
+    """H7: a dns probe over TCP uses TLS if that is configured (RFC 7858)."""
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         size = int.from_bytes(await reader.readexactly(2), "big")

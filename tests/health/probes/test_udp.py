@@ -43,7 +43,7 @@ async def test_wrong_answers_are_passed_over(udp_server) -> None:
 
 
 async def test_closed_port_fails_at_once(leftovers) -> None:
-    """H3, H13: a closed port is told by ICMP at once, not at the timeout."""
+    """H3, H13: ICMP reports a closed port at once, before the timeout."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as held:
         held.bind(("127.0.0.1", 0))
         port = held.getsockname()[1]
@@ -59,7 +59,7 @@ async def test_closed_port_fails_at_once(leftovers) -> None:
         ([], 'no answer with "pong" within 0.2 s'),
         ([b"ping"], 'no answer with "pong" within 0.2 s, only "ping"'),
         ([b""] * 5, 'no answer with "pong" within 0.2 s, only ""'),
-        ([b"x" * 60000] * 3, "talks without end: 64 KiB read"),
+        ([b"x" * 60000] * 3, "sends data without end: 64 KiB read"),
     ],
 )
 async def test_hostile_servers(udp_server, leftovers, replies: list[bytes], reason: str) -> None:

@@ -194,7 +194,7 @@ async def test_a_saved_act_without_its_backend(bed, tmp_path):
 async def test_a_strange_file_is_refused(tmp_path, text):
     """R9: saved acts that cannot be read are an error at the start, not forgotten."""
     document.save(tmp_path, SAVED, json.loads(text))
-    with pytest.raises(document.StateError, match="no act of ours"):
+    with pytest.raises(document.StateError, match="invalid override"):
         Bed(tmp_path)
 
 
@@ -207,13 +207,13 @@ async def test_a_strange_file_is_refused(tmp_path, text):
         ({"service": "*", "backend": "ns9"}, 'no service has a backend "ns9"'),
         ({"service": None}, "there is no service"),
         ({"backend": ["ns2"]}, "does not have a backend"),
-        ({"timeout": -1}, "timeout is a number of seconds"),
-        ({"timeout": "5s"}, "timeout is a number of seconds"),
-        ({"timeout": True}, "timeout is a number of seconds"),
-        ({"wait": "yes"}, "wait is true or false"),
-        ({"save": 1}, "save is true or false"),
-        ({"reason": "x" * 201}, "reason has at most 200 characters"),
-        ({"reason": 5}, "reason has at most 200 characters"),
+        ({"timeout": -1}, "timeout must be a number of seconds"),
+        ({"timeout": "5s"}, "timeout must be a number of seconds"),
+        ({"timeout": True}, "timeout must be a number of seconds"),
+        ({"wait": "yes"}, "wait must be true or false"),
+        ({"save": 1}, "save must be true or false"),
+        ({"reason": "x" * 201}, "reason must have at most 200 characters"),
+        ({"reason": 5}, "reason must have at most 200 characters"),
     ],
 )
 async def test_mistakes_change_nothing(bed, arguments, words):
@@ -236,7 +236,7 @@ async def test_a_deadline_is_a_change(bed):
     """T16: a deadline for what is drained already changes something, and is told with who asked."""
     await bed.ask("drain")
     assert (await bed.ask("drain", timeout=5))["changed"]
-    assert bed.told[-1][2] == "what is left is cut after 5s, by uid 1000"
+    assert bed.told[-1][2] == "the remaining connections are cut after 5s, by uid 1000"
 
 
 async def test_what_cannot_be_saved_is_not_done(bed, tmp_path):
@@ -280,7 +280,7 @@ async def test_acts_that_come_together(bed, tmp_path):
 async def test_the_last_that_could_serve(bed, tmp_path, save):
     """T16: an act that leaves a service with nobody is refused without --force, whole, and names the service."""
     bed.stranded = ["web", "dns"]
-    with pytest.raises(ControlError, match="nobody else of dns, web can serve now: --force does it all the same"):
+    with pytest.raises(ControlError, match="no other backend of dns, web can serve now: use --force to do it anyway"):
         await bed.ask("maint", "*", "192.0.2.11", save=save)
     assert (bed.changed, bed.told, (tmp_path / SAVED).exists()) == ([], [], False)
     assert (await bed.ask("maint", "*", "192.0.2.11", save=save, force=True))["changed"]

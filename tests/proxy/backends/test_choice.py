@@ -199,7 +199,7 @@ def test_the_reason_is_told():
         choose(Rules(quorum=2), backends("ud", "u")).why
         == "no tier meets the quorum of 2 (1 of 2 up in tier 0, 1 of 1 up in tier 1): all 2 that are fit serve"
     )
-    assert choose(Rules(), backends("dd")).why == "no backend is fit (0 of 2 up in tier 0): nobody serves"
+    assert choose(Rules(), backends("dd")).why == "no backend is fit (0 of 2 up in tier 0): no backend serves"
     assert (
         choose(Rules(fail_open=True), backends("d")).why
         == "no backend is fit (0 of 1 up in tier 0): fail-open, all 1 serve"
@@ -209,7 +209,7 @@ def test_the_reason_is_told():
         choose(Rules(single=True), backends("dr")).why
         == "no tier meets the quorum of 1 (0 of 2 up in tier 0): a1 serves"
     )
-    assert choose(Rules(), []).why == "no backend is fit (no backend is ready): nobody serves"
+    assert choose(Rules(), []).why == "no backend is fit (no backend is ready): no backend serves"
 
 
 candidates = st.lists(

@@ -89,7 +89,7 @@ async def test_an_ejection_has_an_end(bed):
     assert finished(bed.ready.shown({}))[FIRST].state == "up"
     assert bed.events == [
         "ejected for 100ms: 3 failures of real traffic in a row",
-        "no longer ejected: its time is over",
+        "no longer ejected: the time is over",
     ]
 
 
@@ -107,12 +107,12 @@ async def test_the_last_stays(bed):
     bed.failing(1)
     await asyncio.sleep(0)
     assert bed.said(1) == ["up", "up"]
-    assert bed.events[1:] == ["not ejected, too few would be left: 3 failures of real traffic in a row"]
+    assert bed.events[1:] == ["not ejected, too few backends would remain: 3 failures of real traffic in a row"]
     await bed.probed((1, "down"))
     assert bed.sent[-1] == worker_messages.Verdicts(
         [[0, 0, "up", "ready"], [0, 1, "down", "ready"]]
     )  # never nobody at all
-    assert bed.events[-1] == "no longer ejected: nobody else is left"
+    assert bed.events[-1] == "no longer ejected: no other backend is left"
 
 
 async def test_who_is_down_already_is_not_ejected(bed):
@@ -133,6 +133,6 @@ async def test_an_operator_ends_it(bed):
     bed.ready.administered([FIRST])
     await asyncio.sleep(0)
     assert bed.said()[-1] == "up"
-    assert bed.events[-1] == "no longer ejected: an operator has taken it in hand"
+    assert bed.events[-1] == "no longer ejected: an operator has changed its state"
     bed.failing()
     assert bed.events[-1] == "ejected for 100ms: 3 failures of real traffic in a row"

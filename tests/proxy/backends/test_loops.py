@@ -50,7 +50,7 @@ def bed(tmp_path):
     return Bed(tmp_path / "f.toml", "*")
 
 
-WHY = "192.0.2.12 is a listener of this service itself: what it is given comes back without an end"
+WHY = "192.0.2.12 is a listener of this service: its traffic would loop"
 
 
 def test_an_address_comes_and_goes(bed):
@@ -59,10 +59,10 @@ def test_an_address_comes_and_goes(bed):
     assert (bed.told, bed.heard) == ([], [])
     for _ in range(2):
         bed.look("192.0.2.1", "192.0.2.12")
-    assert bed.told == [f"loop a/192.0.2.12: {WHY}: it gets nothing"]
+    assert bed.told == [f"loop a/192.0.2.12: {WHY}: it gets no traffic"]
     assert bed.heard == [{("a", "192.0.2.12"): WHY}]
     bed.look("192.0.2.1")
-    assert bed.told[1:] == ["loop a/192.0.2.12: it leads back to this host no longer"]
+    assert bed.told[1:] == ["loop a/192.0.2.12: it no longer leads back to this host"]
     assert bed.heard[1:] == [{}]
 
 

@@ -136,7 +136,7 @@ async def test_one_that_is_removed(bed):
     bed.active.clear()
     bed.later()
     assert (bed.names, bed.heard) == (["192.0.2.11"], [("dns", [])])
-    assert bed.told[-1] == "dns/ns2: removed: nothing is open there any more"
+    assert bed.told[-1] == "dns/ns2: removed: nothing is open any more"
     assert not bed.admins.leaves(SECOND)
     assert [(row["backend"], row["act"]) for row in bed.membership.rows()] == [("ns2", "removed")]
     assert not bed.ask("remove", backend="ns2")
@@ -198,7 +198,7 @@ async def test_what_was_never_in_the_file_leaves_no_trace(bed):
 async def test_the_last_one_stays(bed):
     """H14: the last backend that could serve is removed only by force, the last of all never."""
     bed.down.add("192.0.2.11")
-    with pytest.raises(ControlError, match="nobody else of dns can serve now: --force"):
+    with pytest.raises(ControlError, match="no other backend of dns can serve now: use --force"):
         bed.ask("remove", backend="ns2")
     assert bed.ask("remove", backend="192.0.2.11")  # which does not serve
     with pytest.raises(ControlError, match="dns would have no backend any more"):
@@ -220,7 +220,7 @@ async def test_a_weight(bed):
 async def test_no_weight_for_the_last(bed):
     """T16: weight 0 gives a backend nothing new, as a drain does: the last that could serve gets it with --force alone."""
     bed.down = {"192.0.2.11"}
-    with pytest.raises(ControlError, match="nobody else of dns can serve now: --force"):
+    with pytest.raises(ControlError, match="no other backend of dns can serve now: use --force"):
         bed.ask("weight", backend="ns2", weight=0)
     assert bed.ask("weight", backend="ns2", weight=1)
     assert bed.ask("weight", backend="192.0.2.11", weight=0)
@@ -407,7 +407,7 @@ async def test_no_room(tmp_path):
     """A backend for which there are no counters is refused in words, and nothing has changed."""
     bed = Bed(tmp_path, capacity=4)
     bed.ask("add", address="192.0.2.13")
-    with pytest.raises(ControlError, match="a restart makes room"):
+    with pytest.raises(ControlError, match="restart the daemon to make room"):
         bed.ask("add", address="192.0.2.14")
     assert len(bed.names) == 3
     assert [row["backend"] for row in bed.membership.rows()] == ["192.0.2.13"]
@@ -421,15 +421,19 @@ async def test_no_room(tmp_path):
         ("add", {"address": "192.0.2.9:70000"}, "70000"),
         ("add", {"address": "192.0.2.9\n"}, "192.0.2.9"),
         ("add", {"address": 'x", weight = 9 }, { address = "192.0.2.8'}, "not an IP address"),
-        ("add", {"address": None}, "address is a text"),
-        ("add", {"address": "192.0.2.9", "weight": -1}, "weight is a whole number from 0 to 65535"),
-        ("add", {"address": "192.0.2.9", "weight": 65536}, "weight is a whole number"),
-        ("add", {"address": "192.0.2.9", "weight": True}, "weight is a whole number"),
-        ("add", {"address": "ns2", "weight": 4}, "dns/ns2 is there already with weight 3: steelyard weight changes it"),
+        ("add", {"address": None}, "address must be a text"),
+        ("add", {"address": "192.0.2.9", "weight": -1}, "weight must be a whole number from 0 to 65535"),
+        ("add", {"address": "192.0.2.9", "weight": 65536}, "weight must be a whole number"),
+        ("add", {"address": "192.0.2.9", "weight": True}, "weight must be a whole number"),
+        (
+            "add",
+            {"address": "ns2", "weight": 4},
+            "dns/ns2 exists already with weight 3: use `steelyard weight` to change it",
+        ),
         ("remove", {"backend": "ns3"}, 'dns does not have a backend "ns3": did you mean "ns2"?'),
-        ("remove", {"backend": "ns2", "force": "yes"}, "force is true or false"),
-        ("weight", {"backend": "ns2"}, "weight is a whole number"),
-        ("weight", {"backend": "ns2", "weight": 1.5}, "weight is a whole number"),
+        ("remove", {"backend": "ns2", "force": "yes"}, "force must be true or false"),
+        ("weight", {"backend": "ns2"}, "weight must be a whole number"),
+        ("weight", {"backend": "ns2", "weight": 1.5}, "weight must be a whole number"),
         ("weight", {"backend": "x", "weight": 1}, "does not have a backend"),
     ],
 )

@@ -143,7 +143,7 @@ async def test_an_operators_weight(bed):
     assert bed.ready.weights() == worker_messages.Weights([[0, 0, 0], [0, 1, 1]])
     await bed.probed((FIRST, "up", 9))
     assert worker_messages.Weights([[0, 0, 9]]) not in bed.sent
-    assert bed.ready.usable("a") == []
+    assert bed.ready._candidates.usable("a") == []
     bed.running.weighed.clear()
     assert bed.ready.weights_of("a") == {"192.0.2.11": 9, "192.0.2.12": 1}
 
@@ -201,7 +201,7 @@ async def test_who_cannot_be_judged_serves_after_the_patience(bed):
     assert bed.ready.why_late("a", 3.0) == (
         "no verdict after 3 s on 192.0.2.11, 192.0.2.12 (login refused): all taken as up: tier 0 serves"
     )
-    assert bed.ready.usable("a") == ["192.0.2.11", "192.0.2.12"]
+    assert bed.ready._candidates.usable("a") == ["192.0.2.11", "192.0.2.12"]
     one = finished(bed.ready.shown({}))["a", "192.0.2.11"]
     assert (one.state, one.serving, one.reason) == ("unknown", True, "login refused (not judged: taken as up)")
     await bed.probed((FIRST, "down"), (SECOND, "up"))
@@ -214,7 +214,7 @@ async def test_who_may_be_dead_serves_nobody_after_the_patience(bed):
     bed.ready.wait_no_longer()
     assert bed.serving() == {0: "down"}
     assert bed.ready.why_late("a", 3.0) == (
-        "no verdict after 3 s on 192.0.2.12: no backend is fit (0 of 2 up in tier 0): nobody serves"
+        "no verdict after 3 s on 192.0.2.12: no backend is fit (0 of 2 up in tier 0): no backend serves"
     )
     await bed.unjudged(SECOND)
     assert bed.serving() == {0: "down", 1: "up"}
@@ -357,7 +357,7 @@ async def test_the_last_that_serves(tmp_path, second, state, stranded):
     assert bed.ready.stranded_by(first) == (["a"] if stranded else [])
     assert bed.ready.stranded_by([*first, ("a", "192.0.2.12")]) == ["a"]
     if stranded:
-        with pytest.raises(ControlError, match="nobody else of a can serve now"):
+        with pytest.raises(ControlError, match="no other backend of a can serve now"):
             await bed.administer("drain", "192.0.2.11", force=False)
     await bed.administer("drain", "192.0.2.11")
     assert bed.ready.stranded_by(first) == []  # it serves no longer
@@ -422,7 +422,7 @@ async def test_a_backend_that_leads_back_serves_in_no_case(tmp_path):
     bed.ready.looping({key: "it leads back"})
     await asyncio.sleep(0)
     assert bed.sent[-1] == worker_messages.Verdicts([[0, 0, "down", "maint"]])
-    assert bed.ready.usable("a") == ["192.0.2.12"]
+    assert bed.ready._candidates.usable("a") == ["192.0.2.12"]
     shown = finished(bed.ready.shown({}))[key]
     assert (shown.state, shown.reason, shown.serving) == ("down", "it leads back", False)
     await bed.probed((SECOND, "down"))

@@ -50,7 +50,7 @@ def test_a_lost_backend_loses_its_destinations_and_no_other_moves(make, kind):
 
 
 def test_an_overloaded_backend_gives_its_destination_away(make):
-    """It moves when its backend has above its weight and more than twice what the least loaded one would have, and stays."""
+    """It moves if its backend has more than its weight and twice the load that the least loaded would have, and stays."""
     one, two = make([1, 1])
     selector = Affinity((one, two), Random(1))
     owner = selector.pick(7)
@@ -88,7 +88,7 @@ def test_a_busy_destination_gets_more_backends_and_gives_them_back(make):
 
 
 def test_equals_of_a_set_take_turns(make):
-    """Replicated: of equally loaded backends of a destination each gets as many."""
+    """Replicated: equally loaded backends of a destination get equal numbers of picks."""
     backends = make([1, 1, 1])
     selector = Replicated(backends, Random(1))
     selector.pick(7)
@@ -109,7 +109,7 @@ def test_a_set_is_bounded(make):
 
 @KINDS
 def test_the_table_is_bounded_and_forgets(make, kind):
-    """It holds CAPACITY destinations, those asked for last, and forgets what was not asked for in a day."""
+    """It holds the CAPACITY destinations that were used last, and drops those that were not used for a day."""
     selector = kind(make([1, 1]), Random(1))
     selector.tick(1.0)
     for key in range(CAPACITY + 10):

@@ -25,5 +25,5 @@ def test_a_negative_weight_is_refused():
 
 
 def test_it_shows_what_it_is():
-    """Its representation says who it is and how it stands."""
+    """Its representation has its name and state."""
     assert repr(Backend("ns1", 0, 3, "up")) == "<Backend ns1 weight 3 up ready active 0>"

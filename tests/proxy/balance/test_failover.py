@@ -18,7 +18,7 @@ def test_equal_weights_go_by_file_order(make):
 
 
 def test_retries_go_down_the_order(make):
-    """Each retry goes to the next in order, and the last to nobody."""
+    """Each retry goes to the next backend in order, and the last one gets None."""
     backends = make([1, 5, 3])
     selector = Failover(backends)
     tried = []

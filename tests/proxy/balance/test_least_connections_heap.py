@@ -21,7 +21,7 @@ def load(backend):
 
 
 def shares(selector, picks):
-    """Return how many of so many picks, none of them held, each backend gets."""
+    """Return how many of this number of picks, none of them held, each backend gets."""
     counts = Counter(selector.pick() for _ in range(picks))
     return [counts[backend] for backend in selector.backends]
 
@@ -85,7 +85,7 @@ def test_idle_shares_hold_in_the_long_run(make, weights):
     st.integers(),
 )
 def test_who_was_busy_has_no_turns_in_arrears(make, weights, past, seed):
-    """Whoever was busy before, in the first idle cycle nobody gets more than one above its share; then all are in turn."""
+    """After any load, no backend gets more than one pick above its share in the first idle cycle; then all take turns."""
     backends = make(weights)
     selector = Heap(backends, Random(seed))
     for busy, picks in [*past, (0, 0)]:

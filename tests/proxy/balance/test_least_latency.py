@@ -1,4 +1,4 @@
-"""least-latency: estimates, and who is picked by them."""
+"""least-latency: estimates, and the picks that follow from them."""
 
 from collections import Counter
 from math import exp
@@ -53,7 +53,7 @@ def test_the_faster_one_gets_nearly_all(make):
 
 @pytest.mark.parametrize("weights", [[1, 1], [3, 1], [1] * 8, [4, 2, 1, 1]])
 def test_of_equal_times_loads_follow_the_weights(make, weights):
-    """Where all take equally long, what is held is shared by weight, within a fifth and 3."""
+    """If all backends are equally fast, held picks are shared by weight, within a fifth and 3."""
     backends = make(weights)
     for backend in backends:
         observe(backend, 0.01, 0.0)
@@ -91,7 +91,7 @@ def test_a_new_backend_is_tried_by_one(make):
 
 
 def test_one_that_was_slow_is_tried_again_by_one(make):
-    """What was slow fades while nobody asks: it is tried after TAU x ln(ratio) seconds, once, and comes back if fast."""
+    """The estimate of an unused slow backend fades: it is tried once after TAU x ln(ratio) s, and returns if it is fast."""
     good, once_slow = make([1, 1])
     observe(once_slow, 1.0, 0.0)
     observe(good, 0.010, 0.0)
@@ -152,7 +152,7 @@ def test_of_two_the_cheaper_one_by_the_formula(make, states):
 
 
 def test_excluded_ones_are_passed_over(make):
-    """A retry picks of the rest, down to the last one, and then nobody."""
+    """A retry picks one of the untried backends, down to the last one, and then None."""
     backends = make([65_535, 65_535, 1])
     selector = LeastLatency(backends, Random(1))
     assert {selector.pick(0, backends[:2]) for _ in range(20)} == {backends[2]}

@@ -19,7 +19,7 @@ def table(selector, size=SIZE):
 
 @given(st.lists(st.integers(1, 65_535), min_size=1, max_size=60), st.sampled_from([67, 211, 4093]))
 def test_quotas_follow_the_weights(weights, size):
-    """Quotas add up to the size, nobody has none, and where no share is below a slot all are within one of exact."""
+    """Quotas add up to the size, each is at least 1, and all are within one slot of exact if no share is below one slot."""
     shares = quotas(weights, size)
     exact = [weight * size / sum(weights) for weight in weights]
     assert sum(shares) == size

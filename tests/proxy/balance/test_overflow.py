@@ -55,7 +55,7 @@ def test_every_pick_is_the_first_with_room(make, weights, acts, heap, seed):
 
 @pytest.mark.parametrize("count", [3, 40])
 def test_backends_fill_one_after_the_other(make, count):
-    """Held picks go to the highest weight until it has as many as it weighs, then to the next; a free place is filled first."""
+    """Held picks go to the highest weight until it is full, then to the next; a place that becomes free is filled first."""
     backends = make([2, 3, *[1] * (count - 2)])
     selector = overflow.build(backends, Random(1))
     filled = []

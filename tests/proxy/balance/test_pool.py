@@ -17,7 +17,7 @@ def pool(make):
 
 
 def test_unknown_is_not_usable():
-    """A pool that has heard nothing from health gives nobody anything."""
+    """A pool without verdicts has no usable backends."""
     pool = Pool([Backend("ns1", 0), Backend("ns2", 1)], names.ROUND_ROBIN, Random(1))
     assert pool.usable() == ()
     assert pool.selector().pick() is None
@@ -71,7 +71,7 @@ def test_a_change_among_the_reserve_changes_who_stands_by(pool):
 
 
 def test_a_change_builds_a_new_selector_and_leaves_the_old_one_alone(pool):
-    """A verdict gives a new selector; the old one still has its members, for whoever is using it."""
+    """A verdict gives a new selector; the old one keeps its members for its users."""
     old = pool.selector()
     assert pool.set_verdict("10.0.0.1", "down")
     new = pool.selector()
@@ -102,7 +102,7 @@ def test_two_changes_at_once_are_one_selector(pool):
 
 
 def test_many_changes_are_one(make, monkeypatch):
-    """However many backends a message tells of, who is usable is found out twice, before and after, and once to build."""
+    """A message about any number of backends ranks them only twice, before and after, and once to build the selector."""
     pool = Pool(make([1] * 500), names.ROUND_ROBIN, Random(1))
     asked = []
     ranks = Pool.ranks
@@ -132,7 +132,7 @@ def test_a_weight_of_zero_gives_nothing_new_and_returns(pool):
 
 
 def test_the_layout_of_maglev_survives_verdicts(make):
-    """A verdict makes maglev move the clients of its backend only: the table's layout is kept, not made anew."""
+    """After a verdict maglev moves only the clients of its backend: the table's layout is kept."""
     pool = Pool(make([1, 1, 1]), names.MAGLEV, Random(1))
     full = pool.selector()
     pool.set_verdict("10.0.0.0", "down")

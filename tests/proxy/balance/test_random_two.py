@@ -13,7 +13,7 @@ from proxy.balance.random_two import RandomTwo, alias_table
 
 @given(st.lists(st.integers(1, 65_535), min_size=1, max_size=50))
 def test_the_alias_table_draws_by_weight(weights):
-    """Adding up what each place is drawn with, directly and as an alias, gives its share of the weights."""
+    """The probabilities of drawing a place, directly and as an alias, add up to its share of the weights."""
     bounds, aliases = alias_table(weights)
     shares = [0.0] * len(weights)
     for place, (bound, alias) in enumerate(zip(bounds, aliases, strict=True)):
@@ -49,7 +49,7 @@ def test_loads_stay_near_the_weights(make, weights):
 
 @given(st.integers(0, 2**32))
 def test_two_even_backends_are_always_compared(make, seed):
-    """Two backends of equal weight are both drawn, so the less loaded one gets it, counting what is active elsewhere."""
+    """Of two backends of equal weight both are drawn, so the less loaded one is picked, including the load elsewhere."""
     one, two = make([1, 1])
     one.active, two.elsewhere = 4, 5
     assert RandomTwo((one, two), Random(seed)).pick() is one

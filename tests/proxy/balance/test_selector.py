@@ -25,7 +25,7 @@ KEYS = [hash_key(client.to_bytes(4, "big")) for client in range(4000)]
     st.integers(),
 )
 def test_someone_allowed_whenever_someone_is_left(make, scheduler, members, picks, seed):
-    """A pick is never excluded, unusable or of weight 0, and is None only when nobody else is left."""
+    """A pick is never excluded, unusable or of weight 0, and is None only if no other backend is left."""
     backends = make([weight for weight, _ in members])
     usable = [backend for backend, (_, up) in zip(backends, members, strict=True) if up]
     configured = [backend for backend in backends if backend.weight]
@@ -65,7 +65,7 @@ def test_only_hashing_schedulers_need_a_key(make, scheduler):
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
 def test_only_many_backends_whose_loads_are_compared_need_changes(make, scheduler):
-    """No selector up to 32 backends asks to be told of changes; all bear being told."""
+    """No selector up to 32 backends needs changes of loads; all accept them."""
     for count in (1, 2, 3, 32, 33):
         backends = make([1] * count)
         selector = build(scheduler, backends, Random(1))

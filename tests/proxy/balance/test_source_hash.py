@@ -15,7 +15,7 @@ KEYS = [hash_key(client.to_bytes(4, "big")) for client in range(4000)]
 
 @given(WEIGHTS)
 def test_shares_are_exact(make, weights):
-    """Each backend owns as many buckets as it weighs."""
+    """Each backend owns as many buckets as its weight."""
     backends = make(weights)
     selector = SourceHash(backends, backends)
     counts = Counter(selector.pick(key) for key in range(sum(weights)))

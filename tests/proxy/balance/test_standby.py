@@ -102,7 +102,7 @@ def test_a_tier_takes_over_as_it_will_serve(make, scheduler):
 
 @pytest.mark.parametrize("scheduler", [names.LEAST_CONNECTIONS, names.SHORTEST_EXPECTED_DELAY, names.NEVER_QUEUE])
 def test_the_loads_of_many_that_stand_by_are_known(make, scheduler):
-    """A rank of more backends than are scanned is told of its loads, though those that serve need no telling."""
+    """A rank above the scan limit gets changes of loads, although the serving selector needs none."""
     backends = make([1] * 41)
     pool = Pool(backends, scheduler, Random(1))
     pool.update((backend.name, "standby", "ready") for backend in backends[1:])
@@ -146,7 +146,7 @@ def test_between_two_verdicts_who_stands_by_serves(make, scheduler):
 
 
 def test_what_has_a_memory_keeps_it(make):
-    """The table of destination-affinity outlives that somebody stands by, is down, and stands by again."""
+    """The table of destination-affinity outlives a backend that is a standby, then down, then a standby again."""
     pool = Pool(make([1, 1, 1]), names.DESTINATION_AFFINITY, Random(1))
     first = pool.selector().pick(7)
     other = next(backend for backend in pool.backends if backend is not first)

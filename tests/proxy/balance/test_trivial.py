@@ -19,7 +19,7 @@ def test_only(make):
 
 
 def test_they_ask_nothing_of_the_relay(make):
-    """They need neither keys nor changes, and bear being told of changes."""
+    """They need neither keys nor changes, and accept changes."""
     selector = Only(make([1])[0])
     assert not selector.needs_key
     assert not selector.needs_changes

@@ -110,7 +110,7 @@ def test_what_run_would_refuse_is_told(write):
     """A valid file that this version cannot run is no error for check, which says so and where."""
     done = check(write(TCP.format(port=8080, backends='"10.0.0.1"') + '[web]\nlisten = "127.0.0.1:9600"\n'))
     assert done.returncode == 0
-    assert "`steelyard run` of this version refuses it: 1 thing not supported yet (line 4)" in done.stdout
+    assert "`steelyard run` of this version refuses it: 1 setting not supported yet (line 4)" in done.stdout
 
 
 @pytest.mark.parametrize(("name", "code"), [("none.toml", 6), ("", 6)])

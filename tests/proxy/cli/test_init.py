@@ -67,7 +67,7 @@ ENDINGS = [
     (click.ClickException("failed"), 1, "failed"),
     (click.Abort(), 130, ""),
     (click.exceptions.Exit(5), 5, ""),
-    (RuntimeError("a\nb\x1b[2J"), 70, "steelyard: a bug: RuntimeError: a b"),
+    (RuntimeError("a\nb\x1b[2J"), 70, "steelyard: internal error: RuntimeError: a b"),
 ]
 
 

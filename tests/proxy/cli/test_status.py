@@ -62,10 +62,10 @@ def test_trouble_stands_at_the_top(make):
         ],
     )
     assert render(status, 2000.0)[1:7] == [
-        "the last reload failed: the file is not what runs (steelyard check)",
+        "the last reload failed: the running configuration is not the file's (steelyard check)",
         "2 overrides (steelyard overrides)",
         "worker 0 (pid -, 0 restarts) is dead",
-        "worker 1 (pid 4711, 3 restarts) has not moved for 2.5 s",
+        "worker 1 (pid 4711, 3 restarts) has sent no heartbeat for 2.5 s",
         "worker 2 (pid 4711, 0 restarts) is draining",
         "",
     ]

@@ -59,7 +59,7 @@ async def test_probe_of_what_is_not_there(arguments, words):
 
 async def test_probe_without_a_health_process():
     """`probe` that the health process cannot run now fails in its words, and says nothing of maintenance."""
-    lines, _ = probing(lambda _: "16 runs of probes go on already: try again", service="dns")
+    lines, _ = probing(lambda _: "16 probe runs are in progress already: try again", service="dns")
     with pytest.raises(ControlError) as refused:
         [line async for line in lines]
-    assert (str(refused.value), refused.value.code) == ("16 runs of probes go on already: try again", BUSY)
+    assert (str(refused.value), refused.value.code) == ("16 probe runs are in progress already: try again", BUSY)

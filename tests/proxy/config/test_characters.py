@@ -20,7 +20,10 @@ def test_names_are_visible_ascii(said):
     for name in ("b\u00fcro", "a b", "a/b", "\u202ea"):
         (one,) = said(SERVICE % ("web", name, "a"))
         shown = name.replace("\u202e", "\u202e")
-        assert one == f'3:45 error: "{shown}" cannot name a backend: visible ASCII letters, without blanks and "/"'
+        assert (
+            one
+            == f'3:45 error: "{shown}" is not a valid backend name: use visible ASCII characters without blanks and "/"'
+        )
 
 
 @pytest.mark.parametrize("escape", ["\\u0000", "\\n", "\\u001b", "\\u007f", "\\u0085"])
@@ -37,7 +40,7 @@ def test_names_are_visible_ascii(said):
 def test_no_value_holds_a_control_character(said, escape, line, place):
     """S3: a control character in a value, spelt by an escape, is an error at its place, which names its number."""
     number = ord(f'"{escape}"'.encode().decode("unicode-escape")[1])
-    assert f"{place} holds a control character (U+{number:04X}) | write it without" in said(line % escape)
+    assert f"{place} contains a control character (U+{number:04X}) | remove it" in said(line % escape)
 
 
 def test_what_a_probe_sends_may_hold_any_character(said):
@@ -47,7 +50,7 @@ def test_what_a_probe_sends_may_hold_any_character(said):
 
 
 def test_any_text_is_told_or_taken(write):
-    """R1: what no editor would write is told with a place, whatever it is."""
+    """R1: any strange character is reported with its place."""
     for text in ("\0", "[\0]", "\u2028 = 1", "a.\ud7ff = 1", "\x85", "a = \x7f"):
         config, found = diagnose(write(text))
         assert (config, [item.severity for item in found]) == (None, ["error"]), text

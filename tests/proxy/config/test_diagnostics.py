@@ -34,7 +34,7 @@ def test_a_caret_stays_on_its_line():
 
 
 def test_diagnostics_are_in_the_order_of_the_file_and_told_once():
-    """Everything is told once, sorted by file, line and column."""
+    """Each diagnostic is reported once, sorted by file, line and column."""
     one, two = Source("one", "a = 1\nb = 2\n"), Source("two", "c = 3\n")
     report = Report()
     for spot in (
@@ -49,7 +49,7 @@ def test_diagnostics_are_in_the_order_of_the_file_and_told_once():
 
 
 def test_the_number_of_diagnostics_has_a_bound():
-    """After 500 the rest is counted, not kept, and the count is told."""
+    """After 500 diagnostics the rest is only counted, and the count is reported."""
     report = Report()
     for line in range(700):
         report.plain("error", "a.toml", (line + 1, 1), "wrong")

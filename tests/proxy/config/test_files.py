@@ -25,32 +25,32 @@ SERVICE = '[service.{0}]\nlisten = ["10.0.0.10:{1}/tcp"]\nbackends = ["10.0.0.11
         ("listen: x", '1:7 error: "=" is missing after the key'),
         ("[service.x", '1:11 error: "]" is missing after the name of the table'),
         ("a = [1, 2\n\n\n", "1:10 error: a [ is not closed, or a comma is missing"),
-        ("a = {b = 1,}", "1:12 error: no key stands here | TOML forbids a last comma inside { }"),
+        ("a = {b = 1,}", "1:12 error: a key is expected here | TOML forbids a trailing comma inside { }"),
         (
             "p = { a = 1,\n b = 2 }",
-            "1:13 error: no key stands here | TOML forbids line breaks and a last comma inside { }: use a [table] of its own",
+            "1:13 error: a key is expected here | TOML forbids line breaks and a trailing comma inside { }: use a separate [table]",
         ),
-        ("\ufeffa = 1", "1:1 error: a byte order mark stands before the text: save the file as UTF-8 without it"),
+        ("\ufeffa = 1", "1:1 error: the file begins with a byte order mark: save it as UTF-8 without one"),
         (
             "# old\r[a]\rb = 1\r",
-            "1:6 error: a carriage return alone ends no line in TOML | save the file with Unix line ends (LF)",
+            "1:6 error: a lone carriage return does not end a line in TOML | save the file with Unix line ends (LF)",
         ),
         (
             "a = 1\r\nb = 2\rc = 3",
-            "2:6 error: a carriage return alone ends no line in TOML | save the file with Unix line ends (LF)",
+            "2:6 error: a lone carriage return does not end a line in TOML | save the file with Unix line ends (LF)",
         ),
-        ('a = "x\0y"', "1:7 error: U+0000 (a control character) cannot stand in a file | delete it"),
+        ('a = "x\0y"', "1:7 error: U+0000 (a control character) is not allowed in a file | delete it"),
         (
             "a = \u201c10.0.0.1\u201d",
             '1:5 error: \u201c is a typographic quote | write strings in plain quotes: "10.0.0.1"',
         ),
         (
             "[service.b\u00fcro]",
-            "1:11 error: \u00fc (U+00FC) cannot stand here | names and keys without quotes are of ASCII letters, digits, hyphens and underscores",
+            "1:11 error: \u00fc (U+00FC) is not allowed here | a name or key without quotes consists of ASCII letters, digits, hyphens and underscores",
         ),
         (
             "a\u00a0= 1",
-            "1:2 error: U+00A0 (no-break space) cannot stand here | names and keys without quotes are of ASCII letters, digits, hyphens and underscores",
+            "1:2 error: U+00A0 (no-break space) is not allowed here | a name or key without quotes consists of ASCII letters, digits, hyphens and underscores",
         ),
         ("a = " + "[" * 3000, "1:1 error: lists or tables are nested too deeply"),
         ("a" + ".a" * 100 + " = 1", None),
@@ -58,7 +58,7 @@ SERVICE = '[service.{0}]\nlisten = ["10.0.0.10:{1}/tcp"]\nbackends = ["10.0.0.11
     ],
 )
 def test_errors_of_toml_are_told_in_plain_words(said, text, expected):
-    """R1: a file that is not TOML is one error with line, column, what is wrong and what to write."""
+    """R1: a file that is not TOML is one error with line, column, the mistake and a suggestion."""
     found = said(text)
     assert len(found) == 1
     assert expected is None or found == [expected]
@@ -182,14 +182,14 @@ def test_errors_of_every_file_are_told_at_once(write):
 
 
 def test_a_table_told_twice_hides_no_other_mistake(write):
-    """A table that two files define, or a file that anybody may write, is told together with what else is wrong."""
+    """A table that two files define, and a file that anybody may write, are reported together with the other mistakes."""
     part = write(SERVICE.format("a", 1), "part.toml")
     path = write(f'include = ["{part}"]\n' + SERVICE.format("a", 2) + "fall = 3\n")
     path.chmod(0o666)
     report = Report()
     tree = Files(report, running=True).load(str(path))
     first, second = report.sorted()
-    assert "can be written by everybody" in first.message
+    assert "is writable by everybody" in first.message
     assert second.message.startswith("[service.a] is already de")
     assert tree is not None
     assert tree["service"]["a"]["fall"] == 3
@@ -209,16 +209,16 @@ def test_root_refuses_what_anybody_could_have_written(write):
 
     assert refused() == []
     path.chmod(0o666)
-    assert refused() == [(1, 1, f"{path} can be written by everybody", f"chmod o-w {path}")]
+    assert refused() == [(1, 1, f"{path} is writable by everybody", f"chmod o-w {path}")]
     path.chmod(0o644)
     path.parent.chmod(0o777)
-    assert refused() == [(1, 1, f"{path.parent} can be written by everybody", f"chmod o-w {path.parent}")]
+    assert refused() == [(1, 1, f"{path.parent} is writable by everybody", f"chmod o-w {path.parent}")]
     path.parent.chmod(0o1777)
     assert refused() == []
     part = write(SERVICE.format("b", 2), "part.toml")
     part.chmod(0o646)
     path.write_text(f'\ninclude = ["{part}"]\n')
-    assert refused() == [(2, 12, f"{part} can be written by everybody", f"chmod o-w {part}")]
+    assert refused() == [(2, 12, f"{part} is writable by everybody", f"chmod o-w {part}")]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -235,7 +235,7 @@ def test_root_obeys_no_file_of_another_user(write, tmp_path, what):
     os.lchown(given, 65534, 0)
     config, found = diagnose(link)
     assert config is None
-    words = f"{given} belongs to another user (uid 65534), who could change it, and root would obey it"
+    words = f"{given} belongs to another user (uid 65534), who could change it: root must not obey it"
     assert {(item.severity, item.message, item.hint) for item in found} == {("error", words, f"chown 0 {given}")}
     if what == "include":
         assert [(item.file, item.line, item.col) for item in found] == [(str(link), 1, 12)]
@@ -255,7 +255,7 @@ def test_a_pipe_in_the_place_of_a_file_holds_nothing_up(tmp_path):
 
 
 def test_another_user_may_check_it(write, monkeypatch):
-    """S7: whoever is not root may look at a world-writable file, but not run it."""
+    """S7: a user other than root may check a world-writable file, but not run it."""
     path = write(SERVICE.format("a", 1))
     path.chmod(0o666)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -269,5 +269,7 @@ def test_load_as_root_refuses_a_world_writable_file(write):
     """S7: `load` itself refuses it when the process is root."""
     path = write(SERVICE.format("a", 1))
     path.chmod(0o666)
-    with pytest.raises(ConfigError, match="can be written by everybody, who could change it, and root would obey it"):
+    with pytest.raises(
+        ConfigError, match="is writable by everybody, so anybody could change it: root must not obey it"
+    ):
         load(path)

@@ -71,7 +71,7 @@ def test_root_reads_no_secret_of_another_user(about, secret, tmp_path, which):
     given = {"password": secret, "authorities": authority.path, "folder": folder}[which]
     os.chown(given, 65534, 0)
     (one,) = about(f', tls-ca-file = "{authority.path}"')
-    words = f"error: {given} belongs to another user (uid 65534), who could change it, and root would obey it | chown 0 {given}"
+    words = f"error: {given} belongs to another user (uid 65534), who could change it: root must not obey it | chown 0 {given}"
     assert one.endswith(words)
 
 
@@ -84,10 +84,10 @@ def test_a_command_that_others_may_change(said, tmp_path):
     text = f'[notify.ops]\ncommand = ["{command}"]\n' + MAIL % "port = 143"
     assert said(text) == []
     os.chown(command, 65534, 0)
-    words = f"it will not be run: {command} belongs to another user (uid 65534), who could change it"
+    words = f"the daemon will not run it: {command} belongs to another user (uid 65534), who could change it"
     assert said(text) == [f"2:11 warning: {words} | chown 0 {command}"]
     command.unlink()
-    assert said(text) == [f"2:11 warning: it will not be run: {command}: no such file or directory"]
+    assert said(text) == [f"2:11 warning: the daemon will not run it: {command}: no such file or directory"]
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_script_that_the_probes_user_cannot_run(said, open_place):
     text = text.replace("probe = {", f'probe = [{{ type = "script", command = ["{script}"] }}, {{').replace(
         "port = 143 }", "port = 143 }]"
     )
-    head = "7:39 warning: this probe will not be run:"
+    head = "7:39 warning: the daemon will not run this probe:"
     assert said(text) == [f"{head} {script}: no such file or directory"]
     script.write_text("#!/bin/sh\n")
     assert said(text) == [f"{head} user nobody may not run {script}"]
@@ -117,4 +117,4 @@ def test_a_script_that_the_probes_user_cannot_run(said, open_place):
     folder.chmod(0o700)
     assert said(text) == [f"{head} user nobody may not enter {folder}"]
     folder.chmod(0o777)
-    assert said(text) == [f"{head} {folder} can be written by everybody, who could change it | chmod o-w {folder}"]
+    assert said(text) == [f"{head} {folder} is writable by everybody, so anybody could change it | chmod o-w {folder}"]

@@ -122,7 +122,7 @@ def test_any_bytes_are_a_configuration_or_an_error(tmp_path, data):
     survive(tmp_path / "steelyard.toml", data)
 
 
-@FUZZ
+@settings(FUZZ, max_examples=75)
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 4))
 def test_a_damaged_file_is_a_configuration_or_an_error(tmp_path, seed, count):
     """R1: the whole example with words, lines or characters removed, doubled, swapped or changed is read or refused in words."""

@@ -3,7 +3,7 @@
 import pytest
 
 ROUTER = '[vrrp.inside]\ninterface = "eth1"\nvrid = 52\naddresses = ["10.0.0.10/24", "fe80::10/64", "fd00:10::10/64"]\n'
-WORDS = "is a listener of this service itself: what it is given comes back without an end"
+WORDS = "is a listener of this service: its traffic would loop"
 
 
 def service(listen, backends, name="a", rest=""):
@@ -65,9 +65,9 @@ def test_services_that_lead_back(said):
         + service('"10.0.0.10:83/tcp"', '"10.0.0.10:80"', "d")
     )
     assert errors(said, text) == [
-        "3:13 error: 10.0.0.10:81 is a listener of [service.b], which leads back here (a -> b -> c -> a): without an end",
-        "7:26 error: 10.0.0.10:82 is a listener of [service.c], which leads back here (b -> c -> a -> b): without an end",
-        "11:13 error: 10.0.0.10:80 is a listener of [service.a], which leads back here (c -> a -> b -> c): without an end",
+        "3:13 error: 10.0.0.10:81 is a listener of [service.b], which leads back here (a -> b -> c -> a): its traffic would loop",
+        "7:26 error: 10.0.0.10:82 is a listener of [service.c], which leads back here (b -> c -> a -> b): its traffic would loop",
+        "11:13 error: 10.0.0.10:80 is a listener of [service.a], which leads back here (c -> a -> b -> c): its traffic would loop",
     ]
 
 

@@ -26,7 +26,7 @@ def test_each_host_takes_its_own_value(loaded):
 
 
 def test_a_mistake_in_the_other_hosts_value_is_found(said):
-    """Every node's values are checked, whichever host this is; with a node told, only its own."""
+    """The values of every node are checked, whichever host this is; with a given node, only the values of that node."""
     text = TWO + "[node]\nworkers = { lb1 = 1, lb2 = 0 }\n" + SERVICE
     assert said(text) == ["3:28 error: workers = 0 is too small: at least 1"]
     assert said(text, "lb2") == ["3:28 error: workers = 0 is too small: at least 1"]
@@ -36,8 +36,8 @@ def test_a_mistake_in_the_other_hosts_value_is_found(said):
 def test_a_table_keyed_by_node_names_each_node_and_nothing_else(said):
     """A missing node and a name that is no node are errors, the latter with a suggestion."""
     assert said(TWO + "[node]\nworkers = { lb1 = 1, lb3 = 2 }\n" + SERVICE) == [
-        "3:11 error: no value for node lb2: a table keyed by node names every node",
-        '3:22 error: "lb3" is not in nodes: a table keyed by node holds nothing else | did you mean "lb2"?',
+        "3:11 error: no value for node lb2: give every node a value",
+        '3:22 error: "lb3" is not in nodes: every key of such a table is the name of a node | did you mean "lb2"?',
     ]
 
 
@@ -84,7 +84,7 @@ def test_who_this_node_is(loaded, monkeypatch):
 
 
 def test_a_host_that_is_no_node_is_told_to_say_which_one(loaded, write, monkeypatch):
-    """A host that is not in `nodes` cannot run the file, and is told how to say who it is; checking it is no error."""
+    """A host that is not in `nodes` cannot run the file, and the error says how to name the node; the host may check the file."""
     monkeypatch.setattr("socket.gethostname", lambda: "admin.example.net")
     with pytest.raises(ConfigError, match=r'this host is called "admin\.example\.net", which is not in nodes') as error:
         loaded(TWO + SERVICE)

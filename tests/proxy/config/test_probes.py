@@ -142,7 +142,7 @@ def test_mistakes_in_probes(said, rest, expected):
 
 
 def test_a_default_type_that_is_none(said):
-    """A type in [defaults.probe] that is not even a string is told at its place."""
+    """A type in [defaults.probe] that is not a string is reported at its place."""
     assert [line[:11] for line in said(service(rest="[defaults.probe]\ntype = []"))] == ["5:8 error: "] * 2
 
 
@@ -158,7 +158,7 @@ def test_a_udp_services_probe_says_its_type(said):
 
 
 def test_secrets_are_looked_for_and_never_kept(write, tmp_path):
-    """S6: a password file that is missing or that everybody may read is told; what it holds never enters the configuration."""
+    """S6: a password file that is missing or that everybody may read is reported; its contents never enter the configuration."""
     secret = tmp_path / "pw"
     text = service('"10.0.0.10:3306/tcp"', f'probe = {{ type = "mysql", user = "x", password-file = "{secret}" }}')
     _, found = diagnose(write(text))

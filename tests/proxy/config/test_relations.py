@@ -6,7 +6,7 @@ HEAD = '[service.a]\nlisten = ["10.0.0.10:514/udp"]\nprobe = { type = "none" }\n
 
 
 def test_per_datagram_is_not_for_dns(said):
-    """A DNS service that asks for per-datagram is told at the key, wherever it stands."""
+    """A DNS service with per-datagram is reported at the key, wherever the key is."""
     rest = 'backends = ["10.0.0.11"]\n[service.a.udp]\nper-datagram = true\n'
     assert said(HEAD + rest) == []
     (line,) = said(HEAD + 'protocol = "dns"\n' + rest)

@@ -96,7 +96,7 @@ def test_defaults_are_merged_key_by_key(loaded):
         (HEAD + 'hash-on = "query-name"', ['4:11 error: hash-on = "query-name" needs protocol = "dns": other traffic has no query name']),
         (HEAD + "quorum = 3", ["4:10 error: quorum = 3, but there are only 2 backends: it can never be met"]),
         (HEAD + "probe-require = 2", ["4:17 error: probe-require = 2, but only 1 of the probes count: no backend could ever be up"]),
-        (HEAD + 'probe-require = "most"', ['4:17 error: probe-require is "all", "any" or how many of the probes must pass']),
+        (HEAD + 'probe-require = "most"', ['4:17 error: probe-require is "all", "any" or the number of probes that must pass']),
         (HEAD + 'dns = { retry-after = "5s" }', [
             "4:23 error: retry-after (5s) is not below give-up (4.5s): no query would ever be retried"
         ]),
@@ -106,7 +106,7 @@ def test_defaults_are_merged_key_by_key(loaded):
             '4:17 error: a duration is a string with a unit: "500ms", "2s", "1h30m" or "never"'
         ]),
         (HEAD + 'transparent = true\nsource-addresses = ["10.0.0.1"]', [
-            "5:20 error: source-addresses and transparent exclude each other: one source address a connection"
+            "5:20 error: source-addresses and transparent exclude each other: a connection has only one source address"
         ]),
         ("[service.a]\n", ['1:10 error: "listen" is missing in [service.a]', '1:10 error: "backends" is missing in [service.a]']),
         ('[service.a]\nlistens = ["10.0.0.1:80/tcp"]\nbackend = ["10.0.0.2"]\n', [
@@ -165,7 +165,7 @@ def test_defaults_are_merged_key_by_key(loaded):
     ],
 )  # fmt: skip
 def test_mistakes_in_services(said, text, expected):
-    """Each mistake in a service is told once, at the word that is wrong, with what to write instead."""
+    """Each mistake in a service is reported once, at the wrong word, with a suggestion."""
     assert said(text) == expected
 
 
@@ -235,11 +235,11 @@ def test_a_misspelt_router_is_suggested(said):
         ('[log]\nlevel = "warn"', ['2:9 error: level = "warn": must be "debug", "info", "warning" or "error" | did you mean "warning"?']),
         ('[web]\nlisten = "127.0.0.1"', ['2:10 error: "127.0.0.1" has no port: write "127.0.0.1:9600"']),
         ("[node]\nworkers = 0", ["2:11 error: workers = 0 is too small: at least 1"]),
-        ('[node]\nuser = "a b"', ['2:8 error: "a b" cannot be the name of a user: ASCII letters, digits, ".", "_", "-", at most 32']),
+        ('[node]\nuser = "a b"', ['2:8 error: "a b" is not a valid user name: ASCII letters, digits, ".", "_", "-", at most 32']),
     ],
 )  # fmt: skip
 def test_mistakes_in_the_other_tables(said, text, expected):
-    """Each mistake outside the services is told once, at the word that is wrong."""
+    """Each mistake outside the services is reported once, at the wrong word."""
     found = [line for line in said(text) if "nothing to run" not in line]
     assert found == expected or (expected is None and len(found) == 1)
 

@@ -122,7 +122,7 @@ def test_defaults_and_members(loaded):
         (router() + '[sync-group.g]\nname = "x"\nvrrp = ["inside"]', 'unknown key "name"'),
         (router() + "[notify.n]", "[notify.n] needs either command or fifo"),
         (router() + '[notify.n]\ncommand = ["true"]', "command is a list that begins with an absolute path"),
-        (router() + '[notify.n]\ncommand = ["/bin/true", "a\\u0000b"]', "command holds a control character (U+0000) | write it without"),
+        (router() + '[notify.n]\ncommand = ["/bin/true", "a\\u0000b"]', "command contains a control character (U+0000) | remove it"),
         (router() + f'[notify.n]\nfifo = "/run/{"x" * 256}"', f'"/run/{"x" * 55}…" is too long: a path has at most 4095 bytes, each name in it 255'),
         (router() + '[notify.n]\nfifo = "/run/x"\nto = ["actve"]', None),
         (NODES + router(rest='members = { lb1 = "10.0.0.2", lb3 = "10.0.0.3" }'), None),
@@ -131,7 +131,7 @@ def test_defaults_and_members(loaded):
     ],
 )  # fmt: skip
 def test_mistakes_in_routers(said, text, expected):
-    """V1, V2: what a router's table cannot say is an error in words, before anything is on the wire."""
+    """V1, V2: a mistake in a router's table is an error with a reason, before any advert is sent."""
     found = [
         line.partition(" error: ")[2]
         for line in said(text, "lb1" if text.startswith("nodes") else None)
@@ -168,7 +168,7 @@ def test_a_key_file_is_looked_at(said, tmp_path):
     assert said(router(rest=f'auth = {{ key-files = ["{key}"] }}')) == []
     key.chmod(0o604)
     assert said(router(rest=f'auth = {{ key-files = ["{key}"] }}'))[0].startswith(
-        f"5:23 warning: {key} holds a secret and everybody can read it"
+        f"5:23 warning: {key} contains a secret and everybody can read it"
     )
 
 
@@ -200,7 +200,7 @@ def test_an_interval_of_whole_hundredths_is_carried(loaded, interval):
 
 
 def test_a_wrong_value_hides_no_other(said):
-    """V2: an interval that no advert can carry is told beside whatever else is wrong with the router."""
+    """V2: an interval that no advert can carry is reported together with the router's other mistakes."""
     text = router(rest='advert-interval = "333ms"\nannounce = { refresh = "1us" }')
     assert [line.partition(": ")[0] for line in said(text)] == ["5:19 error", "6:24 error"]
 

@@ -61,7 +61,7 @@ def test_every_scheduler_has_one_name(name):
         (ServiceSettings, {"scheduler": "round_robin"}, "unknown scheduler"),
         (ServiceSettings, {"scheduler": 5}, "valid string"),
         (ServiceSettings, {"probe_require": 0}, "at least 1"),
-        (ServiceSettings, {"probe_require": True}, '"all", "any" or how many'),
+        (ServiceSettings, {"probe_require": True}, '"all", "any" or the number'),
         (ServiceSettings, {"hash_on": "query-name"}, 'needs protocol = "dns"'),
         (ServiceSettings, {"transparent": True, "source_addresses": ["10.0.0.1"]}, "exclude each other"),
         (DnsSettings, {"retry_after": 5.0}, "not below give-up"),

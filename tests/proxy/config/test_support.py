@@ -56,7 +56,7 @@ def test_a_probe_that_cannot_be_made_is_refused_at_its_place(loaded):
     text = HEAD + 'probe = { type = "ldap", base = "dc=example,dc=net", filter = "(no filter)" }\n'
     found = unsupported(loaded(text.replace('{ address = "10.0.0.12" }', '"10.0.0.12"')))
     assert {(item.line, item.col) for item in found} == {(4, 9)}
-    assert "this ldap probe cannot be made" in found[0].message
+    assert "this ldap probe cannot be created" in found[0].message
 
 
 def test_an_address_alone_runs(loaded, said):

@@ -18,7 +18,7 @@ def tab(text):
 
 
 def test_what_is_wrong_is_left_out_and_the_rest_looked_at_again():
-    """A wrong value hides no wrong relation: both are told, and a model of what is left comes back."""
+    """A wrong value does not hide keys that do not fit together: both are reported, and the result is a model of the rest."""
     report = Report()
     model, sound = examine(ServiceSettings, tab('quorum = "x"\nhash-on = "query-name"\n'), report, "[x]")
     assert [found.line for found in report.sorted()] == [1, 2]
@@ -45,7 +45,7 @@ def test_a_sound_table_is_its_model():
 
 
 def test_a_missing_key_is_told_once_and_not_when_it_was_misspelt():
-    """A required key is told missing at its table, but not where an unknown key was meant for it, nor in a partial table."""
+    """A missing required key is reported at its table, but not if an unknown key was meant for it, nor in a partial table."""
     report = Report()
     assert validate(NodeSettings, tab("workers = 1"), report, "[node]") is None
     assert [found.message for found in report.sorted()] == ['"name" is missing in [node]']

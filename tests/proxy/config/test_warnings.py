@@ -24,9 +24,9 @@ quorum = {quorum}
         (SERVICE.format(listen="10.0.0.10:3307/tcp", rest="probe = { port = 3306 }"), "4:9 warning: a bare tcp probe on 3306"),
         (SERVICE.format(listen="10.0.0.10:3306/tcp", rest='probe = { type = "mysql", user = "x" }'), None),
         (SERVICE.format(listen="10.0.0.10:3306/tcp", rest='probe = { type = "none" }'), None),
-        (SERVICE.format(listen="198.51.100.1:53/udp", rest='protocol = "dns"'), "2:10 warning: DNS on 198.51.100.1:53/udp for everybody"),
-        (SERVICE.format(listen="*:53/udp", rest='protocol = "dns"'), "2:10 warning: DNS on 0.0.0.0:53/udp for everybody"),
-        (SERVICE.format(listen="[2001:db8::1]:53/udp", rest='protocol = "dns"'), "2:10 warning: DNS on [2001:db8::1]:53/udp for everybody"),
+        (SERVICE.format(listen="198.51.100.1:53/udp", rest='protocol = "dns"'), "2:10 warning: DNS on 198.51.100.1:53/udp is open to everybody"),
+        (SERVICE.format(listen="*:53/udp", rest='protocol = "dns"'), "2:10 warning: DNS on 0.0.0.0:53/udp is open to everybody"),
+        (SERVICE.format(listen="[2001:db8::1]:53/udp", rest='protocol = "dns"'), "2:10 warning: DNS on [2001:db8::1]:53/udp is open to everybody"),
         (SERVICE.format(listen="198.51.100.1:53/udp", rest='protocol = "dns"\nallow = ["10.0.0.0/8"]'), None),
         (SERVICE.format(listen="10.0.0.10:53/udp", rest='protocol = "dns"'), None),
         (SERVICE.format(listen="[fd00::1]:53/udp", rest='protocol = "dns"'), None),
@@ -38,11 +38,11 @@ quorum = {quorum}
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest='scheduler = "dh"'), '4:13 warning: destination-hash with hash-on = "source" hashes the client'),
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest='scheduler = "dh"\nhash-on = "listener"'), None),
         (SERVICE.format(listen="10.0.0.10:53/udp", rest='protocol = "dns"\nscheduler = "dh"\nhash-on = "query-name"'), None),
-        (SERVICE.format(listen="10.0.0.10:80/tcp", rest="queue = { size = 5 }"), "4:9 warning: nobody will ever wait in this queue"),
+        (SERVICE.format(listen="10.0.0.10:80/tcp", rest="queue = { size = 5 }"), "4:9 warning: no connection will ever wait in this queue"),
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest="queue = { size = 5 }\nbackend-defaults = { max-connections = 1 }"), None),
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest='scheduler = "fo"\nbackend-defaults = { slow-start = "5s" }'), "4:13 warning: slow-start has no effect with failover"),
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest='backend-defaults = { slow-start = "5s" }'), None),
-        (ROUTER.format(addresses="10.0.0.1", rest='track = [{ service = "*" }]'), "5:10 warning: a service tracked without a penalty"),
+        (ROUTER.format(addresses="10.0.0.1", rest='track = [{ service = "*" }]'), "5:10 warning: this service is tracked without a penalty"),
         (ROUTER.format(addresses="10.0.0.1", rest='track = [{ service = "*", penalty = 60 }]'), None),
         (ROUTER.format(addresses="10.0.0.1", rest='track = [{ interface = "eth1" }]'), None),
         (ROUTER.format(addresses="2001:db8::10", rest=""), "4:13 warning: the first IPv6 address is not link-local"),
@@ -76,7 +76,7 @@ addresses = ["10.0.0.9"]
 track = [{{ probe = "gate", penalty = 9 }}]
 """
 SAFE = 'tls = "starttls"\ntls-name = "mail.example.net"'
-IN_CLEAR = "probe sends its password in clear text: whoever is on the way can read it"
+IN_CLEAR = "probe sends its password in clear text: anybody on the network path can read it"
 
 
 @pytest.mark.parametrize(
@@ -90,18 +90,18 @@ IN_CLEAR = "probe sends its password in clear text: whoever is on the way can re
             "imap",
             'user = "x", {}, tls = "implicit", tls-verify = false',
             SAFE,
-            ["12:54 warning: this imap probe sends its password to whoever answers, as tls-verify is off"],
+            ["12:54 warning: this imap probe sends its password to any server that answers, because tls-verify is off"],
         ),
         ("imap", 'tls = "off"', SAFE, []),
         ("mysql", 'user = "x", {}', SAFE, []),
         ("mysql", 'user = "x", {}, tls = "starttls", tls-verify = false', SAFE, []),
-        ("tcp", 'tls = "implicit"', SAFE, ["12:31 warning: without tls-name the certificate must hold the backend's address"]),
+        ("tcp", 'tls = "implicit"', SAFE, ["12:31 warning: without tls-name the certificate must contain the backend's address"]),
         ("http", 'tls = "implicit", host = "a.example.net"', SAFE, []),
         ("tcp", "port = 389", "", [f"6:17 warning: this imap {IN_CLEAR}"]),
     ],
 )  # fmt: skip
 def test_what_a_probe_tells_whom(said, tmp_path, kind, keys, tracked, expected):
-    """S6, S9: a password that is sent in clear, or to whoever answers, and TLS for no name, are told once for all backends."""
+    """S6, S9: a password in clear text or to an unverified server, and TLS without a name, are reported once for all backends."""
     secret = tmp_path / "pw"
     secret.write_text("x")
     secret.chmod(0o600)

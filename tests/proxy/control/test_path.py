@@ -107,7 +107,7 @@ def test_what_is_no_socket_stays(path, tmp_path, planted):
     elsewhere = tmp_path / "elsewhere.sock"
     claim(elsewhere).close()
     {"file": path.touch, "symlink": lambda: path.symlink_to(elsewhere), "directory": path.mkdir}[planted]()
-    with pytest.raises(ControlError, match="no socket is in the way"):
+    with pytest.raises(ControlError, match="is not a socket is in the way"):
         claim(path)
     assert os.path.lexists(path)
     assert elsewhere.exists()
@@ -117,7 +117,7 @@ def test_a_directory_open_to_all_is_refused(path):
     """S5: where anybody could replace the socket there is none."""
     path.parent.mkdir()
     path.parent.chmod(0o777)
-    with pytest.raises(ControlError, match="no place for a control socket"):
+    with pytest.raises(ControlError, match="may replace files in this directory"):
         claim(path)
     assert list(path.parent.iterdir()) == []
 
@@ -199,7 +199,7 @@ def test_nobody_is_waited_for(path):
     lock = path.with_name("control.sock.lock")
     first = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(first, fcntl.LOCK_EX)
-    with pytest.raises(ControlError, match="another daemon is just starting there"):
+    with pytest.raises(ControlError, match="another daemon is starting there"):
         claim(path)
     os.close(first)
     claim(path).close()

@@ -81,7 +81,7 @@ def test_sources_that_the_host_does_not_have(config, tmp_path):
     path = tmp_path / "steelyard.toml"
     path.write_text(FILE.replace("[service.web]", 'source-addresses = ["192.0.2.2", "192.0.2.3"]\n[service.web]'))
     (message,) = found(load(path))
-    assert message == "[service.dns] is to connect from 192.0.2.3, which this host does not have"
+    assert message == "[service.dns] must connect from 192.0.2.3, which this host does not have"
 
 
 def test_a_kernel_without_any(config):

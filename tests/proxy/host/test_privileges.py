@@ -10,7 +10,7 @@ import pytest
 
 from proxy.host import privileges
 
-ROOT = Path(privileges.__file__).resolve().parent.parent
+ROOT = Path(privileges.__file__).resolve().parents[2]
 REPORT = """
 import sys
 from proxy.host import privileges

@@ -89,7 +89,7 @@ async def test_one_that_hangs(bed, monkeypatch):
     assert await one.prober.report() == {}
     assert 0.9 < time.monotonic() - began < 1.5
     await one.until(lambda: one.ready and one.prober.child is not child)
-    assert f"no sign of life for 2 s: pid {child.pid} is killed" in one.told
+    assert f"no sign of life for 2 s: killing pid {child.pid}" in one.told
 
 
 async def test_a_start_that_fails(bed, monkeypatch):

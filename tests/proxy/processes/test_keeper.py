@@ -76,8 +76,8 @@ async def test_a_start_that_takes_long(bed, monkeypatch):
     monkeypatch.setattr(child, "START", 0.02)
     one = bed()
     await one.until(lambda: one.kept.ready)
-    assert "not ready 0.02 s after its start: pid" in one.told[0]
-    assert sum("is killed" in text for text in one.told) >= 2
+    assert "not ready 0.02 s after its start: killing pid" in one.told[0]
+    assert sum("killing pid" in text for text in one.told) >= 2
 
 
 async def test_a_question_outlives_nobody(bed):

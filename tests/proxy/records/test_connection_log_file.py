@@ -50,21 +50,21 @@ def test_links_and_what_is_no_plain_file(folder):
     refused(folder / "fifo")
     (folder / "open").touch()
     (folder / "open").chmod(0o666)
-    assert "written by anybody" in refused(folder / "open")
+    assert "written by any user" in refused(folder / "open")
     assert target.read_text() == "precious"
 
 
 def test_a_directory_that_anybody_may_write(folder):
     """S5, S7: a directory that others can write is refused, with the sticky bit as well; further up that is enough."""
     folder.chmod(0o777)
-    assert "log on the way can be written by anybody" in refused(folder / "x")
+    assert "log on the way can be written by any user" in refused(folder / "x")
     folder.chmod(0o1777)
-    assert "its directory can be written by anybody" in refused(folder / "x")
+    assert "its directory can be written by any user" in refused(folder / "x")
     inner = folder / "inner"
     inner.mkdir(mode=0o755)
     os.close(open_safely(str(inner / "x")))
     folder.chmod(0o777)
-    assert "log on the way can be written by anybody" in refused(inner / "x")
+    assert "log on the way can be written by any user" in refused(inner / "x")
     assert not (folder / "x").exists()
 
 
@@ -77,11 +77,11 @@ def test_what_belongs_to_somebody_else(folder):
     os.close(open_safely(str(folder / "ours" / "x")))
     assert (real / "x").exists()
     os.lchown(folder / "ours", 12345, 12345)
-    assert "link of somebody else's" in refused(folder / "ours" / "x")
+    assert "symbolic link of another user" in refused(folder / "ours" / "x")
     os.chown(real / "x", 12345, 12345)
-    assert "it belongs to somebody else (uid 12345)" in refused(real / "x")
+    assert "it belongs to another user (uid 12345)" in refused(real / "x")
     os.chown(real, 12345, 12345)
-    assert "real on the way belongs to somebody else" in refused(real / "y")
+    assert "real on the way belongs to another user" in refused(real / "y")
 
 
 def test_links_in_circles(folder):

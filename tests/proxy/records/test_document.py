@@ -64,7 +64,7 @@ def test_planted_links_are_not_followed(tmp_path):
 def test_a_directory_of_somebody_else(tmp_path):
     """S5: a directory that anybody may write to is refused."""
     tmp_path.chmod(0o777)
-    with pytest.raises(StateError, match="may be written by anybody"):
+    with pytest.raises(StateError, match="any user may write to it"):
         document.save(tmp_path, "x.json", 1)
 
 

@@ -170,7 +170,7 @@ def test_a_file_that_does_not_answer(tmp_path, monkeypatch):
     os.close(reading)
     lines = (tmp_path / "log").read_text().splitlines()
     assert lines[: QUEUE + 1] == [f"line {number}" for number in range(QUEUE + 1)]
-    assert lines[QUEUE + 1 :] == ["9 log lines lost: their reader was too slow", "after"]
+    assert lines[QUEUE + 1 :] == ["9 log lines lost: the reader was too slow", "after"]
 
 
 def test_the_last_lines_of_a_file():

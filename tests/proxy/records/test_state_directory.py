@@ -12,7 +12,7 @@ async def test_one_owner(tmp_path):
     """R11: a second daemon with the same state directory is refused, at once, and told who has it; the next owner is free."""
     first = await StateDirectory.take(tmp_path / "state", "lb1.example.net")
     assert first.fault == ""
-    with pytest.raises(StateError, match=rf"another daemon, pid {os.getpid()} of node lb1\.example\.net: each needs"):
+    with pytest.raises(StateError, match=rf"another daemon, pid {os.getpid()} of node lb1\.example\.net: give each"):
         await StateDirectory.take(tmp_path / "state", "lb2")
     await first.close()
     second = await StateDirectory.take(tmp_path / "state", "b")

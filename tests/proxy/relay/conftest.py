@@ -56,7 +56,7 @@ def eventually(condition: Callable[[], object], within: float = 5.0) -> None:
 
 
 class Relay:
-    """One worker's data plane with one service or more, all backends up unless told otherwise."""
+    """One worker's data plane with one or more services; all backends are up by default."""
 
     def __init__(self) -> None:
         self.table = Table.create(LAYOUT)
@@ -147,7 +147,7 @@ class Relay:
         return future.result(10)
 
     def verdict(self, backend: Address, state: str, admin: str = "ready") -> None:
-        """Tell the relay what health or the operator says of a backend, in every service that has it."""
+        """Apply a verdict or admin state of a backend in every service that has it."""
         name = f"{backend[0]}:{backend[1]}"
         changes = [(s.slot, b.slot, state, admin) for s in self.services for b in s.backends if b.name == name]
         assert changes, f"no backend {name}"

@@ -37,7 +37,7 @@ def answer(message: bytes, data: bytes = b"", rcode: int = 0) -> bytes:
 
 
 def client(address: Address, local: str = "") -> socket.socket:
-    """Return a socket connected to a listener, so that it hears only answers that come from there."""
+    """Return a socket connected to a listener, which receives only answers from there."""
     sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET, socket.SOCK_DGRAM)
     sock.settimeout(5)
     if local:
@@ -89,7 +89,7 @@ class Backend:
 
 
 class Server(Backend):
-    """A name server that answers by itself, on a thread: what `script` makes of each query, nothing for None."""
+    """A name server on a thread, which answers each query with the result of `script`, or not at all for None."""
 
     def __init__(self, script: Script = answer, host: str = "127.0.0.1", port: int = 0) -> None:
         super().__init__(host, port)

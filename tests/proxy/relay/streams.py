@@ -32,7 +32,7 @@ def listen(host: str = "127.0.0.1", backlog: int = 4096, buffer: int = 0) -> soc
 
 
 def where(sock: socket.socket) -> tuple[str, int]:
-    """Its address, as the relay is told it."""
+    """Its address in the relay's plan."""
     host, port = sock.getsockname()[:2]
     return host, port
 
@@ -125,7 +125,7 @@ def unacknowledged(sock: socket.socket) -> int:
 
 
 def settle(sock: socket.socket, quiet: float = 0.15) -> int:
-    """Wait until nothing of the send queue moves for `quiet` s; what is left in it."""
+    """Wait until the send queue has not changed for `quiet` s; return the octets left in it."""
     last, since = unacknowledged(sock), time.monotonic()
     while last and time.monotonic() - since < quiet:
         time.sleep(0.01)
@@ -162,7 +162,7 @@ def descriptors() -> set[int]:
 
 @contextlib.contextmanager
 def held(relay: Relay) -> Iterator[None]:
-    """Keep the relay's thread busy: what happens meanwhile it sees at once, in one round."""
+    """Keep the relay's thread busy, so that it sees all events of that time in one round."""
     entered, go = threading.Event(), threading.Event()
 
     def wait() -> None:
@@ -235,7 +235,7 @@ class Wire:
         assert self.connections == []
 
     def close(self) -> None:
-        """Close what is left of clients and backends."""
+        """Close the remaining clients and backends."""
         for sock in self.opened:
             sock.close()
 

@@ -20,7 +20,7 @@ class Others:
 
 
 def claimed(others, taken, most, ahead=0):
-    """Claim a place; whether there was one, and what the cells are then."""
+    """Claim a place; return whether there was one, and the cells afterwards."""
     cells = memoryview(bytearray(24)).cast("q")
     cells[CELL] = taken
     answer = claim(cells, CELL, others, taken, most, ahead)

@@ -42,7 +42,7 @@ def test_a_draining_backend_finishes_what_it_has(relay: Relay, server: socket.so
 
 
 def test_a_drained_backend_is_cut_when_told(relay: Relay, server: socket.socket) -> None:
-    """T16: what is left on a draining backend at its deadline, which makes it a maintenance, is reset, on both sides."""
+    """T16: connections that are left on a draining backend at its deadline are reset on both sides."""
     at = relay.service([server.getsockname()])
     relay.start()
     client, backend = connect(at, server)

@@ -1,4 +1,4 @@
-"""proxy.relay.engine: what a worker asks of its data plane."""
+"""proxy.relay.engine: the interface between a worker and its data plane."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""When a worker tells that real traffic fails on a backend."""
+"""A worker's reports of real traffic that fails on a backend."""
 
 import socket
 import time
@@ -13,7 +13,7 @@ THREE = LimitsPlan(errors=3)
 
 
 def test_failed_connects_in_a_row(relay):
-    """H12: so many failed connects in a row are told with their number, at most ten times a second; no client notices."""
+    """H12: failed connects in a row are reported with their number, at most ten times a second; no client notices."""
     closed = ("127.0.0.1", free_port())
     with listen() as server:
         address = relay.service([closed, where(server)], scheduler="failover", limits=THREE)
@@ -75,7 +75,7 @@ def test_queries_without_an_answer(relay):
 
 
 def test_off(relay):
-    """H12: without `eject.errors` nothing is told, and hints go on."""
+    """H12: without `eject.errors` there are no reports, and hints go on."""
     address = relay.service([("127.0.0.1", free_port())], protocol="dns", transports=("udp",))
     relay.start()
     with client(address) as one:

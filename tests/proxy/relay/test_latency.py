@@ -1,4 +1,4 @@
-"""least-latency is told what connects and answers take, and nobody else is."""
+"""least-latency, and no other scheduler, gets the times of connects and answers."""
 
 import socket
 import time

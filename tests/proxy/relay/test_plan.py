@@ -65,7 +65,7 @@ def test_a_plan_of_another_version_is_refused() -> None:
 
 
 def test_a_plan_does_not_change() -> None:
-    """A plan is frozen: what a worker serves changes by another plan only."""
+    """A plan is frozen: only another plan changes a worker's services."""
     with pytest.raises(FrozenInstanceError):
         PLAN.services[0].backends[0].weight = 5  # type: ignore[misc]
 

@@ -99,7 +99,7 @@ def sharing(pair: tuple[Relay, Relay], backend: socket.socket, *transports: str,
 
 
 def hand_over(giver: Relay, taker: Relay, member: Member, sock: socket.socket) -> None:
-    """Do what the master does when a member moves: grant first, then take back."""
+    """Move a member as the master does: give it to the new worker first, then take it from the old one."""
     taker.call(lambda: taker.engine.listen(member, sock.dup()))
     giver.call(lambda: giver.engine.unlisten(member.listener, member.index))
 
@@ -193,7 +193,7 @@ def test_each_service_sees_its_own_part_of_the_siblings(two_relays, sockets) -> 
 
 
 def test_replaced_siblings_leave_no_descriptor(two_relays, sockets) -> None:
-    """Introducing the workers to each other a hundred times leaves as many descriptors as once."""
+    """Exchanging the workers' columns a hundred times leaves as many descriptors as once."""
     two_workers(two_relays, [sockets()])
     before = open_files()
     for _ in range(100):
@@ -226,7 +226,7 @@ def test_the_heartbeat_is_written_every_100_ms(relay, sockets) -> None:
 
 
 def test_housekeeping_tells_what_is_open(relay, sockets) -> None:
-    """Within a second or so the header tells how many sessions, members and descriptors a worker has."""
+    """Within about a second the header has the worker's numbers of sessions, members and descriptors."""
     backend = sockets()
     where = relay.service([backend.getsockname()], transports=("udp", "tcp"))
     relay.start()
@@ -356,7 +356,7 @@ def test_many_hand_overs_leave_no_descriptor(two_relays, sockets) -> None:
 
 
 def test_the_last_session_takes_a_handed_over_socket_with_it(relay, sockets) -> None:
-    """A socket kept for its sessions is closed when they have expired, although nobody polls it."""
+    """A socket that is kept for its sessions is closed when they have expired, although it is not polled."""
     backend = sockets()
     where = relay.service(
         [backend.getsockname()],
@@ -413,7 +413,7 @@ def test_a_member_that_is_polled_already_is_not_polled_twice(relay, sockets) -> 
 
 
 def test_a_dead_workers_queries_are_asked_again(two_relays, sockets) -> None:
-    """R10: what a worker had in flight when it died is answered by the one that gets its journal."""
+    """R10: the worker that gets a dead worker's journal answers its queries in flight."""
     dead, heir = two_relays
     backend = sockets()
     where = sharing(two_relays, backend, "udp", protocol="dns")
@@ -437,7 +437,7 @@ def test_a_dead_workers_queries_are_asked_again(two_relays, sockets) -> None:
 
 
 def test_a_verdict_reaches_every_transport(relay, sockets) -> None:
-    """R3: one message changes both transports of its own service and no other; what is unknown is passed over."""
+    """R3: one message changes both transports of its own service and no other; unknown slots are ignored."""
     backends = [sockets(), sockets()]
     for _ in range(2):
         relay.service([one.getsockname() for one in backends], transports=("udp",))

@@ -1,4 +1,4 @@
-"""Other backends for a service that runs: what stays keeps all it has, what goes is let go, what comes is served."""
+"""New backends for a running service: those that stay keep their state, removed ones lose it, new ones serve."""
 
 import contextlib
 import socket
@@ -106,7 +106,7 @@ def test_what_stays_keeps_its_connections(relay: Relay, stream: Servers) -> None
 
 
 def test_what_goes_is_let_go(relay: Relay, stream: Servers) -> None:
-    """T16: a backend that is not listed any more gets nothing new, and what it still had is reset."""
+    """T16: a backend that is no longer listed gets no new connections, and its open ones are reset."""
     at = relay.service(stream.names[:2], scheduler="failover")
     relay.start()
     with contextlib.ExitStack() as stack:
@@ -155,7 +155,7 @@ def test_sessions_of_one_that_goes_move(relay: Relay, datagrams: Servers) -> Non
 
 
 def test_datagrams_without_sessions(relay: Relay, datagrams: Servers) -> None:
-    """U15: without sessions the next datagram goes to who is listed, and the sockets to who is not are closed."""
+    """U15: without sessions the next datagram goes to a listed backend, and sockets to removed ones are closed."""
     at = relay.service(datagrams.names[:1], transports=("udp",), udp=replace(UDP, per_datagram=True))
     relay.start()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
@@ -211,7 +211,7 @@ def test_a_hundred_changes_leave_nothing(relay: Relay, datagrams: Servers) -> No
 
 
 def test_a_limited_backend_that_comes(relay: Relay, stream: Servers) -> None:
-    """T21: a backend with max-connections that is added to a service where nobody was limited takes no more than that."""
+    """T21: the max-connections of a backend holds although it is added to a service without limits."""
     at = relay.service(stream.names[:1], scheduler="round-robin")
     relay.start()
     stream.list(1, max_connections=1)
@@ -224,7 +224,7 @@ def test_a_limited_backend_that_comes(relay: Relay, stream: Servers) -> None:
 
 
 def test_who_waits_for_one_that_goes(relay: Relay, stream: Servers) -> None:
-    """T21: who waits for a slot of a backend that is taken from the list waits for another's, and is counted there alone."""
+    """T21: a client that waits for a removed backend's slot waits for another backend's, and is counted only there."""
     at = relay.service(stream.names[:2], limit=1, limits=LimitsPlan(queue_size=10, queue_timeout=30.0))
     relay.start()
     with contextlib.ExitStack() as stack:

@@ -85,14 +85,14 @@ def test_who_went_down_and_who_returned(before, after, down, up) -> None:
 
 
 def test_what_is_taken_back_in_one_message_did_not_happen() -> None:
-    """Down and up again in one message resets nothing; slots that nobody has are passed over."""
+    """Down and up again in one message resets nothing; unknown slots are ignored."""
     bench = Bench(2)
     assert bench.moved((0, "down", "ready"), (0, "up", "ready"), (40, "down", "ready")) == ([], [])
     assert bench.picks(4) == ["b0", "b0", "b1", "b1"]
 
 
 def test_the_selector_is_replaced_whole() -> None:
-    """A change builds a new selector, and whoever holds the old one picks from the old members."""
+    """A change builds a new selector; the old one still picks from the old members."""
     bench = Bench(3)
     old = bench.service.selector
     epoch = bench.service.epoch
@@ -108,7 +108,7 @@ def test_the_selector_is_replaced_whole() -> None:
 
 
 def test_many_verdicts_are_one_change(monkeypatch) -> None:
-    """H1: with the verdicts of all backends in one message who is usable is not found out anew for each of them."""
+    """H1: one message with the verdicts of all backends does not rank them again for each verdict."""
     bench = Bench(30, state="unknown")
     asked = []
     usable = Pool.usable
@@ -129,7 +129,7 @@ def test_a_draining_backend_that_goes_down_is_a_change() -> None:
 
 
 def test_counts_are_written_as_they_change() -> None:
-    """`active` follows what begins and ends, `total` what begins, each in the backend's own cells."""
+    """`active` counts beginnings and ends, `total` counts beginnings, each in the backend's own cells."""
     bench = Bench(2)
     one, two = bench.service.targets
     for _ in range(3):
@@ -181,7 +181,7 @@ def test_the_first_failure_hints_at_once() -> None:
 
 
 def test_weights_are_taken_over() -> None:
-    """A weight that arrives counts from the next pick on; 0 gives nothing new; slots that nobody has are passed over."""
+    """A new weight applies from the next pick on; 0 means no new traffic; unknown slots are ignored."""
     bench = Bench(2)
     one = bench.service.targets[0]
     bench.service.weigh([(one.slot, 3), (40, 9)])
@@ -191,7 +191,7 @@ def test_weights_are_taken_over() -> None:
 
 
 def test_failures_that_are_far_apart_are_in_no_row() -> None:
-    """H12: of one-way traffic, which never succeeds, failures count that follow each other within so many seconds."""
+    """H12: in one-way traffic, which has no successes, failures count in a row only within `errors_within` seconds."""
     bench = Bench(1, limits=LimitsPlan(errors=3, errors_within=20.0))
     (one,) = bench.service.targets
     for minute in range(100):
@@ -214,7 +214,7 @@ def test_failures_that_are_far_apart_are_in_no_row() -> None:
     ],
 )
 def test_what_is_hashed(hash_on, of_a_query, otherwise) -> None:
-    """The key is of what `hash-on` says; what has no query name, which is not an empty one, goes by its client."""
+    """The key follows `hash-on`; traffic without a query name, which is not an empty name, is hashed by its client."""
     service = Bench(1, hash_on=hash_on).service
     client = ("2001:db8::1", 99, 0, 0)
     assert service.key(b"route", client, b"\3WWW\0\0\1\0\1") == hash_key(of_a_query)

@@ -119,7 +119,7 @@ def test_queries(relay, balanced, peers, closed):
 
 
 def test_nobody_who_serves_is_passed_over(relay, balanced, peers):
-    """T9: while one of three that serve can be reached, no scheduler tries who stands by."""
+    """T9: while one of three serving backends can be reached, no scheduler tries a standby."""
     closed = [("127.0.0.1", free_port()) for _ in range(2)]
     third, backup = peers(listen()), peers(listen())
     addresses = balanced(*closed, where(third), where(backup))
@@ -134,7 +134,7 @@ def test_nobody_who_serves_is_passed_over(relay, balanced, peers):
 
 
 def test_fifteen_that_refuse(relay, balanced, peers):
-    """T9, U9: who stands by behind a whole tier of closed ports is reached, over TCP and by queries."""
+    """T9, U9: a standby behind a whole tier of closed ports is reached, over TCP and by queries."""
     closed = [("127.0.0.1", free_port()) for _ in range(15)]
     backup, server = peers(listen()), peers(Server())
     streams = relay.service([*closed, where(backup)])
@@ -178,7 +178,7 @@ def test_a_query_nobody_answers_is_asked_three_times(relay, balanced, peers):
 
 @pytest.mark.parametrize("verdict", ["down", "ejected"])
 def test_queries_in_flight_when_the_verdict_falls(relay, balanced, peers, verdict):
-    """U9: what waits at a backend that goes down is asked elsewhere at once, whoever stands by or serves instead."""
+    """U9: queries at a backend that goes down are sent to another one at once, whether it serves or is a standby."""
     first, backup = peers(Backend()), peers(Server())
     (address,) = balanced(
         first.address, backup.address, schedulers=["maglev"], protocol="dns", transports=("udp",), dns=PATIENT
@@ -262,7 +262,7 @@ def test_connects_under_way_when_the_verdict_falls(relay, balanced, peers, verdi
 
 
 def test_a_full_backend_is_waited_for(relay, balanced, peers):
-    """T21: clients of a full backend wait, or are refused; who stands by is for those that nobody else can take."""
+    """T21: clients of a full backend wait or are refused; they do not go to a standby."""
     first, backup = peers(listen()), peers(listen())
     waits = LimitsPlan(queue_size=1, queue_timeout=5.0)
     (address,) = balanced(where(first), where(backup), schedulers=["maglev"], limit=1, limits=waits).values()
@@ -298,7 +298,7 @@ def test_who_waits_goes_on_when_the_full_backend_dies(relay, balanced, peers):
 
 
 def test_full_for_datagrams(relay, balanced, peers):
-    """T21: a session or query that finds its backend full is dropped or refused, and does not go to who stands by."""
+    """T21: a session or query that finds its backend full is dropped or refused, and does not go to a standby."""
     first, backup = peers(Backend()), peers(Backend())
     pair = (first.address, backup.address)
     sessions = relay.service(pair, transports=("udp",), limit=1)

@@ -41,7 +41,7 @@ def test_sums_go_over_all_workers(columns):
 
 
 def test_a_dead_workers_gauges_go_and_its_counters_stay(columns):
-    """Folding repairs `active`: what a killed worker had open is gone with it, what it counted is not."""
+    """Folding corrects `active`: a killed worker's open connections are gone, and its counters stay."""
     count(columns, 10, BACKEND_TOTAL=5, BACKEND_ACTIVE=3, BACKEND_LATENCY=2, SERVICE_QUERIES=9, SERVICE_SESSIONS=4)
     count(columns, 11, BACKEND_TOTAL=1, BACKEND_ACTIVE=1)
     columns.fold(10)

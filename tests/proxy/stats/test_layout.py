@@ -46,7 +46,7 @@ def test_blocks_lie_side_by_side():
 
 @pytest.mark.parametrize("slot", [-1, 2])
 def test_a_slot_outside_is_refused(slot):
-    """A slot that the layout has not raises rather than lands in somebody else's block."""
+    """A slot outside the layout raises IndexError and never reaches another block."""
     with pytest.raises(IndexError):
         Layout(2, 2).service(slot)
     with pytest.raises(IndexError):
@@ -54,7 +54,7 @@ def test_a_slot_outside_is_refused(slot):
 
 
 def test_room_to_grow():
-    """A column has room for twice what is configured, and for 64 backends at least."""
+    """A column has room for twice the configured services and backends, and for at least 64 backends."""
     assert Layout.roomy(1, 2) == Layout(16, 64)
     assert Layout.roomy(20, 100) == Layout(40, 200)
 

@@ -1,4 +1,4 @@
-"""proxy.stats.sealed: memory files that nobody can resize, or change at all."""
+"""proxy.stats.sealed: memory files that no process can resize, or change at all."""
 
 import errno
 import fcntl
@@ -27,7 +27,7 @@ def close():
 
 @pytest.mark.parametrize("make", [lambda: sealed.zeroed("test", 16), lambda: sealed.frozen("test", bytes(16))])
 def test_nobody_resizes_it(close, make):
-    """No file can be made shorter or longer, or sealed further; its mode lets nobody else open it again."""
+    """No file can be made shorter or longer, or sealed further; its mode keeps other users from opening it again."""
     fd = make()
     close(fd)
     for size in (0, 8, 24):
@@ -40,7 +40,7 @@ def test_nobody_resizes_it(close, make):
 
 
 def test_a_zeroed_file_is_written_to(close):
-    """A zeroed file is zeros to begin with, and its holders share what they write."""
+    """A zeroed file begins with zeros, and its holders share their writes."""
     fd = sealed.zeroed("test", 16)
     close(fd)
     assert os.pread(fd, 17, 0) == bytes(16)

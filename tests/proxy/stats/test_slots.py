@@ -1,4 +1,4 @@
-"""proxy.stats.slots: who has which block."""
+"""proxy.stats.slots: the owners of the blocks."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from proxy.stats.slots import Slots, SlotsFullError
 
 
 def test_a_key_that_stays_keeps_its_slot():
-    """A reload moves nobody: what stays keeps its slot, what comes takes a free one, and only that one is new."""
+    """On a reload a key that stays keeps its slot, a new key gets a free slot, and only that slot is returned as new."""
     slots = Slots(4)
     assert slots.assign(["a", "b"]) == [0, 1]
     assert slots.assign(["c", "b"]) == [2]
@@ -19,7 +19,7 @@ def test_a_key_that_stays_keeps_its_slot():
 
 
 def test_the_slot_that_is_free_for_longest():
-    """What was somebody's is given to another as late as can be: first those that are new, then in the order of leaving."""
+    """A slot gets a new owner as late as possible: unused slots come first, then slots in the order of release."""
     slots = Slots(3)
     slots.assign(["a", "b"])
     slots.assign(["b"])
@@ -56,7 +56,7 @@ def test_too_many_change_nothing():
     slots = Slots(2)
     slots.assign(["a", "b"])
     slots.hold("worker")
-    with pytest.raises(SlotsFullError, match="1 still in use by workers"):
+    with pytest.raises(SlotsFullError, match="1 removed but still in use by workers"):
         slots.assign(["a", "c"])
     assert (slots["a"], slots["b"], len(slots)) == (0, 1, 2)
 

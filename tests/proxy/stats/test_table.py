@@ -35,7 +35,7 @@ def table():
 
 
 def test_a_new_column_counts_from_zero(table):
-    """A new column is all zeros but for the header that says what it is."""
+    """A new column is all zeros except for the header's magic and sizes."""
     assert not any(table.cells[3:])
     assert len(table.cells) == PLAN.cells
 

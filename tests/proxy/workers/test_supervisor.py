@@ -15,7 +15,7 @@ from proxy.relay.dns import journal
 from proxy.relay.plan import Member, Plan, to_tree
 from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
-from proxy.workers import supervisor
+from proxy.workers.place import Place
 from proxy.workers.supervisor import Supervisor
 
 LAYOUT = Layout(16, 64)
@@ -23,7 +23,7 @@ SETUP = codec.encode(worker_messages.Setup(to_tree(Plan(generation=1, layout=LAY
 
 
 class Master:
-    """What a supervisor needs of its master."""
+    """A master to which the supervisor reports, and what it gives to workers."""
 
     def __init__(self):
         self.columns = Columns(LAYOUT)
@@ -50,10 +50,10 @@ class Master:
     def heard(self, life, message):
         """Not of interest here."""
 
-    def held(self, life):
+    def hold(self, life):
         """Not of interest here."""
 
-    def released(self, life):
+    def release(self, life):
         """Not of interest here."""
 
     def workers_changed(self):
@@ -66,7 +66,7 @@ class Master:
 class Bed:
     def __init__(self, workers):
         self.master = Master()
-        self.supervisor = Supervisor(self.master, workers, Identity(None, None, "error", "text"))
+        self.supervisor = Supervisor(self.master, self.master, workers, Identity(None, None, "error", "text"))
         self.supervisor.start()
 
     async def until(self, condition, seconds=20.0):
@@ -98,15 +98,15 @@ async def bed():
         one.master.columns.close()
 
 
-async def test_fifty_deaths_leak_nothing(bed, monkeypatch):
-    """Fifty deaths, most while the worker still starts, leave the master with the descriptors that it had before."""
+async def test_twenty_deaths_leak_nothing(bed, monkeypatch):
+    """Twenty deaths, most while the worker still starts, leave the master with the descriptors that it had before."""
     monkeypatch.setattr(child, "LONGEST_PAUSE", 0.0)
     one = bed(2)
     await one.ready()
     before = len(os.listdir("/proc/self/fd"))
-    for death in range(50):
+    for death in range(20):
         await one.until(lambda: one.pids[0])
-        if death % 10 == 0:
+        if death % 5 == 0:
             await one.ready()
         os.kill(one.pids[0], signal.SIGKILL)
         await one.until(lambda death=death: one.supervisor.rows()[0].restarts == death + 1)
@@ -132,7 +132,7 @@ async def test_a_journal_finds_an_heir_that_lives(bed, monkeypatch):
     """What a dead worker had in flight is handed on once, and again only if the heir died before it had confirmed."""
     one = bed(3)
     await one.ready()
-    workers = one.supervisor._workers
+    workers = one.supervisor._places
     kept = journal.Journal(workers[0].journal)
     kept.note(9, ("192.0.2.1", 53), b"query")
     kept.close()
@@ -140,15 +140,15 @@ async def test_a_journal_finds_an_heir_that_lives(bed, monkeypatch):
     for worker in workers:
         monkeypatch.setattr(worker.child, "send", wrapped(sent, worker))
     os.kill(workers[1].child.pid, signal.SIGSTOP)  # the heir will not confirm
-    monkeypatch.setattr(supervisor.Worker, "able", property(lambda self: self.index != 0 and self.child is not None))
+    monkeypatch.setattr(Place, "able", property(lambda self: self.index != 0 and self.child is not None))
     os.kill(workers[0].child.pid, signal.SIGKILL)
     await one.until(lambda: sent == [1])
-    assert list(workers[1].inherited) == [1]
+    assert one.supervisor._inheritance.waits_for(workers[1]) == [1]
     await asyncio.sleep(0.1)
     assert sent == [1]
     os.kill(workers[1].child.pid, signal.SIGKILL)
     await one.until(lambda: sent == [1, 2])
-    await one.until(lambda: not workers[2].inherited)
+    await one.until(lambda: not one.supervisor._inheritance.waits_for(workers[2]))
     assert sent == [1, 2]
 
 

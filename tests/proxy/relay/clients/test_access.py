@@ -1,4 +1,4 @@
-"""Tests of who may use a service."""
+"""proxy.relay.clients.access: allowed and denied clients of a service."""
 
 from ipaddress import ip_address, ip_network
 

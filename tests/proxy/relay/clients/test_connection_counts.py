@@ -38,7 +38,7 @@ class Host:
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 1), st.integers(0, 5)), max_size=80))
 def test_the_bound_holds_over_all_workers(steps):
-    """S8: whatever comes and goes in whichever worker, a client has at most its bound, and exactly as many as are open."""
+    """S8: in any order of events in any worker, a client never exceeds its limit, and its count is that of its open ones."""
     host = Host()
     try:
         open_: list[tuple[int, int, int]] = []  # worker, client, key
@@ -61,7 +61,7 @@ def test_the_bound_holds_over_all_workers(steps):
 
 
 def test_more_clients_than_can_be_told():
-    """S8: clients beyond the table are bounded by each worker alone, and the others are told of again when there is room."""
+    """S8: clients that do not fit into the table are limited by each worker alone, until the table has room again."""
     host = Host()
     try:
         here, there = host.workers

@@ -1,4 +1,4 @@
-"""Keys of clients: one for each network of each service, which nobody can choose."""
+"""Keys of clients: one for each network of each service, which no client can choose."""
 
 from proxy.relay.clients.keys import ClientKeys
 

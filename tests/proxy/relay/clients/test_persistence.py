@@ -123,7 +123,7 @@ def test_a_backend_that_gets_nothing_new_is_left(relay, kept, servers, verdict, 
 
 
 def test_a_backend_that_stands_by_keeps_nobody(relay, kept, servers):
-    """T18, H14: what a failover service's second backend got while the first was down goes to the first when it is back."""
+    """T18, H14: clients that a failover service sent to its second backend return to the first when it is up again."""
     address = kept(scheduler="failover")
     first, second, third = servers
     relay.verdict(first.getsockname(), "down")

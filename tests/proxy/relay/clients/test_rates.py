@@ -24,7 +24,7 @@ SECOND = 1_000_000_000
     st.lists(st.integers(0, SECOND), min_size=1, max_size=200),
 )
 def test_no_second_has_more_than_the_rate(interval, gaps):
-    """S8: in any span of time a client gets what its rate gives in that span, and one second's worth (or one) at once."""
+    """S8: in any span of time a client gets its rate times that span, and one second's worth (or one) at once."""
     now, before, granted = 0, 0, []
     for gap in gaps:
         now += gap
@@ -81,7 +81,7 @@ def test_a_million_invented_clients(table):
 
 
 def test_one_client_has_one_rate_in_all_workers(table):
-    """S8: what a client was granted by one worker counts in the other; other clients, services and transports have their own."""
+    """S8: grants of one worker count in the other; other clients, services and transports have separate counts."""
     one, two = (Rate(view, 4.0, 0, "udp") for view in table)
     assert [(one, two)[n & 1].ask("192.0.2.1", 5.0) for n in range(6)] == ["granted"] * 4 + ["refused"] * 2
     assert one.ask("192.0.2.2", 5.0) == "granted"
@@ -103,7 +103,7 @@ def test_connections_too_fast_are_reset(relay):
 
 
 def test_sessions_too_fast_are_dropped(relay):
-    """S8: a client's new sessions above its rate are dropped and counted; what a session goes on to send is not counted."""
+    """S8: a client's new sessions above its rate are dropped and counted; later datagrams of a session do not count."""
     with udp_server() as server:
         address = relay.service([server.getsockname()], transports=("udp",), limits=LimitsPlan(rate=1 / 60))
         relay.start()

@@ -74,7 +74,7 @@ def test_the_longest_and_largest_fit():
     ),
 )
 def test_it_agrees_with_a_slow_model(buckets, acts):
-    """Through any acts it holds what a dictionary a bucket would, of at most WAYS, the first to expire given up."""
+    """After any operations each bucket equals a dictionary of at most WAYS entries that drops the first to expire."""
     templates = table(buckets)
     model = [{} for _ in range(buckets)]  # key -> (slot, expiry)
     now = 1.0

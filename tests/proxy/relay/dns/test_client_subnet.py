@@ -61,7 +61,7 @@ def subnets(wire):
     ],
 )
 def test_the_option_as_the_rfc_has_it(host, wire):
-    """The option is, octet for octet, what RFC 7871 says (section 6), with 24 and 56 bits of the address and no more."""
+    """The option matches RFC 7871 (section 6) octet for octet, with 24 or 56 bits of the address and no more."""
     assert option(host) == bytes.fromhex(wire)
 
 
@@ -126,7 +126,7 @@ def test_what_is_not_touched():
 
 @given(NAMES, st.lists(st.ip_addresses(v=4).map(str), max_size=12), OTHERS, st.booleans(), HOSTS, st.integers(0, 24))
 def test_answers_lose_what_the_query_gained(name, addresses, others, edns, host, scope):
-    """An answer is, without the subnet, what the backend would have said without it: records, flags and other options."""
+    """After `undo` an answer equals the one to a query without the subnet: records, flags and other options."""
     plain = make(name or ".", edns=0 if edns else None, options=[])
     asked = dns.message.from_wire(plain)
     reply = dns.message.make_response(asked, recursion_available=True)
@@ -176,7 +176,7 @@ def test_an_extended_rcode_is_not_made_a_success():
 
 @given(st.one_of(st.binary(min_size=12, max_size=200), st.tuples(st.just(make(edns=0)), st.integers(0, 43), st.binary(max_size=9)).map(lambda one: one[0][: one[1]] + one[2] + one[0][one[1] :]).filter(lambda one: len(one) >= 12)), HOSTS)  # fmt: skip
 def test_any_message_is_harmless(message, host):
-    """U13: of any octets nothing is raised; what is added comes off again, and what is taken out makes it no longer."""
+    """U13: no octets raise an exception; an addition can be removed again, and removal never makes a message longer."""
     told = added(message, host)
     if told is not None:
         assert bytes(undo(told[0], told[1])) == message

@@ -19,7 +19,7 @@ def frame(message):
 
 
 def exactly(sock, size):
-    """Read so many octets."""
+    """Read this many octets."""
     data = b""
     while len(data) < size:
         part = sock.recv(size - len(data))
@@ -105,7 +105,7 @@ def test_a_zone_transfer(relay, stream):
 
 
 def test_the_retry_of_a_truncated_answer(relay):
-    """U4: TC=1 reaches the client over UDP, and what it then asks over TCP of the same address is answered whole."""
+    """U4: TC=1 reaches the client over UDP, and its query over TCP to the same address gets the whole answer."""
     udp = Server(lambda message: answer(message)[:2] + b"\x83\0" + answer(message)[4:], port=free_port())
     with socket.create_server(udp.address) as tcp:
         tcp.settimeout(5)

@@ -21,7 +21,7 @@ class Clock(Timers):
 
 
 class Bench:
-    """A table with what it told, as (number, what, when)."""
+    """A table that records its calls as (number, kind, time)."""
 
     def __init__(self, retry_after=0.4, give_up=4.5):
         self.clock = Clock()
@@ -81,7 +81,7 @@ def test_what_is_removed_is_told_of_no_more(passed):
 
 
 def test_each_waits_from_its_own_start():
-    """Queries that began at different times are told of at different times, in their order."""
+    """Queries that began at different times are due at different times, in their order."""
     bench = Bench()
     for number in range(5):
         bench.add(number, number * 0.1)

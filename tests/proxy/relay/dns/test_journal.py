@@ -53,7 +53,7 @@ def test_cleared_is_gone_and_used_again(fd):
 
 
 def test_full_and_too_large_cost_only_safety(fd):
-    """A full journal and a message without room are told by -1, and what was kept stays."""
+    """A full journal, or a message that does not fit, gives -1, and earlier entries stay."""
     writer = Journal(fd)
     assert writer.note(0, CLIENTS[0], bytes(ROOM)) == -1
     kept = {writer.note(0, CLIENTS[0], number.to_bytes(2, "big")) for number in range(SLOTS)}

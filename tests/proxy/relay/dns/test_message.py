@@ -129,7 +129,7 @@ def test_same_question(data, same):
          "truncated", "EDNS", "BADVERS", "BADCOOKIE", "update, EDNS", "cut"],
 )  # fmt: skip
 def test_answers_without_a_question(data, opcode, counts):
-    """U2: success is told from error by opcode and extended RCODE where an answer has no question (RFC 2136, RFC 6891)."""
+    """U2: in an answer without a question opcode and extended RCODE distinguish success and error (RFC 2136, RFC 6891)."""
     assert is_answer(data, *asked(opcode=opcode)) is counts
 
 
@@ -183,7 +183,7 @@ def test_servfail_fits_its_query(parts, opcode, recursion, checking, tail):
 
 
 def test_servfail_is_read_by_dnspython():
-    """U17: what we write is a SERVFAIL to a query with EDNS, as another implementation reads it."""
+    """U17: another implementation reads the relay's answer as a SERVFAIL to a query with EDNS."""
     message = query("www.example.net", 99, tail=EDNS)
     told = dns.message.from_wire(servfail(message, question_end(message, len(message))))
     assert told.rcode() == dns.rcode.SERVFAIL

@@ -1,4 +1,4 @@
-"""DNS over UDP through the relay: real sockets, and backends that do what the test says."""
+"""DNS over UDP through the relay: real sockets, and backends that the test controls."""
 
 import itertools
 import os
@@ -123,14 +123,14 @@ def test_bytes_are_kept(relay, balanced, backends, message):
 
 
 def test_truncated_answers_pass(relay, balanced, backends):
-    """U4: TC=1 passes unchanged, and what the relay makes of it is nothing at all."""
+    """U4: TC=1 passes unchanged, and the relay does nothing about it."""
     backend = backends(Server, lambda message: answer(message)[:2] + b"\x83\0" + message[4:])
     where = balanced(backend.address)
     assert ask(where, query(ident=5))[:4] == b"\0\x05\x83\0"
 
 
 def test_case_of_names(relay, balanced, backends):
-    """U2, U6: an answer that tells the name in another case counts, and reaches the client as the backend wrote it."""
+    """U2, U6: an answer with the name in another case counts, and reaches the client as the backend wrote it."""
     backend = backends(Server, lambda message: answer(message).replace(b"WwW", b"www"))
     where = balanced(backend.address)
     assert ask(where, query("WwW.example.net", 9)) == answer(query("www.example.net", 9))
@@ -140,7 +140,7 @@ def test_case_of_names(relay, balanced, backends):
     ("listen", "other"), [("0.0.0.0", "127.0.0.3"), ("::", "::1"), ("127.0.0.1", "127.0.0.1")], ids=["v4", "v6", "one"]
 )
 def test_answers_come_from_the_address_asked(relay, balanced, backends, listen, other):
-    """U11: a connected client, who hears nobody else, gets its answer from whichever address it asked."""
+    """U11: a connected client, which receives from one address only, gets its answer from the address it sent to."""
     where = balanced(backends(Server).address, address=listen, port=free_port(host=listen))
     addresses = (
         ["::1"] if ":" in listen else ["127.0.0.1"] if listen != "0.0.0.0" else ["127.0.0.1", "127.0.0.2", other]
@@ -164,7 +164,7 @@ def test_ipv6_clients_and_backends(relay, balanced, backends):
 
 
 def wrong_replies(message):
-    """Return (counter, datagram) for what looks like an answer to `message` and is none."""
+    """Return (counter, datagram) for datagrams that look like answers to `message` but are not."""
     question = message[12:]
     other = (int.from_bytes(message[:2], "big") ^ 1).to_bytes(2, "big")
     return {
@@ -184,7 +184,7 @@ def wrong_replies(message):
 
 @pytest.mark.parametrize("kind", list(wrong_replies(query())))
 def test_wrong_answers_are_dropped(relay, balanced, backends, kind):
-    """U2, S9: what is no answer to the question is dropped and counted, the one after it reaches the client."""
+    """U2, S9: a datagram that does not answer the question is dropped and counted; the answer after it reaches the client."""
     backend = backends()
     where = balanced(backend.address, dns=PATIENT)
     with client(where) as sock:
@@ -281,7 +281,7 @@ def test_silence_is_retried_elsewhere(relay, balanced, backends, scheduler):
 
 
 def test_the_first_answer_wins_whoever_sends_it(relay, balanced, backends):
-    """U9: a slow backend that answers before the one asked second is heard."""
+    """U9: the answer of a slow backend counts if it comes before that of the second backend."""
     one, two = backends(), backends()
     where = balanced(one.address, two.address)
     with client(where) as sock:
@@ -361,7 +361,7 @@ def test_answers_that_are_headers(relay, balanced, backends, opcode, rcode):
     "message", [query(opcode=2), query(opcode=5), query(opcode=6), query()[:4] + bytes(8)], ids=[2, 5, 6, "no question"]
 )
 def test_silence_that_a_client_causes_is_no_fault(relay, balanced, backends, message, scheduler):
-    """H12: a server that is silent on what no server has to answer is neither told of, nor hinted at, nor thought slow."""
+    """H12: silence on a message that no server must answer is no failure, no hint, and no slow time."""
     silent = [backends(Server, lambda _: None), backends(Server, lambda _: None)]
     where = balanced(
         *(one.address for one in silent), dns=DnsPlan(0.05, 0.2), limits=LimitsPlan(errors=1), scheduler=scheduler
@@ -398,7 +398,7 @@ def test_an_update_on_a_closed_port_is_not_sent_again(relay, balanced, backends)
 
 
 def test_closed_port_is_retried_at_once(relay, balanced, backends):
-    """U7: port unreachable sends the query elsewhere at once, is counted and told to health; the listener goes on."""
+    """U7: port unreachable sends the query elsewhere at once, is counted and hinted to health; the listener goes on."""
     one, two = backends(), backends(Server)
     where = balanced(one.address, two.address, dns=PATIENT)
     one.sock.close()
@@ -485,7 +485,7 @@ TWICE = query()[:4] + b"\0\x02" + query()[6:] + query()[12:]
     "message", [TWICE, query()[:20], query()[:12] + b"\xc0\x0c\0\x01\0\x01"], ids=["two", "cut", "pointer"]
 )
 def test_what_cannot_be_read_is_told_so(relay, balanced, backends, message, opcode):
-    """U17: a message with two questions (RFC 9619), or none that can be read, gets FORMERR at once, and no backend hears of it."""
+    """U17: a message with two questions (RFC 9619), or an unreadable one, gets FORMERR at once and reaches no backend."""
     backend = backends()
     message = message[:2] + bytes([message[2] | opcode << 3]) + message[3:]
     assert ask(balanced(backend.address), message) == message[:2] + bytes([0x81 | opcode << 3, 1]) + bytes(8)
@@ -511,7 +511,7 @@ def test_source_port_zero(relay, balanced, backends):
         (_, polled), *_ = relay.engine._listeners.values()
         told = []
         polled.reply = lambda *reply: told.append(reply)
-        dns_of(relay).admit(polled, query(), ("127.0.0.1", 0), time.monotonic())
+        dns_of(relay).intake.admit(polled, query(), ("127.0.0.1", 0), time.monotonic())
         return told
 
     assert relay.call(admit) == []
@@ -551,14 +551,14 @@ def hostile(relay):
     backend.close()
 
 
-def test_a_hundred_thousand_random_datagrams(relay, balanced, backends):
-    """U13: 100,000 random datagrams, some of them nearly queries, are each counted, and leave nothing behind."""
+def test_thirty_thousand_random_datagrams(relay, balanced, backends):
+    """U13: 30,000 random datagrams, some of them nearly queries, are each counted, and leave nothing behind."""
     backend = backends()
     where = balanced(backend.address, dns=BRIEF)
     rng = random.Random(2)
     with client(where) as sock:
         sock.setblocking(False)
-        for number in range(100_000):
+        for number in range(30_000):
             noise = rng.randbytes(rng.randrange(60))
             if number % 8 == 0:
                 noise = noise[:2] + b"\x01\0\0\x01" + noise[6:]
@@ -571,9 +571,9 @@ def test_a_hundred_thousand_random_datagrams(relay, balanced, backends):
             if number % 200 == 199:
                 eventually(lambda sent=number + 1: relay.counter("datagrams") == sent)
     bad = ["empty_datagram", "malformed", "response_as_query", "joined"]
-    assert sum(relay.counter(name) for name in bad) + relay.counter("queries") == 100_000
-    assert relay.counter("malformed") > 10_000
-    assert relay.counter("response_as_query") > 10_000
+    assert sum(relay.counter(name) for name in bad) + relay.counter("queries") == 30_000
+    assert relay.counter("malformed") > 3_000
+    assert relay.counter("response_as_query") > 3_000
 
 
 # -- no backend, no room
@@ -620,7 +620,7 @@ def test_a_full_table(relay, balanced, backends, monkeypatch):
 
 
 def test_large_queries_are_bounded(relay, balanced, backends, monkeypatch):
-    """U18: of queries that are large only so many are in flight at a time: what clients send must not fill the memory."""
+    """U18: the number of large queries in flight is limited, so that clients cannot fill the memory."""
     monkeypatch.setattr(relay_dns, "LARGE_CAP", 3)
     backend = backends()
     where = balanced(backend.address, dns=PATIENT)
@@ -641,7 +641,7 @@ def test_large_queries_are_bounded(relay, balanced, backends, monkeypatch):
 
 
 def test_ids_and_ports_are_hard_to_guess(relay, balanced, backends):
-    """U20: IDs fill their whole range without pattern, over four ports that nobody chose."""
+    """U20: IDs fill their whole range without pattern, over four random ports."""
     backend = backends(Server)
     where = balanced(backend.address)
     with client(where) as sock:
@@ -678,7 +678,7 @@ def test_ids_come_from_the_kernel(relay, balanced, backends, monkeypatch):
 
 
 def test_identical_queries_are_capped(relay, balanced, backends):
-    """U20: of 300 identical queries of as many clients a backend sees IDENTICAL_CAP, yet every client is answered."""
+    """U20: of 300 clients' identical queries a backend gets IDENTICAL_CAP, yet every client is answered."""
     backend = backends()
     where = balanced(backend.address, dns=PATIENT)
     socks = [client(where) for _ in range(300)]
@@ -697,7 +697,7 @@ def test_identical_queries_are_capped(relay, balanced, backends):
 
 
 def test_a_joined_query_has_its_own_patience(relay, balanced, backends):
-    """U20, U9: who waits for another's answer is retried, and given up, by its own time and not by the other's."""
+    """U20, U9: a query that waits for another one's answer is retried and given up by its own time."""
     one, two = backends(), backends(Server)
     where = balanced(one.address, two.address, dns=DnsPlan(0.2, 3.0))
     relay.verdict(two.address, "down")
@@ -744,7 +744,7 @@ def test_what_is_hashed(relay, balanced, backends, hash_on):
 
 @pytest.mark.parametrize("scheduler", ["destination-hash", "destination-affinity", "destination-affinity-replicated"])
 def test_names_keep_their_backend(relay, balanced, backends, scheduler):
-    """U6: a destination scheduler with hash-on = query-name asks one backend for a name, whoever wants it, in whatever case."""
+    """U6: with hash-on = query-name all queries for a name go to one backend, from any client and in any case."""
     servers = [backends(Server) for _ in range(3)]
     where = balanced(*(one.address for one in servers), scheduler=scheduler, hash_on="query-name")
     for round_ in range(3):
@@ -762,7 +762,7 @@ def test_names_keep_their_backend(relay, balanced, backends, scheduler):
 
 
 def test_closing_answers_what_is_in_flight(relay, balanced, backends):
-    """U17: a relay that closes leaves nobody without an answer."""
+    """U17: a relay that closes leaves no client without an answer."""
     backend = backends()
     where = balanced(backend.address, dns=PATIENT)
     with client(where) as sock:
@@ -776,7 +776,7 @@ def test_closing_answers_what_is_in_flight(relay, balanced, backends):
 
 
 def test_a_dead_workers_queries(relay, balanced, backends):
-    """U10: a dead worker's queries are asked again, what could act twice gets SERVFAIL instead."""
+    """U10: a dead worker's queries are sent again; those that could act twice get SERVFAIL instead."""
     backend = backends(Server)
     where = balanced(backend.address)
     with client(where) as asker, client(where) as updater:
@@ -784,8 +784,8 @@ def test_a_dead_workers_queries(relay, balanced, backends):
         def replay():
             (_, polled), *_ = relay.engine._listeners.values()
             now = time.monotonic()
-            dns_of(relay).replay(polled, query(ident=1), asker.getsockname(), now)
-            dns_of(relay).replay(polled, query(ident=2, opcode=5), updater.getsockname(), now)
+            dns_of(relay).intake.replay(polled, query(ident=1), asker.getsockname(), now)
+            dns_of(relay).intake.replay(polled, query(ident=2, opcode=5), updater.getsockname(), now)
 
         relay.call(replay)
         assert asker.recv(512) == answer(query(ident=1))

@@ -22,7 +22,7 @@ PATIENT = DnsPlan(retry_after=5.0, give_up=20.0, client_subnet=True)
 
 @pytest.fixture
 def balanced(relay, peers: Peers):
-    """Return what makes a DNS service that tells subnets: where it listens, and its backends."""
+    """Return a function that makes a DNS service with `client-subnet`, and returns its address and backends."""
 
     def make(count=1, send_proxy="off", dns_=PATIENT, **changes):
         servers = [peers.server() for _ in range(count)]
@@ -44,7 +44,7 @@ def subnets(wire):
 
 @pytest.mark.parametrize("edns", [None, 0])
 def test_a_query_tells_its_clients_network(balanced, peers, edns):
-    """The backend is told 24 bits of the client; the client gets the answer as if it had not been, with its own ID."""
+    """The backend gets 24 bits of the client's address; the client's answer has no subnet, and its own ID."""
     where, server = balanced()
     message = dns.message.make_query("www.example.net", "A")
     message.use_edns(edns if edns is not None else -1, payload=1400)
@@ -60,7 +60,7 @@ def test_a_query_tells_its_clients_network(balanced, peers, edns):
 
 
 def test_a_clients_own_subnet_goes_both_ways(balanced, peers):
-    """A query that names a subnet reaches the backend as it is, and the answer keeps what it says of it (U6)."""
+    """A query that names a subnet reaches the backend unchanged, and the answer keeps its option (U6)."""
     where, server = balanced()
     message = dns.message.make_query("www.example.net", "A")
     message.use_edns(0, options=[dns.edns.ECSOption("198.51.100.0", 24)])
@@ -81,7 +81,7 @@ def test_without_the_key_nothing_is_added(balanced, peers):
 
 
 def test_a_retry_tells_it_too_and_servfail_is_the_clients(balanced, peers, relay):
-    """U9, U17: the next backend is told as well; SERVFAIL at the end answers the client's own message."""
+    """U9, U17: the next backend gets the subnet as well; a final SERVFAIL answers the client's own message."""
     where, one, two = balanced(2, dns_=replace(PATIENT, retry_after=0.05, give_up=0.4))
     reply = ask(where, query())
     assert [subnets(server.get()[0]) for server in (one, two)] == [["ECS 127.0.0.0/24 scope/0"]] * 2
@@ -114,7 +114,7 @@ def test_subnets_do_not_share_an_answer(balanced, peers, relay):
 
 
 def test_who_has_one_answer_in_common_loses_only_its_own(balanced, peers, relay):
-    """U20: of two clients whose queries reach the backend alike, each gets back what its own query had, the subnet or not."""
+    """U20: if two clients' queries look alike to the backend, each answer has the subnet only if its own query had it."""
     where, server = balanced()
     plain = query()
     own = client_subnet.add(plain, len(plain), "127.0.0.1")[0]  # as a client of its own accord may ask
@@ -147,7 +147,7 @@ def test_the_network_of_an_introduced_client(balanced, peers):
 
 
 def test_an_update_is_not_touched(balanced, peers):
-    """U10: what is no plain query goes on as it is."""
+    """U10: a message that is not a plain query is passed on unchanged."""
     where, server = balanced()
     update = query(opcode=5)
     with client(where) as sock:

@@ -184,7 +184,7 @@ def test_a_broken_route_does_not_cost_a_socket_a_query(relay, start, server):
     where = start(nowhere, server.address)
     began = time.monotonic()
     ask_many(where, 100)
-    rounds = (time.monotonic() - began) / outgoing.PAUSE + 1
+    rounds = (time.monotonic() - began) / outgoing.REOPEN_PAUSE + 1
     assert SOCKETS <= relay.backend(nowhere, "send_failed") <= SOCKETS * rounds
     assert relay.backend(nowhere, "total") == relay.counter("servfail") == 0
 
@@ -234,7 +234,7 @@ def test_a_refusal_while_others_move(relay, start, server, backend, monkeypatch)
             one.broke(refused, now)
             one._move(0)
             one._move(0)
-            dns_of(relay).admit(polled, query("last.example.net", 10), sock.getsockname(), now)
+            dns_of(relay).intake.admit(polled, query("last.example.net", 10), sock.getsockname(), now)
             one.broke(refused, now)
             relay.engine._poller._again.pop(one._move)
             one._move(0)
@@ -273,7 +273,7 @@ def test_late_ids_are_bounded(relay, start, server):
 
 
 def test_a_full_socket_goes_elsewhere(relay, start, server, backend, monkeypatch):
-    """U18: a socket has so many IDs in use and no more; a query that finds none is asked of another backend."""
+    """U18: the IDs in use on a socket are limited; a query that finds none free is sent to another backend."""
     monkeypatch.setattr(upstream, "PENDING_CAP", 5)
     where = start(backend.address, server.address, scheduler="failover")
     with client(where) as sock:

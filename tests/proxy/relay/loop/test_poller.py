@@ -1,4 +1,4 @@
-"""The epoll set of a worker: what is handled, in which order, and what never happens."""
+"""The epoll set of a worker: the events it handles, their order, and the mistakes it prevents."""
 
 import asyncio
 import math
@@ -16,7 +16,7 @@ from proxy.relay.loop.poller import DATAGRAM, IN, OUT, RDHUP, Poller
 
 
 class Bench:
-    """A poller on a loop that runs only when told, and socket pairs."""
+    """A poller on a loop that the test runs, and socket pairs."""
 
     def __init__(self) -> None:
         self.loop = uvloop.new_event_loop()
@@ -63,6 +63,29 @@ def bench() -> Iterator[Bench]:
     one.close()
 
 
+class Clock:
+    """The poller's time, which passes only while a handler works: how busy this machine is makes no difference."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+    def busy(self, seconds: float) -> None:
+        """Let time pass, as a handler under load does."""
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Give the poller a clock of the test's own."""
+    one = Clock()
+    monkeypatch.setattr(module, "monotonic", one)
+    return one
+
+
 def busy(seconds: float) -> None:
     """Use the processor for that long, as a handler under load does."""
     until = time.monotonic() + seconds
@@ -73,7 +96,7 @@ def busy(seconds: float) -> None:
 # -- load
 
 
-def test_timers_run_inside_a_pump_that_never_runs_dry(bench) -> None:
+def test_timers_run_inside_a_pump_that_never_runs_dry(bench, clock) -> None:
     """A timer that becomes due under continuous load runs between two rounds of the same pump."""
     ran: list[int] = []
     rounds = 0
@@ -81,23 +104,29 @@ def test_timers_run_inside_a_pump_that_never_runs_dry(bench) -> None:
     def endless(mask: int) -> None:
         nonlocal rounds
         rounds += 1
-        busy(0.003)
+        clock.busy(0.003)
         bench.poller.again(endless)
 
     bench.watched(endless)
-    bench.poller.at(time.monotonic() + 0.005, lambda _: ran.append(rounds))
+    bench.poller.at(clock.now + 0.005, lambda _: ran.append(rounds))
     bench.poller.pump()
     assert ran, "no timer ran in the pump"
     assert ran[0] < rounds, "it ran after all the work, not between"
 
 
 def test_continuous_load_starves_neither_timers_nor_the_loop(bench) -> None:
-    """With a socket that is ready again after each event, timers of 10 ms and the loop's own callbacks keep coming."""
-    timers: list[float] = []
-    others: list[float] = []
+    """With a socket that is ready again after each event, timers of 10 ms and the loop's own callbacks keep coming.
+
+    Handler calls of 1 ms measure the time between them: those of a pump or two, however slow this machine is.
+    """
+    calls = 0
+    timers: list[int] = []
+    others: list[int] = []
     ours, theirs = bench.pair()
 
     def endless(mask: int) -> None:
+        nonlocal calls
+        calls += 1
         busy(0.001)
         for _ in range(8):
             try:
@@ -108,32 +137,30 @@ def test_continuous_load_starves_neither_timers_nor_the_loop(bench) -> None:
         bench.poller.again(endless)
 
     def beat(now: float) -> None:
-        timers.append(now)
+        timers.append(calls)
         bench.poller.at(now + 0.01, beat)
 
     def tick() -> None:
-        others.append(time.monotonic())
+        others.append(calls)
         bench.loop.call_later(0.01, tick)
 
     bench.poller.register(ours, endless, DATAGRAM)
     theirs.send(b"x")
     beat(time.monotonic())
     tick()
-    began = time.monotonic()
-    bench.run(lambda: time.monotonic() - began > 0.6)
+    bench.run(lambda: len(timers) >= 10 and len(others) >= 10, within=20)
     for came in (timers, others):
-        gaps = [b - a for a, b in pairwise(came)]
-        assert len(came) >= 8
-        assert max(gaps) < 0.5
+        assert came[-1] > 0
+        assert max(b - a for a, b in pairwise(came)) < 200
 
 
-def test_a_pump_ends_within_its_budget_and_loses_nothing(bench) -> None:
-    """A pump gives the loop its turn after its budget, and what it left undone is done by the next ones."""
+def test_a_pump_ends_within_its_budget_and_loses_nothing(bench, clock) -> None:
+    """A pump returns to the loop after its budget, and the next pumps do the rest."""
     done: list[int] = []
 
     def worker(number: int) -> Callable[[int], None]:
         def handler(mask: int) -> None:
-            busy(0.001)
+            clock.busy(0.001)
             if len(done) < 200:
                 done.append(number)
                 bench.poller.again(handler)
@@ -142,9 +169,9 @@ def test_a_pump_ends_within_its_budget_and_loses_nothing(bench) -> None:
 
     for number in range(8):
         bench.watched(worker(number))
-    began = time.monotonic()
+    began = clock.now
     bench.poller.pump()
-    assert time.monotonic() - began < 5 * module.BUDGET
+    assert module.BUDGET <= clock.now - began < 2 * module.BUDGET
     assert len(done) < 200
     bench.run(lambda: len(done) == 200)
 
@@ -270,7 +297,7 @@ def test_a_descriptor_is_not_reused_within_its_round(bench) -> None:
 
 
 def test_a_forgotten_socket_stays_open_and_silent(bench) -> None:
-    """R10: a member handed to somebody else is no longer reported here, although its description lives on elsewhere."""
+    """R10: a member that went to another process is no longer reported here, although its description still exists."""
     calls: list[int] = []
     ours, theirs = bench.pair()
     elsewhere = ours.dup()
@@ -310,7 +337,7 @@ def test_a_socket_that_cannot_be_watched_changes_nothing(bench) -> None:
 
 
 def test_an_exception_costs_one_event(bench, caplog) -> None:
-    """A handler that raises is counted and told, the others of the round are handled, and it gets its next event."""
+    """An exception in a handler is counted and logged; the other events are handled, and the handler gets its next one."""
     calls: list[int] = []
     ours, theirs = bench.pair()
 
@@ -346,7 +373,7 @@ def test_an_exception_in_a_timer_costs_that_timer(bench) -> None:
 
 
 def test_faults_do_not_flood_the_log(bench, caplog) -> None:
-    """Of a bug that every event meets, the first ten are told and one in a thousand after them."""
+    """Of an exception at every event, the first ten are logged, and then one in a thousand."""
     for _ in range(2500):
         bench.poller.again(lambda mask: 1 // 0)
     while bench.poller.faults < 2500:
@@ -383,7 +410,7 @@ def test_an_earlier_timer_moves_the_alarm(bench) -> None:
 
 
 def test_closing_with_work_pending_ends_it(bench) -> None:
-    """A handler may close the poller: what was ready, waiting or timed after it is not handled, and nothing raises."""
+    """A handler may close the poller: later events, calls and timers are not handled, and nothing raises."""
     calls: list[str] = []
 
     def last(mask: int) -> None:

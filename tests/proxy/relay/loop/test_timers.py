@@ -82,7 +82,7 @@ def test_cancel_frees_what_the_callback_holds() -> None:
 
 
 def test_a_timer_may_cancel_and_add_others_while_it_runs() -> None:
-    """A callback that cancels all others and adds one that is due changes what runs next, and nothing else."""
+    """A callback may cancel all other timers and add one that is due, which then runs next."""
     timers = Timers()
     ran: list[str] = []
     others = [timers.add(2.0, lambda _: ran.append("cancelled")) for _ in range(4 * REMAINS)]

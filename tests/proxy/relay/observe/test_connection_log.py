@@ -19,7 +19,7 @@ from tests.proxy.relay.streams import accept, connect, exactly, listen, read, re
 
 @pytest.fixture
 def log(relay, tmp_path):
-    """Log to a file; what reads its lines once there are so many."""
+    """Log to a file; return a function that waits for a number of lines and returns them."""
     path = tmp_path / "connections.log"
     relay.log = LogPlan("all", "json", str(path), node="n1")
     start = relay.start
@@ -46,7 +46,7 @@ def server():
 
 
 def test_an_orderly_end(relay, log, server):
-    """A connection that both sides have finished: who, whom, the exact bytes each way, the times, and who was first."""
+    """The line of a finished connection has both addresses, the exact bytes each way, the times, and the side that ended it."""
     address = relay.service([where(server)])
     relay.start()
     before = time.time()
@@ -125,7 +125,7 @@ def test_why_it_closed(relay, log, server, how):
 
 
 def test_refused_ones(relay, log):
-    """A denied client, and one for whom there is no backend, has a line without a backend."""
+    """A denied client, and a client without a usable backend, has a line without a backend."""
     gone = ("127.0.0.1", free_port())
     denied = relay.service([gone], deny=("127.0.0.0/8",))
     alone = relay.service([gone])
@@ -164,7 +164,7 @@ def test_failed_alone(relay, log, server):
             ends(how, client, backend)
         eventually(lambda: relay.counter("sessions") == 0)
     eventually(lambda: relay.counter("closed") == 2)
-    time.sleep(2 * connection_log.PAUSE)
+    time.sleep(2 * connection_log.HAND_ON_PAUSE)
     assert [one["closed"] for one in log()] == ["client-reset"]
 
 
@@ -195,7 +195,7 @@ def test_sessions(relay, log):
 
 
 def test_queries_that_failed(relay, log):
-    """A DNS query that nobody answered has a line with its name, hostile as it may be; an answered one has none."""
+    """A DNS query without an answer has a line with its name, even a hostile one; an answered query has none."""
     silent = Backend()
     try:
         address = relay.service(
@@ -222,7 +222,7 @@ def test_a_flood_is_bounded(relay, log, monkeypatch):
     """No more lines than the bound are made in a while; the others are counted, and every client was served the same."""
     monkeypatch.setattr(connection_log, "LINES", 5)
     monkeypatch.setattr(connection_log, "FAILURES", 5)
-    monkeypatch.setattr(connection_log, "PAUSE", 0.5)
+    monkeypatch.setattr(connection_log, "HAND_ON_PAUSE", 0.5)
     address = relay.service([("127.0.0.1", 9)], deny=("0.0.0.0/0",))
     relay.start()
     for _ in range(60):
@@ -237,7 +237,7 @@ def test_a_flood_is_bounded(relay, log, monkeypatch):
 
 
 def test_a_reader_that_stopped_costs_lines_only(relay, server, monkeypatch):
-    """With nobody who reads, what waits is bounded; connections come and go as before, and each lost line is counted."""
+    """Without a reader the waiting lines are limited; connections go on as before, and each lost line is counted."""
     monkeypatch.setattr(connection_log, "WAITING", 4000)
     reader, writer = os.pipe()
     for _ in range(16):

@@ -44,7 +44,7 @@ def test_what_is_not_there():
 
 
 def test_the_names_of_queries():
-    """A query is told by name and type; octets that could break a line or look like another name are escaped."""
+    """A query is logged by name and type; octets that could break a line or look like another name are escaped."""
     message = bytes(HEADER) + b"\3www\7exa.ple\3\n=\x1b\0" + b"\0\x1c\0\1"
     message = message[:5] + b"\1" + message[6:]
     assert asked(message, question_end(message, len(message))) == r"www.exa\046ple.\010\061\027 AAAA"

@@ -1,4 +1,4 @@
-"""Who follows what begins and ends, in a relay with real connections."""
+"""Followers of beginnings and ends, in a relay with real connections."""
 
 import contextlib
 import time
@@ -13,7 +13,7 @@ from tests.proxy.relay.streams import connect, read
 
 @pytest.fixture
 def denied(relay):
-    """Make clients of a service that denies everybody; each is an end that is told."""
+    """Make clients of a service that denies all clients; each of them is one reported end."""
     address = relay.service([("127.0.0.1", 9)], deny=("0.0.0.0/0",))
     relay.start()
 
@@ -28,9 +28,9 @@ def denied(relay):
 
 
 def test_what_is_too_much_is_dropped_and_counted(relay, denied, monkeypatch):
-    """A follower gets no more than its bound at a time, and hears how much more there was."""
+    """A follower gets at most its limit of rows at a time, and the number of dropped ones."""
     monkeypatch.setattr(follow, "ROWS", 3)
-    monkeypatch.setattr(follow, "PAUSE", 0.3)
+    monkeypatch.setattr(follow, "HAND_ON_PAUSE", 0.3)
     told = []
     relay.call(lambda: relay.engine.follow(1, Wanted("", "", ""), lambda *what: told.append(what)))
     denied(20)
@@ -40,12 +40,12 @@ def test_what_is_too_much_is_dropped_and_counted(relay, denied, monkeypatch):
 
 
 def test_nobody_follows(relay, denied):
-    """While nobody follows any more the relays have nobody to tell, and nothing is told."""
+    """After the last follower has gone, the relays report nothing."""
     told = []
     relay.call(lambda: relay.engine.follow(1, Wanted("", "", ""), lambda *what: told.append(what)))
     relay.call(lambda: relay.engine.follow(1, None, lambda *what: told.append(what)))
     denied(2)
-    time.sleep(2 * follow.PAUSE)
+    time.sleep(2 * follow.HAND_ON_PAUSE)
     assert told == []
     assert all(one.followed is None for one in relay.engine._relays.values() if hasattr(one, "followed"))
 

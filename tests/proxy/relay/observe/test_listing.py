@@ -1,4 +1,4 @@
-"""Portions of what is open, in a relay with real connections."""
+"""Listings of open connections in portions, in a relay with real connections."""
 
 import time
 from contextlib import ExitStack
@@ -67,7 +67,7 @@ def test_what_ends_meanwhile_is_passed_over(relay, opened, monkeypatch):
 
 
 def test_abandoned_listings(relay, opened, monkeypatch):
-    """Listings that nobody goes on with are few at a time, and forgotten after a while."""
+    """Listings that are not continued are limited in number, and dropped after a while."""
     monkeypatch.setattr(listing, "ROWS", 1)
     opened(5)
     browser = relay.engine._browser

@@ -51,7 +51,7 @@ def test_several_writers_do_not_mix(append):
 
 
 def test_several_writers_to_a_pipe_do_not_mix():
-    """Standard output may be a pipe that all workers share: what is written at a time is never longer than PIPE_BUF."""
+    """Standard output may be a pipe that all workers share: one write is never longer than PIPE_BUF."""
     reader, end = os.pipe()
     sinks = [Descriptor(os.dup(end)) for _ in range(3)]
     os.close(end)
@@ -104,7 +104,7 @@ def test_a_collector_gets_a_datagram_a_line():
 
 
 def test_a_collector_that_is_gone_and_returns():
-    """A closed port costs lines, which are counted; when somebody listens there again, the next ones arrive."""
+    """Lines to a closed port are lost and counted; when a collector listens again, the next lines arrive."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         where = server.getsockname()
@@ -147,7 +147,7 @@ def test_a_stalled_reader_blocks_the_thread_alone():
 
 
 def test_another_file_takes_over(append, tmp_path):
-    """What was handed on before a change of the file goes to the old one, what comes later to the new one."""
+    """Lines that were handed on before a change of the file go to the old file, later ones to the new file."""
     writer = Writer(Nowhere())
     writer.put(LINES[:1])
     writer.turn_to(Descriptor(append()))

@@ -1,4 +1,4 @@
-"""Who the client is: PROXY headers in and out, and who is let in at all, with real sockets."""
+"""PROXY headers in and out, and access by the client that they name, with real sockets."""
 
 import socket
 import time
@@ -18,7 +18,7 @@ NO_PROTOCOL = SIGNATURE + bytes.fromhex("21100000")
 
 @pytest.fixture
 def ends():
-    """Return what makes connections from either end, all of which are closed afterwards."""
+    """Return a function that makes connections from either end, and close them all afterwards."""
     opened = []
 
     class Ends:
@@ -37,7 +37,7 @@ def ends():
 
 @pytest.fixture
 def service(relay):
-    """Return what makes a service with one backend: where it listens, and the backend's listening socket."""
+    """Return a function that makes a service with one backend, and returns its address and the backend's socket."""
     opened = []
 
     def make(send_proxy="off", address="127.0.0.1", **changes):
@@ -57,7 +57,7 @@ def service(relay):
 @pytest.mark.parametrize("version", ["v1", "v2"])
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_the_backend_is_told(ends, service, relay, version, address):
-    """T22: a backend that wants to know is told the client's own address and whom it asked, before the first octet."""
+    """T22: a backend with `send-proxy` gets the addresses of the client and of the listener before the first octet."""
     where, backend = service(version, address)
     client = ends.connect(where)
     client.sendall(b"hello")
@@ -73,7 +73,7 @@ def test_the_backend_is_told(ends, service, relay, version, address):
 
 
 def test_a_silent_client_is_told_of_too(ends, service):
-    """T12, T22: a server that speaks first learns at once who is there."""
+    """T12, T22: a server that speaks first gets the client's address at once."""
     where, backend = service("v2")
     client = ends.connect(where)
     server = ends.accept(backend)
@@ -83,7 +83,7 @@ def test_a_silent_client_is_told_of_too(ends, service):
 
 @pytest.mark.parametrize("header", [b"PROXY TCP4 192.0.2.7 198.51.100.10 4711 25\r\n", None])
 def test_a_listed_source_speaks_for_its_client(ends, service, header):
-    """T22: who is listed says who the client is and whom it asked, and so does the relay to the backend, whatever the version."""
+    """T22: the addresses in a listed source's header are passed on to the backend, whatever the two versions."""
     header = header or build("v2", ("192.0.2.7", 4711), ("198.51.100.10", 25))
     where, backend = service("v2", accept_proxy=("127.0.0.0/8",))
     client = ends.connect(where)
@@ -94,7 +94,7 @@ def test_a_listed_source_speaks_for_its_client(ends, service, header):
 
 
 def test_a_header_that_comes_octet_by_octet(ends, service):
-    """T22: a header may come in any number of pieces, and what follows it in the same one is the client's."""
+    """T22: a header may arrive in any number of pieces, and octets behind it in the last piece are the client's."""
     where, backend = service(accept_proxy=("127.0.0.1/32",))
     client = ends.connect(where)
     for octet in b"PROXY TCP4 192.0.2.7 198.51.100.10 4711 25\r\n":
@@ -106,7 +106,7 @@ def test_a_header_that_comes_octet_by_octet(ends, service):
 
 @pytest.mark.parametrize("header", [b"PROXY UNKNOWN\r\n", LOCAL, UNIX, NO_PROTOCOL], ids=range(4))
 def test_a_listed_source_may_speak_for_itself(ends, service, header):
-    """T22: where the header tells of nobody, or of a family that is not relayed, the peer itself is the client."""
+    """T22: if the header names no client, or a family that is not relayed, the peer itself is the client."""
     where, backend = service("v1", accept_proxy=("127.0.0.1/32",))
     client = ends.connect(where)
     client.sendall(header + b"x")
@@ -115,7 +115,7 @@ def test_a_listed_source_may_speak_for_itself(ends, service, header):
 
 
 def test_an_unlisted_source_is_not_listened_to(ends, service):
-    """T22: from whom a header is not awaited, it is passed on like any other octets."""
+    """T22: a header from a source that is not listed is passed on like any other octets."""
     where, backend = service(accept_proxy=("192.0.2.0/24",))
     client = ends.connect(where)
     client.sendall(b"PROXY TCP4 192.0.2.7 198.51.100.10 4711 25\r\n")
@@ -126,7 +126,7 @@ def test_an_unlisted_source_is_not_listened_to(ends, service):
     "first", [b"EHLO me\r\n", b"PROXY TCP9\r\n", *(SIGNATURE + bytes.fromhex(one) for one in ("2111ffff", "21410000"))]
 )
 def test_a_listed_source_without_a_header(ends, service, relay, first):
-    """T22: a listed source that sends something else is reset and counted, and no backend hears of it."""
+    """T22: a listed source that sends something else is reset and counted, and no backend gets a connection."""
     where, backend = service(accept_proxy=("127.0.0.1/32",))
     client = ends.connect(where)
     client.sendall(first)
@@ -161,7 +161,7 @@ def test_a_listed_source_that_leaves(ends, service, relay, leave):
 
 
 def test_who_is_kept_out(ends, service, relay):
-    """Clients that `deny` names are reset and counted, by what the PROXY header says where there is one."""
+    """Clients that `deny` names are reset and counted, by the address in the PROXY header if there is one."""
     where, backend = service(accept_proxy=("127.0.0.1/32",), deny=("192.0.2.66/32",))
     client = ends.connect(where)
     client.sendall(build("v2", ("192.0.2.66", 1), ("198.51.100.10", 25)))

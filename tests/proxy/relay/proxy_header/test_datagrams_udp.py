@@ -30,7 +30,7 @@ def header(client=CLIENT, asked=ASKED):
 
 @pytest.fixture
 def service(relay, peers: Peers):
-    """Return what makes a service with backends of the test; where it listens, and these."""
+    """Return a function that makes a service with backends, and returns its address and the backends."""
 
     def make(send_proxy="off", address="127.0.0.1", count=1, **changes):
         backends = [peers.server() for _ in range(count)]
@@ -49,7 +49,7 @@ def service(relay, peers: Peers):
 @pytest.mark.parametrize("udp", [UDP, EACH])
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_the_backend_is_told_with_each_datagram(service, peers, relay, udp, address):
-    """T22: each datagram to a backend that wants to know begins with the client's address and whom it asked."""
+    """T22: each datagram to a backend with `send-proxy` begins with the addresses of the client and the listener."""
     where, server = service("v2", address, udp=udp)
     client = peers.client(where)
     for data in (b"one", b"", b"three"):
@@ -60,7 +60,7 @@ def test_the_backend_is_told_with_each_datagram(service, peers, relay, udp, addr
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "::"])
 def test_the_asked_address_of_a_wildcard_listener(service, peers, address):
-    """T22, U11: behind a wildcard listener the backend is told which address was asked, not the wildcard."""
+    """T22, U11: behind a wildcard listener the header has the address that the client sent to, not the wildcard."""
     where, server = service("v2", address)
     asked = ("127.0.0.3" if address == "0.0.0.0" else "::1", where[1])
     client = peers.client(asked)
@@ -88,7 +88,7 @@ def test_each_introduced_client_has_a_session(service, peers, relay):
 
 @pytest.mark.parametrize("udp", [UDP, EACH])
 def test_who_is_kept_out_behind_a_source(service, peers, relay, udp):
-    """T22: `deny` goes by what the header says, whoever sent the datagram."""
+    """T22: `deny` applies to the client in the header, not to the datagram's source."""
     where, server = service(udp=udp, accept_proxy=("127.0.0.0/8",), deny=("192.0.2.66/32",))
     front = peers.client(where)
     front.send(header(("192.0.2.66", 1)) + b"no")
@@ -123,7 +123,7 @@ def test_hashing_goes_by_the_header(service, peers, relay, udp):
 @pytest.mark.parametrize("protocol", ["plain", "dns"])
 @pytest.mark.parametrize("source", [LOCAL, SIGNATURE + bytes.fromhex("21000000")])
 def test_a_listed_source_may_speak_for_itself(service, peers, protocol, source):
-    """T22: where the header tells of nobody, the peer itself is the client."""
+    """T22: if the header names no client, the peer itself is the client."""
     where, server = service("v2", protocol=protocol, accept_proxy=("127.0.0.1/32",))
     front = peers.client(where)
     front.send(source + query())
@@ -198,7 +198,7 @@ UNIX = SIGNATURE + b"\x21\x32" + (216).to_bytes(2, "big") + b"/run/app.sock".lju
     "told", [UNIX, SIGNATURE + b"\x21\x20\0\0", build("v2", CLIENT, ASKED)], ids=["unix", "no protocol", "tcp"]
 )
 def test_a_family_that_is_not_relayed(service, peers, relay, protocol, told):
-    """T22: a datagram whose header tells of AF_UNIX, of no protocol or of TCP is the source's own (section 2.2)."""
+    """T22: a datagram whose header names AF_UNIX, no protocol or TCP counts as the source's own (section 2.2)."""
     where, server = service("v2", protocol=protocol, accept_proxy=("127.0.0.1/32",))
     front = peers.client(where)
     front.send(told + query())
@@ -278,7 +278,7 @@ def test_only_one_clients_queries_share_an_answer(service, peers, relay):
 
 
 def test_no_client_can_pose_as_another_by_its_address(service, peers, relay):
-    """U20, T22: what a client appends to its address in a query makes no other client's query wait for its answer."""
+    """U20, T22: no client can forge a query that makes another client's query wait for its answer."""
     where, server = service("v2", protocol="dns", dns=PATIENT)
     one, eleven = peers.client(where, "127.0.0.1"), peers.client(where, "127.0.0.11")
     for number in range(IDENTICAL_CAP):
@@ -294,7 +294,7 @@ def test_no_client_can_pose_as_another_by_its_address(service, peers, relay):
 
 
 def test_a_dead_workers_queries_are_asked_behind_their_headers(service, peers, relay):
-    """R10, T22: the journal keeps the header, so that a query is asked again for the client it tells of."""
+    """R10, T22: the journal keeps the header, so that a replayed query still names its client."""
     where, server = service("v2", protocol="dns", accept_proxy=("127.0.0.1/32",), dns=PATIENT)
     front = peers.client(where)
     front.send(header() + query("www.example.net", 5))
@@ -303,13 +303,13 @@ def test_a_dead_workers_queries_are_asked_behind_their_headers(service, peers, r
     assert entry.message == header() + query("www.example.net", 5)
     relay.call(lambda: [dns_of(relay)._finish(one) for one in dns_of(relay).inflight.values()])
     (polled,) = relay.call(lambda: [listener for _, listener in relay.engine._listeners.values()])
-    relay.call(lambda: dns_of(relay).replay(polled, entry.message, entry.client, 0.0))
+    relay.call(lambda: dns_of(relay).intake.replay(polled, entry.message, entry.client, 0.0))
     data, source = server.get()
     assert data.startswith(header())
     server.sock.sendto(answer(data[len(header()) :]), source)
     assert front.recv(1000) == answer(query("www.example.net", 5))
     update = query("www.example.net", 6, opcode=5)
-    relay.call(lambda: dns_of(relay).replay(polled, header() + update, entry.client, 0.0))
+    relay.call(lambda: dns_of(relay).intake.replay(polled, header() + update, entry.client, 0.0))
     assert front.recv(1000)[:2] == b"\0\6"  # SERVFAIL: an UPDATE would act twice
     assert quiet(server.sock)
 
@@ -318,12 +318,12 @@ def test_a_source_is_still_bound_to_its_port(service, peers, relay):
     """U19, T22: a datagram from port 0 is not answered, whatever its header says."""
     _, _ = service(protocol="dns", accept_proxy=("127.0.0.1/32",))
     (polled,) = relay.call(lambda: [listener for _, listener in relay.engine._listeners.values()])
-    relay.call(lambda: dns_of(relay).take(polled, header() + query(), ("127.0.0.1", 0), 0.0))
+    relay.call(lambda: dns_of(relay).intake.take(polled, header() + query(), ("127.0.0.1", 0), 0.0))
     assert relay.counter("source_port_zero") == 1
 
 
 def test_the_headers_family_is_the_clients(service, peers):
-    """T22: an IPv6 client of an IPv4 listener's source is told as IPv6, the asked address mapped."""
+    """T22: an IPv6 client behind a source of an IPv4 listener is sent as IPv6, with the listener's address mapped."""
     where, server = service("v2", accept_proxy=("127.0.0.1/32",))
     front = peers.client(where)
     front.send(header(OTHER, ("2001:db8::53", 53)) + b"x")

@@ -1,4 +1,4 @@
-"""Tests of the PROXY header, and what may come in its place."""
+"""proxy.relay.proxy_header.header: PROXY headers, and data that is not one."""
 
 import pytest
 from hypothesis import given
@@ -19,13 +19,13 @@ ENDPOINTS = st.tuples(
     ],
 )
 def test_as_the_specification_has_it(version, header):
-    """T22: a header is, octet for octet, what the specification says (sections 2.1 and 2.2)."""
+    """T22: a header matches the specification octet for octet (sections 2.1 and 2.2)."""
     assert build(version, ("192.0.2.1", 51234), ("198.51.100.10", 25)) == header
 
 
 @given(ENDPOINTS, ENDPOINTS, st.sampled_from(["v1", "v2"]), st.binary(max_size=40))
 def test_what_is_built_is_understood(client, asked, version, more):
-    """T22: every header that we send says to us what we put in, and where it ends, whatever follows it."""
+    """T22: parsing a built header returns its values and its size, whatever follows it."""
     header = build(version, client, asked)
     found = parse(header + more)
     assert found is not None

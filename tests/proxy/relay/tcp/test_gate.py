@@ -1,4 +1,4 @@
-"""max-connections of a service: who is too many waits in the kernel's queue."""
+"""max-connections of a service: clients above it wait in the kernel's queue."""
 
 import select
 
@@ -37,7 +37,7 @@ def test_the_excess_waits_in_the_kernel(relay):
 
 
 def test_the_bound_is_the_hosts_and_nobody_starves():
-    """S8: a service's connections are counted over all workers, and a place goes to whoever's clients wait longest."""
+    """S8: a service's connections count over all workers, and a place goes to the worker whose clients wait longest."""
     with listen() as server, pair() as relays:
         addresses = [each.service([where(server)], limits=LimitsPlan(connections=1)) for each in relays]
         for each in relays:
@@ -70,7 +70,7 @@ def test_the_bound_is_the_hosts_and_nobody_starves():
 
 
 def test_a_claim_that_nobody_came_for_is_taken_back(relay):
-    """S8: the gauge of open connections is true while nobody connects."""
+    """S8: the gauge of open connections is right while no client connects."""
     with listen() as server:
         address = relay.service([where(server)], limits=LimitsPlan(connections=5))
         relay.start()

@@ -1,4 +1,4 @@
-"""Limited backends of TCP services: their slots, and who waits for one."""
+"""Limited backends of TCP services: their slots, and the clients that wait for one."""
 
 import contextlib
 import select
@@ -61,15 +61,15 @@ class Site:
         return end
 
     def taken_elsewhere(self, count: int) -> None:
-        """Show the second worker so many slots of the first backend as taken by the first worker."""
+        """Show the second worker this many slots of the first backend as taken by the first worker."""
         self.relays[0].table.cells[LAYOUT.backend(0) + BACKEND_ACTIVE] = count
 
     def waits(self, count: int, at: int = 0) -> bool:
-        """Whether so many clients wait in that worker."""
+        """Return True if this many clients wait in that worker."""
         return self.relays[at].counter("queued") == count
 
     def close(self) -> None:
-        """Close what is left."""
+        """Close the remaining sockets."""
         for sock in (*self.opened, *self.backends):
             sock.close()
 
@@ -105,7 +105,7 @@ def two(
 
 
 def silent(listener: socket.socket, for_: float = 0.2) -> bool:
-    """Whether nobody connects for a while."""
+    """Return True if no client connects for a while."""
     listener.settimeout(for_)
     try:
         listener.accept()[0].close()
@@ -123,7 +123,7 @@ def over(*ends: socket.socket) -> None:
 
 
 def greets(client: socket.socket, end: socket.socket) -> bool:
-    """Whether what the client sends arrives at this backend's end."""
+    """Return True if octets of the client arrive at this backend's end."""
     client.sendall(b"hello")
     return exactly(end, 5) == b"hello"
 
@@ -167,7 +167,7 @@ def test_the_queue_times_out(site, relay):
 
 @pytest.mark.parametrize("size", [0, 2])
 def test_the_queue_is_bounded(site, relay, size):
-    """T21: who finds the queue full is reset at once and counted; without a queue that is everybody."""
+    """T21: a client that finds the queue full is reset at once and counted; without a queue every client is."""
     here = site(size=size)
     here.served()
     for number in range(size):
@@ -180,7 +180,7 @@ def test_the_queue_is_bounded(site, relay, size):
 
 @pytest.mark.parametrize("how", ["fin", "rst"])
 def test_who_leaves_frees_the_place(site, relay, how):
-    """T21, T11: a client that leaves the queue frees its place, and the slot goes to who comes after it."""
+    """T21, T11: a client that leaves the queue frees its place, and the slot goes to the next client."""
     here = site(size=1)
     first = here.served()
     gone = here.client()
@@ -195,7 +195,7 @@ def test_who_leaves_frees_the_place(site, relay, how):
 
 
 def test_a_full_backend_is_passed_over(site, relay):
-    """T21: while another backend has a slot nobody waits, whichever the scheduler would have chosen."""
+    """T21: while any backend has a slot no client waits, whichever backend the scheduler would have chosen."""
     here = site(count=3, limit=2)
     for _ in range(6):
         here.client()
@@ -206,7 +206,7 @@ def test_a_full_backend_is_passed_over(site, relay):
 
 
 def test_a_full_backend_does_not_spill_onto_its_standby(site, relay):
-    """T21, H14: who finds the one backend of a failover service full waits for it; the standby is for when it is away."""
+    """T21, H14: a client of a failover service waits for its full backend; the standby is used only if that one is down."""
     here = site(count=2, scheduler="failover")
     relay.verdict(here.ends[1], "standby")
     first = here.served(0)
@@ -227,7 +227,7 @@ def test_a_standby_takes_who_cannot_reach_the_first(site, relay):
 
 @pytest.mark.parametrize("state", [("up", "ready"), ("down", "ready")])
 def test_a_verdict_wakes_the_queue(site, relay, state):
-    """T21, T10: a backend that comes up takes who waits; when none is left who waits is refused at once."""
+    """T21, T10: a backend that comes up gets the waiting clients; if no backend is left, they are refused at once."""
     here = site(count=2)
     relay.verdict(here.ends[1], "down")
     here.served(0)
@@ -267,7 +267,7 @@ def test_slots_are_the_hosts():
 
 
 def test_the_oldest_is_first_in_any_worker():
-    """T21: a slot that becomes free goes to who has waited longest, though it be in another worker."""
+    """T21: a slot that becomes free goes to the client that has waited longest, even in another worker."""
     with two() as here:
         first = here.served(worker=0)
         older = here.client(1)
@@ -282,7 +282,7 @@ def test_the_oldest_is_first_in_any_worker():
 
 
 def test_the_queues_bound_is_the_hosts():
-    """T21: the queue's size counts who waits in all workers."""
+    """T21: the queue's size limits the waiting clients of all workers together."""
     with two(size=2) as here:
         here.served(worker=0)
         for at in (0, 1):
@@ -339,7 +339,7 @@ def test_a_crowd_never_overshoots():
 
 
 def test_who_lacked_a_source_still_times_out():
-    """T21: a client that got a slot, had nothing to connect from and found the slot taken again waits no longer than told."""
+    """T21: a client that loses its slot for lack of a local port still waits no longer than queue-timeout."""
     with two(timeout=1.0, sources=NOBODYS) as here:
         here.taken_elsewhere(1)
         client = here.client(1)
@@ -353,7 +353,7 @@ def test_who_lacked_a_source_still_times_out():
 
 
 def test_time_in_the_queue_is_no_time_to_connect(site, relay):
-    """T10, T21: who waited for a slot for longer than connect-timeout, and then for a local port, is not turned away."""
+    """T10, T21: a client that waited longer than connect-timeout for a slot may still wait for a local port."""
     here = site(transparent=True, tcp=replace(TCP, connect_timeout=0.2))
     relay.call(lambda: relay.engine.prepared(socket.AF_INET, socket.SOCK_STREAM, 2, spare_sockets()))
     first = here.served()
@@ -375,7 +375,7 @@ def spare_sockets() -> list[socket.socket]:
 
 
 def test_a_shortage_is_no_busy_loop():
-    """T10, T21: with free slots and nothing to connect from, those who wait try about as often as one alone would each."""
+    """T10, T21: with free slots but no local ports, each waiting client tries about as often as a single one would."""
     crowd = 40
     with two(size=crowd, sources=NOBODYS) as here:
         here.taken_elsewhere(1)
@@ -390,7 +390,7 @@ def test_a_shortage_is_no_busy_loop():
 
 
 def test_who_was_refused_holds_up_nobody(site, relay):
-    """T9, T21: a queue full of clients whom one backend refused, and the other has no slot for, is not in a new one's way."""
+    """T9, T21: clients that one backend refused and that wait for the other do not hold up a new client."""
     crowd = 40
     here = site(count=2, size=crowd)
     port = here.ends[0][1]

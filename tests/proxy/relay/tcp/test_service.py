@@ -1,4 +1,4 @@
-"""Accepting, admission, and what a whole service does with its connections."""
+"""Accepting, admission, and changes that affect a service's connections."""
 
 import contextlib
 import os
@@ -162,7 +162,7 @@ def test_connecting_when_the_backend_goes_down(relay):
 
 
 def raise_limit():
-    """Let this process have as many descriptors as it may."""
+    """Raise this process's limit of descriptors to its maximum."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
@@ -287,7 +287,7 @@ def scarce(spare: int):
 
 @pytest.mark.parametrize("spare", [0, 1, 3])
 def test_out_of_descriptors(relay, wire, spare):
-    """T20: out of descriptors accepting pauses, nothing spins, what is open lives on, and all that wait are served."""
+    """T20: without descriptors accepting pauses, nothing spins, open connections go on, and all clients are served later."""
     relay.start()
     old, old_end = wire.open()
     waiting = [socket.socket() for _ in range(10)]
@@ -371,7 +371,7 @@ def test_accepted_client_leaves_while_descriptors_are_out(relay, wire):
 
 
 def test_clients_that_died_in_the_queue(relay, wire):
-    """T18: clients that reset while they are queued cost nobody else their turn."""
+    """T18: clients that reset while they are queued do not delay other clients."""
     relay.start()
     with contextlib.ExitStack() as stack:
         with held(relay):
@@ -388,7 +388,7 @@ def test_clients_that_died_in_the_queue(relay, wire):
 
 
 def test_a_listener_that_listens_no_more(relay, wire):
-    """T20: a listening socket that somebody destroyed is told of, and is not asked again and again."""
+    """T20: a listening socket that another process destroyed is counted once, and is not polled again and again."""
     relay.start()
     _, sock = relay._listeners[0]
     sock.shutdown(socket.SHUT_RDWR)
@@ -400,7 +400,7 @@ def test_a_listener_that_listens_no_more(relay, wire):
 
 
 def test_unlisten_closes_the_socket(relay, wire):
-    """T18: a listener that is polled no more holds no descriptor, so that nothing queues where nobody accepts."""
+    """T18: a listener that is no longer polled holds no descriptor, so that no client queues where none is accepted."""
     relay.start()
     client, backend = wire.open()
     member, sock = relay._listeners[0]
@@ -446,7 +446,7 @@ def test_hash_on_others(relay, hash_on, backends):
 
 
 def test_close_resets_what_is_left(relay, wire):
-    """T16: a worker that has to stop resets what is left on it, and counts that."""
+    """T16: a worker that must stop resets and counts its remaining connections."""
     relay.start()
     client, backend = wire.open()
     assert not relay.call(lambda: relay.engine.idle)

@@ -102,7 +102,7 @@ def test_a_closed_port_is_left_for_another_backend(relay, peers):
 
 
 def test_a_refused_datagram_keeps_its_client(relay, peers):
-    """U7, T22: what is sent again is told to be its own client's, however many others have sent since."""
+    """U7, T22: a datagram that is sent again names its own client, however many other clients have sent since."""
     dead, server = peers.server(), peers.server()
     dead.close()
     where = relay.service([dead.address, server.address], transports=("udp",), udp=PLAN, scheduler="failover")
@@ -133,7 +133,7 @@ def test_closed_ports_are_offered_a_datagram_once(relay, peers):
 
 def test_a_closed_port_is_tried_again(relay, peers, monkeypatch):
     """A lone backend whose port was closed gets the next datagram as soon as it is open again."""
-    monkeypatch.setattr(closed_ports, "PAUSE", 0.05)
+    monkeypatch.setattr(closed_ports, "CLOSED_PAUSE", 0.05)
     server = Server()
     client = peers.client(start(relay, server))
     server.close()
@@ -160,7 +160,7 @@ def test_no_backend(relay, peers):
 
 
 def test_who_is_kept_out(relay, peers):
-    """Datagrams of clients that `deny` names reach nobody and are counted."""
+    """Datagrams of clients that `deny` names reach no backend and are counted."""
     server = peers.server()
     client = peers.client(start(relay, server, deny=("127.0.0.0/8",)))
     client.send(b"x")
@@ -200,7 +200,7 @@ def test_the_listeners_port_where_a_backend_has_none(relay, peers):
 
 
 def test_a_refusal_is_an_earlier_datagrams(relay, peers):
-    """What a lone backend refused is told with the next datagram, which is sent all the same."""
+    """A lone backend's refusal is noticed with the next datagram, which is sent all the same."""
     server = peers.server()
     client = peers.client(start(relay, server))
     server.close()

@@ -1,4 +1,4 @@
-"""A session of plain UDP: what its backend sends, and by what it is found."""
+"""A session of plain UDP: its backend's datagrams, and its key."""
 
 from types import SimpleNamespace
 
@@ -36,7 +36,7 @@ def test_only_the_backend_may_answer(relay, peers) -> None:
 
 
 def test_answers_ahead_of_an_icmp_error_are_not_lost(relay, peers) -> None:
-    """U7: what a backend sent before its port closed reaches the client, although the error is told first."""
+    """U7: datagrams that a backend sent before its port closed reach the client, although the error is read first."""
     server = peers.server()
     client = peers.client(start(relay, server))
     relayed = exchange(client, server)
@@ -52,7 +52,7 @@ def test_answers_ahead_of_an_icmp_error_are_not_lost(relay, peers) -> None:
 
 
 def test_what_a_session_is_found_by() -> None:
-    """A client has one session with each listener, and as many behind a source as a PROXY header tells of clients."""
+    """A client has one session with each listener; each client in a source's PROXY headers has its own session."""
     one, two = SimpleNamespace(ident=1), SimpleNamespace(ident=2)
     source = ("192.0.2.1", 99)
     told = [Header(("10.0.0.1", port), ("192.0.2.9", 53), 28) for port in (1, 2)]

@@ -63,7 +63,7 @@ class Server:
             self.sock.settimeout(3)
 
     def close(self) -> None:
-        """Close the port: whoever sends there is told by ICMP."""
+        """Close the port: senders get ICMP errors."""
         self.sock.close()
 
 
@@ -325,7 +325,7 @@ def test_port_unreachable_sends_the_datagram_elsewhere(relay, peers) -> None:
 
 
 def test_one_refusal_speaks_for_all(relay, peers) -> None:
-    """U7: a host tells of a closed port once a second, so one ICMP error moves what all clients have unanswered there."""
+    """U7: a host reports a closed port once a second, so one ICMP error moves all clients' unanswered datagrams."""
     one, two = peers.server(), peers.server()
     where = start(relay, one, two, scheduler="failover")
     clients = [peers.client(where) for _ in range(20)]
@@ -343,7 +343,7 @@ def test_one_refusal_speaks_for_all(relay, peers) -> None:
 
 def test_a_port_that_was_closed_gets_sessions_again(relay, peers, monkeypatch) -> None:
     """U7: a backend that has refused is left out for a moment, and when it is up again, or alone, not even for that."""
-    monkeypatch.setattr(closed_ports, "PAUSE", 30.0)
+    monkeypatch.setattr(closed_ports, "CLOSED_PAUSE", 30.0)
     one, two = peers.server(), peers.server()
     where = start(relay, one, two, scheduler="failover")
     one.close()
@@ -374,7 +374,7 @@ def test_clients_that_send_once_are_answered(relay, peers) -> None:
 
 
 def test_what_was_answered_is_not_sent_again(relay, peers) -> None:
-    """U7: when ICMP tells of a closed port, a datagram that its backend had answered goes nowhere else."""
+    """U7: after an ICMP error a datagram that the backend has answered is not sent to another one."""
     one, two = peers.server(), peers.server()
     client = peers.client(start(relay, one, two, scheduler="failover"))
     exchange(client, one)
@@ -413,7 +413,7 @@ def test_what_could_not_be_sent_goes_elsewhere_at_once(relay, peers) -> None:
 
 
 def test_the_only_backend_is_asked_again(relay, peers) -> None:
-    """U7: where nobody else is left, the backend that refused gets the next datagram, over a new socket."""
+    """U7: if no other backend is usable, the one that refused gets the next datagram, over a new socket."""
     server = peers.server()
     client = peers.client(start(relay, server))
     old = exchange(client, server)
@@ -443,7 +443,7 @@ def test_a_backend_without_a_route_costs_no_datagram(relay, peers) -> None:
 
 @pytest.mark.parametrize("verdict", ["down", "ejected"])
 def test_a_downed_backends_session_moves_with_the_next_datagram(relay, peers, verdict) -> None:
-    """U15: when a backend goes down, or is ejected, its session picks anew with the next datagram, and does not go back."""
+    """U15: if a backend goes down or is ejected, its session gets another one with the next datagram, and stays there."""
     one, two = peers.server(), peers.server()
     client = peers.client(start(relay, one, two, scheduler="failover"))
     exchange(client, one)
@@ -529,7 +529,7 @@ def test_sessions_expire_in_time(relay, peers) -> None:
 
 
 def test_a_full_table_drops_new_clients(relay, peers) -> None:
-    """U14: with drop-new a full table serves whom it has, drops the others, and counts each datagram dropped."""
+    """U14: with drop-new a full table serves its sessions, drops new clients' datagrams, and counts each."""
     server = peers.server()
     where = start(relay, server, udp=replace(PLAN, max_sessions=2))
     first, second, third = (peers.client(where) for _ in range(3))

@@ -7,7 +7,7 @@ from proxy.relay.udp.unanswered import KEPT, UnansweredTable
 
 
 def table(most: int = 100) -> UnansweredTable[str]:
-    """Return an empty table for so many octets."""
+    """Return an empty table for this many octets."""
     return UnansweredTable(most)
 
 
@@ -22,7 +22,7 @@ def test_the_last_one_is_kept():
 
 
 def test_a_copy_is_kept():
-    """What is read into the same buffer later does not change what is kept."""
+    """Later reads into the same buffer do not change kept datagrams."""
     buffer = bytearray(b"first")
     kept = table()
     kept.keep("a", memoryview(buffer), "end", (), 1.0)
@@ -31,7 +31,7 @@ def test_a_copy_is_kept():
 
 
 def test_an_answer_ends_it():
-    """What the backend has answered is forgotten; to forget what is not there is nothing."""
+    """A datagram that the backend has answered is dropped; dropping an unknown one does nothing."""
     kept = table()
     kept.keep("a", b"x", "end", (), 1.0)
     kept.forget("a")
@@ -65,7 +65,7 @@ def test_its_time_is_short():
 
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 60), st.booleans()), max_size=60))
 def test_the_octets_are_bounded(steps):
-    """U18: whatever is kept, taken and forgotten, the octets are those of what is there, at most the bound, the newest first."""
+    """U18: after any operations `size` is that of the kept datagrams, at most the limit, and the newest ones are kept."""
     kept = table(100)
     for now, (holder, size, leaves) in enumerate(steps):
         if leaves:

@@ -1,0 +1,79 @@
+"""Tests of when services are opened; that verdicts open them is in the master's tests."""
+
+import asyncio
+
+import pytest
+
+from proxy.backends.admin import SAVED, Admins
+from proxy.backends.effective import Running
+from proxy.backends.readiness import Readiness
+from proxy.config.loader import load
+from proxy.records.disk_thread import DiskThread
+from proxy.records.document import Document
+from proxy.stats.slots import Slots
+from proxy.workers import opening as module
+from proxy.workers.listeners import Listeners
+from proxy.workers.opening import Opening
+
+FILE = """
+[node]
+name = "n"
+workers = 1
+[service.a]
+listen = ["127.0.0.1:5353/udp"]
+backends = ["192.0.2.1"]
+probe = { type = "none" }
+[service.b]
+listen = ["127.0.0.1:5354/udp"]
+backends = ["192.0.2.1"]
+"""
+
+
+class Bed:
+    """Two services of which no verdict is known, and what became of them."""
+
+    def __init__(self, path):
+        path.write_text(FILE)
+        self.told, self.opened, self.event = [], 0, asyncio.Event()
+        running = Running(load(path), Slots(16), Slots(64))
+        saved = Document(DiskThread("disk"), path.parent, SAVED)
+        admins = Admins(running, saved, self.tell, lambda _: None, lambda _: 0)
+        readiness = Readiness(running, self.tell, lambda _: None, lambda _: None, admins)
+        self.opening = Opening(running, Listeners(), readiness, self.tell, self.open)
+
+    def tell(self, kind, subject, text, **fields):
+        """Note an event."""
+        self.told.append((kind, subject, text))
+
+    def open(self):
+        """Count the changes."""
+        self.opened += 1
+        self.event.set()
+
+
+@pytest.fixture
+async def bed(tmp_path):
+    return Bed(tmp_path / "steelyard.toml")
+
+
+async def test_a_service_without_verdicts_opens_late(bed):
+    """H1: a service of which no verdict comes is opened after a while all the same, once, with an event that says why."""
+    bed.opening.known(["a", "b"])
+    assert (bed.opening.services, bed.opened) == (set(), 0)
+    bed.opening.all(3.0)
+    bed.opening.all(10.0)
+    assert (bed.opening.services, bed.opened) == ({"a", "b"}, 1)
+    assert [(kind, subject) for kind, subject, _ in bed.told] == [("service", "a"), ("service", "b")]
+    assert bed.told[0][2].startswith("no verdict after 3 s on 192.0.2.1")
+
+
+async def test_the_wait_begins_with_the_first_probe(bed, monkeypatch):
+    """H1: the services wait FIRST_VERDICTS seconds from the moment that the health process probes."""
+    monkeypatch.setattr(module, "FIRST_VERDICTS", 0.0)
+    bed.opening.start()
+    await asyncio.sleep(0)
+    assert bed.opened == 0
+    bed.opening.probing()
+    async with asyncio.timeout(5):
+        await bed.event.wait()
+    assert bed.opening.services == {"a", "b"}
