@@ -1,4 +1,4 @@
-"""Sends the announcements of all routers: one slice of frames after another, so that adverts never wait for them."""
+"""Sends the announcements of all routers in slices of frames, so that adverts never wait for them."""
 
 import asyncio
 from collections import Counter
@@ -11,31 +11,31 @@ from vrrp.netlink import Link
 from vrrp.packet import IPAddress
 from vrrp.sockets import Frames
 
-_SLICE = 32  # frames, then others have their turn
+_SLICE = 32  # frames, then other work gets a turn
 _PAUSE = 0.002  # s after each slice: more than 16,000 frames a second are lost in queues
-_NO_ROOM = 0.02  # s until a frame is tried again that the kernel had no room for
+_NO_ROOM = 0.02  # s until a frame is sent again for which the kernel had no room
 _TRIES = 50
 
 
 class Announced(Protocol):
-    """Whose addresses are announced."""
+    """A router whose addresses are announced."""
 
     counters: Counter[str]
 
     def announces_by(self) -> Link | None:
-        """Return the interface to announce by; None once the addresses are not held (any more)."""
+        """Return the interface that announcements leave by, None if the addresses are not held."""
 
 
 @dataclass(slots=True)
 class _Burst:
-    """What of one router is still to be sent."""
+    """The announcements of one router that are still to be sent."""
 
     left: dict[IPAddress, int] = field(default_factory=dict)
     frames: dict[IPAddress, bytes] = field(default_factory=dict)
 
 
 class Announcer:
-    """Holds what is to be announced, each address at most `count` times however often it is asked for."""
+    """Queues announcements: each address at most `count` times, however often `announce` is called."""
 
     def __init__(self, frames: Callable[[], Frames] = Frames) -> None:
         self._make = frames
@@ -81,7 +81,7 @@ class Announcer:
                 del burst.left[address]
 
     async def _send(self, router: Announced, link: Link, burst: _Burst, address: IPAddress) -> bool:
-        """Send one frame, and let others have their turn when it is time to; False if the interface takes none."""
+        """Send one frame, and pause after each slice; return False if the interface takes no frames."""
         frame = burst.frames.get(address)
         if frame is None:
             frame = burst.frames[address] = _frame(address, link.mac)

@@ -6,10 +6,10 @@ from typing import Literal
 from vrrp.events import Announce, RouterConfig
 
 LEAST = 0.5
-"""s between two announcements of a router.  What calls for one sooner has it at the end of that time, with two exceptions.
+"""s between two announcements of a router.  One that is called for sooner waits for that time, with two exceptions.
 
 A takeover is always announced at once.  So is a second conflict, as the first two come together: the router that yields
-sends a last advert (law 4 of the router), and only what is announced after that one corrects all that it has announced.
+sends a last advert (law 4 of the router), and only an announcement after that advert corrects all of its announcements.
 """
 
 
@@ -23,7 +23,7 @@ class Announcing:
         self.at = math.inf
         self._last = self._early = -math.inf
         self._next: Literal["wish", "repetition", "refresh"] = "refresh"
-        """What the next one is: one that was called for too soon, the repetition of such a one, or a refresh."""
+        """The kind of the next announcement: one that was called for too soon, a repetition, or a refresh."""
 
     def stop(self) -> None:
         """Announce no more."""
@@ -37,7 +37,7 @@ class Announcing:
         return Announce(config.addresses, 1)
 
     def again(self, config: RouterConfig, now: float) -> tuple[Announce, ...]:
-        """As `begin`, after somebody else claimed the addresses; conflicts may go on, and come as fast as they like."""
+        """Announce as `begin` does, after another host claimed the addresses; conflicts may come at any rate."""
         since = now - self._last
         if since >= LEAST:
             return (self._announce(config, now, config.announce_count if since >= config.advert_interval else 1),)
@@ -48,7 +48,7 @@ class Announcing:
         return ()
 
     def answer(self, config: RouterConfig, now: float) -> tuple[Announce, ...]:
-        """Contradict somebody else's claim, at most once an interval: two that answer each other would never end."""
+        """Contradict another host's claim, at most once an interval: otherwise two hosts would never stop."""
         gap = max(config.advert_interval, LEAST)
         if now - self._last >= gap:
             return self.again(config, now)
@@ -56,7 +56,7 @@ class Announcing:
         return ()
 
     def due(self, config: RouterConfig, now: float) -> tuple[Announce, ...]:
-        """Announce what the schedule asks for now."""
+        """Return the announcement that is due now, if any."""
         if now < self.at:
             return ()
         if self._next == "wish":

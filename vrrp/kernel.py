@@ -1,7 +1,7 @@
-"""What the kernel has, by netlink: interfaces and addresses, their changes as they happen, and orders to change them.
+"""The kernel's interfaces and addresses, by netlink: a mirror of them, their changes, and orders to change them.
 
-rtnetlink(7).  The kernel reports changes; nothing is polled.  When it had more to report than the socket could hold,
-everything is read again, so that a change may be late but is never lost.
+rtnetlink(7).  The kernel reports changes; nothing is polled.  If its reports overflow the socket, everything is read
+again, so that a change may be late but is never lost.
 """
 
 import asyncio
@@ -23,16 +23,16 @@ from vrrp.netlink import LEASE, Address, AddressChanged, Change, IncompleteDumpE
 __all__ = ["LEASE", "SLICE", "Address", "AddressChanged", "Change", "Kernel", "Link", "LinkChanged"]
 
 SLICE = 64
-"""Orders that go to the kernel at once; then adverts have their turn."""
+"""Orders that go to the kernel at once; then adverts get a turn."""
 AUDIT = 60.0
 """s between two comparisons of the mirror with what the kernel has."""
 
-_AT_ONCE = 256  # messages that are read before others have their turn
+_AT_ONCE = 256  # messages that are read before other work gets a turn
 _BUFFER = 4 << 20  # octets of changes that may wait for us
 _SO_RCVBUFFORCE = 33
 _SO_MEMINFO, _MEMINFO, _DROPS = 55, struct.Struct("=9I"), 8  # linux/sock_diag.h: the last number is what was lost
 _MOST = 1 << 17  # octets of one message
-_PATIENCE = 1.0  # s: the kernel answers in the call itself; this is for one that does not
+_PATIENCE = 1.0  # s: the kernel answers within the call; the timeout is for one that does not
 _PAUSES = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5)  # s before everything is read again, the last one from then on
 _MACVLAN_PRIVATE = 1
 _NO_LINK_LOCAL = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", 1)]})]}
@@ -59,14 +59,14 @@ class Kernel:
         self._orders: socket.socket | None = None
         self._sequence = 0
         self._events: socket.socket | None = None
-        self._meanwhile: list[Change] | None = None  # what came while everything is read anew
+        self._meanwhile: list[Change] | None = None  # changes that came while everything is read again
         self._audit: asyncio.Task[None] | None = None
         self._wrong = asyncio.Event()
         self.counters: Counter[str] = Counter()
         """`overruns`: times that changes were lost; `dumps`: times that everything was read; `audit_corrections`."""
 
     async def open(self) -> None:
-        """Read what there is, and listen from then on.  OSError if the kernel refuses."""
+        """Read all interfaces and addresses, and listen from then on.  Raises OSError if the kernel refuses."""
         self._orders = _socket()
         self._orders.settimeout(_PATIENCE)
         self._listen()
@@ -87,7 +87,7 @@ class Kernel:
             self._orders = None
         self._slow.close()
 
-    # What there is
+    # The mirror
 
     def link(self, name: str) -> Link | None:
         """Return the interface of this name."""
@@ -113,19 +113,19 @@ class Kernel:
         return list(self._owned.get(index, {}).values())
 
     def places(self, address: str) -> list[Address]:
-        """Return where this host has an address (text without a prefix): on which interfaces, with which prefixes."""
+        """Return each place of an address (text without a prefix) on this host, by interface and prefix."""
         return list(self._places.get(address, {}).values())
 
     def catch_up(self) -> None:
-        """Let the mirror show what the kernel has reported by now."""
+        """Read all changes that the kernel has reported up to now."""
         self._read()
 
     # Orders
 
     def order(self, requests: Sequence[Request]) -> list[int]:
-        """Have the kernel carry out at most `SLICE` orders; the error number of each, 0 for success.
+        """Have the kernel carry out at most `SLICE` orders; return the error number of each, 0 for success.
 
-        The mirror shows what they have done.  One call takes about a millisecond.
+        The mirror shows their effect afterwards.  One call takes about a millisecond.
         """
         if self._orders is None or not requests:
             return [errno.EBADF] * len(requests)
@@ -146,15 +146,15 @@ class Kernel:
         return found
 
     async def add_macvlan(self, name: str, parent: int, mac: bytes) -> None:
-        """Make an interface with an Ethernet address of its own above another, and set it up; OSError."""
+        """Create an interface with its own Ethernet address above another, and set it up.  Raises OSError."""
         text = mac.hex(":")
         await self._change("add", ifname=name, kind="macvlan", link=parent, address=text, macvlan_mode=_MACVLAN_PRIVATE)
-        # The kernel is not to give it an IPv6 address of its own, which would be of our virtual Ethernet address.
+        # The kernel must not give it an IPv6 address that it derives from the virtual Ethernet address.
         await self._change("set", ifname=name, IFLA_AF_SPEC=_NO_LINK_LOCAL)
         await self._change("set", ifname=name, state="up")
 
     async def remove_link(self, name: str) -> None:
-        """Remove an interface; OSError, also when it is not there."""
+        """Remove an interface.  Raises OSError, also if there is no such interface."""
         await self._change("del", ifname=name)
 
     async def _change(self, command: str, **arguments: Any) -> None:
@@ -171,13 +171,13 @@ class Kernel:
         made.setblocking(False)
         try:
             made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER)
-        except OSError:  # root of a user namespace: what net.core.rmem_max allows must do
+        except OSError:  # root of a user namespace: net.core.rmem_max limits the buffer
             made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         made.bind((0, netlink.GROUPS))
         asyncio.get_running_loop().add_reader(made, self._read)
 
     def _read(self) -> bool:
-        """Take over changes that wait, a bounded number; True if more may wait."""
+        """Apply changes that wait, a bounded number; return True if more may wait."""
         for _ in range(_AT_ONCE):
             data = self._next()
             if data is None:
@@ -199,14 +199,14 @@ class Kernel:
                 if error.errno != errno.ENOBUFS:
                     self._wrong.set()
                     return None
-                # What was in the socket is still there.  Until all of it is read, the kernel drops what happens, and
-                # says so only this once.
+                # The messages in the socket are still there.  Until all are read, the kernel drops new ones, and
+                # reports that only this once.
                 self.counters["overruns"] += 1
                 self._wrong.set()
         return None
 
     def _lost(self) -> int:
-        """Return how many messages the kernel has had no room for, ever."""
+        """Return how many messages the kernel has dropped for lack of room, ever."""
         if self._events is None:
             return 0
         found = self._events.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size)
@@ -228,9 +228,9 @@ class Kernel:
                 _log.error("the mirror of interfaces and addresses was wrong in %d places", corrections)
 
     async def _synchronise(self, *, patient: bool) -> int:
-        """Read everything until nothing was lost meanwhile; how much of the mirror was wrong.
+        """Read everything until nothing was lost meanwhile; return how many entries of the mirror were wrong.
 
-        A `patient` one tries again whatever the kernel says; else OSError.
+        A `patient` call tries again after each error; otherwise raises OSError.
         """
         attempt = 0
         while True:
@@ -255,7 +255,7 @@ class Kernel:
             await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES)) - 1])
 
     async def _drain(self) -> None:
-        """Take over all that waits: after a loss the kernel reports nothing new until then."""
+        """Apply all changes that wait: after a loss the kernel reports nothing new until the socket is empty."""
         while self._read():  # noqa: ASYNC110 - it is no waiting, others have their turn
             await asyncio.sleep(0)
 
@@ -274,7 +274,7 @@ class Kernel:
         return found
 
     def _compare(self, changes: Iterable[Change]) -> int:
-        """Make the mirror what these changes, in their order, lead to from nothing; how many entries differed."""
+        """Set the mirror to the result of these changes, from nothing; return how many entries differed."""
         links: dict[int, LinkChanged] = {}
         addresses: dict[tuple[int, str, int], AddressChanged] = {}
         for change in changes:
@@ -294,7 +294,7 @@ class Kernel:
         return sum([self._apply(change) for change in (*gone, *there, *[a for a in addresses.values() if a.present])])
 
     def _apply(self, change: Change) -> bool:
-        """Take a change over, and tell of it; False if nothing has changed."""
+        """Apply a change, and report it; return False if the mirror already shows it."""
         changed = self._apply_link(change) if isinstance(change, LinkChanged) else self._apply_address(change)
         if changed:
             self._tell(change)
@@ -317,7 +317,7 @@ class Kernel:
             return False
         namesake = self.link(change.name)
         if namesake is not None and namesake.index != change.index:
-            self._forget(namesake)  # made anew under the same name
+            self._forget(namesake)  # created again under the same name
         if before is not None and before.name != change.name:
             self._forget(before)
             self._tell(LinkChanged(before.name, None, before.index))

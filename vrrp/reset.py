@@ -1,4 +1,4 @@
-"""Resetting the connections of an address before it goes, so that their clients learn of it (V22).
+"""Resets the connections of an address before it is removed, so that their clients notice at once (V22).
 
 sock_diag(7): the kernel lists the TCP sockets that are bound to the address, and destroys each (SOCK_DESTROY), which
 sends an RST.  Once the address is gone no RST could leave from it, and clients would wait for their own timeouts.
@@ -35,16 +35,16 @@ Place = tuple[bytes, int]
 
 
 class Resets:
-    """Resets the connections of all routers: whoever asks while a listing is under way shares the next one."""
+    """Resets the connections of all routers: calls that come during one listing share the next one."""
 
     def __init__(self) -> None:
         self._next: _Round | None = None
         self._turn = asyncio.Lock()
 
     async def of(self, addresses: Collection[IPAddress], index: int, still: Callable[[], bool]) -> int:
-        """Reset the connections of these addresses of interface `index`, if they are to be so `still`; how many.
+        """Reset the connections of these addresses of interface `index`, if `still()`; return how many.
 
-        OSError where the kernel cannot (CONFIG_INET_DIAG_DESTROY) or we may not (CAP_NET_ADMIN).
+        Raises OSError if the kernel cannot (CONFIG_INET_DIAG_DESTROY) or the process may not (CAP_NET_ADMIN).
         """
         if self._next is None:
             self._next = _Round()
@@ -58,36 +58,36 @@ class Resets:
 
     async def _work(self, mine: "_Round") -> Counter[Place]:
         async with self._turn:
-            await asyncio.sleep(0)  # others leave in the same moment
+            await asyncio.sleep(0)  # other routers leave in the same moment
             self._next = None
             return await _reset({place for places, still in mine.asked if still() for place in places})
 
 
 @dataclass(slots=True)
 class _Round:
-    """Those who share one listing."""
+    """The calls that share one listing."""
 
     asked: list[tuple[list[Place], Callable[[], bool]]] = field(default_factory=list)
     task: asyncio.Task[Counter[Place]] | None = None
 
 
 def place_of(address: IPAddress, index: int) -> Place:
-    """Return what tells an address of interface `index` from others."""
+    """Return the address with its interface, if it is link-local."""
     return address.packed, index if address.is_link_local and address.version == 6 else 0  # noqa: PLR2004
 
 
 async def reset_connections(address: str, index: int = 0) -> int:
-    """Reset every TCP connection of this host whose own address it is; how many.  Listening sockets stay.
+    """Reset every TCP connection of this host from that address; return how many.  Listening sockets stay.
 
     `index` is the interface of a link-local address.
 
-    OSError where the kernel cannot (CONFIG_INET_DIAG_DESTROY) or we may not (CAP_NET_ADMIN).
+    Raises OSError if the kernel cannot (CONFIG_INET_DIAG_DESTROY) or the process may not (CAP_NET_ADMIN).
     """
     return sum((await _reset({place_of(ip_address(address), index)})).values())
 
 
 async def _reset(places: Collection[Place]) -> Counter[Place]:
-    """Reset the connections of all these, with one listing of each IP version."""
+    """Reset the connections of all these addresses, with one listing of each IP version."""
     counts: Counter[Place] = Counter()
     if not places:
         return counts
@@ -105,7 +105,7 @@ async def _reset(places: Collection[Place]) -> Counter[Place]:
 
 
 async def _connections(family: int, places: Collection[Place]) -> list[tuple[Place, bytes]]:
-    """Return address and identity of each connection of these."""
+    """Return address and identity of each connection of these addresses."""
     found = []
     body = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _STATES) + bytes(48)
     with _socket() as kernel:
@@ -136,7 +136,7 @@ def _place(family: int, content: bytes) -> Place:
 
 
 def _destroy(kernel: socket.socket, family: int, wanted: Sequence[bytes]) -> list[bool]:
-    """Destroy connections; of each, whether it was still there."""
+    """Destroy connections; return for each whether it still existed."""
     head = struct.pack("=BBBxI", family, socket.IPPROTO_TCP, 0, _STATES)
     size = _HEADER.size + len(head) + 48
     kernel.send(
@@ -158,7 +158,7 @@ def _destroy(kernel: socket.socket, family: int, wanted: Sequence[bytes]) -> lis
 
 def _socket() -> socket.socket:
     made = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_SOCK_DIAG)
-    made.settimeout(0.2)  # it answers in the call itself; this is for a kernel that does not
+    made.settimeout(0.2)  # the kernel answers within the call; the timeout is for one that does not
     made.bind((0, 0))
     return made
 
@@ -173,7 +173,7 @@ def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
 
 
 def _check(content: bytes) -> None:
-    """Raise OSError for what the kernel refused."""
+    """Raise OSError if the kernel refused."""
     (code,) = struct.unpack_from("=i", content) if len(content) >= 4 else (0,)  # noqa: PLR2004 - an int
     if code:
         raise OSError(-code, f"sock_diag: {errno.errorcode.get(-code, -code)}")

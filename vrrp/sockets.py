@@ -1,7 +1,7 @@
-"""Raw sockets for VRRP (IP protocol 112), and frames that announce who has an address.
+"""Raw sockets for VRRP (IP protocol 112), and frames that announce which host has an address.
 
-Nothing here blocks, and nothing raises for what the network does: what cannot be sent or read is a counter.  No
-IPV6_CHECKSUM on a socket: the kernel would drop silently what is to be counted (RFC 9568 section 7.1).
+No call here blocks, and none raises for a fault of the network: packets that cannot be sent or read are counted.  The
+sockets do not set IPV6_CHECKSUM: the kernel would silently drop packets that must be counted (RFC 9568 section 7.1).
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from typing import Literal
 
 PROTOCOL = 112
 TTL = 255
-"""Of everything sent, and demanded of what comes by multicast: no router has forwarded it."""
+"""The TTL of every advert, demanded of multicast ones: it proves that no router has forwarded the packet."""
 GROUPS = {4: "224.0.0.18", 6: "ff02::12"}
 
 _MOST = 4096  # octets of one advert: 255 IPv6 addresses are 4088
-_AT_ONCE = 64  # packets before others have their turn
+_AT_ONCE = 64  # packets before other work gets a turn
 _BUFFER = 1 << 20
 _TOS = 0xC0  # internetwork control
 _PRIORITY = 6  # of the same, for queues of this host
@@ -34,7 +34,7 @@ _LOCAL = {errno.EAGAIN, errno.ENOBUFS}
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """What one packet carried, without its IP header.  Addresses are text; the index is the interface's."""
+    """One packet without its IP header.  Addresses are text."""
 
     source: str
     destination: str
@@ -50,8 +50,8 @@ class Packet:
 class Port:
     """One interface and one IP version (4 or 6): adverts in and out.
 
-    `on_packet` gets each packet as it came, before anybody has looked at it; `counters` counts what did not work.
-    OSError if the socket cannot be had: without CAP_NET_RAW, or when the interface is gone.
+    `on_packet` gets each packet unchecked; `counters` counts failures.  Raises OSError if the socket cannot be opened:
+    without CAP_NET_RAW, or when the interface is gone.
     """
 
     def __init__(
@@ -80,14 +80,14 @@ class Port:
             raise
 
     def _prepare(self, made: socket.socket) -> None:
-        """Set what matters for what is sent."""
+        """Set the options for sending."""
         made.setsockopt(socket.SOL_SOCKET, socket.SO_PRIORITY, _PRIORITY)
         if self.version == 4:  # noqa: PLR2004
             for option in (socket.IP_TTL, socket.IP_MULTICAST_TTL):
                 made.setsockopt(socket.IPPROTO_IP, option, TTL)
             made.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _TOS)
             made.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
-            made.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)  # nor what others of this host have joined
+            made.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)  # nor packets of groups that other sockets joined
         else:
             for option in (socket.IPV6_UNICAST_HOPS, socket.IPV6_MULTICAST_HOPS):
                 made.setsockopt(socket.IPPROTO_IPV6, option, TTL)
@@ -96,7 +96,7 @@ class Port:
             made.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
 
     def _listen(self) -> None:
-        """Join the group, and ask for what we want to know of each packet."""
+        """Join the group, and have the kernel report TTL and destination of each packet."""
         made = self._socket
         if self.version == 4:  # noqa: PLR2004
             made.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
@@ -110,11 +110,11 @@ class Port:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, joined)
 
     def _elsewhere(self) -> socket.socket:
-        """Return the socket that adverts leave from by another interface, which this one is bound against; OSError."""
+        """Return the socket for adverts by another interface, as `_socket` is bound to its own.  Raises OSError."""
         if self._outside is None:
             made = socket.socket(self._family, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, PROTOCOL)
             try:
-                made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # what comes in is for the other one
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)  # the other socket receives
                 # The source is an address of the interface below.
                 level, option = _FREEBIND[self.version]
                 made.setsockopt(level, option, 1)
@@ -126,7 +126,7 @@ class Port:
         return self._outside
 
     def send(self, data: bytes, source: str, destination: str, index: int | None = None) -> bool:
-        """Send one advert from `source`, an address of this host; whether the kernel took it.
+        """Send one advert from `source`, an address of this host; return True if the kernel took it.
 
         `index` is another interface to leave by, that of the virtual router's own Ethernet address.
         """
@@ -151,14 +151,14 @@ class Port:
         return True
 
     def read(self) -> None:
-        """Hand over what waits in the socket, a bounded number of packets."""
+        """Hand over the packets that wait in the socket, a bounded number of them."""
         for _ in range(_AT_ONCE):
             try:
                 data, ancillary, flags, sender = self._socket.recvmsg(_MOST + 60, 256)
             except BlockingIOError:
                 return
             except OSError as error:
-                # ENETDOWN comes once when the interface goes down; what an ICMP error left is no matter of ours.
+                # ENETDOWN comes once when the interface goes down; errors that ICMP left do not matter.
                 self._counters["interface_down" if error.errno in _GONE else "receive_failed"] += 1
                 return
             if flags & socket.MSG_TRUNC:
@@ -197,7 +197,7 @@ class Port:
 class Frames:
     """Sends whole Ethernet frames: gratuitous ARP, unsolicited neighbour advertisements.  OSError without CAP_NET_RAW.
 
-    The socket is bound to no interface: one that was made again under its old name and number would be none of its own.
+    The socket is bound to no interface: a binding would not outlive an interface that is made again by name.
     """
 
     def __init__(self) -> None:
@@ -205,7 +205,7 @@ class Frames:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
 
     def send(self, interface: str, frame: bytes) -> Literal["", "send_no_room", "send_failed"]:
-        """Send one frame by the interface that has this name now; nothing, or the counter of why it was not sent."""
+        """Send one frame by the interface that has this name now; return "", or the counter of the failure."""
         try:
             self._socket.sendto(frame, (interface, 0))
         except OSError as error:

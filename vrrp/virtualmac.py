@@ -1,7 +1,7 @@
 """The virtual router's own Ethernet address (RFC 9568 section 7.3): a macvlan interface above the real one.
 
-Clients keep the same Ethernet address for a virtual address through every move, so none has to hear an announcement;
-only the switches have to learn where it is.  The interface is there while the router is active.
+Clients keep the same Ethernet address for a virtual address through every move, so they need no announcement; only the
+switches must learn the new port.  The interface exists while the router is active.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from pathlib import Path
 from vrrp import arp
 from vrrp.kernel import Kernel, Link
 
-_APPEARS = 1.0  # s that an interface may take from the order to the mirror
+_APPEARS = 1.0  # s from the order until the mirror must show the interface
 _CONF = Path("/proc/sys/net/ipv4/conf")
 
 
@@ -22,17 +22,17 @@ def name_of(index: int, vrid: int, family: int) -> str:
 
 
 async def make(kernel: Kernel, interface: str, vrid: int, family: int) -> Link:
-    """Make the interface above another, or find it; OSError."""
+    """Create the interface above another, unless it exists, and return it.  Raises OSError."""
     parent = kernel.link(interface)
     if parent is None:
         raise OSError(errno.ENODEV, f"no interface {interface}")
     name = name_of(parent.index, vrid, family)
-    # The real interface would answer for the address as well, and ask others in its name, with its own Ethernet address.
+    # The real interface must not answer for the address, or ask from it, with its own Ethernet address.
     _set(_CONF / interface / "arp_ignore", "1")
     _set(_CONF / interface / "arp_announce", "2")
     with contextlib.suppress(FileExistsError):
         await kernel.add_macvlan(name, parent.index, arp.virtual_mac(vrid, family))
-    # It has only the virtual addresses: packets that come in by it are answered by the real one.
+    # It has only the virtual addresses: the answers to packets that it receives leave by the real interface.
     _set(_CONF / name / "arp_ignore", "1")
     _set(_CONF / name / "rp_filter", "0")
     _set(_CONF / name / "accept_local", "1")
@@ -46,7 +46,7 @@ async def make(kernel: Kernel, interface: str, vrid: int, family: int) -> Link:
 
 
 async def remove(kernel: Kernel, interface: str, vrid: int, family: int) -> None:
-    """Remove the interface, if it is there."""
+    """Remove the interface, if it exists."""
     parent = kernel.link(interface)
     if parent is not None:
         with contextlib.suppress(OSError):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.bed import Bed
+from tests.e2e.process import until
 from vrrp.sockets import GROUPS, PROTOCOL, Frames, Port
 
 ADDRESSES = {4: ("198.51.100.2", "198.51.100.3"), 6: ("fe80::2", "fe80::3")}
@@ -23,6 +24,10 @@ def bed() -> Iterator[Bed]:
         for number, name in enumerate(("a", "b"), 2):
             made.host(name)
             made.attach(name, "wire", f"198.51.100.{number}/24", f"fe80::{number}/64")
+        for name in ("a", "b"):  # until the kernel has seen the carrier, IPv6 drops multicast silently
+            until(
+                lambda name=name: " UP " in made.run(name, ["ip", "-br", "link", "show", "eth0"]).stdout, 5, "a carrier"
+            )
         yield made
 
 
