@@ -71,7 +71,7 @@ async def test_the_next_process_adopts(bed):
     owner.runner.adopt(handover)
     async with owner:
         assert owner.states == ["active"]
-        assert "adopted" in owner.moves[0].reason
+        assert owner.moves[0].reason == "taken over from the previous process"
         for _ in range(50):
             assert await asyncio.to_thread(holders, bed, ADDRESS) == ["a"]
             await asyncio.sleep(0.05)
