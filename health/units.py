@@ -132,8 +132,8 @@ def is_interface_name(text: str) -> bool:
 def parse_host(text: str) -> str:
     """Return an address that one host can have, in its canonical form; raises ValueError in words for any other.
 
-    Refused are the addresses of everybody and of nobody, which a packet cannot come from: unspecified, multicast,
-    limited broadcast (RFC 6890), and 0.0.0.0/8 (RFC 1122 section 3.2.1.3).  Loopback is fine: it is this host.
+    Addresses that no packet can come from are refused: unspecified, multicast, limited broadcast (RFC 6890), and 0.0.0.0/8
+    (RFC 1122 section 3.2.1.3).  Loopback is allowed: it is this host.
     """
     address = parse_address(text)
     found = ipaddress.ip_address(address)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 LEASE = 2
-"""s that the kernel keeps an address of ours which nobody refreshes."""
+"""Seconds that the kernel keeps an address without a refresh."""
 
 _HEADER = struct.Struct("=IHHII")
 _LINK = struct.Struct("=BxHiII")
@@ -57,7 +57,7 @@ class Link:
 class Address:
     """An address of an interface.
 
-    `usable` says that packets may leave from it; `lease` that it has the lifetimes that we give, and nobody else does.
+    `usable` says that packets may leave from it; `lease` that it has the lifetimes that only this project gives.
     """
 
     index: int

@@ -58,7 +58,7 @@ from vrrp.settings import SCRIPT_TIMEOUT, RouterSettings, Settings
 from vrrp.tracking import Tracking
 
 _CLOSE_TIMEOUT = 5.0  # s that a hand-over may take beyond what the routers ask for
-_OFFER = 0.5  # s beyond an advert interval until an offer that nobody took has ended
+_OFFER = 0.5  # s beyond an advert interval until an offer that no host accepted has ended
 _BREATH = 0.001  # s between two ticks at least
 _FILE = 0.5  # s that the numbers of signed adverts may take to be read or written
 

@@ -42,7 +42,7 @@ class Sending:
         self._pause = FIRST_PAUSE
 
     def failed(self, code: int) -> str:
-        """Take note of the error number of an advert that went to nobody; return why to give up, "" if not (yet).
+        """Take note of the error number of an advert that reached no host; return why to give up, "" if not (yet).
 
         A router that has given up before does so at the first failure.
         """

@@ -1,6 +1,6 @@
 """The share of a backend that returns: a tenth at first, the whole after `slow-start`.
 
-The master alone knows who returns: health may be restarted, and workers too, and neither begins a ramp anew.  Workers get
+Only the master knows which backends return: a restart of the health process or of a worker begins no ramp anew.  Workers get
 weights, which are `STEPS` times those of the file where a service has such backends, so that a weight of 1 has tenths.
 """
 

@@ -1,8 +1,8 @@
 """Puts the control socket into the file system, private from its first instant and never over a living daemon's.
 
 `claim` holds a lock from the look at what is there until the bind, so that two daemons that start together cannot each
-take the other's socket for a stale one.  The lock is a private file beside the socket and nobody waits for it: whoever
-may open the directory can lock that, and would keep a daemon from its start.
+take the other's socket for a stale one.  The lock is a private file beside the socket, and no daemon waits for it.  A
+lock on the directory itself would let any user who can open the directory block the start of a daemon.
 """
 
 import contextlib

@@ -1,7 +1,7 @@
 """Serves the control socket: checks each client's rights, has a task for each, bounds every wait and every buffer.
 
-A command takes effect only when its whole line has arrived, is a JSON object, names a known command, and comes from
-somebody who may give it. A client that stalls, floods or leaves harms only itself.
+A command takes effect only if its whole line has arrived, is a JSON object, names a known command, and comes from a user
+with the right to give it. A client that stalls, floods or leaves harms only itself.
 """
 
 import asyncio

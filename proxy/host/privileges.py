@@ -47,7 +47,7 @@ def can_become(uid: int, gid: int) -> bool:
 
 
 def alone() -> bool:
-    """Whether this user namespace knows one user only, so that root in it can become nobody else (unshare -r)."""
+    """Return True if this user namespace has a single user, so that root in it cannot become another one (unshare -r)."""
     return sum(count for _, _, count in _rows("uid_map")) == 1
 
 

@@ -13,11 +13,12 @@ SPARE_PAUSE = 3.0  # s before one is made to stand by, and between two tries
 
 
 class Kept:
-    """`python -m MODULE`, whoever of its lives it is.
+    """Keeps one `python -m MODULE` process running across restarts.
 
-    `on_ready()` tells each life what it must know, `on_message(message)` takes what it says unasked, `told(text)` records
-    what happens to it.  One that says nothing for `silence` seconds is killed.  With `spare` a second one stands by,
-    started but told nothing, so that a successor is there at once rather than after an interpreter's start.
+    `on_ready()` sends a process that has started what it must know.  `on_message(message)` takes each message that answers
+    no question.  `told(text)` records deaths and restarts.  A process that sends nothing for `silence` seconds is killed.
+    With `spare` a second process is started and waits, so that a successor is there at once and not only after an
+    interpreter's start.
     """
 
     def __init__(

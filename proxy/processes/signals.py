@@ -1,6 +1,6 @@
 """The signals that people and service managers send.
 
-Most of them end, by default, whoever has no handler for them, without a word.
+By default most of them end a process that has no handler, and nothing is logged.
 """
 
 import signal

@@ -16,10 +16,10 @@ from proxy.records import log
 
 
 def inherit(arguments: list[str], keep: Collection[int] = ()) -> socket.socket:
-    """Take over what every child is started with: FD UID GID LEVEL FORMAT ("-" for "stay who you are").
+    """Read the arguments that every child is started with: FD UID GID LEVEL FORMAT ("-" keeps the present user or group).
 
-    Signals for the whole process group are the master's to interpret; of the capabilities only `keep` stay.  SystemExit
-    for who was not started by a master.
+    The child ignores signals to the whole process group: the master handles them.  Of the capabilities only `keep` stay.
+    Raises SystemExit in a process that no master has started.
     """
     try:
         fd, uid, gid, level, form = arguments

@@ -1,9 +1,9 @@
 """The file of the connection log: opened by the master, which may, written to by the workers, which may not open it.
 
-It is appended to, made with mode 0640, and never reached through what somebody else could have planted: each directory on
-the way is root's or ours, none may be written by anybody (but those with the sticky bit above the last one), and a link
-counts only if root or we made it.  When the file has been moved away, as logrotate does, a new one is opened.
-A thread looks and opens, so that a file system that does not answer blocks nothing else.
+The file has mode 0640, and lines are appended.  Its path must not lead through anything that another user could have
+planted: each directory belongs to root or to the daemon's user, no other user may write to it (except above the last one,
+with the sticky bit), and the same users must own each link.  If the file has been moved away, as logrotate does, the master
+opens a new one.  A thread checks and opens the file, so that a file system that hangs blocks nothing else.
 """
 
 import asyncio

@@ -53,8 +53,8 @@ class Document:
     async def commit(self, content: Callable[[], Any], put_into_force: Callable[[], None]) -> None:
         """Replace the document by `content()`, and then put that into force; StateError, and neither is done.
 
-        One after the other, each whole: `content()` is asked when what came before is in force.  If whoever waits is
-        cancelled, it goes on.
+        Commits run one after the other: `content()` is called when the commit before it is in force.  A commit goes on even
+        if its caller is cancelled.
         """
 
         async def commit() -> None:

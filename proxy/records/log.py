@@ -144,12 +144,12 @@ class LineHandler(logging.Handler):
 
 
 def _own(fd: int) -> int:
-    """Return a descriptor of a log file that shares no lock with other processes, where that can be had.
+    """Return a descriptor of a log file that shares no lock with other processes, if that is possible.
 
-    While a write to a file hangs, whoever has the same open file as standard output or error cannot even start.
+    While a write to a file hangs, a process with the same open file as standard output or error cannot even start.
     """
     if not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_APPEND:
-        return fd  # whoever shares it goes on where the last one has ended
+        return fd  # processes that share it write one after the other
     try:
         return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     except OSError:

@@ -20,9 +20,10 @@ class HeldError(Exception):
 
 
 def lock(directory: int, name: str, owner: str) -> int:
-    """Return the descriptor of a file that is locked for as long as it is open; `owner` is told to whoever finds it so.
+    """Lock a file and return its descriptor; the lock lasts as long as the descriptor is open.
 
-    Nobody is waited for.  HeldError, or OSError.
+    `owner` is written into the file, for the error of the next process that tries.  Raises HeldError at once if another
+    process has the lock, and OSError.
     """
     fd = open_file(directory, name, os.O_RDWR | os.O_CREAT)
     try:

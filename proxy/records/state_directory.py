@@ -28,9 +28,9 @@ class StateDirectory:
 
     @classmethod
     async def take(cls, path: Path, node: str) -> Self:
-        """Become its one owner; StateError where it has another, who is named, or where it does not answer in time.
+        """Become the one owner of a directory.  Raises StateError if it has another, which the error names, or is too slow.
 
-        A directory that cannot be made or written is a fault that a daemon can live with: it keeps its state in memory.
+        If the directory cannot be created or written, the daemon keeps its state in memory.
         """
         itself = cls(path)
         try:

@@ -2,7 +2,7 @@
 
 Verdicts, worker deaths, reloads, address moves and admin acts are *events*: rare, each with its reason in words. They
 are kept in a bounded ring, appended to `events.jsonl` in the state directory (rotated once to `events.jsonl.1`), written
-to the log, and sent to whoever follows. The file is the operator's memory across restarts, never a reason to stop: it is
+to the log, and sent to the clients that follow. The file is the operator's memory across restarts, never a reason to stop: it is
 written by a thread, and when it cannot be written there is one warning and the timeline goes on in memory.
 """
 
@@ -51,8 +51,8 @@ log = logging.getLogger("steelyard")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One change. `at` in Unix seconds; `kind` a stable word ("verdict", "worker", "reload", ...); `subject` whom it
-    befell ("dns/10.0.0.11"); `text` what happened and why, in words; `fields` the same for machines.
+    """One change. `at` in Unix seconds; `kind` a stable word ("verdict", "worker", "reload", ...); `subject` the
+    part that changed ("dns/10.0.0.11"); `text` the change and its reason in words; `fields` the same for machines.
     """  # noqa: D205 - one sentence needs two lines
 
     at: float

@@ -21,7 +21,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """From health each second, from vrrp each 0.1 s, to vrrp each 0.25 s: the loop of whoever sends it comes round."""
+    """From health each second, from vrrp each 0.1 s, to vrrp each 0.25 s: the loop of the sender is alive."""
 
 
 Message = Ready | Ask | Beat | worker.Message | health.Message | vrrp.Message

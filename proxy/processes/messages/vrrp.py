@@ -70,7 +70,7 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """From vrrp: the addresses are gone; it ends as soon as those who want to be told of it have been."""
+    """From vrrp: the addresses are gone.  The process ends when its notify scripts have run."""
 
 
 @dataclass(frozen=True, slots=True)

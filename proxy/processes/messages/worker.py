@@ -151,7 +151,7 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """To a worker: whom would this client of a service get?  `port` 0 and `query` "" are not said.  Answered with `Picked`."""
+    """To a worker: which backend would a client get?  `port` 0 and `query` "" mean "not given".  Answered with `Picked`."""
 
     number: int
     service: str
