@@ -1,6 +1,7 @@
 """Registers the handler of each command."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import inspect
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,9 +80,15 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
 
 
 def _announced(handler: Handler, changes: Callable[[], None]) -> Handler:
-    def answer(request: Request) -> Result | Awaitable[Result]:
-        changes()
-        result = handler(request)
+    """Return a handler that calls `changes` when an act is in force: an act that is saved first takes effect late."""
+
+    async def answer(request: Request) -> Result:
+        try:
+            result = handler(request)
+            if inspect.isawaitable(result):
+                result = await result
+        finally:
+            changes()
         return _ending(result, changes) if isinstance(result, AsyncIterator) else result
 
     return answer
