@@ -80,7 +80,7 @@ class Master:
         self._timeline = Timeline()
         self._control = ControlServer(config.control.socket, ours.group)
         size = sum(len(service.backends) for service in config.services)
-        self._layout = Layout.roomy(len(config.services), size, plans.clients(config))
+        self._layout = Layout.roomy(len(config.services), size, plans.CLIENTS)
         self._columns = Columns(self._layout)
         self._running = Running(config, Slots(self._layout.services), Slots(self._layout.backends))
         self._builder = SnapshotBuilder(self._columns, *self._running.slots)
@@ -365,7 +365,7 @@ class Master:
         new = [key for key in map(self._running.slots[1].key_at, slots) if key is not None]
         self._readiness.relisted(service, new)
         plan = plans.service_plan(self._running.services[service], self._running, self._readiness.weights_of(service))
-        self._workers.relist(worker_messages.Backends(self._handout.generation, service_tree(plan)))
+        self._workers.relist(worker_messages.Services(self._handout.generation, [service_tree(plan)], []))
         for message, fds in self._means.relisted(self.config):
             self._prober.send(message, fds)
         self._prober.send(health_messages.Watch(self._readiness.targets()))

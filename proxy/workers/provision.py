@@ -23,7 +23,6 @@ class Handout:
     """The plan and the shared memory, the same for every worker."""
 
     def __init__(self, running: Running, layout: Layout, open_files: int) -> None:
-        services = running.config.services
         self._running = running
         self._layout = layout
         self._open_files = open_files
@@ -32,8 +31,7 @@ class Handout:
             16
         ).hex()  # random, so that a client cannot choose which clients share its place in a table
         self._templates: Store | None = None
-        self._persistent = any(service.persistence for service in services)
-        self._rates = rates.create() if any(service.rate_per_client for service in services) else -1
+        self._rates = rates.create()
         self.generation = 1
 
     def changed(self) -> None:
@@ -55,12 +53,11 @@ class Handout:
     def shared(self) -> list[int]:
         """Return new descriptors of the memory that all workers write: the persistence store and clients' rates.
 
-        The caller closes them.
+        The caller closes them.  They are there even if no service uses them yet: a reload may begin to.
         """
-        if self._templates is None and self._persistent:
+        if self._templates is None:
             self._templates = Store.create()
-        templates = [self._templates.again()] if self._templates is not None else []
-        return [*templates, os.dup(self._rates)] if self._rates >= 0 else templates
+        return [self._templates.again(), os.dup(self._rates)]
 
     def close(self) -> None:
         """Close the memory."""

@@ -80,8 +80,8 @@ class Supervisor:
             if place.child is not None and place.child.ready and place.child.alive:
                 place.child.send(message)
 
-    def relist(self, message: worker_messages.Backends) -> None:
-        """Give every worker a service's new list of backends, also those not ready yet: it follows their `Setup`."""
+    def relist(self, message: worker_messages.Services) -> None:
+        """Tell every worker which services have changed, also those not ready yet: it follows their `Setup`."""
         encoded = codec.encode(message)
         for place in self._places:
             if place.child is not None and place.child.alive:
