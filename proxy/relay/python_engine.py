@@ -7,9 +7,10 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy.relay.clients.connection_counts import Clients
 from proxy.relay.clients.persistence import Persistence
@@ -19,7 +20,7 @@ from proxy.relay.departures import Departures
 from proxy.relay.dns import journal
 from proxy.relay.dns.intake import DnsListener
 from proxy.relay.dns.service import DnsService
-from proxy.relay.engine import Want
+from proxy.relay.engine import HandOn, Want
 from proxy.relay.loop.poller import Poller
 from proxy.relay.observe.connection_log import ConnectionLog
 from proxy.relay.observe.follow import Followers, Tell
@@ -31,17 +32,24 @@ from proxy.relay.relays import Listener, Relay, Relays
 from proxy.relay.service import Failing, Hint, Service
 from proxy.relay.sockets.transparent import Stock
 from proxy.relay.tcp.service import Admission, TcpService
+from proxy.relay.udp.handover import Row as SessionRow
+from proxy.relay.udp.handover import read, row_of
 from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.sessions import UdpService
 from proxy.stats import layout
 from proxy.stats.columns import Siblings
 from proxy.stats.table import Table
 
+if TYPE_CHECKING:
+    from proxy.relay.udp.session import Session
+
 HEARTBEAT = 0.1  # s
 REFRESH = 0.02  # s between two looks at the siblings' open connections
 HOUSEKEEPING = 1.0  # s
 DRAIN_LOOK = 0.01  # s between two looks whether a draining listener is dry
 DRAIN_LIMIT = 1.0  # s until listeners are closed although clients still come: they must not hold a worker
+HANDED = 100  # UDP sessions handed over in one turn
+HAND_ON_PAUSE = 0.002  # s between two of these turns
 RETIRED_LIMIT = 30.0  # s that UDP sessions without a pause keep the socket of a listener that is gone
 
 
@@ -80,6 +88,7 @@ class PythonEngine:
             tuple[Relay, Listener, float]
         ] = []  # no longer polled, open for pending answers -> how long
         self._draining = False
+        self._handing: list[tuple[UdpService, Session, int]] | None = None  # sessions that a successor is to get
         self._refreshing = False
         self._log = ConnectionLog(plan.log, self._poller)
         self._departures = Departures(self._poller, self._is_over, self._forget)
@@ -378,6 +387,7 @@ class PythonEngine:
 
     def drain(self) -> None:
         """Serve all clients that are queued already, and none after them."""
+        self._handing = None  # there is no successor any more
         if self._draining:
             return
         self._draining = True
@@ -385,17 +395,68 @@ class PythonEngine:
         for key in self._listeners:
             self._dry(key)
 
-    def hand_over(self) -> None:
-        """Stop polling at once: a successor serves what is queued.  What was taken already is finished."""
+    def hand_over(self, tell: HandOn) -> None:
+        """Stop polling at once: a successor serves what is queued.  What was taken already is finished.
+
+        `tell` gets the UDP sessions, the newest first, and whether these are the last; it returns False if it cannot
+        take them yet.  The descriptors are closed afterwards.
+        """
         self._draining = True
         self._cells[layout.DRAINING] = 1
+        self._handing = [
+            (relay, session, session.listener.member.index)
+            for relay in self._relays.values() if isinstance(relay, UdpService)
+            for session in relay.sessions.values()
+        ]  # fmt: skip
         for key in list(self._listeners):
             self.unlisten(*key)
+        self._hand_on(tell, self._poller.now)
+
+    def _hand_on(self, tell: HandOn, now: float) -> None:
+        """Hand the next sessions over, and go on when the traffic has had its turn."""
+        if self._handing is None:
+            return
+        lot = [entry for entry in self._handing[-HANDED:] if entry[0].sessions.get(entry[1].key) is entry[1]]
+        lot.reverse()
+        rows = [row_of(session, member, now) for _, session, member in lot]
+        last = len(self._handing) <= HANDED
+        if tell(rows, [session.sock.fileno() for _, session, _ in lot], last):
+            for relay, session, _ in lot:
+                relay.give(session).close()
+            del self._handing[-HANDED:]
+        if last and not self._handing:
+            self._handing = None
+            self._close_retired()
+        else:
+            self._poller.at(now + HAND_ON_PAUSE, partial(self._hand_on, tell))
+
+    def adopt(self, rows: Sequence[SessionRow], fds: Sequence[int]) -> int:
+        """Continue a predecessor's UDP sessions and own the descriptors; return how many cannot go on here."""
+        return sum(not self._adopt(row, fd) for row, fd in zip(rows, fds, strict=True))
+
+    def _adopt(self, row: SessionRow, fd: int) -> bool:
+        sock = socket.socket(fileno=fd)
+        with contextlib.suppress(ValueError):  # another version's row
+            moving = read(row)
+            found = [
+                polled
+                for relay, polled in self._listeners.values()
+                if isinstance(polled, UdpListener)
+                and (polled.member.text, relay.service.plan.name) == (moving.listener, moving.service)
+            ]
+            # Best the one that the client's datagrams arrive at.
+            found.sort(key=lambda polled: polled.member.index != moving.member)
+            if found and found[0].udp.adopt(found[0], moving, sock):
+                return True
+        sock.close()
+        return False
 
     @property
     def idle(self) -> bool:
         """Return True if no connection is open, no answer is pending, and a drain has emptied all listeners."""
-        return not (self._draining and self._listeners) and all(relay.idle for relay in self._relays.values())
+        return not (self._draining and (self._listeners or self._handing is not None)) and all(
+            relay.idle for relay in self._relays.values()
+        )
 
     def close(self) -> None:
         """Reset all connections, answer pending queries with SERVFAIL, and close all sockets."""

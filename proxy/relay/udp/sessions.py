@@ -19,6 +19,7 @@ import resource
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from proxy.relay.sockets.own_addresses import Homes
 from proxy.relay.sockets.sources import LackError, NoSourceError
 from proxy.relay.target import ATTEMPTS, Target
 from proxy.relay.udp.closed_ports import ClosedPorts
+from proxy.relay.udp.handover import Moving
 from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.session import Key, Session, key_of
 from proxy.relay.udp.unanswered import UnansweredTable
@@ -49,6 +51,8 @@ from proxy.stats.layout import (
     SERVICE_NO_LOCAL_PORT,
     SERVICE_RETRIES,
     SERVICE_SESSIONS,
+    SERVICE_SESSIONS_ADOPTED,
+    SERVICE_SESSIONS_DROPPED,
     SERVICE_SESSIONS_OPENED,
     SERVICE_SOURCE_PORT_ZERO,
     SERVICE_TABLE_FULL,
@@ -180,11 +184,68 @@ class UdpService:
         self._take()
         for target in (*gone, *moved):
             self.closed_ports.forget(target)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.sessions:
-            self._arm(max(next(iter(self.sessions.values())).touched + self._idle, self.poller.now))
+        self._arm_anew()
+
+    # -- sessions that a successor continues
+
+    def give(self, session: Session) -> socket.socket:
+        """Forget a session and return its socket, which the caller owns."""
+        del self.sessions[session.key]
+        self.poller.forget(session.sock, session.on_event)
+        self._let_go(session)
+        return session.sock
+
+    def adopt(self, listener: UdpListener, moving: Moving, sock: socket.socket) -> bool:
+        """Continue a predecessor's session and own its socket; return False, and count it, if it cannot go on here.
+
+        If the client has begun a session here meanwhile, that one only waits for its answers.
+        """
+        service, now = self.service, self.poller.now
+        target = next((one for one in service.targets if one.name == moving.backend), None)
+        if target is None or len(self.sessions) >= self.most or not self._leads_to(sock, target, listener):
+            self.cells[self.base + SERVICE_SESSIONS_DROPPED] += 1
+            return False
+        session = Session(listener, moving.client, target, sock, moving.told)
+        if not service.claim(target):
+            self.cells[self.base + SERVICE_SESSIONS_DROPPED] += 1
+            return False
+        try:
+            sock.setblocking(False)
+            self.poller.register(sock, session.on_event, DATAGRAM)
+        except OSError:
+            service.unclaim(target)
+            self.cells[self.base + SERVICE_SESSIONS_DROPPED] += 1
+            return False
+        self._step_aside(session.key)
+        self.sessions[session.key] = session
+        self.sessions.move_to_end(session.key, last=False)  # the newest ones come first
+        session.began = session.touched = session.heard = now - moving.idle
+        session.epoch = -1  # its backend may have failed meanwhile
+        listener.sessions += 1
+        service.adopted(target)
+        if service.persistence is not None:
+            session.sticky = service.persistence.key(str(session.who[0]))
+            service.persistence.hold(session.sticky)
+        self.cells[self.base + SERVICE_SESSIONS] += 1
+        self.cells[self.base + SERVICE_SESSIONS_ADOPTED] += 1
+        self._arm_anew()
+        return True
+
+    def _leads_to(self, sock: socket.socket, target: Target, listener: UdpListener) -> bool:
+        """Return True if a socket is connected to the address that a backend has now."""
+        try:
+            host, port, *_ = sock.getpeername()
+        except OSError:
+            return False
+        return ip_address(host) == ip_address(target.address) and port == (target.port or listener.member.port)
+
+    def _step_aside(self, key: Key) -> None:
+        """Let a session that began here while its client's older one was on its way only wait for its last answers."""
+        session = self.sessions.pop(key, None)
+        if session is not None:
+            session.key = key[0], (*key[1], "aside")
+            self.sessions[session.key] = session
+            self.poller.at(self.poller.now + ANSWER_DUE, lambda _: self._end(session, SERVICE_MOVED))
 
     def disconnect(self, session: Session) -> None:
         """End a session by an operator's command; the client's next datagram begins another one."""
@@ -383,9 +444,13 @@ class UdpService:
             self.log.session(session, why)
         if self.followed is not None:
             self.followed.session(session, why)
+        self.poller.discard(session.sock)
+        self._let_go(session)
+
+    def _let_go(self, session: Session) -> None:
+        """Give back what a session has taken."""
         self.unanswered.forget(session)
         session.listener.sessions -= 1
-        self.poller.discard(session.sock)
         self.service.gave_back(session.target)
         if session.sticky and self.service.keeper is not None:
             self.service.keeper.release(session.sticky, session.touched)
@@ -399,6 +464,14 @@ class UdpService:
                     session.listener = new
             new.sessions += old.sessions
             old.sessions = 0
+
+    def _arm_anew(self) -> None:
+        """Set the timer for the session that is first now, or by another `idle-timeout`."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.sessions:
+            self._arm(max(next(iter(self.sessions.values())).touched + self._idle, self.poller.now))
 
     def _arm(self, when: float) -> None:
         if when != float("inf"):
