@@ -19,7 +19,6 @@ import resource
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from ipaddress import ip_address
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,6 @@ from proxy.relay.sockets.own_addresses import Homes
 from proxy.relay.sockets.sources import LackError, NoSourceError
 from proxy.relay.target import ATTEMPTS, Target
 from proxy.relay.udp.closed_ports import ClosedPorts
-from proxy.relay.udp.handover import Moving
 from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.session import Key, Session, key_of
 from proxy.relay.udp.unanswered import UnansweredTable
@@ -51,8 +49,6 @@ from proxy.stats.layout import (
     SERVICE_NO_LOCAL_PORT,
     SERVICE_RETRIES,
     SERVICE_SESSIONS,
-    SERVICE_SESSIONS_ADOPTED,
-    SERVICE_SESSIONS_DROPPED,
     SERVICE_SESSIONS_OPENED,
     SERVICE_SOURCE_PORT_ZERO,
     SERVICE_TABLE_FULL,
@@ -141,7 +137,7 @@ class UdpService:
         """End the sessions that answer through a listener that is gone for good."""
         for session in [one for one in self.sessions.values() if one.listener is listener]:
             self.cells[self.base + SERVICE_EXPIRED] += 1
-            self._end(session, SERVICE_EXPIRED)
+            self.end(session, SERVICE_EXPIRED)
 
     @property
     def idle(self) -> bool:
@@ -156,7 +152,7 @@ class UdpService:
         why = SERVICE_EXPIRED if self.idle else SERVICE_DRAINED_HARD
         for session in list(self.sessions.values()):
             self.cells[self.base + why] += 1
-            self._end(session, why)
+            self.end(session, why)
 
     def returned(self, targets: Iterable[Target]) -> None:
         """Give new sessions to backends that came up again; sessions that have moved away stay where they are."""
@@ -177,80 +173,19 @@ class UdpService:
         """End the sessions on these backends; the clients' next datagrams begin new ones elsewhere."""
         ended = set(targets)
         for session in [one for one in self.sessions.values() if one.target in ended]:
-            self._end(session, SERVICE_DRAINED_HARD)
+            self.end(session, SERVICE_DRAINED_HARD)
 
     def changed(self, gone: Iterable[Target], moved: Iterable[Target]) -> None:
         """Use the service's changed plan; backends are `gone`, or `moved` to another address or source address."""
         self._take()
         for target in (*gone, *moved):
             self.closed_ports.forget(target)
-        self._arm_anew()
-
-    # -- sessions that a successor continues
-
-    def give(self, session: Session) -> socket.socket:
-        """Forget a session and return its socket, which the caller owns."""
-        del self.sessions[session.key]
-        self.poller.forget(session.sock, session.on_event)
-        self._let_go(session)
-        return session.sock
-
-    def adopt(self, listener: UdpListener, moving: Moving, sock: socket.socket) -> bool:
-        """Continue a predecessor's session and own its socket; return False, and count it, if it cannot go on here.
-
-        If the client has begun a session here meanwhile, that one only waits for its answers.
-        """
-        service, now = self.service, self.poller.now
-        target = next((one for one in service.targets if one.name == moving.backend), None)
-        if target is None or len(self.sessions) >= self.most or not self._leads_to(sock, target, listener):
-            self.cells[self.base + SERVICE_SESSIONS_DROPPED] += 1
-            return False
-        session = Session(listener, moving.client, target, sock, moving.told)
-        if not service.claim(target):
-            self.cells[self.base + SERVICE_SESSIONS_DROPPED] += 1
-            return False
-        try:
-            sock.setblocking(False)
-            self.poller.register(sock, session.on_event, DATAGRAM)
-        except OSError:
-            service.unclaim(target)
-            self.cells[self.base + SERVICE_SESSIONS_DROPPED] += 1
-            return False
-        self._step_aside(session.key)
-        self.sessions[session.key] = session
-        self.sessions.move_to_end(session.key, last=False)  # the newest ones come first
-        session.began = session.touched = session.heard = now - moving.idle
-        session.epoch = -1  # its backend may have failed meanwhile
-        listener.sessions += 1
-        service.adopted(target)
-        if service.persistence is not None:
-            session.sticky = service.persistence.key(str(session.who[0]))
-            service.persistence.hold(session.sticky)
-        self.cells[self.base + SERVICE_SESSIONS] += 1
-        self.cells[self.base + SERVICE_SESSIONS_ADOPTED] += 1
-        self._arm_anew()
-        return True
-
-    def _leads_to(self, sock: socket.socket, target: Target, listener: UdpListener) -> bool:
-        """Return True if a socket is connected to the address that a backend has now."""
-        try:
-            host, port, *_ = sock.getpeername()
-        except OSError:
-            return False
-        return ip_address(host) == ip_address(target.address) and port == (target.port or listener.member.port)
-
-    def _step_aside(self, key: Key) -> None:
-        """Let a session that began here while its client's older one was on its way only wait for its last answers."""
-        session = self.sessions.pop(key, None)
-        if session is not None:
-            session.key = key[0], (*key[1], "aside")
-            self.sessions[session.key] = session
-            self.poller.at(self.poller.now + ANSWER_DUE, lambda _: self._end(session, SERVICE_MOVED))
+        self.arm_anew()
 
     def disconnect(self, session: Session) -> None:
         """End a session by an operator's command; the client's next datagram begins another one."""
         self.cells[self.base + SERVICE_DISCONNECTED] += 1
-        self._end(session, SERVICE_DISCONNECTED)
+        self.end(session, SERVICE_DISCONNECTED)
 
     # -- datagrams
 
@@ -287,7 +222,7 @@ class UdpService:
                 session = self.sessions[session.key]
                 if session.send(data):
                     return
-        self._end(session, SERVICE_MOVED)
+        self.end(session, SERVICE_MOVED)
         if self._begin(listener, client, data, (session.target,) if session.refused else (), told):
             cells[base + SERVICE_MOVED] += self.sessions[session.key].target is not session.target
 
@@ -345,7 +280,7 @@ class UdpService:
             self.cells[self.base + service.why_nobody()] += instead is None
             return False
         if instead is not None:
-            self._end(instead, SERVICE_MOVED)
+            self.end(instead, SERVICE_MOVED)
         for _ in range(ATTEMPTS):
             try:
                 session = self._open(listener, client, target, told)
@@ -359,7 +294,7 @@ class UdpService:
                     service.persistence.hold(sticky)
                 if session.send(data, tried):
                     return True
-                self._end(session, SERVICE_MOVED)
+                self.end(session, SERVICE_MOVED)
             tried += (target,)
             target = pick(tried)
             if target is None:
@@ -434,9 +369,9 @@ class UdpService:
 
     def _evict_oldest(self) -> None:
         self.cells[self.base + SERVICE_EVICTED] += 1
-        self._end(next(iter(self.sessions.values())), SERVICE_EVICTED)
+        self.end(next(iter(self.sessions.values())), SERVICE_EVICTED)
 
-    def _end(self, session: Session, why: int) -> None:
+    def end(self, session: Session, why: int) -> None:
         """End a session; the counter `why` gives the reason."""
         if self.sessions.pop(session.key, None) is None:
             return
@@ -445,9 +380,9 @@ class UdpService:
         if self.followed is not None:
             self.followed.session(session, why)
         self.poller.discard(session.sock)
-        self._let_go(session)
+        self.let_go(session)
 
-    def _let_go(self, session: Session) -> None:
+    def let_go(self, session: Session) -> None:
         """Give back what a session has taken."""
         self.unanswered.forget(session)
         session.listener.sessions -= 1
@@ -465,7 +400,7 @@ class UdpService:
             new.sessions += old.sessions
             old.sessions = 0
 
-    def _arm_anew(self) -> None:
+    def arm_anew(self) -> None:
         """Set the timer for the session that is first now, or by another `idle-timeout`."""
         if self._timer is not None:
             self._timer.cancel()
@@ -489,7 +424,7 @@ class UdpService:
                 self._arm(max(when, now + GRAIN))
                 return
             self.cells[self.base + SERVICE_EXPIRED] += 1
-            self._end(session, SERVICE_EXPIRED)
+            self.end(session, SERVICE_EXPIRED)
         self._arm(now + EXPIRED_PAUSE)
 
 

@@ -235,7 +235,7 @@ class Site:
             "connections": cells[base + SERVICE_CONNECTIONS], "queued": cells[base + SERVICE_QUEUED],
             "turns": cells[base + TURN_ACCEPT] + cells[base + TURN_QUEUE],
             "admitted": self.relay.engine._admission.open, "counted clients": len(self.relay.engine._admission.clients),
-            "retired": len(self.relay.engine._retired), "former": len(self.relay.engine._relays._former),
+            "retired": len(self.relay.engine._members.retired), "former": len(self.relay.engine._relays._former),
         }  # fmt: skip
         for place in range(PLACES):
             counts[f"active {place}"] = cells[LAYOUT.backend(place) + BACKEND_ACTIVE]

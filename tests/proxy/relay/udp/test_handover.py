@@ -239,5 +239,5 @@ def test_a_row_of_another_version() -> None:
     assert moving.client == ("10.0.0.1", 4711, 0, 3, b"\x01\x02")
     assert (moving.member, moving.told) == (2, Header(("10.0.0.1", 1), ("10.0.0.2", 53), 28))
     for wrong in ([], row[:5], [*row, 7], [*row[:4], None, 1.5], [*row, {"local": "zz"}]):
-        with pytest.raises(ValueError, match="row|hex|values"):
+        with pytest.raises(ValueError, match=r"row|hex|values"):
             handover.read(wrong)
