@@ -5,6 +5,7 @@ import asyncio
 import os
 import socket
 import time
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.relay.clients import rates
 from proxy.relay.clients.store import Store
 from proxy.relay.dns import journal
-from proxy.relay.plan import BackendPlan, DnsPlan, Plan, ServicePlan, TcpPlan, UdpPlan, to_tree
+from proxy.relay.plan import BackendPlan, DnsPlan, LogPlan, Plan, ServicePlan, TcpPlan, UdpPlan, service_tree, to_tree
 from proxy.stats.layout import DRAINING, HEARTBEAT, PID, Layout
 from proxy.stats.table import Table
 
@@ -150,4 +151,71 @@ async def test_no_setup(life):
     """A worker whose master is gone before its first order leaves in silence."""
     life.child.channel.close()
     await life.until(lambda: life.deaths)
+    assert life.deaths == ["exit status 0"]
+
+
+def confirmed(life):
+    """The generations that a worker has confirmed."""
+    return [one.generation for one in life.got if isinstance(one, worker_messages.Confirmed)]
+
+
+async def test_services_that_change(life):
+    """R3: a worker takes over changed and new services, serves their listeners, and confirms each generation once."""
+    life.begin()
+    backend = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    port = backend.getsockname()[1]
+    new = replace(SERVICE, slot=1, name="new", backends=(BackendPlan(1, "b", "127.0.0.1", port, 1),))
+    with backend, listener:
+        backend.settimeout(5)
+        life.child.send(worker_messages.Services(4, [service_tree(new), service_tree(SERVICE)], []))
+        life.child.send(worker_messages.Verdicts([[1, 1, "up", "ready"]]))
+        life.child.send(worker_messages.Listen([[0, 0, 1, "tcp", *listener.getsockname()]]), [listener.fileno()])
+        await life.until(lambda: confirmed(life) == [4])
+        with socket.create_connection(listener.getsockname(), timeout=5) as client:
+            listener.close()
+            served = await asyncio.to_thread(backend.accept)
+            life.child.send(worker_messages.Unlisten([[0, 0]], drain=True))
+            life.child.send(worker_messages.Services(5, [], [[1, 30.0]]))
+            client.sendall(b"still there?")
+            assert await asyncio.to_thread(served[0].recv, 100) == b"still there?"
+            assert confirmed(life) == [4]
+            served[0].close()
+        await life.until(lambda: confirmed(life) == [4, 5])
+    assert not life.deaths
+
+
+async def test_settings_and_level(capfd, life):
+    """R3: a worker logs at the level, and accepts as many connections, as the last order says."""
+    life.begin()
+    life.child.send(worker_messages.Settings(7, asdict(LogPlan("all", "json", "", "127.0.0.1", 9))))
+    life.child.send(messages.Level("info", "json"))
+    nothing = os.open("/dev/null", os.O_RDONLY)
+    life.child.send(worker_messages.Replay(7), [nothing])
+    os.close(nothing)
+    await life.until(lambda: any(isinstance(one, worker_messages.Replayed) for one in life.got))
+    assert not life.deaths
+    assert '"level": "error"' in capfd.readouterr().err
+
+
+async def test_a_hand_over(life):
+    """R8: a worker that hands over says at once which UDP sessions these were, and leaves when nothing is open."""
+    life.begin()
+    life.child.send(worker_messages.Drain(5.0, hand_over=True))
+    await life.until(lambda: life.deaths)
+    assert worker_messages.Sessions([], True) in life.got
+    assert life.deaths == ["exit status 0"]
+
+
+async def test_sessions_of_a_stranger(capfd, life):
+    """R8: UDP sessions of a service that a worker does not have are closed, and it says so."""
+    life.begin()
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        row = ["127.0.0.1:53/udp", "dns", "b0", "10.0.0.1", 4711, 1.5]
+        life.child.send(messages.Level("warning", "text"))
+        life.child.send(worker_messages.Sessions([row], True), [sock.fileno()])
+        life.child.send(worker_messages.Drain(5.0))
+        await life.until(lambda: life.deaths)
+    assert "1 UDP session of the predecessor cannot go on here" in capfd.readouterr().err
     assert life.deaths == ["exit status 0"]

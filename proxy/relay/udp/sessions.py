@@ -243,8 +243,8 @@ class UdpService:
         if self.service.stock is not None:
             return  # the refusal may concern that client's address alone
         target = session.target
-        if session.end[1:] == (target.address, target.port or session.end[2]):  # else it had another address then
-            self.closed_ports.note(session.target, self.poller.now)
+        if session.end[1:] == (target.address, target.port or session.listener.member.port):  # it has not moved since
+            self.closed_ports.note(target, self.poller.now)
         self._moving += self.unanswered.holders(session.end)
         self.poller.again(self._move)
 

@@ -144,7 +144,7 @@ def test_another_scheduler_knows_what_is_open(relay: Relay, stack: contextlib.Ex
     change(relay, scheduler="least-connections")
     for _ in range(3):
         Pairs(stack, at, servers[1]).open()
-    assert [target.active for target in relay.engine._services[0].targets] == [3, 3]
+    eventually(lambda: [target.active for target in relay.engine._services[0].targets] == [3, 3])
 
 
 def test_another_list_of_clients(relay: Relay, stack: contextlib.ExitStack) -> None:
