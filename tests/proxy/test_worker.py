@@ -69,6 +69,16 @@ async def life():
     one.table.close()
 
 
+@pytest.fixture
+async def loud(capfd):
+    """A worker whose log the test reads."""
+    one = Life()
+    yield one
+    one.child.kill()
+    await one.until(lambda: one.deaths)
+    one.table.close()
+
+
 async def test_a_life(life):
     """A worker says when it is ready, shows its heartbeat in its column, and leaves with 0 when it has drained."""
     life.begin()
@@ -186,16 +196,16 @@ async def test_services_that_change(life):
     assert not life.deaths
 
 
-async def test_settings_and_level(capfd, life):
+async def test_settings_and_level(loud, capfd):
     """R3: a worker logs at the level, and accepts as many connections, as the last order says."""
-    life.begin()
-    life.child.send(worker_messages.Settings(7, asdict(LogPlan("all", "json", "", "127.0.0.1", 9))))
-    life.child.send(messages.Level("info", "json"))
+    loud.begin()
+    loud.child.send(worker_messages.Settings(7, asdict(LogPlan("all", "json", "", "127.0.0.1", 9))))
+    loud.child.send(messages.Level("info", "json"))
     nothing = os.open("/dev/null", os.O_RDONLY)
-    life.child.send(worker_messages.Replay(7), [nothing])
+    loud.child.send(worker_messages.Replay(7), [nothing])
     os.close(nothing)
-    await life.until(lambda: any(isinstance(one, worker_messages.Replayed) for one in life.got))
-    assert not life.deaths
+    await loud.until(lambda: any(isinstance(one, worker_messages.Replayed) for one in loud.got))
+    assert not loud.deaths
     assert '"level": "error"' in capfd.readouterr().err
 
 
@@ -208,14 +218,14 @@ async def test_a_hand_over(life):
     assert life.deaths == ["exit status 0"]
 
 
-async def test_sessions_of_a_stranger(capfd, life):
+async def test_sessions_of_a_stranger(loud, capfd):
     """R8: UDP sessions of a service that a worker does not have are closed, and it says so."""
-    life.begin()
+    loud.begin()
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         row = ["127.0.0.1:53/udp", "dns", "b0", "10.0.0.1", 4711, 1.5]
-        life.child.send(messages.Level("warning", "text"))
-        life.child.send(worker_messages.Sessions([row], True), [sock.fileno()])
-        life.child.send(worker_messages.Drain(5.0))
-        await life.until(lambda: life.deaths)
+        loud.child.send(messages.Level("warning", "text"))
+        loud.child.send(worker_messages.Sessions([row], True), [sock.fileno()])
+        loud.child.send(worker_messages.Drain(5.0))
+        await loud.until(lambda: loud.deaths)
     assert "1 UDP session of the predecessor cannot go on here" in capfd.readouterr().err
-    assert life.deaths == ["exit status 0"]
+    assert loud.deaths == ["exit status 0"]
