@@ -69,16 +69,6 @@ async def life():
     one.table.close()
 
 
-@pytest.fixture
-async def loud(capfd):
-    """A worker whose log the test reads."""
-    one = Life()
-    yield one
-    one.child.kill()
-    await one.until(lambda: one.deaths)
-    one.table.close()
-
-
 async def test_a_life(life):
     """A worker says when it is ready, shows its heartbeat in its column, and leaves with 0 when it has drained."""
     life.begin()
@@ -125,36 +115,41 @@ async def test_a_journal_that_cannot_be_read(life):
     assert not life.deaths
 
 
-async def test_many_verdicts(monkeypatch):
-    """Thousands of verdicts at once are applied in slices, the last of each backend, between which the traffic has its turn."""
-    table = Table.create(LAYOUT)
-    notes = journal.create()
+@pytest.fixture
+async def here():
+    """A worker in this process, to be told what to do."""
+    table, notes = Table.create(LAYOUT), journal.create()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     plan = Plan(generation=3, layout=LAYOUT, max_connections=10, services=(SERVICE,))
     one = worker.Worker(theirs, worker_messages.Setup(to_tree(plan)), [os.dup(table.fd), notes, *memory()])
+    yield one
+    one.close()
+    ours.close()
+    table.close()
+
+
+async def test_many_verdicts(here, monkeypatch):
+    """Thousands of verdicts at once are applied in slices, the last of each backend, between which the traffic has its turn."""
     applied = []
 
     def apply(changes):
         time.sleep(0.002)
         applied.append(changes)
 
-    monkeypatch.setattr(one._engine, "apply", apply)
+    monkeypatch.setattr(here._engine, "apply", apply)
     for verdict in ("down", "up"):
-        one._on_message(
+        here._on_message(
             worker_messages.Verdicts([[at, backend, verdict, "ready"] for at in range(100) for backend in (0, 1)]), []
         )
     turns = 0
-    while one._verdicts:
+    while here._verdicts:
         await asyncio.sleep(0)
         turns += 1
     assert applied == [[(at, 0, "up", "ready"), (at, 1, "up", "ready")] for at in range(100)]
     assert turns > 15
-    one._on_message(worker_messages.Verdicts([[at, 0, "down", "ready"] for at in range(10)]), [])
-    one._on_message(worker_messages.Listen([]), [])
+    here._on_message(worker_messages.Verdicts([[at, 0, "down", "ready"] for at in range(10)]), [])
+    here._on_message(worker_messages.Listen([]), [])
     assert len(applied) == 110  # before anything is polled, all of them
-    one.close()
-    ours.close()
-    table.close()
 
 
 async def test_no_setup(life):
@@ -196,17 +191,14 @@ async def test_services_that_change(life):
     assert not life.deaths
 
 
-async def test_settings_and_level(loud, capfd):
-    """R3: a worker logs at the level, and accepts as many connections, as the last order says."""
-    loud.begin()
-    loud.child.send(worker_messages.Settings(7, asdict(LogPlan("all", "json", "", "127.0.0.1", 9))))
-    loud.child.send(messages.Level("info", "json"))
-    nothing = os.open("/dev/null", os.O_RDONLY)
-    loud.child.send(worker_messages.Replay(7), [nothing])
-    os.close(nothing)
-    await loud.until(lambda: any(isinstance(one, worker_messages.Replayed) for one in loud.got))
-    assert not loud.deaths
-    assert '"level": "error"' in capfd.readouterr().err
+async def test_settings_and_level(here, monkeypatch):
+    """R3: a worker has the limit, the connection log and the level that the last order says."""
+    changed = []
+    monkeypatch.setattr(worker.log, "change", lambda *to: changed.append(to))
+    here._on_message(worker_messages.Settings(7, asdict(LogPlan("all", "json", "", "127.0.0.1", 9))), [])
+    here._on_message(messages.Level("debug", "json"), [])
+    assert changed == [("debug", "json")]
+    assert (here._engine._admission.most, here._engine._log.wanted) == (7, True)
 
 
 async def test_a_hand_over(life):
@@ -218,14 +210,12 @@ async def test_a_hand_over(life):
     assert life.deaths == ["exit status 0"]
 
 
-async def test_sessions_of_a_stranger(loud, capfd):
+async def test_sessions_of_a_stranger(here, caplog):
     """R8: UDP sessions of a service that a worker does not have are closed, and it says so."""
-    loud.begin()
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
-        row = ["127.0.0.1:53/udp", "dns", "b0", "10.0.0.1", 4711, 1.5]
-        loud.child.send(messages.Level("warning", "text"))
-        loud.child.send(worker_messages.Sessions([row], True), [sock.fileno()])
-        loud.child.send(worker_messages.Drain(5.0))
-        await loud.until(lambda: loud.deaths)
-    assert "1 UDP session of the predecessor cannot go on here" in capfd.readouterr().err
-    assert loud.deaths == ["exit status 0"]
+        copy = os.dup(sock.fileno())
+    row = ["127.0.0.1:53/udp", "dns", "b0", "10.0.0.1", 4711, 1.5]
+    here._on_message(worker_messages.Sessions([row], True), [copy])
+    assert caplog.messages == ["1 UDP session of the predecessor cannot go on here"]
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(copy)
