@@ -26,8 +26,8 @@ from proxy.commands.events import events_handler
 from proxy.commands.registry import Parts, register
 from proxy.commands.status import Overview
 from proxy.config.model import BackendKey, Config
-from proxy.control.server import ControlServer
 from proxy.control.path import group_id
+from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
 from proxy.host import privileges
 from proxy.host.addresses import interface_addresses
@@ -46,8 +46,8 @@ from proxy.records.document import StateError
 from proxy.records.state_directory import StateDirectory
 from proxy.records.timeline import Level, Timeline
 from proxy.relay.plan import service_tree
-from proxy.reload import Parts as Reloaded
 from proxy.reload import Outcome, Reload
+from proxy.reload import Parts as Reloaded
 from proxy.reload_queue import ReloadQueue
 from proxy.start import Standing, StartError, own_state, standing
 from proxy.stats.columns import Columns
@@ -92,7 +92,7 @@ class Master:
         self._timeline = Timeline()
         self._control = ControlServer(config.control.socket, ours.group)
         size = sum(len(service.backends) for service in config.services)
-        self._layout = Layout.roomy(len(config.services), size, plans.clients(config))
+        self._layout = Layout.roomy(len(config.services), size, plans.CLIENTS)
         self._columns = Columns(self._layout)
         self._running = Running(config, Slots(self._layout.services), Slots(self._layout.backends))
         self._builder = SnapshotBuilder(self._columns, *self._running.slots)
@@ -426,7 +426,7 @@ class Master:
         new = [key for key in map(self._running.slots[1].key_at, slots) if key is not None]
         self._readiness.relisted(service, new)
         plan = plans.service_plan(self._running.services[service], self._running, self._readiness.weights_of(service))
-        self._workers.relist(worker_messages.Backends(self._handout.generation, service_tree(plan)))
+        self._workers.tell_all(worker_messages.Services(self._handout.generation, [service_tree(plan)], []))
         for message, fds in self._means.relisted(self.config):
             self._prober.send(message, fds)
         self._prober.send(health_messages.Watch(self._readiness.targets()))

@@ -224,7 +224,7 @@ class Reload:
         if strict and late:
             raise FailedError("; ".join(step.text for step in late))
         try:
-            parts.running.check_room(plan.config.services)
+            parts.running.room_for(plan.config.services)
             bound = parts.listeners.prepare(plan.config.services, plan.config.node.workers)
         except (SlotsFullError, ListenError) as error:
             raise FailedError(str(error)) from error
@@ -271,8 +271,8 @@ class Reload:
             for service in config.services
             if service.name in changed
         ]
-        if trees or gone:
-            parts.workers.tell_all(worker_messages.Services(parts.handout.generation, trees, gone))
+        # Even without services: the workers confirm the generation.
+        parts.workers.tell_all(worker_messages.Services(parts.handout.generation, trees, gone))
 
     def _tell_health(self, config: Config, secrets: ProbeFiles) -> None:
         for message, fds in self._parts.means.replace(config, secrets):

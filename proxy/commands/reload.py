@@ -9,7 +9,7 @@ from proxy.backends.errors import FailedError, RefusedError
 from proxy.commands.arguments import answered, flag
 from proxy.config.changes import Step
 from proxy.config.diagnostics import ConfigError
-from proxy.control.wire import BAD_CONFIG, BAD_REQUEST, ControlError
+from proxy.control.wire import BAD_CONFIG, ControlError
 
 if TYPE_CHECKING:
     from proxy.control.server import Request

@@ -39,7 +39,9 @@ class Bed:
         self.backends = [Backend() for _ in range(3)]
         self.tcp, self.udp, self.dns = free_port(), free_port(), free_port()
         rows = ", ".join(f'"127.0.0.1:{one.port}"' for one in self.backends[:2])
-        self.keys = f'backends = [{rows}]\nprobe = {{ type = "dns", query = "{PROBE} A", transport = "udp", {QUICK} }}\n'
+        self.keys = (
+            f'backends = [{rows}]\nprobe = {{ type = "dns", query = "{PROBE} A", transport = "udp", {QUICK} }}\n'
+        )
         self.node = Node(
             directory,
             f'[service.tcp]\nlisten = ["127.0.0.1:{self.tcp}/tcp"]\nscheduler = "rr"\n{self.keys}'
@@ -108,7 +110,8 @@ def test_what_is_equal_is_not_touched(bed):
         assert 'service tcp: tcp.idle-timeout "1h" -> "7m"' in bed.reload()
         for one in bed.backends:
             one.release()
-        assert client.collect(5) == 0 and client.bad == []
+        assert client.collect(5) == 0
+        assert client.bad == []
         assert exchange(kept, b"after") == b"after"
     after = bed.node.fresh()
     assert [one["pid"] for one in after["workers"]] == [one["pid"] for one in before["workers"]]
@@ -158,11 +161,15 @@ def test_services_come_and_go(bed):
     port = free_port()
     with connected(bed.tcp) as kept:
         assert exchange(kept, b"one") == b"one"
-        bed.write(("[service.tcp]", "[service.other]"), more=f'[service.new]\nlisten = ["127.0.0.1:{port}/tcp"]\n{bed.keys}')
+        bed.write(
+            ("[service.tcp]", "[service.other]"), more=f'[service.new]\nlisten = ["127.0.0.1:{port}/tcp"]\n{bed.keys}'
+        )
         text = bed.reload()
-        assert "service tcp: removed" in text and "service new: added" in text
+        assert "service tcp: removed" in text
+        assert "service new: added" in text
         assert f"listener 127.0.0.1:{bed.tcp}/tcp: moved, from tcp to other" in text
-        assert serves(port) and serves(bed.tcp)
+        assert serves(port)
+        assert serves(bed.tcp)
         assert exchange(kept, b"two") == b"two"
     assert [one["name"] for one in bed.node.fresh()["services"]] == ["other", "udp", "dns", "new"]
 
@@ -177,8 +184,7 @@ def test_backends_come_and_go(bed):
         bed.reload()
         bed.node.until(
             lambda status: any(
-                one["name"] == third.strip('"') and one["effective_weight"]
-                for one in status["services"][0]["backends"]
+                one["name"] == third.strip('"') and one["effective_weight"] for one in status["services"][0]["backends"]
             ),
             "the new backend to serve",
         )
@@ -186,7 +192,9 @@ def test_backends_come_and_go(bed):
         for _ in range(12):
             assert serves(bed.tcp)
         after = [one.connections for one in bed.backends]
-        assert after[0] == before[0] and after[1] > before[1] and after[2] > before[2]
+        assert after[0] == before[0]
+        assert after[1] > before[1]
+        assert after[2] > before[2]
         assert all(exchange(sock, b"two") == b"two" for sock in socks)
     names = {second.strip('"'), third.strip('"')}
     bed.node.until(lambda s: {one["name"] for one in s["services"][0]["backends"]} == names, "the old one to be gone")
@@ -243,9 +251,11 @@ def test_a_bad_file_changes_nothing(bed):
     before = bed.node.fresh()
     bed.write(("[service.tcp]", "[service.tcp]\nschedular = 1"))
     text = bed.reload(code=2)
-    assert f"{bed.node.file}:" in text and 'unknown key "schedular"' in text
+    assert f"{bed.node.file}:" in text
+    assert 'unknown key "schedular"' in text
     after = bed.node.fresh()
-    assert after["config"]["valid"] is False and 'unknown key "schedular"' in after["config"]["error"]
+    assert after["config"]["valid"] is False
+    assert 'unknown key "schedular"' in after["config"]["error"]
     assert after["config"]["sha256"] == before["config"]["sha256"]
     assert bed.node.steelyard("status")[0] == 1
     assert bed.events("reload")[-1]["level"] == "error"
@@ -296,7 +306,9 @@ def test_overrides_survive(bed):
         return next(one for one in bed.service(service)["backends"] if one["name"] == name)
 
     assert (shown("tcp", first)["weight"], shown("dns", second)["admin"]) == (7, "drain")
-    bed.write((f'"{first}"', f'{{ address = "127.0.0.1", port = {bed.backends[0].port}, name = "{first}", weight = 3 }}'))
+    bed.write(
+        (f'"{first}"', f'{{ address = "127.0.0.1", port = {bed.backends[0].port}, name = "{first}", weight = 3 }}')
+    )
     text = bed.reload()
     assert f"override tcp/{first}: ended" in text
     assert (shown("tcp", first)["weight"], shown("dns", second)["admin"]) == (3, "drain")

@@ -94,7 +94,7 @@ def test_equal_files_have_no_steps(read):
         ('addresses = ["192.0.2.9"]', 'addresses = ["192.0.2.10"]', [
             'router one: addresses ["192.0.2.9/32"] -> ["192.0.2.10/32"]',
         ]),
-        ('penalty = 10', 'penalty = 20', ["router one: track.penalty 10 -> 20"]),
+        ("penalty = 10", "penalty = 20", ["router one: track.penalty 10 -> 20"]),
         ("[sync-group.all]", "[sync-group.both]", ["sync-group both: added", "sync-group all: removed"]),
         ('fifo = "/run/fifo"', 'fifo = "/run/pipe"', ['notify tell: fifo "/run/fifo" -> "/run/pipe"']),
     ],
@@ -157,7 +157,8 @@ def test_long_values_are_cut(read):
     """A value of more than 80 characters is cut in the words, and whole in the row."""
     many = ", ".join(f'"10.{number}.0.0/16"' for number in range(20))
     (step,) = steps(read(), read(('protocol = "dns"', f'protocol = "dns"\nallow = [{many}]')))
-    assert step.text.endswith("...") and len(step.text) < 130
+    assert step.text.endswith("...")
+    assert len(step.text) < 130
     assert len(step.row()["changes"][0]["new"]) == 20
 
 

@@ -1,11 +1,9 @@
 """Whether the files of the configuration have changed since they were read."""
 
-import time
-
 import pytest
 
 from proxy.config.loader import load
-from proxy.config.on_disk import RECENT, OnDisk
+from proxy.config.on_disk import OnDisk
 
 MAIN = """
 include = ["{dir}/conf.d/*.toml"]

@@ -162,9 +162,9 @@ def test_nothing_changes_where_a_port_is_taken(file):
     listeners = Listeners()
     listeners.bind(running, lambda *_: None)
     try:
-        with socket.create_server(("127.0.0.1", c)):
-            with pytest.raises(ListenError, match=f"127.0.0.1:{c}/tcp: already in use"):
-                listeners.prepare(file(s=[f"{a}/tcp", f"{b}/tcp", f"{c}/tcp"]).services, 2)
+        taken = pytest.raises(ListenError, match=f"127.0.0.1:{c}/tcp: already in use")
+        with socket.create_server(("127.0.0.1", c)), taken:
+            listeners.prepare(file(s=[f"{a}/tcp", f"{b}/tcp", f"{c}/tcp"]).services, 2)
         assert listeners.numbers == [0]
         with socket.create_server(("127.0.0.1", b)):
             pass
