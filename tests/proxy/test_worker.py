@@ -202,7 +202,7 @@ async def test_settings_and_level(here, monkeypatch):
 
 
 async def test_a_hand_over(life):
-    """R8: a worker that hands over says at once which UDP sessions these were, and leaves when nothing is open."""
+    """R6: a worker that hands over says at once which UDP sessions these were, and leaves when nothing is open."""
     life.begin()
     life.child.send(worker_messages.Drain(5.0, hand_over=True))
     await life.until(lambda: life.deaths)
@@ -211,7 +211,7 @@ async def test_a_hand_over(life):
 
 
 async def test_sessions_of_a_stranger(here, caplog):
-    """R8: UDP sessions of a service that a worker does not have are closed, and it says so."""
+    """R6: UDP sessions of a service that a worker does not have are closed, and it says so."""
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         copy = os.dup(sock.fileno())
     row = ["127.0.0.1:53/udp", "dns", "b0", "10.0.0.1", 4711, 1.5]
