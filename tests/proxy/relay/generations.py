@@ -51,10 +51,15 @@ class Generations:
         self.moved.append((json.loads(json.dumps(rows)), copies))
         return True
 
-    def hand_over(self) -> int:
-        """Let the successor poll, the old one hand its sessions over; return how many could not go on."""
+    def hand_over(self, *down: Address) -> int:
+        """Let the successor poll, for which some backends are down, and the old one hand its sessions over.
+
+        Return how many could not go on.
+        """
         self.moved: list[tuple[list[handover.Row], list[int]]] = []
         self.new.start()
+        for backend in down:
+            self.new.verdict(backend, "down")
         self.old.call(lambda: self.old.engine.hand_over(self.pass_on))
         eventually(lambda: self.sent and self.sent[-1][1])
         return sum(

@@ -11,7 +11,7 @@ from proxy.relay import members
 from proxy.relay.plan import Member
 from tests.proxy.relay.conftest import UDP, Relay, eventually
 from tests.proxy.relay.dnsbed import Backend, answer, client, query
-from tests.proxy.relay.streams import accept, connect, held, listen, where
+from tests.proxy.relay.streams import accept, connect, listen, where
 
 Address = tuple[str, int]
 
@@ -36,12 +36,16 @@ def test_queued_clients_are_served(relay: Relay, server: socket.socket) -> None:
     at = relay.service([where(server)])
     relay.start()
     with contextlib.ExitStack() as stack:
-        with held(relay):
-            clients = [stack.enter_context(connect(at)) for _ in range(100)]
+        clients: list[socket.socket] = []
+
+        def go() -> None:  # on the relay's thread, which takes no client meanwhile
+            clients.extend(stack.enter_context(connect(at)) for _ in range(100))
             for _, sock in relay._listeners:
                 sock.close()
             relay._listeners.clear()
-            relay._loop.call_soon_threadsafe(lambda: relay.engine.unlisten(0, 0, True))
+            relay.engine.unlisten(0, 0, True)
+
+        relay.call(go)
         for one in clients:
             one.sendall(b"x")
         for _ in clients:

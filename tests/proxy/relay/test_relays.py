@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from proxy.relay.plan import DnsPlan
 from tests.proxy.relay.conftest import UDP, Relay, eventually
 from tests.proxy.relay.dnsbed import Backend, answer, client, query
 
@@ -77,7 +78,13 @@ def test_to_and_fro(relay: Relay, backend: Backend) -> None:
 def test_a_former_relay_hears_of_its_backends(relay: Relay) -> None:
     """R3: a query in flight of a service that is no longer DNS is asked elsewhere when its backend goes down."""
     with contextlib.closing(Backend()) as first, contextlib.closing(Backend()) as second:
-        at = relay.service([first.address, second.address], transports=("udp",), protocol="dns", scheduler="failover")
+        at = relay.service(
+            [first.address, second.address],
+            transports=("udp",),
+            protocol="dns",
+            scheduler="failover",
+            dns=DnsPlan(9.0, 20.0),
+        )
         relay.start()
         with client(at) as one:
             one.send(query(ident=7))

@@ -119,7 +119,6 @@ def test_a_backend_that_is_down_there(both: Generations) -> None:
     """R6: a session whose backend is down for the successor moves with its client's next datagram."""
     client = both.client(both.start())
     ask(client, both.backends[0], b"one")
-    assert both.hand_over() == 0
-    both.new.verdict(both.backends[0].getsockname(), "down")
+    assert both.hand_over(both.backends[0].getsockname()) == 0
     ask(client, both.backends[1], b"two")
     assert both.new.counter("moved") == 1
