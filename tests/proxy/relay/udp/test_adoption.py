@@ -1,6 +1,7 @@
 """UDP sessions that go on in the worker of a successor."""
 
 import os
+import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -122,3 +123,18 @@ def test_a_backend_that_is_down_there(both: Generations) -> None:
     assert both.hand_over(both.backends[0].getsockname()) == 0
     ask(client, both.backends[1], b"two")
     assert both.new.counter("moved") == 1
+
+
+def test_a_row_that_comes_twice(both: Generations) -> None:
+    """R6: a client whose session comes twice has one of them in the end, and nothing is left of the others."""
+    client = both.client(both.start())
+    ask(client, both.backends[0], b"one")
+    assert both.hand_over() == 0
+    ((rows, _),) = both.moved
+    for _ in range(2):
+        copy = socket.socket(type=socket.SOCK_DGRAM)
+        copy.connect(both.backends[0].getsockname())
+        both.new.call(lambda copy=copy: both.new.engine.adopt(rows, [copy.detach()]))
+    ask(client, both.backends[0], b"two")
+    eventually(lambda: both.new.counter("sessions") == 1)
+    assert both.new.backend(both.backends[0].getsockname(), "active") == 1
