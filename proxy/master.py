@@ -130,7 +130,7 @@ class Master:
             self._redundancy = Redundancy(
                 config, ours.identity, state.document(STANDBY), self._told_of_routers, self._counts.opened_through
             )
-        except router_settings.KeyFileError as error:
+        except router_settings.RouterError as error:
             raise StartError(f"vrrp: {error}") from error
         self._sampled = 0.0
         self._stopping = False
@@ -166,6 +166,7 @@ class Master:
         self._prober.start()
         self._workers.start()
         self._redundancy.start()
+        self._redundancy.take_up()
         self._opening.start()
         self._tick()
 
