@@ -6,6 +6,7 @@ A daemon without [vrrp.NAME] has an empty one.
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from proxy.config.model import Config
@@ -14,6 +15,7 @@ from proxy.pair.fitness import Known, fitness
 from proxy.pair.router_settings import Prepared, longest_interval
 from proxy.pair.routers import HANDOVER, Inherited, Routers, Tell
 from proxy.processes.child import Child, Identity
+from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.records.document import PATIENCE, Document, StateError
 
@@ -169,6 +171,12 @@ class Redundancy:
         lost = NO_WORKER if self._served and not serving else ""
         able = fitness(self._config.vrrp, services, probes, lost)
         return able if self._served else vrrp_messages.Fitness(able.parts, able.faults, [], "")
+
+    def log(self, level: messages.Level) -> None:
+        """Have the vrrp process log in this way."""
+        self._identity = replace(self._identity, level=level.level, format=level.format)
+        for one in self._all:
+            one.log(level)
 
     async def rows(self) -> list[dict[str, Any]]:
         """Return the routers' rows of the status."""

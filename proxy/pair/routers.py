@@ -66,7 +66,7 @@ class Routers:
             told=lambda text: tell("vrrp", text, "error", {}),
             afterwards="replaced, the addresses stay for their lease", spare=True,
         )  # fmt: skip
-        self.start, self.kill = self._kept.start, self._kept.kill
+        self.start, self.kill, self.log = self._kept.start, self._kept.kill, self._kept.log
 
     @property
     def children(self) -> list[Child]:
