@@ -195,20 +195,21 @@ class Membership:
 
         It is decided anew each time something may have happened meanwhile.
         """
+        changed = False
 
         def news() -> dict[str, list[Row]]:
             step = decide()
             return {PART: self._to_save() if step is None else step.edits.to_save()}
 
         def put() -> None:
+            nonlocal changed
             step = decide()
             if step is not None:
                 self._lists.put(step.edits, step.put)
+                changed = True
 
-        if decide() is None:
-            return False
         await self._saved.commit(news, put)
-        return True
+        return changed
 
     def _to_save(self) -> list[Row]:
         return self._lists.edits.to_save()

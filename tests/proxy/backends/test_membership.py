@@ -1,5 +1,6 @@
 """Which backends services have: what `add`, `remove` and `weight` change, what they refuse, and how it is undone."""
 
+import asyncio
 import re
 
 import pytest
@@ -354,3 +355,136 @@ async def test_mistakes_change_nothing(bed, command, arguments, words):
         await bed.ask(command, **arguments)
     assert words in str(caught.value)
     assert (bed.heard, bed.told, bed.membership.edits) == ([], [], 0)
+
+
+# -- with --save
+
+
+SAVING = [
+    ("add", {"address": "192.0.2.13", "weight": 4}, ("192.0.2.13", "added")),
+    ("remove", {"backend": "ns2"}, ("ns2", "removed")),
+    ("weight", {"backend": "ns2", "weight": 9}, ("ns2", "weight 9")),
+]
+
+
+@pytest.mark.parametrize(("command", "arguments", "row"), SAVING, ids=[one[0] for one in SAVING])
+async def test_an_act_is_saved_later(bed, tmp_path, command, arguments, row):
+    """R9: an act that holds already can be saved: that is a change, is told once, and survives a restart."""
+    assert await bed.ask(command, **arguments)
+    assert bed.overrides == [(*row, False)]
+    assert (Bed(tmp_path).overrides, (tmp_path / SAVED).exists()) == ([], False)
+    bed.told.clear()
+    before = bed.names
+    assert await bed.ask(command, **arguments, save=True)
+    assert (bed.overrides, bed.names) == ([(*row, True)], before)
+    assert bed.told == [f"dns/{row[0]}: {row[1]} is saved and survives a restart, by uid 1000"]
+    assert not await bed.ask(command, **arguments, save=True)
+    assert not await bed.ask(command, **arguments)
+    assert len(bed.told) == 1
+    assert Bed(tmp_path).overrides == [(*row, True)]
+
+
+async def test_a_removal_is_saved_when_it_is_over(bed, tmp_path):
+    """R9: the removal of a backend that is gone already can still be saved."""
+    await bed.ask("remove", backend="192.0.2.12")
+    bed.later()
+    assert "ns2" not in bed.names
+    assert await bed.ask("remove", backend="192.0.2.12", save=True)
+    assert Bed(tmp_path).names == ["192.0.2.11"]
+
+
+@pytest.mark.parametrize(("command", "arguments", "row"), SAVING, ids=[one[0] for one in SAVING])
+async def test_an_act_that_cannot_be_saved(bed, tmp_path, command, arguments, row):
+    """R15: `add`, `remove` or `weight` that cannot be saved is refused and changes nothing; without --save it is done."""
+    (tmp_path / SAVED).mkdir()
+    before = (bed.names, bed.running.backends[SECOND].weight)
+    with pytest.raises(ControlError, match="nothing is changed, as it cannot be saved"):
+        await bed.ask(command, **arguments, save=True)
+    assert (bed.names, bed.running.backends[SECOND].weight, bed.overrides, bed.heard) == (*before, [], [])
+    assert not bed.admins.leaves(SECOND)
+    assert [text.partition(": ")[0] for text in bed.told] == [SAVED]
+    assert await bed.ask(command, **arguments)
+    assert bed.overrides == [(*row, False)]
+
+
+async def test_an_unsaved_act_over_a_saved_one(bed, tmp_path):
+    """R9: what an act undoes or replaces is not saved any more, whether that act is saved or not."""
+    await bed.ask("add", address="192.0.2.13", save=True)
+    await bed.ask("remove", backend="ns2", save=True)
+    await bed.ask("weight", backend="192.0.2.11", weight=9, save=True)
+    await bed.ask("weight", backend="192.0.2.11", weight=8)
+    await bed.ask("add", address="ns2")
+    await bed.ask("remove", backend="192.0.2.13")
+    again = Bed(tmp_path)
+    assert (again.overrides, again.names) == ([], ["192.0.2.11", "ns2"])
+
+
+async def test_a_saved_removal_takes_the_weight_along(bed, tmp_path):
+    """R9: a backend that is removed and comes back has the file's weight, after a restart as well."""
+    await bed.ask("weight", backend="ns2", weight=9, save=True)
+    await bed.ask("remove", backend="ns2", save=True)
+    again = Bed(tmp_path)
+    await again.ask("add", address="ns2")
+    assert (again.running.backends[SECOND].weight, again.overrides) == (3, [])
+
+
+async def test_a_weight_for_one_that_comes_back(bed, tmp_path):
+    """R9: `add --weight --save` of a removed backend saves the weight; that the file lists the backend need not be saved."""
+    await bed.ask("remove", backend="ns2")
+    assert await bed.ask("add", address="ns2", weight=6, save=True)
+    assert Bed(tmp_path).overrides == [("ns2", "weight 6", True)]
+
+
+async def test_acts_that_are_saved_together(bed, tmp_path):
+    """R15: acts of all kinds that are saved at the same time all hold, here and after a restart."""
+    await asyncio.gather(
+        bed.ask("add", address="192.0.2.13", save=True), bed.ask("weight", backend="ns2", weight=9, save=True),
+        bed.set("drain", "192.0.2.11", save=True), bed.ask("add", address="192.0.2.14", save=True),
+    )  # fmt: skip
+    assert len(bed.overrides) == 4
+    assert Bed(tmp_path).overrides == bed.overrides
+
+
+async def test_the_room_goes_while_an_act_is_saved(tmp_path):
+    """R15: if another backend takes the last room while one is being saved, that one is refused and is not saved either."""
+    bed = Bed(tmp_path, capacity=4)
+    saving = asyncio.ensure_future(bed.ask("add", address="192.0.2.13", save=True))
+    await asyncio.sleep(0)
+    assert await bed.ask("add", address="192.0.2.14")
+    with pytest.raises(ControlError, match="the counters have room for 4 only"):
+        await saving
+    await bed.saved.settled()
+    assert (bed.names, (tmp_path / SAVED).exists()) == (["192.0.2.11", "ns2", "192.0.2.14"], False)
+
+
+async def test_the_service_goes_while_an_act_is_saved(bed, tmp_path):
+    """R15: an act on a service that a reload takes away while it is being saved is refused, and is not saved either."""
+    saving = asyncio.ensure_future(bed.ask("add", address="192.0.2.13", save=True))
+    await asyncio.sleep(0)
+    bed.reload(("[service.dns]", "[service.names]"))
+    with pytest.raises(ControlError, match="dns is no longer in the file"):
+        await saving
+    await bed.saved.settled()
+    assert (bed.overrides, (tmp_path / SAVED).exists()) == ([], False)
+
+
+async def test_the_same_act_twice_at_once(bed):
+    """R15: of two equal acts that are saved at the same time the second changes nothing and says so."""
+    both = await asyncio.gather(*(bed.ask("add", address="192.0.2.13", save=True) for _ in range(2)))
+    assert both == [True, False]
+    assert (bed.names, len(bed.told)) == (["192.0.2.11", "ns2", "192.0.2.13"], 1)
+
+
+async def test_added_again_while_it_drains(bed):
+    """R9: a backend that an earlier file had and that is still leaving stays if it is added, with the defaults of the service."""
+    bed.active[SECOND] = 1
+    bed.reload(("quorum = 2", "quorum = 1"), ('{ address = "192.0.2.12", name = "ns2", weight = 3 }', '"192.0.2.14"'))
+    bed.reload(("quorum = 2", "quorum = 1"), (', { address = "192.0.2.12", name = "ns2", weight = 3 }', ""))
+    key = ("dns", "192.0.2.14")
+    assert bed.admins.leaves(key)
+    assert await bed.ask("add", address="192.0.2.14")
+    assert (bed.admins.leaves(key), bed.admins.leaves(SECOND)) == (False, True)
+    assert bed.overrides == [("192.0.2.14", "added", False)]
+    assert not await bed.ask("remove", backend="ns2")  # it is leaving already
+    assert await bed.ask("remove", backend="ns2", force=True)
+    assert (bed.admins.acted(SECOND), bed.overrides) == ("maint", [("192.0.2.14", "added", False)])
