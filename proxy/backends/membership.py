@@ -164,6 +164,10 @@ class Membership:
 
     # -- another file
 
+    async def prepare(self, new: Config) -> None:
+        """Do beforehand the part of `rebase` that takes long; without it `rebase` does so."""
+        await self._rebasing.prepare(new)
+
     def rebase(self, new: Config) -> Rebase:
         """Return what another file makes of the acts, without any effect."""
         return self._rebasing.rebase(new)

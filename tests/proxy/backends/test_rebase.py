@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from proxy.backends import rebase
 from proxy.backends.saved import SAVED
 from proxy.config.loader import load
 from proxy.records import document
@@ -23,11 +24,11 @@ async def test_acts_survive_another_file(bed, tmp_path):
     await bed.ask("weight", backend="ns2", weight=9)
     await bed.set("drain", "192.0.2.11")
     bed.told.clear()
-    rebase = bed.reload(
+    found = bed.reload(
         ("quorum = 2", "quorum = 1"), ("max-connections = 7", "max-connections = 8"),
         ('["192.0.2.11", {', '["192.0.2.10", "192.0.2.11", {'),
     )  # fmt: skip
-    assert (rebase.ended, rebase.retired, rebase.returned, bed.told) == ([], [], [], [])
+    assert (found.ended, found.retired, found.returned, bed.told) == ([], [], [], [])
     assert bed.names == ["192.0.2.10", "192.0.2.11", "ns2", "192.0.2.13"]
     assert (bed.running.backends[SECOND].weight, bed.running.weighed) == (9, {SECOND})
     assert (bed.running.backends[NEW].max_connections, bed.running.backends[NEW].weight) == (8, 5)
@@ -93,12 +94,12 @@ async def test_a_removal_over_another_file(bed, tmp_path):
     """R9: what was removed stays removed over a reload, leaving or gone, until the file drops it as well."""
     bed.active[SECOND] = 1
     await bed.ask("remove", backend="ns2")
-    rebase = bed.reload(("weight = 3", "weight = 4"))
-    assert (rebase.ended, rebase.retired, rebase.returned) == ([], [], [])
+    found = bed.reload(("weight = 3", "weight = 4"))
+    assert (found.ended, found.retired, found.returned) == ([], [], [])
     assert bed.admins.leaves(SECOND)
     bed.active.clear()
     bed.later()
-    rebase = bed.reload(("weight = 3", "weight = 5"))
+    found = bed.reload(("weight = 3", "weight = 5"))
     assert (bed.names, [row["act"] for row in bed.membership.rows()]) == (["192.0.2.11"], ["removed"])
     await bed.ask("add", address="ns2")
     assert bed.running.backends[SECOND].weight == 5
@@ -114,8 +115,8 @@ async def test_a_service_that_the_file_no_longer_has(bed, tmp_path):
     await bed.set("maint", "192.0.2.13")
     bed.active[SECOND] = 1
     await bed.ask("remove", backend="ns2")
-    rebase = bed.reload(("[service.dns]", "[service.names]"))
-    assert (NEW, '"added" has ended: the service is no longer in the file') in rebase.ended
+    found = bed.reload(("[service.dns]", "[service.names]"))
+    assert (NEW, '"added" has ended: the service is no longer in the file') in found.ended
     assert (bed.membership.edits, bed.admins.rows(), [*bed.admins.leaving]) == (0, [], [])
     bed.later()
     assert ("names", "ns2") in bed.running.backends
@@ -126,20 +127,20 @@ async def test_an_added_backend_that_would_lead_back(bed, tmp_path):
     await bed.ask("add", "web", address="192.0.2.77:99")
     key = ("web", "192.0.2.77:99")
     back = EVERYWHERE.replace('"192.0.2.11"', '"192.0.2.1:80"')
-    rebase = bed.reload(more=back)
+    found = bed.reload(more=back)
     why = "192.0.2.77:99 is a listener of [service.all], which leads back here (web -> all -> web)"
-    assert (rebase.retired, [at for at, _ in rebase.ended]) == ([key], [key])
-    assert f'"added" has ended: {why}' in rebase.ended[0][1]
+    assert (found.retired, [at for at, _ in found.ended]) == ([key], [key])
+    assert f'"added" has ended: {why}' in found.ended[0][1]
 
 
 async def test_an_act_while_a_reload_is_prepared(bed, tmp_path):
     """R9: a reload can tell that operators have acted since it was prepared."""
     new = load(tmp_path / "f.toml")
     for act in (bed.ask("weight", backend="ns2", weight=9), bed.set("drain"), bed.ask("remove", backend="ns2")):
-        rebase = bed.membership.rebase(new)
-        assert bed.membership.is_current(rebase)
+        found = bed.membership.rebase(new)
+        assert bed.membership.is_current(found)
         await act
-        assert not bed.membership.is_current(rebase)
+        assert not bed.membership.is_current(found)
 
 
 async def test_a_reload_without_room_for_what_was_added(tmp_path):
@@ -150,6 +151,17 @@ async def test_a_reload_without_room_for_what_was_added(tmp_path):
     with pytest.raises(SlotsFullError):
         bed.reload(('["192.0.2.11", {', '["192.0.2.10", "192.0.2.11", {'))
     assert (bed.names, bed.overrides) == before
+
+
+async def test_prepared_in_small_pieces(bed, monkeypatch):
+    """R3: what takes long of a rebase is done beforehand, one added backend at a time, and not again."""
+    for last in range(13, 16):
+        await bed.ask("add", address=f"192.0.2.{last}")
+    await bed.ask("add", "web", address="192.0.2.13")
+    new = bed.file(("[service.web]", "[service.pages]"))
+    await bed.membership.prepare(new)
+    monkeypatch.setattr(rebase, "resolve_backend", None)
+    assert [key[1] for key in bed.membership.rebase(new).acts.added] == [f"192.0.2.{last}" for last in range(13, 16)]
 
 
 # -- a restart
