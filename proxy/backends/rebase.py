@@ -12,6 +12,7 @@ from proxy.backends.errors import RefusedError
 from proxy.backends.lists import Lists
 from proxy.backends.overlay import Acts, Ended, laid_over, surviving, wanted
 from proxy.backends.saved import Row, SavedActs
+from proxy.balance.backend import Admin
 from proxy.config.diagnostics import ConfigError
 from proxy.config.loader import resolve_backend
 from proxy.config.model import Backend, BackendKey, Config, Service
@@ -35,6 +36,8 @@ class Rebase:
     returned: list[BackendKey]
     acts: Acts
     """The acts that survive."""
+    states: Mapping[BackendKey, Admin]
+    """The admin states until then."""
 
 
 class Rebasing:
@@ -83,6 +86,7 @@ class Rebasing:
             retired=[key for key in staying if not self._admins.leaves(key)],
             returned=[key for key in listed if key in target and self._admins.leaves(key)],
             acts=acts,
+            states={key: self._admins.state(key) for key in self._running.backends},
         )
 
     def commit(self, rebase: Rebase, left: Callable[[BackendKey], str]) -> None:
@@ -100,7 +104,7 @@ class Rebasing:
         for key in rebase.returned:
             self._tell("admin", written(key), "no longer to be removed, by reload")
         ended = self._admins.values.keys() - rebase.acts.admins.keys()
-        is_saved = self._admins.rebase(ended, retired=rebase.retired, returned=rebase.returned)
+        is_saved = self._admins.rebase(rebase.states, ended, retired=rebase.retired, returned=rebase.returned)
         self._lists.reweigh(before.weights.keys() - after.weights.keys())
         if is_saved or before.to_save() != after.to_save():
             self._saved.keep()
