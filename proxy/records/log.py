@@ -105,6 +105,8 @@ class LineHandler(logging.Handler):
         self._ready.register(fd, select.POLLOUT)
         self._disk = DiskThread("log") if _is_file(fd) else None
         self._file = -1  # what the thread writes to
+        self.journal = is_journal(fd)
+        """True if the descriptor leads to the journal of systemd."""
         self.lost = 0
 
     def flush(self) -> None:
@@ -198,6 +200,19 @@ def _is_file(fd: int) -> bool:
         return False
 
 
+def change(level: str, style: Format) -> None:
+    """Log at another level and in another style from now on, to the same descriptor; nothing that waits is lost."""
+    root = logging.getLogger()
+    root.setLevel(level.upper())
+    for handler in root.handlers:
+        if isinstance(handler, LineHandler):
+            handler.setFormatter(_formatter(style, journal=handler.journal))
+
+
+def _formatter(style: Format, *, journal: bool) -> logging.Formatter:
+    return JsonFormatter(journal=journal) if style == "json" else TextFormatter(journal=journal)
+
+
 def setup(level: str = "info", style: Format = "text", fd: int = 2) -> logging.Logger:
     """Send everything logged in this process at `level` or above to `fd`, in this style; returns the root logger.
 
@@ -209,8 +224,7 @@ def setup(level: str = "info", style: Format = "text", fd: int = 2) -> logging.L
             root.removeHandler(handler)
             handler.close()
     handler = LineHandler(fd)
-    journal = is_journal(fd)
-    handler.setFormatter(JsonFormatter(journal=journal) if style == "json" else TextFormatter(journal=journal))
+    handler.setFormatter(_formatter(style, journal=handler.journal))
     root.addHandler(handler)
     root.setLevel(level.upper())
     return root

@@ -9,16 +9,24 @@ _NAMED: Final = 3  # services that the line names
 
 
 def summary(
-    listeners: int, services: Mapping[str, object], routers: Mapping[str, str], *, serving: bool, stopping: bool
+    listeners: int,
+    services: Mapping[str, object],
+    routers: Mapping[str, str],
+    *,
+    serving: bool,
+    stopping: bool,
+    refused: str | None = None,
 ) -> str:
     """Return "serving 5 services on 9 listeners; vip active".
 
     `services` has False for a service without a usable backend, `routers` each router's state; `serving` says that a
-    worker is alive.
+    worker is alive, `refused` why the last reload was refused.
     """
     parts = [_doing(listeners, services, serving=serving, stopping=stopping)]
     if routers:
         parts.append(", ".join(f"{name} {state}" for name, state in routers.items()))
+    if refused and not stopping:
+        parts.append(f"the last reload was refused: {refused.splitlines()[0]}")
     return "; ".join(parts)
 
 

@@ -209,6 +209,9 @@ def test_the_journal_gets_json_without_times(pipe, monkeypatch):
     logging.getLogger("steelyard").error("x" * 5000)
     short, long = read(pipe[0])
     assert short == '<4>{"level": "warning", "message": "down"}'
+    log.change("info", "text")
+    logging.getLogger("steelyard").warning("down")
+    assert read(pipe[0]) == ["<4>down"]
     assert long.startswith('<3>{"level": "error", "message": "xxx')
     assert json.loads(long[3:])["shortened"] is True
 

@@ -32,3 +32,9 @@ def test_what_matters_more():
     """A daemon without a worker, or one that stops, never says that it serves."""
     assert summary(9, FIVE, {"vip": "backup"}, serving=False, stopping=False) == "no worker is alive; vip backup"
     assert summary(9, FIVE, {}, serving=True, stopping=True) == "stopping"
+
+
+def test_a_refused_reload_is_named():
+    """The line says why the last reload was refused, with the first line of the reason."""
+    line = summary(1, {"dns": True}, {}, serving=True, stopping=False, refused="a.toml:1:2: error: no\n  x = 1")
+    assert line == "serving 1 service on 1 listener; the last reload was refused: a.toml:1:2: error: no"
