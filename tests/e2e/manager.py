@@ -88,7 +88,7 @@ class Manager:
 
     def __init__(
         self,
-        node: Daemon,
+        daemon: Daemon,
         *,
         watchdog: float | None = None,
         most: int = 4096,
@@ -96,7 +96,7 @@ class Manager:
         abstract: bool = False,
     ) -> None:
         """Prepare; `most` is FileDescriptorStoreMax, `environ` is added to the daemon's environment."""
-        self.node = node
+        self.daemon = daemon
         self.watchdog = watchdog
         self.most = most
         self.environ = dict(environ or {})
@@ -131,11 +131,11 @@ class Manager:
         """Start the daemon; with `ready` wait until it says that it is."""
         self.starts += 1
         self._noted.clear()
-        self.node.start(prefix=self.prefix, ready=False)
-        assert self.node.proc is not None
-        self._procs.append(self.node.proc)
+        self.daemon.start(prefix=self.prefix, ready=False)
+        assert self.daemon.proc is not None
+        self._procs.append(self.daemon.proc)
         with self._lock:
-            self._state.word, self._state.main = "starting", self.node.proc.pid
+            self._state.word, self._state.main = "starting", self.daemon.proc.pid
         self._noted.set()
         if ready:
             self.until(lambda: self.word == "running", "the daemon to say that it is ready")
@@ -195,7 +195,7 @@ class Manager:
             return until(look, timeout, what, every=0.03)
         except Exception as error:
             said = "\n".join(map(str, self.notes[-20:]))
-            raise AssertionError(f"{error}\n{said}\n{self.node.output()}") from error
+            raise AssertionError(f"{error}\n{said}\n{self.daemon.output()}") from error
 
     def close(self) -> None:
         """End everything that was started, and let go of all that is kept."""

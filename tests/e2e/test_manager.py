@@ -108,6 +108,32 @@ def test_a_stop_is_announced(run):
     assert manager.said("READY", "1")[-1].at < stop.at
 
 
+def test_a_reload_is_reported(run):
+    """SIGHUP is answered with RELOADING, of a time after the signal, and READY when the file is in force."""
+    manager, dns, _ = run()
+    port = free_port()
+    node = manager.daemon
+    node.file.write_text(node.text.replace(f'"127.0.0.1:{dns}/udp"', f'"127.0.0.1:{dns}/udp", "127.0.0.1:{port}/udp"'))
+    ended = manager.reload()
+    assert ended.values["STATUS"] == "serving 2 services on 4 listeners"
+    with asker(port) as asks:
+        asks.ask()
+        assert asks.collect(5) == 0
+
+
+def test_a_refused_reload_is_over_too(run):
+    """R1: a reload of a file with mistakes ends as well, and the status says where they are."""
+    manager, _, _ = run()
+    node = manager.daemon
+    node.file.write_text(node.text + "nonsense = 1\n")
+    ended = manager.reload()
+    assert ended.values["STATUS"].startswith(
+        f"serving 2 services on 3 listeners; the last reload was refused: {node.file}:"
+    )
+    node.file.write_text(node.text)
+    assert manager.reload().values["STATUS"] == "serving 2 services on 3 listeners"
+
+
 def test_signs_of_life(run):
     """The watchdog gets a sign of life at half of its patience."""
     manager, _, _ = run(watchdog=1.0)
