@@ -137,7 +137,7 @@ class Vrrp:
             runner = Runner(settings, self._moved, self._told, trusted, store, self._taken)
             runner.adopt(route.handover, quiet=route.quiet)
             await runner.start()
-            for name in route.standby:
+            for name in self._known(route.standby):
                 runner.standby(name, reason="in standby since before the start")
             self._runner = runner
             for words in self._refused:
@@ -307,7 +307,7 @@ class Vrrp:
         at = time.time()
         self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority, at))
         if self._runner is not None:
-            self._hold(self._known([move.name]))
+            self._hold([move.name])
 
     def _told(self, name: str, text: str) -> None:
         self._send(vrrp_messages.Told(name, text, "info", time.time()))

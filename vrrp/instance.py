@@ -126,6 +126,8 @@ class Instance:
         moved = before.virtual_mac != settings.virtual_mac
         if self.lease.held and (moved or _reprefixed(old, self.addresses)):
             self._lane.put_nowait(lambda: self._reinstall(announce=moved))
+        if settings.owned and self.family == 4 and self.lease.held:  # noqa: PLR2004 - the version of IP
+            accept_own_source(settings.interface)
         if self._retry is not None and self._retry.when() > self._loop.time() and not self._retry.cancelled():
             self._retry.cancel()  # the new settings may be what lets the adverts leave
             self._retry = self._loop.call_later(0, self._try_again)
@@ -393,7 +395,7 @@ class Instance:
             self._hands.announcer.announce(self, self.config.addresses, self.settings.announce_count)
 
     async def _remove(self) -> None:
-        await self.lease.remove()
+        await self.lease.remove(self._elsewhere)
         if self._virtual is not None and not self.lease.held:
             self._virtual = None
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
@@ -401,7 +403,7 @@ class Instance:
     async def _clean(self) -> None:
         if self.settings.virtual_mac and not self.lease.held:
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
-        if not self.lease.held and (count := await self.lease.clean(self._index)):
+        if not self.lease.held and (count := await self.lease.clean(self._index, self._elsewhere)):
             self._tell(f"removed {count} addresses that an earlier run left behind")
 
     async def _reset(self, addresses: tuple[IPAddress, ...], grace: float) -> None:

@@ -57,6 +57,7 @@ from vrrp.roster import Pair, Roster
 from vrrp.router import Router
 from vrrp.settings import SCRIPT_TIMEOUT, NotifySettings, RouterSettings, Settings, former
 from vrrp.tracking import Tracking
+from vrrp.virtualmac import name_of
 
 _OFFER = 0.5  # s beyond an advert interval until an offer that no host accepted has ended
 _BREATH = 0.001  # s between two ticks at least
@@ -123,7 +124,7 @@ class Runner:
         self._quiet = quiet
 
     def handover(self, names: Collection[str] | None = None) -> dict[str, Handover]:
-        """Return the argument of the next process's `adopt`, for all routers or for those in `names`."""
+        """Return the argument of the next process's `adopt`, for all routers or for those in `names` that there are."""
         return {
             name: Handover(
                 "active" if self.is_active(name) else "backup",
@@ -131,7 +132,8 @@ class Runner:
                 max((instance.sent for _, instance in self._roster.named(name)), default=0),
                 self._moves.last(name),
             )
-            for name in (self._roster.setting if names is None else names)
+            for name in self._roster.setting
+            if names is None or name in names
         }
 
     async def start(self) -> None:
@@ -199,8 +201,14 @@ class Runner:
         return Startup(state, min(one.refreshed_at for one in known.values()))
 
     def _is_leased(self, instance: Instance) -> bool:
-        """Return True if the host has all addresses of a router as leases."""
-        return all(any(there.lease for there in self._kernel.places(str(one))) for one in instance.config.addresses)
+        """Return True if the interface has all addresses of a router as leases."""
+        link = self._kernel.link(instance.settings.interface)
+        if link is None:
+            return False
+        virtual = self._kernel.link(name_of(link.index, instance.settings.vrid, instance.family))
+        here = {link.index, link.index if virtual is None else virtual.index}
+        there = [[one for one in self._kernel.places(str(ip)) if one.lease] for ip in instance.config.addresses]
+        return all(any(one.index in here for one in places) for places in there)
 
     async def shutdown(self, *, hand_over: bool = True) -> None:
         """Leave, and run the notify scripts to their end.  The runner leaves no address, socket or thread behind."""

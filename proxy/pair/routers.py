@@ -179,13 +179,13 @@ class Routers:
         if isinstance(answer, vrrp_messages.StoodBy):
             left = answer.left
         else:  # it died, and its successor starts in standby
-            left = sorted(name for name in names if self._states[name] == "active")
+            left = sorted(name for name in names if self._states.get(name) == "active")
         self._standby -= set(left)
         return left
 
     def mark_standby(self, names: Collection[str]) -> None:
         """Note which routers are in standby, for a process that starts later."""
-        self._standby |= set(names)
+        self._standby |= set(names) & self._states.keys()  # a reload may have removed one since
 
     def resume(self, names: Collection[str]) -> None:
         """Let these routers take part again."""
