@@ -86,7 +86,7 @@ class Vrrp:
         self.leave: asyncio.Future[bool] = self._loop.create_future()
         """Set when the process must leave: True to hand the addresses over first."""
         self.failed = False
-        self._hurried = False
+        self._hurried = self._abandoning = False
         self._channel = channel.Channel(sock, self._on_message, self._on_end)
         self._send(messages.Ready(os.getpid()))
         self._look()
@@ -113,6 +113,7 @@ class Vrrp:
             case vrrp_messages.Route():
                 self._starting = self._loop.create_task(self._start(message), name="vrrp start")
             case vrrp_messages.Leave(how):
+                self._abandoning = self._abandoning or how == "abandon"
                 self._go(how == "hand over")
             case _ if runner is None or self._changing:
                 self._waiting.append(message)
@@ -287,9 +288,13 @@ class Vrrp:
         if self._starting is not None:
             await asyncio.wait([self._starting])
         if self._runner is not None:
-            await self._runner.leave(hand_over=hand_over)
+            if self._abandoning:
+                await self._runner.abandon()
+            else:
+                await self._runner.leave(hand_over=hand_over)
             self._send(vrrp_messages.Left())
-            await self._runner.finish(AT_ONCE if self._hurried or not hand_over else SCRIPT_TIMEOUT)
+            patient = (hand_over or self._abandoning) and not self._hurried
+            await self._runner.finish(SCRIPT_TIMEOUT if patient else AT_ONCE)
         self._channel.close()
 
     # -- messages to the master

@@ -194,13 +194,16 @@ class Lease:
             self._keys.clear()
         self._index = index
 
-    def change(self, addresses: Sequence[str], every: float) -> None:
-        """Have other addresses, and another time between refreshes.
+    def change(self, addresses: Sequence[str] | None, every: float) -> None:
+        """Have other addresses, unless they are None, and another time between refreshes.
 
         If addresses are held, `install` what is new, then `drop` what is gone; `tidy` after a change of a prefix.
         """
-        self._addresses = {one: ip_interface(one) for one in addresses}
         self._every = every
+        if addresses is None:
+            return
+        known = self._addresses
+        self._addresses = {one: known[one] if one in known else ip_interface(one) for one in addresses}
         self._keys = {one: key for one, key in self._keys.items() if one in self._addresses}
 
     def unwant(self) -> None:

@@ -115,16 +115,18 @@ class Instance:
         """Have other settings of the same router from now on; hand the router its new `config` next."""
         before, self.settings = self.settings, settings
         old, self.addresses = self.addresses, settings.of_family(self.family)
-        self.lease.change(self.addresses, refresh_interval(settings.advert_interval))
+        other = old != self.addresses  # many addresses take long to read
+        self.lease.change(self.addresses if other else None, refresh_interval(settings.advert_interval))
         if (before.auth, before.advert_interval) != (settings.auth, settings.advert_interval):
             self._sent, self._seen = self.sent, dict(self.seen)
             self._signer, self._verifier = self._authenticate()
         self.peers = self._present_peers()
         self.source = self.present_source()
-        self.config = self._config()
-        self.unfit = unfit(settings, self.family)
+        self.config = self._config(None if other else self.config.addresses)
+        if other or _shape(before) != _shape(settings):
+            self.unfit = unfit(settings, self.family)
         moved = before.virtual_mac != settings.virtual_mac
-        if self.lease.held and (moved or _reprefixed(old, self.addresses)):
+        if self.lease.held and (moved or (other and _reprefixed(old, self.addresses))):
             self._lane.put_nowait(lambda: self._reinstall(announce=moved))
         if settings.owned and self.family == 4 and self.lease.held:  # noqa: PLR2004 - the version of IP
             accept_own_source(settings.interface)
@@ -152,12 +154,14 @@ class Instance:
         settings = self.settings
         return packet.Advert(settings.version, settings.vrid, priority, self.config.addresses, settings.advert_interval)
 
-    def _config(self) -> RouterConfig:
+    def _config(self, addresses: tuple[IPAddress, ...] | None = None) -> RouterConfig:
         settings = self.settings
+        if addresses is None:
+            addresses = tuple(ip_interface(one).ip for one in self.addresses)
         return RouterConfig(
             name=settings.name,
             vrid=settings.vrid,
-            addresses=tuple(ip_interface(one).ip for one in self.addresses),
+            addresses=addresses,
             source=self.source,
             priority=settings.priority,
             advert_interval=settings.advert_interval,
@@ -443,8 +447,13 @@ class Instance:
 
 def _reprefixed(old: Collection[str], new: Collection[str]) -> bool:
     """Return True if one of the addresses has another prefix now."""
-    plain = {ip_interface(one).ip for one in new}
-    return any(one not in new and ip_interface(one).ip in plain for one in old)
+    gone, come = set(old) - set(new), set(new) - set(old)
+    return not {ip_interface(one).ip for one in gone}.isdisjoint(ip_interface(one).ip for one in come)
+
+
+def _shape(settings: RouterSettings) -> tuple[object, ...]:
+    """Return what decides whether an advert can be built, besides the addresses."""
+    return settings.version, settings.advert_interval, settings.priority, settings.checksum
 
 
 def _version(address: str) -> int:

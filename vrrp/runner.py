@@ -103,7 +103,7 @@ class Runner:
         self._adopted: Mapping[str, Handover] = {}
         self._refreshed: dict[str, float] = {}
         self._moved = asyncio.Event()
-        self._quiet = self._following = False
+        self._quiet = self._following = self._abandoned = False
         self._highest = 0
         self._touched: list[Pair] = []
         self._assembly = Assembly(
@@ -232,9 +232,20 @@ class Runner:
 
     def hurry(self) -> None:
         """End a hand-over that `leave` waits for, or the scripts that `finish` waits for."""
-        for group in self._roster.groups:
-            self._hand_all(group, Shutdown(at_once=True))
+        if not self._abandoned:
+            for group in self._roster.groups:
+                self._hand_all(group, Shutdown(at_once=True))
         self._moves.hurry()
+
+    async def abandon(self) -> None:
+        """Stop at once, and leave the addresses as they are: another process of this host goes on with the routers."""
+        self._abandoned = True
+        self._ports.close()  # nothing is sent from here on
+        self._rivals.close()  # its claim is no news
+        for instance in self._roster.instances.values():
+            instance.abandon()
+        self._keeper = None  # that process writes the numbers
+        await self.close()
 
     async def close(self) -> None:
         """Stop at once, and remove the addresses.  No advert of priority 0 is sent unless `leave` was called before."""

@@ -1,5 +1,6 @@
 """New settings for virtual routers that run: what is equal does not move, and what differs changes where it stands."""
 
+import os
 import re
 import signal
 import socket
@@ -284,6 +285,25 @@ def test_sync_groups_come_and_go(bed):
     a.reroute(routers[0], routers[1] | {"priority": 50})
     b.reroute(FAST, OTHER)
     until(lambda: states(a) == {"outside": "active", "second": "backup"}, 3, "each to be where its priority is higher")
+
+
+def test_what_leaves_is_told_where_it_was_told_before(bed):
+    """V20: the move of a router that leaves reaches the notifications that it had, and those that are new hear the rest."""
+    readers = {}
+    for name in ("old", "new"):
+        os.mkfifo(bed.dir / name)
+        readers[name] = os.open(bed.dir / name, os.O_RDONLY | os.O_NONBLOCK)
+    a = Ours(bed, "a", FAST, OTHER, notify=[{"fifo": str(bed.dir / "old")}])
+    until(lambda: states(a) == {"outside": "active", "second": "active"}, 5, "a to be active")
+    until(lambda: os.read(readers["old"], 4096).count(b"\n") == 4, 2, "the moves at the start")
+    assert a.reroute(FAST, notify=[{"fifo": str(bed.dir / "new")}]) == []
+    until(lambda: os.read(readers["old"], 4096) == b'INSTANCE "second" STOP 100\n', 2, "the last move")
+    a.reroute(FAST | {"vrid": 60}, notify=[{"fifo": str(bed.dir / "new")}])
+    wanted = b'INSTANCE "outside" BACKUP 100\nINSTANCE "outside" MASTER 100\n'
+    time.sleep(1)
+    assert os.read(readers["new"], 4096) == wanted
+    for reader in readers.values():
+        os.close(reader)
 
 
 def test_a_fault_is_named(bed):
