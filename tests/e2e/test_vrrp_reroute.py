@@ -193,6 +193,46 @@ def test_another_vrid_is_another_router(bed):
     until(lambda: len(wire.of(A, 60)) > 5, 3, "the new router to advertise")
     assert a.state == "active"
     assert owner_settles(bed, ADDRESS) == "a"
+    assert not any("removed" in one["text"] for one in a.events("tell")), "each took the other's address away"
+
+
+def test_an_address_changes_its_router(bed):
+    """R3: an address that goes from one active router to another is never away, and connections through it go on."""
+    a = Ours(bed, "a", FAST | {"addresses": [VIP[4], f"{SECOND}/24"]}, OTHER | {"addresses": ["198.51.100.12/24"]})
+    until(lambda: states(a) == {"outside": "active", "second": "active"}, 5, "a to be active")
+    with connected(bed, SECOND) as (near, far):
+        assert a.reroute(FAST, OTHER | {"addresses": ["198.51.100.12/24", f"{SECOND}/24"]}) == []
+        assert SECOND in addresses_now(bed, "a")
+        near.sendall(b"x")
+        assert far.recv(1) == b"x"
+    assert not any("removed" in one["text"] for one in a.events("tell"))
+    assert a.reroute(FAST) == []
+    assert SECOND not in addresses_now(bed, "a")
+
+
+def test_tracks_come_and_go(bed):
+    """R3, V11: penalties and faults of interfaces follow other tracks at once, for a new router as for one that was there."""
+    bed.lan("second")
+    bed.attach("a", "second", "203.0.113.2/24")
+    bed.ip("a", "link set eth1 down")
+    a = Ours(bed, "a", FAST | {"priority": 150})
+    a.wait("active")
+
+    def tracked(*tracks: dict, more: tuple[dict, ...] = ()) -> list[tuple[str, int, str]]:
+        a.reroute(*(one | {"priority": 150, "track": list(tracks)} for one in (FAST, *more)))
+        return [(row["name"], row["effective_priority"], row["state"]) for row in a.report()["routers"]]
+
+    assert tracked({"interface": "eth1", "penalty": 60}) == [("outside", 90, "active")]
+    assert tracked({"interface": "eth1", "penalty": 10}) == [("outside", 140, "active")]
+    assert tracked({"interface": "eth1"}) == [("outside", 150, "fault")]
+    assert tracked({"interface": "eth1"}, more=(OTHER,)) == [("outside", 150, "fault"), ("second", 150, "fault")]
+    assert a.events("state")[-1]["reason"] == "interface eth1"
+    rows = tracked({"interface": "eth1", "penalty": 20}, more=(OTHER,))
+    assert {row[:2] for row in rows} == {("outside", 130), ("second", 130)}
+    until(lambda: states(a) == {"outside": "active", "second": "active"}, 2, "the faults to be over")
+    assert {row[1] for row in tracked(more=(OTHER,))} == {150}
+    bed.ip("a", "link set eth1 up")
+    assert {row[1] for row in tracked(more=(OTHER,))} == {150}
 
 
 def test_unicast_and_back(bed):
