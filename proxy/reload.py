@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.backends.effective import Running
 from proxy.backends.errors import FailedError, RefusedError
-from proxy.backends.membership import Membership, Rebase
+from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
+from proxy.backends.rebase import Rebase
 from proxy.config.changes import Step, adapted, reusing, steps
 from proxy.config.diagnostics import ConfigError
 from proxy.config.loader import load
@@ -195,9 +196,11 @@ class Reload:
 
     async def _judge(self) -> _Judged:
         try:
-            return await self._disk.run(self._read, READING)
+            judged = await self._disk.run(self._read, READING)
         except StuckError as error:
             raise FailedError(f"{self._path}: {error}") from error
+        await self._parts.membership.prepare(judged.file)
+        return judged
 
     def _read(self) -> _Judged:
         # Thousands of backends make so many objects that their garbage collection would stop the loop for long.
@@ -237,8 +240,10 @@ class Reload:
         return _Plan(before, file, file.model_copy(update={"services": rebase.services}), rebase, found)
 
     def _is_current(self, plan: _Plan) -> bool:
-        """Returns True if no operator has changed anything since the plan was made."""
-        return plan.before is self._parts.running.config and self._parts.membership.is_current(plan.rebase)
+        """Returns True if no operator has changed anything since the plan was made, and no drained backend has gone."""
+        if plan.before is not self._parts.running.config:
+            return False
+        return plan.rebase == self._parts.membership.rebase(plan.file)
 
     # -- prepare and commit: nothing happens in between
 

@@ -14,6 +14,7 @@ from proxy.config.characters import check_values
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.files import Files
 from proxy.config.loops import addresses, check_loops
+from proxy.config.merge import without
 from proxy.config.model import (
     Announce,
     Auth,
@@ -69,7 +70,8 @@ def resolve_backend(config: Config, service: str, address: str) -> Backend:
     tree = config._tree  # noqa: SLF001 - this module made the Config
     if tree is None:
         raise TypeError("the configuration was not loaded from a file")
-    resolver = _Resolver(tree, config.nodes, config.node.name, report, need_files=False)
+    rest = without(tree, "service")  # whose values are chosen already: hundreds of services would take long
+    resolver = _Resolver(rest, config.nodes, config.node.name, report, need_files=False)
     tab = tree["service"][service].copy()
     tab.put("backends", backends, spot)
     tab.put("quorum", 1, tab.spots.get("quorum", tab.here))  # the service has its other backends, too
@@ -204,7 +206,8 @@ class _Resolver:
             for key in ("probe", "vrrp"):
                 if key in defaults and not isinstance(defaults[key], Tab):
                     report.error(defaults.spots[key], f"defaults.{key} must be a table")
-        found = routers(tree, defaults.get("vrrp") if defaults is not None else None, self.nodes, report)
+        shared = defaults.get("vrrp") if defaults is not None else None
+        found = routers(tree, shared, self.nodes, report, need_files=self.need_files)
         broken = (
             [name for name in tree.get("vrrp", {}) if name not in found] if isinstance(tree.get("vrrp"), Tab) else []
         )
