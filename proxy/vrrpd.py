@@ -69,7 +69,7 @@ class Vrrp:
         self._loop = asyncio.get_running_loop()
         self._refused = refused
         self._runner: Runner | None = None
-        self._starting: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[None] | None = None  # the last start of routers, or change of them
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: list[messages.Message] = []  # messages that came before the runner was ready
         self._settings = Settings((), {})
@@ -119,7 +119,7 @@ class Vrrp:
                 self._waiting.append(message)
             case vrrp_messages.Reroute():
                 self._changing = True
-                self._do(self._reroute(runner, message), "vrrp reroute")
+                self._starting = self._loop.create_task(self._reroute(runner, message), name="vrrp reroute")
             case vrrp_messages.Fitness():
                 self._fit(runner, message)
             case vrrp_messages.Standby():
