@@ -118,6 +118,8 @@ class Vrrp:
             case _ if runner is None or self._changing:
                 self._waiting.append(message)
             case vrrp_messages.Reroute():
+                if self.leave.done():
+                    return
                 self._changing = True
                 self._starting = self._loop.create_task(self._reroute(runner, message), name="vrrp reroute")
             case vrrp_messages.Fitness():
