@@ -118,9 +118,7 @@ class Vrrp:
             case _ if runner is None or self._changing:
                 self._waiting.append(message)
             case vrrp_messages.Reroute():
-                if self.leave.done():
-                    return
-                self._changing = True
+                self._changing = not self.leave.done()
                 self._starting = self._loop.create_task(self._reroute(runner, message), name="vrrp reroute")
             case vrrp_messages.Fitness():
                 self._fit(runner, message)
@@ -154,6 +152,8 @@ class Vrrp:
 
     async def _reroute(self, runner: Runner, order: vrrp_messages.Reroute) -> None:
         """Put new settings into force; messages that come meanwhile wait, as they may be about new routers."""
+        if not self._changing:
+            return  # it leaves
         try:
             old, settings = self._settings, Settings.from_tree(order.settings)
             await runner.reroute(settings, order.parts)
