@@ -8,8 +8,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from typing import Any
 
 from health.units import format_duration
@@ -21,6 +22,7 @@ from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.commands.events import events_handler
+from proxy.commands.reexec import register_succession
 from proxy.commands.registry import Parts, register
 from proxy.commands.status import Overview
 from proxy.config.model import BackendKey, Config
@@ -45,8 +47,14 @@ from proxy.relay.plan import service_tree
 from proxy.start import Standing, StartError, own_state, standing
 from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
-from proxy.stats.slots import Slots
+from proxy.stats.slots import SlotsFullError
 from proxy.status.snapshot import SnapshotBuilder
+from proxy.succession import taking_over
+from proxy.succession.estate import Estate
+from proxy.succession.former_workers import FormerWorkers
+from proxy.succession.handing_over import NotHandedOverError, Step
+from proxy.succession.predecessor import NoPredecessorError, Predecessor
+from proxy.succession.succession import Succession
 from proxy.words import counted
 from proxy.workers import plans
 from proxy.workers.listeners import ListenError, Listeners
@@ -64,12 +72,20 @@ class Master:
     """One daemon, from its start to its end."""
 
     def __init__(
-        self, config: Config, ours: Standing, state: StateDirectory, warnings: Collection[tuple[str, str]] = ()
+        self,
+        config: Config,
+        ours: Standing,
+        state: StateDirectory,
+        warnings: Collection[tuple[str, str]] = (),
+        predecessor: Predecessor | None = None,
     ) -> None:
         """Prepare without any effect outside this process; StartError for errors that show already.
 
-        `warnings` (kind, text) are recorded right after the event of the start.
+        `warnings` (kind, text) are recorded right after the event of the start.  `predecessor`, whose state is here, is
+        the daemon whose place this one takes.
         """
+        self._predecessor = predecessor
+        inherited = None if predecessor is None else predecessor.state
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         open_files = privileges.raise_open_files()
@@ -80,9 +96,12 @@ class Master:
         self._timeline = Timeline()
         self._control = ControlServer(config.control.socket, ours.group)
         size = sum(len(service.backends) for service in config.services)
-        self._layout = Layout.roomy(len(config.services), size, plans.clients(config))
+        self._layout = taking_over.layout(Layout.roomy(len(config.services), size, plans.clients(config)), inherited)
         self._columns = Columns(self._layout)
-        self._running = Running(config, Slots(self._layout.services), Slots(self._layout.backends))
+        try:
+            self._running = Running(config, *taking_over.slots(self._layout, inherited))
+        except SlotsFullError as error:
+            raise StartError(str(error)) from error
         self._builder = SnapshotBuilder(self._columns, *self._running.slots)
         self._counts = Counts(self._running, self._columns)
         self._faults = Faults(lambda text: self.told("master", text, level="error", kind="fault"))
@@ -110,16 +129,22 @@ class Master:
             leads_back=self._loops.would_lead_back,
         )  # fmt: skip
         self._opening = Opening(self._running, self._listeners, self._readiness, self._timeline.add, self._on_open)
-        self._handout = Handout(self._running, self._layout, open_files)
+        self._handout = Handout(
+            self._running, self._layout, open_files,
+            taking_over.remembered(inherited, predecessor.take if predecessor is not None else lambda _: -1),
+        )  # fmt: skip
         self._provision = Provision(
             self._running, self._columns, self._handout, self._readiness, self._listeners, self._opening,
             self._connection_log,
         )  # fmt: skip
         self._count = config.node.workers if config.services else 1  # a host with virtual addresses and no services
-        self._workers = Supervisor(self, self._provision, self._count, ours.identity)
+        self._workers = Supervisor(
+            self, self._provision, self._count, ours.identity, 0 if inherited is None else inherited.lives
+        )
+        self._former = FormerWorkers(self._running, self._columns, self._workers, self._timeline)
         self._prober = Prober(
             ours.identity,
-            self._readiness.targets,
+            self._targets,
             self._readiness.probed,
             lambda text: self.told("health", text, level="error", kind="health"),
             on_alarm=self._alarmed,
@@ -132,10 +157,21 @@ class Master:
             )
         except router_settings.KeyFileError as error:
             raise StartError(f"vrrp: {error}") from error
+        self._succession = Succession(
+            self,
+            Estate(
+                os.getpid(), self._running, self._columns, self._handout, self._listeners, self._opening, self._readiness,
+                self._admins, self._membership, self._workers, self._former, self._prober, self._redundancy,
+                self._control, self._timeline, state,
+            ),
+            predecessor,
+            lambda: os.environ,
+        )  # fmt: skip
         self._sampled = 0.0
         self._stopping = False
         self._draining = False
-        self._leaving: asyncio.Task[None] | None = None
+        self._waits = False  # while it stops: whether a successor may still come
+        self._tasks: set[asyncio.Task[None]] = set()
         self._stopped = asyncio.Event()
 
     @property
@@ -152,16 +188,19 @@ class Master:
             self._loop.set_exception_handler(self._faults.on_exception)
             self._listen()
             for listener in self._listeners.numbers:
-                self._workers.members.add(listener)
-            await self._start_control()
-            await self._begin_timeline()
-            if not self._stopping:
-                self._begin()
+                self._workers.add(listener)
+            if self._predecessor is None:
+                await self.appear()
+                if not self._stopping:
+                    self.begin()
+            else:
+                await self._take_over()
             await self._stopped.wait()
         finally:
             await self._end()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Start the children and the regular work."""
         self._connection_log.look(self._began)
         self._prober.start()
         self._workers.start()
@@ -169,8 +208,22 @@ class Master:
         self._opening.start()
         self._tick()
 
+    async def _take_over(self) -> None:
+        try:
+            await self._succession.take_over()
+        except NoPredecessorError as error:
+            raise StartError(str(error)) from error
+
+    async def appear(self, control: socket.socket | None = None) -> None:
+        """Answer on the control socket, which a predecessor may have given, and write to the timeline."""
+        await self._start_control(control)
+        await self._begin_timeline()
+
     async def _end(self) -> None:
         self._stopped.set()
+        if self._succession.aside:
+            await self._end_aside()
+            return
         await self._control.close()
         await self._redundancy.leave(hand_over=False)
         self._prober.kill()
@@ -186,24 +239,40 @@ class Master:
             self._timeline.add("stop", self.config.node.name, "stopped")
         self._timeline.close()
 
+    async def _end_aside(self) -> None:
+        """End this process and its children; addresses, sockets and files belong to another daemon."""
+        await self._control.abandon()
+        self._prober.kill()
+        await self._workers.end(KILL_GRACE)
+        await gone(self._prober.children, KILL_GRACE)
+        self._listeners.close()
+        self._handout.close()
+        self._means.close()
+        self._succession.close()
+        await self._connection_log.close()
+        self._columns.close()
+
     def _listen(self) -> None:
+        adopted = None if self._predecessor is None else self._predecessor.listeners()
         try:
-            self._listeners.bind(self._running, self._warn)
+            self._listeners.bind(self._running, self._warn, adopted)
         except ListenError as error:
             raise StartError(str(error)) from None
+        self._listeners.close_unused(adopted)
 
     def _warn(self, kind: str, text: str) -> None:
         self._before.append((kind, text))
 
-    async def _start_control(self) -> None:
+    async def _start_control(self, inherited: socket.socket | None = None) -> None:
         parts = Parts(
             self._running, self._counts, self._workers, self._prober, self._redundancy, self._admins, self._membership,
-            self._readiness,
+            self._readiness, self._former.rows,
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
         register(self._control, overview.status, overview.forget, parts)
+        register_succession(self._control, self._reexec, self._give_place)
         try:
-            await self._control.start()
+            await self._control.start(inherited)
         except ControlError as error:
             raise StartError(f"control.socket: {error}") from error
 
@@ -226,12 +295,13 @@ class Master:
             return
         self._loop.call_later(TICK, self._tick)  # first, so that the next tick comes even if the rest fails
         now = time.monotonic()
+        self._faults.guarded(self._succession.look)
+        if self._succession.over:
+            self._faults.guarded(lambda: self._connection_log.look(now))
+            return
         self._faults.guarded(lambda: self._workers.look(now))
-        self._faults.guarded(lambda: self._prober.look(now))
-        self._faults.guarded(self._refit)
-        self._faults.guarded(lambda: self._admins.look(now))
-        self._faults.guarded(lambda: self._membership.look(now))
-        self._faults.guarded(self._loops.look)
+        if not self._succession.busy:  # a successor knows the rest as it was
+            self._decide(now)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
             self._faults.guarded(lambda: self._builder.sample(now, self.config.services))
@@ -240,16 +310,23 @@ class Master:
             self._faults.guarded(lambda: self._connection_log.look(now))
             self._faults.guarded(lambda: self._state.look(self._told_of_state))
 
+    def _decide(self, now: float) -> None:
+        self._faults.guarded(lambda: self._prober.look(now))
+        self._faults.guarded(self._refit)
+        self._faults.guarded(lambda: self._admins.look(now))
+        self._faults.guarded(lambda: self._membership.look(now))
+        self._faults.guarded(self._loops.look)
+
     # -- signals
 
     def _take_signals(self) -> None:
         acts: dict[int, Callable[[], None]] = {
-            signal.SIGTERM: self._on_stop,
-            signal.SIGINT: self._on_stop,
+            signal.SIGTERM: lambda: self._on_stop(waits=True),
+            signal.SIGINT: lambda: self._on_stop(waits=False),
             signal.SIGQUIT: self._on_quit,
             signal.SIGHUP: lambda: self._on_unsupported("reload"),
             signal.SIGUSR1: self._on_reopen,
-            signal.SIGUSR2: lambda: self._on_unsupported("reexec"),
+            signal.SIGUSR2: self._succession.on_signal,
         }
         signals.listen(self._loop, acts, self._on_stray)
 
@@ -270,7 +347,11 @@ class Master:
         self._stopping = True
         self._stopped.set()
 
-    def _on_stop(self) -> None:
+    def _on_stop(self, *, waits: bool) -> None:
+        """Stop; with `waits` new clients are served until a successor takes over, if no other host does."""
+        if self._succession.aside:
+            self._stopped.set()
+            return
         if self._stopping:
             if not self._stopped.is_set():
                 text = "second stop signal: stopping at once"
@@ -280,11 +361,28 @@ class Master:
         if self._stopped.is_set():
             return
         self._stopping = True
-        timeout = self.config.node.stop_timeout
-        self._timeline.add(
-            "stop", self.config.node.name, f"stopping: what is open may finish within {format_duration(timeout)}"
+        timeout = format_duration(self.config.node.stop_timeout)
+        self._waits = waits and not self.config.vrrp and bool(self.config.services)
+        text = (
+            f"new clients are served until a successor starts, at most {timeout}"
+            if self._waits
+            else f"what is open may finish within {timeout}"
         )
-        self._leaving = self._loop.create_task(self._leave())
+        self._timeline.add("stop", self.config.node.name, f"stopping: {text}")
+        if self._waits:
+            self._loop.call_later(self.config.node.stop_timeout, self._waited_in_vain)
+        else:
+            self._run(self._leave())
+
+    def _waited_in_vain(self) -> None:
+        if not (self._succession.aside or self._succession.busy or self._stopped.is_set()):
+            self._timeline.add("stop", self.config.node.name, "no successor has come: what is open is cut")
+            self._stopped.set()
+
+    def _run(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _leave(self) -> None:
         """Hand over the virtual addresses, so that no new clients come, then drain the workers."""
@@ -302,6 +400,27 @@ class Master:
         self._listeners.close()
         self._loop.call_later(timeout + STOP_GRACE, self._stopped.set)
 
+    # -- a successor
+
+    async def _reexec(self, step: Step) -> int:
+        if self._stopping:
+            raise NotHandedOverError("this daemon is stopping: start another one, which takes over")
+        return await self._succession.reexec(step)
+
+    def _give_place(self) -> socket.socket:
+        if not self._waits:
+            raise NotHandedOverError(f"the daemon here, pid {os.getpid()}, goes on: `steelyard reexec` replaces it")
+        return self._succession.give_place()
+
+    def stop_now(self) -> None:
+        """End the daemon at once."""
+        self._stopped.set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the daemon ends now."""
+        return self._stopped.is_set()
+
     # -- what the supervisor reports
 
     def told(self, subject: str, text: str, *, level: Level = "info", kind: str = "worker", **fields: Any) -> None:
@@ -310,6 +429,8 @@ class Master:
 
     def _to_workers(self, message: messages.Message) -> None:
         self._workers.tell(message)
+        if isinstance(message, worker_messages.Verdicts):
+            self._succession.passed_on(message)
 
     def _told_of_state(self, text: str, fault: bool) -> None:
         self.told(self.config.node.name, text, kind="state", level="error" if fault else "info")
@@ -352,10 +473,14 @@ class Master:
 
     # -- verdicts
 
+    def _targets(self) -> list[dict[str, Any]]:
+        """Return what health watches: nothing while a predecessor's health process does."""
+        return [] if self._succession.waits else self._readiness.targets()
+
     def _administered(self, keys: Collection[BackendKey]) -> None:
         """Pass on that an operator has changed the admin state of these backends."""
         self._readiness.administered(keys)
-        self._prober.send(health_messages.Watch(self._readiness.targets()))
+        self._prober.watch()
 
     def _relisted(self, service: str, slots: Collection[int]) -> None:
         """Give health and the workers a service's new list of backends; those in `slots` count from zero."""
@@ -368,7 +493,7 @@ class Master:
         self._workers.relist(worker_messages.Backends(self._handout.generation, service_tree(plan)))
         for message, fds in self._means.relisted(self.config):
             self._prober.send(message, fds)
-        self._prober.send(health_messages.Watch(self._readiness.targets()))
+        self._prober.watch()
 
     def _reweighed(self, key: BackendKey) -> None:
         """Pass on that an operator has changed a backend's weight."""
@@ -410,13 +535,30 @@ class Master:
             self._opening.probing()
 
 
-async def serve(config: Config) -> None:
-    """Run a daemon in this process; StartError if it cannot begin."""
+async def serve(config: Config, predecessor: Predecessor | None = None) -> None:
+    """Run a daemon in this process, in the place of another one if there is one; StartError if it cannot begin."""
+    try:
+        await _serve(config, predecessor)
+    except StartError as error:
+        if predecessor is not None:
+            predecessor.refuse(str(error), 1)
+        raise
+
+
+async def _serve(config: Config, predecessor: Predecessor | None) -> None:
     warnings: list[tuple[str, str]] = []
     ours = standing(config, privileges.raise_open_files(), lambda kind, text: warnings.append((kind, text)))
-    state = await own_state(config)
+    lock = -1
+    if predecessor is not None:
+        try:
+            inherited = await predecessor.receive()
+        except NoPredecessorError as error:
+            raise StartError(str(error)) from error
+        if taking_over.is_same_directory(inherited, config):
+            lock = predecessor.take("lock")
+    state = await own_state(config, lock)
     try:
-        master = Master(config, ours, state, warnings)
+        master = Master(config, ours, state, warnings, predecessor)
         with contextlib.suppress(asyncio.CancelledError):
             await master.run()
     finally:

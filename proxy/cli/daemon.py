@@ -36,7 +36,7 @@ def daemon(ctx: click.Context) -> Iterator[Client]:
             yield client
     except ControlError as error:
         click.echo(f"steelyard: {printable(str(error))}", err=True)
-        ctx.exit(error.exit_code)
+        ctx.exit(error.details.get("exit", error.exit_code))
 
 
 def colour() -> bool:

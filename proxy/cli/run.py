@@ -1,8 +1,10 @@
 """`steelyard run`: the daemon, in the foreground."""
 
 import asyncio
-
+import os
 import click
+
+from proxy.cli import EXIT_CONFIG
 
 
 @click.command()
@@ -12,26 +14,36 @@ import click
 def command(ctx: click.Context, path: str, node: str | None) -> None:
     """Run the daemon in the foreground.
 
-    SIGTERM lets open connections finish within stop-timeout, a second one stops at once. SIGUSR1 reopens the log files.
+    SIGTERM: new clients are served until another daemon takes over, at most stop-timeout. SIGINT: open connections may
+    finish within stop-timeout. A second one stops at once. SIGUSR1 reopens the log files, SIGUSR2 is reexec.
     """
     from proxy.processes.signals import hold
 
     hold()  # what comes while much is imported is taken later
     from proxy.config.diagnostics import ConfigError
     from proxy.config.loader import load
-    from proxy.config.support import unsupported
+    from proxy.config.support import refuse_unsupported
     from proxy.master import serve
     from proxy.records import log
     from proxy.start import StartError
+    from proxy.succession import spawning
+    from proxy.succession.predecessor import Predecessor
     from proxy.words import printable
 
-    config = load(path, node)
-    missing = unsupported(config)
-    if missing:
-        raise ConfigError(missing)
-    log.setup(config.log.level, config.log.format)
+    sock = spawning.inherited(os.environ)
+    predecessor = None if sock is None else Predecessor(sock)
     try:
-        asyncio.run(serve(config))
+        config = load(path, node)
+        refuse_unsupported(config)
+    except (ConfigError, OSError) as error:
+        if predecessor is not None:
+            predecessor.refuse(str(error), EXIT_CONFIG)
+        raise
+    log.setup(config.log.level, config.log.format)
+    if predecessor is None:
+        predecessor = Predecessor.ask(config.control.socket)
+    try:
+        asyncio.run(serve(config, predecessor))
     except StartError as error:
         for line in str(error).splitlines():
             click.echo(f"steelyard: {printable(line)}", err=True)

@@ -25,6 +25,7 @@ DURATIONS: Final = frozenset(
         "max-lag",
         "preempt-delay",
         "recover-lag",
+        "reexec-timeout",
         "refresh",
         "repeat-after",
         "retry-after",

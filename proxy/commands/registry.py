@@ -1,7 +1,7 @@
 """Registers the handler of each command."""
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from proxy.commands.standby import StandbyCommands
 from proxy.control.server import ControlServer, Handler, Request, Result
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
+from proxy.status.rows import WorkerRow
 from proxy.workers.supervisor import Supervisor
 
 
@@ -36,6 +37,8 @@ class Parts:
     admins: Admins
     membership: Membership
     readiness: Readiness
+    former: Callable[[], Sequence[WorkerRow]] = tuple
+    """Returns the workers of former daemons."""
 
 
 def register(control: ControlServer, status: Handler, changes: Callable[[], None], parts: Parts) -> None:

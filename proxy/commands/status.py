@@ -56,6 +56,6 @@ class Overview:
             overrides=len(parts.admins.rows()) + parts.membership.edits,
         )  # fmt: skip
         return (yield from self._builder.build(
-            node, config.services, verdicts, parts.workers.rows(), now_ns=time.monotonic_ns(),
+            node, config.services, verdicts, [*parts.workers.rows(), *parts.former()], now_ns=time.monotonic_ns(),
             overrides=parts.admins.overrides, vrrp=routers, added=parts.membership.added,
         ))  # fmt: skip

@@ -189,6 +189,8 @@ class Timeline:
         self._disk: DiskThread | None = None
         self._file: _File | None = None
         self._complained = False
+        self._held: list[bytes] | None = None  # lines that wait, while a successor may be writing
+        self._forward: Callable[[Event], bool] | None = None
 
     async def keep(self, directory: Path, disk: DiskThread) -> None:
         """Take in what earlier lives recorded in a directory, and write to its file from now on, by its thread."""
@@ -220,6 +222,8 @@ class Timeline:
             {key: _bounded(value) for key, value in fields.items()},
         )
         self._events.append(event)
+        if self._forward is not None and self._forward(event):
+            return event
         log.log(
             _LEVELS[level],
             "%s %s: %s",
@@ -260,6 +264,24 @@ class Timeline:
             with contextlib.suppress(StuckError):
                 self._disk.submit(self._file.close)
 
+    def hold(self) -> None:
+        """Write nothing until `release`: a successor writes to the same file."""
+        self._held = []
+
+    def release(self) -> None:
+        """Write again, first what was held back."""
+        lines, self._held = self._held or [], None
+        for line in lines:
+            self._write(line)
+
+    def give_away(self, forward: Callable[[Event], bool]) -> None:
+        """Leave the file to a successor: from now on `forward` takes events; those that it does not take are logged only."""
+        held, self._held = self._held or [], None
+        for line in held:
+            forward(Event.from_dict(json.loads(line)))
+        self._forward = forward
+        self.close()
+
     def close(self) -> None:
         """End all followers; the thread closes the file when it has written what waits."""
         for follower in list(self._followers):
@@ -273,8 +295,16 @@ class Timeline:
     def _persist(self, event: Event) -> None:
         if self._disk is None or self._file is None:
             return
-        file, line = self._file, json.dumps(event.as_dict(), default=str).encode()
-        loop = asyncio.get_running_loop()
+        line = json.dumps(event.as_dict(), default=str).encode()
+        if self._held is not None:
+            self._held.append(line)
+        else:
+            self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        if self._disk is None or self._file is None:
+            return
+        file, loop = self._file, asyncio.get_running_loop()
 
         def written(done: "Future[None]") -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile

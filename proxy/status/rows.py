@@ -55,6 +55,8 @@ class WorkerRow:
     alive: bool
     restarts: int
     life: int | None
+    draining: bool = False
+    """Whether it belongs to a former daemon, and only finishes what is open."""
 
 
 @dataclass(frozen=True, slots=True)

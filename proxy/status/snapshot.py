@@ -108,7 +108,8 @@ class SnapshotBuilder:
             vrrp=list(vrrp),
             workers=[self._worker(row, now_ns) for row in workers],
         )
-        return Snapshot(status, {row.index: self._header(row) for row in workers if row.life in self._columns.live})
+        ours = [row for row in workers if row.life in self._columns.live and not row.draining]
+        return Snapshot(status, {row.index: self._header(row) for row in ours})
 
     def _totals(self, services: Sequence["Service"]) -> Iterator[tuple[BackendKey, int]]:
         for service in services:
@@ -200,7 +201,7 @@ class SnapshotBuilder:
             "alive": row.alive,
             "restarts": row.restarts,
             "generation": self._cell(row, layout.GENERATION),
-            "draining": self._cell(row, layout.DRAINING) != 0,
+            "draining": row.draining or self._cell(row, layout.DRAINING) != 0,
             "heartbeat_age_s": round(max(0, now_ns - heartbeat) / 1e9, 3) if heartbeat else None,
         }
 

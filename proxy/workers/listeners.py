@@ -3,13 +3,18 @@
 import contextlib
 import functools
 import socket
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 
 from proxy.backends.effective import Running
 from proxy.relay.plan import Member
 from proxy.workers import binding, plans
 from proxy.workers.member_owners import Key
+
+Place = tuple[str, str, int]
+"""(transport, address, port): what makes two listeners the same."""
+Adopted = Mapping[Place, tuple[int, list[socket.socket]]]
+"""The groups of a predecessor's listeners, with their numbers."""
 
 
 class ListenError(Exception):
@@ -31,21 +36,26 @@ class Listeners:
     def __len__(self) -> int:
         return len(self._members)
 
-    def bind(self, running: Running, warn: Callable[[str, str], None]) -> None:
+    def bind(self, running: Running, warn: Callable[[str, str], None], adopted: Adopted | None = None) -> None:
         """Bind every listener, or none: ListenError names all that cannot be bound.
 
-        `warn(kind, text)` is called for an address that this host does not have yet and no virtual router brings.
+        `warn(kind, text)` is called for an address that this host does not have yet and no virtual router brings.  A
+        listener in `adopted` has its sockets already, and keeps its number; the sockets are owned here from now on.
         """
         failures: list[tuple[str, binding.BindError]] = []
+        adopted = adopted or {}
+        self._next = max((number + 1 for number, _ in adopted.values()), default=0)
         for service in running.config.services:
             slot = running.slots[0][service.name]
             tcp = plans.tcp_plan(service)
             for listener in service.listeners:
-                where = Member(self._next, 0, slot, listener.transport, listener.address, listener.port)
+                place = (listener.transport, listener.address, listener.port)
+                number, group = adopted.get(place, (self._next, []))
+                where = Member(number, 0, slot, *place)
                 told = (lambda text: warn("listener", text)) if listener.vrrp is None else None
                 workers, backlog = running.config.node.workers, service.tcp.backlog
                 try:
-                    group = binding.bind(where, workers, tcp, backlog, told)
+                    group = group or binding.bind(where, workers, tcp, backlog, told)
                 except binding.BindError as error:
                     failures.append((service.name, error))
                     continue
@@ -89,7 +99,7 @@ class Listeners:
             yield old, new.listener
 
     def _keep(self, where: Member, group: list[socket.socket]) -> None:
-        self._next = where.listener + 1
+        self._next = max(self._next, where.listener + 1)
         self._members[where.listener] = where
         self._groups.update({(where.listener, index): sock for index, sock in enumerate(group)})
 
@@ -105,6 +115,15 @@ class Listeners:
         """The numbers of all listeners."""
         return list(self._members)
 
+    def size(self, number: int) -> int:
+        """Return how many members the group of a listener has."""
+        return sum(listener == number for listener, _ in self._groups)
+
+    def groups(self) -> Iterator[tuple[Member, list[int]]]:
+        """Yield each listener with the descriptors of its members, which stay ours."""
+        for number, member in self._members.items():
+            yield member, [self._groups[number, index].fileno() for index in range(self.size(number))]
+
     def of(self, services: Collection[int]) -> list[int]:
         """Return the numbers of the listeners whose services have these slots."""
         return [number for number, member in self._members.items() if member.service in services]
@@ -113,6 +132,13 @@ class Listeners:
         """Return a member and its descriptor."""
         listener, index = key
         return replace(self._members[listener], index=index), self._groups[key].fileno()
+
+    def close_unused(self, adopted: Adopted | None) -> None:
+        """Close the sockets of a predecessor's listeners that the configuration does not have."""
+        for number, group in (adopted or {}).values():
+            if number not in self._members:
+                for sock in group:
+                    sock.close()
 
     def close(self) -> None:
         """Close the master's sockets; the workers have their own descriptors."""

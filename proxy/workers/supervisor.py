@@ -18,7 +18,7 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.processes.requests import Question, Questions
 from proxy.records.timeline import Level
 from proxy.relay.dns import journal as _journal
-from proxy.stats.layout import HEARTBEAT
+from proxy.stats.layout import HEARTBEAT, MEMBERS
 from proxy.stats.table import Table
 from proxy.status.rows import WorkerRow
 from proxy.words import counted
@@ -54,15 +54,18 @@ class Owner(Protocol):
 class Supervisor:
     """The workers of a daemon."""
 
-    def __init__(self, owner: Owner, provision: Provision, count: int, identity: Identity) -> None:
+    def __init__(self, owner: Owner, provision: Provision, count: int, identity: Identity, lives: int = 0) -> None:
+        """Prepare `count` workers; `lives` is how many a predecessor has started already."""
         self.owner = owner
         self._provision = provision
         self._identity = identity
         self._loop = asyncio.get_running_loop()
         self._places = [Place(index) for index in range(count)]
-        self._lives = 0
+        self.lives = lives
+        """How many workers have been started so far: the number of the last one."""
         self._inheritance = Inheritance()
         self._stopping = False
+        self._frozen = False
         self._questions = Questions()
         self._followers: dict[int, tuple[worker_messages.Follow, Heard]] = {}
         self.members = Members(count)
@@ -113,9 +116,45 @@ class Supervisor:
 
     def replace(self, old: int, new: int) -> None:
         """Hand out a listener in the place of one that is closed."""
-        self.members.add(new)
+        self.add(new)
         self.settle()
         self.members.remove(old)
+
+    def add(self, listener: int) -> None:
+        """Add a listener, whose members no worker polls before the next `settle`."""
+        self.members.add(listener, self._provision.members(listener))
+
+    def freeze(self) -> None:
+        """Start no worker until `thaw`: a successor counts on those that live now."""
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Start workers again."""
+        self._frozen = False
+
+    def leave_behind(self, journal_fd: int) -> None:
+        """Own the journal of a predecessor's worker that is gone: what it had in flight is sent again."""
+        self._inheritance.take(journal_fd)
+        self._inheritance.hand_on(self._places)
+
+    def present(self) -> list[Place]:
+        """Return the places whose process lives, with its column and its journal."""
+        return [place for place in self._places if place.child is not None and place.life is not None]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every worker is able to serve."""
+        return all(place.able for place in self._places)
+
+    @property
+    def polling(self) -> bool:
+        """Whether each worker polls the members that it was given."""
+        columns = self._provision.columns
+        return all(
+            columns.cell(place.life or 0, MEMBERS) >= len(self.members.polled_by(place.index))
+            for place in self._places
+            if place.able
+        )
 
     def drain(self, timeout: float) -> None:
         """Let the workers finish open connections, for `timeout` seconds, and exit."""
@@ -200,7 +239,7 @@ class Supervisor:
 
     def _start(self, place: Place) -> None:
         place.waiting = None
-        if self._stopping or place.child is not None:
+        if self._stopping or self._frozen or place.child is not None:
             return
         try:
             self._begin(place)
@@ -233,8 +272,8 @@ class Supervisor:
             if table is not None:
                 table.close()
             raise
-        self._lives += 1
-        place.life = self._lives
+        self.lives += 1
+        place.life = self.lives
         self._provision.columns.attach(place.life, table)
         self._provision.hold(place.life)
         place.child, place.journal = child, journal
@@ -282,7 +321,7 @@ class Supervisor:
         for wish, _ in self._followers.values():
             child.send(wish)
         # It must also see the other workers' counts, or the host exceeds its limits.
-        self._introduce()
+        self.introduce()
         self.settle()
         self._inheritance.hand_on(self._places)
         self.owner.workers_changed()
@@ -327,7 +366,7 @@ class Supervisor:
             self._start_later(place, pause)
         else:
             self._start(place)
-        self._introduce()
+        self.introduce()
 
     def _disown(self, place: Place) -> None:
         """Fold the counters of a process that has ended into the sums, and drop the rest of it."""
@@ -354,19 +393,25 @@ class Supervisor:
             rows = [[m.listener, m.index, m.service, m.transport, m.address, m.port] for m, _ in members]
             child.send(worker_messages.Listen(rows), [fd for _, fd in members])
 
-    def _introduce(self) -> None:
-        """Show each worker the counters of the others, for least-connections; without them it knows only its own."""
+    def introduce(self) -> None:
+        """Show each worker the counters of the others, for least-connections; without them it knows only its own.
+
+        The others include a predecessor's workers, which have connections and get no new ones.
+        """
         able = [place for place in self._places if place.able and place.life is not None]
+        ours = {place.life for place in self._places}
+        shown = [place.life for place in able]
+        shown += [life for life in self._provision.columns.live if life not in ours]
         views: dict[int, int] = {}
         try:
-            for place in able:
-                if place.life is not None and len(able) > 1:
-                    views[place.index] = self._provision.columns.live[place.life].readonly_fd()
+            for life in shown:
+                if life is not None and len(shown) > 1:
+                    views[life] = self._provision.columns.live[life].readonly_fd()
         except OSError as error:
             self.owner.told("workers", f"cannot share their counters: {error}", level="warning")
         else:
             for place in able:
-                fds = [fd for index, fd in views.items() if index != place.index][: channel.DESCRIPTORS]
+                fds = [fd for life, fd in views.items() if life != place.life][: channel.DESCRIPTORS]
                 if place.child is not None:
                     place.child.send(worker_messages.Siblings(len(fds)), fds)
         finally:
