@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+
 import click
 
 from proxy.cli import EXIT_CONFIG
