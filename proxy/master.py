@@ -15,12 +15,13 @@ from typing import Any
 
 from health.units import format_duration
 from proxy import __version__
-from proxy.backends.admin import SAVED, Admins
+from proxy.backends.admin import Admins
 from proxy.backends.counts import Counts
 from proxy.backends.effective import Running, written
 from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
+from proxy.backends.saved import SAVED, SavedActs
 from proxy.commands.events import events_handler
 from proxy.commands.reexec import register_succession
 from proxy.commands.registry import Parts, register
@@ -109,24 +110,23 @@ class Master:
         self._connection_log = ConnectionLogFile(
             plans.log_path(config), self._columns, self._told_of_log, self._on_log_file
         )
-        self._means = Means(config, ours.identity.gid, self._told_of_means)
-        self._before += [("probe", text) for text in self._means.faults]
-        overrides = state.document(SAVED)
+        self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._looping)
         try:
-            self._admins = Admins(self._running, overrides, self._timeline.add, self._administered, self._counts.active)
+            acts = SavedActs(state.document(SAVED), self._timeline.add)
+            self._admins = Admins(self._running, acts, self._timeline.add, self._administered, self._counts.active)
+            # Before all that reads the backends in force: it lays the saved acts over the file.
+            self._membership = Membership(
+                self._running, self._admins, acts, self._timeline.add,
+                relisted=self._relisted, reweighed=self._reweighed, stranded=self._stranded,
+                active=self._counts.active, leads_back=self._loops.would_lead_back,
+            )  # fmt: skip
         except StateError as error:
             raise StartError(f"overrides: {error}") from error
-        self._before += [
-            ("admin", f"{name}: no longer in the file: its override is ignored") for name in self._admins.strange
-        ]
+        self._before += [("admin", f"{written(key)}: {text}") for key, text in self._membership.ended]
+        self._means = Means(self.config, ours.identity.gid, self._told_of_means)
+        self._before += [("probe", text) for text in self._means.faults]
         self._readiness = Readiness(
             self._running, self._timeline.add, self._to_workers, self._on_readiness, self._admins,
-        )  # fmt: skip
-        self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._readiness.looping)
-        self._membership = Membership(
-            self._running, self._admins, self._timeline.add,
-            relisted=self._relisted, reweighed=self._reweighed, stranded=self._readiness.stranded_by, active=self._counts.active,
-            leads_back=self._loops.would_lead_back,
         )  # fmt: skip
         self._opening = Opening(self._running, self._listeners, self._readiness, self._timeline.add, self._on_open)
         self._handout = Handout(
@@ -206,6 +206,7 @@ class Master:
         self._workers.start()
         self._redundancy.start()
         self._opening.start()
+        self._membership.keep()
         self._tick()
 
     async def _take_over(self) -> None:
@@ -476,6 +477,12 @@ class Master:
     def _targets(self) -> list[dict[str, Any]]:
         """Return what health watches: nothing while a predecessor's health process does."""
         return [] if self._succession.waits else self._readiness.targets()
+
+    def _stranded(self, keys: Collection[BackendKey]) -> Collection[str]:
+        return self._readiness.stranded_by(keys)
+
+    def _looping(self, reasons: Mapping[BackendKey, str]) -> None:
+        self._readiness.looping(reasons)
 
     def _administered(self, keys: Collection[BackendKey]) -> None:
         """Pass on that an operator has changed the admin state of these backends."""

@@ -1,73 +1,76 @@
 """Changes the backends of services at run time: `add`, `remove` and `weight`.
 
-- An act concerns this host alone and ends with the daemon: the operator writes lasting changes into the file.
+- An act concerns this host alone and ends with the daemon, unless the operator asks to save it.  It is then saved before
+  it is in force.
 - A backend that is to be removed gets no new clients.  Its UDP sessions move with their next datagram, its connections
   have until drain-timeout; it is gone when nothing is open there any more.
 - An added backend begins without a verdict: its first pass lets it serve.
+- Another file ends the acts on what it changes: see `overlay`.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from proxy.backends.admin import Admins
+from proxy.backends.edits import Addition, Edit, Edits, Weighing
 from proxy.backends.effective import Running, written
-from proxy.backends.errors import FailedError, RefusedError, refuse_to_strand
-from proxy.config.diagnostics import ConfigError
-from proxy.config.loader import resolve_backend
-from proxy.config.model import Backend, BackendKey, Service
+from proxy.backends.errors import RefusedError, refuse_to_strand
+from proxy.backends.lists import Lists
+from proxy.backends.overlay import Acts
+from proxy.backends.rebase import Rebase, Rebasing, resolved
+from proxy.backends.saved import Row, SavedActs
+from proxy.config.model import Backend, BackendKey, Config
 from proxy.config.relations import same_server
 from proxy.records.timeline import Tell
-from proxy.stats.slots import SlotsFullError
+
+PART: Final = "membership"
+"""The acts of this module, of those that are saved."""
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
-    """The author and the time (Unix seconds) of a change."""
+class _Step:
+    """A change that is decided: the edits after it, and what to record and to drain when they are in force."""
 
-    by: str
-    at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Removal(Edit):
-    """The removal of a backend: it is leaving or gone.  `backend` is what would come back."""
-
-    backend: Backend
+    edits: Edits
+    put: Callable[[], None]
 
 
 class Membership:
     """The backends of a daemon.
 
-    `relisted(service, slots)` is called with a service whose list has changed and the slots that have a new owner,
-    `reweighed(key)` with a backend whose weight has changed.  `stranded(keys)` returns the services that no backend
-    could serve without these, `active(key)` how much a backend has open, `leads_back(service)` the backends of a
-    changed service that are listeners of this host, with the reasons.
+    `saved` has the acts from before the start, which are laid over the file at once.  `relisted(service, slots)` is called
+    with a service whose list has changed and the slots that have a new owner, `reweighed(key)` with a backend whose weight
+    has changed.  `stranded(keys)` returns the services that no backend could serve without these, `active(key)` how much a
+    backend has open, `leads_back(config)` the backends of a configuration that are listeners of this host, with the
+    reasons.  Raises StateError if a saved act is invalid.
     """
 
     def __init__(
         self,
         running: Running,
         admins: Admins,
+        saved: SavedActs,
         tell: Tell,
         *,
         relisted: Callable[[str, Collection[int]], None],
         reweighed: Callable[[BackendKey], None],
         stranded: Callable[[Collection[BackendKey]], Collection[str]],
         active: Callable[[BackendKey], int],
-        leads_back: Callable[[Service], Mapping[str, str]],
+        leads_back: Callable[[Config], Mapping[BackendKey, str]],
     ) -> None:
         self._running = running
         self._admins = admins
+        self._saved = saved
         self._tell = tell
-        self._relisted = relisted
-        self._reweighed = reweighed
         self._stranded = stranded
         self.active = active
         self._leads_back = leads_back
-        self._added: dict[BackendKey, Edit] = {}
-        self._removed: dict[BackendKey, Removal] = {}  # gone or leaving
-        self._weights: dict[BackendKey, Edit] = {}
+        self._lists = Lists(running, admins, relisted, reweighed)
+        self._rebasing = Rebasing(running, self._lists, admins, saved, tell, leads_back)
+        self.ended = self._rebasing.restore()
+        """The acts from before the start that the file has ended, each with the reason in words."""
+        saved.add_part(PART, self._to_save)
 
     @property
     def edits(self) -> int:
@@ -77,203 +80,287 @@ class Membership:
     @property
     def added(self) -> Collection[BackendKey]:
         """The backends that are not in the file."""
-        return self._added.keys()
+        return self._lists.edits.added.keys()
+
+    @property
+    def acts(self) -> Acts:
+        """All that operators have changed, the admin states included."""
+        return self._lists.acts()
 
     def look(self, now: float) -> None:
         """Remove the leaving backends that have nothing open any more; `now` in monotonic seconds."""
-        left = {key: None for key in self._removed if self._admins.has_left(key, now)}
-        for name in dict.fromkeys(key[0] for key in left):
-            service = self._running.services[name]
-            self._list(service, [one for one in service.backends if (name, one.name) not in left])
+        left = [key for key in self._admins.leaving if self._admins.has_left(key, now)]
+        if not left:
+            return
+        edits = self._lists.edits.copy()
         for key in left:
-            self._weights.pop(key, None)
-            self._running.weighed.discard(key)
-            added = self._added.pop(key, None) is not None
-            if added:
-                del self._removed[key]  # it was never in the file, so its absence is no change
-            self._admins.gone(key, forever=added)
+            edits.weights.pop(key, None)
+            is_filed = self._lists.is_filed(key)
+            if not is_filed:  # it was added, or an earlier file had it: its absence is no change
+                edits.added.pop(key, None)
+                edits.removed.pop(key, None)
+            self._admins.gone(key, forever=not is_filed)
+        self._lists.edits = edits
+        self._lists.force(key[0] for key in left)
+        for key in left:
             self._tell("admin", written(key), "removed: nothing is open any more")
 
     # -- what operators ask for
 
-    def add(self, service: Service, address: str, weight: int | None, edit: Edit) -> tuple[BackendKey, bool]:
-        """Add a backend at an address, with a weight if told; one that was removed comes back.
+    async def add(self, service: str, address: str, weight: int | None, edit: Edit) -> tuple[BackendKey, bool]:
+        """Add a backend at an address, with a weight if given; one that was removed comes back.
 
-        Returns whose key it has, and whether anything has changed.  Raises RefusedError where another weight is wanted
-        of one that is there, or it is a listener of this host, FailedError where there is no room.
+        Returns its key, and whether anything has changed.  Raises RefusedError if one that is there is to have another
+        weight, or if it is a listener of this host; FailedError if there is no room or if it cannot be saved.
         """
-        known = {one.name: one for one in service.backends}
-        known |= {key[1]: one.backend for key, one in self._removed.items() if key[0] == service.name}
-        backend = known.get(address) or self._resolved(service.name, address)
-        twin = next((one for one in known.values() if same_server(one, backend, service.listeners)), None)
-        key = (service.name, backend.name if twin is None else twin.name)
-        if key in self._removed:
-            self._bring_back([key], f"by {edit.by}")
-            if weight is not None:
-                self._weigh(key, weight, edit)
-        elif twin is None:
-            if weight is not None:
-                backend = backend.model_copy(update={"weight": weight})
-            self._refuse_loop(service, backend)
-            self._list(service, [*service.backends, backend])
-            self._added[key] = edit
-            text = f"added with weight {backend.weight}, by {edit.by}"
-            self._tell("admin", written(key), text, weight=backend.weight, by=edit.by)
-        elif weight in {None, twin.weight}:
-            return key, False
-        else:
-            text = f"{written(key)} exists already with weight {twin.weight}: use `steelyard weight` to change it"
-            raise RefusedError(text)
-        return key, True
+        key, _ = self._addition(service, address, weight, edit)
+        return key, await self._do(lambda: self._addition(service, address, weight, edit)[1])
 
-    def _refuse_loop(self, service: Service, backend: Backend) -> None:
-        """Raise RefusedError if traffic to this backend would come back to this host."""
-        listed = service.model_copy(update={"backends": (*service.backends, backend)})
-        why = self._leads_back(listed).get(backend.name)
-        if why is not None:
-            raise RefusedError(why)
+    def removed(self, service: str, name: object) -> list[str]:
+        """Return the backends of this name or address that are removed: leaving or gone."""
+        keys = [key for key in self._lists.edits.removed if key[0] == service]
+        return [key[1] for key in keys if name in (key[1], self._lists.own(key).address)]
 
-    def is_removed(self, service: str, wanted: object) -> bool:
-        """Returns True if a backend of this name or address is gone or leaving."""
-        return any(
-            key[0] == service and wanted in (one.backend.name, one.backend.address)
-            for key, one in self._removed.items()
-        )
+    async def remove(self, service: str, going: Collection[str], edit: Edit, *, force: bool) -> bool:
+        """Remove these backends of a service; returns False if all are leaving already.
 
-    def remove(self, service: Service, going: Collection[str], edit: Edit, *, force: bool) -> bool:
-        """Remove these backends of a service; False if all are leaving already.
-
-        `force` cuts what they have, and removes even the last that could serve; RefusedError without it.
+        `force` cuts their connections, and removes even the last that could serve.  Raises RefusedError without it, and
+        for the last backend of all; FailedError if it cannot be saved.
         """
-        staying = {one.name for one in service.backends if not self._admins.leaves((service.name, one.name))} - {*going}
-        if not staying:
-            raise RefusedError(f"{service.name} would have no backend any more: add another one first")
-        keys = [(service.name, name) for name in sorted(going)]
-        refuse_to_strand(() if force else self._stranded(keys))
-        new = [key for key in keys if force or not self._admins.leaves(key)]
-        if new:
-            self._retire(new, edit, force=force)
-        return bool(new)
+        return await self._do(lambda: self._removal(service, going, edit, force=force))
 
-    def weigh(self, keys: Collection[BackendKey], weight: int, edit: Edit, *, force: bool = False) -> bool:
-        """Give these backends a weight, whatever their probes ask for; False if all have it already.
+    async def weigh(self, keys: Collection[BackendKey], weight: int, edit: Edit, *, force: bool = False) -> bool:
+        """Give these backends a weight, whatever their probes ask for; returns False if all have it already.
 
-        RefusedError for 0 where nobody else could serve, without `force`.
+        Raises RefusedError for 0 if no other could serve, without `force`; FailedError if it cannot be saved.
         """
-        if not weight:
-            refuse_to_strand(() if force else self._stranded(keys))
-        new = [key for key in keys if self._running.backends[key].weight != weight or key not in self._weights]
-        for key in new:
-            self._weigh(key, weight, edit)
-        return bool(new)
+        return await self._do(lambda: self._weighing(keys, weight, edit, force=force))
+
+    async def clear(self, edit: Edit) -> None:
+        """End all acts, admin states included: the file's backends and weights are back, added backends leave.
+
+        Raises FailedError, and changes nothing, if there are too few slots or if it cannot be saved.
+        """
+
+        def put() -> None:
+            step = self._clearing(edit)
+            self._admins.clear(edit.by)
+            self._lists.put(step.edits, step.put)
+
+        self._clearing(edit)
+        await self._saved.clear(put)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return what differs from the file, as `overrides` shows it."""
-        rows = [self._row(key, "added", one) for key, one in self._added.items()]
-        rows += [self._row(key, "removed", one) for key, one in self._removed.items() if key not in self._added]
+        edits = self._lists.edits
+        rows = [self._row(key, "added", one) for key, one in edits.added.items()]
+        rows += [self._row(key, "removed", one) for key, one in edits.removed.items() if key not in edits.added]
         rows += [
-            self._row(key, f"weight {self._running.backends[key].weight}", one)
-            for key, one in self._weights.items()
-            if key not in self._removed
+            self._row(key, f"weight {one.weight}", one)
+            for key, one in edits.weights.items()
+            if key not in edits.removed
         ]
         return rows
 
-    def check_clear(self) -> None:
-        """Raise FailedError if too few slots are free for the backends that would come back."""
-        back = sum(key not in self._added and not self._admins.leaves(key) for key in self._removed)
-        slots = self._running.slots[1]
-        if back > (room := slots.capacity - len(slots)):
-            raise FailedError(
-                f"{back} backends would come back and there is room for {room}: the counters of those that leave, or "
-                "have left, are still in use by workers; a restart makes room for more"
-            )
+    # -- another file
 
-    def clear(self, edit: Edit) -> None:
-        """Restore the backends and weights of the file; added backends leave.
+    async def prepare(self, new: Config) -> None:
+        """Do beforehand the part of `rebase` that takes long; without it `rebase` does so."""
+        await self._rebasing.prepare(new)
 
-        Raises FailedError if there are too few slots: see `check_clear`.
+    def rebase(self, new: Config) -> Rebase:
+        """Return what another file makes of the acts, without any effect."""
+        return self._rebasing.rebase(new)
+
+    def is_current(self, rebase: Rebase) -> bool:
+        """Returns True if no operator has acted, and no backend has left, since `rebase`: else it must be made anew."""
+        return self._rebasing.is_current(rebase)
+
+    def commit(self, rebase: Rebase) -> None:
+        """Follow another file; cannot fail.
+
+        Call it right after `Running.replace_all` has put the file into force with `rebase.services`.
         """
-        for key in list(self._weights):
-            if key not in self._removed:
-                self._weigh(key, self._own_weight(key), None)
-        leaving = [key for key in self._added if not self._admins.leaves(key)]
-        if leaving:
+        self._rebasing.commit(rebase, lambda key: self._left(key, force=False))
+
+    def state(self) -> list[Row]:
+        """Return all acts for a successor, admin states and leaving backends included, as `SavedActs` takes them."""
+        return self._rebasing.state()
+
+    def keep(self) -> None:
+        """Save, in the background, that acts from before the start have ended."""
+        if self.ended:
+            self._saved.keep()
+
+    # -- what is decided
+
+    async def _do(self, decide: Callable[[], _Step | None]) -> bool:
+        """Save a change and put it into force; returns False if there is none.
+
+        It is decided anew each time something may have happened meanwhile.
+        """
+        changed = False
+
+        def news() -> dict[str, list[Row]]:
+            step = decide()
+            return {PART: self._to_save() if step is None else step.edits.to_save()}
+
+        def put() -> None:
+            nonlocal changed
+            step = decide()
+            if step is not None:
+                self._lists.put(step.edits, step.put)
+                changed = True
+
+        await self._saved.commit(news, put)
+        return changed
+
+    def _to_save(self) -> list[Row]:
+        return self._lists.edits.to_save()
+
+    def _addition(self, name: str, address: str, weight: int | None, edit: Edit) -> tuple[BackendKey, _Step | None]:
+        """Return the key of the backend to add, and the change, None if there is none."""
+        service, lists = self._lists.service(name), self._lists
+        known = {one.name: one for one in service.backends if lists.is_known((name, one.name))}
+        known |= {key[1]: lists.own(key) for key in lists.edits.removed if key[0] == name}
+        backend = known.get(address) or resolved(self._running.file, name, address, weight)
+        twin = next((one for one in known.values() if same_server(one, backend, service.listeners)), None)
+        key = (name, backend.name if twin is None else twin.name)
+        edits = lists.edits.copy()
+        if key in edits.removed:
+            return key, self._return(key, weight, edit)
+        if twin is None:
+            return key, self._new(key, backend, Addition(edit.by, edit.at, edit.saved, weight=weight, backend=backend))
+        if weight not in {None, twin.weight}:
+            text = f"{written(key)} exists already with weight {twin.weight}: use `steelyard weight` to change it"
+            raise RefusedError(text)
+        if not edit.saved or key not in edits.added or edits.added[key].saved:
+            return key, None
+        edits.added[key] = replace(edits.added[key], saved=True)
+        return key, _Step(edits, lambda: self._tell_saved([key], "added", edit))
+
+    def _return(self, key: BackendKey, weight: int | None, edit: Edit) -> _Step:
+        """Return the change that brings a removed backend back."""
+        edits = self._lists.edits.copy()
+        del edits.removed[key]
+        lost = edits.weights.pop(key, None)
+        filed = self._lists.own(key).weight
+        if weight is not None:
+            edits.weights[key] = Weighing(edit.by, edit.at, edit.saved, weight=weight, filed=filed)
+        self._lists.check_room(edits, [key[0]])
+
+        def put() -> None:
+            if self._admins.leaves(key):
+                self._admins.stays([key])
+            self._tell("admin", written(key), f"no longer to be removed, by {edit.by}")
+            if weight is not None:
+                self._tell_weight(key, weight, f"by {edit.by}")
+            elif lost is not None:
+                self._tell_weight(key, filed, "its own again")
+
+        return _Step(edits, put)
+
+    def _new(self, key: BackendKey, backend: Backend, addition: Addition) -> _Step:
+        edits = self._lists.edits.copy()
+        edits.added[key] = addition
+        services = self._lists.services(edits, [key[0]])
+        why = self._leads_back(self._running.config.model_copy(update={"services": services})).get(key)
+        if why is not None:
+            raise RefusedError(why)
+        self._lists.check_room(edits, [key[0]])
+
+        def put() -> None:
+            if self._admins.leaves(key):  # an earlier file had it
+                self._admins.stays([key])
+            text = f"added with weight {backend.weight}, by {addition.by}"
+            self._tell("admin", written(key), text, weight=backend.weight, by=addition.by)
+
+        return _Step(edits, put)
+
+    def _removal(self, name: str, going: Collection[str], edit: Edit, *, force: bool) -> _Step | None:
+        service, edits = self._lists.service(name), self._lists.edits.copy()
+        wanted = sorted((name, one) for one in going)
+        if not any(
+            (name, one.name) not in wanted and not self._admins.leaves((name, one.name)) for one in service.backends
+        ):
+            raise RefusedError(f"{name} would have no backend any more: add another one first")
+        keys = [key for key in wanted if key in self._running.backends]
+        refuse_to_strand(() if force else self._stranded(keys))
+        new = [key for key in keys if force or not self._admins.leaves(key)]
+        to_save = [key for key in wanted if edit.saved and key in edits.removed and not edits.removed[key].saved]
+        if not new and not to_save:
+            return None
+        edits.removed |= {key: replace(edits.removed[key], saved=True) for key in to_save}
+        edits.removed |= {key: edit for key in new if key not in edits.removed and self._lists.is_known(key)}
+
+        def put() -> None:
+            self._tell_saved([key for key in to_save if key not in new], "removed", edit)
+            self._retire(new, edit, force=force)
+
+        return _Step(edits, put)
+
+    def _weighing(self, keys: Collection[BackendKey], weight: int, edit: Edit, *, force: bool) -> _Step | None:
+        keys, edits = [key for key in keys if key in self._running.backends], self._lists.edits.copy()
+        if not weight:
+            refuse_to_strand(() if force else self._stranded(keys))
+        known = edits.weights
+        new = [key for key in keys if key not in known or known[key].weight != weight]
+        to_save = [key for key in keys if edit.saved and key not in new and not known[key].saved]
+        if not new and not to_save:
+            return None
+        for key in to_save:
+            known[key] = replace(known[key], saved=True)
+        for key in new:
+            filed = self._lists.own(key).weight
+            known[key] = Weighing(edit.by, edit.at, edit.saved, weight=weight, filed=filed)
+
+        def put() -> None:
+            self._tell_saved(to_save, f"weight {weight}", edit)
+            for key in new:
+                self._tell_weight(key, weight, f"by {edit.by}")
+
+        return _Step(edits, put)
+
+    def _clearing(self, edit: Edit) -> _Step:
+        before = self._lists.edits
+        leaving = [key for key in before.added if not self._admins.leaves(key)]
+        back = [key for key in before.removed if key not in before.added]
+        edits = Edits(dict(before.added), {key: before.removed.get(key, edit) for key in before.added})
+        self._lists.check_room(edits, {key[0] for key in [*back, *leaving]})
+
+        def put() -> None:
+            for key in before.weights.keys() - before.removed.keys():
+                self._tell_weight(key, self._lists.own(key).weight, "its own again")
             self._retire(leaving, edit, force=False)
-        self._bring_back([key for key in self._removed if key not in self._added], f"overrides cleared by {edit.by}")
+            still = [key for key in back if self._admins.leaves(key)]
+            if still:
+                self._admins.stays(still)
+            for key in back:
+                self._tell("admin", written(key), f"no longer to be removed, overrides cleared by {edit.by}")
 
-    # -- inside
-
-    def _resolved(self, service: str, address: str) -> Backend:
-        try:
-            return resolve_backend(self._running.file, service, address)
-        except ConfigError as error:
-            raise RefusedError("; ".join(one.text for one in error.diagnostics)) from None
+        return _Step(edits, put)
 
     def _retire(self, keys: Collection[BackendKey], edit: Edit, *, force: bool) -> None:
         for key in keys:
-            left = self.active(key)
-            how = "{left} open, cut now" if force else f"{left} open, may finish until drain-timeout"
-            how = how if left else "nothing is open"
-            self._tell("admin", written(key), f"to be removed, by {edit.by}: {how}", by=edit.by)
-            self._removed[key] = Removal(edit.by, edit.at, self._filed(key) or self._running.backends[key])
-        self._admins.retire(keys, edit.by, force=force)
+            text = f"to be removed, by {edit.by}: {self._left(key, force=force)}"
+            self._tell("admin", written(key), text, by=edit.by)
+        if keys:
+            self._admins.retire(keys, edit.by, force=force)
 
-    def _bring_back(self, keys: Collection[BackendKey], why: str) -> None:
-        """Restore removed backends as they are in the file; those that are still leaving simply stay."""
-        still = [key for key in keys if self._admins.leaves(key)]
-        if still:
-            self._admins.stays(still)
-        for key in still:
-            self._back(key, why)
-            if key in self._weights:
-                self._weigh(key, self._own_weight(key), None)
-        gone = [key for key in keys if key not in still]
-        for name in dict.fromkeys(key[0] for key in gone):
-            service = self._running.services[name]
-            back = [key for key in gone if key[0] == name]
-            self._list(service, [*service.backends, *(self._removed[key].backend for key in back)])
-            for key in back:
-                self._back(key, why)
+    # -- what is told
 
-    def _back(self, key: BackendKey, why: str) -> None:
-        del self._removed[key]
-        self._tell("admin", written(key), f"no longer to be removed, {why}")
+    def _left(self, key: BackendKey, *, force: bool) -> str:
+        left = self.active(key)
+        if not left:
+            return "nothing is open"
+        return f"{left} open, cut now" if force else f"{left} open, may finish until drain-timeout"
 
-    def _list(self, service: Service, backends: Collection[Backend]) -> None:
-        """Give a service these backends, in the file's order, which decides between equals, and then as they were added."""
-        filed = {one.name: at for at, one in enumerate(self._filed_service(service.name).backends)}
-        backends = sorted(backends, key=lambda one: filed.get(one.name, len(filed)))
-        try:
-            slots = self._running.replace(service.model_copy(update={"backends": tuple(backends)}))
-        except SlotsFullError as error:
-            raise FailedError(str(error)) from None
-        self._relisted(service.name, slots)
+    def _tell_weight(self, key: BackendKey, weight: int, why: str) -> None:
+        self._tell("admin", written(key), f"weight {weight}, {why}", weight=weight)
 
-    def _weigh(self, key: BackendKey, weight: int, edit: Edit | None) -> None:
-        """Give a backend this weight; `edit` None: its own again."""
-        service = self._running.services[key[0]]
-        backends = [
-            one.model_copy(update={"weight": weight}) if one.name == key[1] else one for one in service.backends
-        ]
-        self._running.replace(service.model_copy(update={"backends": tuple(backends)}))
-        self._weights.pop(key, None)
-        self._running.weighed.discard(key)
-        if edit is not None:
-            self._weights[key] = edit
-            self._running.weighed.add(key)
-        by = f"by {edit.by}" if edit is not None else "its own again"
-        self._tell("admin", written(key), f"weight {weight}, {by}", weight=weight)
-        self._reweighed(key)
-
-    def _filed_service(self, name: str) -> Service:
-        return next(one for one in self._running.file.services if one.name == name)
-
-    def _filed(self, key: BackendKey) -> Backend | None:
-        """Return a backend as the file has it, None for one that was added."""
-        return next((one for one in self._filed_service(key[0]).backends if one.name == key[1]), None)
-
-    def _own_weight(self, key: BackendKey) -> int:
-        return (self._filed(key) or self._running.backends[key]).weight
+    def _tell_saved(self, keys: Collection[BackendKey], what: str, edit: Edit) -> None:
+        for key in keys:
+            self._tell("admin", written(key), f"{what} is saved and survives a restart, by {edit.by}", by=edit.by)
 
     def _row(self, key: BackendKey, act: str, edit: Edit) -> dict[str, Any]:
         listed = key in self._running.backends
@@ -285,6 +372,6 @@ class Membership:
             "by": edit.by,
             "reason": None,
             "at": edit.at,
-            "saved": False,
+            "saved": edit.saved,
             "active": self.active(key) if listed else 0,
         }

@@ -14,6 +14,7 @@ from proxy.config.characters import check_values
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.files import Files
 from proxy.config.loops import addresses, check_loops
+from proxy.config.merge import without
 from proxy.config.model import Announce, Auth, Backend, Config, NotifySettings, SyncGroup, Track, VrrpSettings
 from proxy.config.nodes import choose, read_nodes, this_node
 from proxy.config.positions import Arr, Source, Spot, Tab
@@ -59,7 +60,8 @@ def resolve_backend(config: Config, service: str, address: str) -> Backend:
     tree = config._tree  # noqa: SLF001 - this module made the Config
     if tree is None:
         raise TypeError("the configuration was not loaded from a file")
-    resolver = _Resolver(tree, config.nodes, config.node.name, report, need_files=False)
+    rest = without(tree, "service")  # whose values are chosen already: hundreds of services would take long
+    resolver = _Resolver(rest, config.nodes, config.node.name, report, need_files=False)
     tab = tree["service"][service].copy()
     tab.put("backends", backends, spot)
     tab.put("quorum", 1, tab.spots.get("quorum", tab.here))  # the service has its other backends, too
