@@ -97,7 +97,7 @@ class Master:
         self._timeline = Timeline()
         self._control = ControlServer(config.control.socket, ours.group)
         size = sum(len(service.backends) for service in config.services)
-        self._layout = taking_over.layout(Layout.roomy(len(config.services), size, plans.clients(config)), inherited)
+        self._layout = taking_over.layout(Layout.roomy(len(config.services), size, plans.CLIENTS), inherited)
         self._columns = Columns(self._layout)
         try:
             self._running = Running(config, *taking_over.slots(self._layout, inherited))
@@ -112,7 +112,7 @@ class Master:
         )
         self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._looping)
         try:
-            acts = SavedActs(state.document(SAVED), self._timeline.add)
+            acts = SavedActs(state.document(SAVED), self._timeline.add, None if inherited is None else inherited.acts)
             self._admins = Admins(self._running, acts, self._timeline.add, self._administered, self._counts.active)
             # Before all that reads the backends in force: it lays the saved acts over the file.
             self._membership = Membership(
@@ -161,7 +161,7 @@ class Master:
             self,
             Estate(
                 os.getpid(), self._running, self._columns, self._handout, self._listeners, self._opening, self._readiness,
-                self._admins, self._membership, self._workers, self._former, self._prober, self._redundancy,
+                self._membership, self._workers, self._former, self._prober, self._redundancy,
                 self._control, self._timeline, state,
             ),
             predecessor,
@@ -206,7 +206,6 @@ class Master:
         self._workers.start()
         self._redundancy.start()
         self._opening.start()
-        self._membership.keep()
         self._tick()
 
     async def _take_over(self) -> None:
@@ -219,6 +218,7 @@ class Master:
         """Answer on the control socket, which a predecessor may have given, and write to the timeline."""
         await self._start_control(control)
         await self._begin_timeline()
+        self._membership.keep()
 
     async def _end(self) -> None:
         self._stopped.set()
@@ -497,7 +497,7 @@ class Master:
         new = [key for key in map(self._running.slots[1].key_at, slots) if key is not None]
         self._readiness.relisted(service, new)
         plan = plans.service_plan(self._running.services[service], self._running, self._readiness.weights_of(service))
-        self._workers.relist(worker_messages.Backends(self._handout.generation, service_tree(plan)))
+        self._workers.relist(worker_messages.Services(self._handout.generation, [service_tree(plan)], []))
         for message, fds in self._means.relisted(self.config):
             self._prober.send(message, fds)
         self._prober.watch()

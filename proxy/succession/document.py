@@ -78,8 +78,8 @@ class State(Row):
     salt: str = Field(default="00" * 16, pattern=r"^([0-9a-f]{2})*$")
     listeners: tuple[ListenerRow, ...] = ()
     memory: Memory = Memory()
-    overrides: tuple[dict[str, Any], ...] = ()
-    edits: dict[str, Any] = Field(default_factory=dict)
+    acts: tuple[dict[str, Any], ...] | None = None
+    """As `backends.saved` has them; None: those of the state directory."""
     routing: dict[str, Any] = Field(default_factory=dict)
 
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from proxy import __version__
-from proxy.backends.admin import Admins
 from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
@@ -36,7 +35,6 @@ class Estate:
     listeners: Listeners
     opening: Opening
     readiness: Readiness
-    admins: Admins
     membership: Membership
     workers: Supervisor
     former: FormerWorkers
@@ -76,6 +74,7 @@ class Estate:
             salt=remembered.salt,
             listeners=tuple(listeners),
             memory=self.readiness.remembered(),
+            acts=tuple(self.membership.state()),
         )
         return state, {name: fd for name, fd in descriptors.items() if fd >= 0}
 

@@ -195,7 +195,8 @@ class Succession:
         estate.timeline.give_away(self._nurse.forward)
         estate.state.give_away()
         estate.former.close()
-        self._nurse.begin(estate.running.config.node.reexec_timeout)
+        given_up = set(estate.listeners.numbers) - successor.listeners
+        self._nurse.begin(estate.running.config.node.reexec_timeout, given_up)
         estate.listeners.close()
         self._run(estate.control.abandon())
 

@@ -38,7 +38,6 @@ class Handout:
     """
 
     def __init__(self, running: Running, layout: Layout, open_files: int, remembered: Remembered | None = None) -> None:
-        services = running.config.services
         self._running = running
         self._layout = layout
         self._open_files = open_files
@@ -46,9 +45,8 @@ class Handout:
         # Random, so that a client cannot choose which clients share its place in a table.
         self._salt = os.urandom(16).hex() if remembered is None else remembered.salt
         self._templates = None if remembered is None else _store(remembered.store)
-        self._persistent = any(service.persistence for service in services)
         self._rates = -1 if remembered is None else _rates(remembered.rates)
-        if self._rates < 0 and any(service.rate_per_client for service in services):
+        if self._rates < 0:
             self._rates = rates.create()
         self.generation = 1 if remembered is None else remembered.generation + 1
 
@@ -71,12 +69,11 @@ class Handout:
     def shared(self) -> list[int]:
         """Return new descriptors of the memory that all workers write: the persistence store and clients' rates.
 
-        The caller closes them.
+        The caller closes them.  They are there even if no service uses them yet: a reload may begin to.
         """
-        if self._templates is None and self._persistent:
+        if self._templates is None:
             self._templates = Store.create()
-        templates = [self._templates.again()] if self._templates is not None else []
-        return [*templates, os.dup(self._rates)] if self._rates >= 0 else templates
+        return [self._templates.again(), os.dup(self._rates)]
 
     def remembered(self) -> Remembered:
         """Return what a successor needs for workers that go on where these end; the descriptors stay ours."""

@@ -83,8 +83,8 @@ class Supervisor:
             if place.child is not None and place.child.ready and place.child.alive:
                 place.child.send(message)
 
-    def relist(self, message: worker_messages.Backends) -> None:
-        """Give every worker a service's new list of backends, also those not ready yet: it follows their `Setup`."""
+    def relist(self, message: worker_messages.Services) -> None:
+        """Tell every worker which services have changed, also those not ready yet: it follows their `Setup`."""
         encoded = codec.encode(message)
         for place in self._places:
             if place.child is not None and place.child.alive:
@@ -113,6 +113,14 @@ class Supervisor:
             child = self._places[index].child
             if child is not None and child.alive:
                 child.send(worker_messages.Unlisten([list(key) for key in keys]))
+
+    def empty(self, listeners: Iterable[int]) -> None:
+        """Let the workers serve the clients that wait in these listeners, and close them: no successor polls them."""
+        wanted = set(listeners)
+        for place in self._places:
+            keys = [list(key) for key in self.members.polled_by(place.index) if key[0] in wanted]
+            if keys and place.child is not None and place.child.alive:
+                place.child.send(worker_messages.Unlisten(keys, drain=True))
 
     def replace(self, old: int, new: int) -> None:
         """Hand out a listener in the place of one that is closed."""
@@ -156,12 +164,15 @@ class Supervisor:
             if place.able
         )
 
-    def drain(self, timeout: float) -> None:
-        """Let the workers finish open connections, for `timeout` seconds, and exit."""
+    def drain(self, timeout: float, *, hand_over: bool = False) -> None:
+        """Let the workers finish open connections, for `timeout` seconds, and exit.
+
+        With `hand_over` they leave the clients that wait in the members to a successor, which polls them already.
+        """
         self._stopping = True
         for place in self._places:
             if place.child is not None:
-                place.child.send(worker_messages.Drain(timeout))
+                place.child.send(worker_messages.Drain(timeout, hand_over))
         self._gone_if_all_left()
 
     async def end(self, patience: float) -> None:
