@@ -24,7 +24,7 @@ from proxy.backends.readiness import Readiness
 from proxy.backends.saved import SAVED, SavedActs
 from proxy.commands.events import events_handler
 from proxy.commands.reexec import register_succession
-from proxy.commands.registry import Parts, register
+from proxy.commands.registry import Parts, Stage, register
 from proxy.commands.status import Overview
 from proxy.config.model import BackendKey, Config
 from proxy.control.server import ControlServer
@@ -267,7 +267,7 @@ class Master:
     async def _start_control(self, inherited: socket.socket | None = None) -> None:
         parts = Parts(
             self._running, self._counts, self._workers, self._prober, self._redundancy, self._admins, self._membership,
-            self._readiness, self._former.rows,
+            self._readiness, self._former.rows, lambda: Stage(self._stopping, self._draining),
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
         register(self._control, overview.status, overview.forget, parts)

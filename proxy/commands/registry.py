@@ -27,6 +27,14 @@ from proxy.workers.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """Whether the daemon is stopping, and whether it takes no new clients any more."""
+
+    stopping: bool = False
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
     """The parts of the daemon that the commands use."""
 
@@ -40,6 +48,8 @@ class Parts:
     readiness: Readiness
     former: Callable[[], Sequence[WorkerRow]] = tuple
     """Returns the workers of former daemons."""
+    stage: Callable[[], Stage] = Stage
+    """Returns whether the daemon is stopping."""
 
 
 def register(control: ControlServer, status: Handler, changes: Callable[[], None], parts: Parts) -> None:

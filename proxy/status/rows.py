@@ -70,3 +70,6 @@ class Node:
     sha256: str
     valid: bool = True
     overrides: int = 0
+    stopping: bool = False
+    closed: bool = False
+    """Whether it takes no new clients any more."""

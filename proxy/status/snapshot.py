@@ -97,9 +97,12 @@ class SnapshotBuilder:
         shown: list[ServiceStatus] = []
         for service in services:
             shown += yield from self._service(service, verdicts, overrides or {}, added)
+        if node.closed:
+            shown = [{**service, "state": "stopping"} for service in shown]
         status = Status(
             schema=SCHEMA,
             node=node.name,
+            state="stopping" if node.stopping else "running",
             version=node.version,
             uptime_s=round(node.uptime, 3),
             generation=node.generation,

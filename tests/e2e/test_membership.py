@@ -121,7 +121,7 @@ def test_a_server_that_is_told_of(bed: Bed) -> None:
     os.kill(victim, signal.SIGKILL)
     bed.node.until(lambda status: victim not in bed.node.workers() and len(bed.node.workers()) == 2, "a new worker")
     assert bed.connections() == {0, 1, 2}
-    os.kill(bed.node.pid, signal.SIGTERM)
+    os.kill(bed.node.pid, signal.SIGINT)
     assert bed.node.proc is not None
     bed.node.proc.wait(10)
     bed.node.start()
