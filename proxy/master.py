@@ -18,6 +18,7 @@ from proxy import __version__
 from proxy.backends.admin import Admins
 from proxy.backends.counts import Counts
 from proxy.backends.effective import Running, written
+from proxy.backends.errors import FailedError, RefusedError
 from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
@@ -27,6 +28,7 @@ from proxy.commands.reexec import register_succession
 from proxy.commands.registry import Parts, Stage, register
 from proxy.commands.status import Overview
 from proxy.config.model import BackendKey, Config
+from proxy.control.path import group_id
 from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
 from proxy.host import privileges
@@ -40,11 +42,15 @@ from proxy.processes.faults import Faults
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
+from proxy.records import log
 from proxy.records.connection_log_file import ConnectionLogFile
 from proxy.records.document import StateError
 from proxy.records.state_directory import StateDirectory
 from proxy.records.timeline import Level, Timeline
 from proxy.relay.plan import service_tree
+from proxy.reload import Outcome, Reload
+from proxy.reload import Parts as Reloaded
+from proxy.reload_queue import ReloadQueue
 from proxy.start import Standing, StartError, own_state, standing
 from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
@@ -53,12 +59,11 @@ from proxy.status.snapshot import SnapshotBuilder
 from proxy.succession import taking_over
 from proxy.succession.estate import Estate
 from proxy.succession.former_workers import FormerWorkers
-from proxy.succession.handing_over import NotHandedOverError, Step
 from proxy.succession.predecessor import NoPredecessorError, Predecessor
 from proxy.succession.succession import Succession
 from proxy.words import counted
 from proxy.workers import plans
-from proxy.workers.listeners import ListenError, Listeners
+from proxy.workers.listeners import ListenError, Listeners, Relocation
 from proxy.workers.opening import Opening
 from proxy.workers.provision import Handout, Provision
 from proxy.workers.supervisor import Supervisor, gone
@@ -78,12 +83,13 @@ class Master:
         ours: Standing,
         state: StateDirectory,
         warnings: Collection[tuple[str, str]] = (),
+        node: str | None = None,
         predecessor: Predecessor | None = None,
     ) -> None:
         """Prepare without any effect outside this process; StartError for errors that show already.
 
-        `warnings` (kind, text) are recorded right after the event of the start.  `predecessor`, whose state is here, is
-        the daemon whose place this one takes.
+        `warnings` (kind, text) are recorded right after the event of the start; `node` is the value of `--node`;
+        `predecessor`, whose state is here, is the daemon whose place this one takes.
         """
         self._predecessor = predecessor
         inherited = None if predecessor is None else predecessor.state
@@ -157,6 +163,15 @@ class Master:
             )
         except router_settings.KeyFileError as error:
             raise StartError(f"vrrp: {error}") from error
+        self._reload = Reload(
+            config.sources[0], node,
+            Reloaded(
+                self._running, self._membership, self._readiness, self._columns, self._handout, self._listeners,
+                self._opening, self._workers, self._means, self._prober, self._redundancy, self._connection_log,
+            ),
+            self._timeline.add, fits=self._fits, around=self._reconfigured,
+        )  # fmt: skip
+        self._reloads = ReloadQueue(self._reload_now, lambda error: self._faults.add(error, "in a reload"))
         self._succession = Succession(
             self,
             Estate(
@@ -222,6 +237,8 @@ class Master:
 
     async def _end(self) -> None:
         self._stopped.set()
+        self._reloads.close()
+        await self._reload.close()
         if self._succession.aside:
             await self._end_aside()
             return
@@ -259,7 +276,6 @@ class Master:
             self._listeners.bind(self._running, self._warn, adopted)
         except ListenError as error:
             raise StartError(str(error)) from None
-        self._listeners.close_unused(adopted)
 
     def _warn(self, kind: str, text: str) -> None:
         self._before.append((kind, text))
@@ -267,11 +283,12 @@ class Master:
     async def _start_control(self, inherited: socket.socket | None = None) -> None:
         parts = Parts(
             self._running, self._counts, self._workers, self._prober, self._redundancy, self._admins, self._membership,
-            self._readiness, self._former.rows, lambda: Stage(self._stopping, self._draining),
+            self._readiness, self._reload, self._reloads, self._former.rows,
+            lambda: Stage(self._stopping, self._draining),
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
         register(self._control, overview.status, overview.forget, parts)
-        register_succession(self._control, self._reexec, self._give_place)
+        register_succession(self._control, self._succession.reexec, self._succession.give_place)
         try:
             await self._control.start(inherited)
         except ControlError as error:
@@ -310,6 +327,7 @@ class Master:
             self._faults.guarded(self._look_at_listeners)
             self._faults.guarded(lambda: self._connection_log.look(now))
             self._faults.guarded(lambda: self._state.look(self._told_of_state))
+            self._faults.guarded(self._reload.look)
 
     def _decide(self, now: float) -> None:
         self._faults.guarded(lambda: self._prober.look(now))
@@ -325,15 +343,44 @@ class Master:
             signal.SIGTERM: lambda: self._on_stop(waits=True),
             signal.SIGINT: lambda: self._on_stop(waits=False),
             signal.SIGQUIT: self._on_quit,
-            signal.SIGHUP: lambda: self._on_unsupported("reload"),
+            signal.SIGHUP: self._on_reload,
             signal.SIGUSR1: self._on_reopen,
             signal.SIGUSR2: self._succession.on_signal,
         }
         signals.listen(self._loop, acts, self._on_stray)
 
-    def _on_unsupported(self, what: str) -> None:
-        text = f"{what} is not yet supported: restart the daemon"
-        self._timeline.add(what, self.config.node.name, text, level="warning")
+    def _on_reload(self) -> None:
+        with contextlib.suppress(RefusedError):  # one that waits, and may be stricter, reads the same file
+            self._reloads.request(strict=False)
+
+    async def _reload_now(self, strict: bool) -> Outcome:
+        if self._stopping:
+            raise FailedError("the daemon is stopping: nothing has changed")
+        return await self._reload.run(strict=strict)
+
+    def _fits(self, config: Config) -> None:
+        """Raise RefusedError if this host cannot have a configuration, or not now."""
+        if self._succession.busy or self._succession.aside:
+            raise RefusedError("another daemon is taking over: try again in a moment")
+        try:
+            standing(config, privileges.raise_open_files(), lambda *_: None)
+        except StartError as error:
+            raise RefusedError(str(error)) from error
+
+    def _reconfigured(self, before: Config, config: Config) -> None:
+        """Take other settings of the daemon itself: its log, and the group that may read its control socket."""
+        if (config.log.level, config.log.format) != (before.log.level, before.log.format):
+            log.setup(config.log.level, config.log.format)
+            level = messages.Level(config.log.level, config.log.format)
+            self._workers.log(level)
+            self._prober.log(level)
+            self._redundancy.log(level)
+        if config.control.group != before.control.group:
+            try:
+                self._control.regroup(group_id(config.control.group))
+            except (OSError, ControlError) as error:
+                text = f"control.group: the socket keeps its rights: {error}"
+                self._timeline.add("reload", config.node.name, text, level="error")
 
     def _on_reopen(self) -> None:
         self._timeline.add("log", self.config.node.name, "SIGUSR1: reopening the log files")
@@ -403,24 +450,24 @@ class Master:
 
     # -- a successor
 
-    async def _reexec(self, step: Step) -> int:
-        if self._stopping:
-            raise NotHandedOverError("this daemon is stopping: start another one, which takes over")
-        return await self._succession.reexec(step)
-
-    def _give_place(self) -> socket.socket:
-        if not self._waits:
-            raise NotHandedOverError(f"the daemon here, pid {os.getpid()}, goes on: `steelyard reexec` replaces it")
-        return self._succession.give_place()
-
     def stop_now(self) -> None:
         """End the daemon at once."""
         self._stopped.set()
 
     @property
+    def stopping(self) -> bool:
+        """Whether the daemon is stopping."""
+        return self._stopping
+
+    @property
     def stopped(self) -> bool:
         """Whether the daemon ends now."""
         return self._stopped.is_set()
+
+    @property
+    def awaits_successor(self) -> bool:
+        """Whether the daemon is stopping, and serves until another one takes over."""
+        return self._waits
 
     # -- what the supervisor reports
 
@@ -497,7 +544,7 @@ class Master:
         new = [key for key in map(self._running.slots[1].key_at, slots) if key is not None]
         self._readiness.relisted(service, new)
         plan = plans.service_plan(self._running.services[service], self._running, self._readiness.weights_of(service))
-        self._workers.relist(worker_messages.Services(self._handout.generation, [service_tree(plan)], []))
+        self._workers.tell_all(worker_messages.Services(self._handout.generation, [service_tree(plan)], []))
         for message, fds in self._means.relisted(self.config):
             self._prober.send(message, fds)
         self._prober.watch()
@@ -519,7 +566,7 @@ class Master:
             return  # they are closed
         node = self.config.node.name
         for old, new in self._listeners.renew(lambda text: self.told(node, text, kind="listener", level="warning")):
-            self._workers.replace(old, new)
+            self._workers.relocate(Relocation(moved=((old, new),)))
 
     def _look_at_means(self) -> None:
         news = self._means.look()
@@ -542,17 +589,20 @@ class Master:
             self._opening.probing()
 
 
-async def serve(config: Config, predecessor: Predecessor | None = None) -> None:
-    """Run a daemon in this process, in the place of another one if there is one; StartError if it cannot begin."""
+async def serve(config: Config, node: str | None = None, predecessor: Predecessor | None = None) -> None:
+    """Run a daemon in this process, in the place of another one if there is one; StartError if it cannot begin.
+
+    `node` is the value of `--node`, for a reload.
+    """
     try:
-        await _serve(config, predecessor)
+        await _serve(config, node, predecessor)
     except StartError as error:
         if predecessor is not None:
             predecessor.refuse(str(error), 1)
         raise
 
 
-async def _serve(config: Config, predecessor: Predecessor | None) -> None:
+async def _serve(config: Config, node: str | None, predecessor: Predecessor | None) -> None:
     warnings: list[tuple[str, str]] = []
     ours = standing(config, privileges.raise_open_files(), lambda kind, text: warnings.append((kind, text)))
     lock = -1
@@ -565,7 +615,7 @@ async def _serve(config: Config, predecessor: Predecessor | None) -> None:
             lock = predecessor.take("lock")
     state = await own_state(config, lock)
     try:
-        master = Master(config, ours, state, warnings, predecessor)
+        master = Master(config, ours, state, warnings, node, predecessor)
         with contextlib.suppress(asyncio.CancelledError):
             await master.run()
     finally:

@@ -44,7 +44,7 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     if predecessor is None:
         predecessor = Predecessor.ask(config.control.socket)
     try:
-        asyncio.run(serve(config, predecessor))
+        asyncio.run(serve(config, node, predecessor))
     except StartError as error:
         for line in str(error).splitlines():
             click.echo(f"steelyard: {printable(line)}", err=True)

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from proxy.control.server import ControlServer, Handed, Request
-from proxy.control.wire import ControlError
-from proxy.succession.handing_over import NotHandedOverError
+from proxy.control.wire import BAD_CONFIG, FAILED, ControlError
+from proxy.succession.handing_over import EXIT_CONFIG, NotHandedOverError
 
 Step = Callable[[str], None]
 
@@ -39,7 +39,7 @@ def register_succession(
         try:
             pid = await replacing
         except NotHandedOverError as error:
-            raise ControlError(str(error), exit=error.code) from None
+            raise ControlError(str(error), BAD_CONFIG if error.code == EXIT_CONFIG else FAILED) from None
         yield {"pid": pid, "changed": True, "more": False}
 
     def take_over(request: Request) -> Handed:

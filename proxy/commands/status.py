@@ -54,6 +54,7 @@ class Overview:
             name=config.node.name, version=__version__, uptime=time.monotonic() - self._began,
             generation=self._handout.generation, sha256=config.sha256,
             stopping=self._parts.stage().stopping, closed=self._parts.stage().closed,
+            error=parts.reload.error, on_disk_sha256=parts.reload.on_disk_sha256,
             overrides=len(parts.admins.rows()) + parts.membership.edits,
         )  # fmt: skip
         return (yield from self._builder.build(

@@ -52,7 +52,7 @@ class Prober:
         )  # fmt: skip
         self.start, self.look, self.kill = self._kept.start, self._kept.look, self._kept.kill
         self.resume = self._kept.resume
-        self.send = self._kept.send
+        self.send, self.log = self._kept.send, self._kept.log
 
     @property
     def child(self) -> Child | None:

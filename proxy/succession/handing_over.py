@@ -17,6 +17,7 @@ from proxy.succession.link import Link, LinkEndedError
 
 START = 15.0  # s that a successor may take until it is ready
 BEGIN = 15.0  # s that it may take from then until its workers poll
+EXIT_CONFIG = 2  # of a successor that finds its file wrong
 DEATH = 2.0  # s that the end of its process may take after that of its socket
 
 Step = Callable[[str], None]

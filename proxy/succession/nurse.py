@@ -7,7 +7,7 @@ successor, and ends with its last worker; it goes on if the successor ends.
 import asyncio
 import math
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Final, get_args
 
 from proxy.backends.effective import Running
@@ -33,10 +33,10 @@ class Nurse:
         self._over = over
         self._lives = {place.life for place in workers.present()}
 
-    def begin(self, timeout: float, given_up: Iterable[int]) -> None:
+    def begin(self, timeout: float, given_up: Collection[int]) -> None:
         """Let the workers finish what is open within `timeout` seconds, and what waits in listeners that are given up."""
         self._link.listen(self._heard, self._link.close)
-        self._workers.empty(given_up)
+        self._workers.close_listeners(given_up)
         self._workers.drain(timeout, hand_over=True)
         if timeout != math.inf:
             asyncio.get_running_loop().call_later(timeout + GRACE, self._over)

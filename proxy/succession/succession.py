@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Protocol
@@ -33,6 +34,14 @@ class Owner(Protocol):
 
     def stop_now(self) -> None:
         """End the daemon at once."""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the daemon is stopping."""
+
+    @property
+    def awaits_successor(self) -> bool:
+        """Whether the daemon is stopping, and serves until another one takes over."""
 
     @property
     def stopped(self) -> bool:
@@ -154,6 +163,10 @@ class Succession:
 
     async def reexec(self, step: Step) -> int:
         """Start this program anew, and let it take over; returns its process.  Raises NotHandedOverError."""
+        if self._owner.stopping or self.aside:
+            raise NotHandedOverError(
+                f"this daemon, pid {os.getpid()}, is stopping: start another one, which takes over"
+            )
 
         def tell(text: str) -> None:
             self._told(text)
@@ -173,6 +186,8 @@ class Succession:
 
     def give_place(self) -> socket.socket:
         """Return the socket by which a daemon that others have started takes over.  Raises NotHandedOverError."""
+        if not self._owner.awaits_successor or self.aside:
+            raise NotHandedOverError(f"the daemon here, pid {os.getpid()}, goes on: `steelyard reexec` replaces it")
         self._handing.check()
         ours, theirs = channel.pair()
 

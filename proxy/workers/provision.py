@@ -3,10 +3,11 @@
 import os
 import socket
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
+from proxy.host.descriptors import most_connections
 from proxy.processes import codec
 from proxy.processes.messages import worker as worker_messages
 from proxy.records.connection_log_file import ConnectionLogFile
@@ -65,6 +66,11 @@ class Handout:
             plan = plans.plan(self._running, self.generation, self._layout, self._open_files, self._salt)
             self._encoded = codec.encode(worker_messages.Setup(to_tree(plan)))
         return self._encoded
+
+    def settings(self) -> worker_messages.Settings:
+        """Return the settings of a worker as a whole, as they are now."""
+        config = self._running.config
+        return worker_messages.Settings(most_connections(config, self._open_files), asdict(plans.log_plan(config)))
 
     def shared(self) -> list[int]:
         """Return new descriptors of the memory that all workers write: the persistence store and clients' rates.
