@@ -147,7 +147,7 @@ class Master:
         self._workers = Supervisor(
             self, self._provision, self._count, ours.identity, 0 if inherited is None else inherited.lives
         )
-        self._former = FormerWorkers(self._running, self._columns, self._workers, self._timeline)
+        self._former = FormerWorkers(self._running, self._columns, self._workers, self._listeners, self._timeline)
         self._prober = Prober(
             ours.identity,
             self._targets,

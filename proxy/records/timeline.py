@@ -189,7 +189,7 @@ class Timeline:
         self._disk: DiskThread | None = None
         self._file: _File | None = None
         self._complained = False
-        self._held: list[bytes] | None = None  # lines that wait, while a successor may be writing
+        self._held: list[Event] | None = None  # those that wait, while a successor may be writing
         self._forward: Callable[[Event], bool] | None = None
 
     async def keep(self, directory: Path, disk: DiskThread) -> None:
@@ -222,10 +222,17 @@ class Timeline:
             {key: _bounded(value) for key, value in fields.items()},
         )
         self._events.append(event)
-        if self._forward is not None and self._forward(event):
-            return event
+        for follower in list(self._followers):
+            follower.put(event)
+        if self._held is not None:
+            self._held.append(event)
+        elif self._forward is None or not self._forward(event):
+            self._record(event)
+        return event
+
+    def _record(self, event: Event) -> None:
         log.log(
-            _LEVELS[level],
+            _LEVELS[event.level],
             "%s %s: %s",
             event.kind,
             event.subject,
@@ -233,9 +240,6 @@ class Timeline:
             extra={"kind": event.kind, "subject": event.subject, "fields": event.fields},
         )
         self._persist(event)
-        for follower in list(self._followers):
-            follower.put(event)
-        return event
 
     def between(self, since: float | None = None, until: float | None = None) -> Iterator[Event]:
         """Yield the events in memory from `since` (inclusive) to `until` (exclusive), both in Unix seconds.
@@ -265,20 +269,20 @@ class Timeline:
                 self._disk.submit(self._file.close)
 
     def hold(self) -> None:
-        """Write nothing until `release`: a successor writes to the same file."""
+        """Record nothing until `release`: a successor writes to the same file."""
         self._held = []
 
     def release(self) -> None:
-        """Write again, first what was held back."""
-        lines, self._held = self._held or [], None
-        for line in lines:
-            self._write(line)
+        """Record again, first what was held back."""
+        events, self._held = self._held or [], None
+        for event in events:
+            self._record(event)
 
     def give_away(self, forward: Callable[[Event], bool]) -> None:
         """Leave the file to a successor: from now on `forward` takes events; those that it does not take are logged only."""
-        held, self._held = self._held or [], None
-        for line in held:
-            forward(Event.from_dict(json.loads(line)))
+        events, self._held = self._held or [], None
+        for event in events:
+            forward(event)
         self._forward = forward
         self.close()
 
@@ -295,16 +299,8 @@ class Timeline:
     def _persist(self, event: Event) -> None:
         if self._disk is None or self._file is None:
             return
-        line = json.dumps(event.as_dict(), default=str).encode()
-        if self._held is not None:
-            self._held.append(line)
-        else:
-            self._write(line)
-
-    def _write(self, line: bytes) -> None:
-        if self._disk is None or self._file is None:
-            return
-        file, loop = self._file, asyncio.get_running_loop()
+        file, line = self._file, json.dumps(event.as_dict(), default=str).encode()
+        loop = asyncio.get_running_loop()
 
         def written(done: "Future[None]") -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile

@@ -17,6 +17,7 @@ from proxy.status.rows import WorkerRow
 from proxy.succession import protocol
 from proxy.succession.document import FormerRow
 from proxy.succession.link import Link, LinkEndedError
+from proxy.workers.listeners import Listeners
 from proxy.workers.supervisor import Supervisor
 
 HOLDER: Final = "a predecessor's workers"
@@ -52,10 +53,13 @@ class _Mirror:
 class FormerWorkers:
     """Those of all predecessors, by the number of their life."""
 
-    def __init__(self, running: Running, columns: Columns, workers: Supervisor, timeline: Timeline) -> None:
+    def __init__(
+        self, running: Running, columns: Columns, workers: Supervisor, listeners: Listeners, timeline: Timeline
+    ) -> None:
         self.refused: Callable[[str], None] = lambda _: None
         """Called with the reason if a predecessor goes on after all."""
         self._running = running
+        self._listeners = listeners
         self._columns = columns
         self._workers = workers
         self._timeline = timeline
@@ -172,6 +176,8 @@ class FormerWorkers:
                 row = self._rows.get(life)
                 if row is not None and row.nurse == pid:
                     self._gone(row, how)
+            case protocol.Sessions(rows):
+                self._workers.adopt(self._listeners.find, rows, fds)
             case protocol.Refused(why):
                 self.refused(why)
             case protocol.Told(tree):

@@ -7,7 +7,7 @@ successor, and ends with its last worker; it goes on if the successor ends.
 import asyncio
 import math
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final, get_args
 
 from proxy.backends.effective import Running
@@ -36,6 +36,7 @@ class Nurse:
     def begin(self, timeout: float, given_up: Collection[int]) -> None:
         """Let the workers finish what is open within `timeout` seconds, and what waits in listeners that are given up."""
         self._link.listen(self._heard, self._link.close)
+        self._workers.on_sessions = self._pass_on
         self._workers.close_listeners(given_up)
         self._workers.drain(timeout, hand_over=True)
         if timeout != math.inf:
@@ -57,9 +58,13 @@ class Nurse:
         self.look()
         self._link.close()
 
-    def _send(self, message: protocol.Message) -> bool:
+    def _pass_on(self, sessions: worker_messages.Sessions, fds: list[int]) -> None:
+        """Pass UDP sessions on to the successor; without one they are over, as their worker has let go of them."""
+        self._send(protocol.Sessions(sessions.rows, sessions.last), fds)
+
+    def _send(self, message: protocol.Message, fds: Sequence[int] = ()) -> bool:
         try:
-            self._link.send(message)
+            self._link.send(message, fds)
         except LinkEndedError:
             return False
         return True

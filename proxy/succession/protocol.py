@@ -98,9 +98,8 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """From the predecessor: UDP sessions of its worker `index`, as `messages.worker.Sessions` has them.  fds: as many."""
+    """From the predecessor: UDP sessions of one of its workers, as `messages.worker.Sessions` has them.  fds: as many."""
 
-    index: int
     rows: list[Any]
     last: bool = False
 

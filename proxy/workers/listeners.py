@@ -213,6 +213,10 @@ class Listeners:
         for number, group in self._groups.items():
             yield self._members[number], [sock.fileno() for sock in group]
 
+    def find(self, text: str) -> int | None:
+        """Return the number of the listener "10.0.0.10:514/udp", None if there is none."""
+        return next((number for number, member in self._members.items() if member.text == text), None)
+
     def of(self, services: Collection[int]) -> list[int]:
         """Return the numbers of the listeners whose services have these slots."""
         return [number for number, member in self._members.items() if member.service in services]

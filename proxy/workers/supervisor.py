@@ -7,7 +7,7 @@ kills it.
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.processes.requests import Question, Questions
 from proxy.records.timeline import Level
 from proxy.relay.dns import journal as _journal
+from proxy.relay.udp.handover import where_to
 from proxy.stats.layout import GENERATION, HEARTBEAT, MEMBERS
 from proxy.stats.table import Table
 from proxy.status.rows import WorkerRow
@@ -71,6 +72,8 @@ class Supervisor:
         self._questions = Questions()
         self._followers: dict[int, tuple[worker_messages.Follow, Heard]] = {}
         self.members = Members(count)
+        self.on_sessions: Callable[[worker_messages.Sessions, list[int]], None] = lambda *_: None
+        """Called with the UDP sessions of workers that hand over; the descriptors stay ours."""
 
     # -- orders
 
@@ -160,6 +163,25 @@ class Supervisor:
         """Own the journal of a predecessor's worker that is gone: what it had in flight is sent again."""
         self._inheritance.take(journal_fd)
         self._inheritance.hand_on(self._places)
+
+    def adopt(self, listeners: Callable[[str], int | None], rows: Sequence[list[Any]], fds: Sequence[int]) -> None:
+        """Give UDP sessions of a predecessor to the workers that their clients' datagrams reach now.
+
+        `listeners(text)` returns the number of a listener; the descriptors stay the caller's.
+        """
+        lots: dict[int, tuple[list[list[Any]], list[int]]] = {}
+        for row, fd in zip(rows, fds, strict=False):
+            listener, member = where_to(row)
+            number = listeners(listener)
+            owner = None if number is None else self.members.owner(number, member)
+            if owner is not None:
+                lot = lots.setdefault(owner, ([], []))
+                lot[0].append(row)
+                lot[1].append(fd)
+        for index, (some, sockets) in lots.items():
+            child = self._places[index].child
+            if child is not None and child.alive:
+                child.send(worker_messages.Sessions(some, False), sockets)
 
     def present(self) -> list[Place]:
         """Return the places whose process lives, with its column and its journal."""
@@ -311,9 +333,13 @@ class Supervisor:
             os.close(fd)
 
     def _on_message(self, place: Place, message: messages.Message, fds: list[int]) -> None:
+        if isinstance(message, worker_messages.Sessions):
+            self.on_sessions(message, fds)
         for fd in fds:
             os.close(fd)
         match message:
+            case worker_messages.Sessions():
+                pass
             case messages.Ready() if place.child is not None and not place.child.ready:
                 self._ready(place, place.child)
             case worker_messages.Replayed(number, queries, at):
