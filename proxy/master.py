@@ -398,7 +398,7 @@ class Master:
     def _on_stop(self, *, waits: bool) -> None:
         """Stop; with `waits` new clients are served until a successor takes over, if no other host does."""
         if self._succession.aside:
-            self._stopped.set()
+            self._succession.hurry()
             return
         if self._stopping:
             if not self._stopped.is_set():
@@ -425,7 +425,7 @@ class Master:
     def _waited_in_vain(self) -> None:
         if not (self._succession.aside or self._succession.busy or self._stopped.is_set()):
             self._timeline.add("stop", self.config.node.name, "no successor has come: what is open is cut")
-            self._stopped.set()
+            self._drain(0.0)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -438,10 +438,12 @@ class Master:
             await self._redundancy.leave(hand_over=True)
         except Exception as error:
             self._faults.add(error, "on leaving the pair")  # and stop all the same
-        if self._stopped.is_set():
-            return
+        if not self._stopped.is_set():
+            self._drain(self.config.node.stop_timeout)
+
+    def _drain(self, timeout: float) -> None:
+        """Take no new clients, let what is open finish within `timeout` seconds, and end."""
         self._draining = True
-        timeout = self.config.node.stop_timeout
         self._workers.drain(timeout)
         # Each worker holds its sockets until it has taken the queued connections; the master closes its own, so
         # that the kernel queues no new ones.

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.control import wire
-from proxy.control.path import admit, claim, peer_credentials, peer_groups
+from proxy.control.path import BACKLOG, admit, claim, peer_credentials, peer_groups
 from proxy.control.wire import ControlError
 
 CLIENTS_MAX: Final = 32
@@ -111,6 +111,7 @@ class ControlServer:
         if inherited is not None and inherited.getsockname() == os.fspath(self.path):
             admit(self.path, self._gid)
             inherited.setblocking(False)
+            inherited.listen(BACKLOG)  # again: the kernel tells clients which process listens
             self._listener = inherited
         else:
             self._listener = claim(self.path, self._gid)
@@ -164,6 +165,8 @@ class ControlServer:
 
     def resume(self) -> None:
         """Accept clients again."""
+        if self._listener is not None:
+            self._listener.listen(BACKLOG)
         self._listen()
 
     async def abandon(self) -> None:

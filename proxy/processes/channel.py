@@ -245,7 +245,9 @@ class Channel:
             got = receive(self._sock, self._largest, self._decode)
         except BlockingIOError:
             return False
-        except OSError:  # it died with what we had sent unread
+        except ConnectionResetError:  # it ended with what we had sent unread; what it had sent itself is still there
+            return True
+        except OSError:
             got = None
         except MessageError as error:
             _log.error("the channel to another process is closed: %s", error)

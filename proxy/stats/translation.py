@@ -14,6 +14,9 @@ from proxy.stats.layout import Layout
 LARGEST: Final = 1 << 24
 """Cells of a column at most."""
 
+_OWN: Final = (ours.HEADER_MAGIC, ours.HEADER_SERVICES, ours.HEADER_BACKENDS)
+"""What says how a column is laid out."""
+
 Run = tuple[int, int, int]
 """(first cell in the foreign column, first cell in ours, how many)"""
 
@@ -87,7 +90,7 @@ def runs(foreign: Shape, layout: Layout) -> list[Run]:
     foreign.check()
     mine = Shape.of(layout)
     services, backends = min(foreign.services, mine.services), min(foreign.backends, mine.backends)
-    found = list(_block(foreign.header, mine.header, 0, 0))
+    found = [run for run in _block(foreign.header, mine.header, 0, 0) if run[1] not in _OWN]
     for slot in range(services):
         there = foreign.header_size + slot * foreign.service_size
         found += _block(foreign.service, mine.service, there, layout.service(slot))

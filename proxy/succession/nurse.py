@@ -42,6 +42,11 @@ class Nurse:
         if timeout != math.inf:
             asyncio.get_running_loop().call_later(timeout + GRACE, self._over)
 
+    def hurry(self) -> None:
+        """Cut what is open."""
+        self._workers.drain(0.0, hand_over=True)
+        asyncio.get_running_loop().call_later(GRACE, self._over)
+
     def look(self) -> None:
         """Report the workers that are gone."""
         living = {place.life for place in self._workers.present()}

@@ -113,6 +113,13 @@ class Succession:
         self._yields = True
         self._owner.stop_now()
 
+    def hurry(self) -> None:
+        """Cut what is open of a daemon that has a successor; end at once one that waits for its predecessor's word."""
+        if self._nurse is not None:
+            self._nurse.hurry()
+        else:
+            self._owner.stop_now()
+
     def close(self) -> None:
         """Report for the last time, and let go of former daemons."""
         if self._nurse is not None:
