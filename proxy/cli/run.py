@@ -1,6 +1,7 @@
 """`steelyard run`: the daemon, in the foreground."""
 
 import asyncio
+import gc
 import os
 
 import click
@@ -40,6 +41,7 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
         if predecessor is not None:
             predecessor.refuse(str(error), EXIT_CONFIG)
         raise
+    gc.freeze()  # what the file has become stays: looking for garbage in it would stop the loop for long
     log.setup(config.log.level, config.log.format)
     if predecessor is None:
         predecessor = Predecessor.ask(config.control.socket)
