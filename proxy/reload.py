@@ -196,9 +196,11 @@ class Reload:
 
     async def _judge(self) -> _Judged:
         try:
-            return await self._disk.run(self._read, READING)
+            judged = await self._disk.run(self._read, READING)
         except StuckError as error:
             raise FailedError(f"{self._path}: {error}") from error
+        await self._parts.membership.prepare(judged.file)
+        return judged
 
     def _read(self) -> _Judged:
         # Thousands of backends make so many objects that their garbage collection would stop the loop for long.

@@ -35,8 +35,6 @@ class Rebase:
     returned: list[BackendKey]
     acts: Acts
     """The acts that survive."""
-    basis: tuple[Edits, Acts, frozenset[BackendKey]]
-    """The changes, the acts and the leaving backends that it was made from."""
 
 
 class Rebasing:
@@ -57,7 +55,7 @@ class Rebasing:
         self._saved = saved
         self._tell = tell
         self._leads_back = leads_back
-        self._file: Config | None = None  # that `_made` is for
+        self._file = ""  # the digest of the file that `_made` is for
         self._made: dict[tuple[BackendKey, int | None], Backend | str] = {}
 
     async def prepare(self, new: Config) -> None:
@@ -71,7 +69,8 @@ class Rebasing:
     def rebase(self, new: Config) -> Rebase:
         """Return what another file makes of the acts, without any effect.
 
-        A backend that neither the file nor an act wants any more stays listed while it drains.
+        A backend that neither the file nor an act wants any more stays listed while it drains.  It is for the acts of this
+        turn of the loop: `commit` it in the same turn.
         """
         names = {service.name for service in new.services}
         acts, ended = self._surviving(self._lists.edits, new)
@@ -84,12 +83,7 @@ class Rebasing:
             retired=[key for key in staying if not self._admins.leaves(key)],
             returned=[key for key in listed if key in target and self._admins.leaves(key)],
             acts=acts,
-            basis=self._basis(),
         )
-
-    def is_current(self, rebase: Rebase) -> bool:
-        """Returns True if nothing that a rebase was made from has changed since."""
-        return rebase.basis == self._basis()
 
     def commit(self, rebase: Rebase, left: Callable[[BackendKey], str]) -> None:
         """Follow another file that is in force already with the services of `rebase`.
@@ -150,9 +144,6 @@ class Rebasing:
 
     # -- inside
 
-    def _basis(self) -> tuple[Edits, Acts, frozenset[BackendKey]]:
-        return self._lists.edits, self._lists.acts(), frozenset(self._admins.leaving)
-
     def _surviving(self, edits: Edits, new: Config) -> tuple[Acts, list[Ended]]:
         """Return the acts that a file does not end, the added backends as it makes them, and the ends of the others."""
         ended: list[Ended] = []
@@ -178,8 +169,8 @@ class Rebasing:
 
     def _resolved(self, new: Config, key: BackendKey, weight: int | None) -> Backend | str:
         """Return what a file makes of an added backend, or in words why it cannot; kept until the next file."""
-        if self._file is not new:
-            self._file, self._made = new, {}
+        if self._file != new.sha256:
+            self._file, self._made = new.sha256, {}
         if (key, weight) not in self._made:
             try:
                 self._made[key, weight] = resolved(new, *key, weight)
