@@ -161,7 +161,7 @@ class Master:
             self._redundancy = Redundancy(
                 config, ours.identity, state.document(STANDBY), self._told_of_routers, self._counts.opened_through
             )
-        except router_settings.KeyFileError as error:
+        except router_settings.RouterError as error:
             raise StartError(f"vrrp: {error}") from error
         self._reload = Reload(
             config.sources[0], node,
@@ -220,6 +220,7 @@ class Master:
         self._prober.start()
         self._workers.start()
         self._redundancy.start()
+        self._redundancy.take_up()
         self._opening.start()
         self._tick()
 

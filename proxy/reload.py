@@ -28,7 +28,7 @@ from proxy.config.model import Config
 from proxy.config.on_disk import OnDisk
 from proxy.config.support import unsupported
 from proxy.pair.pair import Redundancy
-from proxy.pair.router_settings import KeyFileError
+from proxy.pair.router_settings import RouterError
 from proxy.probing.files import ProbeFiles
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
@@ -50,7 +50,7 @@ from proxy.workers.supervisor import Supervisor
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from proxy.pair.pair import Prepared
+    from proxy.pair.router_settings import Prepared
 
 READING: Final = 30.0  # s that the file system, and the judgement of the file, may take
 SETTLED: Final = 10.0  # s that workers may take to follow
@@ -221,7 +221,7 @@ class Reload:
             raise ConfigError(missing)
         try:
             routers = self._parts.redundancy.prepare(config)
-        except KeyFileError as error:
+        except RouterError as error:
             raise RefusedError(f"vrrp: {error}") from error
         return _Judged(config, self._parts.means.read(config), routers)
 
