@@ -33,6 +33,7 @@ from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
 from proxy.host import privileges
 from proxy.host.addresses import interface_addresses
+from proxy.host.service_manager import ServiceManager
 from proxy.pair import router_settings
 from proxy.pair.pair import STANDBY, Redundancy
 from proxy.probing.prober import Prober
@@ -56,6 +57,7 @@ from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
 from proxy.stats.slots import SlotsFullError
 from proxy.status.snapshot import SnapshotBuilder
+from proxy.status.summary import summary
 from proxy.succession import taking_over
 from proxy.succession.estate import Estate
 from proxy.succession.former_workers import FormerWorkers
@@ -72,6 +74,7 @@ TICK = 0.1  # s
 SAMPLE = 1.0  # s
 STOP_GRACE = 1.0  # s after stop-timeout until the master kills the remaining children
 KILL_GRACE = 2.0  # s that the master waits for killed children to end
+LAST_ACTS = 90.0  # s beyond stop-timeout that a stop may take: a hand-over, and then notify scripts that hang
 
 
 class Master:
@@ -84,6 +87,7 @@ class Master:
         state: StateDirectory,
         warnings: Collection[tuple[str, str]] = (),
         node: str | None = None,
+        manager: ServiceManager | None = None,
         predecessor: Predecessor | None = None,
     ) -> None:
         """Prepare without any effect outside this process; StartError for errors that show already.
@@ -93,6 +97,8 @@ class Master:
         """
         self._predecessor = predecessor
         inherited = None if predecessor is None else predecessor.state
+        self._manager = manager or ServiceManager()
+        self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         open_files = privileges.raise_open_files()
@@ -310,15 +316,17 @@ class Master:
             self._timeline.add(kind, node.name, text, level="warning")
 
     def _tick(self) -> None:
-        if self._stopped.is_set():
-            return
         self._loop.call_later(TICK, self._tick)  # first, so that the next tick comes even if the rest fails
         now = time.monotonic()
+        if self._stopped.is_set():
+            self._manager.pulse(now)  # until the last script has ended
+            return
         self._faults.guarded(self._succession.look)
         if self._succession.over:
             self._faults.guarded(lambda: self._connection_log.look(now))
             return
-        self._faults.guarded(lambda: self._workers.look(now))
+        if self._faults.guarded(lambda: self._workers.look(now)):
+            self._manager.pulse(now)  # a master that cannot supervise its workers is to be replaced
         if not self._succession.busy:  # a successor knows the rest as it was
             self._decide(now)
         if now - self._sampled >= SAMPLE:
@@ -329,6 +337,24 @@ class Master:
             self._faults.guarded(lambda: self._connection_log.look(now))
             self._faults.guarded(lambda: self._state.look(self._told_of_state))
             self._faults.guarded(self._reload.look)
+            if self._was_ready:
+                self._manager.say(self._summary())
+
+    def _summary(self) -> str:
+        """Return the daemon's state in words, for the service manager."""
+        routers = self._redundancy.routers
+        return summary(
+            len(self._listeners), self._readiness.able, {} if routers is None else routers.states,
+            serving=self._workers.able, stopping=self._stopping, refused=self._reload.error,
+        )  # fmt: skip
+
+    def _note_ready(self) -> None:
+        """Report the end of the start once: a worker serves, and every service is open."""
+        if self._was_ready or self._stopping or not self._workers.able:
+            return
+        if self._opening.services >= self._running.services.keys():
+            self._was_ready = True
+            self._manager.ready(self._summary())
 
     def _decide(self, now: float) -> None:
         self._faults.guarded(lambda: self._prober.look(now))
@@ -357,7 +383,13 @@ class Master:
     async def _reload_now(self, strict: bool) -> Outcome:
         if self._stopping:
             raise FailedError("the daemon is stopping: nothing has changed")
-        return await self._reload.run(strict=strict)
+        if self._was_ready:
+            self._manager.reloading()
+        try:
+            return await self._reload.run(strict=strict)
+        finally:
+            if self._was_ready and not self._stopping:
+                self._manager.ready(self._summary())
 
     def _fits(self, config: Config) -> None:
         """Raise RefusedError if this host cannot have a configuration, or not now."""
@@ -394,6 +426,7 @@ class Master:
     def _on_quit(self) -> None:
         self._timeline.add("stop", self.config.node.name, "SIGQUIT: stopping at once", level="warning")
         self._stopping = True
+        self._manager.notify(stopping=True, extend=LAST_ACTS, status=self._summary())
         self._stopped.set()
 
     def _on_stop(self, *, waits: bool) -> None:
@@ -410,12 +443,13 @@ class Master:
         if self._stopped.is_set():
             return
         self._stopping = True
-        timeout = format_duration(self.config.node.stop_timeout)
+        timeout = self.config.node.stop_timeout
         self._waits = waits and not self.config.vrrp and bool(self.config.services)
+        self._manager.notify(stopping=True, extend=timeout + LAST_ACTS, status=self._summary())
         text = (
-            f"new clients are served until a successor starts, at most {timeout}"
+            f"new clients are served until a successor starts, at most {format_duration(timeout)}"
             if self._waits
-            else f"what is open may finish within {timeout}"
+            else f"what is open may finish within {format_duration(timeout)}"
         )
         self._timeline.add("stop", self.config.node.name, f"stopping: {text}")
         if self._waits:
@@ -507,6 +541,7 @@ class Master:
     def workers_changed(self) -> None:
         """Tell the pair at once: perhaps no worker can serve any more."""
         self._refit()
+        self._note_ready()
 
     def workers_gone(self) -> None:
         """Every worker has left after a drain."""
@@ -586,26 +621,29 @@ class Master:
 
     def _on_open(self) -> None:
         self._workers.settle()
+        self._note_ready()
 
     def _probing(self) -> None:
         if not self._stopping:
             self._opening.probing()
 
 
-async def serve(config: Config, node: str | None = None, predecessor: Predecessor | None = None) -> None:
+async def serve(
+    config: Config, node: str | None, manager: ServiceManager, predecessor: Predecessor | None = None
+) -> None:
     """Run a daemon in this process, in the place of another one if there is one; StartError if it cannot begin.
 
-    `node` is the value of `--node`, for a reload.
+    It runs under this service manager.  `node` is the value of `--node`, for a reload.
     """
     try:
-        await _serve(config, node, predecessor)
+        await _serve(config, node, manager, predecessor)
     except StartError as error:
         if predecessor is not None:
             predecessor.refuse(str(error), 1)
         raise
 
 
-async def _serve(config: Config, node: str | None, predecessor: Predecessor | None) -> None:
+async def _serve(config: Config, node: str | None, manager: ServiceManager, predecessor: Predecessor | None) -> None:
     warnings: list[tuple[str, str]] = []
     ours = standing(config, privileges.raise_open_files(), lambda kind, text: warnings.append((kind, text)))
     lock = -1
@@ -618,8 +656,9 @@ async def _serve(config: Config, node: str | None, predecessor: Predecessor | No
             lock = predecessor.take("lock")
     state = await own_state(config, lock)
     try:
-        master = Master(config, ours, state, warnings, node, predecessor)
+        master = Master(config, ours, state, warnings, node, manager, predecessor)
         with contextlib.suppress(asyncio.CancelledError):
             await master.run()
     finally:
         await state.close()
+        manager.close()

@@ -35,6 +35,8 @@ class Rebase:
     returned: list[BackendKey]
     acts: Acts
     """The acts that survive."""
+    basis: tuple[Edits, Acts, frozenset[BackendKey]]
+    """The changes, the acts and the leaving backends that it was made from."""
 
 
 class Rebasing:
@@ -69,8 +71,7 @@ class Rebasing:
     def rebase(self, new: Config) -> Rebase:
         """Return what another file makes of the acts, without any effect.
 
-        A backend that neither the file nor an act wants any more stays listed while it drains.  It is for the acts of this
-        turn of the loop: `commit` it in the same turn.
+        A backend that neither the file nor an act wants any more stays listed while it drains.
         """
         names = {service.name for service in new.services}
         acts, ended = self._surviving(self._lists.edits, new)
@@ -83,7 +84,15 @@ class Rebasing:
             retired=[key for key in staying if not self._admins.leaves(key)],
             returned=[key for key in listed if key in target and self._admins.leaves(key)],
             acts=acts,
+            basis=self._basis(),
         )
+
+    def is_current(self, rebase: Rebase) -> bool:
+        """Returns True if nothing that a rebase was made from has changed since."""
+        return rebase.basis == self._basis()
+
+    def _basis(self) -> tuple[Edits, Acts, frozenset[BackendKey]]:
+        return self._lists.edits, self._lists.acts(), frozenset(self._admins.leaving)
 
     def commit(self, rebase: Rebase, left: Callable[[BackendKey], str]) -> None:
         """Follow another file that is in force already with the services of `rebase`.

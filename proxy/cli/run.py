@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 
 import click
@@ -25,6 +26,7 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     from proxy.config.diagnostics import ConfigError
     from proxy.config.loader import load
     from proxy.config.support import refuse_unsupported
+    from proxy.host.service_manager import ServiceManager
     from proxy.master import serve
     from proxy.records import log
     from proxy.start import StartError
@@ -32,6 +34,7 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     from proxy.succession.predecessor import Predecessor
     from proxy.words import printable
 
+    manager = ServiceManager.from_environment(os.environ)
     sock = spawning.inherited(os.environ)
     predecessor = None if sock is None else Predecessor(sock)
     try:
@@ -46,8 +49,9 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     if predecessor is None:
         predecessor = Predecessor.ask(config.control.socket)
     try:
-        asyncio.run(serve(config, node, predecessor))
+        asyncio.run(serve(config, node, manager, predecessor))
     except StartError as error:
+        mark = log.prefix(logging.ERROR, journal=log.is_journal())
         for line in str(error).splitlines():
-            click.echo(f"steelyard: {printable(line)}", err=True)
+            click.echo(f"{mark}steelyard: {printable(line)}", err=True)
         ctx.exit(1)

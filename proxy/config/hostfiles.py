@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from health.credentials import NoCredential, is_credential, located
 from health.executable import Unsafe, runnable, trusted
 from health.probes import tls
 from health.secrets import AUTHORITIES, PASSWORD, PUBLIC_KEY, Kind, NoSecret, read
@@ -26,7 +27,10 @@ def distrust(path: str, *, running: bool) -> Unsafe | None:
     if user != 0 and not running:
         return None
     try:
+        path = located(path)  # of a credential: root's, in a directory of root's, which this user may only read
         trusted(os.path.join(Path.cwd(), path), user, os.getegid() if user else 0)  # noqa: PTH118 - links come before ".."
+    except NoCredential as why:
+        return Unsafe(str(why))
     except Unsafe as why:
         return Unsafe(f"{why}: root must not obey it" if user == 0 else str(why), why.hint)
     return None
@@ -38,14 +42,19 @@ def check_file(path: str, spot: Spot, report: Report, *, need: bool, secret: boo
     `need` means that the file is about to be used: then a missing file is an error, otherwise a warning.
     """
     try:
-        info = Path(path).stat()
+        info = Path(located(path)).stat()
+    except NoCredential as reason:
+        hint = "the daemon gets it from its unit: LoadCredential="
+        report.add("error" if need else "warning", spot, f"{path} cannot be looked at: {reason}", hint)
+        return
     except PermissionError:
         if need:
             report.error(spot, f"{path}: permission denied")
         return  # the daemon as root can read it, but the user who runs the check cannot
     except OSError as error:
         words = (error.strerror or "unreadable").lower()
-        report.add("error" if need else "warning", spot, f"{path}: {words} on this host")
+        hint = "the unit's LoadCredential= does not name it" if is_credential(path) else ""
+        report.add("error" if need else "warning", spot, f"{path}: {words} on this host", hint)
         return
     if not stat.S_ISREG(info.st_mode):
         report.error(spot, f"{path} is not a file")
@@ -54,7 +63,7 @@ def check_file(path: str, spot: Spot, report: Report, *, need: bool, secret: boo
         report.error(spot, str(why), why.hint)
     if secret and info.st_mode & stat.S_IROTH:
         report.warn(spot, f"{path} contains a secret and everybody can read it", f"chmod o-r {path}")
-    if kind is not None and (need or os.access(path, os.R_OK)):
+    if kind is not None and (need or os.access(located(path), os.R_OK)):
         _check_content(path, spot, report, kind)
 
 
