@@ -165,8 +165,9 @@ class Master:
         )
         try:
             self._redundancy = Redundancy(
-                config, ours.identity, state.document(STANDBY), self._told_of_routers, self._counts.opened_through
-            )
+                config, ours.identity, state.document(STANDBY), self._told_of_routers, self._counts.opened_through,
+                None if inherited is None or inherited.routing is None else inherited.routing.model_dump(),
+            )  # fmt: skip
         except router_settings.RouterError as error:
             raise StartError(f"vrrp: {error}") from error
         self._reload = Reload(
@@ -186,7 +187,7 @@ class Master:
                 self._control, self._timeline, state,
             ),
             predecessor,
-            lambda: os.environ,
+            lambda: {**os.environ, **self._manager.environment()},
         )  # fmt: skip
         self._sampled = 0.0
         self._stopping = False
@@ -226,7 +227,8 @@ class Master:
         self._prober.start()
         self._workers.start()
         self._redundancy.start()
-        self._redundancy.take_up()
+        if not self._succession.waits:
+            self._redundancy.take_up()
         self._opening.start()
         self._tick()
 
@@ -350,7 +352,7 @@ class Master:
 
     def _note_ready(self) -> None:
         """Report the end of the start once: a worker serves, and every service is open."""
-        if self._was_ready or self._stopping or not self._workers.able:
+        if self._was_ready or self._stopping or self._succession.waits or not self._workers.able:
             return
         if self._opening.services >= self._running.services.keys():
             self._was_ready = True
@@ -444,21 +446,20 @@ class Master:
             return
         self._stopping = True
         timeout = self.config.node.stop_timeout
-        self._waits = waits and not self.config.vrrp and bool(self.config.services)
         self._manager.notify(stopping=True, extend=timeout + LAST_ACTS, status=self._summary())
-        text = (
-            f"new clients are served until a successor starts, at most {format_duration(timeout)}"
-            if self._waits
-            else f"what is open may finish within {format_duration(timeout)}"
-        )
-        self._timeline.add("stop", self.config.node.name, f"stopping: {text}")
-        if self._waits:
-            self._loop.call_later(self.config.node.stop_timeout, self._waited_in_vain)
-        else:
-            self._run(self._leave())
+        self._run(self._leave(waits=waits and bool(self.config.services)))
 
-    def _waited_in_vain(self) -> None:
-        if not (self._succession.aside or self._succession.busy or self._stopped.is_set()):
+    async def _wait_for_successor(self) -> None:
+        """Serve new clients until another daemon takes over, or stop-timeout ends: then cut what is open."""
+        timeout = self.config.node.stop_timeout
+        text = f"stopping: new clients are served until a successor starts, at most {format_duration(timeout)}"
+        self._timeline.add("stop", self.config.node.name, text)
+        self._waits = True
+        await asyncio.sleep(timeout)
+        while self._succession.busy:  # noqa: ASYNC110 - its outcome ends this wait
+            await asyncio.sleep(TICK)
+        if not (self._succession.aside or self._stopped.is_set()):
+            self._waits = False
             self._timeline.add("stop", self.config.node.name, "no successor has come: what is open is cut")
             self._drain(0.0)
 
@@ -467,9 +468,18 @@ class Master:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _leave(self) -> None:
-        """Hand over the virtual addresses, so that no new clients come, then drain the workers."""
+    async def _leave(self, *, waits: bool) -> None:
+        """Hand over the virtual addresses, so that no new clients come, then drain the workers.
+
+        With `waits` the door stays open if no other host takes the addresses.
+        """
+        name = self.config.node.name
         try:
+            if waits and not await self._redundancy.yield_addresses("stopping"):
+                await self._wait_for_successor()
+                return
+            text = f"what is open may finish within {format_duration(self.config.node.stop_timeout)}"
+            self._timeline.add("stop", name, f"stopping: {text}")
             await self._redundancy.leave(hand_over=True)
         except Exception as error:
             self._faults.add(error, "on leaving the pair")  # and stop all the same
@@ -486,6 +496,11 @@ class Master:
         self._loop.call_later(timeout + STOP_GRACE, self._stopped.set)
 
     # -- a successor
+
+    def succeeded(self, pid: int) -> None:
+        """Take note that the process `pid` has taken over."""
+        self._manager.notify(mainpid=pid)
+        self._stopping = self._draining = True
 
     def stop_now(self) -> None:
         """End the daemon at once."""

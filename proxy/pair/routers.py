@@ -134,14 +134,14 @@ class Routers:
         self._longest = router_settings.longest_interval(self._prepared.config)
         return found
 
-    def state(self) -> list[Inherited]:
-        """Return the routers for a later version of this daemon."""
+    def state(self, besides: Collection[str] = ()) -> list[Inherited]:
+        """Return the routers for a later version of this daemon; those in `besides` are in standby for this one alone."""
         return [
             {
                 "keys": [list(key) for key in one.keys],
                 "handover": self._handover.get(one.name),
                 "state": self._states[one.name],
-                "standby": one.name in self._standby,
+                "standby": one.name in self._standby and one.name not in besides,
             }
             for one in self._prepared.settings.routers
         ]
@@ -160,6 +160,15 @@ class Routers:
     def abandon(self) -> None:
         """End the process without a word: a successor on this host has the routers, and their addresses stay."""
         self._kept.kill()
+
+    def recover(self) -> None:
+        """Have a process again after `abandon`, which adopts the addresses while their lease runs."""
+        self._kept.resume()
+
+    def inherit(self, rows: Collection[Inherited]) -> None:
+        """Take over the routers of an earlier version as they are now; before `take_up`."""
+        self._quiet = bool(rows)
+        self._inherit(rows)
 
     def fit(self, fitness: vrrp_messages.Fitness) -> None:
         """Send this host's fitness."""

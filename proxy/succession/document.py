@@ -61,6 +61,21 @@ class FormerRow(Row):
     nurse: int = 0
 
 
+class RouterRow(Row):
+    """A virtual router: its keys (interface, VRID, family), and what its process said last."""
+
+    keys: tuple[tuple[Any, ...], ...]
+    handover: list[Any] | None = None
+    state: str = "init"
+    standby: bool = False
+
+
+class Routing(Row):
+    """The virtual routers, as `pair.Redundancy.state` has them."""
+
+    routers: tuple[RouterRow, ...] = ()
+
+
 class State(Row):
     """What a successor needs to start: all that does not change while it does."""
 
@@ -80,7 +95,7 @@ class State(Row):
     memory: Memory = Memory()
     acts: tuple[dict[str, Any], ...] | None = None
     """As `backends.saved` has them; None: those of the state directory."""
-    routing: dict[str, Any] = Field(default_factory=dict)
+    routing: Routing | None = None
 
 
 class Late(Row):
@@ -89,7 +104,7 @@ class Late(Row):
     opened: tuple[str, ...] = ()
     memory: Memory = Memory()
     workers: tuple[FormerRow, ...] = ()
-    routing: dict[str, Any] = Field(default_factory=dict)
+    routing: Routing | None = None
 
 
 _Document = TypeVar("_Document", State, Late)

@@ -13,7 +13,7 @@ from proxy.records.state_directory import StateDirectory
 from proxy.records.timeline import Timeline
 from proxy.stats.columns import Columns
 from proxy.stats.translation import Shape
-from proxy.succession.document import FormerRow, Late, ListenerRow, ShapeRow, State
+from proxy.succession.document import FormerRow, Late, ListenerRow, Routing, ShapeRow, State
 from proxy.succession.former_workers import FormerWorkers
 from proxy.workers.listeners import Listeners
 from proxy.workers.opening import Opening
@@ -75,6 +75,7 @@ class Estate:
             listeners=tuple(listeners),
             memory=self.readiness.remembered(),
             acts=tuple(self.membership.state()),
+            routing=Routing.model_validate(self.redundancy.state()),
         )
         return state, {name: fd for name, fd in descriptors.items() if fd >= 0}
 
@@ -96,5 +97,6 @@ class Estate:
             opened=tuple(self.opening.services),
             memory=self.readiness.remembered(),
             workers=tuple(rows),
+            routing=Routing.model_validate(self.redundancy.state()),
         )
         return late, descriptors

@@ -14,6 +14,7 @@ from proxy.succession.document import written
 from proxy.succession.estate import Estate
 from proxy.succession.former_workers import NURSES
 from proxy.succession.link import Link, LinkEndedError
+from proxy.workers.supervisor import gone
 
 START = 15.0  # s that a successor may take until it is ready
 BEGIN = 15.0  # s that it may take from then until its workers poll
@@ -34,8 +35,9 @@ class NotHandedOverError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Successor:
-    """A daemon that has taken over: the link to it, and the numbers of the listeners that it has."""
+    """A daemon that has taken over: its process, the link to it, and the numbers of the listeners that it has."""
 
+    pid: int
     link: Link
     listeners: frozenset[int]
 
@@ -112,10 +114,10 @@ class HandingOver:
         estate.control.refuse_changes("a new version is taking over: try again in a moment")
         estate.workers.freeze()
         try:
-            await self._prepare(link, step)
+            pid = await self._prepare(link, step)
             await self._step_back()
             try:
-                return await self._begin(link, step)
+                return await self._begin(link, pid, step)
             except BaseException as error:
                 with contextlib.suppress(LinkEndedError):
                     link.send(protocol.Refused(str(error)))
@@ -127,8 +129,8 @@ class HandingOver:
             estate.control.refuse_changes(None)
             raise
 
-    async def _prepare(self, link: Link, step: Step) -> None:
-        """Give a successor what it needs to start, and wait until it is ready."""
+    async def _prepare(self, link: Link, step: Step) -> int:
+        """Give a successor what it needs to start, and wait until it is ready; return its process."""
         estate = self._estate
         await estate.state.written()
         document, descriptors = estate.document()
@@ -139,6 +141,7 @@ class HandingOver:
         if not isinstance(message, protocol.Ready):
             raise NotHandedOverError(f"the new version answered {type(message).__name__} and not Ready")
         step(f"pid {message.pid} is ready: its workers run and poll nothing yet")
+        return message.pid
 
     async def _step_back(self) -> None:
         """Stop what two daemons must not both do: decide, write, answer."""
@@ -147,6 +150,9 @@ class HandingOver:
         estate.prober.kill()
         estate.control.pause()
         estate.timeline.hold()
+        estate.redundancy.abandon()
+        # A router is claimed by one process of this host at a time.
+        await gone([*estate.redundancy.children, *estate.prober.children], DEATH)
         await estate.state.written()
 
     def _step_forward(self) -> None:
@@ -155,9 +161,10 @@ class HandingOver:
         estate.timeline.release()
         estate.control.resume()
         estate.prober.resume()
+        estate.redundancy.recover()
         estate.former.resume()
 
-    async def _begin(self, link: Link, step: Step) -> Successor:
+    async def _begin(self, link: Link, pid: int, step: Step) -> Successor:
         """Let a successor begin, and wait until its workers poll."""
         late, descriptors = self._estate.late()
         link.hold(descriptors)
@@ -166,7 +173,7 @@ class HandingOver:
         if not isinstance(message, protocol.Polling):
             raise NotHandedOverError(f"the new version answered {type(message).__name__} and not Polling")
         step("its workers poll, and it answers on the control socket")
-        return Successor(link, frozenset(message.listeners))
+        return Successor(pid, link, frozenset(message.listeners))
 
     async def _answer(self, link: Link, patience: float, otherwise: str) -> protocol.Message:
         try:

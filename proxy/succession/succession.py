@@ -32,6 +32,9 @@ class Owner(Protocol):
     async def appear(self, control: socket.socket | None) -> None:
         """Answer on the control socket, and write to the timeline."""
 
+    def succeeded(self, pid: int) -> None:
+        """Take note that the process `pid` has taken over."""
+
     def stop_now(self) -> None:
         """End the daemon at once."""
 
@@ -140,11 +143,15 @@ class Succession:
         estate.opening.hold()
         estate.readiness.restore(state.memory)
         self._owner.begin()
-        while not estate.workers.complete:
+        while not (estate.workers.complete and estate.redundancy.ready):
             await asyncio.sleep(taking_over.LOOK)
             if before.ended or self._owner.stopped:
                 raise NoPredecessorError("the daemon whose place this one was to take has ended or given up")
         late = await before.go()
+        # First of all: the addresses have a lease.
+        if late.routing is not None:
+            estate.redundancy.inherit(late.routing.model_dump())
+        estate.redundancy.take_up()
         try:
             estate.former.attach(state.shape.shape(), before.take("base"), late.workers, before.take)
         except (ShapeError, TableError, OSError) as error:
@@ -213,6 +220,7 @@ class Succession:
             self._owner.told(self._node, f"this daemon goes on: {error}", kind="reexec", level="error")
             raise
         estate = self._estate
+        self._owner.succeeded(successor.pid)
         self._nurse = Nurse(successor.link, estate.running, estate.workers, self._owner.stop_now)
         estate.timeline.give_away(self._nurse.forward)
         estate.state.give_away()
