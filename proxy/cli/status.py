@@ -67,7 +67,7 @@ def render(status: Status, now: float, *, coloured: bool = False, width: int | N
         f"workers, configuration {config['sha256'][:8]} (generation {status['generation']})"
     )
     lines = [paint(status["node"], "bold", coloured=coloured) + "  " + paint(head, "", coloured=coloured)]
-    if status["state"] == "stopping":
+    if status.get("state") == "stopping":
         closed = any(service["state"] == "stopping" for service in status["services"])
         text = (
             "stopping: new clients are refused"

@@ -117,7 +117,7 @@ def exit_status(status: Status) -> int:
     alive, the host serves nothing, whatever its probes say, and the result is 2; those of a former daemon serve nobody new.
     """
     states = {service["state"] for service in status["services"]}
-    workers = [worker for worker in status["workers"] if not worker["draining"] or status["state"] == "stopping"]
+    workers = [worker for worker in status["workers"] if not worker["draining"] or status.get("state") == "stopping"]
     if states & {"down", "stopping"} or (workers and not any(worker["alive"] for worker in workers)):
         return 2
     faults = any(router.get("state") == "fault" for router in status["vrrp"])
