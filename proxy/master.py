@@ -54,13 +54,16 @@ from proxy.reload import Parts as Reloaded
 from proxy.reload_queue import ReloadQueue
 from proxy.start import Standing, StartError, own_state, standing
 from proxy.stats.columns import Columns
-from proxy.stats.layout import Layout
+from proxy.stats.layout import SESSIONS, Layout
 from proxy.stats.slots import SlotsFullError
 from proxy.status.snapshot import SnapshotBuilder
 from proxy.status.summary import summary
 from proxy.succession import taking_over
+from proxy.succession.document import DocumentError
 from proxy.succession.estate import Estate
 from proxy.succession.former_workers import FormerWorkers
+from proxy.succession.keeping import Keeping, Kept
+from proxy.succession.legacy import Legacy
 from proxy.succession.predecessor import NoPredecessorError, Predecessor
 from proxy.succession.succession import Succession
 from proxy.words import counted
@@ -88,15 +91,16 @@ class Master:
         warnings: Collection[tuple[str, str]] = (),
         node: str | None = None,
         manager: ServiceManager | None = None,
-        predecessor: Predecessor | None = None,
+        legacy: Legacy | None = None,
     ) -> None:
         """Prepare without any effect outside this process; StartError for errors that show already.
 
         `warnings` (kind, text) are recorded right after the event of the start; `node` is the value of `--node`;
-        `predecessor`, whose state is here, is the daemon whose place this one takes.
+        `legacy` is what this daemon begins with: that of a predecessor, or what the service manager has kept.
         """
-        self._predecessor = predecessor
-        inherited = None if predecessor is None else predecessor.state
+        self._legacy = legacy
+        predecessor = legacy if isinstance(legacy, Predecessor) else None
+        inherited = None if legacy is None else legacy.state
         self._manager = manager or ServiceManager()
         self._was_ready = False
         self._loop = asyncio.get_running_loop()
@@ -143,7 +147,7 @@ class Master:
         self._opening = Opening(self._running, self._listeners, self._readiness, self._timeline.add, self._on_open)
         self._handout = Handout(
             self._running, self._layout, open_files,
-            taking_over.remembered(inherited, predecessor.take if predecessor is not None else lambda _: -1),
+            taking_over.remembered(inherited, legacy.take if legacy is not None else lambda _: -1),
         )  # fmt: skip
         self._provision = Provision(
             self._running, self._columns, self._handout, self._readiness, self._listeners, self._opening,
@@ -179,16 +183,12 @@ class Master:
             self._timeline.add, fits=self._fits, around=self._reconfigured,
         )  # fmt: skip
         self._reloads = ReloadQueue(self._reload_now, lambda error: self._faults.add(error, "in a reload"))
-        self._succession = Succession(
-            self,
-            Estate(
-                os.getpid(), self._running, self._columns, self._handout, self._listeners, self._opening, self._readiness,
-                self._membership, self._workers, self._former, self._prober, self._redundancy,
-                self._control, self._timeline, state,
-            ),
-            predecessor,
-            lambda: {**os.environ, **self._manager.environment()},
+        estate = Estate(
+            os.getpid(), self._running, self._columns, self._handout, self._listeners, self._opening, self._readiness,
+            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._timeline, state,
         )  # fmt: skip
+        self._succession = Succession(self, estate, predecessor, lambda: {**os.environ, **self._manager.environment()})
+        self._keeping = Keeping(self._manager, estate, self._manager.restored)
         self._sampled = 0.0
         self._stopping = False
         self._draining = False
@@ -211,7 +211,9 @@ class Master:
             self._listen()
             for listener in self._listeners.numbers:
                 self._workers.add(listener)
-            if self._predecessor is None:
+            if isinstance(self._legacy, Kept):
+                self._succession.restore(self._legacy)
+            if not self._succession.waits:
                 await self.appear()
                 if not self._stopping:
                     self.begin()
@@ -255,6 +257,7 @@ class Master:
         await self._redundancy.leave(hand_over=False)
         self._prober.kill()
         await self._workers.end(KILL_GRACE)
+        self._keeping.end()
         await self._redundancy.finish()
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
@@ -280,7 +283,7 @@ class Master:
         self._columns.close()
 
     def _listen(self) -> None:
-        adopted = None if self._predecessor is None else self._predecessor.listeners()
+        adopted = None if self._legacy is None else self._legacy.listeners()
         try:
             self._listeners.bind(self._running, self._warn, adopted)
         except ListenError as error:
@@ -339,6 +342,8 @@ class Master:
             self._faults.guarded(lambda: self._connection_log.look(now))
             self._faults.guarded(lambda: self._state.look(self._told_of_state))
             self._faults.guarded(self._reload.look)
+            if not (self._succession.busy or self._succession.aside):
+                self._faults.guarded(self._keeping.look)
             if self._was_ready:
                 self._manager.say(self._summary())
 
@@ -454,13 +459,15 @@ class Master:
         timeout = self.config.node.stop_timeout
         text = f"stopping: new clients are served until a successor starts, at most {format_duration(timeout)}"
         self._timeline.add("stop", self.config.node.name, text)
-        self._waits = True
-        await asyncio.sleep(timeout)
-        while self._succession.busy:  # noqa: ASYNC110 - its outcome ends this wait
+        self._waits, until = True, self._loop.time() + timeout
+        while self._succession.busy or self._loop.time() < until:
+            if self._manager.keeps_descriptors and not self._columns.sum(SESSIONS):
+                break  # the next clients wait in the sockets that the manager keeps
             await asyncio.sleep(TICK)
         if not (self._succession.aside or self._stopped.is_set()):
             self._waits = False
-            self._timeline.add("stop", self.config.node.name, "no successor has come: what is open is cut")
+            if self._columns.sum(SESSIONS):
+                self._timeline.add("stop", self.config.node.name, "no successor has come: what is open is cut")
             self._drain(0.0)
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -487,9 +494,12 @@ class Master:
             self._drain(self.config.node.stop_timeout)
 
     def _drain(self, timeout: float) -> None:
-        """Take no new clients, let what is open finish within `timeout` seconds, and end."""
+        """Take no new clients, let what is open finish within `timeout` seconds, and end.
+
+        If the service manager keeps the sockets, the clients that wait in them are left to the next daemon.
+        """
         self._draining = True
-        self._workers.drain(timeout)
+        self._workers.drain(timeout, hand_over=self._manager.keeps_descriptors)
         # Each worker holds its sockets until it has taken the queued connections; the master closes its own, so
         # that the kernel queues no new ones.
         self._listeners.close()
@@ -662,6 +672,7 @@ async def _serve(config: Config, node: str | None, manager: ServiceManager, pred
     warnings: list[tuple[str, str]] = []
     ours = standing(config, privileges.raise_open_files(), lambda kind, text: warnings.append((kind, text)))
     lock = -1
+    legacy: Legacy | None = predecessor or _kept(manager, lambda text: warnings.append(("start", text)))
     if predecessor is not None:
         try:
             inherited = await predecessor.receive()
@@ -671,9 +682,22 @@ async def _serve(config: Config, node: str | None, manager: ServiceManager, pred
             lock = predecessor.take("lock")
     state = await own_state(config, lock)
     try:
-        master = Master(config, ours, state, warnings, node, manager, predecessor)
+        master = Master(config, ours, state, warnings, node, manager, legacy)
         with contextlib.suppress(asyncio.CancelledError):
             await master.run()
     finally:
         await state.close()
         manager.close()
+
+
+def _kept(manager: ServiceManager, warn: Callable[[str], None]) -> Kept | None:
+    """Return what a service manager has kept of the daemon before this one; None if there is nothing that can be used."""
+    if not manager.restored:
+        return None
+    try:
+        return Kept(manager.restored)
+    except DocumentError as error:
+        for name in manager.restored:
+            manager.unstore(name)
+        warn(str(error))
+        return None

@@ -5,12 +5,14 @@ Each is looked after by the daemon that started it, its nurse, which says when i
 
 import mmap
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from proxy.backends.effective import Running
 from proxy.records.timeline import Event, Timeline
 from proxy.stats.columns import Columns
+from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table, TableError
 from proxy.stats.translation import Run, Shape, runs
 from proxy.status.rows import WorkerRow
@@ -22,6 +24,8 @@ from proxy.workers.supervisor import Supervisor
 
 HOLDER: Final = "a predecessor's workers"
 """What holds the slots that they use."""
+SILENCE: Final = 3.0
+"""Seconds without a heartbeat after which a worker without a nurse is gone."""
 NURSES: Final = 4
 """Daemons that may look after their workers at a time."""
 
@@ -89,11 +93,13 @@ class FormerWorkers:
         for row in rows:
             self._attach(row, shape, None if same else found, take)
         self._workers.introduce()
-        if not rows:
+        if not self._rows:
             self._release()
 
     def _attach(self, row: FormerRow, shape: Shape, found: Sequence[Run] | None, take: Callable[[str], int]) -> None:
         fd = take(f"column-{row.life}")
+        if fd < 0:
+            return  # it has ended in order: its counters are in the sums
         try:
             if found is None:
                 table = Table.attach(fd, self._columns.layout)
@@ -106,7 +112,8 @@ class FormerWorkers:
             raise
         self._columns.attach(row.life, table)
         self._rows[row.life] = row
-        self._journals[row.life] = take(f"journal-{row.life}")
+        if (journal := take(f"journal-{row.life}")) >= 0:
+            self._journals[row.life] = journal
 
     def nursed(self, pid: int, link: Link) -> None:
         """Take the reports of a nurse, the process `pid`."""
@@ -135,9 +142,13 @@ class FormerWorkers:
         return found | {f"nurse-{pid}": link.fd for pid, link in self._nurses.items()}
 
     def look(self) -> None:
-        """Read the counters of those with another layout."""
+        """Read the counters of those with another layout; find those without a nurse that are gone."""
         for mirror in self._mirrors.values():
             mirror.refresh()
+        for row in [row for row in self._rows.values() if not row.nurse]:
+            silence = time.monotonic_ns() - self._columns.cell(row.life, HEARTBEAT)
+            if silence > SILENCE * 1e9:
+                self._gone(row, "")
 
     def tell(self, changes: Sequence[Any]) -> None:
         """Pass on verdicts, a row (service, backend, verdict, admin) each: connections may have to be cut."""
@@ -199,7 +210,8 @@ class FormerWorkers:
             mirror.refresh()
             mirror.close()
         self._columns.fold(row.life)
-        self._workers.leave_behind(self._journals.pop(row.life))
+        if (journal := self._journals.pop(row.life, -1)) >= 0:
+            self._workers.leave_behind(journal)
         self._workers.introduce()
         if how:
             text = f"a former worker, pid {row.pid}, ended: {how}"

@@ -5,15 +5,15 @@ import json
 import os
 import socket
 from collections.abc import Collection
-from typing import Any, Self
+from typing import Self
 
 from proxy.control.wire import LINE_MAX
 from proxy.processes.codec import MessageError
 from proxy.stats.translation import ShapeError
 from proxy.succession import protocol
 from proxy.succession.document import DocumentError, Late, State, read
+from proxy.succession.legacy import Legacy
 from proxy.succession.link import Link, LinkEndedError
-from proxy.workers.listeners import Adopted
 
 COMMAND = "take-over"
 PATIENCE = 3.0  # s that a daemon may take to answer a `take-over`
@@ -23,15 +23,14 @@ class NoPredecessorError(Exception):
     """The daemon cannot give its place to this one; says why."""
 
 
-class Predecessor:
-    """Owns the descriptors that it was given until they are taken."""
+class Predecessor(Legacy):
+    """What it gives, and what is said to it."""
 
     def __init__(self, sock: socket.socket) -> None:
         """Own the socket to it."""
+        super().__init__()
         self._sock = sock
         self._link: Link | None = None
-        self._descriptors: dict[str, int] = {}
-        self._state: State | None = None
         self.hello = protocol.Hello(0)
         self.going = False
         """Whether it has let this daemon begin."""
@@ -78,9 +77,7 @@ class Predecessor:
             self._link.close()
         elif not self.gone:
             self._sock.close()
-        for fd in self._descriptors.values():
-            os.close(fd)
-        self._descriptors.clear()
+        self.drop()
 
     @property
     def ended(self) -> bool:
@@ -110,33 +107,6 @@ class Predecessor:
         except (DocumentError, ShapeError) as error:
             raise NoPredecessorError(str(error)) from None
         return self._state
-
-    @property
-    def state(self) -> State:
-        """Its state, after `receive`."""
-        if self._state is None:
-            raise NoPredecessorError("nothing has been received yet")
-        return self._state
-
-    def take(self, name: str) -> int:
-        """Return a descriptor, which the caller owns from now on; -1 if there is none of this name."""
-        return self._descriptors.pop(name, -1)
-
-    def listeners(self) -> Adopted:
-        """Return its listeners, whose sockets the caller owns from now on.  A group with a gap is left out."""
-        found = {}
-        for row in self.state.listeners:
-            fds = [self.take(f"listener-{row.number}-{index}") for index in range(row.members)]
-            if -1 in fds:
-                for fd in fds:
-                    if fd >= 0:
-                        os.close(fd)
-                continue
-            group = [socket.socket(fileno=fd) for fd in fds]
-            for sock in group:
-                sock.setblocking(False)
-            found[row.transport, row.address, row.port] = row.number, group
-        return found
 
     async def go(self) -> Late:
         """Say that this daemon is ready, and return what has changed since when it may begin.
@@ -182,7 +152,7 @@ class Predecessor:
             except (LinkEndedError, MessageError) as error:
                 raise NoPredecessorError(f"the running daemon has ended or given up: {error}") from None
             if isinstance(message, protocol.Hold) and len(message.names) == len(fds):
-                self._keep(message.names, fds)
+                self.keep(message.names, fds)
                 continue
             for fd in fds:
                 os.close(fd)
@@ -190,10 +160,3 @@ class Predecessor:
                 raise NoPredecessorError(f"the running daemon has given up: {message.why}")
             if not isinstance(message, protocol.Unknown | protocol.Hold):
                 return message
-
-    def _keep(self, names: list[Any], fds: list[int]) -> None:
-        for name, fd in zip(map(str, names), fds, strict=True):
-            before = self._descriptors.get(name)
-            if before is not None:
-                os.close(before)
-            self._descriptors[name] = fd

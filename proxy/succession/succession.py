@@ -15,6 +15,7 @@ from proxy.stats.translation import ShapeError
 from proxy.succession import taking_over
 from proxy.succession.estate import Estate
 from proxy.succession.handing_over import HandingOver, NotHandedOverError, Step, Successor
+from proxy.succession.keeping import Kept
 from proxy.succession.link import Link
 from proxy.succession.nurse import Nurse
 from proxy.succession.predecessor import NoPredecessorError, Predecessor
@@ -130,6 +131,20 @@ class Succession:
         self._estate.former.close()
 
     # -- the beginning
+
+    def restore(self, kept: Kept) -> None:
+        """Go on with the counters of a daemon that the service manager has kept; its workers end by themselves."""
+        estate, state = self._estate, kept.state
+        orphans = [row.model_copy(update={"nurse": 0}) for row in kept.late.workers]
+        try:
+            base = kept.take("base")
+            if base >= 0:
+                estate.former.attach(state.shape.shape(), base, orphans, kept.take)
+        except (ShapeError, TableError, OSError, ValueError) as error:
+            self._told(f"the counters that the service manager has kept cannot be read: {error}")
+        taking_over.forget_new(state, estate.running, estate.columns)
+        kept.drop()
+        self._told(f"goes on where pid {state.pid} ended, with what the service manager has kept")
 
     async def take_over(self) -> None:
         """Begin in the place of the predecessor: with its sockets, counters and verdicts, when it lets go.
