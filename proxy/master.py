@@ -99,7 +99,6 @@ class Master:
         `legacy` is what this daemon begins with: that of a predecessor, or what the service manager has kept.
         """
         self._legacy = legacy
-        predecessor = legacy if isinstance(legacy, Predecessor) else None
         inherited = None if legacy is None else legacy.state
         self._manager = manager or ServiceManager()
         self._was_ready = False
@@ -174,8 +173,18 @@ class Master:
             )  # fmt: skip
         except router_settings.RouterError as error:
             raise StartError(f"vrrp: {error}") from error
+        self._sampled = 0.0
+        self._stopping = False
+        self._draining = False
+        self._waits = False  # while it stops: whether a successor may still come
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stopped = asyncio.Event()
+        self._make_changeable(config.sources[0], node)
+
+    def _make_changeable(self, path: str, node: str | None) -> None:
+        """Make what changes the configuration, and the program, while it runs."""
         self._reload = Reload(
-            config.sources[0], node,
+            path, node,
             Reloaded(
                 self._running, self._membership, self._readiness, self._columns, self._handout, self._listeners,
                 self._opening, self._workers, self._means, self._prober, self._redundancy, self._connection_log,
@@ -185,16 +194,12 @@ class Master:
         self._reloads = ReloadQueue(self._reload_now, lambda error: self._faults.add(error, "in a reload"))
         estate = Estate(
             os.getpid(), self._running, self._columns, self._handout, self._listeners, self._opening, self._readiness,
-            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._timeline, state,
+            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._timeline,
+            self._state,
         )  # fmt: skip
-        self._succession = Succession(self, estate, predecessor, lambda: {**os.environ, **self._manager.environment()})
+        before = self._legacy if isinstance(self._legacy, Predecessor) else None
+        self._succession = Succession(self, estate, before, lambda: {**os.environ, **self._manager.environment()})
         self._keeping = Keeping(self._manager, estate, self._manager.restored)
-        self._sampled = 0.0
-        self._stopping = False
-        self._draining = False
-        self._waits = False  # while it stops: whether a successor may still come
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stopped = asyncio.Event()
 
     @property
     def config(self) -> Config:

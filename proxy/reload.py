@@ -240,8 +240,10 @@ class Reload:
         return _Plan(before, file, file.model_copy(update={"services": rebase.services}), rebase, found)
 
     def _is_current(self, plan: _Plan) -> bool:
-        """Returns True if no operator has changed anything since the plan was made."""
-        return plan.before is self._parts.running.config and self._parts.membership.is_current(plan.rebase)
+        """Returns True if no operator has changed anything since the plan was made, and no drained backend has gone."""
+        if plan.before is not self._parts.running.config:
+            return False
+        return plan.rebase == self._parts.membership.rebase(plan.file)
 
     # -- prepare and commit: nothing happens in between
 

@@ -55,6 +55,7 @@ class Admins:
         self._running = running
         self._acts: dict[BackendKey, Act] = {}  # also of removed backends, which may be added again
         self._leaving: dict[BackendKey, Act] = {}
+        self._filed: dict[BackendKey, Act] = {}  # the drains of a file that was reloaded, with their deadlines
         self._told: dict[BackendKey, float] = {}  # when the workers had got the message about a backend that leaves
         self._restore()
         saved.add_part(PART, lambda: to_save(self._acts))
@@ -67,7 +68,7 @@ class Admins:
 
     def acted(self, key: BackendKey) -> Admin:
         """Return the admin state for workers: "maint" for a drain whose deadline has passed."""
-        acts = (self._acts.get(key), self._leaving.get(key))
+        acts = (self._acts.get(key), self._leaving.get(key), self._filed.get(key))
         return "maint" if any(act is not None and act.over for act in acts) else self.state(key)
 
     def leaves(self, key: BackendKey) -> bool:
@@ -100,7 +101,7 @@ class Admins:
 
     def look(self, now: float) -> None:
         """Cut the remaining connections of drained backends whose deadline has passed."""
-        for acts in (self._acts, self._leaving):
+        for acts in (self._acts, self._leaving, self._filed):
             for key, act in list(acts.items()):
                 if act.until <= now and not act.over and key in self._running.backends:
                     acts[key] = replace(act, over=True)
@@ -121,6 +122,7 @@ class Admins:
     def gone(self, key: BackendKey, *, forever: bool) -> None:
         """Note that a backend has been removed; `forever`, as it is not in the file either, forgets the act on it."""
         self._stay([key])
+        self._filed.pop(key, None)
         act = self._acts.pop(key, None) if forever else None
         if act is not None and act.saved:
             self._saved.keep()
@@ -147,24 +149,39 @@ class Admins:
 
     def rebase(
         self,
-        ended: Collection[BackendKey],
+        before: Mapping[BackendKey, Admin],
+        ended: Collection[BackendKey] = (),
         *,
         retired: Collection[BackendKey] = (),
         returned: Collection[BackendKey] = (),
     ) -> bool:
         """Follow another file, which is in force already; returns True if the end of a saved act is to be saved.
 
-        The acts on the backends in `ended` have ended.  Those in `retired` drain until they can be removed, those in
-        `returned` stay.
+        `before` are the admin states of the backends until then.  The acts on those in `ended` have ended.  Those in
+        `retired` drain until they can be removed, those in `returned` stay.
         """
+        listed = self._running.backends
         self._retire(retired, "reload", force=False)
         self._stay(returned)
-        self._stay([key for key in self._leaving if key not in self._running.backends])  # with their services
-        acts = [self._acts.pop(key) for key in ended]
-        changed = [key for key in {*ended, *retired, *returned} if key in self._running.backends]
+        self._stay([key for key in self._leaving if key not in listed])  # with their services
+        acts = {key: self._acts.pop(key) for key in ended}
+        self._drain_as_filed(before, acts)
+        changed = {key for key, state in before.items() if key in listed and self.state(key) != state}
+        changed |= listed.keys() & {*ended, *retired, *returned}
         if changed:
-            self._changed(changed)
-        return any(act.saved for act in acts)
+            self._changed(sorted(changed))
+        return any(act.saved for act in acts.values())
+
+    def _drain_as_filed(self, before: Mapping[BackendKey, Admin], ended: Mapping[BackendKey, Act]) -> None:
+        """Give the backends that the file drains from now on a deadline; that of an act that ends is kept."""
+        drained = {key for key, one in self._running.backends.items() if one.admin == "drain" and key not in self._acts}
+        self._filed = {key: act for key, act in self._filed.items() if key in drained}
+        for key in drained & before.keys() - self._leaving.keys():
+            if before[key] != "drain":
+                act = Act("drain", "reload", None, time.time(), began=self._loop.time())
+                self._filed[key] = self._until(key, act)
+            elif key in ended:
+                self._filed[key] = ended[key]
 
     # -- what operators ask for
 
@@ -250,6 +267,7 @@ class Admins:
 
     def _set(self, key: BackendKey, act: Act) -> None:
         after, before = self._next(key, act), self._acts.pop(key, None)
+        self._filed.pop(key, None)
         if after is not None:
             self._acts[key] = after
         if before is not None and before.admin == act.admin:

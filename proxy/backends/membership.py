@@ -169,17 +169,13 @@ class Membership:
         await self._rebasing.prepare(new)
 
     def rebase(self, new: Config) -> Rebase:
-        """Return what another file makes of the acts, without any effect."""
+        """Return what another file makes of the acts of this turn of the loop, without any effect."""
         return self._rebasing.rebase(new)
-
-    def is_current(self, rebase: Rebase) -> bool:
-        """Returns True if nothing that a rebase was made from has changed since: else it must be made again."""
-        return self._rebasing.is_current(rebase)
 
     def commit(self, rebase: Rebase) -> None:
         """Follow another file; cannot fail.
 
-        Call it after `Running.replace_all` has put the file into force with `rebase.services`.
+        Call it in the turn of `rebase`, after `Running.replace_all` has put the file into force with `rebase.services`.
         """
         self._rebasing.commit(rebase, lambda key: self._left(key, force=False))
 

@@ -12,6 +12,7 @@ from proxy.backends.errors import RefusedError
 from proxy.backends.lists import Lists
 from proxy.backends.overlay import Acts, Ended, laid_over, surviving, wanted
 from proxy.backends.saved import Row, SavedActs
+from proxy.balance.backend import Admin
 from proxy.config.diagnostics import ConfigError
 from proxy.config.loader import resolve_backend
 from proxy.config.model import Backend, BackendKey, Config, Service
@@ -35,8 +36,8 @@ class Rebase:
     returned: list[BackendKey]
     acts: Acts
     """The acts that survive."""
-    basis: tuple[Edits, Acts, frozenset[BackendKey]]
-    """The changes, the acts and the leaving backends that it was made from."""
+    states: Mapping[BackendKey, Admin]
+    """The admin states until then."""
 
 
 class Rebasing:
@@ -71,7 +72,8 @@ class Rebasing:
     def rebase(self, new: Config) -> Rebase:
         """Return what another file makes of the acts, without any effect.
 
-        A backend that neither the file nor an act wants any more stays listed while it drains.
+        A backend that neither the file nor an act wants any more stays listed while it drains.  It is for the acts of this
+        turn of the loop: `commit` it in the same turn.
         """
         names = {service.name for service in new.services}
         acts, ended = self._surviving(self._lists.edits, new)
@@ -84,15 +86,8 @@ class Rebasing:
             retired=[key for key in staying if not self._admins.leaves(key)],
             returned=[key for key in listed if key in target and self._admins.leaves(key)],
             acts=acts,
-            basis=self._basis(),
+            states={key: self._admins.state(key) for key in self._running.backends},
         )
-
-    def is_current(self, rebase: Rebase) -> bool:
-        """Returns True if nothing that a rebase was made from has changed since."""
-        return rebase.basis == self._basis()
-
-    def _basis(self) -> tuple[Edits, Acts, frozenset[BackendKey]]:
-        return self._lists.edits, self._lists.acts(), frozenset(self._admins.leaving)
 
     def commit(self, rebase: Rebase, left: Callable[[BackendKey], str]) -> None:
         """Follow another file that is in force already with the services of `rebase`.
@@ -109,7 +104,7 @@ class Rebasing:
         for key in rebase.returned:
             self._tell("admin", written(key), "no longer to be removed, by reload")
         ended = self._admins.values.keys() - rebase.acts.admins.keys()
-        is_saved = self._admins.rebase(ended, retired=rebase.retired, returned=rebase.returned)
+        is_saved = self._admins.rebase(rebase.states, ended, retired=rebase.retired, returned=rebase.returned)
         self._lists.reweigh(before.weights.keys() - after.weights.keys())
         if is_saved or before.to_save() != after.to_save():
             self._saved.keep()

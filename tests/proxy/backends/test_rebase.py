@@ -142,6 +142,50 @@ async def test_a_reload_without_room_for_what_was_added(tmp_path):
     assert (bed.names, bed.overrides) == before
 
 
+async def test_another_admin_state_in_the_file(bed):
+    """R3: a state that the file changes is passed on, and the rest is not; a drain of the file has the service's deadline."""
+    drained = ("weight = 3 }", 'weight = 3, admin = "drain" }')
+    bed.active[SECOND] = 1
+    bed.reload(drained)
+    bed.reload(drained, ("max-connections = 7", "max-connections = 8"))
+    assert (bed.admins.state(SECOND), bed.admins.acted(SECOND), bed.changed) == ("drain", "drain", [[SECOND]])
+    assert (bed.overrides, bed.admins.overrides) == ([], {})
+    bed.later(3599)
+    assert bed.admins.acted(SECOND) == "drain"
+    bed.later(3601)
+    assert bed.admins.acted(SECOND) == "maint"
+    assert bed.told[-1] == "dns/ns2: drained for 1h, 1 left: cut"
+    bed.reload()
+    assert (bed.admins.state(SECOND), bed.admins.acted(SECOND)) == ("ready", "ready")
+    bed.reload(("weight = 3 }", 'weight = 3, admin = "maint" }'))
+    assert (bed.admins.acted(SECOND), bed.changed[1:]) == ("maint", [[SECOND]] * 3)
+
+
+async def test_the_file_drains_what_is_drained(bed):
+    """R3: a backend that an operator has drained, and then the file, is cut when the operator was promised."""
+    bed.active[SECOND] = 1
+    await bed.set("drain", timeout=50)
+    found = bed.reload(("weight = 3 }", 'weight = 3, admin = "drain" }'))
+    assert ([key for key, _ in found.ended], bed.overrides) == ([SECOND], [])
+    bed.later(49)
+    assert bed.admins.acted(SECOND) == "drain"
+    bed.later(51)
+    assert bed.admins.acted(SECOND) == "maint"
+    await bed.set("ready")
+    assert bed.admins.acted(SECOND) == "ready"
+
+
+async def test_what_is_drained_and_dropped(bed):
+    """R9: a drained backend that the file drops is cut at the earlier deadline, one in maintenance has nothing to wait for."""
+    bed.active |= {FIRST: 1, SECOND: 1}
+    await bed.set("drain", "192.0.2.11", timeout=50)
+    await bed.set("maint", force=True)
+    bed.reload(*DROPPED, ('["192.0.2.11"', '["192.0.2.19"'))
+    assert [bed.admins.acted(key) for key in (FIRST, SECOND)] == ["drain", "maint"]
+    bed.later(51)
+    assert bed.admins.acted(FIRST) == "maint"
+
+
 async def test_prepared_in_small_pieces(bed, monkeypatch):
     """R3: what takes long of a rebase is done beforehand, one added backend at a time, and not again."""
     for last in range(13, 16):

@@ -45,7 +45,7 @@ def test_what_a_password_file_should_be(about, secret):
         secret.write_bytes(content)
         assert about() == [f"5:107 error: password file {secret} {words}"]
     secret.unlink()
-    assert about() == [f"5:107 warning: {secret}: no such file or directory on this host"]
+    assert about() == [f"5:107 error: {secret}: no such file or directory on this host"]
     secret.mkdir()
     assert about() == [f"5:107 error: {secret} is not a file"]
 

@@ -107,7 +107,7 @@ def test_defaults_and_members(loaded):
         (router(rest='auth = { key-files = ["key"] }'), '"key" is no absolute path, nor one behind the id of its key: write "2:/etc/steelyard/key"'),
         (router(rest='auth = { key-files = ["0:/nowhere/key"] }'), '"0" is not the id of a key: ids are 1 to 255'),
         (router(rest='auth = { key-files = ["256:/nowhere/key"] }'), '"256" is not the id of a key: ids are 1 to 255'),
-        (router(rest='auth = { key-files = ["2:/nowhere/key", "/nowhere/other"] }'), "two keys have the id 2 | a key without an id has the number of its place"),
+        (router(rest='auth = { key-files = ["2:credential:a", "credential:b"] }'), "two keys have the id 2 | a key without an id has the number of its place"),
         (router(rest="virtual-router-id = 5"), 'unknown key "virtual-router-id" | did you mean "vrid"?'),
         (router(rest='track = [{ probe = "x", interface = "eth0" }]'), "[vrrp.inside] tracks one thing an entry: an interface, a service or a probe"),
         (router(rest="track = [{ penalty = 5 }]"), "[vrrp.inside] tracks one thing an entry: an interface, a service or a probe"),
@@ -177,17 +177,17 @@ def test_a_key_file_is_looked_at(said, tmp_path):
 
 
 def test_a_key_must_be_there_to_run(loaded, said, tmp_path, monkeypatch):
-    """R13: what `run` needs of a router's key must be there, or the error is at its place; `check` warns."""
-    for name, words in (
-        (f"{tmp_path}/key", f"{tmp_path}/key: no such file or directory on this host"),
-        ("2:credential:vrrp", "credential:vrrp cannot be looked at: the service manager has given this process no credent"),
+    """R13: what `run` needs of a router's key must be there, or the error is at its place; `check` warns of a credential, which it cannot get."""
+    for name, level, words in (
+        (f"{tmp_path}/key", "error", f"{tmp_path}/key: no such file or directory on this host"),
+        ("2:credential:vrrp", "warning", "credential:vrrp cannot be looked at: the service manager has given this process no credent"),
     ):  # fmt: skip
         text = router(rest=f'auth = {{ key-files = ["{name}"] }}')
         with pytest.raises(ConfigError) as caught:
             loaded(text)
         (one,) = caught.value.diagnostics
         assert (one.line, one.col, one.message[: len(words)]) == (5, 23, words)
-        assert said(text)[0].startswith(f"5:23 warning: {words}")
+        assert said(text)[0].startswith(f"5:23 {level}: {words}")
         assert loaded(text.replace("auth = {", 'auth = { mode = "off",')).vrrp
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "vrrp").write_text("hex:" + "ab" * 32)
