@@ -10,10 +10,9 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from health.units import format_duration
 from proxy import __version__
 from proxy.backends.admin import Admins
 from proxy.backends.counts import Counts
@@ -54,10 +53,11 @@ from proxy.reload import Parts as Reloaded
 from proxy.reload_queue import ReloadQueue
 from proxy.start import Standing, StartError, own_state, standing
 from proxy.stats.columns import Columns
-from proxy.stats.layout import SESSIONS, Layout
+from proxy.stats.layout import Layout
 from proxy.stats.slots import SlotsFullError
 from proxy.status.snapshot import SnapshotBuilder
 from proxy.status.summary import summary
+from proxy.stopping import Stopping
 from proxy.succession import taking_over
 from proxy.succession.document import DocumentError
 from proxy.succession.estate import Estate
@@ -75,9 +75,7 @@ from proxy.workers.supervisor import Supervisor, gone
 
 TICK = 0.1  # s
 SAMPLE = 1.0  # s
-STOP_GRACE = 1.0  # s after stop-timeout until the master kills the remaining children
 KILL_GRACE = 2.0  # s that the master waits for killed children to end
-LAST_ACTS = 90.0  # s beyond stop-timeout that a stop may take: a hand-over, and then notify scripts that hang
 
 
 class Master:
@@ -105,10 +103,9 @@ class Master:
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         open_files = privileges.raise_open_files()
-        self._before = [*warnings]  # warnings to record after the event of the start
         self._state = state
-        if state.fault:
-            self._warn("state", f"{state.fault}: nothing can be saved")
+        no_state = [("state", f"{state.fault}: nothing can be saved")] if state.fault else []
+        self._before = [*warnings, *no_state]  # warnings to record after the event of the start
         self._timeline = Timeline()
         self._control = ControlServer(config.control.socket, ours.group)
         size = sum(len(service.backends) for service in config.services)
@@ -174,11 +171,10 @@ class Master:
         except router_settings.RouterError as error:
             raise StartError(f"vrrp: {error}") from error
         self._sampled = 0.0
-        self._stopping = False
-        self._draining = False
-        self._waits = False  # while it stops: whether a successor may still come
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stopped = asyncio.Event()
+        self._stop = Stopping(
+            self._running, self._columns, self._workers, self._listeners, self._redundancy, self._timeline,
+            self._manager, self._faults, self._summary,
+        )  # fmt: skip
         self._make_changeable(config.sources[0], node)
 
     def _make_changeable(self, path: str, node: str | None) -> None:
@@ -199,6 +195,7 @@ class Master:
         )  # fmt: skip
         before = self._legacy if isinstance(self._legacy, Predecessor) else None
         self._succession = Succession(self, estate, before, lambda: {**os.environ, **self._manager.environment()})
+        self._stop.succession = self._succession
         self._keeping = Keeping(self._manager, estate, self._manager.restored)
 
     @property
@@ -220,11 +217,11 @@ class Master:
                 self._succession.restore(self._legacy)
             if not self._succession.waits:
                 await self.appear()
-                if not self._stopping:
+                if not self._stop.begun:
                     self.begin()
             else:
                 await self._take_over()
-            await self._stopped.wait()
+            await self._stop.ended.wait()
         finally:
             await self._end()
 
@@ -252,7 +249,7 @@ class Master:
         self._membership.keep()
 
     async def _end(self) -> None:
-        self._stopped.set()
+        self._stop.ended.set()
         self._reloads.close()
         await self._reload.close()
         if self._succession.aside:
@@ -270,7 +267,7 @@ class Master:
         self._means.close()
         await self._connection_log.close()
         self._columns.close()
-        if self._stopping:
+        if self._stop.begun:
             self._timeline.add("stop", self.config.node.name, "stopped")
         self._timeline.close()
 
@@ -301,7 +298,7 @@ class Master:
         parts = Parts(
             self._running, self._counts, self._workers, self._prober, self._redundancy, self._admins, self._membership,
             self._readiness, self._reload, self._reloads, self._former.rows,
-            lambda: Stage(self._stopping, self._draining),
+            lambda: Stage(self._stop.begun, self._stop.closed),
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
         register(self._control, overview.status, overview.forget, parts)
@@ -328,7 +325,7 @@ class Master:
     def _tick(self) -> None:
         self._loop.call_later(TICK, self._tick)  # first, so that the next tick comes even if the rest fails
         now = time.monotonic()
-        if self._stopped.is_set():
+        if self._stop.ended.is_set():
             self._manager.pulse(now)  # until the last script has ended
             return
         self._faults.guarded(self._succession.look)
@@ -357,12 +354,12 @@ class Master:
         routers = self._redundancy.routers
         return summary(
             len(self._listeners), self._readiness.able, {} if routers is None else routers.states,
-            serving=self._workers.able, stopping=self._stopping, refused=self._reload.error,
+            serving=self._workers.able, stopping=self._stop.begun, refused=self._reload.error,
         )  # fmt: skip
 
     def _note_ready(self) -> None:
         """Report the end of the start once: a worker serves, and every service is open."""
-        if self._was_ready or self._stopping or self._succession.waits or not self._workers.able:
+        if self._was_ready or self._stop.begun or self._succession.waits or not self._workers.able:
             return
         if self._opening.services >= self._running.services.keys():
             self._was_ready = True
@@ -379,9 +376,9 @@ class Master:
 
     def _take_signals(self) -> None:
         acts: dict[int, Callable[[], None]] = {
-            signal.SIGTERM: lambda: self._on_stop(waits=True),
-            signal.SIGINT: lambda: self._on_stop(waits=False),
-            signal.SIGQUIT: self._on_quit,
+            signal.SIGTERM: lambda: self._stop.signalled(waits=True),
+            signal.SIGINT: lambda: self._stop.signalled(waits=False),
+            signal.SIGQUIT: lambda: self._stop.at_once("SIGQUIT"),
             signal.SIGHUP: self._on_reload,
             signal.SIGUSR1: self._on_reopen,
             signal.SIGUSR2: self._succession.on_signal,
@@ -393,14 +390,14 @@ class Master:
             self._reloads.request(strict=False)
 
     async def _reload_now(self, strict: bool) -> Outcome:
-        if self._stopping:
+        if self._stop.begun:
             raise FailedError("the daemon is stopping: nothing has changed")
         if self._was_ready:
             self._manager.reloading()
         try:
             return await self._reload.run(strict=strict)
         finally:
-            if self._was_ready and not self._stopping:
+            if self._was_ready and not self._stop.begun:
                 self._manager.ready(self._summary())
 
     def _fits(self, config: Config) -> None:
@@ -435,106 +432,30 @@ class Master:
     def _on_stray(self, name: str) -> None:
         self._timeline.add("signal", self.config.node.name, f"{name} means nothing here: ignored", level="warning")
 
-    def _on_quit(self) -> None:
-        self._timeline.add("stop", self.config.node.name, "SIGQUIT: stopping at once", level="warning")
-        self._stopping = True
-        self._manager.notify(stopping=True, extend=LAST_ACTS, status=self._summary())
-        self._stopped.set()
-
-    def _on_stop(self, *, waits: bool) -> None:
-        """Stop; with `waits` new clients are served until a successor takes over, if no other host does."""
-        if self._succession.aside:
-            self._succession.hurry()
-            return
-        if self._stopping:
-            if not self._stopped.is_set():
-                text = "second stop signal: stopping at once"
-                self._timeline.add("stop", self.config.node.name, text, level="warning")
-            self._redundancy.hurry()
-            self._stopped.set()
-        if self._stopped.is_set():
-            return
-        self._stopping = True
-        timeout = self.config.node.stop_timeout
-        self._manager.notify(stopping=True, extend=timeout + LAST_ACTS, status=self._summary())
-        self._run(self._leave(waits=waits and bool(self.config.services)))
-
-    async def _wait_for_successor(self) -> None:
-        """Serve new clients until another daemon takes over, or stop-timeout ends: then cut what is open."""
-        timeout = self.config.node.stop_timeout
-        text = f"stopping: new clients are served until a successor starts, at most {format_duration(timeout)}"
-        self._timeline.add("stop", self.config.node.name, text)
-        self._waits, until = True, self._loop.time() + timeout
-        while self._succession.busy or self._loop.time() < until:
-            if self._manager.keeps_descriptors and not self._columns.sum(SESSIONS):
-                break  # the next clients wait in the sockets that the manager keeps
-            await asyncio.sleep(TICK)
-        if not (self._succession.aside or self._stopped.is_set()):
-            self._waits = False
-            if self._columns.sum(SESSIONS):
-                self._timeline.add("stop", self.config.node.name, "no successor has come: what is open is cut")
-            self._drain(0.0)
-
-    def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _leave(self, *, waits: bool) -> None:
-        """Hand over the virtual addresses, so that no new clients come, then drain the workers.
-
-        With `waits` the door stays open if no other host takes the addresses.
-        """
-        name = self.config.node.name
-        try:
-            if waits and not await self._redundancy.yield_addresses("stopping"):
-                await self._wait_for_successor()
-                return
-            text = f"what is open may finish within {format_duration(self.config.node.stop_timeout)}"
-            self._timeline.add("stop", name, f"stopping: {text}")
-            await self._redundancy.leave(hand_over=True)
-        except Exception as error:
-            self._faults.add(error, "on leaving the pair")  # and stop all the same
-        if not self._stopped.is_set():
-            self._drain(self.config.node.stop_timeout)
-
-    def _drain(self, timeout: float) -> None:
-        """Take no new clients, let what is open finish within `timeout` seconds, and end.
-
-        If the service manager keeps the sockets, the clients that wait in them are left to the next daemon.
-        """
-        self._draining = True
-        self._workers.drain(timeout, hand_over=self._manager.keeps_descriptors)
-        # Each worker holds its sockets until it has taken the queued connections; the master closes its own, so
-        # that the kernel queues no new ones.
-        self._listeners.close()
-        self._loop.call_later(timeout + STOP_GRACE, self._stopped.set)
-
     # -- a successor
 
     def succeeded(self, pid: int) -> None:
         """Take note that the process `pid` has taken over."""
-        self._manager.notify(mainpid=pid)
-        self._stopping = self._draining = True
+        self._stop.succeeded(pid)
 
     def stop_now(self) -> None:
         """End the daemon at once."""
-        self._stopped.set()
+        self._stop.ended.set()
 
     @property
     def stopping(self) -> bool:
         """Whether the daemon is stopping."""
-        return self._stopping
+        return self._stop.begun
 
     @property
     def stopped(self) -> bool:
         """Whether the daemon ends now."""
-        return self._stopped.is_set()
+        return self._stop.ended.is_set()
 
     @property
     def awaits_successor(self) -> bool:
         """Whether the daemon is stopping, and serves until another one takes over."""
-        return self._waits
+        return self._stop.waits
 
     # -- what the supervisor reports
 
@@ -575,7 +496,7 @@ class Master:
 
     def workers_gone(self) -> None:
         """Every worker has left after a drain."""
-        self._stopped.set()
+        self._stop.ended.set()
 
     # -- the pair
 
@@ -630,7 +551,7 @@ class Master:
         )  # fmt: skip
 
     def _look_at_listeners(self) -> None:
-        if self._draining:
+        if self._stop.closed:
             return  # they are closed
         node = self.config.node.name
         for old, new in self._listeners.renew(lambda text: self.told(node, text, kind="listener", level="warning")):
@@ -654,7 +575,7 @@ class Master:
         self._note_ready()
 
     def _probing(self) -> None:
-        if not self._stopping:
+        if not self._stop.begun:
             self._opening.probing()
 
 

@@ -70,6 +70,8 @@ class Succession:
         estate.former.refused = self.outlived
         self._nurse: Nurse | None = None
         self._yields = False
+        self._attempt: asyncio.Future[Successor] | None = None
+        self._why_cancelled = ""
         self._node = estate.running.config.node.name
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -229,8 +231,9 @@ class Succession:
 
     async def _succeeded(self, handing: Coroutine[Any, Any, Successor]) -> None:
         """Hand over; then look after the workers until their connections are over.  Raises NotHandedOverError."""
+        self._attempt = asyncio.ensure_future(handing)
         try:
-            successor = await handing
+            successor = await self._outcome(self._attempt)
         except NotHandedOverError as error:
             self._owner.told(self._node, f"this daemon goes on: {error}", kind="reexec", level="error")
             raise
@@ -244,6 +247,22 @@ class Succession:
         self._nurse.begin(estate.running.config.node.reexec_timeout, given_up)
         estate.listeners.close()
         self._run(estate.control.abandon())
+
+    async def _outcome(self, attempt: asyncio.Future[Successor]) -> Successor:
+        """Wait for an attempt, which goes on if nobody waits any more.  Raises NotHandedOverError."""
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            if attempt.cancelled():
+                raise NotHandedOverError(self._why_cancelled) from None
+            raise
+
+    async def cancel(self, why: str) -> None:
+        """Give up an attempt that is under way."""
+        if self._handing.busy and self._attempt is not None:
+            self._why_cancelled = why
+            self._attempt.cancel()
+            await asyncio.wait([self._attempt])
 
     def _told(self, text: str) -> None:
         self._owner.told(self._node, text, kind="reexec")
