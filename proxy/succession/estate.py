@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from proxy import __version__
 from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
+from proxy.backends.memory import Memory
 from proxy.backends.readiness import Readiness
 from proxy.control.server import ControlServer
 from proxy.pair.pair import Redundancy
@@ -44,8 +45,8 @@ class Estate:
     timeline: Timeline
     state: StateDirectory
 
-    def document(self) -> tuple[State, Descriptors]:
-        """Return what a successor needs to start."""
+    def document(self, *, whole: bool = True) -> tuple[State, Descriptors]:
+        """Return what a successor needs to start; `whole`: with verdicts, acts and routers, which take long to collect."""
         config, remembered = self.running.config, self.handout.remembered()
         services, backends = self.running.slots
         descriptors = {"store": remembered.store, "rates": remembered.rates, "lock": self.state.lock}
@@ -73,13 +74,13 @@ class Estate:
             generation=remembered.generation,
             salt=remembered.salt,
             listeners=tuple(listeners),
-            memory=self.readiness.remembered(),
-            acts=tuple(self.membership.state()),
-            routing=Routing.model_validate(self.redundancy.state()),
+            memory=self.readiness.remembered() if whole else Memory(),
+            acts=tuple(self.membership.state()) if whole else None,
+            routing=Routing.model_validate(self.redundancy.state()) if whole else None,
         )
         return state, {name: fd for name, fd in descriptors.items() if fd >= 0}
 
-    def late(self) -> tuple[Late, Descriptors]:
+    def late(self, *, whole: bool = True) -> tuple[Late, Descriptors]:
         """Return what may have changed since `document`, and the workers that are left behind."""
         descriptors = {"base": self.columns.base_fd, **self.former.descriptors()}
         rows = self.former.present()
@@ -95,8 +96,8 @@ class Estate:
             descriptors[f"journal-{place.life}"] = place.journal
         late = Late(
             opened=tuple(self.opening.services),
-            memory=self.readiness.remembered(),
+            memory=self.readiness.remembered() if whole else Memory(),
             workers=tuple(rows),
-            routing=Routing.model_validate(self.redundancy.state()),
+            routing=Routing.model_validate(self.redundancy.state()) if whole else None,
         )
         return late, descriptors

@@ -35,8 +35,8 @@ class Keeping:
         """Let the manager keep what has come, and let go of what has gone."""
         if not self._manager.keeps_descriptors:
             return
-        state, descriptors = self._estate.document()
-        late, more = self._estate.late()
+        state, descriptors = self._estate.document(whole=False)
+        late, more = self._estate.late(whole=False)
         wanted = {name: fd for name, fd in (descriptors | more).items() if _outlives(name)}
         for name in sorted(self._kept - wanted.keys() - set(DOCUMENTS)):
             self._manager.unstore(name)
@@ -45,7 +45,7 @@ class Keeping:
                 self._manager.unstore(name)
             self._manager.store(name, [wanted[name]])
         kept = wanted.keys() | (self._kept & set(DOCUMENTS))
-        known = state.model_dump(exclude={"memory", "acts", "routing"}), late.model_dump(include={"workers"})
+        known = state.model_dump(), late.model_dump(include={"workers"})
         self._kept = set(kept)
         if known != self._known:
             self._known = known
