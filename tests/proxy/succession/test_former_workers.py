@@ -101,7 +101,7 @@ def say(sock, message):
 
 
 async def test_counters_go_on(bed):
-    """What the former worker counts is in the sums, what is open there too, and all counters but the gauges stay at its end."""
+    """R8: what the former worker counts is in the sums, what is open there too, and all counters but the gauges stay at its end."""
     assert (bed.columns.sum(bed.total), bed.columns.sum(bed.active)) == (105, 1)
     bed.table.cells[bed.table.layout.backend(1) + BACKEND_TOTAL] = 9
     bed.former.look()

@@ -132,7 +132,7 @@ async def test_a_failure_before_it_begins(handing, estate, script, why):
 
 @pytest.mark.parametrize("last", [None, protocol.Refused("full"), protocol.Ready(1)])
 async def test_a_failure_after_it_was_let_go(handing, estate, last):
-    """If the successor fails when it was let go already, all that had been stopped goes on."""
+    """R12: if the successor fails when it was let go already, all that had been stopped goes on."""
     with pytest.raises(NotHandedOverError):
         await played(handing, (protocol.State, protocol.Ready(7)), (protocol.Go, last))
     assert [one for one in estate.calls if one in UNDONE] == UNDONE

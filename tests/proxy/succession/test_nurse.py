@@ -71,7 +71,7 @@ async def bed():
 
 
 async def test_workers_finish_what_is_open(bed):
-    """The workers serve what waits in listeners that nobody polls any more, and hand the rest over."""
+    """R6: the workers serve what waits in listeners that nobody polls any more, and hand the rest over."""
     bed.nurse.begin(3600.0, {4})
     assert bed.workers.calls == [("close", {4}), ("drain", 3600.0, True)]
 
