@@ -244,6 +244,7 @@ class Master:
 
     async def appear(self, control: socket.socket | None = None) -> None:
         """Answer on the control socket, which a predecessor may have given, and write to the timeline."""
+        self._connection_log.begin()
         await self._start_control(control)
         await self._begin_timeline()
         self._membership.keep()
@@ -260,6 +261,8 @@ class Master:
         self._prober.kill()
         await self._workers.end(KILL_GRACE)
         self._keeping.end()
+        self._succession.drain(0.0)
+        self._succession.close()
         await self._redundancy.finish()
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
@@ -275,8 +278,9 @@ class Master:
         """End this process and its children; addresses, sockets and files belong to another daemon."""
         await self._control.abandon()
         self._prober.kill()
+        self._redundancy.abandon()
         await self._workers.end(KILL_GRACE)
-        await gone(self._prober.children, KILL_GRACE)
+        await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
         self._handout.close()
         self._means.close()
@@ -338,7 +342,8 @@ class Master:
             self._decide(now)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
-            self._faults.guarded(lambda: self._builder.sample(now, self.config.services))
+            if not self._succession.waits:  # the counters are not here yet
+                self._faults.guarded(lambda: self._builder.sample(now, self.config.services))
             self._faults.guarded(self._look_at_means)
             self._faults.guarded(self._look_at_listeners)
             self._faults.guarded(lambda: self._connection_log.look(now))

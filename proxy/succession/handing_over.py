@@ -159,6 +159,7 @@ class HandingOver:
         """Go on as before: the successor has failed."""
         estate = self._estate
         estate.timeline.release()
+        estate.state.sign(estate.running.config.node.name)
         estate.control.resume()
         estate.prober.resume()
         estate.redundancy.recover()

@@ -119,6 +119,10 @@ class Succession:
         self._yields = True
         self._owner.stop_now()
 
+    def drain(self, timeout: float) -> None:
+        """Let the workers of former daemons go on for so many seconds at most."""
+        self._estate.former.end(timeout)
+
     def hurry(self) -> None:
         """Cut what is open of a daemon that has a successor; end at once one that waits for its predecessor's word."""
         if self._nurse is not None:

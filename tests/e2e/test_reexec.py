@@ -545,3 +545,19 @@ def socket_answers(node):
         return bool(node.status())
     except OSError:
         return False
+
+
+def test_a_stop_ends_former_daemons_as_well(make, ports):
+    """A daemon that stops ends the former ones with it: no process is left after stop-timeout."""
+    node = make(node='stop-timeout = "1s"').start()
+    with socket.create_connection(("127.0.0.1", ports[1])) as sock:
+        assert exchange(sock, b"x") == b"x"
+        assert node.steelyard("reexec")[0] == 0
+        second = master(node)
+        family = {*descendants(second), *node.family()}
+        os.kill(second, signal.SIGINT)
+        sock.settimeout(5)
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+    assert node.proc.wait(5) == 0
+    until(lambda: not living(family), 5, "all processes to end")

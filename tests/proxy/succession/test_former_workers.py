@@ -208,3 +208,12 @@ async def test_a_column_that_is_too_short():
             )
     finally:
         bed.close()
+
+
+async def test_nurses_stop_with_this_daemon(bed):
+    """When this daemon stops, the nurses are told how long what they have open may go on."""
+    with bed.nurse() as nurse:
+        bed.former.end(7.0)
+        await settle()
+        nurse.setblocking(False)
+        assert protocol.decode(nurse.recv(1000)[1:]) == protocol.Drain(7.0)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +25,7 @@ class Recorder:
     def __init__(self, name, calls):
         self._name, self._calls = name, calls
         self.children = []
+        self.config = SimpleNamespace(node=SimpleNamespace(name="n"))
         self.nurses = {}
 
     def __getattr__(self, name):
@@ -38,7 +40,7 @@ class Estate:
 
     def __init__(self):
         self.calls = []
-        for name in ("control", "workers", "former", "prober", "redundancy", "timeline", "state"):
+        for name in ("control", "workers", "former", "prober", "redundancy", "timeline", "state", "running"):
             setattr(self, name, Recorder(name, self.calls))
 
     def document(self):
@@ -50,7 +52,14 @@ class Estate:
         return Late(), {"base": 2}
 
 
-UNDONE = ["timeline release", "control resume", "prober resume", "redundancy recover", "former resume"]
+UNDONE = [
+    "timeline release",
+    "state sign True",
+    "control resume",
+    "prober resume",
+    "redundancy recover",
+    "former resume",
+]
 
 
 @pytest.fixture

@@ -125,3 +125,16 @@ async def test_events_and_sessions_are_passed_on(bed):
     assert not bed.nurse.forward(Event(1.0, "worker", "worker 0", "died"))
     bed.nurse.look()
     assert bed.over == []
+
+
+async def test_it_stops_with_its_successor(bed):
+    """When the successor stops, what is still open here goes on no longer than there; nonsense changes nothing."""
+    bed.nurse.begin(math.inf, ())
+    for data in (
+        protocol.encode(protocol.Drain(5.0)),
+        b'{"kind": "Drain", "timeout": -1}',
+        b'{"kind": "Drain", "timeout": 2}',
+    ):
+        bed.other.send(b"J" + data)
+    await asyncio.sleep(0.02)
+    assert bed.workers.calls[2:] == [("drain", 5.0, True), ("drain", 2.0, True)]
