@@ -164,8 +164,8 @@ def test_reexec_loses_nothing(make, backends, ports):
             seen.append(accepted(node.status()))
             assert {exchange(one, b"again") for one in idle} == {b"again"}
         status = node.status()
-        assert (len(own(status)), len(status["workers"])) == (2, 6)
-        assert not living([first]) or master(node) != first
+        assert (len(own(status)), len(status["workers"]) > 2) == (2, True)  # those with idle clients are left
+        assert master(node) != first
     assert asker.collect(5) == 0
     assert asker.bad == []
     assert load.failures == []
