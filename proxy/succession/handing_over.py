@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from proxy import __version__
 from proxy.processes import channel
 from proxy.succession import protocol, spawning
-from proxy.succession.document import written
 from proxy.succession.estate import Estate
 from proxy.succession.former_workers import NURSES
 from proxy.succession.link import Link, LinkEndedError
@@ -133,10 +132,10 @@ class HandingOver:
         """Give a successor what it needs to start, and wait until it is ready; return its process."""
         estate = self._estate
         await estate.state.written()
-        document, descriptors = estate.document()
+        document, descriptors = await estate.document()
         link.send(protocol.Hello(protocol.VERSION, __version__, os.getpid()))
         link.hold(descriptors)
-        link.send(protocol.State(written(document)))
+        link.send_document("State", document)
         message = await self._answer(link, START, "is not ready")
         if not isinstance(message, protocol.Ready):
             raise NotHandedOverError(f"the new version answered {type(message).__name__} and not Ready")
@@ -167,9 +166,9 @@ class HandingOver:
 
     async def _begin(self, link: Link, pid: int, step: Step) -> Successor:
         """Let a successor begin, and wait until its workers poll."""
-        late, descriptors = self._estate.late()
+        late, descriptors = await self._estate.late()
         link.hold(descriptors)
-        link.send(protocol.Go(written(late)))
+        link.send_document("Go", late)
         message = await self._answer(link, BEGIN, "does not poll")
         if not isinstance(message, protocol.Polling):
             raise NotHandedOverError(f"the new version answered {type(message).__name__} and not Polling")

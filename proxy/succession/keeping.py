@@ -35,8 +35,8 @@ class Keeping:
         """Let the manager keep what has come, and let go of what has gone."""
         if not self._manager.keeps_descriptors:
             return
-        state, descriptors = self._estate.document(whole=False)
-        late, more = self._estate.late(whole=False)
+        state, descriptors = self._estate.brief()
+        late, more = self._estate.brief_late()
         wanted = {name: fd for name, fd in (descriptors | more).items() if _outlives(name)}
         for name in sorted(self._kept - wanted.keys() - set(DOCUMENTS)):
             self._manager.unstore(name)

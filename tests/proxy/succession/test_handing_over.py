@@ -43,11 +43,11 @@ class Estate:
         for name in ("control", "workers", "former", "prober", "redundancy", "timeline", "state", "running"):
             setattr(self, name, Recorder(name, self.calls))
 
-    def document(self):
+    async def document(self):
         """Return what a successor needs to start."""
         return STATE, {"store": 2}
 
-    def late(self):
+    async def late(self):
         """Return what it needs to begin."""
         return Late(), {"base": 2}
 

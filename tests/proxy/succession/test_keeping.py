@@ -48,12 +48,12 @@ class Estate:
         )
         self.lives = [1]
 
-    def document(self, *, whole):
+    def brief(self):
         """Return the documents of `Estate`."""
         fds = {f"listener-0-{index}": sock.fileno() for index, sock in enumerate(self.group)}
         return self.state, fds | {"store": self.memory, "lock": self.memory, "control": self.memory}
 
-    def late(self, *, whole):
+    def brief_late(self):
         """Return the workers."""
         fds = {f"{kind}-{life}": self.memory for kind in ("column", "journal") for life in self.lives}
         rows = tuple(FormerRow(life=life, index=0, pid=7) for life in self.lives)
