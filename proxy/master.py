@@ -124,11 +124,15 @@ class Master:
         )
         self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._looping)
         try:
-            acts = SavedActs(state.document(SAVED), self._timeline.add, None if inherited is None else inherited.acts)
-            self._admins = Admins(self._running, acts, self._timeline.add, self._administered, self._counts.active)
+            self._acts = SavedActs(
+                state.document(SAVED), self._timeline.add, None if inherited is None else inherited.acts
+            )
+            self._admins = Admins(
+                self._running, self._acts, self._timeline.add, self._administered, self._counts.active
+            )
             # Before all that reads the backends in force: it lays the saved acts over the file.
             self._membership = Membership(
-                self._running, self._admins, acts, self._timeline.add,
+                self._running, self._admins, self._acts, self._timeline.add,
                 relisted=self._relisted, reweighed=self._reweighed, stranded=self._stranded,
                 active=self._counts.active, leads_back=self._loops.would_lead_back,
             )  # fmt: skip
@@ -248,6 +252,8 @@ class Master:
         await self._start_control(control)
         await self._begin_timeline()
         self._membership.keep()
+        if self._legacy is not None:
+            self._acts.keep()  # the state directory may be another one than the predecessor's
 
     async def _end(self) -> None:
         self._stop.ended.set()

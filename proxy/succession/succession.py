@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from proxy.processes import channel
@@ -179,8 +180,9 @@ class Succession:
             raise NoPredecessorError(f"the counters of the running daemon cannot be read: {error}") from error
         taking_over.forget_new(state, estate.running, estate.columns)
         estate.readiness.restore(late.memory)
-        listener = before.take("control")
-        await self._owner.appear(socket.socket(fileno=listener) if listener >= 0 else None)
+        fd = before.take("control")
+        control = socket.socket(fileno=fd) if fd >= 0 else None
+        await self._owner.appear(control)
         estate.state.sign(self._node)
         estate.opening.release(late.opened)
         await taking_over.until(lambda: estate.workers.polling, taking_over.POLL)
@@ -189,6 +191,8 @@ class Succession:
         for pid, fd in nurses.items():
             estate.former.nursed(pid, Link(socket.socket(fileno=fd)))
         self._predecessor = None
+        if control is not None and control is not estate.control.listener:
+            _remove(control)
         estate.prober.watch()
         self._owner.told(
             self._node, f"in the place of pid {before.hello.pid}, steelyard {state.steelyard}", kind="reexec"
@@ -275,3 +279,11 @@ class Succession:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _remove(control: socket.socket) -> None:
+    """Close a predecessor's control socket and remove it: the file has another path now."""
+    path = control.getsockname()
+    control.close()
+    with contextlib.suppress(OSError):
+        Path(path).unlink()

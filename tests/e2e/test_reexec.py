@@ -561,3 +561,21 @@ def test_a_stop_ends_former_daemons_as_well(make, ports):
             sock.recv(1)
     assert node.proc.wait(5) == 0
     until(lambda: not living(family), 5, "all processes to end")
+
+
+def test_what_only_a_new_process_can_have(make, ports):
+    """R12: another state directory and another control socket come into force, and what was saved is there as well."""
+    node = make().start()
+    assert node.steelyard("drain", "dns", "b0", "--save")[0] == 0
+    before, state = node.socket, node.dir / "other"
+    text = node.text.replace(f'"{node.dir}/state"', f'"{state}"').replace(str(before), f"{node.dir}/new.sock")
+    node.file.write_text(text)
+    with Load(ports[1], 2) as load:
+        assert node.steelyard("reexec")[0] == 0
+    assert load.failures == []
+    node.socket = node.dir / "new.sock"
+    assert node.status()["services"][0]["backends"][0]["admin"] == "drain"
+    until(lambda: not before.exists(), 5, "the old socket to be gone")
+    until((state / "overrides.json").exists, 5, "the acts to be saved")
+    assert (state / "lock").read_text().startswith(f"pid {master(node)} ")
+    assert node.steelyard("ready", "dns", "b0")[0] == 0
