@@ -198,9 +198,11 @@ class Master:
             self._state,
         )  # fmt: skip
         before = self._legacy if isinstance(self._legacy, Predecessor) else None
-        self._succession = Succession(self, estate, before, lambda: {**os.environ, **self._manager.environment()})
-        self._stop.succession = self._succession
         self._keeping = Keeping(self._manager, estate, self._manager.restored)
+        self._succession = Succession(
+            self, estate, self._keeping, before, lambda: {**os.environ, **self._manager.environment()}
+        )
+        self._stop.succession = self._succession
 
     @property
     def config(self) -> Config:
@@ -340,7 +342,9 @@ class Master:
             return
         self._faults.guarded(self._succession.look)
         if self._succession.over:
-            self._faults.guarded(lambda: self._connection_log.look(now))
+            if now - self._sampled >= SAMPLE:
+                self._sampled = now
+                self._faults.guarded(lambda: self._connection_log.look(now))
             return
         if self._faults.guarded(lambda: self._workers.look(now)):
             self._manager.pulse(now)  # a master that cannot supervise its workers is to be replaced

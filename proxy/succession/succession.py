@@ -16,7 +16,7 @@ from proxy.stats.translation import ShapeError
 from proxy.succession import taking_over
 from proxy.succession.estate import Estate
 from proxy.succession.handing_over import HandingOver, NotHandedOverError, Step, Successor
-from proxy.succession.keeping import Kept
+from proxy.succession.keeping import Keeping, Kept
 from proxy.succession.link import Link
 from proxy.succession.nurse import Nurse
 from proxy.succession.predecessor import NoPredecessorError, Predecessor
@@ -60,12 +60,14 @@ class Succession:
         self,
         owner: Owner,
         estate: Estate,
+        keeping: Keeping,
         predecessor: Predecessor | None,
         environment: Callable[[], Mapping[str, str]],
     ) -> None:
         """`predecessor`, whose state has been received, goes on until `take_over` is done."""
         self._owner = owner
         self._estate = estate
+        self._keeping = keeping
         self._predecessor = predecessor
         self._handing = HandingOver(estate, environment)
         estate.former.refused = self.outlived
@@ -191,6 +193,7 @@ class Succession:
         for pid, fd in nurses.items():
             estate.former.nursed(pid, Link(socket.socket(fileno=fd)))
         self._predecessor = None
+        self._keeping.inherit(state, late)
         if control is not None and control is not estate.control.listener:
             _remove(control)
         estate.prober.watch()

@@ -171,3 +171,18 @@ def test_a_document_that_cannot_be_used(text):
     with pytest.raises(DocumentError):
         Kept({"unknown": [sealed.zeroed("base", 8)]})
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_was_kept_for_a_predecessor(manager, estate):
+    """After a reexec the manager lets go of what the predecessor had and this daemon has not: a socket would hold its port."""
+    first = Keeping(manager, estate, {})
+    first.look()
+    before = estate.brief()[0], estate.brief_late()[0]
+    estate.lives = [9]
+    estate.group.pop().close()
+    second = Keeping(manager, estate, {})
+    second.inherit(*before)
+    second.look()
+    assert {"listener-0-0", "column-9", "base"} <= manager.kept.keys()
+    assert not {"listener-0-1", "column-1", "journal-1"} & manager.kept.keys()
+    assert len([name for name in manager.kept if name.startswith("state")]) == 1
