@@ -63,7 +63,7 @@ class Redundancy:
         self._saving: set[asyncio.Task[None]] = set()
         self._routers: Routers | None = None
         if config.vrrp:
-            rows = inherited["routers"] if inherited is not None else ()
+            rows = inherited.get("routers", ()) if inherited is not None else ()
             self._routers = self._made(router_settings.prepare(config), self._remembered(), rows)
 
     def _made(self, prepared: Prepared, standby: Collection[str], inherited: Collection[Inherited] = ()) -> Routers:

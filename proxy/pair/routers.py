@@ -156,9 +156,9 @@ class Routers:
         for row in rows:
             name = next((names[key] for one in row["keys"] if (key := tuple(one)) in names), None)
             if name is not None:
-                self._states[name] = row["state"]
-                self._standby |= {name} if row["standby"] else set()
-                if row["handover"] is not None:
+                self._states[name] = row.get("state", "init")
+                self._standby |= {name} if row.get("standby") else set()
+                if row.get("handover"):
                     self._handover[name] = row["handover"]
 
     def abandon(self) -> None:
