@@ -259,6 +259,7 @@ class Master:
 
     async def _end(self) -> None:
         self._stop.ended.set()
+        await self._succession.cancel("this daemon ends")
         self._reloads.close()
         await self._reload.close()
         if self._succession.aside:

@@ -114,8 +114,8 @@ class HandingOver:
         estate.workers.freeze()
         try:
             pid = await self._prepare(link, step)
-            await self._step_back()
             try:
+                await self._step_back()
                 return await self._begin(link, pid, step)
             except BaseException as error:
                 with contextlib.suppress(LinkEndedError):
@@ -155,7 +155,7 @@ class HandingOver:
         await estate.state.written()
 
     def _step_forward(self) -> None:
-        """Go on as before: the successor has failed."""
+        """Go on as before, whatever of it had been stopped: the successor has failed."""
         estate = self._estate
         estate.timeline.release()
         estate.state.sign(estate.running.config.node.name)

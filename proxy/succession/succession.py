@@ -178,7 +178,7 @@ class Succession:
         estate.redundancy.take_up()
         try:
             estate.former.attach(state.shape.shape(), before.take("base"), late.workers, before.take)
-        except (ShapeError, TableError, OSError) as error:
+        except (ShapeError, TableError, OSError, ValueError) as error:
             raise NoPredecessorError(f"the counters of the running daemon cannot be read: {error}") from error
         taking_over.forget_new(state, estate.running, estate.columns)
         estate.readiness.restore(late.memory)
