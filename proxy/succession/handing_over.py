@@ -63,6 +63,10 @@ class HandingOver:
     async def spawn(self, step: Step) -> Successor:
         """Start this program anew and hand over to it.  Raises NotHandedOverError."""
         self.check()
+        if self._estate.pid == 1:
+            raise NotHandedOverError(
+                "this daemon is the first process of a container, which would end with it: restart that"
+            )
         self.busy = True
         try:
             ours, theirs = channel.pair()

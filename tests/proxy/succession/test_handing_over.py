@@ -44,7 +44,7 @@ class Estate:
     """A daemon that hands over a descriptor and empty documents."""
 
     def __init__(self):
-        self.calls = []
+        self.calls, self.pid = [], 4711
         for name in ("control", "workers", "former", "prober", "redundancy", "timeline", "state", "running"):
             setattr(self, name, Recorder(name, self.calls))
 
@@ -226,3 +226,11 @@ async def test_a_bug_while_things_are_stopped(handing, estate):
     assert [one for one in estate.calls if one in UNDONE] == UNDONE
     assert not handing.busy
     theirs.close()
+
+
+async def test_the_first_process_of_a_container(handing, estate):
+    """A daemon with whose end a container would end does not hand over to a process that it starts."""
+    estate.pid = 1
+    with pytest.raises(NotHandedOverError, match="restart that"):
+        await handing.spawn(lambda _: None)
+    assert (estate.calls, handing.busy) == ([], False)
