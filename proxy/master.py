@@ -124,11 +124,15 @@ class Master:
         )
         self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._looping)
         try:
-            acts = SavedActs(state.document(SAVED), self._timeline.add, None if inherited is None else inherited.acts)
-            self._admins = Admins(self._running, acts, self._timeline.add, self._administered, self._counts.active)
+            self._acts = SavedActs(
+                state.document(SAVED), self._timeline.add, None if inherited is None else inherited.acts
+            )
+            self._admins = Admins(
+                self._running, self._acts, self._timeline.add, self._administered, self._counts.active
+            )
             # Before all that reads the backends in force: it lays the saved acts over the file.
             self._membership = Membership(
-                self._running, self._admins, acts, self._timeline.add,
+                self._running, self._admins, self._acts, self._timeline.add,
                 relisted=self._relisted, reweighed=self._reweighed, stranded=self._stranded,
                 active=self._counts.active, leads_back=self._loops.would_lead_back,
             )  # fmt: skip
@@ -194,9 +198,11 @@ class Master:
             self._state,
         )  # fmt: skip
         before = self._legacy if isinstance(self._legacy, Predecessor) else None
-        self._succession = Succession(self, estate, before, lambda: {**os.environ, **self._manager.environment()})
-        self._stop.succession = self._succession
         self._keeping = Keeping(self._manager, estate, self._manager.restored)
+        self._succession = Succession(
+            self, estate, self._keeping, before, lambda: {**os.environ, **self._manager.environment()}
+        )
+        self._stop.succession = self._succession
 
     @property
     def config(self) -> Config:
@@ -244,12 +250,16 @@ class Master:
 
     async def appear(self, control: socket.socket | None = None) -> None:
         """Answer on the control socket, which a predecessor may have given, and write to the timeline."""
+        self._connection_log.begin()
         await self._start_control(control)
         await self._begin_timeline()
         self._membership.keep()
+        if self._legacy is not None:
+            self._acts.keep()  # the state directory may be another one than the predecessor's
 
     async def _end(self) -> None:
         self._stop.ended.set()
+        await self._succession.cancel("this daemon ends")
         self._reloads.close()
         await self._reload.close()
         if self._succession.aside:
@@ -260,6 +270,8 @@ class Master:
         self._prober.kill()
         await self._workers.end(KILL_GRACE)
         self._keeping.end()
+        self._succession.drain(0.0)
+        self._succession.close()
         await self._redundancy.finish()
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
@@ -275,8 +287,9 @@ class Master:
         """End this process and its children; addresses, sockets and files belong to another daemon."""
         await self._control.abandon()
         self._prober.kill()
+        self._redundancy.abandon()
         await self._workers.end(KILL_GRACE)
-        await gone(self._prober.children, KILL_GRACE)
+        await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
         self._handout.close()
         self._means.close()
@@ -330,7 +343,9 @@ class Master:
             return
         self._faults.guarded(self._succession.look)
         if self._succession.over:
-            self._faults.guarded(lambda: self._connection_log.look(now))
+            if now - self._sampled >= SAMPLE:
+                self._sampled = now
+                self._faults.guarded(lambda: self._connection_log.look(now))
             return
         if self._faults.guarded(lambda: self._workers.look(now)):
             self._manager.pulse(now)  # a master that cannot supervise its workers is to be replaced
@@ -339,7 +354,8 @@ class Master:
             self._decide(now)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
-            self._faults.guarded(lambda: self._builder.sample(now, self.config.services))
+            if not self._succession.waits:  # the counters are not here yet
+                self._faults.guarded(lambda: self._builder.sample(now, self.config.services))
             self._faults.guarded(self._look_at_means)
             self._faults.guarded(self._look_at_listeners)
             self._faults.guarded(lambda: self._connection_log.look(now))

@@ -140,6 +140,8 @@ class Stopping:
         """
         self.closed = True
         self._workers.drain(timeout, hand_over=self._manager.keeps_descriptors)
+        if self.succession is not None:
+            self.succession.drain(timeout)
         # Each worker holds its sockets until it has taken the queued connections; the master closes its own, so
         # that the kernel queues no new ones.
         self._listeners.close()
