@@ -17,7 +17,7 @@ from proxy import __version__
 from proxy.backends.admin import Admins
 from proxy.backends.counts import Counts
 from proxy.backends.effective import Running, written
-from proxy.backends.errors import FailedError, RefusedError
+from proxy.backends.errors import BusyError, RefusedError
 from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
@@ -407,7 +407,7 @@ class Master:
 
     async def _reload_now(self, strict: bool) -> Outcome:
         if self._stop.begun:
-            raise FailedError("the daemon is stopping: nothing has changed")
+            raise BusyError("the daemon is stopping: nothing has changed")
         if self._was_ready:
             self._manager.reloading()
         try:
@@ -417,9 +417,9 @@ class Master:
                 self._manager.ready(self._summary())
 
     def _fits(self, config: Config) -> None:
-        """Raise RefusedError if this host cannot have a configuration, or not now."""
+        """Raise RefusedError if this host cannot have a configuration, BusyError if it cannot have one now."""
         if self._succession.busy or self._succession.aside:
-            raise RefusedError("another daemon is taking over: try again in a moment")
+            raise BusyError("another daemon is taking over: try again in a moment")
         try:
             standing(config, privileges.raise_open_files(), lambda *_: None)
         except StartError as error:
