@@ -349,6 +349,7 @@ class Master:
             return
         if self._faults.guarded(lambda: self._workers.look(now)):
             self._manager.pulse(now)  # a master that cannot supervise its workers is to be replaced
+        self._faults.guarded(self._refit)  # which is the vrrp process's sign of life from the master
         if not self._succession.busy:  # a successor knows the rest as it was
             self._decide(now)
         if now - self._sampled >= SAMPLE:
@@ -383,7 +384,6 @@ class Master:
 
     def _decide(self, now: float) -> None:
         self._faults.guarded(lambda: self._prober.look(now))
-        self._faults.guarded(self._refit)
         self._faults.guarded(lambda: self._admins.look(now))
         self._faults.guarded(lambda: self._membership.look(now))
         self._faults.guarded(self._loops.look)
