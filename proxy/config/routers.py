@@ -83,8 +83,10 @@ def _as_lists(tab: Tab) -> Tab:
     return result
 
 
-def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> dict[str, tuple[Vrrp, Tab]]:
-    """Return the virtual routers by name, with their tables."""
+def routers(
+    tree: Tab, defaults: Any, nodes: Sequence[str], report: Report, *, need_files: bool = False
+) -> dict[str, tuple[Vrrp, Tab]]:
+    """Return the virtual routers by name, with their tables; `need_files` means that they are about to run."""
     found: dict[str, tuple[Vrrp, Tab]] = {}
     base = _as_lists(_without_old_keys(defaults, report)) if isinstance(defaults, Tab) else None
     if base is not None:
@@ -103,14 +105,14 @@ def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> d
         values = {key: getattr(settings, key) for key in type(settings).model_fields}
         values["auth"] = settings.auth.model_copy(update={"mode": settings.auth.mode_in_force})
         router = Vrrp.model_construct(name=name, **values)
-        _check_router(router, tab, nodes, report)
+        _check_router(router, tab, nodes, report, need_files=need_files)
         if sound:
             found[name] = (router, tab)
     _check_pairs(found, report)
     return found
 
 
-def _check_router(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report) -> None:
+def _check_router(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report, *, need_files: bool) -> None:
     if router.version == 2 and any(":" in address for address in router.addresses):  # noqa: PLR2004 - RFC 3768
         report.error(tab.spots["version"], "version 2 knows no IPv6: write version = 3 or leave the IPv6 addresses out")
     if router.interface == "lo":
@@ -119,7 +121,7 @@ def _check_router(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report) 
         )
     _check_interval(router, tab, report)
     _check_number(router, tab, report)
-    _check_auth(router, tab, report)
+    _check_auth(router, tab, report, need_files=need_files)
     if router.members is not None:
         _check_members(router, tab, nodes, report)
 
@@ -154,8 +156,9 @@ def _check_number(router: Vrrp, tab: Tab, report: Report) -> None:
             )
 
 
-def _check_auth(router: Vrrp, tab: Tab, report: Report) -> None:
+def _check_auth(router: Vrrp, tab: Tab, report: Report, *, need_files: bool) -> None:
     auth = router.auth
+    need = need_files and auth.mode_in_force != "off"
     if auth.mode_in_force != "off" and not auth.key_files:
         spot = locate(tab, ("auth", "mode"))[1]
         report.error(spot, f'mode = "{auth.mode}" needs key-files', 'write key-files = ["/etc/steelyard/vrrp.key"]')
@@ -165,7 +168,7 @@ def _check_auth(router: Vrrp, tab: Tab, report: Report) -> None:
         if number in seen:
             report.error(spot, f"two keys have the id {number}", "a key without an id has the number of its place")
         seen.add(number)
-        check_file(path, spot, report, need=False, secret=True)
+        check_file(path, spot, report, need=need, secret=True)
         try:
             decode_key(read(path))
         except NoSecret:

@@ -1,0 +1,55 @@
+"""Reexec under load: new processes take over while clients come, and nobody is refused, cut off or forgotten.
+
+`LOAD=full` does it ten times under 2,000 new connections and 8,000 queries a second; otherwise three times under a load
+that any machine holds.
+"""
+
+import pytest
+
+from tests.command import steelyard
+from tests.e2e.load import FULL, Load, assert_lossless
+from tests.e2e.loaded import Counters, Idle, Sessions, loaded
+from tests.e2e.pairs import ADDRESS, Host
+
+pytestmark = pytest.mark.load
+
+TIMES = 10 if FULL else 3
+IDLE = 200
+CLIENTS = 50
+
+
+def master(host: Host) -> int:
+    """Return the process id of the daemon that answers at the control socket now."""
+    (event, *_) = [one for one in reversed(host.daemon.events()) if one["kind"] == "start"]
+    return int(event["pid"])
+
+
+def reexec(host: Host) -> None:
+    """Start the daemon of a host anew, beside the one that runs."""
+    before = {worker["pid"] for worker in host.daemon.status()["workers"]}
+    done = steelyard("reexec", "-s", host.daemon.socket)
+    assert done.returncode == 0, done.stdout + done.stderr
+    workers = host.daemon.status()["workers"]
+    assert [worker["alive"] for worker in workers] == [True, True]
+    assert not before & {worker["pid"] for worker in workers}
+
+
+@pytest.mark.timeout(600)
+def test_reexecs_cost_no_client_anything():
+    """R6, R8, R12: under reexecs of both hosts nothing is lost or refused, idle connections and sessions go on, no address moves."""
+    with loaded() as pair:
+        idle, sessions = Idle(pair.bed, IDLE), Sessions(pair.bed, CLIENTS)
+        idle.check()
+        servers = sessions.servers()
+        with Counters(pair.a.daemon) as counted:
+            load = Load(pair.bed, "client", ADDRESS)
+            for _ in range(TIMES):
+                for host in pair.hosts:
+                    reexec(host)
+                assert sessions.servers() == servers
+            counts = load.stop()
+        assert_lossless(counts)
+        assert counted.wrong == []
+        idle.check()
+        assert sessions.servers() == servers
+        pair.assert_nothing_moved()

@@ -1,0 +1,102 @@
+"""Reloads under load: whatever changes in the file, clients lose nothing, nothing restarts, and nothing grows.
+
+`LOAD=full` makes a hundred reloads under 2,000 new connections and 8,000 queries a second; otherwise there are thirty
+under a load that any machine holds.
+"""
+
+import dataclasses
+import itertools
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tests.command import steelyard
+from tests.e2e.clients import whoami_http
+from tests.e2e.load import FULL, Counts, Load, assert_lossless
+from tests.e2e.loaded import MORE_WEB, THIRD, Counters, Held, Loaded, Settings, held, loaded
+from tests.e2e.pairs import ADDRESS, Host
+from tests.e2e.process import until
+
+pytestmark = pytest.mark.load
+
+FIRST, ALL = 20, 100 if FULL else 30
+MORE_MEMORY = 1.03  # times what a process held before: a reload keeps nothing, but allocators round
+ROOM = 1024  # KiB
+
+
+def ways() -> Iterator[Settings]:
+    """Yield settings that differ in one from those before, in turn: each goes to its other value and back."""
+    settings = Settings()
+    for field in itertools.cycle(dataclasses.fields(Settings)):
+        settings = dataclasses.replace(settings, **{field.name: not getattr(settings, field.name)})
+        yield settings
+
+
+def reload(host: Host, settings: Settings) -> None:
+    """Write the file of a host, and reload."""
+    host.daemon.write(settings.text())
+    done = steelyard("reload", "-s", host.daemon.socket)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def assert_in_force(pair: Loaded, settings: Settings) -> None:
+    """What clients and the status of the active host show is what the file says."""
+    status = pair.a.daemon.status()
+    for service in status["services"][:2]:
+        assert (THIRD in {one["name"] for one in service["backends"]}) == settings.backends
+        assert service["backends"][0]["weight"] == (3 if settings.backends else 1)
+    assert status["vrrp"][0]["priority"] == (140 if settings.priority else 150)
+    if settings.listeners:
+        assert whoami_http(pair.bed, ADDRESS, MORE_WEB) == "server"
+    else:
+        sock = pair.bed.socket("client", socket.AF_INET, socket.SOCK_STREAM)
+        sock.settimeout(5)
+        with sock, pytest.raises(ConnectionRefusedError):
+            sock.connect((ADDRESS, MORE_WEB))
+
+
+def under_load(pair: Loaded, several: Iterator[Settings]) -> Counts:
+    """Reload both hosts with each of some settings, under load; return what the clients counted."""
+    load = Load(pair.bed, "client", ADDRESS)
+    for settings in several:
+        for host in pair.hosts:
+            reload(host, settings)
+        assert_in_force(pair, settings)
+    return load.stop()
+
+
+def grown(before: dict[int, Held], after: dict[int, Held]) -> list[str]:
+    """Return in words which processes hold more than before, or are not the same."""
+    found = [f"{one.module} {pid} is gone" for pid, one in before.items() if pid not in after]
+    found += [f"{one.module} {pid} is new" for pid, one in after.items() if pid not in before]
+    for pid in before.keys() & after.keys():
+        was, now = before[pid], after[pid]
+        if now.files > was.files:
+            found.append(f"{now.module} {pid} has {now.files} descriptors, {was.files} before")
+        if now.memory > was.memory * MORE_MEMORY + ROOM:
+            found.append(f"{now.module} {pid} has {now.memory} KiB, {was.memory} before")
+    return found
+
+
+@pytest.mark.timeout(900)
+def test_reloads_cost_no_client_anything():
+    """R3, R4, R6, R8: under reloads of every kind nothing is lost or refused, nothing restarts, no address moves, nothing grows."""
+    several = ways()
+    with loaded() as pair:
+        pids = {host.name: host.daemon.pids() for host in pair.hosts}
+        with Counters(pair.a.daemon, without=[THIRD]) as counted:
+            first = under_load(pair, itertools.islice(several, FIRST))
+            pair.until_idle()
+            before = held(pair.a.daemon)
+            rest = under_load(pair, itertools.islice(several, ALL - FIRST))
+            pair.until_idle()
+        for counts in (first, rest):
+            assert_lossless(counts)
+        assert counted.wrong == []
+        assert counted.reads > ALL
+        pair.assert_nothing_moved()
+        assert {host.name: host.daemon.pids() for host in pair.hosts} == pids
+        for host in pair.hosts:
+            assert [worker["restarts"] for worker in host.daemon.status()["workers"]] == [0, 0]
+        until(lambda: not grown(before, held(pair.a.daemon)), 20, "nothing to have grown", every=1)
