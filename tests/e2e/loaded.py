@@ -16,7 +16,7 @@ import dns.message
 import dns.rdatatype
 
 from proxy.stats.layout import SERVICE_CELLS
-from tests.e2e.bed import Bed
+from tests.e2e.bed import Bed, processes_in
 from tests.e2e.daemon import Daemon, Status
 from tests.e2e.pairs import ADDRESS, Host
 from tests.e2e.process import BedError, until
@@ -30,6 +30,8 @@ MORE_DNS, MORE_WEB, PLAIN = 5353, 8080, 5300
 GAUGES = frozenset(name for name, kind in SERVICE_CELLS if kind == "gauge")
 EVERY = 0.2  # s between two looks at the counters
 PATIENCE = 5.0
+MORE_MEMORY = 1.03  # times what a process held before: a reload keeps nothing, but allocators round
+ROOM = 1024  # KiB
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,10 @@ class Loaded:
         assert changes(self.watch.told)[self._moved :] == []
         assert self.watch.holders() == ["a"]
 
+    def processes(self) -> dict[str, int]:
+        """Return how many processes of ours each host has."""
+        return {host.name: len(processes_in({self.bed.hosts[host.name].inode})) for host in self.hosts}
+
     def until_idle(self) -> None:
         """Wait until no service of the active host has anything open."""
         self.a.daemon.until(
@@ -133,7 +139,7 @@ def loaded() -> Iterator[Loaded]:
 
 def counters(status: Status) -> dict[str, int]:
     """Return every counter of a status by its name."""
-    found = {}
+    found: dict[str, int] = {}
     for service in status["services"]:
         found |= {f"{service['name']} {key}": n for key, n in service["counters"].items() if key not in GAUGES}
         for backend in service["backends"]:
@@ -211,6 +217,19 @@ def held(daemon: Daemon) -> dict[int, Held]:
     return {pid: Held.by(pid) for pid in daemon.pids()}
 
 
+def grown(before: dict[int, Held], after: dict[int, Held]) -> list[str]:
+    """Return in words which processes hold more than before, or are not the same."""
+    found = [f"{one.module} {pid} is gone" for pid, one in before.items() if pid not in after]
+    found += [f"{one.module} {pid} is new" for pid, one in after.items() if pid not in before]
+    for pid in before.keys() & after.keys():
+        was, now = before[pid], after[pid]
+        if now.files > was.files:
+            found.append(f"{now.module} {pid} has {now.files} descriptors, {was.files} before")
+        if now.memory > was.memory * MORE_MEMORY + ROOM:
+            found.append(f"{now.module} {pid} has {now.memory} KiB, {was.memory} before")
+    return found
+
+
 # Clients that stay
 
 
@@ -225,6 +244,11 @@ class Idle:
         for sock in self._socks:
             sock.settimeout(PATIENCE)
             sock.connect((ADDRESS, 80))
+
+    def close(self) -> None:
+        """Close them all."""
+        for sock in self._socks:
+            sock.close()
 
     def check(self) -> None:
         """Send a request on each, and assert that each is answered."""

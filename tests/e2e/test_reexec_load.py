@@ -10,18 +10,13 @@ from tests.command import steelyard
 from tests.e2e.load import FULL, Load, assert_lossless
 from tests.e2e.loaded import Counters, Idle, Sessions, loaded
 from tests.e2e.pairs import ADDRESS, Host
+from tests.e2e.process import until
 
 pytestmark = pytest.mark.load
 
 TIMES = 10 if FULL else 3
 IDLE = 200
 CLIENTS = 50
-
-
-def master(host: Host) -> int:
-    """Return the process id of the daemon that answers at the control socket now."""
-    (event, *_) = [one for one in reversed(host.daemon.events()) if one["kind"] == "start"]
-    return int(event["pid"])
 
 
 def reexec(host: Host) -> None:
@@ -38,6 +33,7 @@ def reexec(host: Host) -> None:
 def test_reexecs_cost_no_client_anything():
     """R6, R8, R12: under reexecs of both hosts nothing is lost or refused, idle connections and sessions go on, no address moves."""
     with loaded() as pair:
+        processes = pair.processes()
         idle, sessions = Idle(pair.bed, IDLE), Sessions(pair.bed, CLIENTS)
         idle.check()
         servers = sessions.servers()
@@ -53,3 +49,5 @@ def test_reexecs_cost_no_client_anything():
         idle.check()
         assert sessions.servers() == servers
         pair.assert_nothing_moved()
+        idle.close()
+        until(lambda: pair.processes() == processes, 20, "the old processes to have ended", every=0.5)

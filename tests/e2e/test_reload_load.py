@@ -14,15 +14,13 @@ import pytest
 from tests.command import steelyard
 from tests.e2e.clients import whoami_http
 from tests.e2e.load import FULL, Counts, Load, assert_lossless
-from tests.e2e.loaded import MORE_WEB, THIRD, Counters, Held, Loaded, Settings, held, loaded
+from tests.e2e.loaded import MORE_WEB, THIRD, Counters, Loaded, Settings, grown, held, loaded
 from tests.e2e.pairs import ADDRESS, Host
 from tests.e2e.process import until
 
 pytestmark = pytest.mark.load
 
 FIRST, ALL = 20, 100 if FULL else 30
-MORE_MEMORY = 1.03  # times what a process held before: a reload keeps nothing, but allocators round
-ROOM = 1024  # KiB
 
 
 def ways() -> Iterator[Settings]:
@@ -64,19 +62,6 @@ def under_load(pair: Loaded, several: Iterator[Settings]) -> Counts:
             reload(host, settings)
         assert_in_force(pair, settings)
     return load.stop()
-
-
-def grown(before: dict[int, Held], after: dict[int, Held]) -> list[str]:
-    """Return in words which processes hold more than before, or are not the same."""
-    found = [f"{one.module} {pid} is gone" for pid, one in before.items() if pid not in after]
-    found += [f"{one.module} {pid} is new" for pid, one in after.items() if pid not in before]
-    for pid in before.keys() & after.keys():
-        was, now = before[pid], after[pid]
-        if now.files > was.files:
-            found.append(f"{now.module} {pid} has {now.files} descriptors, {was.files} before")
-        if now.memory > was.memory * MORE_MEMORY + ROOM:
-            found.append(f"{now.module} {pid} has {now.memory} KiB, {was.memory} before")
-    return found
 
 
 @pytest.mark.timeout(900)
