@@ -96,7 +96,7 @@ class Loaded:
         self.a.wait("active", 20)
         self.b.wait("backup", 20)
         for host in self.hosts:
-            host.settle()
+            host.until_whole()
         until(lambda: self.watch.holders() == ["a"] and self.b.router["peer"], 10, "a to have the address")
         for host in self.hosts:
             host.mark()
