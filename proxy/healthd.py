@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from typing import Any
+from typing import Any, cast
 
 import dns.rdata
 from pydantic import TypeAdapter
@@ -29,6 +29,7 @@ from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
 from proxy.processes.signals import OURS
 from proxy.processes.startup import inherit
+from proxy.records import log
 
 BEAT = 1.0  # s between signs of life
 CROWDED = 256  # messages that wait for the master; while there are more, only the last verdict on each backend is kept
@@ -116,6 +117,8 @@ class Health:
                 self._monitor.watch([target(row) for row in rows])
             case health_messages.Suspect(key):
                 self._monitor.hint(key)
+            case messages.Level(level, form):
+                log.change(level, cast("log.Format", form))
             case messages.Ask(number):
                 self._send(health_messages.Report(number, self._monitor.report()))
             case health_messages.Secrets(files):

@@ -14,16 +14,19 @@ from typing import Any
 
 from health.units import format_duration
 from proxy import __version__
-from proxy.backends.admin import SAVED, Admins
+from proxy.backends.admin import Admins
 from proxy.backends.counts import Counts
 from proxy.backends.effective import Running, written
+from proxy.backends.errors import FailedError, RefusedError
 from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
+from proxy.backends.saved import SAVED, SavedActs
 from proxy.commands.events import events_handler
 from proxy.commands.registry import Parts, register
 from proxy.commands.status import Overview
 from proxy.config.model import BackendKey, Config
+from proxy.control.path import group_id
 from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
 from proxy.host import privileges
@@ -37,11 +40,15 @@ from proxy.processes.faults import Faults
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
+from proxy.records import log
 from proxy.records.connection_log_file import ConnectionLogFile
 from proxy.records.document import StateError
 from proxy.records.state_directory import StateDirectory
 from proxy.records.timeline import Level, Timeline
 from proxy.relay.plan import service_tree
+from proxy.reload import Outcome, Reload
+from proxy.reload import Parts as Reloaded
+from proxy.reload_queue import ReloadQueue
 from proxy.start import Standing, StartError, own_state, standing
 from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
@@ -49,7 +56,7 @@ from proxy.stats.slots import Slots
 from proxy.status.snapshot import SnapshotBuilder
 from proxy.words import counted
 from proxy.workers import plans
-from proxy.workers.listeners import ListenError, Listeners
+from proxy.workers.listeners import ListenError, Listeners, Relocation
 from proxy.workers.opening import Opening
 from proxy.workers.provision import Handout, Provision
 from proxy.workers.supervisor import Supervisor, gone
@@ -64,11 +71,16 @@ class Master:
     """One daemon, from its start to its end."""
 
     def __init__(
-        self, config: Config, ours: Standing, state: StateDirectory, warnings: Collection[tuple[str, str]] = ()
+        self,
+        config: Config,
+        ours: Standing,
+        state: StateDirectory,
+        warnings: Collection[tuple[str, str]] = (),
+        node: str | None = None,
     ) -> None:
         """Prepare without any effect outside this process; StartError for errors that show already.
 
-        `warnings` (kind, text) are recorded right after the event of the start.
+        `warnings` (kind, text) are recorded right after the event of the start; `node` is the value of `--node`.
         """
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
@@ -80,7 +92,7 @@ class Master:
         self._timeline = Timeline()
         self._control = ControlServer(config.control.socket, ours.group)
         size = sum(len(service.backends) for service in config.services)
-        self._layout = Layout.roomy(len(config.services), size, plans.clients(config))
+        self._layout = Layout.roomy(len(config.services), size, plans.CLIENTS)
         self._columns = Columns(self._layout)
         self._running = Running(config, Slots(self._layout.services), Slots(self._layout.backends))
         self._builder = SnapshotBuilder(self._columns, *self._running.slots)
@@ -90,24 +102,23 @@ class Master:
         self._connection_log = ConnectionLogFile(
             plans.log_path(config), self._columns, self._told_of_log, self._on_log_file
         )
-        self._means = Means(config, ours.identity.gid, self._told_of_means)
-        self._before += [("probe", text) for text in self._means.faults]
-        overrides = state.document(SAVED)
+        self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._looping)
         try:
-            self._admins = Admins(self._running, overrides, self._timeline.add, self._administered, self._counts.active)
+            acts = SavedActs(state.document(SAVED), self._timeline.add)
+            self._admins = Admins(self._running, acts, self._timeline.add, self._administered, self._counts.active)
+            # Before all that reads the backends in force: it lays the saved acts over the file.
+            self._membership = Membership(
+                self._running, self._admins, acts, self._timeline.add,
+                relisted=self._relisted, reweighed=self._reweighed, stranded=self._stranded,
+                active=self._counts.active, leads_back=self._loops.would_lead_back,
+            )  # fmt: skip
         except StateError as error:
             raise StartError(f"overrides: {error}") from error
-        self._before += [
-            ("admin", f"{name}: no longer in the file: its override is ignored") for name in self._admins.strange
-        ]
+        self._before += [("admin", f"{written(key)}: {text}") for key, text in self._membership.ended]
+        self._means = Means(self.config, ours.identity.gid, self._told_of_means)
+        self._before += [("probe", text) for text in self._means.faults]
         self._readiness = Readiness(
             self._running, self._timeline.add, self._to_workers, self._on_readiness, self._admins,
-        )  # fmt: skip
-        self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._readiness.looping)
-        self._membership = Membership(
-            self._running, self._admins, self._timeline.add,
-            relisted=self._relisted, reweighed=self._reweighed, stranded=self._readiness.stranded_by, active=self._counts.active,
-            leads_back=self._loops.would_lead_back,
         )  # fmt: skip
         self._opening = Opening(self._running, self._listeners, self._readiness, self._timeline.add, self._on_open)
         self._handout = Handout(self._running, self._layout, open_files)
@@ -132,6 +143,15 @@ class Master:
             )
         except router_settings.KeyFileError as error:
             raise StartError(f"vrrp: {error}") from error
+        self._reload = Reload(
+            config.sources[0], node,
+            Reloaded(
+                self._running, self._membership, self._readiness, self._columns, self._handout, self._listeners,
+                self._opening, self._workers, self._means, self._prober, self._redundancy, self._connection_log,
+            ),
+            self._timeline.add, fits=self._fits, around=self._reconfigured,
+        )  # fmt: skip
+        self._reloads = ReloadQueue(self._reload_now, lambda error: self._faults.add(error, "in a reload"))
         self._sampled = 0.0
         self._stopping = False
         self._draining = False
@@ -167,10 +187,13 @@ class Master:
         self._workers.start()
         self._redundancy.start()
         self._opening.start()
+        self._membership.keep()
         self._tick()
 
     async def _end(self) -> None:
         self._stopped.set()
+        self._reloads.close()
+        await self._reload.close()
         await self._control.close()
         await self._redundancy.leave(hand_over=False)
         self._prober.kill()
@@ -198,7 +221,7 @@ class Master:
     async def _start_control(self) -> None:
         parts = Parts(
             self._running, self._counts, self._workers, self._prober, self._redundancy, self._admins, self._membership,
-            self._readiness,
+            self._readiness, self._reload, self._reloads,
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
         register(self._control, overview.status, overview.forget, parts)
@@ -239,6 +262,7 @@ class Master:
             self._faults.guarded(self._look_at_listeners)
             self._faults.guarded(lambda: self._connection_log.look(now))
             self._faults.guarded(lambda: self._state.look(self._told_of_state))
+            self._faults.guarded(self._reload.look)
 
     # -- signals
 
@@ -247,7 +271,7 @@ class Master:
             signal.SIGTERM: self._on_stop,
             signal.SIGINT: self._on_stop,
             signal.SIGQUIT: self._on_quit,
-            signal.SIGHUP: lambda: self._on_unsupported("reload"),
+            signal.SIGHUP: self._on_reload,
             signal.SIGUSR1: self._on_reopen,
             signal.SIGUSR2: lambda: self._on_unsupported("reexec"),
         }
@@ -256,6 +280,37 @@ class Master:
     def _on_unsupported(self, what: str) -> None:
         text = f"{what} is not yet supported: restart the daemon"
         self._timeline.add(what, self.config.node.name, text, level="warning")
+
+    def _on_reload(self) -> None:
+        with contextlib.suppress(RefusedError):  # one that waits, and may be stricter, reads the same file
+            self._reloads.request(strict=False)
+
+    async def _reload_now(self, strict: bool) -> Outcome:
+        if self._stopping:
+            raise FailedError("the daemon is stopping: nothing has changed")
+        return await self._reload.run(strict=strict)
+
+    def _fits(self, config: Config) -> None:
+        """Raise RefusedError if this host cannot have a configuration."""
+        try:
+            standing(config, privileges.raise_open_files(), lambda *_: None)
+        except StartError as error:
+            raise RefusedError(str(error)) from error
+
+    def _reconfigured(self, before: Config, config: Config) -> None:
+        """Take other settings of the daemon itself: its log, and the group that may read its control socket."""
+        if (config.log.level, config.log.format) != (before.log.level, before.log.format):
+            log.setup(config.log.level, config.log.format)
+            level = messages.Level(config.log.level, config.log.format)
+            self._workers.log(level)
+            self._prober.log(level)
+            self._redundancy.log(level)
+        if config.control.group != before.control.group:
+            try:
+                self._control.regroup(group_id(config.control.group))
+            except (OSError, ControlError) as error:
+                text = f"control.group: the socket keeps its rights: {error}"
+                self._timeline.add("reload", config.node.name, text, level="error")
 
     def _on_reopen(self) -> None:
         self._timeline.add("log", self.config.node.name, "SIGUSR1: reopening the log files")
@@ -352,6 +407,12 @@ class Master:
 
     # -- verdicts
 
+    def _stranded(self, keys: Collection[BackendKey]) -> Collection[str]:
+        return self._readiness.stranded_by(keys)
+
+    def _looping(self, reasons: Mapping[BackendKey, str]) -> None:
+        self._readiness.looping(reasons)
+
     def _administered(self, keys: Collection[BackendKey]) -> None:
         """Pass on that an operator has changed the admin state of these backends."""
         self._readiness.administered(keys)
@@ -365,7 +426,7 @@ class Master:
         new = [key for key in map(self._running.slots[1].key_at, slots) if key is not None]
         self._readiness.relisted(service, new)
         plan = plans.service_plan(self._running.services[service], self._running, self._readiness.weights_of(service))
-        self._workers.relist(worker_messages.Backends(self._handout.generation, service_tree(plan)))
+        self._workers.tell_all(worker_messages.Services(self._handout.generation, [service_tree(plan)], []))
         for message, fds in self._means.relisted(self.config):
             self._prober.send(message, fds)
         self._prober.send(health_messages.Watch(self._readiness.targets()))
@@ -387,7 +448,7 @@ class Master:
             return  # they are closed
         node = self.config.node.name
         for old, new in self._listeners.renew(lambda text: self.told(node, text, kind="listener", level="warning")):
-            self._workers.replace(old, new)
+            self._workers.relocate(Relocation(moved=((old, new),)))
 
     def _look_at_means(self) -> None:
         news = self._means.look()
@@ -410,13 +471,13 @@ class Master:
             self._opening.probing()
 
 
-async def serve(config: Config) -> None:
-    """Run a daemon in this process; StartError if it cannot begin."""
+async def serve(config: Config, node: str | None = None) -> None:
+    """Run a daemon in this process; StartError if it cannot begin.  `node` is the value of `--node`, for a reload."""
     warnings: list[tuple[str, str]] = []
     ours = standing(config, privileges.raise_open_files(), lambda kind, text: warnings.append((kind, text)))
     state = await own_state(config)
     try:
-        master = Master(config, ours, state, warnings)
+        master = Master(config, ours, state, warnings, node)
         with contextlib.suppress(asyncio.CancelledError):
             await master.run()
     finally:

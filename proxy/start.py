@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.backends.admin import SAVED
+from proxy.backends.saved import SAVED
 from proxy.config.model import Config
 from proxy.control.path import group_id
 from proxy.control.wire import ControlError

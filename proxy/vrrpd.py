@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from health.executable import trusted
 from proxy.host.privileges import CAP_NET_ADMIN, CAP_NET_RAW
@@ -25,7 +25,7 @@ from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.processes.signals import OURS, STOPPING
 from proxy.processes.startup import inherit
-from proxy.records import document
+from proxy.records import document, log
 from vrrp.precedence import take_precedence
 from vrrp.report import Handover, Moved
 from vrrp.runner import Runner
@@ -106,6 +106,8 @@ class Vrrp:
         match message:
             case messages.Beat():
                 pass
+            case messages.Level(level, form):
+                log.change(level, cast("log.Format", form))
             case vrrp_messages.Route():
                 self._starting = self._loop.create_task(self._start(message), name="vrrp start")
             case vrrp_messages.Leave(how):

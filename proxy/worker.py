@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from typing import Any
+from typing import Any, cast
 
 import uvloop
 
@@ -19,10 +19,11 @@ from proxy.processes import channel
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import worker as worker_messages
 from proxy.processes.startup import inherit
+from proxy.records import log
 from proxy.relay.clients.rates import Rates
 from proxy.relay.clients.store import Store
 from proxy.relay.observe.wanted import Wanted
-from proxy.relay.plan import Member, from_tree, service_from_tree
+from proxy.relay.plan import LogPlan, Member, from_tree, service_from_tree
 from proxy.relay.python_engine import PythonEngine
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
@@ -40,17 +41,12 @@ class Worker:
     def __init__(self, sock: socket.socket, setup: worker_messages.Setup, fds: list[int]) -> None:
         self._loop = asyncio.get_running_loop()
         plan = from_tree(setup.plan)
-        column, journal, *shared = fds
+        column, journal, templates, shared_rates = fds
         self._table = Table.attach(column, plan.layout, writable=True)
         self._layout = plan.layout
-        more = iter(shared)
         salt = bytes.fromhex(plan.salt)
-        store = Store(next(more), salt) if any(service.persistence for service in plan.services) else None
-        rates = None
-        if any(service.limits.rate for service in plan.services):
-            fd = next(more)
-            rates = Rates(fd, salt)
-            os.close(fd)
+        store, rates = Store(templates, salt), Rates(shared_rates, salt)
+        os.close(shared_rates)
         self._engine = PythonEngine(
             self._loop, plan, self._table, journal, self._hint, self._want, store, rates, self._failing
         )
@@ -96,28 +92,43 @@ class Worker:
     def _obey(self, message: messages.Message, fds: list[int]) -> None:
         if self._took(message, fds):
             return
+        if not self._changed(message):
+            self._do(message, fds)
+        for fd in fds:
+            os.close(fd)
+
+    def _do(self, message: messages.Message, fds: list[int]) -> None:
         match message:
-            case worker_messages.Unlisten(members):
+            case worker_messages.Unlisten(members, drain):
                 for listener, index in members:
-                    self._engine.unlisten(listener, index)
+                    self._engine.unlisten(listener, index, drain)
             case worker_messages.Verdicts(changes):
                 self._learn(changes)
-            case worker_messages.Backends(generation, tree):
-                self._apply(float("inf"))  # what was said before concerns those that were listed before
-                self._engine.relist(service_from_tree(tree), generation)
-                self._confirm(generation)
-            case worker_messages.Weights(weights):
-                self._engine.weigh([(one[0], one[1], one[2]) for one in weights])
             case worker_messages.Browse() | worker_messages.Pick() | worker_messages.Follow():
                 self._answer(message)
             case worker_messages.Replay(number):
                 self._replay(number, fds[0])
-            case worker_messages.Drain(timeout):
-                self._drain(timeout)
+            case worker_messages.Drain(timeout, hand_over):
+                self._drain(timeout, hand_over=hand_over)
             case _:
                 _log.error("a worker has no use for %s", type(message).__name__)
-        for fd in fds:
-            os.close(fd)
+
+    def _changed(self, message: messages.Message) -> bool:
+        """Take over a change of the configuration; return True if the message was one."""
+        match message:
+            case worker_messages.Services(generation, trees, gone):
+                self._apply(float("inf"))  # what was said before concerns those that were listed before
+                plans, leaving = [*map(service_from_tree, trees)], [(slot, seconds) for slot, seconds in gone]
+                self._engine.change(plans, leaving, generation, self._confirm)
+            case worker_messages.Settings(most, tree):
+                self._engine.settings(most, LogPlan(**tree))
+            case messages.Level(level, form):
+                log.change(level, cast("log.Format", form))
+            case worker_messages.Weights(weights):
+                self._engine.weigh([(one[0], one[1], one[2]) for one in weights])
+            case _:
+                return False
+        return True
 
     def _took(self, message: messages.Message, fds: list[int]) -> bool:
         """Take over what a message brings along, the engine's from now on; whether it was such a message."""
@@ -194,7 +205,9 @@ class Worker:
         _log.warning("the master is gone: finishing what is open")
         self._drain(ORPHAN_TIMEOUT)
 
-    def _drain(self, timeout: float) -> None:
+    def _drain(self, timeout: float, *, hand_over: bool = False) -> None:
+        if hand_over:
+            self._engine.hand_over()
         if self._deadline is None:
             self._engine.drain()
             self._deadline = time.monotonic() + timeout

@@ -6,10 +6,10 @@
 - A backend that is to be removed is drained, whatever its admin state, until nothing is open there any more.
 - An act concerns this host alone and ends with the daemon, unless the operator asks to save it.
 - The daemon saves such an act before it changes anything.  If that fails it changes nothing.
+- An act ends when the file changes the backend's `admin`: see `overlay`.
 """
 
 import asyncio
-import contextlib
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -18,15 +18,16 @@ from typing import Any, Final
 
 from health.units import format_duration
 from proxy.backends.effective import Running, written
-from proxy.backends.errors import FailedError
+from proxy.backends.overlay import Changed
+from proxy.backends.saved import Row, SavedActs
 from proxy.balance.backend import Admin
 from proxy.config.model import BackendKey
-from proxy.records.document import Document, StateError
+from proxy.records.document import StateError
 from proxy.records.timeline import Tell
 from proxy.status.rows import Override
 
-SAVED: Final = "overrides.json"
-"""The file of the saved acts, in the state directory."""
+PART: Final = "admin"
+"""The acts of this module, of those that are saved."""
 HEARD: Final = 1.0  # s until every live worker has an act: a worker without it counts as dead
 ADMINS: Final[Mapping[str, Admin]] = {"drain": "drain", "maint": "maint", "ready": "ready"}
 
@@ -36,7 +37,7 @@ class Act:
     """An operator's act on a backend, `at` in Unix seconds, `began` in monotonic seconds.
 
     A drain cuts the remaining connections at `until`, and is `over` then.  `until` is `latest`, unless an operator
-    asked for an earlier time (both in monotonic seconds).
+    asked for an earlier time (both in monotonic seconds).  `filed` is the admin state of the file at that time.
     """
 
     admin: Admin
@@ -48,20 +49,21 @@ class Act:
     until: float = math.inf
     latest: float = math.inf
     over: bool = False
+    filed: Admin = "ready"
 
 
 class Admins:
     """The admin state of every backend of a daemon.
 
-    `document`, already loaded, has the saved acts; `tell` records events; `changed(keys)` is called with the backends
-    whose state the workers and health must learn; `active(key)` returns how much a backend has open.  Raises StateError
-    if a saved act is invalid.
+    `saved` has the acts from before the start; `tell` records events; `changed(keys)` is called with the backends whose
+    state the workers and health must learn; `active(key)` returns how much a backend has open.  Raises StateError if a
+    saved act is invalid.
     """
 
     def __init__(
         self,
         running: Running,
-        document: Document,
+        saved: SavedActs,
         tell: Tell,
         changed: Callable[[Collection[BackendKey]], None],
         active: Callable[[BackendKey], int],
@@ -70,15 +72,13 @@ class Admins:
         self._changed = changed
         self._active = active
         self._loop = asyncio.get_running_loop()
-        self._document = document
+        self._saved = saved
         self._running = running
         self._acts: dict[BackendKey, Act] = {}  # also of removed backends, which may be added again
         self._leaving: dict[BackendKey, Act] = {}
         self._told: dict[BackendKey, float] = {}  # when the workers had got the message about a backend that leaves
-        self._forgetting: set[asyncio.Task[None]] = set()
-        self.strange: list[str] = []
-        """The backends of saved acts that are no longer in the file."""
         self._restore()
+        saved.add_part(PART, lambda: _to_save(self._acts))
 
     def state(self, key: BackendKey) -> Admin:
         """Return the admin state of a backend."""
@@ -94,6 +94,11 @@ class Admins:
     def leaves(self, key: BackendKey) -> bool:
         """Whether a backend is to be removed."""
         return key in self._leaving
+
+    @property
+    def leaving(self) -> Collection[BackendKey]:
+        """The backends that are to be removed."""
+        return self._leaving.keys()
 
     def has_left(self, key: BackendKey, now: float) -> bool:
         """Returns True if a backend to be removed has nothing open and every worker knows that it gets no new clients.
@@ -126,32 +131,61 @@ class Admins:
 
     def retire(self, keys: Collection[BackendKey], by: str, *, force: bool) -> None:
         """Drain backends until they can be removed; `force` cuts their connections at once."""
-        for key in keys:
-            act = self._until(key, Act("drain", by, "to be removed", time.time(), began=self._loop.time()))
-            self._leaving[key] = replace(act, over=True) if force else act
+        self._retire(keys, by, force=force)
         self._changed(keys)
 
     def stays(self, keys: Collection[BackendKey]) -> None:
         """Keep backends that were to be removed."""
-        for key in keys:
-            self._leaving.pop(key, None)
-            self._told.pop(key, None)
+        self._stay(keys)
         self._changed(keys)
 
     def gone(self, key: BackendKey, *, forever: bool) -> None:
         """Note that a backend has been removed; `forever`, as it is not in the file either, forgets the act on it."""
-        self._leaving.pop(key, None)
-        self._told.pop(key, None)
+        self._stay([key])
         act = self._acts.pop(key, None) if forever else None
         if act is not None and act.saved:
-            task = self._loop.create_task(self._forget())
-            self._forgetting.add(task)
-            task.add_done_callback(self._forgetting.discard)
+            self._saved.keep()
 
-    async def _forget(self) -> None:
-        """Save the remaining acts; if that fails, the next start ignores the act whose backend is gone."""
-        with contextlib.suppress(FailedError):
-            await self._commit(lambda: self._acts, lambda: None, "still has an act on a backend that is gone")
+    def _retire(self, keys: Collection[BackendKey], by: str, *, force: bool) -> None:
+        for key in keys:
+            act = self._until(key, Act("drain", by, "to be removed", time.time(), began=self._loop.time()))
+            if (before := self._acts.get(key)) is not None:  # what is promised for an earlier time is kept
+                is_cut = before.over or before.admin == "maint"
+                act = replace(act, until=min(act.until, before.until), over=is_cut)
+            self._leaving[key] = replace(act, over=True) if force else act
+
+    def _stay(self, keys: Collection[BackendKey]) -> None:
+        for key in keys:
+            self._leaving.pop(key, None)
+            self._told.pop(key, None)
+
+    # -- another file
+
+    @property
+    def values(self) -> Mapping[BackendKey, Changed[Admin]]:
+        """The admin states that operators have set, and the file's at that time."""
+        return {key: Changed(act.admin, act.filed) for key, act in self._acts.items()}
+
+    def rebase(
+        self,
+        ended: Collection[BackendKey],
+        *,
+        retired: Collection[BackendKey] = (),
+        returned: Collection[BackendKey] = (),
+    ) -> bool:
+        """Follow another file, which is in force already; returns True if the end of a saved act is to be saved.
+
+        The acts on the backends in `ended` have ended.  Those in `retired` drain until they can be removed, those in
+        `returned` stay.
+        """
+        self._retire(retired, "reload", force=False)
+        self._stay(returned)
+        self._stay([key for key in self._leaving if key not in self._running.backends])  # with their services
+        acts = [self._acts.pop(key) for key in ended]
+        changed = [key for key in {*ended, *retired, *returned} if key in self._running.backends]
+        if changed:
+            self._changed(changed)
+        return any(act.saved for act in acts)
 
     # -- what operators ask for
 
@@ -190,10 +224,7 @@ class Admins:
                 self._changed(changed)
 
         is_new = bool(news())
-        if _rows(after()) == _rows(self._acts):
-            put_into_force()
-        else:
-            await self._commit(after, put_into_force)
+        await self._saved.commit(lambda: {PART: _to_save(after())}, put_into_force)
         return is_new or limited
 
     def waits(self, key: BackendKey, wanted: Admin) -> bool:
@@ -218,23 +249,15 @@ class Admins:
             "active": self._active(key),
         }
 
-    async def clear(self, by: str, besides: Callable[[], None] = lambda: None) -> None:
-        """End all acts and call `besides`; raises FailedError, and does neither, if that cannot be saved."""
-
-        def put_into_force() -> None:
-            gone, self._acts = self._acts, {}
-            known = [key for key in gone if key in self._running.backends]
-            for key in known:
-                admin = self._running.backends[key].admin
-                self._tell("admin", written(key), f"{admin}, as the file says: overrides cleared by {by}")
-            if known:
-                self._changed(known)
-            besides()
-
-        if self._document.content:
-            await self._commit(dict, put_into_force)
-        else:
-            put_into_force()
+    def clear(self, by: str) -> None:
+        """End all acts, whose end is saved already."""
+        gone, self._acts = self._acts, {}
+        known = [key for key in gone if key in self._running.backends]
+        for key in known:
+            admin = self._running.backends[key].admin
+            self._tell("admin", written(key), f"{admin}, as the file says: overrides cleared by {by}")
+        if known:
+            self._changed(known)
 
     # -- inside
 
@@ -243,7 +266,8 @@ class Admins:
         before = self._acts.get(key)
         if before is not None and before.admin == act.admin:  # the same act, to be saved now: its deadline stays
             return replace(before, saved=True)
-        return None if self._is_plain(key, act.admin) else self._until(key, act)
+        filed = self._running.backends[key].admin
+        return None if self._is_plain(key, act.admin) else replace(self._until(key, act), filed=filed)
 
     def _set(self, key: BackendKey, act: Act) -> None:
         after, before = self._next(key, act), self._acts.pop(key, None)
@@ -266,7 +290,8 @@ class Admins:
         """Bring forward the deadline of drains, also of the file's own, to `timeout` seconds after the act."""
         for key in keys:
             acts = self._leaving if key in self._leaving and key not in self._acts else self._acts
-            drained = acts.get(key) or self._until(key, act)
+            filed = self._running.backends[key].admin
+            drained = acts.get(key) or replace(self._until(key, act), filed=filed)
             until = min(act.began + timeout, drained.latest)
             acts[key] = replace(drained, until=until)
             self._tell(
@@ -291,37 +316,75 @@ class Admins:
 
     # -- over a restart
 
-    async def _commit(
-        self,
-        acts: Callable[[], Mapping[BackendKey, Act]],
-        put_into_force: Callable[[], None],
-        otherwise: str = "nothing is changed",
-    ) -> None:
-        """Save acts, then put them into force; raises FailedError, and changes nothing, if they cannot be saved."""
-        try:
-            await self._document.commit(lambda: _rows(acts()), put_into_force)
-        except StateError as error:
-            self._tell("admin", SAVED, f"{otherwise}, as it cannot be saved: {error}", level="error")
-            raise FailedError(f"{otherwise}, as it cannot be saved: {error}") from error
+    def acts_to_hand_over(self) -> list[Row]:
+        """Return all acts for a successor, saved or not."""
+        return [_row(key, act.admin, act) for key, act in self._acts.items()]
+
+    def leaving_to_hand_over(self) -> dict[BackendKey, Row]:
+        """Return the acts on the backends that are leaving, for a successor."""
+        return {key: _row(key, LEAVE, act) for key, act in self._leaving.items() if key in self._running.backends}
+
+    def take_over(self, leaving: Mapping[BackendKey, Row]) -> None:
+        """Go on with backends that leave, at the start."""
+        self._leaving |= {key: _act("drain", row) for key, row in leaving.items()}
+
+    def restored(self, ended: Collection[BackendKey], leaving: Collection[BackendKey]) -> None:
+        """Forget the acts that have ended before the start, and all that leave but these."""
+        self._acts = {key: act for key, act in self._acts.items() if key not in ended}
+        self._leaving = {key: act for key, act in self._leaving.items() if key in leaving}
 
     def _restore(self) -> None:
-        saved = self._document.content
-        for row in saved if isinstance(saved, list) else []:
+        for row in self._saved.rows:
+            if row.get("act") not in ADMINS:
+                continue
             try:
                 key = (str(row["service"]), str(row["backend"]))
-                act = Act(ADMINS[row["admin"]], str(row["by"]), row["reason"], float(row["at"]), saved=True)
+                act = _act(ADMINS[row["act"]], row)
+                if "filed" not in row and key in self._running.backends:  # of the form without a version
+                    act = replace(act, filed=self._running.backends[key].admin)
             except (KeyError, TypeError, ValueError) as error:
-                raise StateError(f"{self._document.path}: invalid override: {error!r}") from error
-            if key in self._running.backends:
-                self._acts[key] = act
-            else:
-                self.strange.append(written(key))
+                raise StateError(f"{self._saved.path}: invalid override: {error!r}") from error
+            self._acts[key] = act
 
 
-def _rows(acts: Mapping[BackendKey, Act]) -> list[dict[str, Any]]:
-    """Return the acts to save."""
-    return [
-        {"service": key[0], "backend": key[1], "admin": act.admin, "by": act.by, "reason": act.reason, "at": act.at}
-        for key, act in acts.items()
-        if act.saved
-    ]
+LEAVE: Final = "leave"
+"""The act of a row for a successor about a backend that is to be removed."""
+
+
+def _to_save(acts: Mapping[BackendKey, Act]) -> list[Row]:
+    """Return the rows of the acts that survive a restart."""
+    names = ("act", "service", "backend", "filed", "by", "reason", "at")
+    rows = [_row(key, act.admin, act) for key, act in acts.items() if act.saved]
+    return [{name: row[name] for name in names} for row in rows]
+
+
+def _row(key: BackendKey, name: str, act: Act) -> Row:
+    """Return an act with its deadlines, which only processes of this host can use."""
+    row = {"act": name, "service": key[0], "backend": key[1], "filed": act.filed, "by": act.by, "reason": act.reason}
+    times = {"began": act.began, "until": act.until, "latest": act.latest}
+    return {
+        **row,
+        "at": act.at,
+        "saved": act.saved,
+        "over": act.over,
+        **{name: None if value == math.inf else value for name, value in times.items()},
+    }
+
+
+def _act(admin: Admin, row: Row) -> Act:
+    """Return the act of a row; raises KeyError, TypeError or ValueError."""
+    reason = row["reason"]
+    if reason is not None and not isinstance(reason, str):
+        raise TypeError("the reason is not a text")
+    times = {name: math.inf if row.get(name) is None else float(row[name]) for name in ("until", "latest")}
+    return Act(
+        admin,
+        str(row["by"]),
+        reason,
+        float(row["at"]),
+        saved=bool(row.get("saved", True)),
+        began=float(row.get("began", 0.0)),
+        over=bool(row.get("over", False)),
+        filed=ADMINS[row.get("filed", "ready")],
+        **times,
+    )

@@ -3,7 +3,7 @@
 All parts of the master read it here each time; none keeps a copy of `services` or `backends`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from proxy.balance.names import UNSHARED
@@ -42,6 +42,28 @@ class Running:
         taken = self.slots[1].assign(_keys(services))
         self.config = self.config.model_copy(update={"services": services})
         self._look_up()
+        return taken
+
+    def room_for(self, services: Sequence[Service]) -> None:
+        """Raise SlotsFullError if `replace_all` would; change nothing."""
+        self.slots[0].check(service.name for service in services)
+        self.slots[1].check(_keys(services))
+
+    def replace_all(self, file: Config, services: Sequence[Service]) -> tuple[list[int], list[int]]:
+        """Put another file into force, with `services` in place of its own.
+
+        Returns the slots of services and those of backends that have new owners.  Raises SlotsFullError, and changes
+        nothing, if there are too few slots.
+        """
+        self.room_for(services)
+        taken = (
+            self.slots[0].assign(service.name for service in services),
+            self.slots[1].assign(_keys(services)),
+        )
+        self.file = file
+        self.config = file.model_copy(update={"services": tuple(services)})
+        self._look_up()
+        self.weighed &= self.backends.keys()
         return taken
 
     def key_at(self, service: int, backend: int) -> BackendKey | None:

@@ -25,11 +25,9 @@ class Ejections:
 
     def __init__(self, size: int, time: float, max_share: float) -> None:
         """Begin for a service of `size` backends."""
-        self._time = time
-        self._max_share = max_share
         self.most = 1
         """How many backends may be ejected at a time."""
-        self.resize(size)
+        self.adapt(size, time, max_share)
         self._records: dict[str, Record] = {}
 
     @property
@@ -42,9 +40,11 @@ class Ejections:
         """When the first of them comes back (monotonic seconds); None if none does."""
         return min((record.until for record in self._records.values() if record.out), default=None)
 
-    def resize(self, size: int) -> None:
-        """Take note of how many backends the service has now; ejected ones stay ejected."""
-        self.most = max(1, int(size * self._max_share + 1e-9))
+    def adapt(self, size: int, time: float, max_share: float) -> None:
+        """Take note of how many backends the service has now, and of other settings; ejected ones stay ejected."""
+        self._time = time
+        self._max_share = max_share
+        self.most = max(1, int(size * max_share + 1e-9))
 
     def eject(self, name: str, usable: Collection[str], now: float) -> float | None:
         """Eject a backend, `usable` being all that could serve; return for how long (s), None if it must stay."""

@@ -29,14 +29,13 @@ class Ejecting:
         self._usable = usable
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
-        self._services = {
-            service.name: Ejections(_size(service), service.eject.time, service.eject.max_share)
-            for service in running.services.values()
-            if service.eject.errors
-        }
+        self._running = running
+        self._services: dict[str, Ejections] = {}
         self._reasons: dict[BackendKey, str] = {}  # of the ejected backends
         self._kept: set[BackendKey] = set()  # backends of which the event "not ejected" has been recorded
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        for service in running.services.values():
+            self._adapt(service)
 
     def failing(self, key: BackendKey, failures: int, at: float) -> None:
         """Eject a backend, if allowed, after `failures` failures in a row in one worker, the last `at` (Unix time)."""
@@ -69,11 +68,22 @@ class Ejecting:
         if ejections is not None and ejections.out:
             self._back(service, ejections.release(self._usable(service), self._loop.time()), "no other backend is left")
 
-    def relisted(self, service: Service) -> None:
-        """Take note of how many backends a service has now."""
-        ejections = self._services.get(service.name)
-        if ejections is not None:
-            ejections.resize(_size(service))
+    def changed(self, services: Collection[str]) -> None:
+        """Take note that these services have other backends or settings, or are gone; ejected backends stay ejected."""
+        for name in services:
+            service = self._running.services.get(name)
+            if service is not None and service.eject.errors:
+                self._adapt(service)
+            elif (ejections := self._services.get(name)) is not None:
+                self._back(name, ejections.release((), self._loop.time()), "the service ejects no backends any more")
+                del self._services[name]
+
+    def _adapt(self, service: Service) -> None:
+        eject = service.eject
+        if service.name in self._services:
+            self._services[service.name].adapt(_size(service), eject.time, eject.max_share)
+        elif eject.errors:
+            self._services[service.name] = Ejections(_size(service), eject.time, eject.max_share)
 
     def forget(self, key: BackendKey) -> None:
         """End an ejection, as an operator has changed the backend's state."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from proxy.backends.effective import Running, written
 from proxy.config.loops import Chain, addresses, explain, is_wild, loops
-from proxy.config.model import BackendKey, Service
+from proxy.config.model import BackendKey, Config
 from proxy.records.timeline import Tell
 
 
@@ -41,7 +41,7 @@ class LoopGuard:
         if not self._wild or own == self._addresses:
             return
         self._addresses = own
-        before, self._chains = self._chains, self._find(config.services, own)
+        before, self._chains = self._chains, self._find(config, own)
         for key in self._chains.keys() - before.keys():
             text = f"{explain(key[1], self._chains[key])}: it gets no traffic"
             self._tell("loop", written(key), text, level="error")
@@ -50,12 +50,10 @@ class LoopGuard:
         if before != self._chains:
             self._on_change({key: explain(key[1], chain) for key, chain in self._chains.items()})
 
-    def would_lead_back(self, service: Service) -> Mapping[str, str]:
-        """Return which backends of a changed service would lead back, and in words how."""
-        services = [service if one.name == service.name else one for one in self._running.config.services]
-        chains = self._find(services, self._own())
-        return {key[1]: explain(key[1], chain) for key, chain in chains.items() if key[0] == service.name}
+    def would_lead_back(self, config: Config) -> Mapping[BackendKey, str]:
+        """Return which backends of another configuration would lead back, and in words how."""
+        chains = self._find(config, self._own())
+        return {key: explain(key[1], chain) for key, chain in chains.items()}
 
-    def _find(self, services: Collection[Service], own: Collection[str]) -> Mapping[BackendKey, Chain]:
-        config = self._running.config
-        return loops(services, {*own, *addresses(services, config.vrrp, config.node.name)})
+    def _find(self, config: Config, own: Collection[str]) -> Mapping[BackendKey, Chain]:
+        return loops(config.services, {*own, *addresses(config.services, config.vrrp, config.node.name)})

@@ -189,17 +189,31 @@ class Readiness:
 
     def relisted(self, service: str, new: Collection[BackendKey]) -> None:
         """Take a service's new list of backends; `new` ones have no verdict yet, removed ones lose theirs."""
-        listed = self._running.backends
+        self.reconfigured([service], new)
+
+    def reconfigured(self, changed: Collection[str], new: Collection[BackendKey]) -> None:
+        """Take another configuration: these services are new, changed or gone.
+
+        `new` backends have no verdict yet, removed ones lose theirs; all others keep what is known of them.
+        """
+        listed, services = self._running.backends, self._running.services
         for key in [key for key in self._sent.keys() | self._verdicts.keys() | self._rested if key not in listed]:
             self._ejecting.forget(key)
             self._slow.left(key)
             self._rested.discard(key)
             for known in (self._verdicts, self._sent, self._own):
                 known.pop(key, None)
-        self._ejecting.relisted(self._running.services[service])
-        if self.able[service] is not None:  # at the daemon's start no backend begins slowly
-            self._rested |= set(new)
-        self._note(service)
+        for name in self.able.keys() - services.keys():
+            del self.able[name]
+            self._choices.pop(name, None)
+        for name in self._tracked.keys() - self._running.config.probes.keys():
+            del self._tracked[name]
+        self._ejecting.changed(changed)
+        # When a service starts, none of its backends begins slowly.
+        self._rested |= {key for key in new if self.able.get(key[0]) is not None}
+        self.able.update({name: self._candidates.is_able(name) for name in services.keys() - self.able.keys()})
+        for name in services.keys() & set(changed):
+            self._note(name)
 
     def looping(self, reasons: Mapping[BackendKey, str]) -> None:
         """Take the backends that lead back to this host: they get no clients and lose the ones that they have."""
@@ -210,7 +224,7 @@ class Readiness:
 
     def reweighed(self, key: BackendKey) -> None:
         """Take a change of a backend's weight by an operator."""
-        self._ejecting.relisted(self._running.services[key[0]])
+        self._ejecting.changed([key[0]])
         self._grown(key)
         self._note(key[0])
 
@@ -227,7 +241,7 @@ class Readiness:
             self._pass_on()
 
     def _pass_on(self) -> None:
-        changed, self._changed = self._changed, set()
+        changed, self._changed = self._changed & self._running.services.keys(), set()
         news: list[BackendKey] = []
         for name in changed:
             self._ejecting.verdicts_changed(name)

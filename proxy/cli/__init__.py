@@ -21,6 +21,7 @@ EXIT_BUG: Final = 70
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("proxy.cli.run:command", "Run the load balancer."),
     "check": ("proxy.cli.check:command", "Check a configuration file."),
+    "reload": ("proxy.cli.reload:command", "Put the changed configuration file into force."),
     "config": ("proxy.cli.config:command", "Print the effective configuration of the running daemon."),
     "status": ("proxy.cli.status:command", "Show services, backends and workers."),
     "events": ("proxy.cli.events:command", "Show the timeline: what changed, when and why."),

@@ -41,6 +41,8 @@ def command(
 
     config, found = diagnose(file, node)
     later = unsupported(config) if config is not None else []
+    if later:  # `run` refuses it, and so does this
+        found, config = [*found, *later], None
     rows = asyncio.run(probe_all(config)) if live and config is not None else []
     unwise = _look_at_host(config) if host and config is not None else []
     if as_json:
@@ -53,7 +55,7 @@ def command(
             click.echo(str(diagnostic), err=True)
         for finding in unwise:
             click.echo(str(finding), err=True)
-        click.echo(_summary(file, config, found, later), err=config is None)
+        click.echo(_summary(file, config, found), err=config is None)
         if rows:
             click.echo("\n".join(table(rows)))
             for block in transcripts(rows, every=verbose):
@@ -70,7 +72,7 @@ def _look_at_host(config: "Config") -> "list[Finding]":
     return look(config)
 
 
-def _summary(file: str, config: "Config | None", found: "list[Diagnostic]", later: "list[Diagnostic]") -> str:
+def _summary(file: str, config: "Config | None", found: "list[Diagnostic]") -> str:
     warnings = sum(item.severity == "warning" for item in found)
     tail = f", {counted(warnings, 'warning')}" if warnings else ""
     if config is None:
@@ -82,12 +84,7 @@ def _summary(file: str, config: "Config | None", found: "list[Diagnostic]", late
     )
     if not config.services and config.vrrp:
         counts = counted(len(config.vrrp), "router")
-    text = f"{file}: {counts}: no errors{tail}"
-    if later and (config.services or config.vrrp):
-        lines = ", ".join(str(line) for line in sorted({item.line for item in later})[:12])
-        refused = f"{counted(len(later), 'setting')} not supported yet (line {lines})"
-        text += f"\n`steelyard run` of this version refuses it: {refused}"
-    return text
+    return f"{file}: {counts}: no errors{tail}"
 
 
 def _document(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import click
 
 from proxy.control.client import Client
-from proxy.control.wire import DEFAULT_SOCKET, ControlError
+from proxy.control.wire import DEFAULT_SOCKET, BadConfigError, ControlError
 
 
 class WrongUsageError(click.UsageError):
@@ -35,7 +35,10 @@ def daemon(ctx: click.Context) -> Iterator[Client]:
         with Client(socket_path(ctx)) as client:
             yield client
     except ControlError as error:
-        click.echo(f"steelyard: {printable(str(error))}", err=True)
+        if isinstance(error, BadConfigError):  # as `check` shows the mistakes of a file
+            click.echo("\n".join(map(printable, str(error).splitlines())), err=True)
+        else:
+            click.echo(f"steelyard: {printable(str(error))}", err=True)
         ctx.exit(error.exit_code)
 
 

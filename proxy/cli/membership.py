@@ -7,7 +7,11 @@ import click
 from proxy.cli.daemon import colour, daemon, print_json
 from proxy.cli.grid import Cell, align
 
-_HERE = "It holds on this host alone and ends with the daemon: write it into the file as well, or `steelyard overrides clear` it."
+_HERE = (
+    "It holds on this host alone and, without --save, ends with the daemon: write it into the file as well, or "
+    "`steelyard overrides clear` it."
+)
+_save = click.option("--save", is_flag=True, help="Keep this over a restart of the daemon.")
 
 
 @click.command(epilog=_HERE)
@@ -16,6 +20,7 @@ _HERE = "It holds on this host alone and ends with the daemon: write it into the
 @click.option(
     "--weight", metavar="N", type=int, help="Its weight, in place of the file's or that of `backend-defaults`."
 )
+@_save
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def add(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
@@ -32,6 +37,7 @@ def add(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
 @click.option(
     "--force", is_flag=True, help="Cut its connections at once, even if no other backend of the service can serve."
 )
+@_save
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def remove(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
@@ -47,6 +53,7 @@ def remove(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
 @click.argument("backend")
 @click.argument("weight", metavar="N", type=int)
 @click.option("--force", is_flag=True, help="Set 0 even if no other backend of the service can serve.")
+@_save
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def weight(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:

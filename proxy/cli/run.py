@@ -31,7 +31,7 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
         raise ConfigError(missing)
     log.setup(config.log.level, config.log.format)
     try:
-        asyncio.run(serve(config))
+        asyncio.run(serve(config, node))
     except StartError as error:
         for line in str(error).splitlines():
             click.echo(f"steelyard: {printable(line)}", err=True)

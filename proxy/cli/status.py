@@ -10,7 +10,7 @@ from proxy.cli.daemon import colour, daemon, print_json
 from proxy.cli.grid import Cell, align, paint
 from proxy.cli.times import span
 from proxy.status.schema import BackendStatus, ServiceStatus, Status, WorkerStatus, exit_status
-from proxy.words import counted
+from proxy.words import counted, printable
 
 _COLOURS: Final = {"up": "green", "degraded": "yellow", "reserve": "yellow", "unknown": "yellow", "down": "red"}
 _ORDINARY: Final = frozenset(
@@ -65,13 +65,11 @@ def render(status: Status, now: float, *, coloured: bool = False, width: int | N
     )
     lines = [paint(status["node"], "bold", coloured=coloured) + "  " + paint(head, "", coloured=coloured)]
     if not config["valid"]:
-        lines.append(
-            paint(
-                "the last reload failed: the running configuration is not the file's (steelyard check)",
-                "red",
-                coloured=coloured,
-            )
-        )
+        why = printable((config["error"] or "").partition("\n")[0])
+        lines.append(paint(f"the last reload was refused, an older file is in force: {why}", "red", coloured=coloured))
+    if config["on_disk_sha256"] not in {None, config["sha256"]}:
+        text = "the file on the disk is another than the one in force (steelyard reload --dry-run)"
+        lines.append(paint(text, "yellow", coloured=coloured))
     if config["overrides"]:
         lines.append(
             paint(f"{counted(config['overrides'], 'override')} (steelyard overrides)", "yellow", coloured=coloured)

@@ -3,40 +3,11 @@
 What it prints is a whole file again: `steelyard check` accepts it, and it means the same on this node.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from health.units import format_duration
+from proxy.config.toml_text import key_text, value_text
 from proxy.words import printable
-
-DURATIONS: Final = frozenset(
-    {
-        "advert-interval",
-        "connect-timeout",
-        "down-interval",
-        "drain-timeout",
-        "fast-interval",
-        "fin-timeout",
-        "give-up",
-        "idle-timeout",
-        "interval",
-        "keepalive",
-        "max-lag",
-        "preempt-delay",
-        "recover-lag",
-        "refresh",
-        "repeat-after",
-        "retry-after",
-        "slow-start",
-        "start-delay",
-        "stop-timeout",
-        "time",
-        "timeout",
-        "user-timeout",
-    }
-)
-"""Keys whose numbers are seconds, to be written with a unit."""
 
 SECRETS: Final = frozenset({"password", "secret", "token"})
 """Keys to mask, though no version of the file has them: secrets are in files of their own."""
@@ -96,10 +67,10 @@ def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
         if isinstance(value, Mapping) or (isinstance(value, list) and value and isinstance(value[0], Mapping)):
             inner.append((name, value))
         elif value is not None:
-            yield f"{_key(name)} = {_value(name, value)}"
+            yield f"{key_text(name)} = {value_text(name, value)}"
     for name, value in inner:
         below = (*path, name)
-        heading = ".".join(map(_key, below))
+        heading = ".".join(map(key_text, below))
         if isinstance(value, list):
             for item in value:
                 yield from ("", f"[[{heading}]]")
@@ -109,20 +80,3 @@ def _table(table: Mapping[str, Any], path: tuple[str, ...]) -> Iterator[str]:
             if lines and not lines[0].startswith("[") and lines[0]:
                 yield from ("", f"[{heading}]")
             yield from lines
-
-
-def _key(name: str) -> str:
-    return name if name.replace("-", "").replace("_", "").isalnum() and name.isascii() else json.dumps(name)
-
-
-def _value(key: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float) and key in DURATIONS:
-        return json.dumps(format_duration(value))
-    if key == "max-share":
-        return json.dumps(f"{value * 100:.10g}%")
-    if isinstance(value, list):
-        return f"[{', '.join(_value('', item) for item in value)}]"
-    # A JSON string is a TOML basic string, but for DEL, which TOML wants escaped too.
-    return json.dumps(value).replace("\x7f", "\\u007f")

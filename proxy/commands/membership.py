@@ -4,7 +4,8 @@ import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.backends.membership import Edit, Membership
+from proxy.backends.edits import Edit
+from proxy.backends.membership import Membership
 from proxy.commands.arguments import answered, flag
 from proxy.commands.find import find_backends, find_service
 from proxy.config.model import MOST_WEIGHT, BackendKey
@@ -19,36 +20,35 @@ _WEIGHT: Final = f"weight must be a whole number from 0 to {MOST_WEIGHT}"
 
 
 class MembershipCommands:
-    """The handlers of `add`, `remove` and `weight`."""
+    """The handlers of `add`, `remove` and `weight`; each takes `save`, to survive a restart."""
 
     def __init__(self, running: "Running", admins: "Admins", membership: Membership) -> None:
         self._running = running
         self._admins = admins
         self._membership = membership
 
-    def add(self, request: "Request") -> Mapping[str, Any]:
+    async def add(self, request: "Request") -> Mapping[str, Any]:
         """Answer `add`: a backend at `address` for a `service`, with `weight` if given; a removed one comes back."""
         service = find_service(self._running.services, request.arguments.get("service"))
         address = request.arguments.get("address")
         if not isinstance(address, str):
             raise ControlError("address must be a text", BAD_REQUEST)
         with answered():
-            key, changed = self._membership.add(service, address, _weight(request), edit(request))
+            key, changed = await self._membership.add(service.name, address, _weight(request), edit(request))
         return self._answer([key], changed=changed)
 
-    def remove(self, request: "Request") -> Mapping[str, Any]:
+    async def remove(self, request: "Request") -> Mapping[str, Any]:
         """Answer `remove`: a `backend` of a `service`.  `force` cuts its connections, and removes even the last one."""
         service = find_service(self._running.services, request.arguments.get("service"))
         wanted, force = request.arguments.get("backend"), flag(request, "force")
         listed = any(wanted in (one.name, one.address) for one in service.backends)
-        if not listed and self._membership.is_removed(service.name, wanted):
-            return self._answer([], changed=False)
-        names = sorted({one.name for one in find_backends(service, wanted)})
+        names = [] if listed else self._membership.removed(service.name, wanted)
+        names = names or sorted({one.name for one in find_backends(service, wanted)})
         with answered():
-            changed = self._membership.remove(service, names, edit(request), force=force)
+            changed = await self._membership.remove(service.name, names, edit(request), force=force)
         return self._answer([(service.name, name) for name in names], changed=changed)
 
-    def weight(self, request: "Request") -> Mapping[str, Any]:
+    async def weight(self, request: "Request") -> Mapping[str, Any]:
         """Answer `weight`: a `backend` of a `service` has this `weight` from now on, whatever its probe asks for.
 
         `force` gives 0 to the last that could serve as well.
@@ -59,7 +59,7 @@ class MembershipCommands:
             raise ControlError(_WEIGHT, BAD_REQUEST)
         keys = [(service.name, one.name) for one in find_backends(service, request.arguments.get("backend"))]
         with answered():
-            changed = self._membership.weigh(keys, weight, edit(request), force=flag(request, "force"))
+            changed = await self._membership.weigh(keys, weight, edit(request), force=flag(request, "force"))
         return self._answer(keys, changed=changed)
 
     def _answer(self, keys: Collection[BackendKey], *, changed: bool) -> dict[str, Any]:
@@ -73,13 +73,14 @@ class MembershipCommands:
                 "active": self._membership.active(key),
             }
             for key in keys
+            if key in self._running.backends
         ]
         return {"backends": rows, "changed": changed}
 
 
 def edit(request: "Request") -> Edit:
-    """Return the author and the time of a change."""
-    return Edit(f"uid {request.uid}", time.time())
+    """Return the author and the time of a change, and whether it is to be saved."""
+    return Edit(f"uid {request.uid}", time.time(), flag(request, "save"))
 
 
 def _weight(request: "Request") -> int | None:

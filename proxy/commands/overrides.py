@@ -32,8 +32,7 @@ class OverrideCommands:
         author, force = edit(request), flag(request, "force")
         with answered():
             refuse_to_strand(() if force else self._readiness.stranded_by_file())
-            self._membership.check_clear()
-            await self._admins.clear(author.by, lambda: self._membership.clear(author))
+            await self._membership.clear(author)
         return {"overrides": self._rows(), "changed": changed}
 
     def _rows(self) -> list[dict[str, Any]]:

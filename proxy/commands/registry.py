@@ -17,10 +17,13 @@ from proxy.commands.membership import MembershipCommands
 from proxy.commands.overrides import OverrideCommands
 from proxy.commands.pick import pick_handler
 from proxy.commands.probe import probe_handler
+from proxy.commands.reload import ReloadCommand
 from proxy.commands.standby import StandbyCommands
 from proxy.control.server import ControlServer, Handler, Request, Result
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
+from proxy.reload import Reload
+from proxy.reload_queue import ReloadQueue
 from proxy.workers.supervisor import Supervisor
 
 
@@ -36,6 +39,8 @@ class Parts:
     admins: Admins
     membership: Membership
     readiness: Readiness
+    reload: Reload
+    reloads: ReloadQueue
 
 
 def register(control: ControlServer, status: Handler, changes: Callable[[], None], parts: Parts) -> None:
@@ -65,6 +70,7 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
     changing: dict[str, Handler] = {
         "probe": probe_handler(running, parts.prober.run),
         "disconnect": browsed.disconnect,
+        "reload": ReloadCommand(parts.reloads, parts.reload.plan).reload,
         "standby": standby.standby,
         "resume": standby.resume,
         **dict.fromkeys(ADMINS, admin_handler(running, parts.admins, parts.readiness)),

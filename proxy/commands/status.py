@@ -53,6 +53,7 @@ class Overview:
         node = Node(
             name=config.node.name, version=__version__, uptime=time.monotonic() - self._began,
             generation=self._handout.generation, sha256=config.sha256,
+            error=parts.reload.error, on_disk_sha256=parts.reload.on_disk_sha256,
             overrides=len(parts.admins.rows()) + parts.membership.edits,
         )  # fmt: skip
         return (yield from self._builder.build(

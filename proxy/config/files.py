@@ -35,6 +35,8 @@ class Files:
         self.report = report
         self.running = running
         self.names: list[str] = []
+        self.patterns: list[str] = []
+        """The patterns of `include`."""
         self._digest = hashlib.sha256()
         self._seen: set[str] = set()
         self._whole = True
@@ -74,6 +76,7 @@ class Files:
                 self._include_glob(pattern, place, into)
 
     def _include_glob(self, pattern: str, place: Spot, into: Tab) -> None:
+        self.patterns.append(pattern)
         if "\0" in pattern:
             self._lacks(place, "a path must not contain a NUL character")
             return

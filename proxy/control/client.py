@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from typing import Any, Final, Self
 
 from proxy.control.wire import (
+    BAD_CONFIG,
     LINE_MAX,
     PERMISSION,
     UNKNOWN_NAME,
+    BadConfigError,
     ControlError,
     PermissionDeniedError,
     UnknownNameError,
@@ -103,7 +105,9 @@ class Client:
         if answer.get("ok") is True:
             return answer
         message, code = str(answer.pop("error", "failed without a word")), str(answer.pop("code", ""))
-        kind = {PERMISSION: PermissionDeniedError, UNKNOWN_NAME: UnknownNameError}.get(code, ControlError)
+        kind = {PERMISSION: PermissionDeniedError, UNKNOWN_NAME: UnknownNameError, BAD_CONFIG: BadConfigError}.get(
+            code, ControlError
+        )
         raise kind(message, code, **{key: value for key, value in answer.items() if key != "ok"})
 
     def _line(self) -> bytes:

@@ -98,6 +98,18 @@ class ControlServer:
         self._inode = (status.st_dev, status.st_ino)
         self._listen()
 
+    def regroup(self, gid: int | None) -> None:
+        """Let another group read from now on, None: no group; clients that are connected stay.  Raises OSError."""
+        self._gid = gid
+        status = self.path.lstat()
+        if (status.st_dev, status.st_ino) != self._inode:
+            raise FileNotFoundError(f"{self.path} is not the daemon's socket any more")
+        # Never open to a group that is not to read: the mode is narrow while the group changes.
+        self.path.chmod(0o600)
+        if gid is not None:
+            os.chown(self.path, -1, gid, follow_symlinks=False)
+            self.path.chmod(0o660)
+
     async def close(self) -> None:
         """Stop answering, let go of every client, and remove the socket if it is still ours."""
         if self._listener is None:

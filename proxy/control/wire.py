@@ -13,6 +13,7 @@ LINE_MAX: Final = 64 * 1024
 """Bytes of a request, newline included."""
 
 EXIT_FAILED: Final = 1
+EXIT_CONFIG: Final = 2
 EXIT_UNREACHABLE: Final = 3
 EXIT_PERMISSION: Final = 4
 EXIT_USAGE: Final = 64
@@ -24,6 +25,8 @@ UNKNOWN_COMMAND: Final = "unknown-command"
 PERMISSION: Final = "permission"
 BUSY: Final = "busy"
 FAILED: Final = "failed"
+BAD_CONFIG: Final = "bad-config"
+"""The configuration file is wrong, or this host cannot obey it."""
 INTERNAL: Final = "internal"
 
 
@@ -54,6 +57,12 @@ class PermissionDeniedError(ControlError):
     """The daemon, or the socket's mode, does not let this user do that."""
 
     exit_code = EXIT_PERMISSION
+
+
+class BadConfigError(ControlError):
+    """The daemon refuses its configuration file."""
+
+    exit_code = EXIT_CONFIG
 
 
 class UnknownNameError(ControlError):

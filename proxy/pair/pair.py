@@ -6,13 +6,16 @@ A daemon without [vrrp.NAME] has an empty one.
 import asyncio
 import contextlib
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any
 
 from proxy.config.model import Config
+from proxy.pair import router_settings
 from proxy.pair.fitness import Known, fitness
 from proxy.pair.router_settings import longest_interval
 from proxy.pair.routers import HANDOVER, Routers, Tell
 from proxy.processes.child import Child, Identity
+from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.records.document import PATIENCE, Document, StateError
 
@@ -21,6 +24,14 @@ STANDBY = "standby.json"
 FIRST_WORKER = 3.0  # s after the start until a host without a ready worker counts as unable to serve
 DRAIN_LOOK = 0.1  # s
 NO_WORKER = "no worker is alive"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Another configuration that the routers could have, with the settings of the vrrp process."""
+
+    config: Config
+    settings: dict[str, Any]
 
 
 class Redundancy:
@@ -75,6 +86,21 @@ class Redundancy:
         able = fitness(self._config.vrrp, services, probes, lost)
         self._routers.fit(able if self._served else vrrp_messages.Fitness(able.parts, able.faults, [], ""))
         self._routers.look(now)
+
+    def prepare(self, config: Config) -> Prepared:
+        """Read what the routers of another configuration need; raises router_settings.KeyFileError.  May run in a thread."""
+        return Prepared(config, router_settings.settings(config) if config.vrrp else {})
+
+    def commit(self, prepared: Prepared) -> None:
+        """Take another configuration."""
+        self._config = prepared.config
+
+    async def settled(self) -> list[str]:
+        """Wait until the vrrp process has followed; return in words what it could not do."""
+        return []
+
+    def log(self, level: messages.Level) -> None:
+        """Have the vrrp process log in this way."""
 
     async def rows(self) -> list[dict[str, Any]]:
         """Return the routers' rows of the status."""

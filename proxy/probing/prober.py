@@ -51,7 +51,7 @@ class Prober:
             told=told, afterwards="restarted, the verdicts stay",
         )  # fmt: skip
         self.start, self.look, self.kill = self._kept.start, self._kept.look, self._kept.kill
-        self.send = self._kept.send
+        self.send, self.log = self._kept.send, self._kept.log
 
     @property
     def child(self) -> Child | None:

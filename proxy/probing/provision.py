@@ -48,6 +48,20 @@ class Means:
         self._versions.update(icmp_sockets.versions(config))  # a missing one is reported once
         return opened, why
 
+    @staticmethod
+    def read(config: Config) -> files.ProbeFiles:
+        """Read the files that the probes of another configuration name; blocks, and may run in any thread."""
+        return files.ProbeFiles(files.named(config))
+
+    def replace(self, config: Config, read: files.ProbeFiles) -> list[tuple[messages.Message, list[int]]]:
+        """Use the files that `read` returned for this configuration, and no others; what to hand over for it."""
+        self._files = read
+        opened, why = self._open(config)
+        for fault in filter(None, [why, *read.faults()]):
+            self._tell(fault, True)
+        found: list[tuple[messages.Message, list[int]]] = [(self._secrets(), [])]
+        return [*found, (health_messages.Icmp(len(opened)), [sock.fileno() for sock in opened])] if opened else found
+
     def look(self) -> health_messages.Secrets | None:
         """Read files again that have changed; what to tell the health process then."""
         changed = self._files.look()

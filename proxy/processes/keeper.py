@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from proxy.processes.child import FIRST_PAUSE, Child, Identity, Pace
 from proxy.processes.heartbeat import Pulse
@@ -126,6 +127,12 @@ class Kept:
         child = self.child
         if child is not None and child.ready:
             child.send(message, fds)
+
+    def log(self, level: messages.Level) -> None:
+        """Have the process and the one that stands by, and later ones, log in this way."""
+        self._identity = replace(self._identity, level=level.level, format=level.format)
+        for child in self.children:
+            child.send(level)
 
     async def ask(self, question: Question, patience: float) -> messages.Message | None:
         """Return the answer to a numbered question; None if there is none within `patience` seconds."""

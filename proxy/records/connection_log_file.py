@@ -52,6 +52,14 @@ class ConnectionLogFile:
         self._before = 0  # when the loss began
         self._losing: float | None = None  # when a line was last lost, while that is not over
 
+    def redirect(self, path: str | None) -> None:
+        """Write to another file from now on, or to none; workers keep the old one until `hand_out` gives them the new."""
+        if path != self._path:
+            self._path = path
+            self._fault = ""
+            self._let_go(self.fd)
+            self.fd = -1
+
     def look(self, now: float) -> None:
         """Have the file opened where it is not, or not any more, the one that we have; tell of lost lines."""
         self._look_at_loss(now)
@@ -65,14 +73,18 @@ class ConnectionLogFile:
 
         def done(found: "Future[int]") -> None:
             with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(self._looked, found)
+                loop.call_soon_threadsafe(self._looked, path, found)
 
         self._looking = self._disk.submit(lambda: fd if _is_same(path, fd) else open_safely(path))
         self._looking.add_done_callback(done)
 
-    def _looked(self, found: "Future[int]") -> None:
+    def _looked(self, path: str, found: "Future[int]") -> None:
         self._looking = None
         error = found.exception()
+        if path != self._path:  # it was redirected meanwhile
+            if error is None:
+                self._let_go(found.result())
+            return
         if error is not None:
             self._failed(f"{self._path}: {getattr(error, 'strerror', None) or error}")
             return

@@ -163,6 +163,19 @@ def _is_file(fd: int) -> bool:
         return False
 
 
+def change(level: str, style: Format) -> None:
+    """Log at another level and in another style from now on, to the same descriptor; nothing that waits is lost."""
+    root = logging.getLogger()
+    root.setLevel(level.upper())
+    for handler in root.handlers:
+        if isinstance(handler, LineHandler):
+            handler.setFormatter(_formatter(style))
+
+
+def _formatter(style: Format) -> logging.Formatter:
+    return JsonFormatter() if style == "json" else TextFormatter()
+
+
 def setup(level: str = "info", style: Format = "text", fd: int = 2) -> logging.Logger:
     """Send everything logged in this process at `level` or above to `fd`, in this style; returns the root logger.
 
@@ -174,7 +187,7 @@ def setup(level: str = "info", style: Format = "text", fd: int = 2) -> logging.L
             root.removeHandler(handler)
             handler.close()
     handler = LineHandler(fd)
-    handler.setFormatter(JsonFormatter() if style == "json" else TextFormatter())
+    handler.setFormatter(_formatter(style))
     root.addHandler(handler)
     root.setLevel(level.upper())
     return root

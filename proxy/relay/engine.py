@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from proxy.relay.observe.follow import Tell
 from proxy.relay.observe.listing import Row
 from proxy.relay.observe.wanted import Wanted
-from proxy.relay.plan import Member, ServicePlan
+from proxy.relay.plan import LogPlan, Member, ServicePlan
 from proxy.stats.table import Table
 
 Want = Callable[[int, int, int], None]
@@ -23,14 +23,30 @@ class Engine(Protocol):
     def listen(self, member: Member, sock: socket.socket) -> None:
         """Poll a member's socket. The engine owns it from now on."""
 
-    def unlisten(self, listener: int, index: int) -> None:
-        """Stop polling a member. Clients already taken from it are still served; then the socket is closed."""
+    def unlisten(self, listener: int, index: int, drain: bool = False) -> None:
+        """Stop polling a member. Clients already taken from it are still served; then the socket is closed.
+
+        With `drain` the listener goes for good: clients that are queued in it are served first.
+        """
 
     def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
         """Apply verdicts and admin states: (service slot, backend slot, verdict, admin)."""
 
-    def relist(self, plan: ServicePlan, generation: int) -> None:
-        """Replace a service's backends. Those that stay keep their connections and counters; new ones are `unknown`."""
+    def change(
+        self,
+        services: Sequence[ServicePlan],
+        gone: Sequence[tuple[int, float]],
+        generation: int,
+        confirm: Callable[[int], None],
+    ) -> None:
+        """Add these services, or change those that are there, whole; let the `gone` ones, (slot, seconds), finish.
+
+        What is open goes on; new backends are `unknown`.  `confirm(generation)` is called when nothing is used any more
+        that is not in this generation; only the newest generation is confirmed.
+        """
+
+    def settings(self, max_connections: int, log: LogPlan) -> None:
+        """Use another limit on connections, and another connection log; a new file of it comes by `log_to`."""
 
     def weigh(self, changes: Sequence[tuple[int, int, int]]) -> None:
         """Apply weights: (service slot, backend slot, weight)."""
@@ -58,6 +74,9 @@ class Engine(Protocol):
 
     def drain(self) -> None:
         """Serve the clients that are queued already, and none after them."""
+
+    def hand_over(self) -> None:
+        """Stop polling at once: a successor serves the clients that are queued."""
 
     @property
     def idle(self) -> bool:

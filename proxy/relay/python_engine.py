@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,6 +15,7 @@ from proxy.relay.clients.connection_counts import Clients
 from proxy.relay.clients.persistence import Persistence
 from proxy.relay.clients.rates import Rates
 from proxy.relay.clients.store import Store
+from proxy.relay.departures import Departures
 from proxy.relay.dns import journal
 from proxy.relay.dns.intake import DnsListener
 from proxy.relay.dns.service import DnsService
@@ -24,12 +26,12 @@ from proxy.relay.observe.follow import Followers, Tell
 from proxy.relay.observe.listing import Browser, Row
 from proxy.relay.observe.pick import foretell
 from proxy.relay.observe.wanted import Wanted
-from proxy.relay.plan import Member, Plan, ServicePlan
+from proxy.relay.plan import LogPlan, Member, Plan, ServicePlan
+from proxy.relay.relays import Listener, Relay, Relays
 from proxy.relay.service import Failing, Hint, Service
 from proxy.relay.sockets.transparent import Stock
-from proxy.relay.tcp.service import Admission, TcpListener, TcpService
+from proxy.relay.tcp.service import Admission, TcpService
 from proxy.relay.udp.listener import UdpListener
-from proxy.relay.udp.one_way import PerDatagramListener, PerDatagramService
 from proxy.relay.udp.sessions import UdpService
 from proxy.stats import layout
 from proxy.stats.columns import Siblings
@@ -40,9 +42,7 @@ REFRESH = 0.02  # s between two looks at the siblings' open connections
 HOUSEKEEPING = 1.0  # s
 DRAIN_LOOK = 0.01  # s between two looks whether a draining listener is dry
 DRAIN_LIMIT = 1.0  # s until listeners are closed although clients still come: they must not hold a worker
-
-Relay = DnsService | UdpService | PerDatagramService | TcpService
-Listener = DnsListener | UdpListener | PerDatagramListener | TcpListener
+RETIRED_LIMIT = 30.0  # s that UDP sessions without a pause keep the socket of a listener that is gone
 
 
 class PythonEngine:
@@ -72,17 +72,24 @@ class PythonEngine:
         self._admission = Admission(plan.max_connections, self._poller, self._siblings, clients)
         self._store = store
         self._services: dict[int, Service] = {}
-        self._relays: dict[tuple[int, str], Relay] = {}
+        self._relays = Relays(self._poller, self._admission, self._journal)
         self._listeners: dict[tuple[int, int], tuple[Relay, Listener]] = {}
-        self._retired: list[tuple[Relay, Listener]] = []  # no longer polled, still open for pending answers
+        self._drying: dict[tuple[int, int], float] = {}  # listeners that are emptied before they close -> until when
+        self._looking_dry = False
+        self._retired: list[
+            tuple[Relay, Listener, float]
+        ] = []  # no longer polled, open for pending answers -> how long
         self._draining = False
-        self._drain_ends = 0.0
         self._refreshing = False
-        self._log = ConnectionLog(plan.log, self._poller) if plan.log.connections != "off" else None
-        rng = Random(int.from_bytes(os.urandom(8), "big"))  # noqa: S311 - it spreads load, and protects no secret
+        self._log = ConnectionLog(plan.log, self._poller)
+        self._departures = Departures(self._poller, self._is_over, self._forget)
+        self._opaque: list[Service] = []  # services that become transparent as soon as there are sockets for it
+        self._layout = plan.layout
+        self._hint = hint
+        self._rng = Random(int.from_bytes(os.urandom(8), "big"))  # noqa: S311 - it spreads load, and protects no secret
         for service in plan.services:
-            self._add(service, plan.layout, rng, hint)
-        self._browser = Browser(self._relays.values())
+            self._add(service)
+        self._browser = Browser(self._relays.values)
         self._node = plan.log.node
         self._followers: Followers | None = None
         self._watch()
@@ -93,44 +100,47 @@ class PythonEngine:
         self._beat(now)
         self._house(now)
 
-    def _add(self, plan: ServicePlan, where: layout.Layout, rng: Random, hint: Hint) -> None:
+    def _add(self, plan: ServicePlan) -> None:
         service = Service(
             plan,
-            where,
+            self._layout,
             self._cells,
-            rng,
-            hint,
+            self._rng,
+            self._hint,
             lambda: self._poller.now,
             self._siblings,
             self._rates,
             self._failing,
-            self._log,
+            self._log if self._log.wanted else None,
         )
         self._services[plan.slot] = service
         if plan.transparent:
             service.stock = self._stock
-        if plan.persistence is not None and self._store is not None:
-            service.persistence = Persistence(plan.persistence, service, self._store, self._poller)
-        tcp = TcpService(service, self._poller, self._admission)
-        self._relays[plan.slot, "tcp"] = tcp
-        self._admission.services.append(tcp)
-        if plan.protocol == "dns":
-            self._relays[plan.slot, "udp"] = DnsService(service, self._poller, self._journal)
-        elif plan.udp.per_datagram:
-            self._relays[plan.slot, "udp"] = PerDatagramService(service, self._poller)
+        self._persist(service)
+        self._relays.add(service)
+
+    def _persist(self, service: Service) -> None:
+        """Let clients keep their backends, or no longer, as the plan says."""
+        plan = service.plan.persistence
+        if plan is None or self._store is None:
+            service.persistence = None
+            return
+        if service.keeper is None:
+            service.keeper = Persistence(plan, service, self._store, self._poller)
         else:
-            self._relays[plan.slot, "udp"] = UdpService(service, self._poller)
+            service.keeper.change(plan)
+        service.persistence = service.keeper
 
     def listen(self, member: Member, sock: socket.socket) -> None:
         """Poll a member's socket.  The engine owns it from now on, and closes it if the member is polled already."""
         key = member.listener, member.index
-        if key in self._listeners or self._draining:
+        if self._draining or (key in self._listeners and self._listeners[key][1].member == member):
             sock.close()
             return
+        self.unlisten(*key)  # the listener belongs to another service now
         relay = self._relays[member.service, member.transport]
-        if relay.service.stock is not None:
-            family = socket.AF_INET6 if ":" in member.address else socket.AF_INET
-            self._stock.keep((family, socket.SOCK_STREAM if member.transport == "tcp" else socket.SOCK_DGRAM))
+        if relay.service.plan.transparent:
+            self._stock.keep(_kind(member))
         try:
             self._listeners[key] = relay, relay.listen(member, sock)
         except OSError:
@@ -138,15 +148,36 @@ class PythonEngine:
             raise
         self._cells[layout.MEMBERS] = len(self._listeners)
 
-    def unlisten(self, listener: int, index: int) -> None:
-        """Stop polling a member.  Its socket is closed when all queries and sessions that came by it are over."""
-        relay, polled = self._listeners.pop((listener, index), (None, None))
-        if relay is None or polled is None:
+    def unlisten(self, listener: int, index: int, drain: bool = False) -> None:
+        """Stop polling a member.  Its socket is closed when all queries and sessions that came by it are over.
+
+        With `drain` the listener goes for good: what is queued in it is served first.
+        """
+        key = listener, index
+        if key not in self._listeners:
             return
+        if drain:
+            self._dry(key)
+            return
+        relay, polled = self._listeners.pop(key)
+        for_good = self._drying.pop(key, None) is not None and not self._draining
         relay.unlisten(polled)  # type: ignore[arg-type]
         self._cells[layout.MEMBERS] = len(self._listeners)
-        self._retired.append((relay, polled))
+        self._retired.append((relay, polled, self._poller.now + RETIRED_LIMIT if for_good else math.inf))
         self._close_retired()
+
+    def _dry(self, key: tuple[int, int]) -> None:
+        """Serve what is queued in a listener, nothing that comes later, then close it."""
+        if key in self._drying:
+            return
+        _, polled = self._listeners[key]
+        self._poller.forget(polled.sock)
+        self._poller.again(polled.on_event)
+        now = time.monotonic()
+        self._drying[key] = now + DRAIN_LIMIT
+        if not self._looking_dry:
+            self._looking_dry = True
+            self._poller.at(now + DRAIN_LOOK, self._look_dry)
 
     def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
         """Apply verdicts and admin states; keep or reset the connections on a backend that went down.
@@ -161,8 +192,7 @@ class PythonEngine:
             if service_ is None:
                 continue
             moved = service_.apply(part)
-            for transport in ("tcp", "udp"):
-                relay = self._relays[slot, transport]
+            for relay in self._relays.of(service_):
                 if moved["down"] or moved["ejected"]:
                     relay.unfit([*moved["down"], *moved["ejected"]])
                 if moved["down"]:
@@ -174,16 +204,105 @@ class PythonEngine:
                 if moved["maint"]:
                     relay.cut(moved["maint"])
 
-    def relist(self, plan: ServicePlan, generation: int) -> None:
-        """Replace a service's backends; reset the connections that are still open on one that is gone."""
-        service = self._services[plan.slot]
-        gone = service.relist(plan)
-        for transport in ("tcp", "udp"):
-            relay = self._relays[plan.slot, transport]
-            relay.cut(gone)
-            relay.relisted(gone)
+    def change(
+        self,
+        services: Sequence[ServicePlan],
+        gone: Sequence[tuple[int, float]],
+        generation: int,
+        confirm: Callable[[int], None],
+    ) -> None:
+        """Add services, change those that are there already, and let the `gone` ones finish what they have."""
+        for plan in services:
+            if plan.slot in self._departures:
+                self._departures.finish(plan.slot)
+            if plan.slot in self._services:
+                self._change(self._services[plan.slot], plan)
+            else:
+                self._add(plan)
+        for slot, seconds in gone:
+            for key in [key for key, (relay, _) in self._listeners.items() if relay.service.plan.slot == slot]:
+                self._dry(key)
+            if slot in self._services:
+                self._departures.service(slot, seconds)
         self._watch()
+        if self._followers is not None:
+            self._followers.attach()
         self._cells[layout.GENERATION] = generation
+        self._departures.begin(generation, confirm)
+
+    def _change(self, service: Service, plan: ServicePlan) -> None:
+        """Change a service where it stands; reset the connections that are still open on backends that are gone."""
+        gone, moved = service.change(plan)
+        self._persist(service)
+        self._show(service)
+        handover = self._relays.changed(service, gone, moved)
+        if handover is not None:
+            self._hand_listeners(*handover)
+        self._departures.targets(gone)
+
+    def _hand_listeners(self, old: Relay, new: Relay) -> None:
+        """Let a service's new relay poll the listeners of the former one, which still answers through its own sockets."""
+        for key, (relay, polled) in list(self._listeners.items()):
+            if relay is old and key not in self._drying:
+                # Not `socket.dup`, which makes both of them block: this module does not know that they do not.
+                sock = socket.socket(fileno=os.dup(polled.sock.fileno()))
+                old.unlisten(polled)  # type: ignore[arg-type]
+                self._retired.append((old, polled, math.inf))
+                self._listeners[key] = new, new.listen(polled.member, sock)
+
+    def _show(self, service: Service) -> None:
+        """Show backends the clients' addresses, or no longer; not before there are sockets for it."""
+        if service in self._opaque:
+            self._opaque.remove(service)
+        if not service.plan.transparent:
+            service.stock = None
+        elif service.stock is None:
+            for relay, polled in self._listeners.values():
+                if relay.service is service:
+                    self._stock.keep(_kind(polled.member))
+            self._opaque.append(service)
+            self._become_transparent()
+
+    def _become_transparent(self) -> None:
+        for service in list(self._opaque):
+            kinds = {_kind(polled.member) for relay, polled in self._listeners.values() if relay.service is service}
+            if all(map(self._stock.is_answered, kinds)):
+                self._opaque.remove(service)
+                service.stock = self._stock
+                for relay in self._relays.of(service):
+                    relay.changed((), ())
+
+    def _is_over(self, slot: int) -> bool:
+        """Return True if nothing is open any more in a service that is gone."""
+        service = self._services[slot]
+        polled = any(relay.service is service for relay, _ in self._listeners.values())
+        return not polled and all(relay.idle for relay in self._relays.of(service))
+
+    def _forget(self, slot: int) -> None:
+        """End what is left of a service that is gone, and leave nothing in its counters that is not a count."""
+        service = self._services[slot]
+        for key in [key for key, (relay, _) in self._listeners.items() if relay.service is service]:
+            self.unlisten(*key)
+        self._relays.remove(service)
+        self._close_retired()
+        del self._services[slot]
+        if service in self._opaque:
+            self._opaque.remove(service)
+        self._cells[service.cell + layout.TURN_ACCEPT] = self._cells[service.cell + layout.TURN_QUEUE] = 0
+        self._watch()
+
+    def settings(self, max_connections: int, log: LogPlan) -> None:
+        """Use another limit on connections, and another connection log."""
+        self._admission.limit(max_connections)
+        self._log.change(log)
+        self._node = log.node
+        if self._followers is not None:
+            self._followers.node = log.node
+        for service in self._services.values():
+            service.log = self._log if self._log.wanted else None
+        for relay in self._relays.values():
+            if isinstance(relay, TcpService | UdpService):
+                relay.log = relay.service.log
 
     def _watch(self) -> None:
         """Watch the siblings' counters of all backends."""
@@ -216,10 +335,11 @@ class PythonEngine:
     def prepared(self, family: int, kind: int, asked: int, socks: Sequence[socket.socket]) -> None:
         """Put transparent sockets into the stock."""
         self._stock.put((family, kind), asked, socks)
+        self._become_transparent()
 
     def log_to(self, fd: int) -> None:
         """Write the connection log to this file from now on.  The engine owns the descriptor."""
-        if self._log is not None:
+        if self._log.wanted:
             self._log.open(fd)
         else:
             os.close(fd)
@@ -243,7 +363,7 @@ class PythonEngine:
     def follow(self, number: int, wanted: Wanted | None, tell: Tell) -> None:
         """Report connections and sessions that begin or end from now on; None as `wanted` stops that."""
         if self._followers is None:
-            self._followers = Followers(self._relays.values(), self._poller, self._node, tell)
+            self._followers = Followers(self._relays.values, self._poller, self._node, tell)
         if wanted is None:
             self._followers.remove(number)
         else:
@@ -262,12 +382,15 @@ class PythonEngine:
             return
         self._draining = True
         self._cells[layout.DRAINING] = 1
-        now = time.monotonic()
-        self._drain_ends = now + DRAIN_LIMIT
-        for _, polled in self._listeners.values():
-            self._poller.forget(polled.sock)
-            self._poller.again(polled.on_event)
-        self._poller.at(now + DRAIN_LOOK, self._look_dry)
+        for key in self._listeners:
+            self._dry(key)
+
+    def hand_over(self) -> None:
+        """Stop polling at once: a successor serves what is queued.  What was taken already is finished."""
+        self._draining = True
+        self._cells[layout.DRAINING] = 1
+        for key in list(self._listeners):
+            self.unlisten(*key)
 
     @property
     def idle(self) -> bool:
@@ -278,7 +401,7 @@ class PythonEngine:
         """Reset all connections, answer pending queries with SERVFAIL, and close all sockets."""
         for relay in self._relays.values():
             relay.close()
-        for _, polled in (*self._listeners.values(), *self._retired):
+        for _, polled in (*self._listeners.values(), *(retired[:2] for retired in self._retired)):
             self._poller.forget(polled.sock)
             polled.sock.close()
         self._listeners.clear()
@@ -291,9 +414,8 @@ class PythonEngine:
             self._store.close()
         if self._rates is not None:
             self._rates.close()
-        if self._log is not None:
-            self._log.close()  # last: the connections closed above are logged
-            self._count_log()
+        self._log.close()  # last: the connections closed above are logged
+        self._count_log()
 
     # -- regular work: each function sets its next timer first, so that an exception costs only one turn
 
@@ -317,6 +439,7 @@ class PythonEngine:
     def _house(self, now: float) -> None:
         self._poller.at(now + HOUSEKEEPING, self._house)
         self._close_retired()
+        self._relays.tidy()
         for service in self._services.values():
             service.tick(now)
         self._browser.expire(now)
@@ -338,28 +461,38 @@ class PythonEngine:
         self._count_log()
 
     def _count_log(self) -> None:
-        if self._log is not None:
-            self._cells[layout.LOG_LINES] = self._log.lines
-            self._cells[layout.LOG_LOST] = self._log.lost
+        self._cells[layout.LOG_LINES] = self._log.lines
+        self._cells[layout.LOG_LOST] = self._log.lost
 
     def _look_dry(self, now: float) -> None:
-        """While draining: close each listener that is empty."""
-        for (listener, index), (relay, polled) in list(self._listeners.items()):
+        """Close each listener that was to be emptied and is empty."""
+        for key, ends in list(self._drying.items()):
+            relay, polled = self._listeners[key]
             stalled = isinstance(relay, TcpService) and polled in relay.stalled  # its clients wait for room
-            if now >= self._drain_ends or not (stalled or self._poller.waits(polled.on_event)):
-                self.unlisten(listener, index)
-        if self._listeners:
+            if now >= ends or not (stalled or self._poller.waits(polled.on_event)):
+                self.unlisten(*key)
+        self._looking_dry = bool(self._drying)
+        if self._looking_dry:
             self._poller.at(now + DRAIN_LOOK, self._look_dry)
 
     def _close_retired(self) -> None:
         """Close the sockets of former members that no pending answer needs."""
+        now = self._poller.now
         still = []
-        for relay, polled in self._retired:
+        for relay, polled, until in self._retired:
+            if isinstance(polled, UdpListener) and until < math.inf and (now >= until or polled.udp.is_quiet(polled)):
+                polled.udp.leave(polled)
             if _needed(relay, polled):
-                still.append((relay, polled))
+                still.append((relay, polled, until))
             else:
                 polled.sock.close()
         self._retired = still
+
+
+def _kind(member: Member) -> tuple[int, int]:
+    """Return the kind of transparent sockets for a member's clients."""
+    family = socket.AF_INET6 if ":" in member.address else socket.AF_INET
+    return family, socket.SOCK_STREAM if member.transport == "tcp" else socket.SOCK_DGRAM
 
 
 def _needed(relay: Relay, polled: Listener) -> bool:

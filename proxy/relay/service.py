@@ -55,6 +55,9 @@ class Service:
     """The transparent sockets; None if the service is not transparent."""
     HINT_PAUSE = 0.1  # s between two hints about one backend
 
+    limited = False
+    """True if a backend is limited."""
+
     def __init__(
         self,
         plan: ServicePlan,
@@ -76,6 +79,7 @@ class Service:
         self.by_slot = {target.slot: target for target in self.targets}
         self._layout = layout
         self.access = Access(plan.allow, plan.deny)
+        self._rng = rng
         self.pool = Pool(self.targets, plan.scheduler, rng)
         self.selector: Selector = self.pool.selector()
         # Whether the scheduler needs the durations of connects and answers.
@@ -84,6 +88,8 @@ class Service:
         self.capacity: Capacity | None = None
         self._limit()
         self.persistence: Persistence | None = None  # set by the engine, where clients keep their backends
+        # It stays when that is switched off: connections that hold a template give it back here.
+        self.keeper: Persistence | None = None
         self._rates = rates
         self._failing = failing
         self.epoch = 0  # counts changes of verdicts and admin states: a remembered choice may be wrong after each
@@ -219,26 +225,43 @@ class Service:
             "maint": [one for one, (_, _, was) in before.items() if one.admin == "maint" and was != "maint"],
         }
 
-    def relist(self, plan: ServicePlan) -> list[Target]:
-        """Replace the backends; return those that are gone.  Those that stay keep their connections and counters."""
-        before = self.by_slot
-        targets = []
+    def change(self, plan: ServicePlan) -> tuple[list[Target], list[Target]]:
+        """Take over a changed plan; return the backends that are gone, and those that are reached in another way.
+
+        Backends that stay keep their connections, counters, verdicts and admin states.  The relays must be told
+        afterwards (`changed`).
+        """
+        old, before = self.plan, self.by_slot
+        known = {backend.slot: backend for backend in old.backends}
+        ranked = [(target, target.weight, target.tier) for target in self.targets]
+        targets, moved = [], []
         for index, backend in enumerate(plan.backends):
-            target = before.get(backend.slot) or Target(backend, index, self._layout)
+            target = before.get(backend.slot)
+            if target is None:
+                target = Target(backend, index, self._layout)
+            elif target.change(known[backend.slot], backend):
+                moved.append(target)
             target.index, target.weight, target.tier = index, backend.weight, backend.tier
             targets.append(target)
         self.plan = plan
         self.targets = tuple(targets)
         self.by_slot = {target.slot: target for target in targets}
         self._limit()
-        self.pool.replace(targets)
+        if (plan.allow, plan.deny) != (old.allow, old.deny):
+            self.access = Access(plan.allow, plan.deny)
+        if plan.scheduler != old.scheduler:
+            self.pool = Pool(self.targets, plan.scheduler, self._rng)
+            self.timed = plan.scheduler == names.LEAST_LATENCY
+        elif ranked != [(target, target.weight, target.tier) for target in targets]:
+            self.pool.replace(targets)
         self.selector = self.pool.selector()
         self.epoch += 1
-        return [target for slot, target in before.items() if slot not in self.by_slot]
+        return [target for slot, target in before.items() if slot not in self.by_slot], moved
 
     def _limit(self) -> None:
-        """Begin to claim slots if a backend is limited."""
-        if self.capacity is None and any(target.limit for target in self.targets):
+        """Begin to claim slots if a backend is limited; when none is any more, `TcpService.tidy` ends it."""
+        self.limited = any(target.limit for target in self.targets)
+        if self.capacity is None and self.limited:
             self.capacity = Capacity(self, self._siblings)
 
     def weigh(self, changes: Iterable[tuple[int, int]]) -> None:

@@ -266,8 +266,7 @@ class Layout:
     """The number of blocks in a column; the same in every process of a daemon during the daemon's life.
 
     `services` and `backends` are capacities in blocks, not configured numbers: see `roomy`.  `clients` is the number of
-    clients whose connections can be published to other workers (`proxy.relay.clients.connection_counts`); it is 0 if no
-    service limits them.
+    clients whose connections can be published to other workers (`proxy.relay.clients.connection_counts`).
     """
 
     services: int

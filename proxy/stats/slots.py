@@ -55,21 +55,7 @@ class Slots(Generic[Key]):
         owner, such as a client's template, hardly ever meet a new owner.  Returns the slots with new owners, whose
         cells must read as zero from now on. Raises SlotsFullError and changes nothing if there are too few slots.
         """
-        wanted = list(dict.fromkeys(keys))
-        staying = set(wanted) & self._by_key.keys()
-        new = [key for key in wanted if key not in staying]
-        leaving = [key for key in self._by_key if key not in staying]
-        kept = {
-            slot for slot, entry in self._slots.items() if entry.holders or (entry.assigned and entry.key in staying)
-        }
-        freed = self._freed | {self._by_key[key]: self._ends + 1 for key in leaving}
-        free = (slot for slot in range(self.capacity) if slot not in kept)
-        taken = sorted(free, key=lambda slot: freed.get(slot, 0))[: len(new)]
-        if len(taken) < len(new):
-            raise SlotsFullError(
-                f"{len(wanted)} configured, and {len(kept) - len(staying)} removed but still in use by workers: "
-                f"the counters have room for {self.capacity} only: restart the daemon to make room for more"
-            )
+        new, leaving, taken = self._planned(keys)
         for key in leaving:
             slot = self._by_key.pop(key)
             self._ends += 1
@@ -80,6 +66,10 @@ class Slots(Generic[Key]):
             self._slots[slot] = _Slot(key)
             self._by_key[key] = slot
         return taken
+
+    def check(self, keys: Iterable[Key]) -> None:
+        """Raise SlotsFullError if `assign` would; change nothing."""
+        self._planned(keys)
 
     def hold(self, holder: Hashable) -> None:
         """Note that `holder`, a worker life, uses every slot assigned now, besides those it held before."""
@@ -96,6 +86,25 @@ class Slots(Generic[Key]):
         for slot in list(self._slots):
             self._slots[slot].holders.discard(holder)
             self._collect(slot)
+
+    def _planned(self, keys: Iterable[Key]) -> tuple[list[Key], list[Key], list[int]]:
+        """Return the new keys, those that lose their slots, and the slots for the new ones; SlotsFullError."""
+        wanted = list(dict.fromkeys(keys))
+        staying = set(wanted) & self._by_key.keys()
+        new = [key for key in wanted if key not in staying]
+        leaving = [key for key in self._by_key if key not in staying]
+        kept = {
+            slot for slot, entry in self._slots.items() if entry.holders or (entry.assigned and entry.key in staying)
+        }
+        freed = self._freed | {self._by_key[key]: self._ends + 1 for key in leaving}
+        free = (slot for slot in range(self.capacity) if slot not in kept)
+        taken = sorted(free, key=lambda slot: freed.get(slot, 0))[: len(new)]
+        if len(taken) < len(new):
+            raise SlotsFullError(
+                f"{len(wanted)} configured, and {len(kept) - len(staying)} removed but still in use by workers: "
+                f"the counters have room for {self.capacity} only: restart the daemon to make room for more"
+            )
+        return new, leaving, taken
 
     def _collect(self, slot: int) -> None:
         entry = self._slots[slot]

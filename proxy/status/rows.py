@@ -66,5 +66,9 @@ class Node:
     uptime: float
     generation: int
     sha256: str
-    valid: bool = True
+    error: str | None = None
+    """Why the last reload was refused; None if it was not."""
+    on_disk_sha256: str | None = None
+    """The digest of the configuration's files as they are on the disk; None if they cannot be read, or before the first
+    look."""
     overrides: int = 0

@@ -14,10 +14,15 @@ ServiceState = Literal["up", "degraded", "down"]
 
 
 class ConfigStatus(TypedDict):
-    """The configuration in force. `valid` is False if the last reload refused the file on disk."""
+    """The configuration in force. `valid` is False if the last reload refused the file on disk; `error` says why.
+
+    `on_disk_sha256` differs from `sha256` if the file has been changed since; it is null if the file cannot be read.
+    """
 
     sha256: str
     valid: bool
+    error: str | None
+    on_disk_sha256: str | None
     overrides: int
 
 

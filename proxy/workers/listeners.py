@@ -1,65 +1,126 @@
 """The listening sockets of a daemon: the master holds a reuseport group as long as its listener exists."""
 
 import contextlib
-import functools
 import socket
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
 from proxy.backends.effective import Running
-from proxy.relay.plan import Member
+from proxy.config.model import Service
+from proxy.relay.plan import Member, TcpPlan
+from proxy.relay.sockets import stream_options
 from proxy.workers import binding, plans
 from proxy.workers.member_owners import Key
+
+Warn = Callable[[str, str], None]
+"""Called with a kind and a text."""
+Place = tuple[str, str, int]
+"""(transport, address, port): what makes two listeners the same."""
 
 
 class ListenError(Exception):
     """Some listeners cannot be bound; the message has one line for each."""
 
 
+@dataclass(slots=True)
+class Bound:
+    """The sockets of listeners that are new, one group a place, and warnings about them."""
+
+    groups: dict[Place, list[socket.socket]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Close the sockets that no listener has taken."""
+        for group in self.groups.values():
+            for sock in group:
+                sock.close()
+        self.groups.clear()
+
+
+@dataclass(frozen=True, slots=True)
+class Relocation:
+    """The effect of another configuration: the numbers of new listeners, of moved ones (old, new), and of removed ones."""
+
+    added: tuple[int, ...] = ()
+    moved: tuple[tuple[int, int], ...] = ()
+    removed: tuple[int, ...] = ()
+
+
 class Listeners:
-    """All listeners, by number."""
+    """All listeners, by number; the same place has another number when another service gets it."""
 
     def __init__(self) -> None:
         self._members: dict[int, Member] = {}
-        self._groups: dict[Key, socket.socket] = {}
+        self._numbers: dict[Place, int] = {}
+        self._groups: dict[int, Sequence[socket.socket]] = {}
+        self._options: dict[int, tuple[TcpPlan, int]] = {}
+        """The TCP options of each listener's sockets, and its backlog."""
         self._next = 0  # the number of the next listener
-        self._again: dict[
-            int, Callable[[Member], list[socket.socket]]
-        ] = {}  # how to bind those of a link-local address
-        self._refused: dict[int, str] = {}  # why one of those could not be bound again
+        self._refused: dict[int, str] = {}  # why the listener of a link-local address could not be bound again
 
     def __len__(self) -> int:
         return len(self._members)
 
-    def bind(self, running: Running, warn: Callable[[str, str], None]) -> None:
+    def bind(self, running: Running, warn: Warn) -> None:
         """Bind every listener, or none: ListenError names all that cannot be bound.
 
         `warn(kind, text)` is called for an address that this host does not have yet and no virtual router brings.
         """
+        bound = self.prepare(running.config.services, running.config.node.workers)
+        for text in bound.warnings:
+            warn("listener", text)
+        self.commit(running, bound)
+
+    def prepare(self, services: Sequence[Service], workers: int) -> Bound:
+        """Bind the listeners of these services that are new, `workers` sockets each; has no effect on the others.
+
+        ListenError names all that cannot be bound; then none is.
+        """
+        bound = Bound()
         failures: list[tuple[str, binding.BindError]] = []
-        for service in running.config.services:
-            slot = running.slots[0][service.name]
-            tcp = plans.tcp_plan(service)
+        for service in services:
             for listener in service.listeners:
-                where = Member(self._next, 0, slot, listener.transport, listener.address, listener.port)
-                told = (lambda text: warn("listener", text)) if listener.vrrp is None else None
-                workers, backlog = running.config.node.workers, service.tcp.backlog
+                where = Member(-1, 0, -1, listener.transport, listener.address, listener.port)
+                if _place(where) in self._numbers:
+                    continue
+                warn = bound.warnings.append if listener.vrrp is None else None
                 try:
-                    group = binding.bind(where, workers, tcp, backlog, told)
+                    group = binding.bind(where, workers, plans.tcp_plan(service), service.tcp.backlog, warn)
                 except binding.BindError as error:
                     failures.append((service.name, error))
-                    continue
-                self._keep(where, group)
-                if _zone(listener.address):
-                    self._again[where.listener] = functools.partial(
-                        binding.bind, members=workers, tcp=tcp, backlog=backlog, warn=None
-                    )
+                else:
+                    bound.groups[_place(where)] = group
         if failures:
-            self.close()  # or `explain` would name this daemon as the one that holds the port
+            bound.close()  # or `explain` would name this daemon as the one that holds the port
             lines = binding.explain([error for _, error in failures])
             raise ListenError(
                 "\n".join(f"service.{name}: {line}" for (name, _), line in zip(failures, lines, strict=True))
             )
+        return bound
+
+    def commit(self, running: Running, bound: Bound) -> Relocation:
+        """Take the listeners of the configuration in force, the new ones with the sockets that `prepare` has bound.
+
+        The sockets of removed ones are closed here: the workers have descriptors of their own, and serve what is queued.
+        """
+        before = dict(self._numbers)
+        added, moved = [], []
+        for service in running.config.services:
+            slot, options = running.slots[0][service.name], (plans.tcp_plan(service), service.tcp.backlog)
+            for listener in service.listeners:
+                place = (listener.transport, listener.address, listener.port)
+                old = before.pop(place, None)
+                if old is None:
+                    self._keep(Member(self._next, 0, slot, *place), bound.groups.pop(place), options)
+                    added.append(self._numbers[place])
+                    continue
+                if self._members[old].service != slot:
+                    moved.append((old, self._move(old, slot)))
+                self._retune(self._numbers[place], options)
+        bound.close()
+        for number in before.values():
+            self._forget(number)
+        return Relocation(tuple(added), tuple(moved), tuple(before.values()))
 
     def renew(self, tell: Callable[[str], None]) -> Iterator[tuple[int, int]]:
         """Bind link-local listeners again whose interface was recreated; yield the old and the new number of each.
@@ -67,38 +128,60 @@ class Listeners:
         Such a socket belongs to an interface by the kernel's number, and gets no traffic from a new interface of that
         name. A failure is reported once and tried again at the next call.
         """
-        for old, bind in list(self._again.items()):
-            where = self._members[old]
+        for old, where in [(number, member) for number, member in self._members.items() if _zone(member.address)]:
             here = 0
             with contextlib.suppress(OSError):
                 here = socket.if_nametoindex(_zone(where.address))
-            if here in {0, self._groups[old, 0].getsockname()[3]}:
+            if here in {0, self._groups[old][0].getsockname()[3]}:
                 continue
-            new = replace(where, listener=self._next)
+            tcp, backlog = self._options[old]
             try:
-                group = bind(new)
+                group = binding.bind(where, len(self._groups[old]), tcp, backlog, None)
             except binding.BindError as error:
                 if self._refused.get(old) != str(error):
                     self._refused[old] = str(error)
                     tell(f"{error}: no traffic arrives there, as its interface was recreated")
                 continue
-            self._keep(new, group)
-            self._again[new.listener] = bind
+            new = replace(where, listener=self._next)
+            self._keep(new, group, (tcp, backlog))
             self._forget(old)
             tell(f"{where.text}: bound again, as its interface was recreated")
             yield old, new.listener
 
-    def _keep(self, where: Member, group: list[socket.socket]) -> None:
-        self._next = where.listener + 1
-        self._members[where.listener] = where
-        self._groups.update({(where.listener, index): sock for index, sock in enumerate(group)})
+    def _keep(self, where: Member, group: Sequence[socket.socket], options: tuple[TcpPlan, int]) -> None:
+        number = where.listener
+        self._next = number + 1
+        self._members[number] = where
+        self._numbers[_place(where)] = number
+        self._options[number] = options
+        self._groups[number] = group
+
+    def _move(self, old: int, slot: int) -> int:
+        """Give a listener to another service; return its new number."""
+        new = replace(self._members[old], listener=self._next, service=slot)
+        self._keep(new, self._groups.pop(old), self._options[old])
+        self._forget(old)
+        return new.listener
+
+    def _retune(self, number: int, options: tuple[TcpPlan, int]) -> None:
+        """Give the sockets of a TCP listener other options; connections inherit them from now on."""
+        before, self._options[number] = self._options[number], options
+        if before == options or self._members[number].transport != "tcp":
+            return
+        tcp, backlog = options
+        for sock in self._groups[number]:
+            stream_options.tune(sock, tcp.keepalive, tcp.user_timeout)
+            sock.listen(backlog)
 
     def _forget(self, number: int) -> None:
-        """Close the sockets of one listener; its number is not given again."""
-        del self._members[number], self._again[number]
+        """Close the sockets of one listener, if it still has some; its number is not given again."""
+        where = self._members.pop(number)
+        del self._options[number]
         self._refused.pop(number, None)
-        for key in [key for key in self._groups if key[0] == number]:
-            self._groups.pop(key).close()
+        if self._numbers.get(_place(where)) == number:
+            del self._numbers[_place(where)]
+        for sock in self._groups.pop(number, ()):
+            sock.close()
 
     @property
     def numbers(self) -> list[int]:
@@ -112,13 +195,18 @@ class Listeners:
     def member(self, key: Key) -> tuple[Member, int]:
         """Return a member and its descriptor."""
         listener, index = key
-        return replace(self._members[listener], index=index), self._groups[key].fileno()
+        return replace(self._members[listener], index=index), self._groups[listener][index].fileno()
 
     def close(self) -> None:
         """Close the master's sockets; the workers have their own descriptors."""
-        for sock in self._groups.values():
-            sock.close()
+        for group in self._groups.values():
+            for sock in group:
+                sock.close()
         self._groups.clear()
+
+
+def _place(member: Member) -> Place:
+    return member.transport, member.address, member.port
 
 
 def _zone(address: str) -> str:

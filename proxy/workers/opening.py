@@ -42,14 +42,25 @@ class Opening:
         """Open every service FIRST_VERDICTS seconds from now: the start of the health process is no server's slowness."""
         self._loop.call_later(FIRST_VERDICTS, self.all, FIRST_VERDICTS)
 
+    def changed(self) -> None:
+        """Take another configuration: its new services open with their first verdicts, or in FIRST_VERDICTS seconds."""
+        self.services &= self._running.services.keys()
+        new = self._running.services.keys() - self.services
+        if new:
+            self._loop.call_later(FIRST_VERDICTS, self._late, new, FIRST_VERDICTS)
+
     def known(self, services: Collection[str]) -> None:
         """Open those of these services of which it is known now which backends serve."""
         self._open({name for name in services if self._readiness.is_known(name)})
 
     def all(self, waited: float) -> None:
         """Open the services that have waited for their verdicts for `waited` seconds in vain."""
-        late = self._running.services.keys() - self.services
         self._readiness.wait_no_longer()
+        self._late(self._running.services.keys(), waited)
+
+    def _late(self, services: Collection[str], waited: float) -> None:
+        """Open those of these services that have waited for their verdicts for `waited` seconds in vain."""
+        late = (self._running.services.keys() & set(services)) - self.services
         for name in sorted(late):
             self._tell("service", name, self._readiness.why_late(name, waited), level="warning")
         self._open(late)

@@ -19,7 +19,8 @@ from proxy.relay.plan import (
 )
 from proxy.stats.layout import Layout
 
-CLIENTS = 1 << 16  # clients of one worker that the others can see; each worker alone limits those beyond
+CLIENTS = 1 << 16
+"""Clients of one worker whose connections the others can see; each worker alone limits those beyond."""
 
 
 def tcp_plan(service: Service) -> TcpPlan:
@@ -27,11 +28,6 @@ def tcp_plan(service: Service) -> TcpPlan:
     tcp = service.tcp
     idle = service.dns.idle_timeout if service.protocol == "dns" else tcp.idle_timeout
     return TcpPlan(tcp.connect_timeout, idle, tcp.fin_timeout, tcp.keepalive, tcp.user_timeout)
-
-
-def clients(config: Config) -> int:
-    """Return how many clients' connection counts a worker shares with the others."""
-    return CLIENTS if any(service.max_connections_per_client for service in config.services) else 0
 
 
 def limits_plan(service: Service) -> LimitsPlan:

@@ -3,9 +3,11 @@
 import os
 import socket
 from collections.abc import Collection
+from dataclasses import asdict
 
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
+from proxy.host.descriptors import most_connections
 from proxy.processes import codec
 from proxy.processes.messages import worker as worker_messages
 from proxy.records.connection_log_file import ConnectionLogFile
@@ -23,7 +25,6 @@ class Handout:
     """The plan and the shared memory, the same for every worker."""
 
     def __init__(self, running: Running, layout: Layout, open_files: int) -> None:
-        services = running.config.services
         self._running = running
         self._layout = layout
         self._open_files = open_files
@@ -32,8 +33,7 @@ class Handout:
             16
         ).hex()  # random, so that a client cannot choose which clients share its place in a table
         self._templates: Store | None = None
-        self._persistent = any(service.persistence for service in services)
-        self._rates = rates.create() if any(service.rate_per_client for service in services) else -1
+        self._rates = rates.create()
         self.generation = 1
 
     def changed(self) -> None:
@@ -52,15 +52,19 @@ class Handout:
             self._encoded = codec.encode(worker_messages.Setup(to_tree(plan)))
         return self._encoded
 
+    def settings(self) -> worker_messages.Settings:
+        """Return the settings of a worker as a whole, as they are now."""
+        config = self._running.config
+        return worker_messages.Settings(most_connections(config, self._open_files), asdict(plans.log_plan(config)))
+
     def shared(self) -> list[int]:
         """Return new descriptors of the memory that all workers write: the persistence store and clients' rates.
 
-        The caller closes them.
+        The caller closes them.  They are there even if no service uses them yet: a reload may begin to.
         """
-        if self._templates is None and self._persistent:
+        if self._templates is None:
             self._templates = Store.create()
-        templates = [self._templates.again()] if self._templates is not None else []
-        return [*templates, os.dup(self._rates)] if self._rates >= 0 else templates
+        return [self._templates.again(), os.dup(self._rates)]
 
     def close(self) -> None:
         """Close the memory."""

@@ -7,7 +7,8 @@ kills it.
 
 import asyncio
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Any, Protocol
 
 from proxy.processes import channel, codec
@@ -18,11 +19,12 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.processes.requests import Question, Questions
 from proxy.records.timeline import Level
 from proxy.relay.dns import journal as _journal
-from proxy.stats.layout import HEARTBEAT
+from proxy.stats.layout import GENERATION, HEARTBEAT
 from proxy.stats.table import Table
 from proxy.status.rows import WorkerRow
 from proxy.words import counted
 from proxy.workers.inheritance import Inheritance
+from proxy.workers.listeners import Relocation
 from proxy.workers.member_owners import Key, Members
 from proxy.workers.place import Place
 from proxy.workers.provision import Provision
@@ -80,12 +82,22 @@ class Supervisor:
             if place.child is not None and place.child.ready and place.child.alive:
                 place.child.send(message)
 
-    def relist(self, message: worker_messages.Backends) -> None:
-        """Give every worker a service's new list of backends, also those not ready yet: it follows their `Setup`."""
+    def tell_all(self, message: messages.Message) -> None:
+        """Send a message to every worker, also to those not ready yet: it follows their `Setup`, which may be older."""
         encoded = codec.encode(message)
         for place in self._places:
             if place.child is not None and place.child.alive:
                 place.child.send(encoded)
+
+    def log(self, level: messages.Level) -> None:
+        """Have the workers, and later ones, log in this way."""
+        self._identity = replace(self._identity, level=level.level, format=level.format)
+        self.tell_all(level)
+
+    def have(self, generation: int) -> bool:
+        """Returns True if every worker that serves has taken over this generation of the configuration."""
+        lives = [place.life for place in self._places if place.able and place.life is not None]
+        return all(self._provision.columns.cell(life, GENERATION) >= generation for life in lives)
 
     def reopened(self) -> None:
         """Give every worker that is ready the new file of the connection log."""
@@ -109,13 +121,25 @@ class Supervisor:
         for index, keys in moves.releases.items():
             child = self._places[index].child
             if child is not None and child.alive:
-                child.send(worker_messages.Unlisten([list(key) for key in keys]))
+                child.send(worker_messages.Unlisten([list(key) for key in keys], False))
 
-    def replace(self, old: int, new: int) -> None:
-        """Hand out a listener in the place of one that is closed."""
-        self.members.add(new)
+    def relocate(self, moves: Relocation) -> None:
+        """Hand out listeners that are new or moved; have what is queued in removed ones served, and those closed."""
+        self._close(moves.removed)
+        for number in (*moves.added, *(new for _, new in moves.moved)):
+            self.members.add(number)
         self.settle()
-        self.members.remove(old)
+        for old, _ in moves.moved:
+            self.members.remove(old)
+
+    def _close(self, listeners: Collection[int]) -> None:
+        """Have the workers that poll these listeners serve what is queued there, and close them."""
+        for place in self._places:
+            keys = [list(key) for key in self.members.polled_by(place.index) if key[0] in listeners]
+            if keys and place.child is not None and place.child.alive:
+                place.child.send(worker_messages.Unlisten(keys, True))
+        for listener in listeners:
+            self.members.remove(listener)
 
     def drain(self, timeout: float) -> None:
         """Let the workers finish open connections, for `timeout` seconds, and exit."""

@@ -146,7 +146,7 @@ async def test_what_a_worker_says_of_a_backend_that_is_gone(master, monkeypatch)
 
 async def test_a_slot_is_given_up_when_all_workers_have_confirmed(master, monkeypatch):
     """R3: the counters of a removed backend go to another one once each worker has said that it uses them no more."""
-    monkeypatch.setattr(master._workers, "relist", lambda message: None)
+    monkeypatch.setattr(master._workers, "tell_all", lambda message: None)
     monkeypatch.setattr(master._prober, "send", lambda message: None)
     slots = master._running.slots[1]
     for life in (1, 2):

@@ -12,6 +12,8 @@ from proxy import worker
 from proxy.processes.child import Child, Identity
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import worker as worker_messages
+from proxy.relay.clients import rates
+from proxy.relay.clients.store import Store
 from proxy.relay.dns import journal
 from proxy.relay.plan import BackendPlan, DnsPlan, Plan, ServicePlan, TcpPlan, UdpPlan, to_tree
 from proxy.stats.layout import DRAINING, HEARTBEAT, PID, Layout
@@ -23,6 +25,14 @@ SERVICE = ServicePlan(
     backends=(BackendPlan(0, "b", "127.0.0.1", 9, 1),),
     tcp=TcpPlan(1.0, 60.0, 5.0, 120.0, 30.0), udp=UdpPlan(30.0, 100, "drop-new"), dns=DnsPlan(0.4, 4.5),
 )  # fmt: skip
+
+
+def memory():
+    """The shared memory that a worker gets in its setup."""
+    store = Store.create()
+    fds = [store.again(), rates.create()]
+    store.close()
+    return fds
 
 
 class Life:
@@ -38,8 +48,10 @@ class Life:
     def begin(self):
         notes = journal.create()
         plan = Plan(generation=3, layout=LAYOUT, max_connections=10, services=(SERVICE,))
-        self.child.send(worker_messages.Setup(to_tree(plan)), [self.table.fd, notes])
-        os.close(notes)
+        shared = [notes, *memory()]
+        self.child.send(worker_messages.Setup(to_tree(plan)), [self.table.fd, *shared])
+        for fd in shared:
+            os.close(fd)
 
     async def until(self, condition, seconds=10.0):
         async with asyncio.timeout(seconds):
@@ -108,7 +120,7 @@ async def test_many_verdicts(monkeypatch):
     notes = journal.create()
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     plan = Plan(generation=3, layout=LAYOUT, max_connections=10, services=(SERVICE,))
-    one = worker.Worker(theirs, worker_messages.Setup(to_tree(plan)), [os.dup(table.fd), notes])
+    one = worker.Worker(theirs, worker_messages.Setup(to_tree(plan)), [os.dup(table.fd), notes, *memory()])
     applied = []
 
     def apply(changes):

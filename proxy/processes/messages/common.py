@@ -24,6 +24,14 @@ class Beat:
     """From health each second, from vrrp each 0.1 s, to vrrp each 0.25 s: the loop of the sender is alive."""
 
 
-Message = Ready | Ask | Beat | worker.Message | health.Message | vrrp.Message
+@dataclass(frozen=True, slots=True)
+class Level:
+    """To every child: log at this level and in this format from now on."""
+
+    level: str
+    format: str
+
+
+Message = Ready | Ask | Beat | Level | worker.Message | health.Message | vrrp.Message
 ANSWERS = (health.Ran, health.Report, vrrp.StoodBy, vrrp.Routing)
 """What is sent only because a message with the same `number` asked for it."""

@@ -8,7 +8,7 @@ from typing import Any
 class Setup:
     """To a worker, first of all: what to serve.
 
-    fds: its column (to write), its journal, the templates if clients keep their backends, their rates if these are bounded.
+    fds: its column (to write), its journal, the templates of clients that keep their backends, and clients' rates.
     """
 
     plan: dict[str, Any]
@@ -23,9 +23,13 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class Unlisten:
-    """To a worker: poll these members no more, (listener, index) each."""
+    """To a worker: poll these members no more, (listener, index) each.
+
+    With `drain` the listener goes for good: the clients that are queued in it are served first.
+    """
 
     members: list[list[int]]
+    drain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +47,34 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
-class Backends:
-    """To a worker: this service (a `ServicePlan` as a tree) has other backends now.  Answered with `Confirmed`."""
+class Services:
+    """To a worker: these services (`ServicePlan`s as trees) are new or have changed, and the `gone` ones are removed.
+
+    `gone` has (slot, seconds) of each: after so many seconds what is still open there is cut.  Answered with `Confirmed`.
+    """
 
     generation: int
-    service: dict[str, Any]
+    services: list[dict[str, Any]]
+    gone: list[list[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """To a worker: the limit on its connections, and the connection log (a `LogPlan` as a tree), have changed.
+
+    If the log goes to another file now, `LogFile` follows.
+    """
+
+    max_connections: int
+    log: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Confirmed:
-    """From a worker: it references nothing any more that is not in this generation of the configuration."""
+    """From a worker: it references nothing any more that is not in this generation of the configuration.
+
+    It comes when all that is open in services that are gone has ended.
+    """
 
     generation: int
 
@@ -170,9 +192,25 @@ class Picked:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """To a worker: take nothing new, finish what is open within `timeout` seconds, then leave."""
+    """To a worker: take nothing new, finish what is open within `timeout` seconds, then leave.
+
+    With `hand_over` a successor polls the same members: clients that are queued in them are left to it, and `Sessions`
+    hand the UDP sessions over.
+    """
 
     timeout: float
+    hand_over: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """From a worker that hands over, then to one of the successor: UDP sessions, rows of `proxy.relay.udp.handover`.
+
+    fds: as many, the sockets to the backends.  `last` is True in the last one.
+    """
+
+    rows: list[list[Any]]
+    last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +237,8 @@ Message = (
     | Unlisten
     | Verdicts
     | Weights
-    | Backends
+    | Services
+    | Settings
     | Confirmed
     | Siblings
     | Replay
@@ -214,6 +253,7 @@ Message = (
     | Pick
     | Picked
     | Drain
+    | Sessions
     | Hint
     | Failing
 )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from proxy.balance.selector import Selector
     from proxy.relay.loop.poller import Poller
+    from proxy.relay.loop.timers import Timer
     from proxy.relay.target import Target
 
     Pick = Callable[[int, tuple[Target, ...]], Target | None]
@@ -61,15 +62,25 @@ class Persistence:
         self._store = store
         self._templates = store.templates
         self._poller = poller
-        self._timeout = min(plan.timeout, LONGEST)
-        keys = ClientKeys(store.secret, plan.ipv4_prefix, plan.ipv6_prefix)
-        self.key: Callable[[str], int] = partial(keys.of, service.plan.slot)
-        """Return the key of a client's network in this service; its secret keeps attackers from aiming at one bucket."""
+        self._take(plan)
         self._selector = service.selector
         self._members = frozenset(service.selector.backends)
         self._held: dict[int, int] = {}  # how many connections and sessions of a key are open here
         self._renewing: list[int] = []
-        self._armed = False
+        self._timer: Timer | None = None
+
+    def _take(self, plan: PersistencePlan) -> None:
+        self._timeout = min(plan.timeout, LONGEST)
+        keys = ClientKeys(self._store.secret, plan.ipv4_prefix, plan.ipv6_prefix)
+        self.key: Callable[[str], int] = partial(keys.of, self._service.plan.slot)
+        """Return the key of a client's network in this service; its secret keeps attackers from aiming at one bucket."""
+
+    def change(self, plan: PersistencePlan) -> None:
+        """Use another timeout or other prefixes from now on; the templates of open connections get the new timeout."""
+        self._take(plan)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = self._poller.at(self._poller.now, self._renew_all)
 
     def pick(
         self, sticky: int, key: int, tried: "tuple[Target, ...]", otherwise: "Pick | None" = None
@@ -112,9 +123,8 @@ class Persistence:
     def hold(self, sticky: int) -> None:
         """Keep a client's template valid while its connection or session is open."""
         self._held[sticky] = self._held.get(sticky, 0) + 1
-        if not self._armed:
-            self._armed = True
-            self._poller.at(self._poller.now + self._timeout / RENEWALS, self._renew_all)
+        if self._timer is None:
+            self._timer = self._poller.at(self._poller.now + self._timeout / RENEWALS, self._renew_all)
 
     def release(self, sticky: int, when: float) -> None:
         """Note the end of a connection or session whose client was last active at `when`."""
@@ -160,9 +170,10 @@ class Persistence:
         for sticky in lot:
             if sticky in self._held:
                 self._renew(sticky, now)
-        self._armed = bool(self._held)
-        if self._armed:
-            self._poller.at(now + (RENEWAL_PAUSE if self._renewing else self._timeout / RENEWALS), self._renew_all)
+        self._timer = None
+        if self._held:
+            pause = RENEWAL_PAUSE if self._renewing else self._timeout / RENEWALS
+            self._timer = self._poller.at(now + pause, self._renew_all)
 
     def _count(self, cell: int) -> None:
         self._service.cells[self._service.cell + cell] += 1

@@ -8,6 +8,7 @@ times, and one timer serves it.  An answered query leaves nothing behind: there 
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from proxy.relay.dns.message import HEADER, OPCODE
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from proxy.relay.dns.intake import DnsListener
     from proxy.relay.dns.upstream import Upstream
     from proxy.relay.loop.poller import Poller
+    from proxy.relay.loop.timers import Timer
     from proxy.relay.proxy_header.header import Header
     from proxy.relay.sockets.address import Client
     from proxy.relay.target import Target
@@ -92,7 +94,7 @@ class Inflight:
         self._fresh: dict[Key, Query] = {}
         self._silent: dict[Key, Query] = {}  # all queries in later phases
         self._phases: tuple[dict[Key, Query], ...] = (self._fresh, *({} for _ in self._ends[1:]))
-        self._armed = [False] * len(self._phases)
+        self._timers: list[Timer | None] = [None] * len(self._phases)
         self._poller = poller
         self._on_silent = on_silent
         self._on_end = on_end
@@ -112,8 +114,32 @@ class Inflight:
         """Add a query to the first phase."""
         query.due = query.started + self._ends[0]
         self._fresh[query.key] = query
-        if not self._armed[0]:
+        if self._timers[0] is None:
             self._arm(0, query.due)
+
+    def retime(self, retry_after: float, give_up: float) -> None:
+        """Use other times, also for the queries in flight: what is due by them already is done at once."""
+        ends = moments(retry_after, give_up)
+        if ends == self._ends:
+            return
+        queries = sorted(self.values(), key=attrgetter("started"))
+        for timer in self._timers:
+            if timer is not None:
+                timer.cancel()
+        self._ends = ends
+        self._fresh.clear()
+        self._silent.clear()
+        self._phases = (self._fresh, *({} for _ in ends[1:]))
+        self._timers = [None] * len(ends)
+        for query in queries:
+            query.phase = min(query.phase, len(ends) - 1)
+            query.due = query.started + ends[query.phase]
+            self._phases[query.phase][query.key] = query
+            if query.phase:
+                self._silent[query.key] = query
+        for number, phase in enumerate(self._phases):
+            if phase:
+                self._arm(number, next(iter(phase.values())).due)
 
     def remove(self, query: Query) -> None:
         """Remove a query that is over."""
@@ -122,8 +148,7 @@ class Inflight:
             del self._silent[query.key]
 
     def _arm(self, number: int, when: float) -> None:
-        self._armed[number] = True
-        self._poller.at(when, partial(self._look, number))
+        self._timers[number] = self._poller.at(when, partial(self._look, number))
 
     def _look(self, number: int, now: float) -> None:
         """Send again, or give up, the queries of a phase that are due."""
@@ -138,7 +163,7 @@ class Inflight:
                     self._advance(query)
                     self._on_silent(query, now)
         finally:
-            self._armed[number] = False
+            self._timers[number] = None
             first = next(iter(phase.values()), None)
             if first is not None:
                 self._arm(number, max(first.due, now + GRAIN))
@@ -148,7 +173,7 @@ class Inflight:
         query.phase += 1
         query.due = query.started + self._ends[query.phase]
         self._phases[query.phase][query.key] = self._silent[query.key] = query
-        if not self._armed[query.phase]:
+        if self._timers[query.phase] is None:
             self._arm(query.phase, query.due)
 
 

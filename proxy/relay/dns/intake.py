@@ -79,9 +79,14 @@ class Intake:
         self._dns = dns
         self._cells = service.cells
         self._base = service.cell
+        self._excess = 0  # queries above their clients' rates
+        self.changed()
+
+    def changed(self) -> None:
+        """Use what the service's plan says now."""
+        service = self._dns.service
         self._access = service.access
         self._rate = service.rate("udp")
-        self._excess = 0  # queries above their clients' rates
         self._subnets = service.plan.dns.client_subnet
         self._introducers = Introducers(service.plan.accept_proxy, service.cells, service.cell)
         self.take: Callable[[DnsListener, bytes, Client, float], None] = (

@@ -61,15 +61,20 @@ class DnsService:
         self.buffer = bytearray(LARGEST)
         self.view = memoryview(self.buffer)
         dns = service.plan.dns
-        self._retry_after = dns.retry_after
         self.inflight = Inflight(poller, dns.retry_after, dns.give_up, self._silent, self._give_up)
         self._peers: dict[tuple[Target, int], Peer] = {}
+        self._former: list[Peer] = []  # not asked any more; late answers are still read
         self._ports: dict[int, list[Peer]] = {}
         self.random = random_numbers()
-        self._introduces = any(target.send_proxy != "off" for target in service.targets)
-        self._timed = service.timed
         self._large = 0  # queries in flight that are longer than LARGE
         self.intake = Intake(self)
+        self._take()
+
+    def _take(self) -> None:
+        """Use what the service's plan says now."""
+        self._retry_after = self.service.plan.dns.retry_after
+        self._introduces = any(target.send_proxy != "off" for target in self.service.targets)
+        self._timed = self.service.timed
 
     # -- wiring
 
@@ -85,17 +90,23 @@ class DnsService:
             peer = self._peers[target, port] = Peer(self, target, port, self.poller)
         return peer
 
-    def relisted(self, gone: Iterable[Target]) -> None:
-        """Use the backends that are listed now; read late answers of those that are gone."""
-        left, listed = set(gone), set(self.service.targets)
-        for (target, port), peer in list(self._peers.items()):
-            if target in left:
-                peer.retire()
-            elif target not in listed and not peer.retired:
-                del self._peers[target, port]
+    def changed(self, gone: Iterable[Target], moved: Iterable[Target]) -> None:
+        """Use the service's changed plan; read late answers of backends that are `gone` or have `moved`."""
+        self._take()
+        dns = self.service.plan.dns
+        self.inflight.retime(dns.retry_after, dns.give_up)
+        self.intake.changed()
+        left, before = {*gone, *moved}, self._peers
+        self._peers = {key: peer for key, peer in before.items() if key[0] not in left}
         for port in self._ports:
             self.peers(port)
-        self._introduces = any(target.send_proxy != "off" for target in self.service.targets)
+        asked = {peer for peers in self._ports.values() for peer in peers}
+        self._former = [peer for peer in self._former if peer.retired]
+        for key, peer in before.items():
+            if peer not in asked:
+                self._peers.pop(key, None)
+                peer.retire()
+                self._former.append(peer)
 
     def listen(self, member: Member, sock: socket.socket) -> DnsListener:
         """Poll a member's socket."""
@@ -117,8 +128,8 @@ class DnsService:
     def unfit(self, targets: Iterable[Target]) -> None:
         """Send queries in flight at backends that went down or were ejected to other backends at once."""
         down = set(targets)
-        for (target, _), peer in self._peers.items():
-            if target in down:
+        for peer in (*self._peers.values(), *self._former):
+            if peer.target in down:
                 peer.ask_elsewhere()
 
     def went_down(self, targets: Iterable[Target]) -> None:
@@ -139,7 +150,7 @@ class DnsService:
         """Answer queries in flight with SERVFAIL and close the sockets to the backends."""
         for query in self.inflight.values():
             self._fail(query, SERVICE_DRAINED_HARD)
-        for peer in self._peers.values():
+        for peer in (*self._peers.values(), *self._former):
             peer.close()
 
     # -- from the client, through `intake`

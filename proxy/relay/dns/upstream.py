@@ -158,7 +158,7 @@ class Upstream:
         late[ident] = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Peer:
     """One backend at one port."""
 

@@ -41,10 +41,8 @@ class ConnectionLog:
     """Makes a line of each logged end."""
 
     def __init__(self, plan: "LogPlan", poller: "Poller") -> None:
-        self._plan = plan
         self._poller = poller
-        self._all = plan.connections == "all"
-        self._most = LINES if self._all else FAILURES
+        self._take(plan)
         self._writer = Writer(_sink(plan))
         self._lines: list[bytes] = []
         self._octets = 0  # octets of `_lines`
@@ -53,6 +51,31 @@ class ConnectionLog:
         self._armed = False
         self.lines = 0  # lines that were handed on
         self._dropped = 0
+
+    def _take(self, plan: "LogPlan") -> None:
+        self._plan = plan
+        self._all = plan.connections == "all"
+        self._most = LINES if self._all else FAILURES
+
+    @property
+    def wanted(self) -> bool:
+        """Return False if no end is logged."""
+        return self._plan.connections != "off"
+
+    def change(self, plan: "LogPlan") -> None:
+        """Log other ends, in another format, or to another place; the lines until now still go to the old one.
+
+        If that is another file now, the old one is written until `open` brings the new one.
+        """
+        old = self._plan
+        self._hand_on()
+        self._take(plan)
+        if not self.wanted:
+            self._writer.turn_to(Nowhere())
+        elif plan.to.startswith("/") and old.connections != "off":
+            return
+        elif (plan.to, plan.address, plan.port) != (old.to, old.address, old.port) or old.connections == "off":
+            self._writer.turn_to(_sink(plan))
 
     @property
     def lost(self) -> int:
@@ -125,6 +148,8 @@ class ConnectionLog:
 
 def _sink(plan: "LogPlan") -> Sink:
     """Return the first sink; a file's descriptor comes from the master later."""
+    if plan.connections == "off":
+        return Nowhere()
     if plan.address:
         return Collector(plan.address, plan.port)
     if plan.to == "stdout":
@@ -153,7 +178,7 @@ def ended_connection(conn: "Connection", closed: str, node: str, *, failed: bool
         client=endpoint(*conn.source[:2]),
         listener=endpoint(*asked_of(conn)),
         backend=target.name if target is not None else None,
-        backend_address=backend_address(target, conn.listener.member.port),
+        backend_address=backend_address(target, conn.listener.member.port, conn),
         bytes_in=conn.client.octets,
         bytes_out=backend.octets if backend is not None else 0,
         connect_ms=round((conn.began - conn.accepted) * 1e3, 3) if opened else None,
@@ -175,7 +200,7 @@ def ended_session(session: "Session", closed: str, node: str, now: float, *, fai
         client=endpoint(*session.who[:2]),
         listener=endpoint(*datagram.asked(member, session.client)),
         backend=session.target.name,
-        backend_address=backend_address(session.target, member.port),
+        backend_address=endpoint(*session.end[1:]),
         bytes_in=session.bytes_in,
         bytes_out=session.bytes_out,
         connect_ms=None,
@@ -224,6 +249,9 @@ def asked_of(conn: "Connection") -> tuple[str, int]:
     return host, port
 
 
-def backend_address(target: "Target | None", port: int) -> str | None:
-    """Return a backend's address and port; `port` is the listener's, for a backend without its own."""
-    return None if target is None else endpoint(target.address, target.port or port)
+def backend_address(target: "Target | None", port: int, item: object = None) -> str | None:
+    """Return a backend's address and port, of a connection `item` to it where that leads; `port` is the listener's."""
+    if target is None:
+        return None
+    address, own = target.where(item)
+    return endpoint(address, own or port)

@@ -39,10 +39,11 @@ class _Follower:
 class Followers:
     """All followers of one worker."""
 
-    def __init__(self, relays: Iterable[Any], poller: "Poller", node: str, tell: Tell) -> None:
-        self._relays = [relay for relay in relays if isinstance(relay, TcpService | UdpService)]
+    def __init__(self, relays: Callable[[], Iterable[Any]], poller: "Poller", node: str, tell: Tell) -> None:
+        """`relays()` returns all that there are now."""
+        self._relays = relays
         self._poller = poller
-        self._node = node
+        self.node = node
         self._tell = tell
         self._followers: dict[int, _Follower] = {}
         self._armed = False
@@ -52,16 +53,18 @@ class Followers:
         while len(self._followers) >= FOLLOWERS:
             del self._followers[next(iter(self._followers))]
         self._followers[number] = _Follower(wanted)
-        self._attach()
+        self.attach()
 
     def remove(self, number: int) -> None:
         """Remove a follower; harmless for an unknown number."""
         self._followers.pop(number, None)
-        self._attach()
+        self.attach()
 
-    def _attach(self) -> None:
-        for relay in self._relays:
-            relay.followed = self if self._followers else None
+    def attach(self) -> None:
+        """Listen to the relays that there are now, if there are followers."""
+        for relay in self._relays():
+            if isinstance(relay, TcpService | UdpService):
+                relay.followed = self if self._followers else None
 
     # -- reports of the relays
 
@@ -73,7 +76,7 @@ class Followers:
     def connection(self, conn: "Connection") -> None:
         """Note a connection that is about to be closed."""
         closed, failed = why(conn)
-        self._note(conn, conn.tcp.service, lambda: _row(ended_connection(conn, closed, self._node, failed=failed)))
+        self._note(conn, conn.tcp.service, lambda: _row(ended_connection(conn, closed, self.node, failed=failed)))
 
     def session(self, session: Session, cell: int) -> None:
         """Note a session that has ended; the counter `cell` gives the reason."""
@@ -82,7 +85,7 @@ class Followers:
         self._note(
             session,
             session.listener.udp.service,
-            lambda: _row(ended_session(session, closed, self._node, now, failed=failed)),
+            lambda: _row(ended_session(session, closed, self.node, now, failed=failed)),
         )
 
     def _note(self, item: Item, service: "Service", make: Callable[[], Row]) -> None:

@@ -5,7 +5,7 @@ Each page looks at no more than `SCAN` of them and has at most `ROWS` rows.  Con
 out, and so are those that begin after the first page.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from proxy.relay.observe.connection_log import asked_of, backend_address
@@ -30,8 +30,9 @@ Row = dict[str, Any]
 class Browser:
     """The listings of one worker."""
 
-    def __init__(self, relays: Iterable[Any]) -> None:
-        self._relays = [relay for relay in relays if isinstance(relay, TcpService | UdpService)]
+    def __init__(self, relays: Callable[[], Iterable[Any]]) -> None:
+        """`relays()` returns all that there are now."""
+        self._relays = relays
         self._listings: dict[int, tuple[Wanted, Iterator[Item], float]] = {}
 
     def page(self, listing: int, wanted: Wanted | None, now: float, *, reset: bool) -> tuple[list[Row], int, bool]:
@@ -68,8 +69,8 @@ class Browser:
 
     def _open(self, wanted: Wanted) -> list[Item]:
         found: list[Item] = []
-        for relay in self._relays:
-            if wanted.service in {"", relay.service.plan.name}:
+        for relay in self._relays():
+            if isinstance(relay, TcpService | UdpService) and wanted.service in {"", relay.service.plan.name}:
                 found += relay.connections if isinstance(relay, TcpService) else relay.sessions.values()
         return found
 
@@ -95,18 +96,20 @@ def row(item: Item, now: float) -> Row:
         client, listener = item.source, asked_of(item)
         began, touched = item.accepted, item.touched or item.accepted
         octets = item.client.octets, backend.octets if backend is not None else 0
+        leads_to = backend_address(target, member.port, item)
     else:
         member, target = item.listener.member, item.target
         client, listener = item.who, asked(member, item.client)
         began, touched = item.began, item.touched
         octets = item.bytes_in, item.bytes_out
+        leads_to = endpoint(*item.end[1:])
     return {
         "kind": member.transport,
         "service": item.tcp.service.plan.name if isinstance(item, Connection) else item.listener.udp.service.plan.name,
         "client": endpoint(*client[:2]),
         "listener": endpoint(*listener),
         "backend": target.name if target is not None else None,
-        "backend_address": backend_address(target, member.port),
+        "backend_address": leads_to,
         "state": _state(item),
         "age_s": round(now - began, 3),
         "idle_s": round(max(0.0, now - touched), 3),

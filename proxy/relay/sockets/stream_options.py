@@ -22,18 +22,17 @@ def tune(sock: socket.socket, keepalive: float, user_timeout: float) -> None:
 
     After `keepalive` s of silence the kernel probes the peer.  A peer that acknowledges nothing for `user_timeout` s is
     given up (RFC 5482), and so is one that keeps its window closed for that long although it answers (Linux counts
-    window probes too).  `inf` leaves either off.  Values above the kernel's limits are clamped.
+    window probes too).  `inf` turns either off, also on a socket that had it.  Values above the kernel's limits are clamped.
     """
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, int(keepalive != math.inf))
     if keepalive != math.inf:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         idle = min(max(1, round(keepalive)), MAX_KEEPIDLE)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, round(idle / KEEPALIVE_PROBES)))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
-    if user_timeout != math.inf:
-        limit = min(max(1, round(user_timeout * 1000)), MAX_USER_TIMEOUT)
-        sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, limit)
+    limit = 0 if user_timeout == math.inf else min(max(1, round(user_timeout * 1000)), MAX_USER_TIMEOUT)
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, limit)
 
 
 def arm_reset(sock: socket.socket) -> None:

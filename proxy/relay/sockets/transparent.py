@@ -64,6 +64,10 @@ class Stock:
         self._asked[kind] = max(0, self._asked[kind] - asked)
         self._ready[kind].extend(socks)
 
+    def is_answered(self, kind: Kind) -> bool:
+        """Return True if sockets of this kind are ready, or the master could not make any."""
+        return bool(self._ready[kind]) or not self._asked[kind]
+
     def close(self) -> None:
         """Close all that are left."""
         for ready in self._ready.values():

@@ -156,6 +156,14 @@ def move(conn: "Connection") -> None:
     connect(conn)
 
 
+def anew(conn: "Connection") -> None:
+    """Give up a pending connect whose backend has another address now, and connect again, perhaps to that address."""
+    target = conn.target
+    conn.release(reset=True)
+    conn.tried = tuple(one for one in conn.tried if one is not target)
+    connect(conn)
+
+
 def opened(conn: "Connection", backend: Half, mask: int, number: int) -> None:
     """Relay from now on: the backend is connected.  `number` is its error if it sent something and was then reset."""
     tcp = conn.tcp

@@ -258,8 +258,8 @@ class Connection:
             arm_reset(self.client.sock)
         tcp.poller.discard(self.client.sock)
         self.release(reset=reset)
-        if self.sticky and tcp.service.persistence is not None:
-            tcp.service.persistence.release(self.sticky, tcp.poller.now)
+        if self.sticky and tcp.service.keeper is not None:
+            tcp.service.keeper.release(self.sticky, tcp.poller.now)
         tcp.freed(self)
 
     def release(self, *, reset: bool) -> None:

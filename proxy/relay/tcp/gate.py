@@ -24,7 +24,7 @@ class Gate:
 
     def __init__(self, tcp: "TcpService", most: int, siblings: Siblings) -> None:
         self._tcp = tcp
-        self._most = most
+        self.most = most
         self._siblings = siblings
         self._cell = tcp.base + SERVICE_CONNECTIONS
         self._turn = tcp.base + TURN_ACCEPT
@@ -35,7 +35,7 @@ class Gate:
         cells, siblings = self._tcp.cells, self._siblings
         since = cells[self._turn] or int(self._tcp.poller.now * 1e9)
         ahead = sum(0 < other < since for other in siblings.each(self._turn))
-        if claim(cells, self._cell, siblings, len(self._tcp.connections), self._most, ahead):
+        if claim(cells, self._cell, siblings, len(self._tcp.connections), self.most, ahead):
             cells[self._turn] = 0
             return True
         waits = any(_waits(one.sock) for one in {listener, *self._tcp.stalled})
@@ -48,6 +48,11 @@ class Gate:
     def settle(self) -> None:
         """Give back a claimed place if no connection was accepted for it."""
         self._tcp.cells[self._cell] = len(self._tcp.connections)
+
+    def open(self) -> None:
+        """Stop limiting: no client waits here any more."""
+        self.settle()
+        self._tcp.cells[self._turn] = 0
 
     def _look(self, now: float) -> None:  # noqa: ARG002 - the poller passes it
         self._looking = False

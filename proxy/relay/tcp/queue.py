@@ -37,8 +37,7 @@ class Queue:
     def __init__(self, tcp: "TcpService", capacity: Capacity) -> None:
         self.capacity = capacity
         self._tcp = tcp
-        self._size = tcp.service.plan.limits.queue_size
-        self._timeout = tcp.service.plan.limits.queue_timeout
+        self._take()
         self._waiting: dict[Connection, tuple[float, Tried]] = {}  # (since when, line), in order of arrival
         self._lines: dict[Tried, dict[Connection, float]] = {}  # no line is empty
         self._cell = tcp.base + SERVICE_QUEUED
@@ -47,6 +46,19 @@ class Queue:
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    def _take(self) -> None:
+        limits = self._tcp.service.plan.limits
+        self._size, self._timeout = limits.queue_size, limits.queue_timeout
+
+    def changed(self) -> None:
+        """Use the changed size and timeout, also for the clients that wait; a full queue stays as long as it is."""
+        before = self._timeout
+        self._take()
+        if self._timeout != before:
+            for conn in self._waiting:
+                conn.deadline = self.until(conn)
+                conn.expect(min(conn.deadline, conn.leaves))
 
     def pick(self, conn: "Connection", key: int, avoid: "Collection[Target]") -> "Target | None":
         """Claim a slot for a connection and return its backend; None if it must wait, or no backend is usable."""
@@ -102,11 +114,12 @@ class Queue:
     def relisted(self, gone: "Iterable[Target]") -> None:
         """Count clients that waited for a backend that is gone at another one."""
         left, targets, cells = set(gone), self._tcp.service.targets, self._tcp.cells
-        instead = next((target for target in targets if target.limit), targets[0])
+        instead = next((target for target in targets if target.limit), next(iter(targets), None))
         for conn in self._waiting:
             if conn.queued in left:
                 cells[conn.queued.cell + BACKEND_QUEUED] -= 1
-                cells[instead.cell + BACKEND_QUEUED] += 1
+                if instead is not None:
+                    cells[instead.cell + BACKEND_QUEUED] += 1
                 conn.queued = instead
         self.wake()
 

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from proxy.relay.observer import Observer
 
 ACCEPTS = 64  # connections accepted in one turn
+COUNTED = 256  # connections counted in one turn for a new limit on their clients
 MOVED = 64  # pending connects to an unfit backend that are moved in one turn
 ACCEPT_PAUSE = 0.1  # s without accepting after descriptors or memory ran out
 
@@ -86,22 +88,39 @@ class TcpService:
     def __init__(self, service: Service, poller: Poller, admission: "Admission") -> None:
         self.service = service
         self.poller = poller
-        self.times = service.plan.tcp
         self.cells = service.cells
         self.base = service.cell
         self.log = service.log
         self.followed: Observer | None = None  # set while an operator follows beginnings and ends
         self.buffer, self.view = admission.buffer, admission.view
         self.admission = admission
-        self.introducers = Blocks(service.plan.accept_proxy)
         self.connections: set[Connection] = set()
         self.stalled: set[TcpListener] = set()
         self._moving: list[tuple[Connection, Target]] = []  # connections that must still leave an unfit backend
-        limits = service.plan.limits
-        self.gate = Gate(self, limits.connections, admission.siblings) if limits.connections else None
-        self.per_client = limits.per_client
+        self._uncounted: list[Connection] = []  # connections that began before their clients were limited
+        self.gate: Gate | None = None
+        self.queue: Queue | None = None
+        self.per_client = service.plan.limits.per_client
+        self._take()
+
+    def _take(self) -> None:
+        """Use what the service's plan says now."""
+        service, plan = self.service, self.service.plan
+        self.times = plan.tcp
+        self.introducers = Blocks(plan.accept_proxy)
         self.rate = service.rate("tcp")
-        self.queue = Queue(self, service.capacity) if service.capacity is not None else None
+        most = plan.limits.connections
+        if most and self.gate is not None:
+            self.gate.most = most
+        elif most:
+            self.gate = Gate(self, most, self.admission.siblings)
+        elif self.gate is not None:
+            self.gate.open()
+            self.gate = None
+        if self.queue is not None:
+            self.queue.changed()
+        elif service.capacity is not None:
+            self.queue = Queue(self, service.capacity)
 
     def listen(self, member: Member, sock: socket.socket) -> TcpListener:
         """Poll a member's socket; clients that are queued in it already cause an edge."""
@@ -194,12 +213,37 @@ class TcpService:
     def returned(self, targets: Iterable[Target]) -> None:
         """Nothing to do: connections stay where they are."""
 
-    def relisted(self, gone: Iterable[Target]) -> None:
-        """Adapt the queue to the new backends; make one if a backend is limited now."""
+    def changed(self, gone: Iterable[Target], moved: Iterable[Target]) -> None:
+        """Use the service's changed plan; backends are `gone`, or `moved` to another address or source address."""
+        self._take()
         if self.queue is not None:
             self.queue.relisted(gone)
-        elif self.service.capacity is not None:
-            self.queue = Queue(self, self.service.capacity)
+        limit, self.per_client = self.per_client, self.service.plan.limits.per_client
+        if self.per_client and not limit:
+            self._uncounted = list(self.connections)
+            self.poller.again(self._count)
+        for target in moved:
+            for conn in list(target.connections):
+                if conn.state is State.CONNECTING:
+                    connecting.anew(conn)
+        self.accept_again()
+
+    def _count(self, mask: int) -> None:  # noqa: ARG002 - the poller passes it
+        """Count the next connections that began before their clients were limited."""
+        lot, self._uncounted = self._uncounted[-COUNTED:], self._uncounted[:-COUNTED]
+        for conn in lot:
+            if not conn.counted and conn.state not in {State.CLOSED, State.INTRODUCING}:
+                conn.counted = self.admission.clients.enter(self.service.plan.slot, conn.source[0], sys.maxsize)
+        if self._uncounted:
+            self.poller.again(self._count)
+
+    def tidy(self) -> None:
+        """Drop what is left of limits and addresses that were changed, when nothing needs it any more."""
+        if self.queue is not None and not self.service.limited and not len(self.queue):
+            self.queue = self.service.capacity = None
+        for target in self.service.targets:
+            if target.former:
+                target.former = {conn: at for conn, at in target.former.items() if conn.state is not State.CLOSED}
 
     def cut(self, targets: Iterable[Target]) -> None:
         """Reset all connections of these backends: they are in maintenance, gone, or past their drain-timeout."""
@@ -250,6 +294,11 @@ class Admission:
         self._poller = poller
         self._timer: Timer | None = None
         self._waiting: list[Connection] = []
+
+    def limit(self, most: int) -> None:
+        """Change the limit; connections above it go on."""
+        self.most = most
+        self._accept()
 
     def room(self) -> bool:
         """Return True if one more connection may be accepted."""

@@ -214,6 +214,12 @@ class PerDatagramService:
         self.closed_ports = ClosedPorts()
         self._lost: list[Sent] = []  # refused datagrams, which go to other backends in the next round
         self._outlets: dict[tuple[Target, int], Outlet] = {}
+        self._take()
+
+    def _take(self) -> None:
+        """Use what the service's plan says now."""
+        service = self.service
+        self._stock = service.stock
         self._access = service.access
         self._rate = service.rate("udp")
         self._introducers = Introducers(service.plan.accept_proxy, service.cells, service.cell)
@@ -258,9 +264,11 @@ class PerDatagramService:
     def cut(self, targets: Iterable[Target]) -> None:
         """Nothing to do: nothing is kept."""
 
-    def relisted(self, gone: Iterable[Target]) -> None:
-        """Close the sockets to backends that are no longer listed."""
-        left = set(gone)
+    def changed(self, gone: Iterable[Target], moved: Iterable[Target]) -> None:
+        """Use the service's changed plan; close the sockets to backends that are gone or are reached in another way."""
+        stock = self._stock
+        self._take()
+        left = {*gone, *moved} if stock is self._stock else {target for target, _ in self._outlets}
         for target, port in [key for key in self._outlets if key[0] in left]:
             self._outlets.pop((target, port)).close()
             self.closed_ports.forget(target)

@@ -41,7 +41,7 @@ class Session:
         self.told = told
         self.who = who(client, told)  # the client's own address, from the PROXY header if there is one
         self.target = target
-        self.end = target, target.port or listener.member.port
+        self.end = target, target.address, target.port or listener.member.port
         self.sock = sock
         self.began = self.touched = 0.0
         self.bytes_in = self.bytes_out = 0

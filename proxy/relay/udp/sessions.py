@@ -55,6 +55,7 @@ from proxy.stats.layout import (
 )
 
 if TYPE_CHECKING:
+    from proxy.relay.loop.timers import Timer
     from proxy.relay.observer import Observer
 
 MOVED = 256  # sessions moved in one turn
@@ -79,9 +80,21 @@ class UdpService:
         self.buffer = bytearray(LARGEST)
         self.view = memoryview(self.buffer)
         self.sessions: OrderedDict[Key, Session] = OrderedDict()
-        self.most = min(service.plan.udp.max_sessions, _affordable())
-        self._idle = service.plan.udp.idle_timeout
-        self._evict = service.plan.udp.when_full == "evict-idle"
+        self._take()
+        self.unanswered: UnansweredTable[Session] = UnansweredTable()
+        self.closed_ports = ClosedPorts()
+        self._moving: list[Session] = []  # sessions to move with their last datagrams, because another one was refused
+        self._timer: Timer | None = None  # for the next session to expire
+        self._homes = Homes()
+        self._polled: list[UdpListener] = []
+        self._retired: list[UdpListener] = []  # no longer polled, but sessions still answer through them
+
+    def _take(self) -> None:
+        """Use what the service's plan says now."""
+        service, udp = self.service, self.service.plan.udp
+        self.most = min(udp.max_sessions, _affordable())
+        self._idle = udp.idle_timeout
+        self._evict = udp.when_full == "evict-idle"
         self._access = service.access
         self._introducers = Introducers(service.plan.accept_proxy, service.cells, service.cell)
         self.take: Callable[[UdpListener, memoryview, Client], None] = (
@@ -89,13 +102,6 @@ class UdpService:
         )
         """Takes one datagram as it arrived, with its PROXY header if there is one."""
         self._rate = service.rate("udp")
-        self.unanswered: UnansweredTable[Session] = UnansweredTable()
-        self.closed_ports = ClosedPorts()
-        self._moving: list[Session] = []  # sessions to move with their last datagrams, because another one was refused
-        self._armed = False
-        self._homes = Homes()
-        self._polled: list[UdpListener] = []
-        self._retired: list[UdpListener] = []  # no longer polled, but sessions still answer through them
 
     def listen(self, member: Member, sock: socket.socket) -> UdpListener:
         """Poll a member's socket."""
@@ -122,6 +128,17 @@ class UdpService:
         elif listener.sessions:
             self._retired.append(listener)
 
+    def is_quiet(self, listener: UdpListener) -> bool:
+        """Return True if no answer through a listener is expected any more."""
+        newest = next((one for one in reversed(self.sessions.values()) if one.listener is listener), None)
+        return newest is None or monotonic() - newest.touched >= ANSWER_DUE
+
+    def leave(self, listener: UdpListener) -> None:
+        """End the sessions that answer through a listener that is gone for good."""
+        for session in [one for one in self.sessions.values() if one.listener is listener]:
+            self.cells[self.base + SERVICE_EXPIRED] += 1
+            self._end(session, SERVICE_EXPIRED)
+
     @property
     def idle(self) -> bool:
         """Return True if no answer is expected any more; UDP sessions have no end that a drain could wait for."""
@@ -131,9 +148,11 @@ class UdpService:
         return monotonic() - latest >= ANSWER_DUE
 
     def close(self) -> None:
-        """Close every session."""
+        """Close every session; those without traffic of late have expired, the others are cut."""
+        why = SERVICE_EXPIRED if self.idle else SERVICE_DRAINED_HARD
         for session in list(self.sessions.values()):
-            self._end(session, SERVICE_DRAINED_HARD)
+            self.cells[self.base + why] += 1
+            self._end(session, why)
 
     def returned(self, targets: Iterable[Target]) -> None:
         """Give new sessions to backends that came up again; sessions that have moved away stay where they are."""
@@ -156,8 +175,16 @@ class UdpService:
         for session in [one for one in self.sessions.values() if one.target in ended]:
             self._end(session, SERVICE_DRAINED_HARD)
 
-    def relisted(self, gone: Iterable[Target]) -> None:
-        """Nothing to do: `cut` has ended the sessions on backends that are gone."""
+    def changed(self, gone: Iterable[Target], moved: Iterable[Target]) -> None:
+        """Use the service's changed plan; backends are `gone`, or `moved` to another address or source address."""
+        self._take()
+        for target in (*gone, *moved):
+            self.closed_ports.forget(target)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.sessions:
+            self._arm(max(next(iter(self.sessions.values())).touched + self._idle, self.poller.now))
 
     def disconnect(self, session: Session) -> None:
         """End a session by an operator's command; the client's next datagram begins another one."""
@@ -219,7 +246,8 @@ class UdpService:
         """Move all unanswered datagrams to a closed port: ICMP reported one session's, and the others are lost too."""
         if self.service.stock is not None:
             return  # the refusal may concern that client's address alone
-        self.closed_ports.note(session.target, self.poller.now)
+        if session.end[1] == session.target.address:  # it is not about another address that the backend had
+            self.closed_ports.note(session.target, self.poller.now)
         self._moving += self.unanswered.holders(session.end)
         self.poller.again(self._move)
 
@@ -322,7 +350,7 @@ class UdpService:
         cells[base + SERVICE_SESSIONS_OPENED] += 1
         if self.followed is not None:
             self.followed.opened(session)
-        if not self._armed:
+        if self._timer is None:
             self._arm(session.touched + self._idle)
         return session
 
@@ -359,8 +387,8 @@ class UdpService:
         session.listener.sessions -= 1
         self.poller.discard(session.sock)
         self.service.gave_back(session.target)
-        if session.sticky and self.service.persistence is not None:
-            self.service.persistence.release(session.sticky, session.touched)
+        if session.sticky and self.service.keeper is not None:
+            self.service.keeper.release(session.sticky, session.touched)
         self.cells[self.base + SERVICE_SESSIONS] -= 1
 
     def _hand_on(self, old: UdpListener, new: UdpListener) -> None:
@@ -374,12 +402,11 @@ class UdpService:
 
     def _arm(self, when: float) -> None:
         if when != float("inf"):
-            self._armed = True
-            self.poller.at(when, self._expire)
+            self._timer = self.poller.at(when, self._expire)
 
     def _expire(self, now: float) -> None:
         """End sessions that have been idle for `idle-timeout`; the longest idle one comes first."""
-        self._armed = False
+        self._timer = None
         for _ in range(EXPIRED_AT_ONCE):
             if not self.sessions:
                 return

@@ -52,6 +52,47 @@ def test_no_room(running):
     assert (running.config, len(running.backends)) == (before, 3)
 
 
+def other(directory, *replacements):
+    """Another file."""
+    text = FILE
+    for old, new in replacements:
+        text = text.replace(old, new)
+    path = directory / "g.toml"
+    path.write_text(text)
+    return load(path)
+
+
+def test_another_file(running, tmp_path):
+    """R3: what another file still has keeps its slots, what is new gets those that are told, and weights of others end."""
+    running.weighed = {("a", "192.0.2.2"), ("b", "192.0.2.1")}
+    new = other(tmp_path, ("service.b", "service.c"), ('"192.0.2.1", "192.0.2.2"', '"192.0.2.2", "192.0.2.3"'))
+    services = [running.file.services[0], *new.services[1:]]
+    assert running.replace_all(new, services) == ([1], [3])
+    assert (running.file, list(running.services)) == (new, ["a", "c"])
+    assert list(running.backends) == [("a", "192.0.2.1"), ("a", "192.0.2.2"), ("c", "192.0.2.1")]
+    assert running.slots[1]["a", "192.0.2.2"] == 1
+    assert running.weighed == {("a", "192.0.2.2")}
+    assert running.config.services == tuple(services)
+    assert list(running.scales) == ["a", "c"]
+
+
+def test_no_room_for_another_file(running, tmp_path):
+    """R3: another file for whose services or backends there are too few slots changes nothing, nor does asking."""
+    before = (running.config, running.file, running.services, dict(running.backends))
+    more = '"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"'
+    many = other(tmp_path, ('"192.0.2.1", "192.0.2.2"', more))
+    third = (
+        '[service.c]\nlisten = ["192.0.2.10:55/udp"]\nbackends = ["192.0.2.1"]\nprobe = { type = "none" }\n[service.a]'
+    )
+    for new in (many, other(tmp_path, ("[service.a]", third))):
+        for put in (running.room_for, lambda services, new=new: running.replace_all(new, services)):
+            with pytest.raises(SlotsFullError):
+                put(new.services)
+    assert (running.config, running.file, running.services, running.backends) == before
+    assert len(running.slots[0]) + len(running.slots[1]) == 5
+    running.room_for(running.config.services)
+
+
 def test_whose_slot_it_is(running):
     """A slot is told to be somebody's only as long as he has it, and of his service only."""
     assert running.key_at(0, 1) == ("a", "192.0.2.2")

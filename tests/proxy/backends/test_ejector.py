@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from proxy.backends.admin import SAVED, Admins
+from proxy.backends.admin import Admins
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
+from proxy.backends.saved import SAVED, SavedActs
 from proxy.config.loader import load
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
@@ -35,7 +36,11 @@ class Bed:
         running = Running(load(path), Slots(16), Slots(64))
         self.told, self.sent, self.times = [], [], []
         self.admins = Admins(
-            running, Document(DiskThread("disk"), path.parent, SAVED), self.tell, lambda _: None, lambda _: 0
+            running,
+            SavedActs(Document(DiskThread("disk"), path.parent, SAVED), self.tell),
+            self.tell,
+            lambda _: None,
+            lambda _: 0,
         )
         self.ready = Readiness(running, self.tell, self.sent.append, lambda _: None, self.admins)
 

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from proxy.backends.admin import SAVED, Admins
+from proxy.backends.admin import Admins
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
+from proxy.backends.saved import SAVED, SavedActs
 from proxy.commands.admin import admin_handler
 from proxy.config.loader import load
 from proxy.control.server import Request
@@ -49,7 +50,11 @@ class Bed:
         self.told, self.sent, self.changed = [], [], []
         self.times = []
         self.admins = Admins(
-            self.running, Document(DiskThread("disk"), path.parent, SAVED), self.tell, self.administered, lambda _: 0
+            self.running,
+            SavedActs(Document(DiskThread("disk"), path.parent, SAVED), self.tell),
+            self.tell,
+            self.administered,
+            lambda _: 0,
         )
         self.ready = Readiness(self.running, self.tell, self.sent.append, self.changed.append, self.admins)
 

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.backends import effective
-from proxy.backends.admin import SAVED, Admins
+from proxy.backends.admin import Admins
 from proxy.backends.effective import STEPS, Running
 from proxy.backends.readiness import Readiness
+from proxy.backends.saved import SAVED, SavedActs
 from proxy.backends.slow_start import next_step, share
 from proxy.config.loader import load
 from proxy.processes.messages import health as health_messages
@@ -65,7 +66,7 @@ class Bed:
         self.sent, self.told = [], []
         self.admins = Admins(
             self.running,
-            Document(DiskThread("disk"), path.parent, SAVED),
+            SavedActs(Document(DiskThread("disk"), path.parent, SAVED), self.tell),
             self.tell,
             lambda keys: self.ready.administered(keys),  # noqa: PLW0108
             lambda _: 0,

@@ -36,7 +36,9 @@ def whole_status(*backends, state="up", **more):
     }  # fmt: skip
     return {
         "schema": 1, "node": "lb1", "version": "0.1.0", "uptime_s": 3700.0, "generation": 1,
-        "config": {"sha256": "abcdef0123456789", "valid": True, "overrides": 0},
+        "config": {
+            "sha256": "abcdef0123456789", "valid": True, "error": None, "on_disk_sha256": "abcdef0123456789", "overrides": 0,
+        },
         "services": [service], "vrrp": [], "workers": [worker], **more,
     }  # fmt: skip
 

@@ -106,11 +106,13 @@ def test_warnings_are_no_errors(write):
     assert done.stdout.endswith("no errors, 1 warning\n")
 
 
-def test_what_run_would_refuse_is_told(write):
-    """A valid file that this version cannot run is no error for check, which says so and where."""
-    done = check(write(TCP.format(port=8080, backends='"10.0.0.1"') + '[web]\nlisten = "127.0.0.1:9600"\n'))
-    assert done.returncode == 0
-    assert "`steelyard run` of this version refuses it: 1 setting not supported yet (line 4)" in done.stdout
+def test_what_run_would_refuse_is_refused(write):
+    """R13: a setting that this version does not support is an error with its place, as for `run`."""
+    path = write(TCP.format(port=8080, backends='"10.0.0.1"') + '[web]\nlisten = "127.0.0.1:9600"\n')
+    done = check(path)
+    assert done.returncode == 2
+    assert f"{path}:4:2: error: [web] is not supported yet" in done.stderr
+    assert done.stderr.endswith(f"{path}: 1 error\n")
 
 
 @pytest.mark.parametrize(("name", "code"), [("none.toml", 6), ("", 6)])
@@ -151,11 +153,14 @@ def test_all_nodes_unless_told(write):
 
 def test_json(write):
     """`--json` prints one object with every diagnostic and the counts, with the same exit code."""
-    done = check(write(TCP.format(port=3306, backends='"10.0.0.1"') + '[web]\nlisten = "127.0.0.1:9600"\n'), "--json")
+    done = check(write(TCP.format(port=3306, backends='"10.0.0.1"')), "--json")
     document = json.loads(done.stdout)
     assert (done.returncode, done.stderr, document["valid"]) == (0, "", True)
     assert (document["services"], document["backends"], document["listeners"]) == (1, 1, 1)
     assert [(item["severity"], item["line"]) for item in document["diagnostics"]] == [("warning", 2)]
+    later = check(write(TCP.format(port=3306, backends='"10.0.0.1"') + '[web]\nlisten = "127.0.0.1:9600"\n'), "--json")
+    document = json.loads(later.stdout)
+    assert (later.returncode, document["valid"]) == (2, False)
     assert [item["line"] for item in document["unsupported"]] == [4]
     wrong = check(write("x = 1\n"), "--json")
     document = json.loads(wrong.stdout)
@@ -274,11 +279,12 @@ def dns_server(serial):
             thread.join()
 
 
-def test_a_probe_that_cannot_be_made_is_not_tried(write):
-    """A probe that this version cannot make is shown as not tried, neither passed nor failed."""
+def test_a_probe_that_cannot_be_made_is_refused(write):
+    """R13: a probe that this version cannot make is an error with its place, and no probe runs."""
     text = 'probe = { type = "ldap", base = "dc=example,dc=net", filter = "(no filter)" }\n'
     done = check(write(TCP.format(port=8080, backends='"127.0.0.2"') + text), "--live")
-    assert (done.returncode, "not tried" in done.stdout) == (0, True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: this ldap probe cannot be created: " in done.stderr
 
 
 def free_port():

@@ -50,10 +50,10 @@ def test_the_reason_is_shown(daemon, steelyard, make):
 
 
 def test_trouble_stands_at_the_top(make):
-    """A failed reload, overrides, and dead, stalled or draining workers are told before the services."""
+    """A refused reload, a changed file, overrides, and dead, stalled or draining workers are told before the services."""
     worker = make.status()["workers"][0]
     status = make.status(
-        config={"sha256": "ab", "valid": False, "overrides": 2},
+        config={"sha256": "ab", "valid": False, "error": "f.toml:1:2: no\n  x", "on_disk_sha256": "c", "overrides": 2},
         workers=[
             {**worker, "alive": False, "pid": None},
             {**worker, "index": 1, "heartbeat_age_s": 2.5, "restarts": 3},
@@ -61,8 +61,9 @@ def test_trouble_stands_at_the_top(make):
             worker,
         ],
     )
-    assert render(status, 2000.0)[1:7] == [
-        "the last reload failed: the running configuration is not the file's (steelyard check)",
+    assert render(status, 2000.0)[1:8] == [
+        "the last reload was refused, an older file is in force: f.toml:1:2: no",
+        "the file on the disk is another than the one in force (steelyard reload --dry-run)",
         "2 overrides (steelyard overrides)",
         "worker 0 (pid -, 0 restarts) is dead",
         "worker 1 (pid 4711, 3 restarts) has sent no heartbeat for 2.5 s",

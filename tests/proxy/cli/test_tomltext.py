@@ -1,14 +1,9 @@
 """proxy.cli.tomltext: the effective configuration as a file."""
 
 import tomllib
-from pathlib import Path
 
-import pydantic
-import pytest
-
-from health import spec
-from proxy.cli.tomltext import DURATIONS, effective_file
-from proxy.config import load, model, settings, tables
+from proxy.cli.tomltext import effective_file
+from proxy.config import load
 
 FILE = """
 nodes = ["lb1", "lb2"]
@@ -59,25 +54,3 @@ def test_a_path_cannot_break_out_of_its_comment():
     """A file name with a line break stays in its comment."""
     text = effective_file({"sources": ["/tmp/x\n[service.forged]"], "sha256": "ab"})
     assert tomllib.loads(text) == {}
-
-
-def durations(kind, seen):
-    """Yield the file's keys of a model and the models in it that are durations."""
-    if kind in seen:
-        return
-    seen.add(kind)
-    schema = kind.model_json_schema(by_alias=True, mode="validation")
-    for table in [schema, *schema.get("$defs", {}).values()]:
-        for key, value in table.get("properties", {}).items():
-            if any("never" in option.get("pattern", "") for option in [value, *value.get("anyOf", ())]):
-                yield key
-
-
-@pytest.mark.parametrize("module", [model, settings, tables, spec], ids=lambda module: Path(module.__file__).stem)
-def test_every_duration_has_its_unit(module):
-    """Each key of the file that holds a duration is known as one, so that no number is printed without its unit."""
-    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel)]
-    seen = set()
-    found = {key for kind in kinds for key in durations(kind, seen)}
-    assert found <= DURATIONS, found - DURATIONS
-    assert found

@@ -74,7 +74,7 @@ def test_every_key_is_present(bed):
     status = bed.build().as_dict()
     assert json.loads(json.dumps(status)) == status
     assert status.keys() == TOP
-    assert status["config"].keys() == {"sha256", "valid", "overrides"}
+    assert status["config"].keys() == {"sha256", "valid", "error", "on_disk_sha256", "overrides"}
     assert status["vrrp"] == []
     assert status["services"][0].keys() == SERVICE_KEYS
     for backend in status["services"][0]["backends"]:
@@ -205,7 +205,10 @@ def test_who_serves_without_a_verdict_degrades(bed):
 
 def test_a_failed_reload_and_fail_open_degrade(bed):
     """A refused file degrades the whole; a service that fails open serves without a usable backend, degraded."""
-    assert bed.build(UP, UP, node=replace(NODE, valid=False)).exit_status() == 1
+    refused = bed.build(UP, UP, node=replace(NODE, error="f.toml:3:1: unknown key", on_disk_sha256="cd"))
+    assert refused.exit_status() == 1
+    config = refused.as_dict()["config"]
+    assert (config["valid"], config["error"], config["on_disk_sha256"]) == (False, "f.toml:3:1: unknown key", "cd")
     status = bed.build(DOWN, DOWN, service=SERVICE.model_copy(update={"fail_open": True})).as_dict()
     assert status["services"][0]["state"] == "degraded"
     assert service_state([], fail_open=True) == "down"

@@ -1,5 +1,6 @@
 """The listening sockets of a daemon."""
 
+import math
 import os
 import socket
 
@@ -8,7 +9,7 @@ import pytest
 from proxy.backends.effective import Running
 from proxy.config.loader import load
 from proxy.stats.slots import Slots
-from proxy.workers.listeners import ListenError, Listeners
+from proxy.workers.listeners import ListenError, Listeners, Relocation
 from tests.e2e.bed import Bed
 from tests.e2e.loopback import free_port
 
@@ -95,3 +96,97 @@ async def test_bound_again_when_the_interface_is_another():
                 assert list(listeners.renew(told.append)) == []
             finally:
                 listeners.close()
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Return what writes the file with other listeners, and loads it."""
+    path = tmp_path / "f.toml"
+
+    def load_with(**listen):
+        text = '[node]\nname = "n"\nworkers = 2\n'
+        for name, ports in listen.items():
+            places = ", ".join(f'"127.0.0.1:{port}"' for port in ports)
+            text += f'[service.{name}]\nlisten = [{places}]\nbackends = ["192.0.2.1"]\nprobe = {{ type = "none" }}\n'
+        path.write_text(text)
+        return load(path)
+
+    return load_with
+
+
+def sockets_of(listeners, number):
+    """Return which sockets a listener has: the inodes of its members."""
+    return [os.fstat(listeners.member((number, index))[1]).st_ino for index in (0, 1)]
+
+
+def test_a_listener_that_stays_is_not_touched(file):
+    """A new listener gets a number of its own, a removed one is closed, the one that stays keeps number and sockets."""
+    a, b, c = free_port(), free_port(), free_port()
+    running = Running(file(s=[f"{a}/tcp", f"{b}/tcp"]), Slots(16), Slots(64))
+    listeners = Listeners()
+    listeners.bind(running, lambda *_: None)
+    before = sockets_of(listeners, 0)
+    new = Running(file(s=[f"{a}/tcp", f"{c}/tcp"]), *running.slots)
+    moves = listeners.commit(new, listeners.prepare(new.config.services, 2))
+    try:
+        assert moves == Relocation(added=(2,), removed=(1,))
+        assert (listeners.numbers, sockets_of(listeners, 0)) == ([0, 2], before)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", b))
+        socket.create_connection(("127.0.0.1", c)).close()
+    finally:
+        listeners.close()
+
+
+def test_a_listener_that_moves_keeps_its_sockets(file):
+    """A listener of another service has another number, that service's slot, and the same sockets."""
+    a = free_port()
+    running = Running(file(s=[f"{a}/tcp"]), Slots(16), Slots(64))
+    listeners = Listeners()
+    listeners.bind(running, lambda *_: None)
+    before = sockets_of(listeners, 0)
+    new = Running(file(t=[f"{a}/tcp"]), *running.slots)
+    moves = listeners.commit(new, listeners.prepare(new.config.services, 2))
+    try:
+        assert moves == Relocation(moved=((0, 1),))
+        assert sockets_of(listeners, 1) == before
+        assert listeners.of({new.slots[0]["t"]}) == [1]
+    finally:
+        listeners.close()
+
+
+def test_nothing_changes_where_a_port_is_taken(file):
+    """R1: if one new listener cannot be bound, none is, and the present ones stay as they are."""
+    a, b, c = free_port(), free_port(), free_port()
+    running = Running(file(s=[f"{a}/tcp"]), Slots(16), Slots(64))
+    listeners = Listeners()
+    listeners.bind(running, lambda *_: None)
+    try:
+        taken = pytest.raises(ListenError, match=f"127.0.0.1:{c}/tcp: already in use")
+        with socket.create_server(("127.0.0.1", c)), taken:
+            listeners.prepare(file(s=[f"{a}/tcp", f"{b}/tcp", f"{c}/tcp"]).services, 2)
+        assert listeners.numbers == [0]
+        with socket.create_server(("127.0.0.1", b)):
+            pass
+    finally:
+        listeners.close()
+
+
+def test_changed_options_reach_the_sockets(file):
+    """The keepalive of a service is changed on the sockets that listen already; "never" turns it off."""
+    a = free_port()
+    running = Running(file(s=[f"{a}/tcp"]), Slots(16), Slots(64))
+    listeners = Listeners()
+    listeners.bind(running, lambda *_: None)
+    try:
+        for keepalive, idle, on in ((7.0, 7, 1), (math.inf, 7, 0)):
+            (service,) = running.config.services
+            tcp = service.tcp.model_copy(update={"keepalive": keepalive})
+            running.replace(service.model_copy(update={"tcp": tcp}))
+            listeners.commit(running, listeners.prepare(running.config.services, 2))
+            for index in (0, 1):
+                with socket.socket(fileno=os.dup(listeners.member((0, index))[1])) as sock:
+                    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == idle
+                    assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == on
+    finally:
+        listeners.close()

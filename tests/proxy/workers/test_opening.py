@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from proxy.backends.admin import SAVED, Admins
+from proxy.backends.admin import Admins
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
+from proxy.backends.saved import SAVED, SavedActs
 from proxy.config.loader import load
 from proxy.records.disk_thread import DiskThread
 from proxy.records.document import Document
@@ -37,7 +38,7 @@ class Bed:
         self.told, self.opened, self.event = [], 0, asyncio.Event()
         running = Running(load(path), Slots(16), Slots(64))
         saved = Document(DiskThread("disk"), path.parent, SAVED)
-        admins = Admins(running, saved, self.tell, lambda _: None, lambda _: 0)
+        admins = Admins(running, SavedActs(saved, self.tell), self.tell, lambda _: None, lambda _: 0)
         readiness = Readiness(running, self.tell, lambda _: None, lambda _: None, admins)
         self.opening = Opening(running, Listeners(), readiness, self.tell, self.open)
 

@@ -67,7 +67,6 @@ def test_a_plan_travels(config, running):
     assert web.backends[0].max_connections == 7
     assert (web.limits.queue_size, web.limits.queue_timeout) == (9, web.tcp.connect_timeout)
     assert (web.limits.connections, web.limits.per_client) == (50, 5)
-    assert plans.clients(config) > 0
     assert (dns.persistence, web.persistence) == (None, PersistencePlan(300.0, 32, 64))
     assert (web.limits.rate, dns.limits.rate) == (0.5, 0.0)
     assert (web.limits.errors, web.limits.errors_within) == (6, 20.0)

@@ -61,9 +61,8 @@ def test_what_has_changed_is_encoded_anew(make):
 
 
 def test_what_all_write(make):
-    """Workers share memory for what the services need, each by descriptors of its own; without need there is none."""
-    assert make().shared() == []
-    handout = make('persistence = { timeout = "1m" }\nrate-per-client = "5/s"')
+    """Workers share the memory of templates and rates from the start, each by descriptors of its own."""
+    handout = make()
     templates, rates = handout.shared()
     store = Store(templates)
     Rates(rates, b"secret").close()

@@ -11,6 +11,8 @@ import pytest
 from proxy.processes import child, codec
 from proxy.processes.child import Identity
 from proxy.processes.messages import worker as worker_messages
+from proxy.relay.clients import rates
+from proxy.relay.clients.store import Store
 from proxy.relay.dns import journal
 from proxy.relay.plan import Member, Plan, to_tree
 from proxy.stats.columns import Columns
@@ -33,7 +35,10 @@ class Master:
         self.left = False
 
     def shared(self):
-        return []
+        store = Store.create()
+        fds = [store.again(), rates.create()]
+        store.close()
+        return fds
 
     def setup(self):
         return SETUP

@@ -54,7 +54,7 @@ class Servers:
         self.relay.call(lambda: self._serve(listed))
 
     def _serve(self, plan: ServicePlan) -> None:
-        self.relay.engine.relist(plan, 2)
+        self.relay.engine.change([plan], [], 2, lambda _: None)
         self.relay.engine.apply([(0, backend.slot, "up", "ready") for backend in plan.backends])
 
 
@@ -127,7 +127,7 @@ def test_one_that_is_new_is_unknown(relay: Relay, stream: Servers) -> None:
     plan = relay.services[0]
     host, port = stream.names[1]
     listed = replace(plan, backends=(*plan.backends, BackendPlan(1, "new", host, port, 1)))
-    relay.call(lambda: relay.engine.relist(listed, 2))
+    relay.call(lambda: relay.engine.change([listed], [], 2, lambda _: None))
     stream[1].settimeout(0.2)
     for _ in range(4):
         socket.create_connection(at, timeout=5).close()
@@ -203,11 +203,10 @@ def test_a_hundred_changes_leave_nothing(relay: Relay, datagrams: Servers) -> No
             datagrams[place].sendto(asked[:2] + b"\x81\x80" + asked[4:], whence)
             client.recv(100)
             datagrams.list(1 - place)
-    assert relay.call(lambda: len(dns._peers)) <= 101
-    relay.call(lambda: [peer.close() for peer in dns._peers.values()])
+    assert relay.call(lambda: (len(dns._peers), len(dns._former))) == (1, 100)
+    relay.call(lambda: [peer.close() for peer in dns._former])
     datagrams.list(2)
-    datagrams.list(2)
-    assert relay.call(lambda: len(dns._peers)) == 1
+    assert relay.call(lambda: (len(dns._peers), len(dns._former))) == (1, 1)
 
 
 def test_a_limited_backend_that_comes(relay: Relay, stream: Servers) -> None:
@@ -257,7 +256,7 @@ def test_weights_come_with_the_list(relay: Relay, stream: Servers) -> None:
     weights = (0, 1)
     backends = [replace(one, weight=weight) for one, weight in zip(plan.backends, weights, strict=True)]
     listed = replace(plan, backends=(*backends, BackendPlan(2, "new", host, port, 1)))
-    relay.call(lambda: relay.engine.relist(listed, 2))
+    relay.call(lambda: relay.engine.change([listed], [], 2, lambda _: None))
     for _ in range(4):
         for end in connection(at, stream[1]):
             end.close()
