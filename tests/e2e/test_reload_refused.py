@@ -101,7 +101,7 @@ BAD = [
     Bad("not-utf8", "not UTF-8", spoil=lambda path: path.write_bytes(path.read_bytes() + b"\xff\n")),
     Bad("empty", "nothing to run", spoil=lambda path: path.write_text("")),
     Bad("port-taken", "TAKEN", text=service("x", 'backends = ["127.0.0.1:7"]', "TAKEN"), code=EXIT_FAILED),
-    Bad("table-full", "backends", text=service("x", f"backends = [{MANY}]"), code=EXIT_FAILED),
+    Bad("table-full", "backends: 104 configured", text=service("x", f"backends = [{MANY}]"), code=EXIT_FAILED),
 ]  # fmt: skip
 if os.geteuid() == 0:
     BAD.append(Bad("world-writable", "root must not obey it", spoil=lambda path: path.chmod(0o666)))
