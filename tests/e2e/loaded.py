@@ -64,11 +64,13 @@ track = [{{ service = "*", penalty = 60 }}]
 listen = ["outside:53/udp", "outside:53/tcp"{f', "outside:{MORE_DNS}/udp"' if self.listeners else ""}]
 protocol = "dns"
 backends = [{backends}]
+backend-defaults = {{ port = 53 }}
 probe = {{ type = "dns", query = "example.net SOA", transport = "udp", {probe} }}
 dns = {{ give-up = "{"4s" if self.timeouts else "4.5s"}" }}
 [service.web]
 listen = ["outside:80/tcp"{f', "outside:{MORE_WEB}/tcp"' if self.listeners else ""}]
 backends = [{backends}]
+backend-defaults = {{ port = 80 }}
 probe = {{ type = "tcp", {probe} }}
 tcp = {{ idle-timeout = "{"50m" if self.timeouts else "1h"}" }}
 [service.plain]
