@@ -10,6 +10,7 @@
 
 import asyncio
 import contextlib
+import gc
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from proxy.backends.effective import Running
 from proxy.backends.errors import FailedError, RefusedError
 from proxy.backends.membership import Membership, Rebase
 from proxy.backends.readiness import Readiness
-from proxy.config.changes import Step, adapted, steps
+from proxy.config.changes import Step, adapted, reusing, steps
 from proxy.config.diagnostics import ConfigError
 from proxy.config.loader import load
 from proxy.config.model import Config
@@ -94,8 +95,12 @@ class _Judged:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """`file` with the settings that only a new process can change as they are, and the configuration to be in force."""
+    """What a reload would do to the configuration `before`: `file` is the new one, `config` the one to be in force.
 
+    Both have the settings of `before` that only a new process can change.
+    """
+
+    before: Config
     file: Config
     config: Config
     rebase: Rebase
@@ -157,7 +162,7 @@ class Reload:
 
     async def plan(self) -> list[Step]:
         """Return the steps that a reload would do now.  Raises like `run`."""
-        return self._plan(await self._judge()).steps
+        return (await self._plan(await self._judge())).steps
 
     async def run(self, *, strict: bool) -> Outcome:
         """Reload; with `strict` only if no step needs a new process.
@@ -168,7 +173,9 @@ class Reload:
         name, began = self._parts.running.config.node.name, time.monotonic()
         try:
             judged = await self._judge()
-            plan = self._commit(judged, strict=strict)
+            while not self._is_current(plan := await self._plan(judged)):
+                pass
+            self._commit(judged, plan, strict=strict)
         except (ConfigError, RefusedError, FailedError) as error:
             self.error = str(error)
             first = self.error.splitlines()[0]
@@ -193,8 +200,17 @@ class Reload:
             raise FailedError(f"{self._path}: {error}") from error
 
     def _read(self) -> _Judged:
+        # Thousands of backends make so many objects that their garbage collection would stop the loop for long.
+        gc.disable()
         try:
-            config = load(self._path, self._node)
+            return self._read_all()
+        finally:
+            gc.freeze()
+            gc.enable()
+
+    def _read_all(self) -> _Judged:
+        try:
+            config = reusing(self._parts.running.file, load(self._path, self._node))
         except OSError as error:
             raise RefusedError(f"{error.filename or self._path}: {(error.strerror or str(error)).lower()}") from error
         missing = unsupported(config)
@@ -206,20 +222,28 @@ class Reload:
             raise RefusedError(f"vrrp: {error}") from error
         return _Judged(config, self._parts.means.read(config), routers)
 
-    def _plan(self, judged: _Judged) -> _Plan:
-        running = self._parts.running
-        file = adapted(running.config, judged.file)
+    async def _plan(self, judged: _Judged) -> _Plan:
+        before = self._parts.running.config
+        file = adapted(before, judged.file)
         self._fits(file)
         rebase = self._parts.membership.rebase(file)
         wanted = judged.file.model_copy(update={"services": rebase.services})
-        found = steps(running.config, wanted, retired=rebase.retired, ended=rebase.ended)
-        return _Plan(file, file.model_copy(update={"services": rebase.services}), rebase, found)
+        try:
+            found = await self._disk.run(
+                lambda: steps(before, wanted, retired=rebase.retired, ended=rebase.ended), READING
+            )
+        except StuckError as error:
+            raise FailedError(str(error)) from error
+        return _Plan(before, file, file.model_copy(update={"services": rebase.services}), rebase, found)
+
+    def _is_current(self, plan: _Plan) -> bool:
+        """Returns True if no operator has changed anything since the plan was made."""
+        return plan.before is self._parts.running.config and self._parts.membership.is_current(plan.rebase)
 
     # -- prepare and commit: nothing happens in between
 
-    def _commit(self, judged: _Judged, *, strict: bool) -> _Plan:
+    def _commit(self, judged: _Judged, plan: _Plan, *, strict: bool) -> None:
         parts = self._parts
-        plan = self._plan(judged)
         late = [step for step in plan.steps if step.reexec]
         if strict and late:
             raise FailedError("; ".join(step.text for step in late))
@@ -229,7 +253,6 @@ class Reload:
         except (SlotsFullError, ListenError) as error:
             raise FailedError(str(error)) from error
         self._put_into_force(judged, plan, bound)
-        return plan
 
     def _put_into_force(self, judged: _Judged, plan: _Plan, bound: Bound) -> None:
         parts, before, steps_ = self._parts, self._parts.running.config, plan.steps

@@ -55,6 +55,7 @@ class Readiness:
         self._rested = set(self._resting)  # backends not up since they were added or in maintenance
         self._ejecting = Ejecting(running, tell, self._candidates.usable, self._ejected)
         self._candidates.ejected = self._ejecting.reason
+        self._made = targets.Made()
         self._tracked: dict[str, Verdict] = {}  # of the probes that routers track
         self._choices: dict[str, Choice] = {}
         self._sent: dict[BackendKey, tuple[str, str]] = {}  # verdict and admin state, as the workers know them
@@ -67,7 +68,7 @@ class Readiness:
 
     def targets(self) -> list[dict[str, Any]]:
         """Return the targets for health, with the verdicts known so far."""
-        return targets.targets(self._running, self._verdicts, self._tracked, self._resting)
+        return targets.targets(self._running, self._verdicts, self._tracked, self._resting, self._made)
 
     @property
     def _resting(self) -> set[BackendKey]:

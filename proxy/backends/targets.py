@@ -13,21 +13,43 @@ if TYPE_CHECKING:
 TRACKED = "probe "
 
 
+class Made:
+    """The targets that were made last, by backend: most of them do not change from one list to the next."""
+
+    def __init__(self) -> None:
+        self._made: dict[BackendKey, tuple[Service, Backend, dict[str, Any]]] = {}
+
+    def target(self, key: BackendKey, service: Service, backend: Backend) -> dict[str, Any]:
+        """Return `target(service, backend)`."""
+        made = self._made.get(key)
+        if made is None or made[0] is not service or made[1] is not backend:
+            made = self._made[key] = service, backend, target(service, backend)
+        return made[2]
+
+    def forget(self, listed: Collection[BackendKey]) -> None:
+        """Forget the targets of all backends but these."""
+        for key in self._made.keys() - set(listed):
+            del self._made[key]
+
+
 def targets(
     running: Running,
     verdicts: Mapping[BackendKey, Verdict],
     tracked: Mapping[str, Verdict],
     resting: Collection[BackendKey] = (),
+    made: Made | None = None,
 ) -> list[dict[str, Any]]:
     """Return the targets for health, with the verdicts known so far.
 
     Those in `resting` are in maintenance, and not watched.  A backend's key is "SERVICE/BACKEND", that of a probe which
-    virtual routers track TRACKED and its name.
+    virtual routers track TRACKED and its name.  `made` has the targets of the last call.
     """
     watched = {key: backend for key, backend in running.backends.items() if key not in resting}
+    made = made or Made()
+    made.forget(running.backends)
     return [
         {
-            **target(running.services[key[0]], backend),
+            **made.target(key, running.services[key[0]], backend),
             "state": known.state if (known := verdicts.get(key)) else "unknown",
             "weight": known.weight if known else None,
         }

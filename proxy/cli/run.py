@@ -1,6 +1,7 @@
 """`steelyard run`: the daemon, in the foreground."""
 
 import asyncio
+import gc
 
 import click
 
@@ -29,6 +30,7 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     missing = unsupported(config)
     if missing:
         raise ConfigError(missing)
+    gc.freeze()  # what the file has become stays: looking for garbage in it would stop the loop for long
     log.setup(config.log.level, config.log.format)
     try:
         asyncio.run(serve(config, node))

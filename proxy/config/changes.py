@@ -92,6 +92,22 @@ def adapted(old: Config, new: Config) -> Config:
     return config
 
 
+def reusing(old: Config, new: Config) -> Config:
+    """Return `new` with the services and backends of `old` in place of equal ones, so that comparing them is quick."""
+    before = _by_name(old.services)
+    config = new.model_copy(update={"services": tuple(_reusing(before.get(one.name), one) for one in new.services)})
+    config._tree = new._tree  # noqa: SLF001 - its own class's; a copy leaves it out
+    return config
+
+
+def _reusing(old: Service | None, new: Service) -> Service:
+    if old is None or old == new:
+        return old or new
+    before = _by_name(old.backends)
+    backends = [before[one.name] if before.get(one.name) == one else one for one in new.backends]
+    return new.model_copy(update={"backends": tuple(backends)})
+
+
 def steps(
     old: Config,
     new: Config,
@@ -195,7 +211,7 @@ def _by_name(values: Sequence[Any]) -> dict[str, Any]:
 
 def _changes(old: BaseModel, new: BaseModel, aside: Collection[str] = ()) -> tuple[Change, ...]:
     """Return the settings that differ, tables in dotted form, such as "tcp.idle-timeout"."""
-    if old == new:
+    if old is new or old == new:
         return ()
     before, after = (dict(_flat(one.model_dump(mode="json", by_alias=True, exclude=set(aside)))) for one in (old, new))
     keys = list(dict.fromkeys([*before, *after]))

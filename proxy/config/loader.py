@@ -14,7 +14,17 @@ from proxy.config.characters import check_values
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.files import Files
 from proxy.config.loops import addresses, check_loops
-from proxy.config.model import Announce, Auth, Backend, Config, NotifySettings, SyncGroup, Track, VrrpSettings
+from proxy.config.model import (
+    Announce,
+    Auth,
+    Backend,
+    Config,
+    NotifySettings,
+    Service,
+    SyncGroup,
+    Track,
+    VrrpSettings,
+)
 from proxy.config.nodes import choose, read_nodes, this_node
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.probes import Probes, standing_alone
@@ -157,7 +167,6 @@ class _Resolver:
             control=control,
             web=web,
             log=log,
-            services=tuple(sound),
             vrrp=tuple(router for router, _ in found.values()),
             sync_groups=tuple(groups),
             notify=tuple(told),
@@ -165,7 +174,9 @@ class _Resolver:
             sources=(),
             sha256="",
         )
-        config = Config.model_validate(config.model_dump())
+        # Service by service: one call for thousands of backends would stop all other threads of the daemon.
+        services_ = tuple(Service.model_validate(one.model_dump()) for one in sound)
+        config = Config.model_validate(config.model_dump()).model_copy(update={"services": services_})
         config._tree = self._merged_tree(services, found)  # noqa: SLF001 - this module makes the Config
         warnings.warn(
             config, services.tabs, {name: tab for name, (_, tab) in found.items()}, tree.here.source.name, report

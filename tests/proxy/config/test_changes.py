@@ -4,7 +4,7 @@ import textwrap
 
 import pytest
 
-from proxy.config.changes import NEEDS_REEXEC, adapted, listeners, steps
+from proxy.config.changes import NEEDS_REEXEC, adapted, listeners, reusing, steps
 from proxy.config.loader import load
 
 BASE = """
@@ -138,6 +138,18 @@ def test_what_needs_a_new_process_stays(read):
     for table, key in NEEDS_REEXEC:
         field = key.replace("-", "_")
         assert getattr(getattr(config, table), field) == getattr(getattr(old, table), field)
+
+
+def test_equal_parts_are_the_same_objects(read):
+    """`reusing` puts equal services and equal backends of others into the new configuration, and changes no value."""
+    old, new = read(), read((', "192.0.2.2"', ', "192.0.2.3"'))
+    config = reusing(old, new)
+    web, dns = config.services
+    assert config == new
+    assert config._tree is new._tree
+    assert dns is old.services[1]
+    assert web is not old.services[0]
+    assert (web.backends[0] is old.services[0].backends[0], web.backends[1].name) == (True, "192.0.2.3")
 
 
 def test_rows_are_json(read):
