@@ -114,14 +114,15 @@ class Loaded:
         """Return how many processes of ours each host has."""
         return {host.name: len(processes_in({self.bed.hosts[host.name].inode})) for host in self.hosts}
 
-    def until_idle(self) -> None:
-        """Wait until no service of the active host has anything open."""
-        self.a.daemon.until(
-            lambda status: all(
-                service["counters"][name] == 0 for service in status["services"] for name in ("connections", "inflight")
-            ),
-            "nothing to be open",
-        )
+    def until_idle(self, gone: str) -> None:
+        """Wait until the active host has nothing open for clients, and its services no backend `gone` any more."""
+
+        def idle(status: Status) -> bool:
+            pairs = [(service, backend) for service in status["services"][:2] for backend in service["backends"]]
+            opened = [service["counters"][name] for service, _ in pairs for name in ("connections", "inflight")]
+            return not any(opened) and gone not in {backend["name"] for _, backend in pairs}
+
+        self.a.daemon.until(idle, "nothing to be open")
 
 
 @contextlib.contextmanager

@@ -4,11 +4,13 @@
 that any machine holds.
 """
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.command import steelyard
 from tests.e2e.load import FULL, Load, assert_lossless
-from tests.e2e.loaded import Counters, Idle, Sessions, loaded
+from tests.e2e.loaded import Counters, Idle, Loaded, Sessions, loaded
 from tests.e2e.pairs import ADDRESS, Host
 from tests.e2e.process import until
 
@@ -29,25 +31,31 @@ def reexec(host: Host) -> None:
     assert not before & {worker["pid"] for worker in workers}
 
 
+@pytest.fixture
+def pair() -> Iterator[Loaded]:
+    """Start two daemons that share an address."""
+    with loaded() as made:
+        yield made
+
+
 @pytest.mark.timeout(600)
-def test_reexecs_cost_no_client_anything():
+def test_reexecs_cost_no_client_anything(pair):
     """R6, R8, R12: under reexecs of both hosts nothing is lost or refused, idle connections and sessions go on, no address moves."""
-    with loaded() as pair:
-        processes = pair.processes()
-        idle, sessions = Idle(pair.bed, IDLE), Sessions(pair.bed, CLIENTS)
-        idle.check()
-        servers = sessions.servers()
-        with Counters(pair.a.daemon) as counted:
-            load = Load(pair.bed, "client", ADDRESS)
-            for _ in range(TIMES):
-                for host in pair.hosts:
-                    reexec(host)
-                assert sessions.servers() == servers
-            counts = load.stop()
-        assert_lossless(counts)
-        assert counted.wrong == []
-        idle.check()
-        assert sessions.servers() == servers
-        pair.assert_nothing_moved()
-        idle.close()
-        until(lambda: pair.processes() == processes, 20, "the old processes to have ended", every=0.5)
+    processes = pair.processes()
+    idle, sessions = Idle(pair.bed, IDLE), Sessions(pair.bed, CLIENTS)
+    idle.check()
+    servers = sessions.servers()
+    with Counters(pair.a.daemon) as counted:
+        load = Load(pair.bed, "client", ADDRESS)
+        for _ in range(TIMES):
+            for host in pair.hosts:
+                reexec(host)
+            assert sessions.servers() == servers
+        counts = load.stop()
+    assert_lossless(counts)
+    assert counted.wrong == []
+    idle.check()
+    assert sessions.servers() == servers
+    pair.assert_nothing_moved()
+    idle.close()
+    until(lambda: pair.processes() == processes, 20, "the old processes to have ended", every=0.5)
