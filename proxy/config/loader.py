@@ -204,8 +204,7 @@ class _Resolver:
             for key in ("probe", "vrrp"):
                 if key in defaults and not isinstance(defaults[key], Tab):
                     report.error(defaults.spots[key], f"defaults.{key} must be a table")
-        shared = defaults.get("vrrp") if defaults is not None else None
-        found = routers(tree, shared, self.nodes, report, need_files=self.need_files)
+        found = routers(tree, defaults.get("vrrp") if defaults is not None else None, self.nodes, report)
         broken = (
             [name for name in tree.get("vrrp", {}) if name not in found] if isinstance(tree.get("vrrp"), Tab) else []
         )

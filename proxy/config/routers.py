@@ -83,10 +83,8 @@ def _as_lists(tab: Tab) -> Tab:
     return result
 
 
-def routers(
-    tree: Tab, defaults: Any, nodes: Sequence[str], report: Report, *, need_files: bool = False
-) -> dict[str, tuple[Vrrp, Tab]]:
-    """Return the virtual routers by name, with their tables; `need_files` means that they are about to run."""
+def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> dict[str, tuple[Vrrp, Tab]]:
+    """Return the virtual routers by name, with their tables."""
     found: dict[str, tuple[Vrrp, Tab]] = {}
     base = _as_lists(_without_old_keys(defaults, report)) if isinstance(defaults, Tab) else None
     if base is not None:
@@ -105,14 +103,14 @@ def routers(
         values = {key: getattr(settings, key) for key in type(settings).model_fields}
         values["auth"] = settings.auth.model_copy(update={"mode": settings.auth.mode_in_force})
         router = Vrrp.model_construct(name=name, **values)
-        _check_router(router, tab, nodes, report, need_files=need_files)
+        _check_router(router, tab, nodes, report)
         if sound:
             found[name] = (router, tab)
     _check_pairs(found, report)
     return found
 
 
-def _check_router(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report, *, need_files: bool) -> None:
+def _check_router(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report) -> None:
     if router.version == 2 and any(":" in address for address in router.addresses):  # noqa: PLR2004 - RFC 3768
         report.error(tab.spots["version"], "version 2 knows no IPv6: write version = 3 or leave the IPv6 addresses out")
     if router.interface == "lo":
@@ -121,7 +119,7 @@ def _check_router(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report, 
         )
     _check_interval(router, tab, report)
     _check_number(router, tab, report)
-    _check_auth(router, tab, report, need_files=need_files)
+    _check_auth(router, tab, report)
     if router.members is not None:
         _check_members(router, tab, nodes, report)
 
@@ -156,9 +154,8 @@ def _check_number(router: Vrrp, tab: Tab, report: Report) -> None:
             )
 
 
-def _check_auth(router: Vrrp, tab: Tab, report: Report, *, need_files: bool) -> None:
+def _check_auth(router: Vrrp, tab: Tab, report: Report) -> None:
     auth = router.auth
-    need = need_files and auth.mode_in_force != "off"
     if auth.mode_in_force != "off" and not auth.key_files:
         spot = locate(tab, ("auth", "mode"))[1]
         report.error(spot, f'mode = "{auth.mode}" needs key-files', 'write key-files = ["/etc/steelyard/vrrp.key"]')
@@ -168,7 +165,7 @@ def _check_auth(router: Vrrp, tab: Tab, report: Report, *, need_files: bool) -> 
         if number in seen:
             report.error(spot, f"two keys have the id {number}", "a key without an id has the number of its place")
         seen.add(number)
-        check_file(path, spot, report, need=need, secret=True)
+        check_file(path, spot, report, need=False, secret=True)
         try:
             decode_key(read(path))
         except NoSecret:

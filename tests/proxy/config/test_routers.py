@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from proxy.config import ConfigError, load
+from proxy.config import ConfigError
 from vrrp.packet import GROUP4, Advert, build
 
 ROUTER = '[vrrp.{name}]\ninterface = "{interface}"\nvrid = {vrid}\naddresses = [{addresses}]\n{rest}\n'
@@ -151,9 +151,9 @@ def test_mistakes_in_routers(said, text, expected):
         ('auth = { mode = "permissive", key-files = ["/nowhere/1:a"] }', "permissive", ((1, "/nowhere/1:a"),)),
     ],
 )
-def test_how_adverts_are_signed(write, rest, mode, keys):
+def test_how_adverts_are_signed(loaded, rest, mode, keys):
     """V21: keys have the ids of their places unless they have others, and with keys signatures are required unless said."""
-    (found,) = load(write(router(rest=rest)), need_files=False).vrrp
+    (found,) = loaded(router(rest=rest)).vrrp
     assert (found.auth.mode, found.auth.keys) == (mode, keys)
 
 
@@ -170,14 +170,6 @@ def test_a_key_file_is_looked_at(said, tmp_path):
     assert said(router(rest=f'auth = {{ key-files = ["{key}"] }}'))[0].startswith(
         f"5:23 warning: {key} contains a secret and everybody can read it"
     )
-
-
-def test_a_daemon_wants_its_key_files(write):
-    """R13, V21: a key file that is not there stops a daemon, at its place; it is no matter where nothing is signed."""
-    missing = 'auth = {{ mode = "{}", key-files = ["/nowhere/key"] }}'
-    with pytest.raises(ConfigError, match=r":5:41: error: /nowhere/key: no such file or directory on this host"):
-        load(write(router(rest=missing.format("enforce"))))
-    assert load(write(router(rest=missing.format("off")))).vrrp[0].auth.mode == "off"
 
 
 def test_a_members_address_is_of_the_routers_family(said):
