@@ -1,13 +1,16 @@
 """The files that probes need: passwords, keys, and the CA certificates that TLS trusts.
 
 The health process may not be able to read these files, so the master reads them and passes them on (`Secrets.update`).
-`check --live` reads them from the disk each time (`FromDisk`).  Neither class ever shows the contents.
+`check --live` reads them from the disk each time (`FromDisk`).  Neither class ever shows the contents.  A path may be
+`credential:NAME`: the file is then a credential of the service manager.
 """
 
 import os
 import stat
 from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
+
+from health.credentials import NoCredential, is_credential, located
 
 LARGEST: Final = 4096  # bytes of a password file
 
@@ -88,9 +91,12 @@ def read(path: str, kind: Kind = PASSWORD) -> bytes:
     """
     what = f"{kind.label} {path}"
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        fd = os.open(located(path), os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except NoCredential as why:
+        raise NoSecret(f"{what} cannot be read: {why}") from None
     except FileNotFoundError:
-        raise NoSecret(f"{what} is missing") from None
+        unit = ": the unit's LoadCredential= does not name it" if is_credential(path) else ""
+        raise NoSecret(f"{what} is missing{unit}") from None
     except OSError as error:
         raise NoSecret(f"{what} cannot be read: {os.strerror(error.errno or 0)}") from None
     try:

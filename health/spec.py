@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
-from health.units import FROM_FILE, AbsolutePath, Address, Bool, Duration, Int, Port, Table, mistake
+from health.units import FROM_FILE, Address, Bool, Duration, Int, Port, SecretFile, Table, mistake
 from health.values import Digest, Hex, Host, Query, Rcodes, RequestPath, Statuses
 
 __all__ = [
@@ -60,7 +60,7 @@ class ProbeBase(Table):
     tls: Literal["off", "implicit", "starttls"] = "off"
     tls_name: str | None = None
     tls_verify: Bool = True
-    tls_ca_file: AbsolutePath | None = None
+    tls_ca_file: SecretFile | None = None
 
     tls_ways: ClassVar[tuple[str, ...]] = ("off", "implicit")
     needs_port: ClassVar[bool] = True
@@ -180,8 +180,8 @@ class MysqlProbe(ProbeBase):
 
     type: Literal["mysql"] = "mysql"
     user: str
-    password_file: AbsolutePath | None = None
-    public_key_file: AbsolutePath | None = None
+    password_file: SecretFile | None = None
+    public_key_file: SecretFile | None = None
     """The server's RSA key, for a caching_sha2_password or sha256_password login without TLS."""
     role: Literal["any", "writer", "replica", "replica-first", "galera"] = "any"
     max_lag: Interval | None = None
@@ -210,7 +210,7 @@ class LdapProbe(ProbeBase):
     filter: str = "(objectClass=*)"
     min_entries: Annotated[Int, Field(ge=0, le=1000)] = 0
     bind_dn: str | None = None
-    password_file: AbsolutePath | None = None
+    password_file: SecretFile | None = None
     max_lag: Interval | None = None
     tls_ways: ClassVar[tuple[str, ...]] = ("off", "implicit", "starttls")
 
@@ -250,7 +250,7 @@ class _Mailbox(ProbeBase):
     """Greeting, login if configured, clean logout."""
 
     user: str | None = None
-    password_file: AbsolutePath | None = None
+    password_file: SecretFile | None = None
     tls_ways: ClassVar[tuple[str, ...]] = ("off", "implicit", "starttls")
 
     def _check(self) -> None:

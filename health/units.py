@@ -20,6 +20,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from health.credentials import check_name, is_credential
+
 FROM_FILE: Final = {"from-file": True}
 """The validation context of values from a configuration file."""
 
@@ -191,7 +193,20 @@ def _path(value: Any) -> Any:
     return value
 
 
+def _secret_file(value: Any) -> Any:
+    if not isinstance(value, str) or not is_credential(value):
+        return _path(value)
+    try:
+        check_name(value)
+    except ValueError as error:
+        raise mistake(str(error)) from None
+    return value
+
+
 AbsolutePath = Annotated[str, BeforeValidator(_path)]
+
+SecretFile = Annotated[str, BeforeValidator(_secret_file)]
+"""An absolute path, or "credential:NAME": a credential of the service manager."""
 
 
 def kebab(name: str) -> str:

@@ -31,6 +31,7 @@ from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
 from proxy.host import privileges
 from proxy.host.addresses import interface_addresses
+from proxy.host.service_manager import ServiceManager
 from proxy.pair import router_settings
 from proxy.pair.pair import STANDBY, Redundancy
 from proxy.probing.prober import Prober
@@ -54,6 +55,7 @@ from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
 from proxy.status.snapshot import SnapshotBuilder
+from proxy.status.summary import summary
 from proxy.words import counted
 from proxy.workers import plans
 from proxy.workers.listeners import ListenError, Listeners, Relocation
@@ -65,6 +67,7 @@ TICK = 0.1  # s
 SAMPLE = 1.0  # s
 STOP_GRACE = 1.0  # s after stop-timeout until the master kills the remaining children
 KILL_GRACE = 2.0  # s that the master waits for killed children to end
+LAST_ACTS = 90.0  # s beyond stop-timeout that a stop may take: a hand-over, and then notify scripts that hang
 
 
 class Master:
@@ -77,11 +80,14 @@ class Master:
         state: StateDirectory,
         warnings: Collection[tuple[str, str]] = (),
         node: str | None = None,
+        manager: ServiceManager | None = None,
     ) -> None:
         """Prepare without any effect outside this process; StartError for errors that show already.
 
         `warnings` (kind, text) are recorded right after the event of the start; `node` is the value of `--node`.
         """
+        self._manager = manager or ServiceManager()
+        self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         open_files = privileges.raise_open_files()
@@ -141,7 +147,7 @@ class Master:
             self._redundancy = Redundancy(
                 config, ours.identity, state.document(STANDBY), self._told_of_routers, self._counts.opened_through
             )
-        except router_settings.KeyFileError as error:
+        except router_settings.RouterError as error:
             raise StartError(f"vrrp: {error}") from error
         self._reload = Reload(
             config.sources[0], node,
@@ -186,6 +192,7 @@ class Master:
         self._prober.start()
         self._workers.start()
         self._redundancy.start()
+        self._redundancy.take_up()
         self._opening.start()
         self._membership.keep()
         self._tick()
@@ -245,11 +252,13 @@ class Master:
             self._timeline.add(kind, node.name, text, level="warning")
 
     def _tick(self) -> None:
-        if self._stopped.is_set():
-            return
         self._loop.call_later(TICK, self._tick)  # first, so that the next tick comes even if the rest fails
         now = time.monotonic()
-        self._faults.guarded(lambda: self._workers.look(now))
+        if self._stopped.is_set():
+            self._manager.pulse(now)  # until the last script has ended
+            return
+        if self._faults.guarded(lambda: self._workers.look(now)):
+            self._manager.pulse(now)  # a master that cannot supervise its workers is to be replaced
         self._faults.guarded(lambda: self._prober.look(now))
         self._faults.guarded(self._refit)
         self._faults.guarded(lambda: self._admins.look(now))
@@ -263,6 +272,24 @@ class Master:
             self._faults.guarded(lambda: self._connection_log.look(now))
             self._faults.guarded(lambda: self._state.look(self._told_of_state))
             self._faults.guarded(self._reload.look)
+            if self._was_ready:
+                self._manager.say(self._summary())
+
+    def _summary(self) -> str:
+        """Return the daemon's state in words, for the service manager."""
+        routers = self._redundancy.routers
+        return summary(
+            len(self._listeners), self._readiness.able, {} if routers is None else routers.states,
+            serving=self._workers.able, stopping=self._stopping, refused=self._reload.error,
+        )  # fmt: skip
+
+    def _note_ready(self) -> None:
+        """Report the end of the start once: a worker serves, and every service is open."""
+        if self._was_ready or self._stopping or not self._workers.able:
+            return
+        if self._opening.services >= self._running.services.keys():
+            self._was_ready = True
+            self._manager.ready(self._summary())
 
     # -- signals
 
@@ -288,7 +315,13 @@ class Master:
     async def _reload_now(self, strict: bool) -> Outcome:
         if self._stopping:
             raise FailedError("the daemon is stopping: nothing has changed")
-        return await self._reload.run(strict=strict)
+        if self._was_ready:
+            self._manager.reloading()
+        try:
+            return await self._reload.run(strict=strict)
+        finally:
+            if self._was_ready and not self._stopping:
+                self._manager.ready(self._summary())
 
     def _fits(self, config: Config) -> None:
         """Raise RefusedError if this host cannot have a configuration."""
@@ -323,6 +356,7 @@ class Master:
     def _on_quit(self) -> None:
         self._timeline.add("stop", self.config.node.name, "SIGQUIT: stopping at once", level="warning")
         self._stopping = True
+        self._manager.notify(stopping=True, extend=LAST_ACTS, status=self._summary())
         self._stopped.set()
 
     def _on_stop(self) -> None:
@@ -336,6 +370,7 @@ class Master:
             return
         self._stopping = True
         timeout = self.config.node.stop_timeout
+        self._manager.notify(stopping=True, extend=timeout + LAST_ACTS, status=self._summary())
         self._timeline.add(
             "stop", self.config.node.name, f"stopping: what is open may finish within {format_duration(timeout)}"
         )
@@ -390,6 +425,7 @@ class Master:
     def workers_changed(self) -> None:
         """Tell the pair at once: perhaps no worker can serve any more."""
         self._refit()
+        self._note_ready()
 
     def workers_gone(self) -> None:
         """Every worker has left after a drain."""
@@ -465,20 +501,25 @@ class Master:
 
     def _on_open(self) -> None:
         self._workers.settle()
+        self._note_ready()
 
     def _probing(self) -> None:
         if not self._stopping:
             self._opening.probing()
 
 
-async def serve(config: Config, node: str | None = None) -> None:
-    """Run a daemon in this process; StartError if it cannot begin.  `node` is the value of `--node`, for a reload."""
+async def serve(config: Config, node: str | None, manager: ServiceManager) -> None:
+    """Run a daemon in this process, under this service manager; StartError if it cannot begin.
+
+    `node` is the value of `--node`, for a reload.
+    """
     warnings: list[tuple[str, str]] = []
     ours = standing(config, privileges.raise_open_files(), lambda kind, text: warnings.append((kind, text)))
     state = await own_state(config)
     try:
-        master = Master(config, ours, state, warnings, node)
+        master = Master(config, ours, state, warnings, node, manager)
         with contextlib.suppress(asyncio.CancelledError):
             await master.run()
     finally:
         await state.close()
+        manager.close()

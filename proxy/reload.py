@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.backends.effective import Running
 from proxy.backends.errors import FailedError, RefusedError
-from proxy.backends.membership import Membership, Rebase
+from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
+from proxy.backends.rebase import Rebase
 from proxy.config.changes import Step, adapted, reusing, steps
 from proxy.config.diagnostics import ConfigError
 from proxy.config.loader import load
@@ -27,7 +28,7 @@ from proxy.config.model import Config
 from proxy.config.on_disk import OnDisk
 from proxy.config.support import unsupported
 from proxy.pair.pair import Redundancy
-from proxy.pair.router_settings import KeyFileError
+from proxy.pair.router_settings import RouterError
 from proxy.probing.files import ProbeFiles
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
@@ -49,7 +50,7 @@ from proxy.workers.supervisor import Supervisor
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-    from proxy.pair.pair import Prepared
+    from proxy.pair.router_settings import Prepared
 
 READING: Final = 30.0  # s that the file system, and the judgement of the file, may take
 SETTLED: Final = 10.0  # s that workers may take to follow
@@ -195,9 +196,11 @@ class Reload:
 
     async def _judge(self) -> _Judged:
         try:
-            return await self._disk.run(self._read, READING)
+            judged = await self._disk.run(self._read, READING)
         except StuckError as error:
             raise FailedError(f"{self._path}: {error}") from error
+        await self._parts.membership.prepare(judged.file)
+        return judged
 
     def _read(self) -> _Judged:
         # Thousands of backends make so many objects that their garbage collection would stop the loop for long.
@@ -218,7 +221,7 @@ class Reload:
             raise ConfigError(missing)
         try:
             routers = self._parts.redundancy.prepare(config)
-        except KeyFileError as error:
+        except RouterError as error:
             raise RefusedError(f"vrrp: {error}") from error
         return _Judged(config, self._parts.means.read(config), routers)
 
@@ -237,8 +240,10 @@ class Reload:
         return _Plan(before, file, file.model_copy(update={"services": rebase.services}), rebase, found)
 
     def _is_current(self, plan: _Plan) -> bool:
-        """Returns True if no operator has changed anything since the plan was made."""
-        return plan.before is self._parts.running.config and self._parts.membership.is_current(plan.rebase)
+        """Returns True if no operator has changed anything since the plan was made, and no drained backend has gone."""
+        if plan.before is not self._parts.running.config:
+            return False
+        return plan.rebase == self._parts.membership.rebase(plan.file)
 
     # -- prepare and commit: nothing happens in between
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Coroutine
 from pathlib import Path
 from typing import Any, cast
 
@@ -29,7 +29,7 @@ from proxy.records import document, log
 from vrrp.precedence import take_precedence
 from vrrp.report import Handover, Moved
 from vrrp.runner import Runner
-from vrrp.settings import SCRIPT_TIMEOUT, Settings
+from vrrp.settings import SCRIPT_TIMEOUT, Settings, former
 
 LOOK = 0.1  # s between two checks of the master, and between two `Held` messages
 STALL = 3.0  # s without a message from the master until it counts as dead
@@ -72,7 +72,9 @@ class Vrrp:
         self._starting: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: list[messages.Message] = []  # messages that came before the runner was ready
-        self._settings: Settings | None = None
+        self._settings = Settings((), {})
+        self._number = 0  # of the settings
+        self._changing = False
         self._fitness = vrrp_messages.Fitness({}, {}, [], "")
         self._pulse = Pulse()
         self._beats = 0
@@ -112,16 +114,17 @@ class Vrrp:
                 self._starting = self._loop.create_task(self._start(message), name="vrrp start")
             case vrrp_messages.Leave(how):
                 self._go(how == "hand over")
-            case _ if runner is None:
+            case _ if runner is None or self._changing:
                 self._waiting.append(message)
+            case vrrp_messages.Reroute():
+                self._changing = True
+                self._do(self._reroute(runner, message), "vrrp reroute")
             case vrrp_messages.Fitness():
                 self._fit(runner, message)
             case vrrp_messages.Standby():
-                task = self._loop.create_task(self._stand_by(runner, message), name="vrrp standby")
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
+                self._do(self._stand_by(runner, message), "vrrp standby")
             case vrrp_messages.Resume(names):
-                for name in names:
+                for name in self._known(names):
                     runner.resume(name)
             case messages.Ask(number):
                 self._send(vrrp_messages.Routing(number, runner.status(), runner.counters()))
@@ -129,35 +132,78 @@ class Vrrp:
     async def _start(self, route: vrrp_messages.Route) -> None:
         try:
             self._settings = settings = Settings.from_tree(route.settings)
-            self._orphan_time = route.orphaned
+            self._number, self._orphan_time = route.number, route.orphaned
             store = _Stored(Path(route.state_dir))
             runner = Runner(settings, self._moved, self._told, trusted, store, self._taken)
-            runner.adopt(route.handover)
+            runner.adopt(route.handover, quiet=route.quiet)
             await runner.start()
             for name in route.standby:
                 runner.standby(name, reason="in standby since before the start")
             self._runner = runner
             for words in self._refused:
                 self._told("process", words)
-            waiting, self._waiting = self._waiting, []
-            for message in waiting:
-                self._obey(message)
+            self._catch_up()
             self._judge()
+            self._do(self._report(runner, route.number), "vrrp start")
         except Exception:
             _log.exception("the virtual routers cannot be started")
             self._fail()
 
+    async def _reroute(self, runner: Runner, order: vrrp_messages.Reroute) -> None:
+        """Put new settings into force; messages that come meanwhile wait, as they may be about new routers."""
+        try:
+            old, settings = self._settings, Settings.from_tree(order.settings)
+            await runner.reroute(settings, order.parts)
+            self._settings, self._number, self._orphan_time = settings, order.number, order.orphaned
+            self._held = {}
+            self._fitness = _carried(self._fitness, old, settings, order.parts)
+            for name, causes in self._fitness.faults.items():
+                for cause in causes:
+                    runner.set_fault(name, cause, failed=True)
+            for name in self._fitness.known:
+                runner.first_verdicts(name)
+        except Exception as error:
+            _log.exception("the new settings of the virtual routers cannot be put into force")
+            self._send(vrrp_messages.Rerouted(order.number, [f"not everything could be changed: {error!r}"]))
+        else:
+            self._do(self._report(runner, order.number), "vrrp rerouted")
+        finally:
+            self._changing = False
+            self._catch_up()
+
+    async def _report(self, runner: Runner, number: int) -> None:
+        self._send(vrrp_messages.Rerouted(number, await runner.rerouted()))
+
+    def _catch_up(self) -> None:
+        """Obey the messages that have waited."""
+        waiting, self._waiting = self._waiting, []
+        for message in waiting:
+            self._obey(message)
+
+    def _do(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = self._loop.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _known(self, names: Collection[str]) -> list[str]:
+        """Return those of the names that are routers, as some may be gone since."""
+        there = {one.name for one in self._settings.routers}
+        return [name for name in names if name in there]
+
     async def _stand_by(self, runner: Runner, order: vrrp_messages.Standby) -> None:
-        for name in order.names:
+        names = self._known(order.names)
+        for name in names:
             runner.standby(name, reason=order.reason, if_taken=runner.is_active(name))
-        self._send(vrrp_messages.StoodBy(order.number, await runner.handed_over(order.names)))
+        self._send(vrrp_messages.StoodBy(order.number, await runner.handed_over(names)))
 
     def _fit(self, runner: Runner, new: vrrp_messages.Fitness) -> None:
         old, self._fitness = self._fitness, new
+        known = {one.name for one in self._settings.routers}
         for name, parts in new.parts.items():
-            if parts != old.parts.get(name, {}):
+            if name in known and parts != old.parts.get(name, {}):
                 runner.set_priority_parts(name, parts)
-        for name, causes in new.faults.items():
+        for name in known & new.faults.keys():
+            causes = new.faults[name]
             before = old.faults.get(name, [])
             for cause in causes:
                 if cause not in before:
@@ -166,7 +212,7 @@ class Vrrp:
                 if cause not in causes:
                     runner.set_fault(name, cause, failed=False)
         for name in new.known:
-            if name not in old.known:
+            if name in known and name not in old.known:
                 runner.first_verdicts(name)
         self._judge()
 
@@ -200,9 +246,8 @@ class Vrrp:
             self._runner.master_back()
 
     def _look_as_orphan(self, runner: Runner, age: float) -> None:
-        settings = self._settings
-        names = [one.name for one in settings.routers] if settings is not None else []
-        longest = max((one.advert_interval for one in settings.routers), default=0.0) if settings is not None else 0.0
+        names = [one.name for one in self._settings.routers]
+        longest = max((one.advert_interval for one in self._settings.routers), default=0.0)
         others = age > ORPHAN_INTERVALS * longest and not any(runner.is_active(name) for name in names)
         if others or age > self._orphan_time:
             self._go(hand_over=True)
@@ -256,13 +301,13 @@ class Vrrp:
             return
         news = {name: one for name, one in self._runner.handover(names).items() if self._held.get(name) != one}
         self._held |= news
-        self._send(vrrp_messages.Held({name: list(one) for name, one in news.items()}))
+        self._send(vrrp_messages.Held(self._number, {name: list(one) for name, one in news.items()}))
 
     def _moved(self, move: Moved) -> None:
         at = time.time()
         self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority, at))
         if self._runner is not None:
-            self._hold([move.name])
+            self._hold(self._known([move.name]))
 
     def _told(self, name: str, text: str) -> None:
         self._send(vrrp_messages.Told(name, text, "info", time.time()))
@@ -272,6 +317,17 @@ class Vrrp:
             return
         with contextlib.suppress(channel.ChannelError):  # `_on_end` and `_look` notice a lost master
             self._channel.send(message)
+
+
+def _carried(
+    fitness: vrrp_messages.Fitness, old: Settings, new: Settings, parts: dict[str, dict[str, int]]
+) -> vrrp_messages.Fitness:
+    """Return what is known of the fitness under the names of new settings; nothing of routers that are new."""
+    names = former(old, new)
+    faults = {name: fitness.faults[was] for name, was in names.items() if was in fitness.faults}
+    return vrrp_messages.Fitness(
+        parts, faults, [name for name, was in names.items() if was in fitness.known], fitness.lost
+    )
 
 
 async def _route(sock: socket.socket, refused: list[str]) -> bool:

@@ -27,9 +27,11 @@ from proxy.relay.plan import LogPlan, Member, from_tree, service_from_tree
 from proxy.relay.python_engine import PythonEngine
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
+from proxy.words import counted
 
 ORPHAN_TIMEOUT = 30.0  # s that an orphan may still serve what is open
 SLICE = 0.005  # s that verdicts are applied for before the traffic has its turn
+CROWDED = 8  # messages that wait for the master; while there are more, no UDP sessions are handed over
 DRAIN_LOOK = 0.05  # s between two looks whether a draining worker is idle
 
 _log = logging.getLogger("steelyard.worker")
@@ -144,6 +146,10 @@ class Worker:
                 self._engine.prepared(family, kind, asked, socks)
             case worker_messages.LogFile():
                 self._engine.log_to(fds[0])
+            case worker_messages.Sessions(rows):
+                dropped = self._engine.adopt(rows, fds)
+                if dropped:
+                    _log.warning("%s cannot go on here", counted(dropped, "UDP session of the predecessor"))
             case _:
                 return False
         return True
@@ -207,13 +213,24 @@ class Worker:
 
     def _drain(self, timeout: float, *, hand_over: bool = False) -> None:
         if hand_over:
-            self._engine.hand_over()
-        if self._deadline is None:
+            self._engine.hand_over(self._hand_on)
+        else:
             self._engine.drain()
-            self._deadline = time.monotonic() + timeout
+        until = time.monotonic() + timeout
+        if self._deadline is None:
+            self._deadline = until
             self._look()
         else:
-            self._deadline = min(self._deadline, time.monotonic() + timeout)
+            self._deadline = min(self._deadline, until)
+
+    def _hand_on(self, rows: list[list[Any]], fds: list[int], last: bool) -> bool:
+        if self._channel.waiting >= CROWDED:
+            return False
+        try:
+            self._channel.send(worker_messages.Sessions(rows, last), fds)
+        except channel.ChannelError:
+            return False
+        return True
 
     def _look(self) -> None:
         assert self._deadline is not None  # noqa: S101 - for the type checker: _drain set it

@@ -194,6 +194,15 @@ class Lease:
             self._keys.clear()
         self._index = index
 
+    def change(self, addresses: Sequence[str], every: float) -> None:
+        """Have other addresses, and another time between refreshes.
+
+        If addresses are held, `install` what is new, then `drop` what is gone; `tidy` after a change of a prefix.
+        """
+        self._addresses = {one: ip_interface(one) for one in addresses}
+        self._every = every
+        self._keys = {one: key for one, key in self._keys.items() if one in self._addresses}
+
     def unwant(self) -> None:
         """Decide to hold the addresses no longer; from now on their removal is not reported."""
         self._wanted = False
@@ -222,6 +231,21 @@ class Lease:
         if not self._wanted:
             self._missing.clear()
 
+    async def drop(self, elsewhere: Callable[[str], bool]) -> None:
+        """Remove the addresses that are no longer ours, but for those that another router of this host has by now."""
+        present = {str(one.ip) for one in self._addresses.values()}
+        gone = [key for key in reversed(self._installed) if key[1] not in present]
+        for key in gone:
+            if elsewhere(key[1]):
+                del self._installed[key]
+        await self._remove([key for key in gone if key in self._installed], lambda: False)
+
+    async def tidy(self) -> None:
+        """Remove earlier places of our addresses: with another prefix, or on another interface."""
+        here = {key[1]: key for key in self._keys.values()}
+        stale = [key for key in reversed(self._installed) if here.get(key[1], key) != key]
+        await self._remove(stale, lambda: False)
+
     async def clean(self, index: int | None = None) -> int:
         """Remove leases of these addresses that an earlier run left behind, on any interface; return how many.
 
@@ -247,7 +271,7 @@ class Lease:
     def changed(self, change: AddressChanged, now: float) -> None:
         """Follow a change of an address: one of ours that was removed is installed again."""
         key = change.address.key
-        if not self._wanted or change.present or key not in self._installed:
+        if not self._wanted or change.present or self._installed.get(key) not in self._addresses:
             return
         self._missing.add(key)  # unless the lease had run out, as the refresh will find
         self.due = min(self.due, max(now, self._restored + _AGAIN))
@@ -266,7 +290,7 @@ class Lease:
             self._on_lapsed()
             return False
         self._refreshed, self._failed = now, False
-        self._restoring += [self._installed[key] for key in self._missing if key in self._installed]
+        self._restoring += [self._installed[key] for key in self._missing if key in self._keys.values()]
         if self._restoring:
             self._restored = now
         self._missing.clear()

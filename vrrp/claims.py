@@ -23,6 +23,8 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from vrrp.settings import Key
+
 PREFIX = "steelyard-vrrp/"
 """The start of the abstract names; the rest names the process, for people."""
 AGAIN = 0.1
@@ -36,10 +38,9 @@ _MESSAGE = 1 << 16  # octets
 _IN_ONE = 512  # routers in a message
 _CREDENTIALS = struct.Struct("=iii")  # process, user, group
 
-Key = tuple[str, int, int]
-"""A router that can be claimed: interface, VRID, IP version."""
-Number = tuple[int, int]
+_Number = tuple[int, int]
 """Orders claims: nanoseconds of the monotonic clock, which all processes of a host share, and a random number."""
+_NEVER: _Number = (0, 0)
 
 
 class Claims:
@@ -59,13 +60,12 @@ class Claims:
         on_regained: Callable[[Key], None],
         on_taken: Callable[[Collection[Key], int], None],
     ) -> None:
-        self._keys = frozenset(keys)
+        self._claimed = dict.fromkeys(keys, _NEVER)  # -> the number of our claim
         self._on_lost = on_lost
         self._on_regained = on_regained
         self._on_taken = on_taken
         self._loop = asyncio.get_running_loop()
         self._lost: dict[Key, bytes] = {}  # -> the socket's name of the process that has it
-        self._number: Number = (0, 0)
         self._socket: socket.socket | None = None
         self._buffer = bytearray(_MESSAGE)
         self._timers: set[asyncio.TimerHandle] = set()
@@ -74,17 +74,24 @@ class Claims:
 
     def take(self) -> None:
         """Claim all routers.  Raises OSError if no socket can be bound."""
-        self._number = time.monotonic_ns(), secrets.randbits(32)
         made = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            made.bind(f"\0{PREFIX}{os.getpid()}-{self._number[1]:08x}")
+            made.bind(f"\0{PREFIX}{os.getpid()}-{secrets.randbits(32):08x}")
             self._loop.add_reader(made, self._read)
         except BaseException:
             made.close()
             raise
         self._socket = made
-        self._claim(self._keys)
+        self._claim(self._claimed)
+
+    def change(self, keys: Collection[Key]) -> None:
+        """Have claims of these routers only: claim those that are new, and give up the others."""
+        news = [key for key in keys if key not in self._claimed]
+        for key in self._claimed.keys() - set(keys):
+            del self._claimed[key]
+            self._lost.pop(key, None)
+        self._claim(news)
 
     def held(self, key: Key) -> bool:
         """Return True if no other process has claimed the router after us, by all messages up to now."""
@@ -94,7 +101,7 @@ class Claims:
     @property
     def all_lost(self) -> bool:
         """Whether other processes have claimed every router."""
-        return bool(self._lost) and len(self._lost) == len(self._keys)
+        return bool(self._lost) and len(self._lost) == len(self._claimed)
 
     def close(self) -> None:
         """Give up all claims."""
@@ -109,11 +116,15 @@ class Claims:
     # Messages to other processes
 
     def _claim(self, keys: Collection[Key]) -> None:
+        number = time.monotonic_ns(), secrets.randbits(32)
+        self._claimed |= dict.fromkeys(keys, number)
+        if self._socket is None:
+            return
         whole = sorted(keys)
         parts = [whole[start : start + _IN_ONE] for start in range(0, len(whole), _IN_ONE)]
         for name in _others(self._name):
             for part in parts:
-                self._send(name, {"number": self._number, "claims": part})
+                self._send(name, {"number": number, "claims": part})
 
     @property
     def _name(self) -> bytes:
@@ -158,14 +169,13 @@ class Claims:
 
     def _take_in(self, message: dict[str, Any], pid: int, name: bytes) -> None:
         if "released" in message:
-            keys = self._keys & _keys(message["released"])
+            keys = self._claimed.keys() & _keys(message["released"])
             if keys:
                 self._loop.call_soon(self._on_taken, keys, pid)
             return
         time_, random = message["number"]
-        if (time_, random) <= self._number:
-            return  # it claimed before us, and our own message tells it so
-        mine = self._keys & _keys(message["claims"])
+        # A process that claimed before us learns that from our own message.
+        mine = {one for one in _keys(message["claims"]) if (time_, random) > self._claimed.get(one, (time_, random))}
         news = mine - self._lost.keys()
         waiting = bool(self._lost)
         self._lost |= dict.fromkeys(mine, name)
@@ -182,7 +192,6 @@ class Claims:
             there = set(_others(self._name))
             free = {key for key, name in self._lost.items() if name not in there}
             if free:
-                self._number = time.monotonic_ns(), secrets.randbits(32)
                 for key in sorted(free):
                     del self._lost[key]
                     self._loop.call_soon(self._on_regained, key)

@@ -203,9 +203,24 @@ class FirstVerdicts:
 
 @dataclass(frozen=True, slots=True)
 class Reconfigured:
-    """The settings of the same router (name, VRID, family, version) changed.  This alone causes no change of state."""
+    """The settings of the same router (VRID, family) changed.  This alone causes no change of state.
+
+    `parts` are as in `PriorityChanged`, so that both change in one step; None: they stay.
+    """
 
     config: RouterConfig
+    parts: tuple[tuple[str, int], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Regrouped:
+    """The router has come into another group, or is alone now.  Only the group sends this.
+
+    `leader`: it is the first router of its group, which decides ties.
+    """
+
+    grouped: bool
+    leader: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +263,7 @@ Event = (
     | MasterBack
     | FirstVerdicts
     | Reconfigured
+    | Regrouped
     | GroupPriority
     | GroupTakeOver
     | GroupYield
@@ -274,6 +290,13 @@ class InstallAddresses:
 @dataclass(frozen=True, slots=True)
 class RemoveAddresses:
     """Stop to refresh the addresses, and remove those that are installed."""
+
+    addresses: tuple[IPAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DropAddresses:
+    """Remove these addresses, which are no longer the router's; it holds its others."""
 
     addresses: tuple[IPAddress, ...]
 
@@ -317,7 +340,17 @@ class Tell:
     text: str
 
 
-Command = SendAdvert | InstallAddresses | RemoveAddresses | Announce | ResetConnections | Notify | Count | Tell
+Command = (
+    SendAdvert
+    | InstallAddresses
+    | RemoveAddresses
+    | DropAddresses
+    | Announce
+    | ResetConnections
+    | Notify
+    | Count
+    | Tell
+)
 
 COUNTERS = (
     "not_peer",

@@ -6,11 +6,13 @@ The laws:
 2.  A router whose timer fires sets `wants`.  The routers take over together once all of them want to.  So a host that
     hears no peer on one segment, and a healthy peer on another, leaves the addresses where they are.
 3.  When one router is no longer active, the others yield.  When one is in fault, the others go into fault.
+4.  A router that joins active ones while it is undecided takes none of them with it: it becomes active as well once it
+    wants to.  If it defers to another host instead, the third law holds.
 """
 
 import heapq
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from vrrp.deadlines import Deadlines
@@ -22,6 +24,7 @@ from vrrp.events import (
     GroupPriority,
     GroupTakeOver,
     GroupYield,
+    Regrouped,
     RouterConfig,
     Tick,
 )
@@ -35,6 +38,7 @@ class _View(NamedTuple):
 
     active: bool
     wants: bool
+    undecided: bool
     own_priority: int
     effective_priority: int
     faults: tuple[str, ...]
@@ -47,13 +51,21 @@ class Group:
     of the group.
     """
 
-    def __init__(self, configs: Sequence[RouterConfig], now: float) -> None:
-        """Make a router of each configuration.  The order is the same on every host: the first router decides ties."""
-        grouped = len(configs) > 1
+    def __init__(
+        self, members: Sequence[RouterConfig | Router], now: float, caused: Mapping[Router, str] | None = None
+    ) -> None:
+        """Make a router of each configuration, and take over those that were in other groups: call `regroup` next.
+
+        The order is the same on every host: the first router decides ties.  `caused` has the `cause_of` the routers
+        that are taken over.
+        """
+        grouped = len(members) > 1
         self.routers = tuple(
-            Router(config, now, grouped=grouped, leader=number == 0) for number, config in enumerate(configs)
+            one if isinstance(one, Router) else Router(one, now, grouped=grouped, leader=number == 0)
+            for number, one in enumerate(members)
         )
-        self._caused: dict[Router, str] = {}
+        self._kept = [one for one in members if isinstance(one, Router)]
+        self._caused: dict[Router, str] = {router: cause for router, cause in (caused or {}).items() if cause}
         """The fault of each router that comes from another router's fault."""
         self._places = {router: place for place, router in enumerate(self.routers)}
         self._views: dict[Router, _View] = {}
@@ -62,9 +74,10 @@ class Group:
         self._own: Counter[int] = Counter()
         self._active: dict[Router, None] = {}
         self._wanting: set[Router] = set()
+        self._undecided: set[Router] = set()
         self._ill: set[int] = set()
         self._lowest: int | None = None
-        self._first_ill: list[tuple[int, tuple[str, ...]]] = []  # place, and its own faults
+        self._first_ill: list[tuple[int, tuple[str, ...]]] | None = None  # place, and its own faults
         if grouped:
             for router in self.routers:
                 self._look(router)
@@ -72,6 +85,23 @@ class Group:
     def handle(self, router: Router, event: Event, now: float) -> tuple[tuple[Router, Command], ...]:
         """Hand an event to one router; return the commands of all routers that follow, in order."""
         return self._settled([(router, event)], now)
+
+    def handle_each(self, events: Sequence[tuple[Router, Event]], now: float) -> tuple[tuple[Router, Command], ...]:
+        """Hand out several events before any of their consequences."""
+        return self._settled(events, now)
+
+    def regroup(self, events: Sequence[tuple[Router, Event]], now: float) -> tuple[tuple[Router, Command], ...]:
+        """Give the routers that were in other groups their place in this one, and then hand out `events`."""
+        grouped = len(self.routers) > 1
+        placed: list[tuple[Router, Event]] = [(one, Regrouped(grouped, one is self.routers[0])) for one in self._kept]
+        if not grouped:
+            placed += [(router, FaultCleared(cause)) for router, cause in self._caused.items()]
+            self._caused.clear()
+        return self._settled([*placed, *events], now)
+
+    def cause_of(self, router: Router) -> str:
+        """Return the fault that a router has from another router of the group, "" if it has none."""
+        return self._caused.get(router, "")
 
     def handle_all(self, event: Event, now: float) -> tuple[tuple[Router, Command], ...]:
         """Hand an event to every router (Startup, Shutdown, Standby, Resume, MasterLost, MasterBack ...)."""
@@ -112,7 +142,12 @@ class Group:
     def _look(self, router: Router) -> bool:
         """Update the view of a router; return True if anything changed that matters to the others."""
         new = _View(
-            router.state == "active", router.wants, router.own_priority, router.effective_priority, router.faults
+            router.state == "active",
+            router.wants,
+            router.undecided,
+            router.own_priority,
+            router.effective_priority,
+            router.faults,
         )
         old = self._views.get(router)
         self._views[router] = new
@@ -130,6 +165,7 @@ class Group:
         else:
             self._active.pop(router, None)
         (self._wanting.add if new.wants else self._wanting.discard)(router)
+        (self._undecided.add if new.undecided else self._undecided.discard)(router)
         return True
 
     def _own_faults(self, router: Router) -> tuple[str, ...]:
@@ -165,12 +201,12 @@ class Group:
         return events
 
     def _moves(self) -> list[tuple[Router, Event]]:
-        if self._active and len(self._active) < len(self.routers):
-            other = next(router for router in self.routers if router not in self._active)
+        if self._active and len(self._active) + len(self._undecided) < len(self.routers):
+            other = next(one for one in self.routers if one not in self._active and one not in self._undecided)
             why = f"in a group with {_called(other)}: {other.reason}"
             return [(router, GroupYield(why)) for router in self.routers if router in self._active]
-        if len(self._wanting) == len(self.routers):
-            return [(router, GroupTakeOver()) for router in self.routers]
+        if self._wanting and len(self._wanting) + len(self._active) == len(self.routers):
+            return [(router, GroupTakeOver()) for router in self.routers if router in self._wanting]
         return []
 
 

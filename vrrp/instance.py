@@ -7,10 +7,9 @@ done one piece after the other in the order of the commands.  So it delays neith
 import asyncio
 import errno
 import logging
-import struct
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from ipaddress import ip_address, ip_interface
 
 from vrrp import auth, packet, virtualmac
@@ -21,6 +20,7 @@ from vrrp.events import (
     Announce,
     Command,
     Count,
+    DropAddresses,
     Event,
     Fault,
     FaultCleared,
@@ -39,8 +39,9 @@ from vrrp.hands import Hands
 from vrrp.netlink import Link
 from vrrp.packet import IPAddress
 from vrrp.sending import Sending
-from vrrp.settings import RouterSettings
+from vrrp.settings import Key, RouterSettings
 from vrrp.sockets import GROUPS, Packet, Port
+from vrrp.trial import unfit
 
 _REFUSED_AGAIN = 60.0  # s until the same reason to refuse adverts is reported again
 
@@ -53,7 +54,8 @@ class Instance:
     `feed(event)` hands an event back to the router; `tell(words)` reports to people.  `sent` is the highest number of
     signed adverts that this host used before, and `seen` the highest of each sender.  `allowed()` returns False once
     another process of this host has become this router: the instance then sends nothing and leaves the addresses alone.
-    `ready()` opens the socket if it is not open, and returns False if that fails.
+    `ready()` opens the socket if it is not open, and returns False if that fails.  `elsewhere(address)` returns True if
+    another router of this host holds the address on the same interface.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Instance:
         seen: Mapping[IPAddress, int] | None = None,
         allowed: Callable[[], bool] = lambda: True,
         ready: Callable[[], bool] = lambda: True,
+        elsewhere: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.settings = settings
         self.family = family
@@ -75,22 +78,20 @@ class Instance:
         self.addresses = settings.of_family(family)
         self._hands = hands
         self._kernel = hands.kernel
+        self._loop = asyncio.get_running_loop()
         self._feed = feed
         self._tell = tell
         self._installing = False  # the lane holds an `_install`, which will install all addresses
         self._allowed = allowed
         self._ready = ready
+        self._elsewhere = elsewhere
         self._sending = Sending()
         self._mute = ""  # why the router has given up its addresses
         self._retry: asyncio.TimerHandle | None = None
         self._lane: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task = asyncio.create_task(self._work())
-        mode, keys = settings.auth.mode, settings.auth.keys
-        self._signer = auth.Signer(*keys[0], sent) if mode in {"permissive", "enforce"} else None
-        self._verifier: auth.Verifier | None = None
-        if mode != "off":
-            required, interval = mode == "enforce", settings.advert_interval
-            self._verifier = auth.Verifier(dict(keys), required=required, advert_interval=interval, seen=seen)
+        self._sent, self._seen = sent, dict(seen or {})
+        self._signer, self._verifier = self._authenticate()
         self._refused: dict[str, float] = {}  # reason to ignore adverts -> when it was reported last
         self.lease = Lease(
             hands.kernel,
@@ -103,21 +104,47 @@ class Instance:
             allowed=allowed,
             keeper=hands.keeper,
         )
-        peers = settings.peers
-        self.peers = None if peers is None else frozenset(ip_address(one) for one in peers if _version(one) == family)
+        self.peers = self._present_peers()
         self._virtual: Link | None = None
         self.source = self.present_source()
         self.config = self._config()
-        self.unfit = self._unfit()
+        self.unfit = unfit(settings, family)
         """Why no advert can be made of the settings, in words; "" if one can."""
 
-    def _unfit(self) -> str:
-        here = self.config.addresses[0]
-        try:
-            packet.build(self._advert(self.settings.priority), here, here, checksum=self.settings.checksum)
-        except (ValueError, struct.error) as error:
-            return f"no advert can be built from the settings: {error}"
-        return ""
+    def change(self, settings: RouterSettings) -> None:
+        """Have other settings of the same router from now on; hand the router its new `config` next."""
+        before, self.settings = self.settings, settings
+        old, self.addresses = self.addresses, settings.of_family(self.family)
+        self.lease.change(self.addresses, refresh_interval(settings.advert_interval))
+        if (before.auth, before.advert_interval) != (settings.auth, settings.advert_interval):
+            self._sent, self._seen = self.sent, dict(self.seen)
+            self._signer, self._verifier = self._authenticate()
+        self.peers = self._present_peers()
+        self.source = self.present_source()
+        self.config = self._config()
+        self.unfit = unfit(settings, self.family)
+        moved = before.virtual_mac != settings.virtual_mac
+        if self.lease.held and (moved or _reprefixed(old, self.addresses)):
+            self._lane.put_nowait(lambda: self._reinstall(announce=moved))
+        if self._retry is not None and self._retry.when() > self._loop.time() and not self._retry.cancelled():
+            self._retry.cancel()  # the new settings may be what lets the adverts leave
+            self._retry = self._loop.call_later(0, self._try_again)
+
+    def know(self, sent: int, seen: Mapping[IPAddress, int]) -> None:
+        """Learn the numbers that were stored, before adverts are signed for the first time."""
+        self._sent, self._seen = max(self._sent, sent), {**seen, **self._seen}
+
+    def _authenticate(self) -> tuple[auth.Signer | None, auth.Verifier | None]:
+        mode, keys = self.settings.auth.mode, self.settings.auth.keys
+        if mode == "off":
+            return None, None
+        signer = auth.Signer(*keys[0], self._sent) if mode in {"permissive", "enforce"} else None
+        interval = self.settings.advert_interval
+        return signer, auth.Verifier(dict(keys), required=mode == "enforce", advert_interval=interval, seen=self._seen)
+
+    def _present_peers(self) -> frozenset[IPAddress] | None:
+        peers = self.settings.peers
+        return None if peers is None else frozenset(ip_address(one) for one in peers if _version(one) == self.family)
 
     def _advert(self, priority: int) -> packet.Advert:
         settings = self.settings
@@ -154,6 +181,11 @@ class Instance:
         if found is None and settings.priority == OWNER:
             found = owned_source(owned, self.family, settings.addresses)
         return None if found is None else ip_address(found)
+
+    @property
+    def key(self) -> Key:
+        """What the router is known by on the wire."""
+        return self.settings.interface, self.settings.vrid, self.family
 
     # Packets in
 
@@ -194,17 +226,13 @@ class Instance:
             case SendAdvert(priority):
                 self._send(priority, port)
             case InstallAddresses():
-                link = self._kernel.link(self.settings.interface)
-                if link is None:
-                    return  # the router is in fault, or soon will be, as the interface is gone
-                self.lease.want(link.index)
-                if not self._installing:
-                    self._installing = True
-                    self._lane.put_nowait(self._install)
+                self._want()
             case RemoveAddresses():
                 self.lease.unwant()
                 self._installing = False
                 self._lane.put_nowait(self._remove)
+            case DropAddresses():
+                self._lane.put_nowait(lambda: self.lease.drop(self._elsewhere))
             case Announce(addresses, count):
                 self._lane.put_nowait(lambda: self._announce(addresses, count))
             case ResetConnections(addresses, grace):
@@ -215,6 +243,16 @@ class Instance:
                 self._tell(text)
             case Notify():
                 pass
+
+    def _want(self) -> None:
+        link = self._kernel.link(self.settings.interface)
+        if link is None:
+            return  # the router is in fault, or soon will be, as the interface is gone
+        virtual = self._virtual if self.lease.held else None
+        self.lease.want((virtual or link).index)
+        if not self._installing:
+            self._installing = True
+            self._lane.put_nowait(self._install)
 
     def clean(self) -> None:
         """Remove addresses that an earlier run left behind."""
@@ -243,13 +281,13 @@ class Instance:
 
     @property
     def sent(self) -> int:
-        """The highest number of our own signed adverts, for the next process; 0 without keys."""
-        return self._signer.number if self._signer else 0
+        """The highest number of our own signed adverts, for the next process; 0 if there were none."""
+        return self._signer.number if self._signer else self._sent
 
     @property
     def seen(self) -> Mapping[IPAddress, int]:
         """The highest number of each sender's signed adverts."""
-        return self._verifier.seen if self._verifier else {}
+        return self._verifier.seen if self._verifier else self._seen
 
     def _send(self, priority: int, port: Port | None) -> None:
         code = self._send_to_all(priority, port)
@@ -260,7 +298,7 @@ class Instance:
         elif (why := self._sending.failed(code)) and not self._mute:
             # Not at once: the next commands of this batch might install the addresses again.
             self._mute = why
-            asyncio.get_running_loop().call_soon(self._give_up)
+            self._loop.call_soon(self._give_up)
 
     def _send_to_all(self, priority: int, port: Port | None) -> int:
         """Send an advert.  Return 0 if it left for at least one peer, else the error number."""
@@ -296,7 +334,7 @@ class Instance:
         self._wait()
 
     def _wait(self) -> None:
-        self._retry = asyncio.get_running_loop().call_later(self._sending.next_pause(), self._try_again)
+        self._retry = self._loop.call_later(self._sending.next_pause(), self._try_again)
 
     def _try_again(self) -> None:
         if not self._ready():
@@ -338,6 +376,22 @@ class Instance:
             accept_own_source(self.settings.interface)
         await self.lease.install()
 
+    async def _reinstall(self, *, announce: bool) -> None:
+        """Move the addresses to the interface, or to the prefixes, that the settings ask for now."""
+        old = self._virtual
+        link = self._kernel.link(self.settings.interface)
+        if not self.lease.held or link is None:
+            return
+        if old is not None and not self.settings.virtual_mac:
+            self._virtual = None
+            self.lease.want(link.index)
+        await self._install()
+        await self.lease.tidy()
+        if old is not None and self._virtual is None:
+            await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
+        if announce:
+            self._hands.announcer.announce(self, self.config.addresses, self.settings.announce_count)
+
     async def _remove(self) -> None:
         await self.lease.remove()
         if self._virtual is not None and not self.lease.held:
@@ -355,17 +409,19 @@ class Instance:
         await asyncio.sleep(grace)
         try:
             index = 0 if link is None else link.index
-            # If the router has taken the addresses back by now, no connection is reset.
-            reset = await self._hands.resets.of(addresses, index, self._has_left)
+            # If this host has taken an address back by now, none of its connections is reset.
+            left = [one for one in addresses if self._has_left(one)]
+            reset = await self._hands.resets.of(left, index, lambda: all(map(self._has_left, left))) if left else 0
         except OSError as error:
             self.counters["reset_failed"] += 1
             _log.warning("%s: connections were not reset: %s", self.settings.name, error)
         else:
             self.counters["connections_reset"] += reset
 
-    def _has_left(self) -> bool:
-        """Return True if neither this process nor another one of this host holds the addresses."""
-        return not self.lease.held and self._allowed()
+    def _has_left(self, address: IPAddress) -> bool:
+        """Return True if neither this process nor another one of this host holds the address."""
+        held = self.lease.held and address in self.config.addresses
+        return self._allowed() and not held and not self._elsewhere(str(address))
 
     @property
     def _index(self) -> int:
@@ -381,6 +437,12 @@ class Instance:
 
     async def _announce(self, addresses: tuple[IPAddress, ...], count: int) -> None:
         self._hands.announcer.announce(self, addresses, count)
+
+
+def _reprefixed(old: Collection[str], new: Collection[str]) -> bool:
+    """Return True if one of the addresses has another prefix now."""
+    plain = {ip_interface(one).ip for one in new}
+    return any(one not in new and ip_interface(one).ip in plain for one in old)
 
 
 def _version(address: str) -> int:

@@ -55,6 +55,14 @@ class Notifier:
         self._done: asyncio.Future[None] = self._loop.create_future()
         start_thread("vrrp notify", self._work)
 
+    def goes_to(self, settings: NotifySettings) -> bool:
+        """Return True if these settings name the script or the FIFO that this notifier passes moves to."""
+        return (self._settings.command, self._settings.fifo) == (settings.command, settings.fifo)
+
+    def change(self, settings: NotifySettings) -> None:
+        """Choose the moves by other settings from now on, for the same script or FIFO."""
+        self._settings = settings
+
     def tell(self, kind: str, name: str, state: State, priority: int) -> None:
         """Queue a move if the settings ask for it; `kind` is "INSTANCE" or "GROUP"."""
         wanted = self._settings

@@ -61,6 +61,13 @@ class Ports:
             if instance is not None:
                 self.open(instance, anew=True)
 
+    def trim(self) -> None:
+        """Close the sockets that no router needs any more."""
+        needed = {(one.settings.interface, one.family) for one in self._roster.instances.values()}
+        for key in self._ports.keys() - needed:
+            self._ports.pop(key).close()
+            self._counters.pop(key, None)
+
     def read(self, instances: Iterable[Instance]) -> None:
         """Hand over the packets that wait in the sockets of these instances."""
         for port in {self.of(one): None for one in instances}:
@@ -79,7 +86,7 @@ class Ports:
 
     def _received(self, key: _Key, packet: Packet) -> None:
         vrid = packet.data[1] if len(packet.data) > 1 else None
-        instance = None if vrid is None else self._roster.on_wire(*key, vrid)
+        instance = None if vrid is None else self._roster.on_wire((key[0], vrid, key[1]))
         if instance is not None:
             instance.receive(packet)
         else:

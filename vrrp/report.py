@@ -29,6 +29,8 @@ class Handover(NamedTuple):
     refreshed_at: float
     sent: int
     """The highest number of our signed adverts."""
+    last: dict[str, Any] | None = None
+    """Its last change of state, as in the status."""
 
 
 def state_of(routers: Iterable[Router]) -> State:

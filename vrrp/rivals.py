@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Collection, Iterator
 
-from vrrp.claims import Claims, Key
+from vrrp.claims import Claims
 from vrrp.events import Event, Fault, FaultCleared
 from vrrp.instance import Instance
 from vrrp.roster import Pair, Roster
 from vrrp.router import Router
-from vrrp.settings import Settings
+from vrrp.settings import Key
 
 _TAKEN = "taken over by"
 
@@ -21,21 +21,20 @@ class Rivals:
 
     def __init__(
         self,
-        settings: Settings,
         roster: Roster,
         feed: Callable[[Router, Event], None],
         on_tell: Callable[[str, str], None],
         on_taken: Callable[[], None],
     ) -> None:
-        keys = [(one.interface, one.vrid, family) for one in settings.routers for family in one.families]
-        self._claims = Claims(keys, on_lost=self._lost, on_regained=self._regained, on_taken=self._took)
+        self._claims = Claims((), on_lost=self._lost, on_regained=self._regained, on_taken=self._took)
         self._roster = roster
         self._feed = feed
         self._on_tell = on_tell
         self._on_taken = on_taken
 
-    def claim(self) -> None:
-        """Claim all routers; if that fails, report it."""
+    def claim(self, keys: Collection[Key]) -> None:
+        """Claim these routers; if that fails, report it."""
+        self._claims.change(keys)
         try:
             self._claims.take()
         except OSError as error:
@@ -44,6 +43,10 @@ class Rivals:
                 f"the routers cannot be claimed, so another process of this host with the same routers would go unnoticed: {error}",
             )
 
+    def change(self, keys: Collection[Key]) -> None:
+        """Claim these routers and no others."""
+        self._claims.change(keys)
+
     @property
     def taken(self) -> bool:
         """Whether other processes of this host have claimed all of our routers."""
@@ -51,7 +54,7 @@ class Rivals:
 
     def spare(self, instance: Instance) -> bool:
         """Return True if no other process of this host has claimed an instance's router."""
-        return self._claims.held((instance.settings.interface, instance.settings.vrid, instance.family))
+        return self._claims.held(instance.key)
 
     def close(self) -> None:
         """Give up all claims."""
@@ -59,8 +62,7 @@ class Rivals:
 
     def _claimed(self, key: Key) -> Iterator[Pair]:
         """Yield the router of a claim, or nothing if the router does not exist yet."""
-        interface, vrid, family = key
-        instance = self._roster.on_wire(interface, family, vrid)
+        instance = self._roster.on_wire(key)
         if instance is not None:
             yield self._roster.router_of(instance), instance
 

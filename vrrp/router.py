@@ -29,6 +29,8 @@ The laws:
 9.  A router of a group does not take over alone: it sets `wants`, and the group lets all its routers take over together
     (vrrp/group.py).  The group's first router decides ties; the others wait for a down interval before they compare
     addresses.
+10. Changed settings alone move no router.  An active one says at once what has changed in its adverts, and keeps to the
+    old interval for three more adverts if the new one is longer: a backup that missed one would take over.
 
 `now` is monotonic; no clock is read here, so steps of the wall clock change nothing (V16).  A (state, event) pair that
 the table at the end does not list cannot happen: `handle` raises UnlistedPairError.
@@ -44,7 +46,7 @@ from vrrp.events import Command, Event, RouterConfig, State
 from vrrp.fitness import LEAVING, OWNER
 from vrrp.packet import Advert, IPAddress
 from vrrp.state import NO_LINK, NO_SOURCE, RouterState
-from vrrp.timers import active_down_interval
+from vrrp.timers import DOWN, active_down_interval
 
 GRACE: Final = 0.05
 """Seconds that pending DNS answers get before a reset of connections, and a peer beyond an interval to take over."""
@@ -81,6 +83,7 @@ class Router(RouterState):
         if self._started_at is not None:
             raise UnlistedPairError("Startup twice")
         self._started_at = now
+        self.undecided = True
         if event.adopt is None or self._fitness.faults:
             self._begin(now, "started")
         elif event.adopt == "active" and now < event.refreshed_at + self.config.lease and not self.standby:
@@ -141,6 +144,7 @@ class Router(RouterState):
             if not self.standby and not self.wants:
                 self._down.hasten(now)
         elif self._heard.defers(advert, event.source, self.effective_priority, now):
+            self.undecided = False
             self._down.interval = advert.interval
             self._relisten(now)
 
@@ -185,7 +189,7 @@ class Router(RouterState):
     def _take_over(self, reason: str, now: float) -> None:
         addresses = self.config.addresses
         self._down.stop()
-        self.wants = False
+        self.wants = self.undecided = False
         self._offer, self._offer_until, self._tie = None, math.inf, None
         self._leased_at = now
         self._send(now)
@@ -242,7 +246,7 @@ class Router(RouterState):
             self._end_offer(now)
             return
         if now >= self._advert_at:
-            due = self._advert_at + self.config.advert_interval
+            due = self._advert_at + self._pause(now)
             self._send(now)
             self._advert_at = due if due > now else self._advert_at  # a late tick does not delay the next advert
         self._emit(*self._announcing.due(self.config, now))
@@ -396,14 +400,16 @@ class Router(RouterState):
         before, self._fitness.last_resort = self.effective_priority, False
         self._tell_priority(before, now)
 
-    def _tell_priority(self, before: int, now: float) -> None:
-        """Report a changed priority, and send it to the peers at once; a backup's deadline follows by itself."""
+    def _tell_priority(self, before: int, now: float, *, news: bool = False) -> None:
+        """Report a changed priority, and send it to the peers at once; a backup's deadline follows by itself.
+
+        With `news` something else in the adverts has changed, which the peers must have at once as well.
+        """
         after = self.effective_priority
-        if before == after:
-            return
-        parts = ", ".join(f"{name} {amount:+d}" for name, amount in self.priority_parts[1:])
-        self._emit(ev.Tell(f"priority {before} -> {after}" + (f" ({parts})" if parts else "")))
-        if self.state == "active" and self._offer is None:
+        if before != after:
+            parts = ", ".join(f"{name} {amount:+d}" for name, amount in self.priority_parts[1:])
+            self._emit(ev.Tell(f"priority {before} -> {after}" + (f" ({parts})" if parts else "")))
+        if (news or before != after) and self.state == "active" and self._offer is None:
             self._answer(now)
 
     # A reload
@@ -414,27 +420,37 @@ class Router(RouterState):
 
     def _reconfigured(self, event: ev.Reconfigured, now: float) -> None:
         old, new, before = self.config, event.config, self.effective_priority
-        same = (old.name, old.vrid, old.family, old.version) == (new.name, new.vrid, new.family, new.version)
-        if not same:
+        if (old.vrid, old.family) != (new.vrid, new.family):
             raise ValueError(f"not the same router: {new}")
         self._configure(replace(new, source=old.source))
-        if self.state != "active":
-            if self.state == "backup" and self.peer is None:
-                self._down.interval = new.advert_interval
-        elif old != self.config:
-            self._change_addresses(old.addresses, now)
-            if self._offer is None:
-                self._answer(now)
-        self._tell_priority(before, now)
+        if event.parts is not None:
+            self._fitness.parts = event.parts
+        if self.state == "active":
+            if new.advert_interval > old.advert_interval:
+                self._brisk = (old.advert_interval, now + DOWN * old.advert_interval)
+            self._change_addresses(old.addresses)
+        elif self.state == "backup" and self.peer is None:
+            self._down.interval = new.advert_interval
+        self._tell_priority(before, now, news=_on_wire(old) != _on_wire(new))
         self._source_changed(ev.SourceChanged(new.source), now)
 
-    def _change_addresses(self, before: tuple[IPAddress, ...], _: float) -> None:
+    def _change_addresses(self, before: tuple[IPAddress, ...]) -> None:
         gone = tuple(address for address in before if address not in self.config.addresses)
         new = tuple(address for address in self.config.addresses if address not in before)
         if gone:
-            self._emit(ev.ResetConnections(gone, GRACE), ev.RemoveAddresses(gone))
+            self._emit(ev.ResetConnections(gone, GRACE), ev.DropAddresses(gone))
         if new:
             self._emit(ev.InstallAddresses(new), ev.Announce(new, self.config.announce_count))
+
+    def _regrouped(self, event: ev.Regrouped, now: float) -> None:
+        before, self._tie = self.effective_priority, None
+        self._grouped, self._leader = event.grouped, event.leader
+        if event.grouped:
+            return  # the group sends its priority next
+        self._fitness.group = None
+        self._tell_priority(before, now)
+        if self.wants:
+            self._take_over(self.reason, now)
 
     # Events without effect
 
@@ -457,6 +473,7 @@ class Router(RouterState):
         ev.MasterBack: _master_back,
         ev.FirstVerdicts: _first_verdicts,
         ev.Reconfigured: _reconfigured,
+        ev.Regrouped: _regrouped,
         ev.Resume: _resume,
     }
 
@@ -505,3 +522,8 @@ class Router(RouterState):
             ev.AdvertReceived: _note_advert,
         },
     }
+
+
+def _on_wire(config: RouterConfig) -> tuple[object, ...]:
+    """Return what the adverts of a router show of its configuration, without the priority, and where they go."""
+    return config.version, config.addresses, config.advert_interval, config.source, config.peers

@@ -10,7 +10,9 @@ It runs alone (`python -m vrrp`), or as a child of a daemon.  The daemon must ca
   back.
 - `standby(name)` and `resume(name)` on command.  The daemon keeps standbys on disk and repeats them after a start.
 - `adopt(handover)` before `start()`, with the last `handover()` of the process that died.  The daemon asks for it at
-  every `on_state` and every 0.5 s.  The runner ignores a handover that is older than a lease.
+  every `on_state` and every 0.5 s.  The runner ignores a handover that is older than a lease, unless the host still has
+  the addresses.
+- `reroute(settings)` when the settings have changed, and then `rerouted()`.
 - `shutdown()` before the end; without it the addresses stay for a lease (2 s).
 
 The runner needs CAP_NET_ADMIN and CAP_NET_RAW.  `precedence.take_precedence()` needs more: call it first.  The code
@@ -24,14 +26,13 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, Literal
 
+from vrrp.assembly import CLOSE_TIMEOUT, Assembly
 from vrrp.deadlines import Deadlines
 from vrrp.events import (
     Command,
     Event,
-    Fault,
     FirstVerdicts,
     LeaseRefreshed,
-    LinkDown,
     MasterBack,
     MasterLost,
     Notify,
@@ -52,12 +53,11 @@ from vrrp.numbers import Keeper, Numbers, Store
 from vrrp.ports import Ports
 from vrrp.report import Handover, Moved
 from vrrp.rivals import Rivals
-from vrrp.roster import Roster, together
+from vrrp.roster import Pair, Roster
 from vrrp.router import Router
-from vrrp.settings import SCRIPT_TIMEOUT, RouterSettings, Settings
+from vrrp.settings import SCRIPT_TIMEOUT, NotifySettings, RouterSettings, Settings, former
 from vrrp.tracking import Tracking
 
-_CLOSE_TIMEOUT = 5.0  # s that a hand-over may take beyond what the routers ask for
 _OFFER = 0.5  # s beyond an advert interval until an offer that no host accepted has ended
 _BREATH = 0.001  # s between two ticks at least
 _FILE = 0.5  # s that the numbers of signed adverts may take to be read or written
@@ -94,21 +94,33 @@ class Runner:
         self._roster = Roster(settings)
         self._ports = Ports(self._kernel, self._roster)
         self._tracking = Tracking(self._kernel, self._roster, self._ports, self._feed)
-        self._rivals = Rivals(settings, self._roster, self._feed, on_tell, on_taken)
-        self._moves = Moves(settings, self._roster, on_state, self._rivals.spare)
+        self._rivals = Rivals(self._roster, self._feed, on_tell, on_taken)
+        self._moves = Moves(self._roster, on_state, self._rivals.spare, self._notifier)
         self._deadlines: Deadlines[Group] = Deadlines()
         self._ticking = False
         self._timer: asyncio.TimerHandle | None = None
         self._adopted: Mapping[str, Handover] = {}
         self._refreshed: dict[str, float] = {}
         self._moved = asyncio.Event()
+        self._quiet = self._following = False
+        self._highest = 0
+        self._touched: list[Pair] = []
+        self._assembly = Assembly(
+            self._roster, self._kernel, self._ports, self._tracking, self._rivals, self._moves,
+            make=self._instance, perform=self._perform, forget=lambda group: self._deadlines.set(group, None),
+            changed=self._moved,
+        )  # fmt: skip
         self._loop = asyncio.get_running_loop()
 
     # What the daemon calls
 
-    def adopt(self, handover: Mapping[str, Any]) -> None:
-        """Take over from a process that died less than a lease ago.  Call it before `start`."""
+    def adopt(self, handover: Mapping[str, Any], *, quiet: bool = False) -> None:
+        """Take over from a process that died less than a lease ago.  Call it before `start`.
+
+        With `quiet` a router that goes on as it was is reported nowhere: nothing has moved.
+        """
         self._adopted = {name: Handover(*values) for name, values in handover.items() if name in self._roster.setting}
+        self._quiet = quiet
 
     def handover(self, names: Collection[str] | None = None) -> dict[str, Handover]:
         """Return the argument of the next process's `adopt`, for all routers or for those in `names`."""
@@ -116,7 +128,8 @@ class Runner:
             name: Handover(
                 "active" if self.is_active(name) else "backup",
                 self._refreshed.get(name, 0.0),
-                max(instance.sent for _, instance in self._roster.named(name)),
+                max((instance.sent for _, instance in self._roster.named(name)), default=0),
+                self._moves.last(name),
             )
             for name in (self._roster.setting if names is None else names)
         }
@@ -124,45 +137,70 @@ class Runner:
     async def start(self) -> None:
         """Start the routers.  Raises OSError without the capabilities."""
         await self._kernel.open()
-        if self._store is not None and any(one.auth.mode != "off" for one in self._settings.routers):
-            self._keeper = Keeper(self._store, lambda words: self._on_tell("auth", words))
-            self._numbers = await self._keeper.load(_FILE)
-        self._rivals.claim()  # no await from here until the routers are made
-        self._moves.start(
-            [Notifier(one, lambda words: self._on_tell("notify", words), self._check) for one in self._settings.notify]
-        )
-        now = time.monotonic()
-        for names in together(self._settings):
-            settings = [self._roster.setting[name] for name in names]
-            self._roster.add([self._instance(one, family) for one in settings for family in one.families], now)
-        for router, instance in self._roster.instances.items():
-            self._ports.open(instance)
-            if instance.unfit:
-                self._feed(router, Fault(instance.unfit))
-            link = self._kernel.link(instance.settings.interface)
-            if link is None or not link.up:
-                self._feed(router, LinkDown())
-        self._tracking.start()
-        for group in self._roster.groups:
-            self._hand_all(group, self._startup(group))
+        await self._load_numbers(self._settings)
+        # No await from here until the routers are claimed and made.
+        self._moves.begin({name: one.last for name, one in self._adopted.items() if self._quiet and one.last})
+        self._touched = self._assembly.start(self._settings, self._startup)
+        self._follow_numbers()
+
+    async def reroute(self, settings: Settings, parts: Mapping[str, Mapping[str, int]] | None = None) -> None:
+        """Have the routers of these settings: what is equal stays as it is, and what differs changes where it stands.
+
+        `parts` are those of `set_priority_parts` by name, None if they stay.  Wait for the end with `rerouted`.
+        """
+        await self._load_numbers(settings)
+        names = former(self._settings, settings)
+        self._refreshed = {name: self._refreshed[was] for name, was in names.items() if was in self._refreshed}
+        self._settings = settings
+        self._touched = self._assembly.change(settings, parts)
+        self._follow_numbers()
+
+    async def rerouted(self) -> list[str]:
+        """Wait until addresses have been installed and removed, and routers have left; returns the faults, in words."""
+        touched = self._touched
+        for _, instance in touched:
+            await instance.settle()
+        await self._assembly.gone()
+        there = [(one, instance) for one, instance in touched if one in self._roster.instances]
+        return list(dict.fromkeys(f"{one.settings.name}: {router.reason}" for router, one in there if router.faults))
+
+    async def _load_numbers(self, settings: Settings) -> None:
+        """Read the stored numbers once the first router signs its adverts."""
+        if self._store is None or self._keeper is not None or all(one.auth.mode == "off" for one in settings.routers):
+            return
+        self._keeper = Keeper(self._store, lambda words: self._on_tell("auth", words))
+        self._numbers = await self._keeper.load(_FILE)
         for instance in self._roster.instances.values():
-            if not instance.lease.held:
-                instance.clean()
-        if self._keeper is not None:
+            instance.know(self._numbers.sent, self._numbers.seen.get(_place(instance.settings, instance.family), {}))
+
+    def _follow_numbers(self) -> None:
+        if self._keeper is not None and not self._following:
+            self._following = True
             self._keeper.follow(self._present_numbers)
 
     def _present_numbers(self) -> Numbers:
-        seen = {_place(one.settings, one.family): dict(one.seen) for one in self._roster.instances.values() if one.seen}
-        return Numbers(max((one.sent for one in self._roster.instances.values()), default=0), seen)
+        instances = self._roster.instances.values()
+        seen = {_place(one.settings, one.family): dict(one.seen) for one in instances if one.seen}
+        self._highest = max((self._highest, *(one.sent for one in instances)))
+        return Numbers(self._highest, seen)
 
-    def _startup(self, group: Group) -> Startup:
-        """Return how a group starts: as the previous process left it, if that process knew all of its routers."""
-        known = [self._adopted.get(self._roster.instances[one].settings.name) for one in group.routers]
-        adopted = [one for one in known if one is not None]
-        if not adopted or len(adopted) < len(known):
+    def _startup(self, instance: Instance) -> Startup:
+        """Return how a router starts: as the previous process left it and those that move with it, if it knew it."""
+        routers = self._roster.group_of(self._roster.router_of(instance)).routers
+        group = [self._roster.instances[one] for one in routers]
+        known = {one: self._adopted[one.settings.name] for one in group if one.settings.name in self._adopted}
+        if instance not in known:
             return Startup()
-        state: Literal["active", "backup"] = "active" if all(one.state == "active" for one in adopted) else "backup"
-        return Startup(state, min(one.refreshed_at for one in adopted))
+        if all(self._is_leased(one) for one in known):
+            return Startup("active", time.monotonic())  # the kernel has them still: the lease runs
+        state: Literal["active", "backup"] = (
+            "active" if all(one.state == "active" for one in known.values()) else "backup"
+        )
+        return Startup(state, min(one.refreshed_at for one in known.values()))
+
+    def _is_leased(self, instance: Instance) -> bool:
+        """Return True if the host has all addresses of a router as leases."""
+        return all(any(there.lease for there in self._kernel.places(str(one))) for one in instance.config.addresses)
 
     async def shutdown(self, *, hand_over: bool = True) -> None:
         """Leave, and run the notify scripts to their end.  The runner leaves no address, socket or thread behind."""
@@ -174,7 +212,7 @@ class Runner:
         for group in self._roster.groups:
             self._hand_all(group, Shutdown(at_once=not hand_over))
         try:
-            async with asyncio.timeout(self._roster.longest_interval + _CLOSE_TIMEOUT):
+            async with asyncio.timeout(self._roster.longest_interval + CLOSE_TIMEOUT):
                 while any(router.state != "init" for router in self._roster.instances):
                     self._moved.clear()
                     await self._moved.wait()
@@ -195,6 +233,7 @@ class Runner:
         if self._timer is not None:
             self._timer.cancel()
         self._ports.close()
+        await self._assembly.close()
         for instance in self._roster.instances.values():
             await instance.close()
         await self._hands.close()
@@ -244,11 +283,13 @@ class Runner:
 
     def master_lost(self, reason: str) -> None:
         """Leave at once and be backup at priority 1: no worker serves clients on this host (V18)."""
+        self._assembly.lost = reason
         for group in self._roster.groups:
             self._hand_all(group, MasterLost(reason))
 
     def master_back(self) -> None:
         """Use the full priority again, after `master_lost`."""
+        self._assembly.lost = ""
         for group in self._roster.groups:
             self._hand_all(group, MasterBack())
 
@@ -278,13 +319,24 @@ class Runner:
             family,
             self._hands,
             feed=feed,
-            tell=lambda words: self._on_tell(settings.name, words),
-            sent=max(self._numbers.sent, handover.sent if handover else 0),
+            tell=lambda words: self._on_tell(made.settings.name, words),
+            sent=max(self._numbers.sent, self._highest, handover.sent if handover else 0),
             seen=self._numbers.seen.get(_place(settings, family)),
             allowed=lambda: self._rivals.spare(made),
             ready=lambda: self._ports.open(made),
+            elsewhere=lambda address: self._is_held(address, made),
         )
         return made
+
+    def _is_held(self, address: str, besides: Instance) -> bool:
+        """Return True if another router holds an address on the same interface."""
+        return any(
+            one is not besides and one.lease.held and one.settings.interface == besides.settings.interface
+            for one in self._roster.with_address(address)
+        )
+
+    def _notifier(self, settings: NotifySettings) -> Notifier:
+        return Notifier(settings, lambda words: self._on_tell("notify", words), self._check)
 
     @property
     def taken(self) -> bool:
@@ -311,11 +363,15 @@ class Runner:
 
     def _perform(self, commands: tuple[tuple[Router, Command], ...], group: Group) -> None:
         moved: dict[str, None] = {}
+        left = False
         for router, command in commands:
             instance = self._roster.instances[router]
             if isinstance(command, Notify):
-                moved[instance.settings.name] = None
                 self._moved.set()
+                if router in self._roster.leaving:
+                    left = True
+                else:
+                    moved[instance.settings.name] = None
             else:
                 port = self._ports.of(instance)
                 # If one command fails, the next are still performed: one of them may remove the addresses.
@@ -323,6 +379,8 @@ class Runner:
         self._deadlines.set(group, group.deadline)
         for name in moved:
             self._moves.settle(name)
+        if left:
+            self._assembly.settle()
         if not self._ticking:
             self._arm()
 

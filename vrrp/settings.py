@@ -11,6 +11,10 @@ SCRIPT_TIMEOUT: Final = 60.0
 """s that one run of a script may take, and at the end all that wait; then the process group is killed."""
 
 
+Key = tuple[str, int, int]
+"""What a router is known by on the wire: interface, VRID, IP version.  It stays what it is as long as that stays."""
+
+
 @dataclass(frozen=True, slots=True)
 class Track:
     """An interface that the router tracks.  While it is down, `penalty` applies; None: the router is in fault."""
@@ -77,6 +81,11 @@ class RouterSettings:
         """The IP versions among its addresses, 4 and 6; each is a separate router."""
         return tuple(family for family in (4, 6) if self.of_family(family))
 
+    @property
+    def keys(self) -> tuple["Key", ...]:
+        """The keys of its routers, one for each IP version."""
+        return tuple((self.interface, self.vrid, family) for family in self.families)
+
     def of_family(self, family: int) -> tuple[str, ...]:
         """Return the addresses of one IP version, 4 or 6, in their order."""
         return tuple(one for one in self.addresses if ip_interface(one).version == family)
@@ -114,6 +123,13 @@ class Settings:
             sync_groups={name: tuple(names) for name, names in tree.get("sync_groups", {}).items()},
             notify=tuple(NotifySettings(**_tuples(one)) for one in tree.get("notify", ())),
         )
+
+
+def former(old: Settings, new: Settings) -> dict[str, str]:
+    """Return new name -> old name of each router that stays, because one of its keys does."""
+    names = {key: one.name for one in old.routers for key in one.keys}
+    found = {one.name: next((names[key] for key in one.keys if key in names), "") for one in new.routers}
+    return {name: before for name, before in found.items() if before}
 
 
 def _router(tree: Mapping[str, Any]) -> RouterSettings:

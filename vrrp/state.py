@@ -33,6 +33,8 @@ class RouterState:
         self.standby = False
         self.wants = False
         """Whether it wants to be active, and waits for the others of its group."""
+        self.undecided = True
+        """Whether it has neither been active nor deferred to another host since it started."""
         self._grouped, self._leader = grouped, leader
         self._out: list[Command] = []
         self._heard = Listening(config)
@@ -46,6 +48,7 @@ class RouterState:
         self._announcing = Announcing()
         self._advert_at = self._offer_until = math.inf
         self._sent_at = -math.inf
+        self._brisk = (math.inf, -math.inf)  # a shorter interval that is kept, and until when
         self._leased_at = now
         self._offer: ev.Shutdown | ev.Standby | None = None
         self._tie: tuple[float, float] | None = None  # first and last advert of a tie that the leader decides
@@ -105,7 +108,12 @@ class RouterState:
     def _send(self, now: float, priority: int | None = None) -> None:
         self._emit(ev.SendAdvert(self.effective_priority if priority is None else priority))
         self._sent_at = now
-        self._advert_at = now + self.config.advert_interval
+        self._advert_at = now + self._pause(now)
+
+    def _pause(self, now: float) -> float:
+        """Return the seconds from one advert to the next."""
+        interval, until = self._brisk
+        return min(self.config.advert_interval, interval) if now < until else self.config.advert_interval
 
     def _answer(self, now: float) -> None:
         if now - self._sent_at >= _ANSWER_GAP:

@@ -4,8 +4,10 @@ A skew that is truncated to whole seconds makes all backups fire at once: nothin
 """
 
 import math
+from typing import Final
 
-_DOWN = 3  # intervals without an advert until the active router counts as down
+DOWN: Final = 3
+"""Intervals without an advert until the active router counts as down."""
 
 
 def skew_time(priority: int, interval: float) -> float:
@@ -15,7 +17,7 @@ def skew_time(priority: int, interval: float) -> float:
 
 def active_down_interval(priority: int, interval: float) -> float:
     """Return how long a backup listens in silence until it takes over."""
-    return _DOWN * interval + skew_time(priority, interval)
+    return DOWN * interval + skew_time(priority, interval)
 
 
 class ActiveDownTimer:
@@ -34,7 +36,7 @@ class ActiveDownTimer:
 
     def listen(self, now: float) -> None:
         """Set to Active_Down_Interval."""
-        self._set_at, self._intervals = now, _DOWN
+        self._set_at, self._intervals = now, DOWN
 
     def hasten(self, now: float) -> None:
         """Shorten to Skew_Time: the active router has left.  A timer that fires before that is left alone."""

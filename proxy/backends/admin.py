@@ -10,13 +10,13 @@
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from health.units import format_duration
+from proxy.backends.admin_acts import ADMINS, LEAVE, Act, act_of, row_of, to_save
 from proxy.backends.effective import Running, written
 from proxy.backends.overlay import Changed
 from proxy.backends.saved import Row, SavedActs
@@ -29,27 +29,6 @@ from proxy.status.rows import Override
 PART: Final = "admin"
 """The acts of this module, of those that are saved."""
 HEARD: Final = 1.0  # s until every live worker has an act: a worker without it counts as dead
-ADMINS: Final[Mapping[str, Admin]] = {"drain": "drain", "maint": "maint", "ready": "ready"}
-
-
-@dataclass(frozen=True, slots=True)
-class Act:
-    """An operator's act on a backend, `at` in Unix seconds, `began` in monotonic seconds.
-
-    A drain cuts the remaining connections at `until`, and is `over` then.  `until` is `latest`, unless an operator
-    asked for an earlier time (both in monotonic seconds).  `filed` is the admin state of the file at that time.
-    """
-
-    admin: Admin
-    by: str
-    reason: str | None
-    at: float
-    saved: bool = False
-    began: float = 0.0
-    until: float = math.inf
-    latest: float = math.inf
-    over: bool = False
-    filed: Admin = "ready"
 
 
 class Admins:
@@ -76,9 +55,10 @@ class Admins:
         self._running = running
         self._acts: dict[BackendKey, Act] = {}  # also of removed backends, which may be added again
         self._leaving: dict[BackendKey, Act] = {}
+        self._filed: dict[BackendKey, Act] = {}  # the drains of a file that was reloaded, with their deadlines
         self._told: dict[BackendKey, float] = {}  # when the workers had got the message about a backend that leaves
         self._restore()
-        saved.add_part(PART, lambda: _to_save(self._acts))
+        saved.add_part(PART, lambda: to_save(self._acts))
 
     def state(self, key: BackendKey) -> Admin:
         """Return the admin state of a backend."""
@@ -88,7 +68,7 @@ class Admins:
 
     def acted(self, key: BackendKey) -> Admin:
         """Return the admin state for workers: "maint" for a drain whose deadline has passed."""
-        acts = (self._acts.get(key), self._leaving.get(key))
+        acts = (self._acts.get(key), self._leaving.get(key), self._filed.get(key))
         return "maint" if any(act is not None and act.over for act in acts) else self.state(key)
 
     def leaves(self, key: BackendKey) -> bool:
@@ -121,7 +101,7 @@ class Admins:
 
     def look(self, now: float) -> None:
         """Cut the remaining connections of drained backends whose deadline has passed."""
-        for acts in (self._acts, self._leaving):
+        for acts in (self._acts, self._leaving, self._filed):
             for key, act in list(acts.items()):
                 if act.until <= now and not act.over and key in self._running.backends:
                     acts[key] = replace(act, over=True)
@@ -142,6 +122,7 @@ class Admins:
     def gone(self, key: BackendKey, *, forever: bool) -> None:
         """Note that a backend has been removed; `forever`, as it is not in the file either, forgets the act on it."""
         self._stay([key])
+        self._filed.pop(key, None)
         act = self._acts.pop(key, None) if forever else None
         if act is not None and act.saved:
             self._saved.keep()
@@ -168,24 +149,39 @@ class Admins:
 
     def rebase(
         self,
-        ended: Collection[BackendKey],
+        before: Mapping[BackendKey, Admin],
+        ended: Collection[BackendKey] = (),
         *,
         retired: Collection[BackendKey] = (),
         returned: Collection[BackendKey] = (),
     ) -> bool:
         """Follow another file, which is in force already; returns True if the end of a saved act is to be saved.
 
-        The acts on the backends in `ended` have ended.  Those in `retired` drain until they can be removed, those in
-        `returned` stay.
+        `before` are the admin states of the backends until then.  The acts on those in `ended` have ended.  Those in
+        `retired` drain until they can be removed, those in `returned` stay.
         """
+        listed = self._running.backends
         self._retire(retired, "reload", force=False)
         self._stay(returned)
-        self._stay([key for key in self._leaving if key not in self._running.backends])  # with their services
-        acts = [self._acts.pop(key) for key in ended]
-        changed = [key for key in {*ended, *retired, *returned} if key in self._running.backends]
+        self._stay([key for key in self._leaving if key not in listed])  # with their services
+        acts = {key: self._acts.pop(key) for key in ended}
+        self._drain_as_filed(before, acts)
+        changed = {key for key, state in before.items() if key in listed and self.state(key) != state}
+        changed |= listed.keys() & {*ended, *retired, *returned}
         if changed:
-            self._changed(changed)
-        return any(act.saved for act in acts)
+            self._changed(sorted(changed))
+        return any(act.saved for act in acts.values())
+
+    def _drain_as_filed(self, before: Mapping[BackendKey, Admin], ended: Mapping[BackendKey, Act]) -> None:
+        """Give the backends that the file drains from now on a deadline; that of an act that ends is kept."""
+        drained = {key for key, one in self._running.backends.items() if one.admin == "drain" and key not in self._acts}
+        self._filed = {key: act for key, act in self._filed.items() if key in drained}
+        for key in drained & before.keys() - self._leaving.keys():
+            if before[key] != "drain":
+                act = Act("drain", "reload", None, time.time(), began=self._loop.time())
+                self._filed[key] = self._until(key, act)
+            elif key in ended:
+                self._filed[key] = ended[key]
 
     # -- what operators ask for
 
@@ -224,7 +220,7 @@ class Admins:
                 self._changed(changed)
 
         is_new = bool(news())
-        await self._saved.commit(lambda: {PART: _to_save(after())}, put_into_force)
+        await self._saved.commit(lambda: {PART: to_save(after())}, put_into_force)
         return is_new or limited
 
     def waits(self, key: BackendKey, wanted: Admin) -> bool:
@@ -271,6 +267,7 @@ class Admins:
 
     def _set(self, key: BackendKey, act: Act) -> None:
         after, before = self._next(key, act), self._acts.pop(key, None)
+        self._filed.pop(key, None)
         if after is not None:
             self._acts[key] = after
         if before is not None and before.admin == act.admin:
@@ -318,19 +315,19 @@ class Admins:
 
     def acts_to_hand_over(self) -> list[Row]:
         """Return all acts for a successor, saved or not."""
-        return [_row(key, act.admin, act) for key, act in self._acts.items()]
+        return [row_of(key, act.admin, act) for key, act in self._acts.items()]
 
     def leaving_to_hand_over(self) -> dict[BackendKey, Row]:
         """Return the acts on the backends that are leaving, for a successor."""
-        return {key: _row(key, LEAVE, act) for key, act in self._leaving.items() if key in self._running.backends}
+        return {key: row_of(key, LEAVE, act) for key, act in self._leaving.items() if key in self._running.backends}
 
     def take_over(self, leaving: Mapping[BackendKey, Row]) -> None:
         """Go on with backends that leave, at the start."""
-        self._leaving |= {key: _act("drain", row) for key, row in leaving.items()}
+        self._leaving |= {key: act_of("drain", row) for key, row in leaving.items()}
 
-    def restored(self, ended: Collection[BackendKey], leaving: Collection[BackendKey]) -> None:
-        """Forget the acts that have ended before the start, and all that leave but these."""
-        self._acts = {key: act for key, act in self._acts.items() if key not in ended}
+    def restored(self, acts: Collection[BackendKey], leaving: Collection[BackendKey]) -> None:
+        """Keep only these of the acts from before the start, and of the backends that leave."""
+        self._acts = {key: act for key, act in self._acts.items() if key in acts}
         self._leaving = {key: act for key, act in self._leaving.items() if key in leaving}
 
     def _restore(self) -> None:
@@ -339,52 +336,9 @@ class Admins:
                 continue
             try:
                 key = (str(row["service"]), str(row["backend"]))
-                act = _act(ADMINS[row["act"]], row)
+                act = act_of(ADMINS[row["act"]], row)
                 if "filed" not in row and key in self._running.backends:  # of the form without a version
                     act = replace(act, filed=self._running.backends[key].admin)
             except (KeyError, TypeError, ValueError) as error:
                 raise StateError(f"{self._saved.path}: invalid override: {error!r}") from error
             self._acts[key] = act
-
-
-LEAVE: Final = "leave"
-"""The act of a row for a successor about a backend that is to be removed."""
-
-
-def _to_save(acts: Mapping[BackendKey, Act]) -> list[Row]:
-    """Return the rows of the acts that survive a restart."""
-    names = ("act", "service", "backend", "filed", "by", "reason", "at")
-    rows = [_row(key, act.admin, act) for key, act in acts.items() if act.saved]
-    return [{name: row[name] for name in names} for row in rows]
-
-
-def _row(key: BackendKey, name: str, act: Act) -> Row:
-    """Return an act with its deadlines, which only processes of this host can use."""
-    row = {"act": name, "service": key[0], "backend": key[1], "filed": act.filed, "by": act.by, "reason": act.reason}
-    times = {"began": act.began, "until": act.until, "latest": act.latest}
-    return {
-        **row,
-        "at": act.at,
-        "saved": act.saved,
-        "over": act.over,
-        **{name: None if value == math.inf else value for name, value in times.items()},
-    }
-
-
-def _act(admin: Admin, row: Row) -> Act:
-    """Return the act of a row; raises KeyError, TypeError or ValueError."""
-    reason = row["reason"]
-    if reason is not None and not isinstance(reason, str):
-        raise TypeError("the reason is not a text")
-    times = {name: math.inf if row.get(name) is None else float(row[name]) for name in ("until", "latest")}
-    return Act(
-        admin,
-        str(row["by"]),
-        reason,
-        float(row["at"]),
-        saved=bool(row.get("saved", True)),
-        began=float(row.get("began", 0.0)),
-        over=bool(row.get("over", False)),
-        filed=ADMINS[row.get("filed", "ready")],
-        **times,
-    )

@@ -17,7 +17,7 @@ from proxy.records.timeline import Tell
 
 SAVED: Final = "overrides.json"
 """The file of the saved acts, in the state directory."""
-ACTS: Final = frozenset({"drain", "maint", "ready", "add", "remove", "weight"})
+ACTS: Final = ("drain", "maint", "ready", "add", "remove", "weight")
 VERSION: Final = 1
 """The version of the file's form.  The form without a version, a list of admin states alone, is read as well."""
 

@@ -111,7 +111,16 @@ class LazyGroup(click.Group):
 
 def _say(text: str) -> None:
     clean = "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
-    click.echo(f"steelyard: {clean}", err=True)
+    click.echo(f"{_priority()}steelyard: {clean}", err=True)
+
+
+def _priority() -> str:
+    """Return what the line of an error begins with if the journal gets it."""
+    import logging
+
+    from proxy.records.log import is_journal, prefix
+
+    return prefix(logging.ERROR, journal=is_journal())
 
 
 def _end(error: Exception) -> NoReturn:
@@ -140,7 +149,9 @@ def _end(error: Exception) -> NoReturn:
         traceback.print_exception(error)
     match error:
         case ConfigError():
-            click.echo("\n".join(str(found) for found in error.diagnostics), err=True)
+            mark = _priority()  # of each line: a diagnostic has several
+            text = "\n".join(str(found) for found in error.diagnostics)
+            click.echo("\n".join(f"{mark}{line}" for line in text.split("\n")), err=True)
             sys.exit(EXIT_CONFIG)
         case FileNotFoundError() | IsADirectoryError() | NotADirectoryError():
             _say(f"{error.filename}: {(error.strerror or 'no such file').lower()}")

@@ -2,6 +2,8 @@
 
 import asyncio
 import gc
+import logging
+import os
 
 import click
 
@@ -21,11 +23,13 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     from proxy.config.diagnostics import ConfigError
     from proxy.config.loader import load
     from proxy.config.support import unsupported
+    from proxy.host.service_manager import ServiceManager
     from proxy.master import serve
     from proxy.records import log
     from proxy.start import StartError
     from proxy.words import printable
 
+    manager = ServiceManager.from_environment(os.environ)
     config = load(path, node)
     missing = unsupported(config)
     if missing:
@@ -33,8 +37,9 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     gc.freeze()  # what the file has become stays: looking for garbage in it would stop the loop for long
     log.setup(config.log.level, config.log.format)
     try:
-        asyncio.run(serve(config, node))
+        asyncio.run(serve(config, node, manager))
     except StartError as error:
+        mark = log.prefix(logging.ERROR, journal=log.is_journal())
         for line in str(error).splitlines():
-            click.echo(f"steelyard: {printable(line)}", err=True)
+            click.echo(f"{mark}steelyard: {printable(line)}", err=True)
         ctx.exit(1)

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.backends.admin import ADMINS, Act
+from proxy.backends.admin_acts import ADMINS, Act
 from proxy.backends.effective import written
 from proxy.backends.errors import refuse_to_strand
 from proxy.commands.arguments import answered, flag, seconds, text

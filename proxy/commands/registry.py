@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from proxy.backends.admin import ADMINS, Admins
+from proxy.backends.admin import Admins
+from proxy.backends.admin_acts import ADMINS
 from proxy.backends.counts import Counts
 from proxy.backends.effective import Running
 from proxy.backends.membership import Membership

@@ -13,7 +13,9 @@ from proxy.config import warnings
 from proxy.config.characters import check_values
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.files import Files
+from proxy.config.hostfiles import Use
 from proxy.config.loops import addresses, check_loops
+from proxy.config.merge import without
 from proxy.config.model import (
     Announce,
     Auth,
@@ -42,7 +44,7 @@ def load(path: str | os.PathLike[str], node: str | None = None, *, need_files: b
     `node` is the value of `--node`. With `need_files` a missing secret file is an error. The file is checked for every
     node: a mistake for one host is an error on all.
     """
-    config, found = _read(path, node, all_nodes=True, need_files=need_files, running=True)
+    config, found = _read(path, node, all_nodes=True, use="now" if need_files else "elsewhere", running=True)
     if config is None:
         raise ConfigError(item for item in found if item.severity == "error")
     return config
@@ -54,7 +56,7 @@ def diagnose(path: str | os.PathLike[str], node: str | None = None) -> tuple[Con
     Without `node` every node of the file is checked. The result is the configuration of this host, otherwise of the first
     node.
     """
-    return _read(path, node, all_nodes=node is None, need_files=False, running=False)
+    return _read(path, node, all_nodes=node is None, use="here", running=False)
 
 
 def resolve_backend(config: Config, service: str, address: str) -> Backend:
@@ -69,7 +71,8 @@ def resolve_backend(config: Config, service: str, address: str) -> Backend:
     tree = config._tree  # noqa: SLF001 - this module made the Config
     if tree is None:
         raise TypeError("the configuration was not loaded from a file")
-    resolver = _Resolver(tree, config.nodes, config.node.name, report, need_files=False)
+    rest = without(tree, "service")  # whose values are chosen already: hundreds of services would take long
+    resolver = _Resolver(rest, config.nodes, config.node.name, report, use="elsewhere")
     tab = tree["service"][service].copy()
     tab.put("backends", backends, spot)
     tab.put("quorum", 1, tab.spots.get("quorum", tab.here))  # the service has its other backends, too
@@ -80,7 +83,7 @@ def resolve_backend(config: Config, service: str, address: str) -> Backend:
 
 
 def _read(
-    path: str | os.PathLike[str], node: str | None, *, all_nodes: bool, need_files: bool, running: bool
+    path: str | os.PathLike[str], node: str | None, *, all_nodes: bool, use: Use, running: bool
 ) -> tuple[Config | None, list[Diagnostic]]:
     report = Report()
     files = Files(report, running=running)
@@ -89,7 +92,7 @@ def _read(
     if tree is not None:
         check_values(tree, report)
         nodes = read_nodes(tree, _reserved(), report)
-        config = _for_nodes(tree, nodes, node, report, all_nodes=all_nodes, need_files=need_files, running=running)
+        config = _for_nodes(tree, nodes, node, report, all_nodes=all_nodes, use=use, running=running)
     if report.errors:
         return None, report.sorted()
     if config is not None:
@@ -106,16 +109,19 @@ def _for_nodes(
     report: Report,
     *,
     all_nodes: bool,
-    need_files: bool,
+    use: Use,
     running: bool,
 ) -> Config | None:
     quiet = (
         Report() if not (running or told) else report
     )  # if all nodes are checked, it does not matter which one this host is
-    mine = this_node(tree, nodes, told, quiet) or (nodes[0] if nodes else "localhost")
+    known = this_node(tree, nodes, told, quiet)
+    mine = known or (nodes[0] if nodes else "localhost")
+    if known is None and use == "here":
+        use = "elsewhere"
     others = [name for name in nodes if name != mine] if all_nodes else []
-    config = _Resolver(tree, nodes, mine, report, need_files=need_files).config()
-    found = [config, *(_Resolver(tree, nodes, name, report, need_files=False).config() for name in others)]
+    config = _Resolver(tree, nodes, mine, report, use=use).config()
+    found = [config, *(_Resolver(tree, nodes, name, report, use="elsewhere").config() for name in others)]
     if config is None:
         return None
     routers = [router for one in found if one is not None for router in one.vrrp]
@@ -129,12 +135,12 @@ def _for_nodes(
 class _Resolver:
     """Turns the tree into the `Config` of one node."""
 
-    def __init__(self, tree: Tab, nodes: Sequence[str], node: str, report: Report, *, need_files: bool) -> None:
+    def __init__(self, tree: Tab, nodes: Sequence[str], node: str, report: Report, *, use: Use) -> None:
         self.tree = choose(tree, nodes, node, report)
         self.nodes = nodes
         self.node = node
         self.report = report
-        self.need_files = need_files
+        self.use = use
 
     def config(self) -> Config | None:
         """Return the configuration, or None after reporting."""
@@ -151,9 +157,9 @@ class _Resolver:
         check_loops(sound, own, services.tabs, report)
         check_tracks(found, [name for name, _, _ in section], probes, report)
         if not self.nodes:
-            check_membership(found, self.node, report, need=self.need_files)
+            check_membership(found, self.node, report, need=self.use == "now")
         groups = sync_groups(tree, list(tree.get("vrrp", {})), report)
-        told = notifies(tree, report, need_files=self.need_files)
+        told = notifies(tree, report, use=self.use)
         probes.check_unused()
         node = self._node()
         control = self._section("control", ControlSettings)
@@ -197,14 +203,15 @@ class _Resolver:
             named,
             below if isinstance(below, Tab) else None,
             report,
-            need_files=self.need_files,
+            use=self.use,
             user=user or default_user(),
         )
         if defaults is not None:
             for key in ("probe", "vrrp"):
                 if key in defaults and not isinstance(defaults[key], Tab):
                     report.error(defaults.spots[key], f"defaults.{key} must be a table")
-        found = routers(tree, defaults.get("vrrp") if defaults is not None else None, self.nodes, report)
+        shared = defaults.get("vrrp") if defaults is not None else None
+        found = routers(tree, shared, self.nodes, report, use=self.use)
         broken = (
             [name for name in tree.get("vrrp", {}) if name not in found] if isinstance(tree.get("vrrp"), Tab) else []
         )

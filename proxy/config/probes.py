@@ -7,7 +7,7 @@ from typing import Any, Final
 from health.secrets import PASSWORD
 from health.spec import PROBE_TYPES, DnsProbe, NoneProbe, PingProbe, ProbeBase, ProbeSpec, ScriptProbe, UdpProbe
 from proxy.config.diagnostics import Report, did_you_mean, listed
-from proxy.config.hostfiles import KINDS, check_file, check_script
+from proxy.config.hostfiles import KINDS, Use, check_file, check_script
 from proxy.config.merge import merged, without
 from proxy.config.model import Listener
 from proxy.config.positions import Arr, Spot, Tab
@@ -41,14 +41,12 @@ def all_keys() -> dict[str, list[str]]:
 class Probes:
     """The named probes and the defaults of one configuration."""
 
-    def __init__(
-        self, named: Tab, defaults: Tab | None, report: Report, *, need_files: bool, user: str = "nobody"
-    ) -> None:
-        """Prepare; `need_files` means that the probes are about to run, as `user` if this process is root."""
+    def __init__(self, named: Tab, defaults: Tab | None, report: Report, *, use: Use, user: str = "nobody") -> None:
+        """Prepare; `use` says what they are read for; they run as `user` if this process is root."""
         self.named = named
         self.defaults = defaults
         self.report = report
-        self.need_files = need_files
+        self.use = use
         self.user = user
         self.used: set[str] = set()
         self._keys = all_keys()
@@ -162,10 +160,10 @@ class Probes:
         for key, kind in KINDS.items():
             if key in tab:
                 secret = kind is PASSWORD
-                check_file(tab[key], tab.spots[key], self.report, need=self.need_files, secret=secret, kind=kind)
+                check_file(tab[key], tab.spots[key], self.report, use=self.use, secret=secret, kind=kind)
         if isinstance(spec, ScriptProbe):
             spot = tab.spots["command"]
-            check_script(spec.command[0], spot, self.report, need=self.need_files, user=self.user)
+            check_script(spec.command[0], spot, self.report, use=self.use, user=self.user)
 
 
 def default_type(protocol: str, listeners: Sequence[Listener]) -> str:

@@ -9,7 +9,7 @@ from health.secrets import NoSecret, read
 from health.spec import ScriptProbe
 from health.units import format_duration
 from proxy.config.diagnostics import Report, did_you_mean, listed
-from proxy.config.hostfiles import check_command, check_file
+from proxy.config.hostfiles import Use, check_command, check_file
 from proxy.config.merge import merged, without
 from proxy.config.model import Notify, NotifySettings, SyncGroup, Vrrp, VrrpSettings
 from proxy.config.positions import Arr, Spot, Tab
@@ -83,8 +83,10 @@ def _as_lists(tab: Tab) -> Tab:
     return result
 
 
-def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> dict[str, tuple[Vrrp, Tab]]:
-    """Return the virtual routers by name, with their tables."""
+def routers(
+    tree: Tab, defaults: Any, nodes: Sequence[str], report: Report, *, use: Use = "elsewhere"
+) -> dict[str, tuple[Vrrp, Tab]]:
+    """Return the virtual routers by name, with their tables; `use` says what they are read for."""
     found: dict[str, tuple[Vrrp, Tab]] = {}
     base = _as_lists(_without_old_keys(defaults, report)) if isinstance(defaults, Tab) else None
     if base is not None:
@@ -104,6 +106,7 @@ def routers(tree: Tab, defaults: Any, nodes: Sequence[str], report: Report) -> d
         values["auth"] = settings.auth.model_copy(update={"mode": settings.auth.mode_in_force})
         router = Vrrp.model_construct(name=name, **values)
         _check_router(router, tab, nodes, report)
+        _check_auth(router, tab, report, use=use)
         if sound:
             found[name] = (router, tab)
     _check_pairs(found, report)
@@ -119,7 +122,6 @@ def _check_router(router: Vrrp, tab: Tab, nodes: Sequence[str], report: Report) 
         )
     _check_interval(router, tab, report)
     _check_number(router, tab, report)
-    _check_auth(router, tab, report)
     if router.members is not None:
         _check_members(router, tab, nodes, report)
 
@@ -154,7 +156,7 @@ def _check_number(router: Vrrp, tab: Tab, report: Report) -> None:
             )
 
 
-def _check_auth(router: Vrrp, tab: Tab, report: Report) -> None:
+def _check_auth(router: Vrrp, tab: Tab, report: Report, *, use: Use) -> None:
     auth = router.auth
     if auth.mode_in_force != "off" and not auth.key_files:
         spot = locate(tab, ("auth", "mode"))[1]
@@ -165,7 +167,7 @@ def _check_auth(router: Vrrp, tab: Tab, report: Report) -> None:
         if number in seen:
             report.error(spot, f"two keys have the id {number}", "a key without an id has the number of its place")
         seen.add(number)
-        check_file(path, spot, report, need=False, secret=True)
+        check_file(path, spot, report, use="elsewhere" if auth.mode_in_force == "off" else use, secret=True)
         try:
             decode_key(read(path))
         except NoSecret:
@@ -320,8 +322,8 @@ def sync_groups(tree: Tab, names: Sequence[str], report: Report) -> list[SyncGro
     return found
 
 
-def notifies(tree: Tab, report: Report, *, need_files: bool = False) -> list[Notify]:
-    """Return the notifications; `need_files` means that the commands are about to run."""
+def notifies(tree: Tab, report: Report, *, use: Use = "elsewhere") -> list[Notify]:
+    """Return the notifications; `use` says what they are read for."""
     found: list[Notify] = []
     for name, table, spot in tables(tree, "notify", report):
         settings = validate(NotifySettings, table, report, f"[notify.{name}]")
@@ -332,7 +334,7 @@ def notifies(tree: Tab, report: Report, *, need_files: bool = False) -> list[Not
         if settings.command is not None and not (settings.command and settings.command[0].startswith("/")):
             report.error(table.spots["command"], "command is a list that begins with an absolute path")
         elif settings.command is not None:
-            check_command(settings.command[0], table.spots["command"], report, need=need_files)
+            check_command(settings.command[0], table.spots["command"], report, use=use)
         states = ("active", "backup", "fault", "stop", "up", "down", "reserve")
         for index, state in enumerate(settings.to):
             if state not in states:

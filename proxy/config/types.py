@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, ValidationInfo, WithJsonSchema
 
+from health.credentials import check_name, is_credential
 from health.units import FROM_FILE, is_interface_name, mistake, parse_address, parse_host, placed
 
 Transport = Literal["udp", "tcp"]
@@ -334,13 +335,15 @@ InterfaceName = Annotated[str, _of_text(_interface)]
 
 
 def parse_key_file(text: str) -> tuple[int | None, str]:
-    """Return the id, if there is one, and the path of "/etc/key" or "2:/etc/key"."""
+    """Return the id, if there is one, and the path of "/etc/key" or "2:/etc/key", which may be "credential:NAME"."""
     number, colon, path = text.partition(":")
-    if text.startswith("/") or not colon:
+    if text.startswith("/") or is_credential(text) or not colon:
         number, path = "", text
     if "\0" in path:
         raise ValueError("a path must not contain a NUL character")
-    if not path.startswith("/"):
+    if is_credential(path):
+        check_name(path)
+    elif not path.startswith("/"):
         raise ValueError(
             f'"{text[:60]}" is no absolute path, nor one behind the id of its key: write "2:/etc/steelyard/key"'
         )
@@ -357,4 +360,4 @@ def _key_file(text: str) -> str:
 
 
 KeyFile = Annotated[str, _of_text(_key_file)]
-"""The path of a key file, after the key's id and a colon if it has an id."""
+"""The path or the credential of a key file, after the key's id and a colon if it has an id."""

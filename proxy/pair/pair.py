@@ -5,15 +5,15 @@ A daemon without [vrrp.NAME] has an empty one.
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from proxy.config.model import Config
 from proxy.pair import router_settings
 from proxy.pair.fitness import Known, fitness
-from proxy.pair.router_settings import longest_interval
-from proxy.pair.routers import HANDOVER, Routers, Tell
+from proxy.pair.router_settings import Prepared, longest_interval
+from proxy.pair.routers import HANDOVER, Inherited, Routers, Tell
 from proxy.processes.child import Child, Identity
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
@@ -26,20 +26,13 @@ DRAIN_LOOK = 0.1  # s
 NO_WORKER = "no worker is alive"
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Another configuration that the routers could have, with the settings of the vrrp process."""
-
-    config: Config
-    settings: dict[str, Any]
-
-
 class Redundancy:
     """The virtual routers of a daemon.
 
     `document`, already loaded, has the names of the routers that are in standby; `tell(name, words, level, fields)`
     records what happens; `opened(names)` returns how many connections and sessions are open through the addresses of
-    these routers.  Raises router_settings.KeyFileError.
+    these routers.  `inherited` is the `state()` of an earlier version of this daemon, whose routers it takes up where that
+    left them.  Raises router_settings.RouterError.
     """
 
     def __init__(
@@ -49,8 +42,12 @@ class Redundancy:
         document: Document,
         tell: Tell,
         opened: Callable[[Collection[str]], int],
+        inherited: Mapping[str, Any] | None = None,
     ) -> None:
         self._config = config
+        self._identity = identity
+        self._known: tuple[Known, Known, bool] = ({}, {}, False)  # services, probes, and whether a worker serves
+        self._inherited = inherited
         self._told = tell
         self._opened = opened
         self._loop = asyncio.get_running_loop()
@@ -59,48 +56,127 @@ class Redundancy:
         self._moving: set[asyncio.Task[list[str]]] = set()
         self._document = document
         self._groups = [set(group.vrrp) for group in config.sync_groups]
+        self._taken_up = False
+        self._leaving: dict[asyncio.Task[None], Routers] = {}
+        self._saving: set[asyncio.Task[None]] = set()
         self._routers: Routers | None = None
         if config.vrrp:
-            # The master's user, with fewer capabilities: notify scripts may need root, as with keepalived.
-            itself = Identity(None, None, identity.level, identity.format)
-            self._routers = Routers(config, itself, self._told, self._remembered())
+            rows = inherited["routers"] if inherited is not None else ()
+            self._routers = self._made(router_settings.prepare(config), self._remembered(), rows)
+
+    def _made(self, prepared: Prepared, standby: Collection[str], inherited: Collection[Inherited] = ()) -> Routers:
+        # The master's user, with fewer capabilities: notify scripts may need root, as with keepalived.
+        itself = Identity(None, None, self._identity.level, self._identity.format)
+        return Routers(prepared, itself, self._told, standby, inherited)
 
     @property
     def children(self) -> list[Child]:
-        """The vrrp process and the one that stands by."""
-        return self._routers.children if self._routers is not None else []
+        """The vrrp process and the one that stands by, and those that leave."""
+        return [child for one in self._all for child in one.children]
+
+    @property
+    def _all(self) -> list[Routers]:
+        return [*([self._routers] if self._routers is not None else []), *self._leaving.values()]
 
     def start(self) -> None:
-        """Start the vrrp process."""
+        """Start the vrrp process, which waits for `take_up`."""
         if self._routers is not None:
-            for name in sorted(self._routers.in_standby):
-                self._told(name, "still in standby after the restart: `steelyard resume` ends it", "warning", {})
             self._routers.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether `take_up` takes effect at once."""
+        return self._routers is None or self._routers.ready
+
+    def take_up(self) -> None:
+        """Have the vrrp process claim the routers, and adopt the addresses of those that are inherited."""
+        self._taken_up = True
+        if self._routers is not None:
+            if self._inherited is None:
+                for name in sorted(self._routers.in_standby):
+                    self._told(name, "still in standby after the restart: `steelyard resume` ends it", "warning", {})
+            self._routers.take_up()
+
+    def state(self) -> dict[str, Any]:
+        """Return what a later version of this daemon must know to go on in place of this one, for JSON."""
+        return {"routers": self._routers.state() if self._routers is not None else []}
+
+    def abandon(self) -> None:
+        """Let go of the routers without a word on the wire: a successor on this host has them."""
+        for one in self._all:
+            one.abandon()
+
+    # -- a change of the configuration
+
+    def prepare(self, config: Config) -> Prepared:
+        """Do all of a change that can fail, without any effect; it may be called in a thread.
+
+        Raises router_settings.RouterError: a key file cannot be used, or a router has settings that no advert can carry.
+        """
+        return router_settings.prepare(config)
+
+    def commit(self, prepared: Prepared) -> None:
+        """Have the routers of another configuration; those that are equal are not touched."""
+        self._config = prepared.config
+        self._groups = [set(group.vrrp) for group in prepared.config.sync_groups]
+        before = set(self._routers.in_standby) if self._routers is not None else set()
+        if self._routers is None and prepared.config.vrrp:
+            self._routers = self._made(prepared, ())
+            self._routers.start()
+            if self._taken_up:
+                self._routers.take_up()
+        elif self._routers is not None and prepared.config.vrrp:
+            able = self._fitness()
+            self._routers.reroute(prepared, able.parts)
+            self._routers.fit(able)
+        elif self._routers is not None:
+            self._send_away(self._routers)
+            self._routers = None
+        if before != (set(self._routers.in_standby) if self._routers is not None else set()):
+            task = self._loop.create_task(self._remember_again())
+            self._saving.add(task)
+            task.add_done_callback(self._saving.discard)
+
+    async def settled(self) -> list[str]:
+        """Wait, for a bounded time, until `commit` is in effect; returns what could not be done, in words."""
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+        return await self._routers.rerouted() if self._routers is not None else []
+
+    def _send_away(self, routers: Routers) -> None:
+        async def leave() -> None:
+            await routers.leave(hand_over=True)
+            await routers.finish()
+
+        task = self._loop.create_task(leave())
+        self._leaving[task] = routers
+        task.add_done_callback(self._leaving.pop)
+
+    async def _remember_again(self) -> None:
+        """Save which of the present routers are in standby; an event tells if that fails."""
+        with contextlib.suppress(StateError):
+            await self._remember(lambda: self._routers.in_standby if self._routers is not None else ())
 
     def look(self, now: float, services: Known, probes: Known, *, serving: bool) -> None:
         """Supervise the vrrp process, and send it this host's fitness; `serving` says that a worker lives."""
+        self._known = services, probes, serving
         if self._routers is None:
             return
         self._served = self._served or serving or now - self._began > FIRST_WORKER
-        lost = NO_WORKER if self._served and not serving else ""
-        able = fitness(self._config.vrrp, services, probes, lost)
-        self._routers.fit(able if self._served else vrrp_messages.Fitness(able.parts, able.faults, [], ""))
+        self._routers.fit(self._fitness())
         self._routers.look(now)
 
-    def prepare(self, config: Config) -> Prepared:
-        """Read what the routers of another configuration need; raises router_settings.KeyFileError.  May run in a thread."""
-        return Prepared(config, router_settings.settings(config) if config.vrrp else {})
-
-    def commit(self, prepared: Prepared) -> None:
-        """Take another configuration."""
-        self._config = prepared.config
-
-    async def settled(self) -> list[str]:
-        """Wait until the vrrp process has followed; return in words what it could not do."""
-        return []
+    def _fitness(self) -> vrrp_messages.Fitness:
+        services, probes, serving = self._known
+        lost = NO_WORKER if self._served and not serving else ""
+        able = fitness(self._config.vrrp, services, probes, lost)
+        return able if self._served else vrrp_messages.Fitness(able.parts, able.faults, [], "")
 
     def log(self, level: messages.Level) -> None:
         """Have the vrrp process log in this way."""
+        self._identity = replace(self._identity, level=level.level, format=level.format)
+        for one in self._all:
+            one.log(level)
 
     async def rows(self) -> list[dict[str, Any]]:
         """Return the routers' rows of the status."""
@@ -108,18 +184,16 @@ class Redundancy:
 
     async def leave(self, *, hand_over: bool) -> None:
         """Leave the pair; with `hand_over` a live peer takes over first."""
-        if self._routers is not None:
-            await self._routers.leave(hand_over=hand_over)
+        await asyncio.gather(*(one.leave(hand_over=hand_over) for one in self._all))
 
     async def finish(self) -> None:
         """Wait until the notify scripts of the end are done."""
-        if self._routers is not None:
-            await self._routers.finish()
+        await asyncio.gather(*(one.finish() for one in self._all))
 
     def hurry(self) -> None:
         """Let `leave` or `finish` end at once."""
-        if self._routers is not None:
-            self._routers.hurry()
+        for one in self._all:
+            one.hurry()
 
     # -- what operators ask for
 

@@ -1,23 +1,51 @@
 """Turns the effective configuration into the settings of the vrrp process."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from health.secrets import NoSecret, read
 from proxy.config.model import Auth, Config, Vrrp
 from vrrp.auth import decode_key
 from vrrp.settings import AuthSettings, NotifySettings, RouterSettings, Settings, Track
+from vrrp.trial import unfit
 
 _STATES = {"stop": "init"}  # what `to` of [notify.NAME] calls what vrrp calls otherwise
 
 
-class KeyFileError(Exception):
+class RouterError(Exception):
+    """The routers cannot be run with these settings; the text says why."""
+
+
+class KeyFileError(RouterError):
     """A key file of `auth` cannot be used; the text names the file and never shows its content."""
 
 
-def settings(config: Config) -> dict[str, Any]:
-    """Return `vrrp.settings.Settings` as a tree for the channel; raises KeyFileError."""
-    made = Settings(
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What the vrrp process must know of a configuration; nothing of it can fail any more."""
+
+    config: Config
+    settings: Settings = field(repr=False)  # it has keys
+    tree: dict[str, Any] = field(repr=False)
+    """The settings for the channel."""
+
+
+def prepare(config: Config) -> Prepared:
+    """Read the key files, and build an advert of each router; raises KeyFileError and RouterError."""
+    made = settings(config)
+    for router in made.routers:
+        for family in router.families:
+            if why := unfit(router, family):
+                raise RouterError(f"vrrp {router.name}: {why}")
+    tree = asdict(made)
+    for router, values in zip(made.routers, tree["routers"], strict=True):
+        values["auth"] = router.auth.to_tree()
+    return Prepared(config, made, tree)
+
+
+def settings(config: Config) -> Settings:
+    """Return the settings of the vrrp process; raises KeyFileError."""
+    return Settings(
         routers=tuple(_router(config, one) for one in config.vrrp),
         sync_groups={group.name: group.vrrp for group in config.sync_groups},
         notify=tuple(
@@ -25,10 +53,6 @@ def settings(config: Config) -> dict[str, Any]:
             for one in config.notify
         ),
     )
-    tree = asdict(made)
-    for router, values in zip(made.routers, tree["routers"], strict=True):
-        values["auth"] = router.auth.to_tree()
-    return tree
 
 
 def _router(config: Config, router: Vrrp) -> RouterSettings:

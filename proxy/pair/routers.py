@@ -9,14 +9,14 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from proxy.config.model import Config
 from proxy.pair import router_rows, router_settings
+from proxy.pair.router_settings import Prepared
 from proxy.processes.child import Child, Identity
 from proxy.processes.keeper import Kept
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.records.timeline import Level
-from vrrp.settings import SCRIPT_TIMEOUT
+from vrrp.settings import SCRIPT_TIMEOUT, former
 
 SILENCE = 1.0  # s without a sign of life until the master kills it, so that its successor is there within the lease
 BEAT = 0.25  # s between two of the master's signs of life
@@ -27,24 +27,38 @@ AT_ONCE = 1.0  # s that an end without a hand-over may take
 FINISH = SCRIPT_TIMEOUT + 5.0  # s that the notify scripts may take afterwards
 
 Tell = Callable[[str, str, Level, Mapping[str, Any]], None]
+Inherited = Mapping[str, Any]
+"""A router of an earlier version of this daemon: its `keys`, `handover`, `state` and `standby`."""
 
 
 class Routers:
     """The virtual routers of a daemon; `tell(name, words, level, fields)` records what happens to them.
 
-    `standby` are the names of the routers in standby.  Raises router_settings.KeyFileError.
+    `standby` are the names of the routers in standby.  `inherited` are those of an earlier version of this daemon, as its
+    `state()` had them.
     """
 
-    def __init__(self, config: Config, identity: Identity, tell: Tell, standby: Collection[str]) -> None:
-        self._config = config
-        self._settings = router_settings.settings(config)
+    def __init__(
+        self,
+        prepared: Prepared,
+        identity: Identity,
+        tell: Tell,
+        standby: Collection[str],
+        inherited: Collection[Inherited] = (),
+    ) -> None:
+        self._prepared = prepared
         self._tell = tell
         self._loop = asyncio.get_running_loop()
-        self._longest = router_settings.longest_interval(config)
+        self._longest = router_settings.longest_interval(prepared.config)
         self._handover: dict[str, list[Any]] = {}
         self._standby = set(standby)
         self._fitness = vrrp_messages.Fitness({}, {}, [], "")
-        self._states: dict[str, str] = {one.name: "init" for one in config.vrrp}
+        self._states: dict[str, str] = {one.name: "init" for one in prepared.config.vrrp}
+        self._taken_up = False
+        self._quiet = bool(inherited)
+        self._number = 1  # of the settings
+        self._rerouted: asyncio.Future[list[str]] = self._loop.create_future()
+        self._inherit(inherited)
         self._beaten = 0.0
         self._left = asyncio.Event()
         self._kept = Kept(
@@ -52,7 +66,7 @@ class Routers:
             told=lambda text: tell("vrrp", text, "error", {}),
             afterwards="replaced, the addresses stay for their lease", spare=True,
         )  # fmt: skip
-        self.start, self.kill = self._kept.start, self._kept.kill
+        self.start, self.kill, self.log = self._kept.start, self._kept.kill, self._kept.log
 
     @property
     def children(self) -> list[Child]:
@@ -80,6 +94,72 @@ class Routers:
         if now - self._beaten >= BEAT:
             self._beaten = now
             self._kept.send(messages.Beat())
+
+    @property
+    def ready(self) -> bool:
+        """Whether the process has started, and can take the routers up at once."""
+        return self._kept.ready is not None
+
+    def take_up(self) -> None:
+        """Have the process claim the routers; until then it only waits."""
+        self._taken_up = True
+        if self.ready:
+            self._begin()
+
+    def reroute(self, prepared: Prepared, parts: dict[str, dict[str, int]]) -> None:
+        """Have the process change its routers where they stand; `parts` are added to the priorities in the same step."""
+        stays = former(self._prepared.settings, prepared.settings)
+        longest = router_settings.longest_interval(prepared.config)
+        self._longest, self._prepared = max(self._longest, longest), prepared
+        self._handover = {name: self._handover[was] for name, was in stays.items() if was in self._handover}
+        self._standby = {name for name, was in stays.items() if was in self._standby}
+        names = {one.name: stays.get(one.name, one.name) for one in prepared.config.vrrp}
+        self._states = {name: self._states.get(was, "init") for name, was in names.items()}
+        self._number += 1
+        if not self._rerouted.done():
+            self._rerouted.set_result([])  # the settings that follow count
+        self._rerouted = self._loop.create_future()
+        if self._taken_up:  # a process that is not ready gets the new settings by its `Route`
+            orphaned = prepared.config.node.stop_timeout
+            self._kept.send(vrrp_messages.Reroute(self._number, prepared.tree, parts, orphaned))
+
+    async def rerouted(self) -> list[str]:
+        """Wait until the process has done so, at most as long as a hand-over may take; returns the faults, in words."""
+        patience = self._longest + LEAVE
+        try:
+            async with asyncio.timeout(patience):
+                found = await asyncio.shield(self._rerouted)
+        except TimeoutError:
+            return [f"the vrrp process has not answered within {patience:g} s"]
+        self._longest = router_settings.longest_interval(self._prepared.config)
+        return found
+
+    def state(self) -> list[Inherited]:
+        """Return the routers for a later version of this daemon."""
+        return [
+            {
+                "keys": [list(key) for key in one.keys],
+                "handover": self._handover.get(one.name),
+                "state": self._states[one.name],
+                "standby": one.name in self._standby,
+            }
+            for one in self._prepared.settings.routers
+        ]
+
+    def _inherit(self, rows: Collection[Inherited]) -> None:
+        """Take over what an earlier version knew of the routers that are still there."""
+        names = {key: one.name for one in self._prepared.settings.routers for key in one.keys}
+        for row in rows:
+            name = next((names[key] for one in row["keys"] if (key := tuple(one)) in names), None)
+            if name is not None:
+                self._states[name] = row["state"]
+                self._standby |= {name} if row["standby"] else set()
+                if row["handover"] is not None:
+                    self._handover[name] = row["handover"]
+
+    def abandon(self) -> None:
+        """End the process without a word: a successor on this host has the routers, and their addresses stay."""
+        self._kept.kill()
 
     def fit(self, fitness: vrrp_messages.Fitness) -> None:
         """Send this host's fitness."""
@@ -116,8 +196,8 @@ class Routers:
         """Return the routers' rows of the status."""
         report = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
         if not isinstance(report, vrrp_messages.Routing):
-            return router_rows.unheard(self._config, self._states)
-        return router_rows.rows(self._config, report.routers, time.monotonic(), time.time())
+            return router_rows.unheard(self._prepared.config, self._states)
+        return router_rows.rows(self._prepared.config, report.routers, time.monotonic(), time.time())
 
     async def leave(self, *, hand_over: bool) -> None:
         """Make the process release its addresses within a bound, or hand them over.  Scripts may still run."""
@@ -158,17 +238,27 @@ class Routers:
     # -- the process
 
     def _begin(self) -> None:
-        node = self._config.node
-        standby = sorted(self._standby)
-        self._kept.send(vrrp_messages.Route(self._settings, self._handover, standby, node.stop_timeout, node.state_dir))
+        if not self._taken_up:
+            return
+        node, quiet = self._prepared.config.node, self._quiet
+        self._kept.send(
+            vrrp_messages.Route(
+                self._number, self._prepared.tree, self._handover, sorted(self._standby), node.stop_timeout,
+                node.state_dir, quiet,
+            )
+        )  # fmt: skip
+        self._quiet = False  # a process that replaces this one tells of it
         self._kept.send(self._fitness)
 
     def _take(self, message: messages.Message) -> None:
         match message:
-            case vrrp_messages.Held(handover):
+            case vrrp_messages.Held(number, handover) if number == self._number:
                 self._handover |= handover
-            case vrrp_messages.Moved(name, state, previous, reason, priority, at) if name in self._states:
-                self._states[name] = state
+            case vrrp_messages.Rerouted(number, faults) if number == self._number and not self._rerouted.done():
+                self._rerouted.set_result(faults)
+            case vrrp_messages.Moved(name, state, previous, reason, priority, at):
+                if name in self._states:  # else it has left, as the settings no longer have it
+                    self._states[name] = state
                 fields = {"state": state, "previous": previous, "priority": priority, "at": at}
                 self._tell(name, f"{state}: {reason}", "error" if state == "fault" else "info", fields)
             case vrrp_messages.Left():

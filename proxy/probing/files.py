@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Mapping
 
+from health.credentials import NoCredential, located
 from health.secrets import KINDS, Kind, NoSecret, read
 from proxy.config.hostfiles import distrust
 from proxy.config.model import Config
@@ -93,5 +94,8 @@ class ProbeFiles:
 
 
 def _stamp(path: str) -> Stamp:
-    info = os.stat(path)  # noqa: PTH116 - text
+    try:
+        info = os.stat(located(path))  # noqa: PTH116 - text
+    except NoCredential as why:
+        raise FileNotFoundError(str(why)) from None
     return info.st_mtime_ns, info.st_ctime_ns, info.st_ino, info.st_dev, info.st_size

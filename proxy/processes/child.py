@@ -20,8 +20,9 @@ LONGEST_PAUSE = 5.0  # s
 SETTLED = 10.0  # s of life after which a child is taken to be well
 START = 15.0  # s that a child may take to be ready, doubled each time that it is not: the host may be loaded
 LONGEST_START = 120.0  # s
-# Children keep these variables: the path of programs, the language of messages, and OpenSSL's trusted authorities.
-KEPT = frozenset({"PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR"})
+# Children keep these variables: the path of programs, the language of messages, OpenSSL's trusted authorities, and which
+# descriptor is the journal.  None of the service manager's: neither its socket nor the directory of its credentials.
+KEPT = frozenset({"PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "JOURNAL_STREAM"})
 FAREWELL = 1.0  # s that a child may live after it closed its channel
 
 

@@ -17,12 +17,14 @@ class Faults:
         self._tell = tell
         self._count = 0
 
-    def guarded(self, act: Callable[[], None]) -> None:
-        """Call `act`; if it raises, report that and return."""
+    def guarded(self, act: Callable[[], None]) -> bool:
+        """Call `act`; if it raises, report that and return False."""
         try:
             act()
         except Exception as error:
             self.add(error, "in a regular look")
+            return False
+        return True
 
     def on_exception(self, loop: asyncio.AbstractEventLoop, context: Mapping[str, Any]) -> None:  # noqa: ARG002 - asyncio's
         """Report an exception that asyncio has caught: to be given to `loop.set_exception_handler`."""

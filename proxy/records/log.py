@@ -4,6 +4,9 @@ Much of what is logged was written by strangers (a backend's banner in a probe's
 control character is escaped: a line can neither be forged nor steer a terminal. Whoever reads the lines may also stop
 reading, and the master must not wait for that: a line that does not fit is dropped, counted, and told afterwards. A file
 does not say whether it takes a line at once, so a thread writes to it.
+
+Where the descriptor is the journal of systemd, a line begins with its priority, "<4>" (sd-daemon(3)), and has no time and
+no name of its level: the journal has both.
 """
 
 import contextlib
@@ -27,38 +30,69 @@ LINE_MAX: Final = 4096
 FAREWELL: Final = 0.5
 """Seconds that what waits for a file may take at the end."""
 
+_PRIORITIES: Final = ((logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (logging.NOTSET, 7))
+"""The lowest level -> the priority of syslog(3)."""
+
 _OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
+def is_journal(fd: int = 2) -> bool:
+    """Return True if a descriptor leads to the journal of systemd: JOURNAL_STREAM names its device and inode."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def prefix(level: int, *, journal: bool) -> str:
+    """Return what a line of a level begins with: its priority for the journal, nothing elsewhere."""
+    return f"<{next(number for least, number in _PRIORITIES if level >= least)}>" if journal else ""
+
+
 class TextFormatter(logging.Formatter):
-    """`2026-11-22T18:22:10.123+01:00 warning dns/10.0.0.11 down: no answer within 1 s`, in local time."""
+    """`2026-11-22T18:22:10.123+01:00 warning dns/10.0.0.11 down: no answer within 1 s`, in local time.
+
+    For the journal: `<4>dns/10.0.0.11 down: no answer within 1 s`.
+    """
+
+    def __init__(self, *, journal: bool = False) -> None:
+        super().__init__()
+        self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its newline."""
-        moment = datetime.fromtimestamp(record.created, UTC).astimezone()
-        line = f"{moment.isoformat(timespec='milliseconds')} {record.levelname.lower()} {record.getMessage()}"
+        line = record.getMessage()
+        if not self._journal:
+            moment = datetime.fromtimestamp(record.created, UTC).astimezone()
+            line = f"{moment.isoformat(timespec='milliseconds')} {record.levelname.lower()} {line}"
         if record.exc_info:
             line += f" | {self.formatException(record.exc_info)}"
-        return printable(line)
+        return prefix(record.levelno, journal=self._journal) + printable(line)
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `at` (ISO 8601, UTC), `level`, `message`, and the fields the record was given."""
+    """One JSON object a line: `at` (ISO 8601, UTC), `level`, `message`, and the fields the record was given.
+
+    For the journal: its priority, then the object without `at`.
+    """
+
+    def __init__(self, *, journal: bool = False) -> None:
+        super().__init__()
+        self._journal = journal
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its newline."""
         moment = datetime.fromtimestamp(record.created, UTC)
-        entry: dict[str, object] = {
-            "at": moment.isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-        }
+        entry: dict[str, object] = {} if self._journal else {"at": moment.isoformat(timespec="milliseconds")}
+        entry |= {"level": record.levelname.lower(), "message": record.getMessage()}
         for key, value in vars(record).items():
             if key not in _OWN and key not in entry:
                 entry[key] = value
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return json.dumps(entry, default=str)  # ASCII only: escaped by construction
+        # ASCII only: escaped by construction
+        return prefix(record.levelno, journal=self._journal) + json.dumps(entry, default=str)
 
 
 class LineHandler(logging.Handler):
@@ -71,6 +105,8 @@ class LineHandler(logging.Handler):
         self._ready.register(fd, select.POLLOUT)
         self._disk = DiskThread("log") if _is_file(fd) else None
         self._file = -1  # what the thread writes to
+        self.journal = is_journal(fd)
+        """True if the descriptor leads to the journal of systemd."""
         self.lost = 0
 
     def flush(self) -> None:
@@ -137,9 +173,10 @@ class LineHandler(logging.Handler):
 
     def _shortened(self, line: str, data: bytes) -> bytes:
         if isinstance(self.formatter, JsonFormatter):  # half an object is no JSON: keep what says what happened
-            entry = json.loads(line)
-            short = {key: str(entry[key])[:300] for key in ("at", "level", "message")}
-            return json.dumps({**short, "shortened": True}).encode()
+            start = line.index("{")
+            entry = json.loads(line[start:])
+            short = {key: str(entry[key])[:300] for key in ("at", "level", "message") if key in entry}
+            return (line[:start] + json.dumps({**short, "shortened": True})).encode()
         return data[: LINE_MAX - 4].decode("utf-8", "ignore").encode() + b"..."
 
 
@@ -169,11 +206,11 @@ def change(level: str, style: Format) -> None:
     root.setLevel(level.upper())
     for handler in root.handlers:
         if isinstance(handler, LineHandler):
-            handler.setFormatter(_formatter(style))
+            handler.setFormatter(_formatter(style, journal=handler.journal))
 
 
-def _formatter(style: Format) -> logging.Formatter:
-    return JsonFormatter() if style == "json" else TextFormatter()
+def _formatter(style: Format, *, journal: bool) -> logging.Formatter:
+    return JsonFormatter(journal=journal) if style == "json" else TextFormatter(journal=journal)
 
 
 def setup(level: str = "info", style: Format = "text", fd: int = 2) -> logging.Logger:
@@ -187,7 +224,7 @@ def setup(level: str = "info", style: Format = "text", fd: int = 2) -> logging.L
             root.removeHandler(handler)
             handler.close()
     handler = LineHandler(fd)
-    handler.setFormatter(_formatter(style))
+    handler.setFormatter(_formatter(style, journal=handler.journal))
     root.addHandler(handler)
     root.setLevel(level.upper())
     return root

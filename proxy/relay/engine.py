@@ -16,6 +16,12 @@ from proxy.stats.table import Table
 Want = Callable[[int, int, int], None]
 """Asks the master for transparent sockets: (family, type, count). They arrive by `Engine.prepared`."""
 
+HandOn = Callable[[list[list[Any]], list[int], bool], bool]
+"""Called with rows of UDP sessions (`udp.handover`), as many descriptors, and whether they are the last ones.
+
+It returns False if it cannot take them yet.
+"""
+
 
 class Engine(Protocol):
     """The data plane as its worker sees it."""
@@ -75,8 +81,14 @@ class Engine(Protocol):
     def drain(self) -> None:
         """Serve the clients that are queued already, and none after them."""
 
-    def hand_over(self) -> None:
-        """Stop polling at once: a successor serves the clients that are queued."""
+    def hand_over(self, tell: HandOn) -> None:
+        """Stop polling at once: a successor serves the clients that are queued, and gets the UDP sessions by `tell`."""
+
+    def adopt(self, rows: Sequence[list[Any]], fds: Sequence[int]) -> int:
+        """Continue UDP sessions that a predecessor handed over; return how many cannot go on.
+
+        The engine owns the descriptors from now on.
+        """
 
     @property
     def idle(self) -> bool:

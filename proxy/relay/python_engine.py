@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 import os
 import socket
 import time
@@ -19,19 +18,20 @@ from proxy.relay.departures import Departures
 from proxy.relay.dns import journal
 from proxy.relay.dns.intake import DnsListener
 from proxy.relay.dns.service import DnsService
-from proxy.relay.engine import Want
+from proxy.relay.engine import HandOn, Want
+from proxy.relay.handing import Handing
 from proxy.relay.loop.poller import Poller
+from proxy.relay.members import Members
 from proxy.relay.observe.connection_log import ConnectionLog
 from proxy.relay.observe.follow import Followers, Tell
 from proxy.relay.observe.listing import Browser, Row
 from proxy.relay.observe.pick import foretell
 from proxy.relay.observe.wanted import Wanted
 from proxy.relay.plan import LogPlan, Member, Plan, ServicePlan
-from proxy.relay.relays import Listener, Relay, Relays
+from proxy.relay.relays import Relays
 from proxy.relay.service import Failing, Hint, Service
 from proxy.relay.sockets.transparent import Stock
 from proxy.relay.tcp.service import Admission, TcpService
-from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.sessions import UdpService
 from proxy.stats import layout
 from proxy.stats.columns import Siblings
@@ -40,9 +40,6 @@ from proxy.stats.table import Table
 HEARTBEAT = 0.1  # s
 REFRESH = 0.02  # s between two looks at the siblings' open connections
 HOUSEKEEPING = 1.0  # s
-DRAIN_LOOK = 0.01  # s between two looks whether a draining listener is dry
-DRAIN_LIMIT = 1.0  # s until listeners are closed although clients still come: they must not hold a worker
-RETIRED_LIMIT = 30.0  # s that UDP sessions without a pause keep the socket of a listener that is gone
 
 
 class PythonEngine:
@@ -73,12 +70,8 @@ class PythonEngine:
         self._store = store
         self._services: dict[int, Service] = {}
         self._relays = Relays(self._poller, self._admission, self._journal)
-        self._listeners: dict[tuple[int, int], tuple[Relay, Listener]] = {}
-        self._drying: dict[tuple[int, int], float] = {}  # listeners that are emptied before they close -> until when
-        self._looking_dry = False
-        self._retired: list[
-            tuple[Relay, Listener, float]
-        ] = []  # no longer polled, open for pending answers -> how long
+        self._members = Members(self._poller, self._count_members)
+        self._handing = Handing(self._poller, self._relays, self._members)
         self._draining = False
         self._refreshing = False
         self._log = ConnectionLog(plan.log, self._poller)
@@ -134,19 +127,17 @@ class PythonEngine:
     def listen(self, member: Member, sock: socket.socket) -> None:
         """Poll a member's socket.  The engine owns it from now on, and closes it if the member is polled already."""
         key = member.listener, member.index
-        if self._draining or (key in self._listeners and self._listeners[key][1].member == member):
+        if self._draining or (key in self._members.polled and self._members.polled[key][1].member == member):
             sock.close()
             return
         self.unlisten(*key)  # the listener belongs to another service now
         relay = self._relays[member.service, member.transport]
         if relay.service.plan.transparent:
             self._stock.keep(_kind(member))
-        try:
-            self._listeners[key] = relay, relay.listen(member, sock)
-        except OSError:
-            sock.close()
-            raise
-        self._cells[layout.MEMBERS] = len(self._listeners)
+        self._members.listen(key, relay, member, sock)
+
+    def _count_members(self, number: int) -> None:
+        self._cells[layout.MEMBERS] = number
 
     def unlisten(self, listener: int, index: int, drain: bool = False) -> None:
         """Stop polling a member.  Its socket is closed when all queries and sessions that came by it are over.
@@ -154,30 +145,11 @@ class PythonEngine:
         With `drain` the listener goes for good: what is queued in it is served first.
         """
         key = listener, index
-        if key not in self._listeners:
-            return
-        if drain:
-            self._dry(key)
-            return
-        relay, polled = self._listeners.pop(key)
-        for_good = self._drying.pop(key, None) is not None and not self._draining
-        relay.unlisten(polled)  # type: ignore[arg-type]
-        self._cells[layout.MEMBERS] = len(self._listeners)
-        self._retired.append((relay, polled, self._poller.now + RETIRED_LIMIT if for_good else math.inf))
-        self._close_retired()
-
-    def _dry(self, key: tuple[int, int]) -> None:
-        """Serve what is queued in a listener, nothing that comes later, then close it."""
-        if key in self._drying:
-            return
-        _, polled = self._listeners[key]
-        self._poller.forget(polled.sock)
-        self._poller.again(polled.on_event)
-        now = time.monotonic()
-        self._drying[key] = now + DRAIN_LIMIT
-        if not self._looking_dry:
-            self._looking_dry = True
-            self._poller.at(now + DRAIN_LOOK, self._look_dry)
+        if key in self._members.polled:
+            if drain:
+                self._members.dry(key, for_good=True)
+            else:
+                self._members.retire(key)
 
     def apply(self, changes: Sequence[tuple[int, int, str, str]]) -> None:
         """Apply verdicts and admin states; keep or reset the connections on a backend that went down.
@@ -220,9 +192,9 @@ class PythonEngine:
             else:
                 self._add(plan)
         for slot, seconds in gone:
-            for key in [key for key, (relay, _) in self._listeners.items() if relay.service.plan.slot == slot]:
-                self._dry(key)
             if slot in self._services:
+                for key in self._members.of(self._services[slot]):
+                    self._members.dry(key, for_good=True)
                 self._departures.service(slot, seconds)
         self._watch()
         if self._followers is not None:
@@ -237,18 +209,8 @@ class PythonEngine:
         self._show(service)
         handover = self._relays.changed(service, gone, moved)
         if handover is not None:
-            self._hand_listeners(*handover)
+            self._members.hand(*handover)
         self._departures.targets(gone)
-
-    def _hand_listeners(self, old: Relay, new: Relay) -> None:
-        """Let a service's new relay poll the listeners of the former one, which still answers through its own sockets."""
-        for key, (relay, polled) in list(self._listeners.items()):
-            if relay is old and key not in self._drying:
-                # Not `socket.dup`, which makes both of them block: this module does not know that they do not.
-                sock = socket.socket(fileno=os.dup(polled.sock.fileno()))
-                old.unlisten(polled)  # type: ignore[arg-type]
-                self._retired.append((old, polled, math.inf))
-                self._listeners[key] = new, new.listen(polled.member, sock)
 
     def _show(self, service: Service) -> None:
         """Show backends the clients' addresses, or no longer; not before there are sockets for it."""
@@ -257,15 +219,14 @@ class PythonEngine:
         if not service.plan.transparent:
             service.stock = None
         elif service.stock is None:
-            for relay, polled in self._listeners.values():
-                if relay.service is service:
-                    self._stock.keep(_kind(polled.member))
+            for polled in self._members.of(service).values():
+                self._stock.keep(_kind(polled.member))
             self._opaque.append(service)
             self._become_transparent()
 
     def _become_transparent(self) -> None:
         for service in list(self._opaque):
-            kinds = {_kind(polled.member) for relay, polled in self._listeners.values() if relay.service is service}
+            kinds = {_kind(polled.member) for polled in self._members.of(service).values()}
             if all(map(self._stock.is_answered, kinds)):
                 self._opaque.remove(service)
                 service.stock = self._stock
@@ -275,16 +236,15 @@ class PythonEngine:
     def _is_over(self, slot: int) -> bool:
         """Return True if nothing is open any more in a service that is gone."""
         service = self._services[slot]
-        polled = any(relay.service is service for relay, _ in self._listeners.values())
-        return not polled and all(relay.idle for relay in self._relays.of(service))
+        return not self._members.of(service) and all(relay.idle for relay in self._relays.of(service))
 
     def _forget(self, slot: int) -> None:
         """End what is left of a service that is gone, and leave nothing in its counters that is not a count."""
         service = self._services[slot]
-        for key in [key for key, (relay, _) in self._listeners.items() if relay.service is service]:
-            self.unlisten(*key)
+        for key in self._members.of(service):
+            self._members.retire(key)
         self._relays.remove(service)
-        self._close_retired()
+        self._members.tidy()
         del self._services[slot]
         if service in self._opaque:
             self._opaque.remove(service)
@@ -346,7 +306,7 @@ class PythonEngine:
 
     def replay(self, fd: int) -> int:
         """Send the queries in a dead worker's journal again; this worker's members of the same listeners answer them."""
-        by_listener = {polled.member.listener: (relay, polled) for relay, polled in self._listeners.values()}
+        by_listener = {polled.member.listener: (relay, polled) for relay, polled in self._members.polled.values()}
         count = 0
         for entry in journal.entries(fd):
             relay, polled = by_listener.get(entry.listener, (None, None))
@@ -371,41 +331,49 @@ class PythonEngine:
 
     def foretell(self, service: str, host: str, port: int, name: str) -> dict[str, Any]:
         """Return the backend that this client would get; empty if this worker polls no listener of the service."""
-        for _, (relay, polled) in sorted(self._listeners.items(), key=lambda item: item[0]):
+        for _, (relay, polled) in sorted(self._members.polled.items(), key=lambda item: item[0]):
             if relay.service.plan.name == service:
                 return foretell(polled, host, port, name)
         return {}
 
     def drain(self) -> None:
         """Serve all clients that are queued already, and none after them."""
+        self._handing.stop()  # there is no successor any more
         if self._draining:
             return
         self._draining = True
         self._cells[layout.DRAINING] = 1
-        for key in self._listeners:
-            self._dry(key)
+        for key in self._members.polled:
+            self._members.dry(key, for_good=False)
 
-    def hand_over(self) -> None:
-        """Stop polling at once: a successor serves what is queued.  What was taken already is finished."""
+    def hand_over(self, tell: HandOn) -> None:
+        """Stop polling at once: a successor serves what is queued.  What was taken already is finished.
+
+        `tell` gets the UDP sessions, the newest first, and whether these are the last; it returns False if it cannot
+        take them yet.  The descriptors are closed afterwards.
+        """
         self._draining = True
         self._cells[layout.DRAINING] = 1
-        for key in list(self._listeners):
-            self.unlisten(*key)
+        self._handing.collect()
+        for key in list(self._members.polled):
+            self._members.retire(key)
+        self._handing.hand(tell, self._poller.now)
+
+    def adopt(self, rows: Sequence[list[Any]], fds: Sequence[int]) -> int:
+        """Continue a predecessor's UDP sessions and own the descriptors; return how many cannot go on here."""
+        return self._handing.adopt(rows, fds)
 
     @property
     def idle(self) -> bool:
         """Return True if no connection is open, no answer is pending, and a drain has emptied all listeners."""
-        return not (self._draining and self._listeners) and all(relay.idle for relay in self._relays.values())
+        waits = self._draining and (self._members.polled or self._handing.pending)
+        return not waits and all(relay.idle for relay in self._relays.values())
 
     def close(self) -> None:
         """Reset all connections, answer pending queries with SERVFAIL, and close all sockets."""
         for relay in self._relays.values():
             relay.close()
-        for _, polled in (*self._listeners.values(), *(retired[:2] for retired in self._retired)):
-            self._poller.forget(polled.sock)
-            polled.sock.close()
-        self._listeners.clear()
-        self._retired.clear()
+        self._members.close()
         self._stock.close()
         self._poller.close()
         self._siblings.close()
@@ -438,7 +406,7 @@ class PythonEngine:
 
     def _house(self, now: float) -> None:
         self._poller.at(now + HOUSEKEEPING, self._house)
-        self._close_retired()
+        self._members.tidy()
         self._relays.tidy()
         for service in self._services.values():
             service.tick(now)
@@ -464,39 +432,8 @@ class PythonEngine:
         self._cells[layout.LOG_LINES] = self._log.lines
         self._cells[layout.LOG_LOST] = self._log.lost
 
-    def _look_dry(self, now: float) -> None:
-        """Close each listener that was to be emptied and is empty."""
-        for key, ends in list(self._drying.items()):
-            relay, polled = self._listeners[key]
-            stalled = isinstance(relay, TcpService) and polled in relay.stalled  # its clients wait for room
-            if now >= ends or not (stalled or self._poller.waits(polled.on_event)):
-                self.unlisten(*key)
-        self._looking_dry = bool(self._drying)
-        if self._looking_dry:
-            self._poller.at(now + DRAIN_LOOK, self._look_dry)
-
-    def _close_retired(self) -> None:
-        """Close the sockets of former members that no pending answer needs."""
-        now = self._poller.now
-        still = []
-        for relay, polled, until in self._retired:
-            if isinstance(polled, UdpListener) and until < math.inf and (now >= until or polled.udp.is_quiet(polled)):
-                polled.udp.leave(polled)
-            if _needed(relay, polled):
-                still.append((relay, polled, until))
-            else:
-                polled.sock.close()
-        self._retired = still
-
 
 def _kind(member: Member) -> tuple[int, int]:
     """Return the kind of transparent sockets for a member's clients."""
     family = socket.AF_INET6 if ":" in member.address else socket.AF_INET
     return family, socket.SOCK_STREAM if member.transport == "tcp" else socket.SOCK_DGRAM
-
-
-def _needed(relay: Relay, polled: Listener) -> bool:
-    """Return True if a pending query (until give-up) or an open session is still answered by this socket."""
-    if isinstance(relay, DnsService):
-        return any(query.listener is polled for query in relay.inflight.values())
-    return isinstance(polled, UdpListener) and polled.sessions > 0

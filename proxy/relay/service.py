@@ -150,6 +150,11 @@ class Service:
         if self.selector.needs_changes:
             self.selector.changed(target)
 
+    def adopted(self, target: Target) -> None:
+        """Count a session on `target` that a predecessor has counted already when it began."""
+        self.took(target)
+        self.cells[target.cell + BACKEND_TOTAL] -= 1
+
     def gave_back(self, target: Target) -> None:
         """Count the end of a connection, session or query on `target`."""
         target.active -= 1

@@ -136,6 +136,8 @@ SERVICE_RATE_LIMITED: Final = 58  # connections, sessions, datagrams and queries
 SERVICE_RATE_UNKNOWN: Final = 59  # the same that passed uncounted because the table of rates was full
 SERVICE_TRUNCATED: Final = 60  # the relay's own answers that make a client above its rate use TCP
 SERVICE_DISCONNECTED: Final = 61  # connections and UDP sessions that an operator ended
+SERVICE_SESSIONS_ADOPTED: Final = 62  # UDP sessions that a predecessor handed over
+SERVICE_SESSIONS_DROPPED: Final = 63  # the same that could not go on here: no such backend any more, or no room
 
 SERVICE_SIZE: Final = 96
 
@@ -205,6 +207,8 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("rate_unknown", "counter"),
     ("truncated", "counter"),
     ("disconnected", "counter"),
+    ("sessions_adopted", "counter"),
+    ("sessions_dropped", "counter"),
 )
 
 # Backend block: events between this host and one backend of one service.

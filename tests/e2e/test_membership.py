@@ -85,6 +85,13 @@ class Bed:
                 assert exchange(sock, b"word") == b"word"
         return {place for place, one in enumerate(self.backends) if one.connections > before[place]}
 
+    def restart(self) -> None:
+        """Stop the daemon and start it again."""
+        assert self.node.proc is not None
+        os.kill(self.node.pid, signal.SIGTERM)
+        self.node.proc.wait(10)
+        self.node.start()
+
     def close(self) -> None:
         """End all of it."""
         self.node.end()
@@ -121,10 +128,7 @@ def test_a_server_that_is_told_of(bed: Bed) -> None:
     os.kill(victim, signal.SIGKILL)
     bed.node.until(lambda status: victim not in bed.node.workers() and len(bed.node.workers()) == 2, "a new worker")
     assert bed.connections() == {0, 1, 2}
-    os.kill(bed.node.pid, signal.SIGTERM)
-    assert bed.node.proc is not None
-    bed.node.proc.wait(10)
-    bed.node.start()
+    bed.restart()
     assert bed.connections() == {0, 1}
 
 
@@ -251,6 +255,60 @@ def test_a_weight(bed: Bed) -> None:
     assert bed.steelyard("overrides") == "no overrides: all is as the file says"
     bed.until_serving("tcp", 1)
     assert bed.connections() == {0, 1}
+
+
+def test_saved_over_restarts(bed: Bed) -> None:
+    """R9: saved `add`, `remove` and `weight` are in force at once after a restart, until the file changes those values."""
+    bed.edit("add", "tcp", 2, "--weight", "2", "--save")
+    bed.edit("add", "dns", 2)
+    bed.edit("add", "dns", 2, "--save")
+    bed.edit("remove", "tcp", 0, "--save")
+    bed.edit("weight", "tcp", 1, "5", "--save")
+    bed.edit("weight", "udp", 1, "5", "--save")
+    bed.until_gone("tcp", 0)
+    assert _overrides(bed) == _overrides(bed, saved=True)
+    before = _overrides(bed)
+    bed.restart()
+    assert _overrides(bed) == before
+    assert (len(before), bed.node.status()["generation"]) == (5, 1)
+    assert bed.connections() == {1, 2}
+    shown = bed.shown("tcp", 2)
+    assert shown is not None
+    assert (shown["origin"], shown["weight"], shown["effective_weight"]) == ("added", 2, 2)
+    assert bed.shown("tcp", 0) is None
+    assert (bed.shown("tcp", 1) or {})["weight"] == 5
+    with asker(bed.names) as one:
+        one.ask(30)
+        assert one.collect(5) == 0
+    assert bed.backends[2].queries.count(PROBE) < len(bed.backends[2].queries)
+    # The file lists the added server of one service, drops the removed one, and changes a weight.
+    first, last = (f'"{bed.name(place)}"' for place in (0, 2))
+    head, tcp, rest = bed.node.text.partition("[service.udp]")
+    bed.node.text = head.replace(f"[{first}, ", f"[{last}, ") + tcp + rest
+    rows = f'backends = [{first}, {{ address = "127.0.0.1", port = {bed.backends[1].port}, name = "{bed.name(1)}", weight = 3 }}]'
+    udp, dns, end = bed.node.text.partition("[service.dns]")
+    start = udp.rindex("backends = [")
+    bed.node.text = udp[:start] + rows + udp[udp.index("]", start) + 1 :] + dns + end
+    bed.restart()
+    assert _overrides(bed) == [("dns", bed.name(2), "added"), ("tcp", bed.name(1), "weight 5")]
+    assert bed.connections() == {1, 2}
+    assert (bed.shown("udp", 1) or {})["weight"] == 3
+    for key, why in (
+        (f"tcp/{bed.name(2)}", '"added" has ended: the service has it from the file now'),
+        (f"tcp/{bed.name(0)}", '"removed" has ended: the backend is no longer in the file'),
+        (f"udp/{bed.name(1)}", '"weight 5" has ended: the file\'s weight is 3 now, no longer 1'),
+    ):
+        assert bed.node.told(f"{key}: {why}")
+    saved = json.loads((bed.node.dir / "state" / "overrides.json").read_text())
+    assert [(row["act"], row["service"]) for row in saved["acts"]] == [("add", "dns"), ("weight", "tcp")]
+    assert bed.steelyard("overrides", "clear") == "changed"
+    assert not (bed.node.dir / "state" / "overrides.json").exists()
+
+
+def _overrides(bed: Bed, *, saved: bool | None = None) -> list[tuple[str, str, str]]:
+    _, text = bed.node.steelyard("overrides", "--json")
+    rows = json.loads(text)["overrides"]
+    return sorted((row["service"], row["backend"], row["act"]) for row in rows if saved in {None, row["saved"]})
 
 
 def test_mistakes(bed: Bed) -> None:

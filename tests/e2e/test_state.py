@@ -150,6 +150,11 @@ def test_a_full_disk(make, small, backends):
     assert (code, admin(node, "b1")) == (1, "ready")
     assert "No space left on device" in said
     assert "nothing is changed" in said
+    for act in (("add", "dns", "127.0.0.9"), ("weight", "dns", "b1", "7"), ("remove", "dns", "b1", "--force")):
+        code, said = node.steelyard(*act, "--save")
+        assert (code, "nothing is changed" in said) == (1, True), act
+    rows = node.status()["services"][0]["backends"]
+    assert [(row["name"], row["weight"], row["admin"]) for row in rows] == [("b0", 1, "drain"), ("b1", 1, "ready")]
     probes = backends[0].probes
     code, said = node.steelyard("overrides", "clear")
     assert (code, admin(node)) == (0, "ready"), said
@@ -161,6 +166,26 @@ def test_a_full_disk(make, small, backends):
     assert node.proc.wait(10) == 0
     node.start()
     assert (admin(node), admin(node, "b1")) == ("ready", "drain")
+
+
+def test_saved_acts_of_another_version(make):
+    """R9: saved acts that are not understood keep the daemon from starting, with the reason, and are not overwritten."""
+    node = make()
+    saved = node.dir / "state" / "overrides.json"
+    saved.parent.mkdir(mode=0o750)
+    row = '{"service": "dns", "backend": "b0", "admin": "drain", "by": "uid 0", "reason": null, "at": 1.0}'
+    for text, words in (
+        ('{"version": 99, "acts": []}', "it has version 99 and this steelyard reads version 1"),
+        ('{"version": 1, "acts": [{"act": "fly"}]}', "invalid override"),
+        ("nonsense", "overrides.json: Expecting value"),
+    ):
+        saved.write_text(text)
+        code, lines = node.failed()
+        assert (code, words in lines[-1]) == (1, True), lines
+        assert saved.read_text() == text
+    saved.write_text(f"[{row}]")  # as a version without `add --save` wrote it
+    node.start()
+    assert admin(node) == "drain"
 
 
 def test_a_clear_that_cannot_be_saved(make, small):

@@ -175,7 +175,7 @@ async def test_what_another_process_took_comes_back(bed):
         await is_true(lambda: other.state == "active")
         other.proc.terminate()
         await is_true(lambda: owner.runner.is_active("outside"))
-        assert owner_settles(bed, ADDRESS) == "a"
+        assert await asyncio.to_thread(owner_settles, bed, ADDRESS) == "a"
 
 
 async def test_no_election_before_the_first_verdicts(bed):

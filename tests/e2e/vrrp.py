@@ -57,12 +57,23 @@ class Ours:
         self.bed = bed
         self.wrap = wrap
         self.host = host
-        routers = routers or ({},)
-        made = [{"name": "outside", "interface": "eth0", "vrid": VRID, "addresses": [VIP[4]]} | one for one in routers]
         self.path = bed.dir / f"vrrp-{host}-{len(bed.procs)}.json"
-        self.path.write_text(json.dumps({"routers": made, **more}))
+        self.write(*routers, **more)
         self.proc: Proc = None  # type: ignore[assignment]
         self.start()
+
+    def write(self, *routers: dict[str, Any], **more: Any) -> None:
+        """Write its settings."""
+        common = {"name": "outside", "interface": "eth0", "vrid": VRID, "addresses": [VIP[4]]}
+        self.path.write_text(json.dumps({"routers": [common | one for one in routers or ({},)], **more}))
+
+    def reroute(self, *routers: dict[str, Any], **more: Any) -> list[str]:
+        """Have it change to other settings; returns the faults once it has done so."""
+        self.write(*routers, **more)
+        before = len(self.events("rerouted"))
+        self.proc.signal(signal.SIGQUIT, whole=False)
+        until(lambda: len(self.events("rerouted")) > before, 8, f"{self.host} to change", every=0.01)
+        return list(self.events("rerouted")[-1]["faults"])
 
     def start(self) -> None:
         """Start it, and return when it takes part."""
@@ -85,9 +96,9 @@ class Ours:
         """The state of the first router, as it told it last."""
         return next((str(one["state"]) for one in reversed(self.events("state"))), "init")
 
-    def moves(self) -> list[str]:
-        """Return the states it has been in, in order."""
-        return [one["state"] for one in self.events("state")]
+    def moves(self, name: str | None = None) -> list[str]:
+        """Return the states it has been in, in order; or one of its routers."""
+        return [one["state"] for one in self.events("state") if name in (None, one["name"])]
 
     def report(self) -> dict[str, Any]:
         """Return its status and counters now."""
@@ -178,6 +189,29 @@ class Capture:
         """Return one text for each packet seen so far."""
         text = self.proc.output()
         return re.split(r"\n(?=\d\d:\d\d:\d\d\.)", text)[1:]
+
+
+class Adverts:
+    """The adverts on the LAN, as the client sees them, by sender."""
+
+    def __init__(self, bed: Bed) -> None:
+        self.capture = Capture(bed, "client", "ip proto 112 or ip6 proto 112")
+
+    def of(self, source: str, vrid: int = VRID) -> list[tuple[float, int, str]]:
+        """Return when each advert of a sender was seen (s of the day), its priority, and all that tcpdump says of it."""
+        found = []
+        for text in self.capture.packets():
+            sent = re.search(rf"{re.escape(source)} > .*VRRPv[23], Advertisement, .*vrid {vrid}, prio (\d+)", text)
+            if sent:
+                hours, minutes, seconds = text.split(None, 1)[0].split(":")
+                found.append((int(hours) * 3600 + int(minutes) * 60 + float(seconds), int(sent[1]), text))
+        return found
+
+    def longest_gap(self, source: str, vrid: int = VRID) -> float:
+        """Return the longest time between two adverts of a sender, in seconds."""
+        times = [at for at, _, _ in self.of(source, vrid)]
+        assert len(times) > 1
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
 
 
 class Pinger:

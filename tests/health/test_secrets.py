@@ -45,6 +45,19 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
         assert caught.value.__context__ is None or "s3cret" not in repr(caught.value.__context__)
 
 
+def test_a_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password may be a credential of the service manager; if there is none, the reason says what to look at."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "mysql").write_text("s3cret\n")
+    assert FromDisk().get("credential:mysql") == "s3cret"
+    with pytest.raises(NoSecret) as caught:
+        FromDisk().get("credential:imap")
+    assert str(caught.value) == "password file credential:imap is missing: the unit's LoadCredential= does not name it"
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    with pytest.raises(NoSecret, match=r"^password file credential:mysql cannot be read: .* no credentials"):
+        FromDisk().get("credential:mysql")
+
+
 def test_handed_over() -> None:
     """S6: what was handed over is found by its path, tells what changed, and shows nothing of itself."""
     held = Secrets()

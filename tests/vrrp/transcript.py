@@ -94,6 +94,8 @@ def event_of(words: list[str], router: Router) -> ev.Event:  # noqa: C901, PLR09
             return ev.GroupYield(text)
         case "Reconfigured":
             return ev.Reconfigured(configuration([router.config.name, *rest]))
+        case "Regrouped":
+            return ev.Regrouped(grouped="grouped" in rest, leader="leader" in rest)
     raise ValueError(f"no such event: {kind}")
 
 
@@ -106,6 +108,8 @@ def words_of(command: ev.Command) -> str:  # noqa: PLR0911 - one line a command
             return f"install {' '.join(map(str, addresses))}"
         case ev.RemoveAddresses(addresses):
             return f"remove {' '.join(map(str, addresses))}"
+        case ev.DropAddresses(addresses):
+            return f"drop {' '.join(map(str, addresses))}"
         case ev.Announce(addresses, count):
             return f"announce {' '.join(map(str, addresses))} x{count}"
         case ev.ResetConnections(addresses, grace):

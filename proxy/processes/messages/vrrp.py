@@ -9,14 +9,35 @@ class Route:
     """To vrrp, first of all: `vrrp.settings.Settings` as a tree, and what `Runner.handover` of a dead one said last.
 
     `standby` names routers that are not to take part; `orphaned` is how long (s) it may go on without a master;
-    `state_dir` is where it keeps the numbers of signed adverts.
+    `state_dir` is where it keeps the numbers of signed adverts.  With `quiet` the dead one was an earlier version of this
+    daemon: what goes on as it was is no news.  Answered with `Rerouted`.
     """
 
+    number: int
     settings: dict[str, Any] = field(repr=False)  # it has keys
     handover: dict[str, list[Any]]
     standby: list[str]
     orphaned: float
     state_dir: str
+    quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reroute:
+    """To vrrp: have these settings from now on, and these parts of the priorities with them; the rest as `Route`."""
+
+    number: int
+    settings: dict[str, Any] = field(repr=False)  # it has keys
+    parts: dict[str, dict[str, int]]
+    orphaned: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rerouted:
+    """From vrrp: what a `Route` or `Reroute` says is done, and routers have left; `faults` are those that remain, in words."""
+
+    number: int
+    faults: list[str]
 
 
 Fit = bool | Literal["unjudged"] | None
@@ -75,8 +96,12 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """From vrrp, each 0.1 s and at each move: what a successor is to know, of the routers of which it has changed."""
+    """From vrrp, each 0.1 s and at each move: what a successor is to know, of the routers of which it has changed.
 
+    `number` is that of the settings by whose names it speaks.
+    """
+
+    number: int
     handover: dict[str, list[Any]]
 
 
@@ -111,4 +136,6 @@ class Routing:
     counters: dict[str, dict[str, int]]
 
 
-Message = Route | Fitness | Standby | StoodBy | Resume | Leave | Left | Held | Moved | Told | Routing
+Message = (
+    Route | Reroute | Rerouted | Fitness | Standby | StoodBy | Resume | Leave | Left | Held | Moved | Told | Routing
+)

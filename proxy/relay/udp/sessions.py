@@ -137,7 +137,7 @@ class UdpService:
         """End the sessions that answer through a listener that is gone for good."""
         for session in [one for one in self.sessions.values() if one.listener is listener]:
             self.cells[self.base + SERVICE_EXPIRED] += 1
-            self._end(session, SERVICE_EXPIRED)
+            self.end(session, SERVICE_EXPIRED)
 
     @property
     def idle(self) -> bool:
@@ -152,7 +152,7 @@ class UdpService:
         why = SERVICE_EXPIRED if self.idle else SERVICE_DRAINED_HARD
         for session in list(self.sessions.values()):
             self.cells[self.base + why] += 1
-            self._end(session, why)
+            self.end(session, why)
 
     def returned(self, targets: Iterable[Target]) -> None:
         """Give new sessions to backends that came up again; sessions that have moved away stay where they are."""
@@ -173,23 +173,19 @@ class UdpService:
         """End the sessions on these backends; the clients' next datagrams begin new ones elsewhere."""
         ended = set(targets)
         for session in [one for one in self.sessions.values() if one.target in ended]:
-            self._end(session, SERVICE_DRAINED_HARD)
+            self.end(session, SERVICE_DRAINED_HARD)
 
     def changed(self, gone: Iterable[Target], moved: Iterable[Target]) -> None:
         """Use the service's changed plan; backends are `gone`, or `moved` to another address or source address."""
         self._take()
         for target in (*gone, *moved):
             self.closed_ports.forget(target)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self.sessions:
-            self._arm(max(next(iter(self.sessions.values())).touched + self._idle, self.poller.now))
+        self.arm_anew()
 
     def disconnect(self, session: Session) -> None:
         """End a session by an operator's command; the client's next datagram begins another one."""
         self.cells[self.base + SERVICE_DISCONNECTED] += 1
-        self._end(session, SERVICE_DISCONNECTED)
+        self.end(session, SERVICE_DISCONNECTED)
 
     # -- datagrams
 
@@ -226,7 +222,7 @@ class UdpService:
                 session = self.sessions[session.key]
                 if session.send(data):
                     return
-        self._end(session, SERVICE_MOVED)
+        self.end(session, SERVICE_MOVED)
         if self._begin(listener, client, data, (session.target,) if session.refused else (), told):
             cells[base + SERVICE_MOVED] += self.sessions[session.key].target is not session.target
 
@@ -284,7 +280,7 @@ class UdpService:
             self.cells[self.base + service.why_nobody()] += instead is None
             return False
         if instead is not None:
-            self._end(instead, SERVICE_MOVED)
+            self.end(instead, SERVICE_MOVED)
         for _ in range(ATTEMPTS):
             try:
                 session = self._open(listener, client, target, told)
@@ -298,7 +294,7 @@ class UdpService:
                     service.persistence.hold(sticky)
                 if session.send(data, tried):
                     return True
-                self._end(session, SERVICE_MOVED)
+                self.end(session, SERVICE_MOVED)
             tried += (target,)
             target = pick(tried)
             if target is None:
@@ -373,9 +369,9 @@ class UdpService:
 
     def _evict_oldest(self) -> None:
         self.cells[self.base + SERVICE_EVICTED] += 1
-        self._end(next(iter(self.sessions.values())), SERVICE_EVICTED)
+        self.end(next(iter(self.sessions.values())), SERVICE_EVICTED)
 
-    def _end(self, session: Session, why: int) -> None:
+    def end(self, session: Session, why: int) -> None:
         """End a session; the counter `why` gives the reason."""
         if self.sessions.pop(session.key, None) is None:
             return
@@ -383,9 +379,13 @@ class UdpService:
             self.log.session(session, why)
         if self.followed is not None:
             self.followed.session(session, why)
+        self.poller.discard(session.sock)
+        self.let_go(session)
+
+    def let_go(self, session: Session) -> None:
+        """Give back what a session has taken."""
         self.unanswered.forget(session)
         session.listener.sessions -= 1
-        self.poller.discard(session.sock)
         self.service.gave_back(session.target)
         if session.sticky and self.service.keeper is not None:
             self.service.keeper.release(session.sticky, session.touched)
@@ -399,6 +399,14 @@ class UdpService:
                     session.listener = new
             new.sessions += old.sessions
             old.sessions = 0
+
+    def arm_anew(self) -> None:
+        """Set the timer for the session that is first now, or by another `idle-timeout`."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self.sessions:
+            self._arm(max(next(iter(self.sessions.values())).touched + self._idle, self.poller.now))
 
     def _arm(self, when: float) -> None:
         if when != float("inf"):
@@ -416,7 +424,7 @@ class UdpService:
                 self._arm(max(when, now + GRAIN))
                 return
             self.cells[self.base + SERVICE_EXPIRED] += 1
-            self._end(session, SERVICE_EXPIRED)
+            self.end(session, SERVICE_EXPIRED)
         self._arm(now + EXPIRED_PAUSE)
 
 

@@ -2,114 +2,15 @@
 
 import asyncio
 import re
-from types import SimpleNamespace
 
 import pytest
 
-from proxy.backends.admin import Admins
-from proxy.backends.effective import Running
+from proxy.backends.edits import Edit
 from proxy.backends.errors import FailedError
-from proxy.backends.loops import LoopGuard
-from proxy.backends.membership import Edit, Membership
-from proxy.backends.saved import SAVED, SavedActs
-from proxy.commands.admin import admin_handler
-from proxy.commands.membership import MembershipCommands
-from proxy.config.loader import load
+from proxy.backends.saved import SAVED
 from proxy.control.server import Request
 from proxy.control.wire import BAD_REQUEST, ControlError
-from proxy.records import document
-from proxy.records.disk_thread import DiskThread
-from proxy.records.document import Document
-from proxy.stats.slots import Slots
-
-FILE = """
-[node]
-name = "n"
-workers = 1
-state-dir = "{state}"
-[probe.answers]
-type = "dns"
-query = "example.net SOA"
-[service.dns]
-listen = ["192.0.2.1:53/udp"]
-protocol = "dns"
-quorum = 2
-backends = ["192.0.2.11", {{ address = "192.0.2.12", name = "ns2", weight = 3 }}]
-backend-defaults = {{ max-connections = 7 }}
-probe = "answers"
-[service.web]
-listen = ["192.0.2.1:80,81/tcp"]
-probe = {{ type = "tcp", port = 80 }}
-backends = ["192.0.2.11"]
-"""
-EVERYWHERE = """
-[service.all]
-listen = ["*:99/tcp"]
-backends = ["192.0.2.11"]
-"""
-FIRST, SECOND, NEW = ("dns", "192.0.2.11"), ("dns", "ns2"), ("dns", "192.0.2.13")
-
-
-class Bed:
-    """A daemon's backends, of which all could serve, with `active` open on them."""
-
-    def __init__(self, directory, capacity=64, more=""):
-        path = directory / "f.toml"
-        path.write_text(FILE.format(state=directory) + more)
-        self.told, self.heard, self.changed, self.active = [], [], [], {}
-        self.running = Running(load(path), Slots(16), Slots(capacity))
-        self.down = set()
-        self.document = Document(DiskThread("disk"), directory, SAVED)
-        self.document.content = document.load(directory, SAVED)
-        self.saved = SavedActs(self.document, self.tell)
-        self.admins = Admins(self.running, self.saved, self.tell, self.changed.append, self.open)
-        self.membership = Membership(
-            self.running, self.admins, self.saved, self.tell,
-            relisted=lambda service, slots: self.heard.append((service, list(slots))),
-            reweighed=self.heard.append,
-            stranded=self.stranded,
-            active=self.open,
-            leads_back=LoopGuard(self.running, lambda: {"192.0.2.77"}, self.tell, self.heard.append).would_lead_back,
-        )  # fmt: skip
-
-        self.commands = MembershipCommands(self.running, self.admins, self.membership)
-        self.act = admin_handler(self.running, self.admins, SimpleNamespace(stranded_by=self.stranded))
-
-    def stranded(self, going):
-        """Which services somebody could serve, and nobody without these."""
-        able = {key for key in self.running.backends if key[1] not in self.down and not self.admins.leaves(key)}
-        return [name for name in {key[0] for key in going} if {k for k in able if k[0] == name} <= {*going} and able]
-
-    def tell(self, kind, subject, text, **_):
-        """Note an event."""
-        self.told.append(f"{subject}: {text}")
-
-    def open(self, key):
-        """How much a backend has open."""
-        return self.active.get(key, 0)
-
-    async def ask(self, command, service="dns", **arguments):
-        """Give a command; whether it changed anything."""
-        request = Request(command, {"service": service, **arguments}, 1, 1000)
-        return (await getattr(self.commands, command)(request))["changed"]
-
-    async def set(self, command, backend="ns2", **arguments):
-        """Give a command about the admin state of a backend."""
-        request = Request(command, {"service": "dns", "backend": backend, **arguments}, 1, 1000)
-        async for _ in self.act(request):
-            pass
-
-    def later(self, seconds=1.5):
-        """Let the master have a regular look now, and another one so many seconds later."""
-        now = asyncio.get_running_loop().time()
-        for moment in (now, now + seconds):
-            self.admins.look(moment)
-            self.membership.look(moment)
-
-    @property
-    def names(self):
-        """The backends of the service."""
-        return [name for of, name in self.running.backends if of == "dns"]
+from tests.proxy.backends.bed import EVERYWHERE, FIRST, NEW, SECOND, Bed
 
 
 @pytest.fixture
@@ -456,147 +357,134 @@ async def test_mistakes_change_nothing(bed, command, arguments, words):
     assert (bed.heard, bed.told, bed.membership.edits) == ([], [], 0)
 
 
-# -- another file
-
-DROPPED = (("quorum = 2", "quorum = 1"), (', { address = "192.0.2.12", name = "ns2", weight = 3 }', ""))
+# -- with --save
 
 
-def reload(bed, directory, *changes, more=""):
-    """Put the file with these replacements into force, as a reload does; what it makes of the acts."""
-    text = FILE.format(state=directory) + more
-    for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    path = directory / "g.toml"
-    path.write_text(text)
-    new = load(path)
-    rebase = bed.membership.rebase(new)
-    bed.running.room_for(rebase.services)
-    bed.running.replace_all(new, rebase.services)
-    bed.membership.commit(rebase)
-    return rebase
+SAVING = [
+    ("add", {"address": "192.0.2.13", "weight": 4}, ("192.0.2.13", "added")),
+    ("remove", {"backend": "ns2"}, ("ns2", "removed")),
+    ("weight", {"backend": "ns2", "weight": 9}, ("ns2", "weight 9")),
+]
 
 
-async def test_acts_survive_another_file(bed, tmp_path):
-    """R9: what the file did not change of what operators set is in force after a reload as well, in the file's order."""
-    await bed.ask("add", address="192.0.2.13", weight=5)
-    await bed.ask("weight", backend="ns2", weight=9)
-    await bed.set("drain", "192.0.2.11")
+@pytest.mark.parametrize(("command", "arguments", "row"), SAVING, ids=[one[0] for one in SAVING])
+async def test_an_act_is_saved_later(bed, tmp_path, command, arguments, row):
+    """R9: an act that holds already can be saved: that is a change, is told once, and survives a restart."""
+    assert await bed.ask(command, **arguments)
+    assert bed.overrides == [(*row, False)]
+    assert (Bed(tmp_path).overrides, (tmp_path / SAVED).exists()) == ([], False)
     bed.told.clear()
-    rebase = reload(
-        bed, tmp_path, ("quorum = 2", "quorum = 1"), ("max-connections = 7", "max-connections = 8"),
-        ('["192.0.2.11", {', '["192.0.2.10", "192.0.2.11", {'),
-    )  # fmt: skip
-    assert (rebase.ended, rebase.retired, rebase.returned, bed.told) == ([], [], [], [])
-    assert bed.names == ["192.0.2.10", "192.0.2.11", "ns2", "192.0.2.13"]
-    assert (bed.running.backends[SECOND].weight, bed.running.weighed) == (9, {SECOND})
-    assert (bed.running.backends[NEW].max_connections, bed.running.backends[NEW].weight) == (8, 5)
-    assert bed.admins.state(FIRST) == "drain"
-    assert len(bed.membership.rows()) + len(bed.admins.rows()) == 3
+    before = bed.names
+    assert await bed.ask(command, **arguments, save=True)
+    assert (bed.overrides, bed.names) == ([(*row, True)], before)
+    assert bed.told == [f"dns/{row[0]}: {row[1]} is saved and survives a restart, by uid 1000"]
+    assert not await bed.ask(command, **arguments, save=True)
+    assert not await bed.ask(command, **arguments)
+    assert len(bed.told) == 1
+    assert Bed(tmp_path).overrides == [(*row, True)]
 
 
-async def test_another_file_ends_acts(bed, tmp_path):
-    """R9: an act ends with the file's value that it replaced, and is told with the reason; the saved ones are forgotten."""
-    await bed.ask("weight", backend="ns2", weight=9, save=True)
-    await bed.set("maint", save=True)
+async def test_a_removal_is_saved_when_it_is_over(bed, tmp_path):
+    """R9: the removal of a backend that is gone already can still be saved."""
+    await bed.ask("remove", backend="192.0.2.12")
+    bed.later()
+    assert "ns2" not in bed.names
+    assert await bed.ask("remove", backend="192.0.2.12", save=True)
+    assert Bed(tmp_path).names == ["192.0.2.11"]
+
+
+@pytest.mark.parametrize(("command", "arguments", "row"), SAVING, ids=[one[0] for one in SAVING])
+async def test_an_act_that_cannot_be_saved(bed, tmp_path, command, arguments, row):
+    """R15: `add`, `remove` or `weight` that cannot be saved is refused and changes nothing; without --save it is done."""
+    (tmp_path / SAVED).mkdir()
+    before = (bed.names, bed.running.backends[SECOND].weight)
+    with pytest.raises(ControlError, match="nothing is changed, as it cannot be saved"):
+        await bed.ask(command, **arguments, save=True)
+    assert (bed.names, bed.running.backends[SECOND].weight, bed.overrides, bed.heard) == (*before, [], [])
+    assert not bed.admins.leaves(SECOND)
+    assert [text.partition(": ")[0] for text in bed.told] == [SAVED]
+    assert await bed.ask(command, **arguments)
+    assert bed.overrides == [(*row, False)]
+
+
+async def test_an_unsaved_act_over_a_saved_one(bed, tmp_path):
+    """R9: what an act undoes or replaces is not saved any more, whether that act is saved or not."""
     await bed.ask("add", address="192.0.2.13", save=True)
-    bed.told.clear()
-    bed.changed.clear()
-    bed.heard.clear()
-    changes = ("weight = 3 }", 'weight = 4, admin = "drain" }, "192.0.2.13"')
-    assert len(reload(bed, tmp_path, changes).ended) == 3
-    assert bed.told == [
-        'dns/192.0.2.13: "added" has ended: the service has it from the file now',
-        'dns/ns2: "weight 9" has ended: the file\'s weight is 4 now, no longer 3',
-        'dns/ns2: "maint" has ended: the file says "drain" now, no longer "ready"',
-    ]
-    assert (bed.running.backends[SECOND].weight, bed.running.weighed, bed.heard) == (4, set(), [SECOND])
-    assert (bed.admins.state(SECOND), bed.changed, bed.membership.edits) == ("drain", [[SECOND]], 0)
-    await bed.saved.settled()
-    assert not (tmp_path / SAVED).exists()
-
-
-async def test_a_backend_that_the_file_no_longer_has(bed, tmp_path):
-    """R9: what the file drops is drained as what is removed, is no override, and is gone when nothing is open there."""
-    bed.active[SECOND] = 1
-    assert reload(bed, tmp_path, *DROPPED).retired == [SECOND]
-    assert (bed.names, bed.admins.state(SECOND), bed.admins.leaves(SECOND)) == (["192.0.2.11", "ns2"], "drain", True)
-    assert (bed.membership.edits, bed.told) == (
-        0,
-        ["dns/ns2: no longer wanted by the file: 1 open, may finish until drain-timeout"],
-    )
-    assert bed.changed == [[SECOND]]
-    bed.later(3599)
-    assert bed.admins.acted(SECOND) == "drain"
-    assert reload(bed, tmp_path, *DROPPED).retired == []  # it is leaving already, and its deadline stays
-    bed.later(3601)
-    assert bed.admins.acted(SECOND) == "maint"
-    bed.active.clear()
-    bed.later()
-    assert (bed.names, bed.membership.edits) == (["192.0.2.11"], 0)
-
-
-async def test_a_backend_that_the_file_has_again(bed, tmp_path):
-    """R9: what an earlier file dropped and the next one has again stays, as that file has it."""
-    bed.active[SECOND] = 1
-    reload(bed, tmp_path, *DROPPED)
-    assert reload(bed, tmp_path, ("weight = 3", "weight = 8")).returned == [SECOND]
-    assert (bed.admins.acted(SECOND), bed.admins.leaves(SECOND), bed.running.backends[SECOND].weight) == (
-        "ready", False, 8,
-    )  # fmt: skip
-    bed.active.clear()
-    bed.later()
-    assert "ns2" in bed.names
-
-
-async def test_a_removal_over_another_file(bed, tmp_path):
-    """R9: what was removed stays removed over a reload, leaving or gone, until the file drops it as well."""
-    bed.active[SECOND] = 1
-    await bed.ask("remove", backend="ns2")
-    rebase = reload(bed, tmp_path, ("weight = 3", "weight = 4"))
-    assert (rebase.ended, rebase.retired, rebase.returned) == ([], [], [])
-    assert bed.admins.leaves(SECOND)
-    bed.active.clear()
-    bed.later()
-    rebase = reload(bed, tmp_path, ("weight = 3", "weight = 5"))
-    assert (bed.names, [row["act"] for row in bed.membership.rows()]) == (["192.0.2.11"], ["removed"])
+    await bed.ask("remove", backend="ns2", save=True)
+    await bed.ask("weight", backend="192.0.2.11", weight=9, save=True)
+    await bed.ask("weight", backend="192.0.2.11", weight=8)
     await bed.ask("add", address="ns2")
-    assert bed.running.backends[SECOND].weight == 5
+    await bed.ask("remove", backend="192.0.2.13")
+    again = Bed(tmp_path)
+    assert (again.overrides, again.names) == ([], ["192.0.2.11", "ns2"])
+
+
+async def test_a_saved_removal_takes_the_weight_along(bed, tmp_path):
+    """R9: a backend that is removed and comes back has the file's weight, after a restart as well."""
+    await bed.ask("weight", backend="ns2", weight=9, save=True)
+    await bed.ask("remove", backend="ns2", save=True)
+    again = Bed(tmp_path)
+    await again.ask("add", address="ns2")
+    assert (again.running.backends[SECOND].weight, again.overrides) == (3, [])
+
+
+async def test_a_weight_for_one_that_comes_back(bed, tmp_path):
+    """R9: `add --weight --save` of a removed backend saves the weight; that the file lists the backend need not be saved."""
     await bed.ask("remove", backend="ns2")
-    bed.later()
-    reload(bed, tmp_path, *DROPPED)
-    assert bed.membership.edits == 0
+    assert await bed.ask("add", address="ns2", weight=6, save=True)
+    assert Bed(tmp_path).overrides == [("ns2", "weight 6", True)]
 
 
-async def test_a_service_that_the_file_no_longer_has(bed, tmp_path):
-    """R9: acts on a service that the file drops end with it, those that were leaving included."""
-    await bed.ask("add", address="192.0.2.13")
-    await bed.set("maint", "192.0.2.13")
+async def test_acts_that_are_saved_together(bed, tmp_path):
+    """R15: acts of all kinds that are saved at the same time all hold, here and after a restart."""
+    await asyncio.gather(
+        bed.ask("add", address="192.0.2.13", save=True), bed.ask("weight", backend="ns2", weight=9, save=True),
+        bed.set("drain", "192.0.2.11", save=True), bed.ask("add", address="192.0.2.14", save=True),
+    )  # fmt: skip
+    assert len(bed.overrides) == 4
+    assert Bed(tmp_path).overrides == bed.overrides
+
+
+async def test_the_room_goes_while_an_act_is_saved(tmp_path):
+    """R15: if another backend takes the last room while one is being saved, that one is refused and is not saved either."""
+    bed = Bed(tmp_path, capacity=4)
+    saving = asyncio.ensure_future(bed.ask("add", address="192.0.2.13", save=True))
+    await asyncio.sleep(0)
+    assert await bed.ask("add", address="192.0.2.14")
+    with pytest.raises(ControlError, match="the counters have room for 4 only"):
+        await saving
+    await bed.saved.settled()
+    assert (bed.names, (tmp_path / SAVED).exists()) == (["192.0.2.11", "ns2", "192.0.2.14"], False)
+
+
+async def test_the_service_goes_while_an_act_is_saved(bed, tmp_path):
+    """R15: an act on a service that a reload takes away while it is being saved is refused, and is not saved either."""
+    saving = asyncio.ensure_future(bed.ask("add", address="192.0.2.13", save=True))
+    await asyncio.sleep(0)
+    bed.reload(("[service.dns]", "[service.names]"))
+    with pytest.raises(ControlError, match="dns is no longer in the file"):
+        await saving
+    await bed.saved.settled()
+    assert (bed.overrides, (tmp_path / SAVED).exists()) == ([], False)
+
+
+async def test_the_same_act_twice_at_once(bed):
+    """R15: of two equal acts that are saved at the same time the second changes nothing and says so."""
+    both = await asyncio.gather(*(bed.ask("add", address="192.0.2.13", save=True) for _ in range(2)))
+    assert both == [True, False]
+    assert (bed.names, len(bed.told)) == (["192.0.2.11", "ns2", "192.0.2.13"], 1)
+
+
+async def test_added_again_while_it_drains(bed):
+    """R9: a backend that an earlier file had and that is still leaving stays if it is added, with the defaults of the service."""
     bed.active[SECOND] = 1
-    await bed.ask("remove", backend="ns2")
-    rebase = reload(bed, tmp_path, ("[service.dns]", "[service.names]"))
-    assert (NEW, '"added" has ended: the service is no longer in the file') in rebase.ended
-    assert (bed.membership.edits, bed.admins.rows(), [*bed.admins.leaving]) == (0, [], [])
-    bed.later()
-    assert ("names", "ns2") in bed.running.backends
-
-
-async def test_an_added_backend_that_would_lead_back(bed, tmp_path):
-    """R9: an added backend that is a listener of this host with another file is dropped, and the reload is not refused."""
-    await bed.ask("add", "web", address="192.0.2.77:99")
-    key = ("web", "192.0.2.77:99")
-    back = EVERYWHERE.replace('"192.0.2.11"', '"192.0.2.1:80"')
-    rebase = reload(bed, tmp_path, more=back)
-    why = "192.0.2.77:99 is a listener of [service.all], which leads back here (web -> all -> web)"
-    assert (rebase.retired, [at for at, _ in rebase.ended]) == ([key], [key])
-    assert f'"added" has ended: {why}' in rebase.ended[0][1]
-
-
-async def test_an_act_while_a_reload_is_prepared(bed, tmp_path):
-    """R9: a reload can tell that operators have acted since it was prepared."""
-    path = tmp_path / "f.toml"
-    for act in (bed.ask("weight", backend="ns2", weight=9), bed.set("drain"), bed.ask("remove", backend="ns2")):
-        rebase = bed.membership.rebase(load(path))
-        assert bed.membership.is_current(rebase)
-        await act
-        assert not bed.membership.is_current(rebase)
+    bed.reload(("quorum = 2", "quorum = 1"), ('{ address = "192.0.2.12", name = "ns2", weight = 3 }', '"192.0.2.14"'))
+    bed.reload(("quorum = 2", "quorum = 1"), (', { address = "192.0.2.12", name = "ns2", weight = 3 }', ""))
+    key = ("dns", "192.0.2.14")
+    assert bed.admins.leaves(key)
+    assert await bed.ask("add", address="192.0.2.14")
+    assert (bed.admins.leaves(key), bed.admins.leaves(SECOND)) == (False, True)
+    assert bed.overrides == [("192.0.2.14", "added", False)]
+    assert not await bed.ask("remove", backend="ns2")  # it is leaving already
+    assert await bed.ask("remove", backend="ns2", force=True)
+    assert (bed.admins.acted(SECOND), bed.overrides) == ("maint", [("192.0.2.14", "added", False)])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from health.secrets import AUTHORITIES, LARGEST
+from proxy.config import ConfigError
 from tests.health.databases import Authority
 
 MAIL = """[service.mail]
@@ -44,7 +45,7 @@ def test_what_a_password_file_should_be(about, secret):
         secret.write_bytes(content)
         assert about() == [f"5:107 error: password file {secret} {words}"]
     secret.unlink()
-    assert about() == [f"5:107 warning: {secret}: no such file or directory on this host"]
+    assert about() == [f"5:107 error: {secret}: no such file or directory on this host"]
     secret.mkdir()
     assert about() == [f"5:107 error: {secret} is not a file"]
 
@@ -59,6 +60,62 @@ def test_what_a_file_of_authorities_should_be(about, tmp_path):
         empty.write_text(content)
         (one,) = about(keys.format(empty))
         assert one.endswith(f"error: {AUTHORITIES.label} {empty} {words}")
+
+
+@pytest.fixture
+def credentials(tmp_path, monkeypatch) -> Iterator[Path]:
+    """Return a directory of credentials as systemd makes it: only its owner may enter, and nobody write."""
+    directory = tmp_path / "credentials"
+    directory.mkdir()
+    (directory / "imap").write_text("a-secret\n")
+    (directory / "imap").chmod(0o440)
+    directory.chmod(0o550)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(directory))
+    yield directory
+    directory.chmod(0o700)
+
+
+IMAP = MAIL % 'user = "probe", password-file = "credential:{}"'
+
+
+def test_a_credential_of_the_service_manager(said, loaded, credentials, monkeypatch):
+    """S7, R13: a credential is trusted with systemd's modes; where it is missing, `run` refuses and `check` warns at its key."""
+    text = IMAP.replace("{}", "imap")
+    assert said(text) == []
+    assert loaded(text).services[0].backends[0].probes[0].password_file == "credential:imap"
+    missing = "credential:pop3: no such file or directory on this host"
+    hint = "the unit's LoadCredential= does not name it"
+    assert said(IMAP.replace("{}", "pop3")) == [f"5:107 warning: {missing} | {hint}"]
+    with pytest.raises(ConfigError, match=f"5:107: error: {missing}"):
+        loaded(IMAP.replace("{}", "pop3"))
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    (line,) = said(text)
+    assert line.startswith(
+        "5:107 warning: credential:imap cannot be looked at: the service manager has given this process"
+    )
+    with pytest.raises(ConfigError, match="5:107: error: credential:imap cannot be looked at"):
+        loaded(text)
+
+
+@pytest.mark.parametrize("name", ["", "..", "../imap", "a/b", "a:b"])
+def test_a_credential_is_a_name(said, credentials, name):
+    """S5: what could lead out of the directory of credentials is an error at its key."""
+    assert any(
+        one.startswith(f'5:107 error: "credential:{name}" names no credential')
+        for one in said(IMAP.replace("{}", name))
+    )
+
+
+@ROOT
+@pytest.mark.parametrize("which", ["", "imap"])
+def test_a_credential_that_others_could_change(said, credentials, which):
+    """S7: as root, a credential in a directory that another user could change is refused, as every file is."""
+    os.chown(credentials / which, 65534, 0)
+    (line,) = said(IMAP.replace("{}", "imap"))
+    assert "belongs to another user (uid 65534), who could change it: root must not obey it" in line
+    os.chown(credentials / which, 0, 0)
+    (credentials / which).chmod(0o777)
+    assert any("is writable by everybody" in one for one in said(IMAP.replace("{}", "imap")))
 
 
 @ROOT

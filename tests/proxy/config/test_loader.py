@@ -53,8 +53,8 @@ def test_load_raises_every_error_and_no_warning(write):
     assert [(item.severity, item.line) for item in error.value.diagnostics] == [("error", 4), ("error", 5)]
 
 
-def test_load_wants_the_files_that_check_only_looks_for(write):
-    """A secret that is not there stops a daemon; a check on another host only warns."""
+def test_missing_files_are_errors_on_their_host(write):
+    """R13: a secret that is not there stops a daemon, and `check` on this host; for another host `check` only warns."""
     text = (
         SMALL
         + 'probe = { type = "imap", user = "x", password-file = "/nonexistent/pw", tls = "starttls", tls-name = "a" }\n'
@@ -62,6 +62,8 @@ def test_load_wants_the_files_that_check_only_looks_for(write):
     with pytest.raises(ConfigError, match="/nonexistent/pw: no such file"):
         load(write(text))
     config, found = diagnose(write(text))
+    assert (config, [item.severity for item in found]) == (None, ["error"])
+    config, found = diagnose(write('nodes = ["not-this-host"]\n' + text))
     assert config is not None
     assert [item.severity for item in found] == ["warning"]
 

@@ -162,7 +162,7 @@ def test_secrets_are_looked_for_and_never_kept(write, tmp_path):
     secret = tmp_path / "pw"
     text = service('"10.0.0.10:3306/tcp"', f'probe = {{ type = "mysql", user = "x", password-file = "{secret}" }}')
     _, found = diagnose(write(text))
-    assert [(item.severity, "no such file" in item.message) for item in found] == [("warning", True)]
+    assert [(item.severity, "no such file" in item.message) for item in found] == [("error", True)]
     secret.write_text("hunter2")
     secret.chmod(0o644)
     config, found = diagnose(write(text))

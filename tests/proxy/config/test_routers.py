@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from proxy.config import ConfigError
+from proxy.config import ConfigError, load
 from vrrp.packet import GROUP4, Advert, build
 
 ROUTER = '[vrrp.{name}]\ninterface = "{interface}"\nvrid = {vrid}\naddresses = [{addresses}]\n{rest}\n'
@@ -107,7 +107,7 @@ def test_defaults_and_members(loaded):
         (router(rest='auth = { key-files = ["key"] }'), '"key" is no absolute path, nor one behind the id of its key: write "2:/etc/steelyard/key"'),
         (router(rest='auth = { key-files = ["0:/nowhere/key"] }'), '"0" is not the id of a key: ids are 1 to 255'),
         (router(rest='auth = { key-files = ["256:/nowhere/key"] }'), '"256" is not the id of a key: ids are 1 to 255'),
-        (router(rest='auth = { key-files = ["2:/nowhere/key", "/nowhere/other"] }'), "two keys have the id 2 | a key without an id has the number of its place"),
+        (router(rest='auth = { key-files = ["2:credential:a", "credential:b"] }'), "two keys have the id 2 | a key without an id has the number of its place"),
         (router(rest="virtual-router-id = 5"), 'unknown key "virtual-router-id" | did you mean "vrid"?'),
         (router(rest='track = [{ probe = "x", interface = "eth0" }]'), "[vrrp.inside] tracks one thing an entry: an interface, a service or a probe"),
         (router(rest="track = [{ penalty = 5 }]"), "[vrrp.inside] tracks one thing an entry: an interface, a service or a probe"),
@@ -149,11 +149,15 @@ def test_mistakes_in_routers(said, text, expected):
         ('auth = { key-files = ["/nowhere/a", "/nowhere/b"] }', "enforce", ((1, "/nowhere/a"), (2, "/nowhere/b"))),
         ('auth = { mode = "off", key-files = ["7:/nowhere/a"] }', "off", ((7, "/nowhere/a"),)),
         ('auth = { mode = "permissive", key-files = ["/nowhere/1:a"] }', "permissive", ((1, "/nowhere/1:a"),)),
+        (
+            'auth = { key-files = ["credential:vrrp", "9:credential:old"] }', "enforce",
+            ((1, "credential:vrrp"), (9, "credential:old")),
+        ),
     ],
-)
-def test_how_adverts_are_signed(loaded, rest, mode, keys):
+)  # fmt: skip
+def test_how_adverts_are_signed(write, rest, mode, keys):
     """V21: keys have the ids of their places unless they have others, and with keys signatures are required unless said."""
-    (found,) = loaded(router(rest=rest)).vrrp
+    (found,) = load(write(router(rest=rest)), need_files=False).vrrp
     assert (found.auth.mode, found.auth.keys) == (mode, keys)
 
 
@@ -170,6 +174,33 @@ def test_a_key_file_is_looked_at(said, tmp_path):
     assert said(router(rest=f'auth = {{ key-files = ["{key}"] }}'))[0].startswith(
         f"5:23 warning: {key} contains a secret and everybody can read it"
     )
+
+
+def test_a_key_must_be_there_to_run(loaded, said, tmp_path, monkeypatch):
+    """R13: what `run` needs of a router's key must be there, or the error is at its place; `check` warns of a credential, which it cannot get."""
+    for name, level, words in (
+        (f"{tmp_path}/key", "error", f"{tmp_path}/key: no such file or directory on this host"),
+        ("2:credential:vrrp", "warning", "credential:vrrp cannot be looked at: the service manager has given this process no credent"),
+    ):  # fmt: skip
+        text = router(rest=f'auth = {{ key-files = ["{name}"] }}')
+        with pytest.raises(ConfigError) as caught:
+            loaded(text)
+        (one,) = caught.value.diagnostics
+        assert (one.line, one.col, one.message[: len(words)]) == (5, 23, words)
+        assert said(text)[0].startswith(f"5:23 {level}: {words}")
+        assert loaded(text.replace("auth = {", 'auth = { mode = "off",')).vrrp
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "vrrp").write_text("hex:" + "ab" * 32)
+    (tmp_path / "vrrp").chmod(0o400)
+    assert loaded(text).vrrp[0].auth.keys == ((2, "credential:vrrp"),)
+
+
+@pytest.mark.parametrize("name", ["credential:", "credential:a/b", "3:credential:..", "credential:2:x"])
+def test_a_key_may_not_lead_out_of_the_credentials(said, name):
+    """S5: what cannot be the name of a credential is an error at its place."""
+    (line,) = said(router(rest=f'auth = {{ key-files = ["{name}"] }}'))
+    assert line.startswith("5:23 error: ")
+    assert "names no credential" in line
 
 
 def test_a_members_address_is_of_the_routers_family(said):

@@ -49,7 +49,7 @@ def config(tmp_path):
 
 def test_settings_travel(config):
     """Routers, groups and whom to notify come out of JSON as the vrrp process reads them, for this node."""
-    found = Settings.from_tree(json.loads(json.dumps(router_settings.settings(config))))
+    found = Settings.from_tree(json.loads(json.dumps(router_settings.prepare(config).tree)))
     inside, outside = found.routers
     assert (inside.priority, inside.peers, inside.sources) == (
         150,

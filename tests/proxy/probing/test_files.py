@@ -56,6 +56,18 @@ def test_what_cannot_be_read(path: Path) -> None:
     assert held.faults() == []
 
 
+def test_a_credential_is_read_and_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A credential of the service manager is handed on under its name, and read again when it changes."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(path.parent))
+    held = ProbeFiles({"credential:password": PASSWORD})
+    assert held.rows() == {"credential:password": [base64.b64encode(b"one\n").decode(), ""]}
+    path.write_text("two\n")
+    assert held.look() == {"credential:password": ""}
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    (words,) = held.look().values()
+    assert words.startswith("password file credential:password cannot be read: ")
+
+
 def test_nothing_is_shown(path: Path) -> None:
     """S6: what it holds is not in its `repr`."""
     path.write_text("s3cret")

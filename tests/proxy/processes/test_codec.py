@@ -54,14 +54,18 @@ EXAMPLES = [
     messages.Ask(7),
     health_messages.Report(7, {"0.0": []}),
     messages.Beat(),
-    vrrp_messages.Route({"routers": []}, {"outside": ["active", 1.5, 7]}, ["outside"], 30.0, "/var/lib/steelyard"),
+    vrrp_messages.Route(
+        1, {"routers": []}, {"outside": ["active", 1.5, 7, None]}, ["outside"], 30.0, "/var/lib/steelyard", quiet=True
+    ),
+    vrrp_messages.Reroute(2, {"routers": []}, {"outside": {"service dns": -60}}, 30.0),
+    vrrp_messages.Rerouted(2, ["outside: the link is down"]),
     vrrp_messages.Left(),
     vrrp_messages.Fitness({"outside": {"service dns": -60}}, {"outside": ["probe gateway"]}, ["outside"], ""),
     vrrp_messages.Standby(9, ["outside"], "asked for"),
     vrrp_messages.StoodBy(9, []),
     vrrp_messages.Resume(["outside"]),
     vrrp_messages.Leave("hand over"),
-    vrrp_messages.Held({"outside": ["active", 1.5, 7]}),
+    vrrp_messages.Held(2, {"outside": ["active", 1.5, 7, None]}),
     vrrp_messages.Moved("outside", "active", "backup", "no advert", 100, 1e9),
     vrrp_messages.Told("outside", "priority 100 -> 40", "info", 1e9),
     vrrp_messages.Routing(7, [{"name": "outside"}], {"outside/4": {"adverts_sent": 1}}),
@@ -82,9 +86,9 @@ def test_each_kind_has_an_example():
 def test_secrets_have_no_repr():
     """S6: a message with passwords does not show them when it is logged."""
     assert "c2VjcmV0" not in repr(health_messages.Secrets({"/x": ["c2VjcmV0", ""]}))
-    assert "c2VjcmV0" not in repr(
-        vrrp_messages.Route({"routers": [{"auth": {"keys": [[1, "c2VjcmV0"]]}}]}, {}, [], 30.0, "/")
-    )
+    settings = {"routers": [{"auth": {"keys": [[1, "c2VjcmV0"]]}}]}
+    assert "c2VjcmV0" not in repr(vrrp_messages.Route(1, settings, {}, [], 30.0, "/", quiet=False))
+    assert "c2VjcmV0" not in repr(vrrp_messages.Reroute(2, settings, {}, 30.0))
 
 
 ANY = st.recursive(

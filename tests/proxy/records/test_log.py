@@ -183,3 +183,45 @@ def test_the_last_lines_of_a_file():
         subprocess.run([sys.executable, "-c", code], stderr=file, check=True, timeout=60)
         file.seek(0)
         assert [line.split()[-1] for line in file] == [str(number) for number in range(100)]
+
+
+def stream(fd):
+    """Return what JOURNAL_STREAM says of a descriptor."""
+    found = os.fstat(fd)
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def test_the_journal_gets_priorities_and_no_times(pipe, monkeypatch):
+    """In the journal a line begins with its priority, and has neither a time nor the name of its level."""
+    monkeypatch.setenv("JOURNAL_STREAM", stream(pipe[1]))
+    log.setup("debug", "text", pipe[1])
+    logger = logging.getLogger("steelyard")
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+        logger.log(level, "down: %s", "<1>\nforged")
+    assert read(pipe[0]) == [f"<{priority}>down: <1>\\x0aforged" for priority in (7, 6, 4, 3, 3)]
+
+
+def test_the_journal_gets_json_without_times(pipe, monkeypatch):
+    """In the journal an object follows its priority, without a time, also where it had to be shortened."""
+    monkeypatch.setenv("JOURNAL_STREAM", stream(pipe[1]))
+    log.setup("info", "json", pipe[1])
+    logging.getLogger("steelyard").warning("down")
+    logging.getLogger("steelyard").error("x" * 5000)
+    short, long = read(pipe[0])
+    assert short == '<4>{"level": "warning", "message": "down"}'
+    log.change("info", "text")
+    logging.getLogger("steelyard").warning("down")
+    assert read(pipe[0]) == ["<4>down"]
+    assert long.startswith('<3>{"level": "error", "message": "xxx')
+    assert json.loads(long[3:])["shortened"] is True
+
+
+@pytest.mark.parametrize("value", ["", "1:2", "nonsense"])
+def test_another_stream_is_not_the_journal(pipe, monkeypatch, value):
+    """If the descriptor was redirected, so that JOURNAL_STREAM names another one, lines have their times."""
+    monkeypatch.setenv("JOURNAL_STREAM", value)
+    log.setup("info", "text", pipe[1])
+    logging.getLogger("steelyard").info("up")
+    (line,) = read(pipe[0])
+    assert line.endswith(" info up")
+    assert not log.is_journal(-1)

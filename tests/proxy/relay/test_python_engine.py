@@ -293,14 +293,14 @@ def test_answers_under_way_survive_a_hand_over(two_relays, sockets) -> None:
     eventually(lambda: giver.counter("inflight") == 5)
     member, sock = member_of(giver)
     hand_over(giver, taker, member, sock)
-    assert len(giver.engine._retired) == 1
+    assert len(giver.engine._members.retired) == 1
     client.send(dns_query(5))
     for _ in range(6):
         dns_answer(backend)
     assert {dns.message.from_wire(client.recv(4096)).id for _ in range(6)} == set(range(6))
     # Counted after it was sent: the client may be ahead of the count.
     eventually(lambda: (giver.counter("replies"), taker.counter("replies")) == (5, 1))
-    eventually(lambda: not giver.engine._retired, within=3)
+    eventually(lambda: not giver.engine._members.retired, within=3)
 
 
 def test_sessions_survive_a_hand_over(two_relays, sockets) -> None:
@@ -319,13 +319,13 @@ def test_sessions_survive_a_hand_over(two_relays, sockets) -> None:
     backend.sendto(b"late", old)
     backend.sendto(b"prompt", new)
     assert {client.recv(100), client.recv(100)} == {b"late", b"prompt"}
-    assert giver.call(lambda: giver.engine._retired[0][1].sessions) == 1
+    assert giver.call(lambda: giver.engine._members.retired[0][1].sessions) == 1
     # Handed back, the session is found again.
     hand_over(taker, giver, member, sock)
     client.send(b"again")
     assert backend.recvfrom(100) == (b"again", old)
-    assert giver.call(lambda: (len(giver.engine._retired), giver.counter("sessions"))) in ((0, 1), (1, 1))
-    eventually(lambda: not giver.engine._retired, within=3)
+    assert giver.call(lambda: (len(giver.engine._members.retired), giver.counter("sessions"))) in ((0, 1), (1, 1))
+    eventually(lambda: not giver.engine._members.retired, within=3)
 
 
 def test_many_hand_overs_leave_no_descriptor(two_relays, sockets) -> None:
@@ -390,7 +390,7 @@ def test_sessions_answer_through_another_member(relay, sockets) -> None:
     relay.call(lambda: relay.engine.listen(Member(0, 1, 0, "udp", *where), second))
     relayed = [backend.recvfrom(100)[1] for _ in clients]
     relay.call(lambda: relay.engine.unlisten(member.listener, member.index))
-    assert relay.call(lambda: len(relay.engine._retired)) == 0
+    assert relay.call(lambda: len(relay.engine._members.retired)) == 0
     for address in relayed:
         backend.sendto(b"answer", address)
     assert [client.recv(100) for client in clients] == [b"answer"] * len(clients)
@@ -482,14 +482,14 @@ def test_draining_takes_what_is_queued(relay, sockets) -> None:
         one.close()
     eventually(lambda: relay.call(lambda: relay.engine.idle))
     assert relay.table.cells[layout.DRAINING] == 1
-    assert relay.call(lambda: len(relay.engine._retired)) <= 1
+    assert relay.call(lambda: len(relay.engine._members.retired)) <= 1
 
 
 def test_a_drain_ends_although_clients_do_not(relay, sockets) -> None:
     """A listener that never runs dry, as its clients never stop, does not hold a draining worker beyond a second."""
     relay.service([sockets().getsockname()], transports=("udp",))
     relay.start()
-    ((_, polled),) = relay.engine._listeners.values()
+    ((_, polled),) = relay.engine._members.polled.values()
 
     def never_dry(mask: int) -> None:
         time.sleep(0.001)
@@ -512,7 +512,7 @@ def test_a_session_that_waits_for_its_answer_is_waited_for(relay, sockets) -> No
     client.send(b"question")
     _, relayed = backend.recvfrom(100)
     relay.call(relay.engine.drain)
-    eventually(lambda: relay.call(lambda: not relay.engine._listeners), within=0.4)
+    eventually(lambda: relay.call(lambda: not relay.engine._members.polled), within=0.4)
     assert not relay.call(lambda: relay.engine.idle)
     backend.sendto(b"answer", relayed)
     assert client.recv(100) == b"answer"

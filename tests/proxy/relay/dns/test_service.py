@@ -508,7 +508,7 @@ def test_source_port_zero(relay, balanced, backends):
     balanced(backend.address)
 
     def admit():
-        (_, polled), *_ = relay.engine._listeners.values()
+        (_, polled), *_ = relay.engine._members.polled.values()
         told = []
         polled.reply = lambda *reply: told.append(reply)
         dns_of(relay).intake.admit(polled, query(), ("127.0.0.1", 0), time.monotonic())
@@ -782,7 +782,7 @@ def test_a_dead_workers_queries(relay, balanced, backends):
     with client(where) as asker, client(where) as updater:
 
         def replay():
-            (_, polled), *_ = relay.engine._listeners.values()
+            (_, polled), *_ = relay.engine._members.polled.values()
             now = time.monotonic()
             dns_of(relay).intake.replay(polled, query(ident=1), asker.getsockname(), now)
             dns_of(relay).intake.replay(polled, query(ident=2, opcode=5), updater.getsockname(), now)
@@ -813,7 +813,7 @@ def test_a_query_is_forgotten_after_its_answer(relay, balanced, backends, usable
     backend = backends(Server)
     where = balanced(backend.address)
     relay.verdict(backend.address, usable)
-    (_, polled), *_ = relay.engine._listeners.values()
+    (_, polled), *_ = relay.engine._members.polled.values()
     noted = []
     send = polled.reply
 

@@ -229,7 +229,7 @@ def test_a_refusal_while_others_move(relay, start, server, backend, monkeypatch)
         (one,) = upstreams(relay)
 
         def meet():
-            (_, polled), *_ = relay.engine._listeners.values()
+            (_, polled), *_ = relay.engine._members.polled.values()
             now = time.monotonic()
             one.broke(refused, now)
             one._move(0)

@@ -302,7 +302,7 @@ def test_a_dead_workers_queries_are_asked_behind_their_headers(service, peers, r
     (entry,) = relay.call(lambda: list(journal.entries(relay.journal_fd)))
     assert entry.message == header() + query("www.example.net", 5)
     relay.call(lambda: [dns_of(relay)._finish(one) for one in dns_of(relay).inflight.values()])
-    (polled,) = relay.call(lambda: [listener for _, listener in relay.engine._listeners.values()])
+    (polled,) = relay.call(lambda: [listener for _, listener in relay.engine._members.polled.values()])
     relay.call(lambda: dns_of(relay).intake.replay(polled, entry.message, entry.client, 0.0))
     data, source = server.get()
     assert data.startswith(header())
@@ -317,7 +317,7 @@ def test_a_dead_workers_queries_are_asked_behind_their_headers(service, peers, r
 def test_a_source_is_still_bound_to_its_port(service, peers, relay):
     """U19, T22: a datagram from port 0 is not answered, whatever its header says."""
     _, _ = service(protocol="dns", accept_proxy=("127.0.0.1/32",))
-    (polled,) = relay.call(lambda: [listener for _, listener in relay.engine._listeners.values()])
+    (polled,) = relay.call(lambda: [listener for _, listener in relay.engine._members.polled.values()])
     relay.call(lambda: dns_of(relay).intake.take(polled, header() + query(), ("127.0.0.1", 0), 0.0))
     assert relay.counter("source_port_zero") == 1
 

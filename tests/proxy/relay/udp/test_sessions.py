@@ -292,7 +292,7 @@ def test_source_port_zero_is_never_answered(relay, peers) -> None:
     try:
         raw = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_UDP)
     except PermissionError:
-        (udp,) = [listener for _, listener in relay.engine._listeners.values()]
+        (udp,) = [listener for _, listener in relay.engine._members.polled.values()]
         relay.call(lambda: udp.udp.admit(udp, memoryview(b"zero"), ("127.0.0.1", 0)))
     else:
         with raw:
