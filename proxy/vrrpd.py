@@ -69,7 +69,7 @@ class Vrrp:
         self._loop = asyncio.get_running_loop()
         self._refused = refused
         self._runner: Runner | None = None
-        self._starting: asyncio.Task[None] | None = None
+        self._starting: asyncio.Task[None] | None = None  # the last start of routers, or change of them
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: list[messages.Message] = []  # messages that came before the runner was ready
         self._settings = Settings((), {})
@@ -86,7 +86,7 @@ class Vrrp:
         self.leave: asyncio.Future[bool] = self._loop.create_future()
         """Set when the process must leave: True to hand the addresses over first."""
         self.failed = False
-        self._hurried = False
+        self._hurried = self._abandoning = False
         self._channel = channel.Channel(sock, self._on_message, self._on_end)
         self._send(messages.Ready(os.getpid()))
         self._look()
@@ -113,12 +113,13 @@ class Vrrp:
             case vrrp_messages.Route():
                 self._starting = self._loop.create_task(self._start(message), name="vrrp start")
             case vrrp_messages.Leave(how):
+                self._abandoning = self._abandoning or how == "abandon"
                 self._go(how == "hand over")
             case _ if runner is None or self._changing:
                 self._waiting.append(message)
             case vrrp_messages.Reroute():
-                self._changing = True
-                self._do(self._reroute(runner, message), "vrrp reroute")
+                self._changing = not self.leave.done()
+                self._starting = self._loop.create_task(self._reroute(runner, message), name="vrrp reroute")
             case vrrp_messages.Fitness():
                 self._fit(runner, message)
             case vrrp_messages.Standby():
@@ -137,7 +138,7 @@ class Vrrp:
             runner = Runner(settings, self._moved, self._told, trusted, store, self._taken)
             runner.adopt(route.handover, quiet=route.quiet)
             await runner.start()
-            for name in route.standby:
+            for name in self._known(route.standby):
                 runner.standby(name, reason="in standby since before the start")
             self._runner = runner
             for words in self._refused:
@@ -151,6 +152,8 @@ class Vrrp:
 
     async def _reroute(self, runner: Runner, order: vrrp_messages.Reroute) -> None:
         """Put new settings into force; messages that come meanwhile wait, as they may be about new routers."""
+        if not self._changing:
+            return  # it leaves
         try:
             old, settings = self._settings, Settings.from_tree(order.settings)
             await runner.reroute(settings, order.parts)
@@ -287,9 +290,13 @@ class Vrrp:
         if self._starting is not None:
             await asyncio.wait([self._starting])
         if self._runner is not None:
-            await self._runner.leave(hand_over=hand_over)
+            if self._abandoning:
+                await self._runner.abandon()
+            else:
+                await self._runner.leave(hand_over=hand_over)
             self._send(vrrp_messages.Left())
-            await self._runner.finish(AT_ONCE if self._hurried or not hand_over else SCRIPT_TIMEOUT)
+            patient = (hand_over or self._abandoning) and not self._hurried
+            await self._runner.finish(SCRIPT_TIMEOUT if patient else AT_ONCE)
         self._channel.close()
 
     # -- messages to the master
@@ -307,7 +314,7 @@ class Vrrp:
         at = time.time()
         self._send(vrrp_messages.Moved(move.name, move.state, move.previous, move.reason, move.priority, at))
         if self._runner is not None:
-            self._hold(self._known([move.name]))
+            self._hold([move.name])
 
     def _told(self, name: str, text: str) -> None:
         self._send(vrrp_messages.Told(name, text, "info", time.time()))

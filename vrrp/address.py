@@ -194,13 +194,16 @@ class Lease:
             self._keys.clear()
         self._index = index
 
-    def change(self, addresses: Sequence[str], every: float) -> None:
-        """Have other addresses, and another time between refreshes.
+    def change(self, addresses: Sequence[str] | None, every: float) -> None:
+        """Have other addresses, unless they are None, and another time between refreshes.
 
         If addresses are held, `install` what is new, then `drop` what is gone; `tidy` after a change of a prefix.
         """
-        self._addresses = {one: ip_interface(one) for one in addresses}
         self._every = every
+        if addresses is None:
+            return
+        known = self._addresses
+        self._addresses = {one: known[one] if one in known else ip_interface(one) for one in addresses}
         self._keys = {one: key for one, key in self._keys.items() if one in self._addresses}
 
     def unwant(self) -> None:
@@ -224,10 +227,10 @@ class Lease:
         self._keeper.add(self)
         await self._keeper.carry_out(self)
 
-    async def remove(self) -> None:
-        """Remove the installed addresses, unless they are wanted again."""
+    async def remove(self, elsewhere: Callable[[str], bool] = lambda _: False) -> None:
+        """Remove the installed addresses, unless they are wanted again, or `elsewhere` says that another router has one."""
         # The last first: an address with the subnet's prefix was installed before the others of the subnet.
-        await self._remove(list(reversed(self._installed)), lambda: self._wanted)
+        await self._remove(self._alone(list(reversed(self._installed)), elsewhere), lambda: self._wanted)
         if not self._wanted:
             self._missing.clear()
 
@@ -235,10 +238,7 @@ class Lease:
         """Remove the addresses that are no longer ours, but for those that another router of this host has by now."""
         present = {str(one.ip) for one in self._addresses.values()}
         gone = [key for key in reversed(self._installed) if key[1] not in present]
-        for key in gone:
-            if elsewhere(key[1]):
-                del self._installed[key]
-        await self._remove([key for key in gone if key in self._installed], lambda: False)
+        await self._remove(self._alone(gone, elsewhere), lambda: False)
 
     async def tidy(self) -> None:
         """Remove earlier places of our addresses: with another prefix, or on another interface."""
@@ -246,7 +246,14 @@ class Lease:
         stale = [key for key in reversed(self._installed) if here.get(key[1], key) != key]
         await self._remove(stale, lambda: False)
 
-    async def clean(self, index: int | None = None) -> int:
+    def _alone(self, keys: Sequence[Key], elsewhere: Callable[[str], bool]) -> list[Key]:
+        """Return the installed addresses of these that no other router has, and forget the others: they stay."""
+        for key in keys:
+            if elsewhere(key[1]):
+                del self._installed[key]
+        return [key for key in keys if key in self._installed]
+
+    async def clean(self, index: int | None = None, elsewhere: Callable[[str], bool] = lambda _: False) -> int:
         """Remove leases of these addresses that an earlier run left behind, on any interface; return how many.
 
         A link-local address may be that of another router on another interface: those of interface `index` only.
@@ -256,7 +263,7 @@ class Lease:
             one.key
             for ip in plain
             for one in self._kernel.places(str(ip))
-            if one.lease and (index is None or one.index == index or not ip.is_link_local)
+            if one.lease and (index is None or one.index == index or not ip.is_link_local) and not elsewhere(str(ip))
         ]
         await self._remove(left, lambda: False)
         return len(left)

@@ -10,7 +10,18 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from vrrp.events import Command, Event, Fault, FaultCleared, LinkDown, MasterLost, Reconfigured, Shutdown, Startup
+from vrrp.events import (
+    Command,
+    Event,
+    Fault,
+    FaultCleared,
+    LinkDown,
+    MasterLost,
+    Reconfigured,
+    Resume,
+    Shutdown,
+    Startup,
+)
 from vrrp.group import Group
 from vrrp.guard import guarded
 from vrrp.instance import Instance
@@ -128,7 +139,8 @@ class Assembly:
         back = [pair for key, pair in present.items() if key in wanted and pair[0] in roster.leaving]
         self._rivals.change([*wanted, *present])
         for router, _ in back:
-            self._hand(router, Shutdown(at_once=True))
+            guarded(self._feed, router, Shutdown(at_once=True))
+            guarded(self._feed, router, Resume())
         roster.leaving |= {router for router, _ in gone}
         roster.leaving -= {router for router, _ in back}
 
@@ -245,13 +257,21 @@ class Assembly:
         for name, pairs in self._left_by_name().items():
             self._moves.left(name, pairs)
         roster.leaving -= set(gone)
-        groups = []
+        groups, smaller = [], []
+        now = time.monotonic()
         for group in roster.groups:
-            if any(router in gone for router in group.routers):
+            rest = [router for router in group.routers if router not in gone]
+            kept = group
+            if len(rest) < len(group.routers):
                 self._forget(group)
-            else:
-                groups.append((group, [roster.instances[router] for router in group.routers]))
+                if not rest:
+                    continue
+                kept = Group(rest, now, {router: group.cause_of(router) for router in rest})
+                smaller.append(kept)
+            groups.append((kept, [roster.instances[router] for router in rest]))
         roster.arrange(roster.settings, groups)
+        for group in smaller:
+            self._perform(group.regroup((), now), group)
         self._rivals.change([one.key for one in roster.instances.values()])
         self._ports.trim()
         self._moves.retire()
@@ -285,9 +305,6 @@ class Assembly:
     def _feed(self, router: Router, event: Event) -> None:
         group = self._roster.group_of(router)
         self._perform(group.handle(router, event, time.monotonic()), group)
-
-    def _hand(self, router: Router, event: Event) -> None:
-        guarded(self._feed, router, event)
 
 
 def _grouped(settings: Settings) -> list[list[Key]]:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from ipaddress import ip_address, ip_interface
 
-from vrrp import auth, packet, virtualmac
+from vrrp import packet, virtualmac
 from vrrp.address import Lease, accept_own_source, owned_source, refresh_interval, source_for
 from vrrp.events import AddressRemoved as Removed
 from vrrp.events import (
@@ -40,6 +40,7 @@ from vrrp.netlink import Link
 from vrrp.packet import IPAddress
 from vrrp.sending import Sending
 from vrrp.settings import Key, RouterSettings
+from vrrp.signing import Signing
 from vrrp.sockets import GROUPS, Packet, Port
 from vrrp.trial import unfit
 
@@ -90,8 +91,7 @@ class Instance:
         self._retry: asyncio.TimerHandle | None = None
         self._lane: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task = asyncio.create_task(self._work())
-        self._sent, self._seen = sent, dict(seen or {})
-        self._signer, self._verifier = self._authenticate()
+        self.signing = Signing(settings.auth, settings.advert_interval, sent, seen)
         self._refused: dict[str, float] = {}  # reason to ignore adverts -> when it was reported last
         self.lease = Lease(
             hands.kernel,
@@ -115,32 +115,23 @@ class Instance:
         """Have other settings of the same router from now on; hand the router its new `config` next."""
         before, self.settings = self.settings, settings
         old, self.addresses = self.addresses, settings.of_family(self.family)
-        self.lease.change(self.addresses, refresh_interval(settings.advert_interval))
+        other = old != self.addresses  # many addresses take long to read
+        self.lease.change(self.addresses if other else None, refresh_interval(settings.advert_interval))
         if (before.auth, before.advert_interval) != (settings.auth, settings.advert_interval):
-            self._sent, self._seen = self.sent, dict(self.seen)
-            self._signer, self._verifier = self._authenticate()
+            self.signing.change(settings.auth, settings.advert_interval)
         self.peers = self._present_peers()
         self.source = self.present_source()
-        self.config = self._config()
-        self.unfit = unfit(settings, self.family)
+        self.config = self._config(None if other else self.config.addresses)
+        if other or _shape(before) != _shape(settings):
+            self.unfit = unfit(settings, self.family)
         moved = before.virtual_mac != settings.virtual_mac
-        if self.lease.held and (moved or _reprefixed(old, self.addresses)):
+        if self.lease.held and (moved or (other and _reprefixed(old, self.addresses))):
             self._lane.put_nowait(lambda: self._reinstall(announce=moved))
+        if settings.owned and self.family == 4 and self.lease.held:  # noqa: PLR2004 - the version of IP
+            accept_own_source(settings.interface)
         if self._retry is not None and self._retry.when() > self._loop.time() and not self._retry.cancelled():
             self._retry.cancel()  # the new settings may be what lets the adverts leave
             self._retry = self._loop.call_later(0, self._try_again)
-
-    def know(self, sent: int, seen: Mapping[IPAddress, int]) -> None:
-        """Learn the numbers that were stored, before adverts are signed for the first time."""
-        self._sent, self._seen = max(self._sent, sent), {**seen, **self._seen}
-
-    def _authenticate(self) -> tuple[auth.Signer | None, auth.Verifier | None]:
-        mode, keys = self.settings.auth.mode, self.settings.auth.keys
-        if mode == "off":
-            return None, None
-        signer = auth.Signer(*keys[0], self._sent) if mode in {"permissive", "enforce"} else None
-        interval = self.settings.advert_interval
-        return signer, auth.Verifier(dict(keys), required=mode == "enforce", advert_interval=interval, seen=self._seen)
 
     def _present_peers(self) -> frozenset[IPAddress] | None:
         peers = self.settings.peers
@@ -150,12 +141,14 @@ class Instance:
         settings = self.settings
         return packet.Advert(settings.version, settings.vrid, priority, self.config.addresses, settings.advert_interval)
 
-    def _config(self) -> RouterConfig:
+    def _config(self, addresses: tuple[IPAddress, ...] | None = None) -> RouterConfig:
         settings = self.settings
+        if addresses is None:
+            addresses = tuple(ip_interface(one).ip for one in self.addresses)
         return RouterConfig(
             name=settings.name,
             vrid=settings.vrid,
-            addresses=tuple(ip_interface(one).ip for one in self.addresses),
+            addresses=addresses,
             source=self.source,
             priority=settings.priority,
             advert_interval=settings.advert_interval,
@@ -201,7 +194,7 @@ class Instance:
         if isinstance(advert, packet.Drop):
             self.counters[advert.reason] += 1
             return
-        refused = self._verifier.check(got.data, source, time.time()) if self._verifier is not None else None
+        refused = self.signing.check(got.data, source, time.time())
         if refused is not None:
             self._refuse(refused, source)
             return
@@ -279,16 +272,6 @@ class Instance:
             self._virtual = None
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
 
-    @property
-    def sent(self) -> int:
-        """The highest number of our own signed adverts, for the next process; 0 if there were none."""
-        return self._signer.number if self._signer else self._sent
-
-    @property
-    def seen(self) -> Mapping[IPAddress, int]:
-        """The highest number of each sender's signed adverts."""
-        return self._verifier.seen if self._verifier else self._seen
-
     def _send(self, priority: int, port: Port | None) -> None:
         code = self._send_to_all(priority, port)
         if priority == LEAVING:
@@ -311,8 +294,8 @@ class Instance:
         advert = self._advert(priority)
         targets = [ip_address(GROUPS[self.family])] if self.peers is None else sorted(self.peers, key=int)
         trailer = b""
-        if self._signer is not None:  # one trailer for all copies
-            trailer = self._signer.trailer(packet.build(advert, self.source, self.source), self.source, time.time())
+        if self.signing.signs:  # one trailer for all copies
+            trailer = self.signing.trailer(packet.build(advert, self.source, self.source), self.source, time.time())
         sent = 0
         for target in targets:
             data = packet.build(advert, self.source, target, checksum=settings.checksum, trailer=trailer)
@@ -393,7 +376,7 @@ class Instance:
             self._hands.announcer.announce(self, self.config.addresses, self.settings.announce_count)
 
     async def _remove(self) -> None:
-        await self.lease.remove()
+        await self.lease.remove(self._elsewhere)
         if self._virtual is not None and not self.lease.held:
             self._virtual = None
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
@@ -401,7 +384,7 @@ class Instance:
     async def _clean(self) -> None:
         if self.settings.virtual_mac and not self.lease.held:
             await virtualmac.remove(self._kernel, self.settings.interface, self.settings.vrid, self.family)
-        if not self.lease.held and (count := await self.lease.clean(self._index)):
+        if not self.lease.held and (count := await self.lease.clean(self._index, self._elsewhere)):
             self._tell(f"removed {count} addresses that an earlier run left behind")
 
     async def _reset(self, addresses: tuple[IPAddress, ...], grace: float) -> None:
@@ -441,8 +424,13 @@ class Instance:
 
 def _reprefixed(old: Collection[str], new: Collection[str]) -> bool:
     """Return True if one of the addresses has another prefix now."""
-    plain = {ip_interface(one).ip for one in new}
-    return any(one not in new and ip_interface(one).ip in plain for one in old)
+    gone, come = set(old) - set(new), set(new) - set(old)
+    return not {ip_interface(one).ip for one in gone}.isdisjoint(ip_interface(one).ip for one in come)
+
+
+def _shape(settings: RouterSettings) -> tuple[object, ...]:
+    """Return what decides whether an advert can be built, besides the addresses."""
+    return settings.version, settings.advert_interval, settings.priority, settings.checksum
 
 
 def _version(address: str) -> int:

@@ -435,8 +435,12 @@ class Router(RouterState):
         self._source_changed(ev.SourceChanged(new.source), now)
 
     def _change_addresses(self, before: tuple[IPAddress, ...]) -> None:
-        gone = tuple(address for address in before if address not in self.config.addresses)
-        new = tuple(address for address in self.config.addresses if address not in before)
+        now = self.config.addresses
+        if before == now:
+            return
+        there, were = frozenset(now), frozenset(before)
+        gone = tuple(address for address in before if address not in there)
+        new = tuple(address for address in now if address not in were)
         if gone:
             self._emit(ev.ResetConnections(gone, GRACE), ev.DropAddresses(gone))
         if new:

@@ -24,8 +24,9 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal
+from typing import Any
 
+from vrrp.adoption import Adoption
 from vrrp.assembly import CLOSE_TIMEOUT, Assembly
 from vrrp.deadlines import Deadlines
 from vrrp.events import (
@@ -39,7 +40,6 @@ from vrrp.events import (
     Resume,
     Shutdown,
     Standby,
-    Startup,
 )
 from vrrp.group import Group
 from vrrp.guard import guarded
@@ -102,7 +102,7 @@ class Runner:
         self._adopted: Mapping[str, Handover] = {}
         self._refreshed: dict[str, float] = {}
         self._moved = asyncio.Event()
-        self._quiet = self._following = False
+        self._quiet = self._following = self._abandoned = False
         self._highest = 0
         self._touched: list[Pair] = []
         self._assembly = Assembly(
@@ -123,15 +123,16 @@ class Runner:
         self._quiet = quiet
 
     def handover(self, names: Collection[str] | None = None) -> dict[str, Handover]:
-        """Return the argument of the next process's `adopt`, for all routers or for those in `names`."""
+        """Return the argument of the next process's `adopt`, for all routers or for those in `names` that there are."""
         return {
             name: Handover(
                 "active" if self.is_active(name) else "backup",
                 self._refreshed.get(name, 0.0),
-                max((instance.sent for _, instance in self._roster.named(name)), default=0),
+                max((instance.signing.sent for _, instance in self._roster.named(name)), default=0),
                 self._moves.last(name),
             )
-            for name in (self._roster.setting if names is None else names)
+            for name in self._roster.setting
+            if names is None or name in names
         }
 
     async def start(self) -> None:
@@ -140,7 +141,9 @@ class Runner:
         await self._load_numbers(self._settings)
         # No await from here until the routers are claimed and made.
         self._moves.begin({name: one.last for name, one in self._adopted.items() if self._quiet and one.last})
-        self._touched = self._assembly.start(self._settings, self._startup)
+        self._touched = self._assembly.start(
+            self._settings, Adoption(self._adopted, self._roster, self._kernel).startup
+        )
         self._follow_numbers()
 
     async def reroute(self, settings: Settings, parts: Mapping[str, Mapping[str, int]] | None = None) -> None:
@@ -171,7 +174,9 @@ class Runner:
         self._keeper = Keeper(self._store, lambda words: self._on_tell("auth", words))
         self._numbers = await self._keeper.load(_FILE)
         for instance in self._roster.instances.values():
-            instance.know(self._numbers.sent, self._numbers.seen.get(_place(instance.settings, instance.family), {}))
+            instance.signing.know(
+                self._numbers.sent, self._numbers.seen.get(_place(instance.settings, instance.family), {})
+            )
 
     def _follow_numbers(self) -> None:
         if self._keeper is not None and not self._following:
@@ -180,27 +185,9 @@ class Runner:
 
     def _present_numbers(self) -> Numbers:
         instances = self._roster.instances.values()
-        seen = {_place(one.settings, one.family): dict(one.seen) for one in instances if one.seen}
-        self._highest = max((self._highest, *(one.sent for one in instances)))
+        seen = {_place(one.settings, one.family): dict(one.signing.seen) for one in instances if one.signing.seen}
+        self._highest = max((self._highest, *(one.signing.sent for one in instances)))
         return Numbers(self._highest, seen)
-
-    def _startup(self, instance: Instance) -> Startup:
-        """Return how a router starts: as the previous process left it and those that move with it, if it knew it."""
-        routers = self._roster.group_of(self._roster.router_of(instance)).routers
-        group = [self._roster.instances[one] for one in routers]
-        known = {one: self._adopted[one.settings.name] for one in group if one.settings.name in self._adopted}
-        if instance not in known:
-            return Startup()
-        if all(self._is_leased(one) for one in known):
-            return Startup("active", time.monotonic())  # the kernel has them still: the lease runs
-        state: Literal["active", "backup"] = (
-            "active" if all(one.state == "active" for one in known.values()) else "backup"
-        )
-        return Startup(state, min(one.refreshed_at for one in known.values()))
-
-    def _is_leased(self, instance: Instance) -> bool:
-        """Return True if the host has all addresses of a router as leases."""
-        return all(any(there.lease for there in self._kernel.places(str(one))) for one in instance.config.addresses)
 
     async def shutdown(self, *, hand_over: bool = True) -> None:
         """Leave, and run the notify scripts to their end.  The runner leaves no address, socket or thread behind."""
@@ -224,9 +211,20 @@ class Runner:
 
     def hurry(self) -> None:
         """End a hand-over that `leave` waits for, or the scripts that `finish` waits for."""
-        for group in self._roster.groups:
-            self._hand_all(group, Shutdown(at_once=True))
+        if not self._abandoned:
+            for group in self._roster.groups:
+                self._hand_all(group, Shutdown(at_once=True))
         self._moves.hurry()
+
+    async def abandon(self) -> None:
+        """Stop at once, and leave the addresses as they are: another process of this host goes on with the routers."""
+        self._abandoned = True
+        self._ports.close()  # nothing is sent from here on
+        self._rivals.close()  # its claim is no news
+        for instance in self._roster.instances.values():
+            instance.abandon()
+        self._keeper = None  # that process writes the numbers
+        await self.close()
 
     async def close(self) -> None:
         """Stop at once, and remove the addresses.  No advert of priority 0 is sent unless `leave` was called before."""

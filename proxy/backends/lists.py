@@ -6,7 +6,7 @@ from proxy.backends.admin import Admins
 from proxy.backends.edits import Edit, Edits
 from proxy.backends.effective import Running
 from proxy.backends.errors import FailedError, RefusedError
-from proxy.backends.overlay import Acts, Changed, service_laid_over, wanted
+from proxy.backends.overlay import Acts, Changed, service_laid_over
 from proxy.config.model import Backend, BackendKey, Config, Service
 from proxy.stats.slots import SlotsFullError
 
@@ -77,9 +77,13 @@ class Lists:
     def services(self, edits: Edits, names: Collection[str]) -> tuple[Service, ...]:
         """Return the services in force with other changes of these: what is not wanted then stays listed for a while."""
         acts = self.acts(edits)
-        going = self._running.backends.keys() - wanted(self._running.file, acts)
+        self._look_up()
+
+        def is_going(key: BackendKey) -> bool:
+            return key in acts.removed or not (key in self._backends or key in acts.added)
+
         return tuple(
-            self._listed(one.name, acts, going.__contains__) if one.name in names else one
+            self._listed(one.name, acts, is_going) if one.name in names else one
             for one in self._running.config.services
         )
 

@@ -113,8 +113,15 @@ class Membership:
         Returns its key, and whether anything has changed.  Raises RefusedError if one that is there is to have another
         weight, or if it is a listener of this host; FailedError if there is no room or if it cannot be saved.
         """
-        key, _ = self._addition(service, address, weight, edit)
-        return key, await self._do(lambda: self._addition(service, address, weight, edit)[1])
+        key = (service, address)
+
+        def decide() -> _Step | None:
+            nonlocal key
+            key, step = self._addition(service, address, weight, edit)
+            return step
+
+        changed = await self._do(decide)
+        return key, changed
 
     def removed(self, service: str, name: object) -> list[str]:
         """Return the backends of this name or address that are removed: leaving or gone."""
@@ -169,13 +176,17 @@ class Membership:
         await self._rebasing.prepare(new)
 
     def rebase(self, new: Config) -> Rebase:
-        """Return what another file makes of the acts of this turn of the loop, without any effect."""
+        """Return what another file makes of the acts, without any effect."""
         return self._rebasing.rebase(new)
+
+    def is_current(self, rebase: Rebase) -> bool:
+        """Returns True if no operator has acted, and no backend has left, since `rebase`: else it must be made anew."""
+        return self._rebasing.is_current(rebase)
 
     def commit(self, rebase: Rebase) -> None:
         """Follow another file; cannot fail.
 
-        Call it in the turn of `rebase`, after `Running.replace_all` has put the file into force with `rebase.services`.
+        Call it while `rebase` is current, after `Running.replace_all` has put the file into force with its services.
         """
         self._rebasing.commit(rebase, lambda key: self._left(key, force=False))
 
@@ -193,9 +204,14 @@ class Membership:
     async def _do(self, decide: Callable[[], _Step | None]) -> bool:
         """Save a change and put it into force; returns False if there is none.
 
-        It is decided anew each time something may have happened meanwhile.
+        While it is being saved, others may act: it is decided anew before it is put into force.
         """
-        changed = False
+        step, changed = decide(), True
+        if step is None:
+            return False
+        if step.edits.to_save() == self._to_save():
+            self._lists.put(step.edits, step.put)
+            return True
 
         def news() -> dict[str, list[Row]]:
             step = decide()
@@ -204,9 +220,10 @@ class Membership:
         def put() -> None:
             nonlocal changed
             step = decide()
-            if step is not None:
+            if step is None:
+                changed = False
+            else:
                 self._lists.put(step.edits, step.put)
-                changed = True
 
         await self._saved.commit(news, put)
         return changed

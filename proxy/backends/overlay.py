@@ -62,7 +62,7 @@ def surviving(acts: Acts, new: Config) -> tuple[Acts, list[Ended]]:
     """Return the acts that this file does not end, and the ends of the others."""
     ended: list[Ended] = []
     filed = {(service.name, one.name): one for service in new.services for one in service.backends}
-    added = _added(acts, new, ended)
+    added = _added(acts, new, filed, ended)
     removed = _removed(acts, new, filed, added, ended)
     weights: dict[BackendKey, Changed[int]] = {}
     admins: dict[BackendKey, Changed[Admin]] = {}
@@ -101,24 +101,27 @@ def wanted(file: Config, acts: Acts) -> set[BackendKey]:
 _GONE = "the backend is no longer in the file"
 
 
-def _added(acts: Acts, new: Config, ended: list[Ended]) -> dict[BackendKey, Backend]:
+def _added(
+    acts: Acts, new: Config, filed: Mapping[BackendKey, Backend], ended: list[Ended]
+) -> dict[BackendKey, Backend]:
     """Return the added backends that the file does not have now."""
-    services = {service.name: service for service in new.services}
-    known = {service.name: list(service.backends) for service in new.services}
+    services = {key[0] for key in acts.added}
+    known: dict[tuple[str, str], list[Backend]] = {}  # by service and address: a service may have thousands
+    listeners = {service.name: service.listeners for service in new.services}
+    for service in new.services:
+        for one in service.backends if service.name in services else ():
+            known.setdefault((service.name, one.address), []).append(one)
     added: dict[BackendKey, Backend] = {}
     for key, backend in acts.added.items():
-        twin = next((one for one in known[key[0]] if _is_same(one, backend, services[key[0]])), None)
+        same = known.setdefault((key[0], backend.address), [])
+        twin = filed.get(key) or next((one for one in same if same_server(one, backend, listeners[key[0]])), None)
         if twin is None:
             added[key] = backend
-            known[key[0]].append(backend)
+            same.append(backend)
         else:
             as_what = "" if twin.name == backend.name else f", as {twin.name}"
             ended.append(Ended(key, "added", f"the service has it from the file now{as_what}"))
     return added
-
-
-def _is_same(one: Backend, other: Backend, service: Service) -> bool:
-    return one.name == other.name or same_server(one, other, service.listeners)
 
 
 def _removed(

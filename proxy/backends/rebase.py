@@ -38,6 +38,8 @@ class Rebase:
     """The acts that survive."""
     states: Mapping[BackendKey, Admin]
     """The admin states until then."""
+    basis: tuple[Edits, Acts, frozenset[BackendKey]]
+    """The changes, the acts and the leaving backends that it was made from."""
 
 
 class Rebasing:
@@ -72,8 +74,7 @@ class Rebasing:
     def rebase(self, new: Config) -> Rebase:
         """Return what another file makes of the acts, without any effect.
 
-        A backend that neither the file nor an act wants any more stays listed while it drains.  It is for the acts of this
-        turn of the loop: `commit` it in the same turn.
+        A backend that neither the file nor an act wants any more stays listed while it drains.
         """
         names = {service.name for service in new.services}
         acts, ended = self._surviving(self._lists.edits, new)
@@ -87,7 +88,12 @@ class Rebasing:
             returned=[key for key in listed if key in target and self._admins.leaves(key)],
             acts=acts,
             states={key: self._admins.state(key) for key in self._running.backends},
+            basis=self._basis(),
         )
+
+    def is_current(self, rebase: Rebase) -> bool:
+        """Returns True if nothing that a rebase was made from has changed since."""
+        return rebase.basis == self._basis()
 
     def commit(self, rebase: Rebase, left: Callable[[BackendKey], str]) -> None:
         """Follow another file that is in force already with the services of `rebase`.
@@ -147,6 +153,9 @@ class Rebasing:
         return [*self._admins.acts_to_hand_over(), *self._lists.edits.rows(), *leaving]
 
     # -- inside
+
+    def _basis(self) -> tuple[Edits, Acts, frozenset[BackendKey]]:
+        return self._lists.edits, self._lists.acts(), frozenset(self._admins.leaving)
 
     def _surviving(self, edits: Edits, new: Config) -> tuple[Acts, list[Ended]]:
         """Return the acts that a file does not end, the added backends as it makes them, and the ends of the others."""

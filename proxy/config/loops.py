@@ -105,6 +105,8 @@ class _Listeners:
     def _heard_as(self, address: str) -> tuple[str, ...]:
         """Return the listener addresses that receive traffic for this address."""
         found = (address,) if address in self._addresses else ()
+        if not self._wild:
+            return found  # without reading each of thousands of addresses
         ip = ip_address(address)
         # Traffic to the unspecified address goes to loopback.
         ours = ip.is_loopback or ip.is_unspecified or address in self._own

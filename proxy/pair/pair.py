@@ -58,6 +58,7 @@ class Redundancy:
         self._groups = [set(group.vrrp) for group in config.sync_groups]
         self._taken_up = False
         self._leaving: dict[asyncio.Task[None], Routers] = {}
+        self._handing: set[asyncio.Task[None]] = set()
         self._saving: set[asyncio.Task[None]] = set()
         self._routers: Routers | None = None
         if config.vrrp:
@@ -119,7 +120,6 @@ class Redundancy:
         """Have the routers of another configuration; those that are equal are not touched."""
         self._config = prepared.config
         self._groups = [set(group.vrrp) for group in prepared.config.sync_groups]
-        before = set(self._routers.in_standby) if self._routers is not None else set()
         if self._routers is None and prepared.config.vrrp:
             self._routers = self._made(prepared, ())
             self._routers.start()
@@ -132,30 +132,38 @@ class Redundancy:
         elif self._routers is not None:
             self._send_away(self._routers)
             self._routers = None
-        if before != (set(self._routers.in_standby) if self._routers is not None else set()):
+        if (self._document.content or None) != self._standby_now():
             task = self._loop.create_task(self._remember_again())
             self._saving.add(task)
             task.add_done_callback(self._saving.discard)
 
     async def settled(self) -> list[str]:
         """Wait, for a bounded time, until `commit` is in effect; returns what could not be done, in words."""
-        if self._leaving:
-            await asyncio.wait(self._leaving)
+        if self._handing:
+            await asyncio.wait(self._handing)
         return await self._routers.rerouted() if self._routers is not None else []
 
     def _send_away(self, routers: Routers) -> None:
-        async def leave() -> None:
-            await routers.leave(hand_over=True)
+        handing = self._loop.create_task(routers.leave(hand_over=True))
+        self._handing.add(handing)
+        handing.add_done_callback(self._handing.discard)
+
+        async def end() -> None:
+            await asyncio.wait([handing])
             await routers.finish()
 
-        task = self._loop.create_task(leave())
+        task = self._loop.create_task(end())
         self._leaving[task] = routers
         task.add_done_callback(self._leaving.pop)
+
+    def _standby_now(self) -> list[str] | None:
+        """Return what is to be saved."""
+        return sorted(self._routers.in_standby) or None if self._routers is not None else None
 
     async def _remember_again(self) -> None:
         """Save which of the present routers are in standby; an event tells if that fails."""
         with contextlib.suppress(StateError):
-            await self._remember(lambda: self._routers.in_standby if self._routers is not None else ())
+            await self._remember(lambda: self._standby_now() or ())
 
     def look(self, now: float, services: Known, probes: Known, *, serving: bool) -> None:
         """Supervise the vrrp process, and send it this host's fitness; `serving` says that a worker lives."""

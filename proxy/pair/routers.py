@@ -47,6 +47,7 @@ class Routers:
         inherited: Collection[Inherited] = (),
     ) -> None:
         self._prepared = prepared
+        self._state_dir = prepared.config.node.state_dir  # another one needs another master
         self._tell = tell
         self._loop = asyncio.get_running_loop()
         self._longest = router_settings.longest_interval(prepared.config)
@@ -54,7 +55,7 @@ class Routers:
         self._standby = set(standby)
         self._fitness = vrrp_messages.Fitness({}, {}, [], "")
         self._states: dict[str, str] = {one.name: "init" for one in prepared.config.vrrp}
-        self._taken_up = False
+        self._taken_up = self._abandoned = False
         self._quiet = bool(inherited)
         self._number = 1  # of the settings
         self._rerouted: asyncio.Future[list[str]] = self._loop.create_future()
@@ -108,6 +109,8 @@ class Routers:
 
     def reroute(self, prepared: Prepared, parts: dict[str, dict[str, int]]) -> None:
         """Have the process change its routers where they stand; `parts` are added to the priorities in the same step."""
+        orphaned = prepared.config.node.stop_timeout
+        equal = prepared.tree == self._prepared.tree and orphaned == self._prepared.config.node.stop_timeout
         stays = former(self._prepared.settings, prepared.settings)
         longest = router_settings.longest_interval(prepared.config)
         self._longest, self._prepared = max(self._longest, longest), prepared
@@ -115,12 +118,13 @@ class Routers:
         self._standby = {name for name, was in stays.items() if was in self._standby}
         names = {one.name: stays.get(one.name, one.name) for one in prepared.config.vrrp}
         self._states = {name: self._states.get(was, "init") for name, was in names.items()}
+        if equal:
+            return
         self._number += 1
         if not self._rerouted.done():
             self._rerouted.set_result([])  # the settings that follow count
         self._rerouted = self._loop.create_future()
         if self._taken_up:  # a process that is not ready gets the new settings by its `Route`
-            orphaned = prepared.config.node.stop_timeout
             self._kept.send(vrrp_messages.Reroute(self._number, prepared.tree, parts, orphaned))
 
     async def rerouted(self) -> list[str]:
@@ -158,8 +162,18 @@ class Routers:
                     self._handover[name] = row["handover"]
 
     def abandon(self) -> None:
-        """End the process without a word: a successor on this host has the routers, and their addresses stay."""
-        self._kept.kill()
+        """End the process without a word: a successor on this host has the routers, and their addresses stay.
+
+        Moves that its notify scripts do not know yet still reach them.
+        """
+        self._abandoned = True
+        child = self._kept.ready
+        self._kept.release()
+        if child is None:
+            self._kept.kill()
+            return
+        child.send(vrrp_messages.Leave("abandon"))
+        self._loop.call_later(AT_ONCE, lambda: None if self._left.is_set() else child.kill())
 
     def fit(self, fitness: vrrp_messages.Fitness) -> None:
         """Send this host's fitness."""
@@ -179,13 +193,13 @@ class Routers:
         if isinstance(answer, vrrp_messages.StoodBy):
             left = answer.left
         else:  # it died, and its successor starts in standby
-            left = sorted(name for name in names if self._states[name] == "active")
+            left = sorted(name for name in names if self._states.get(name) == "active")
         self._standby -= set(left)
         return left
 
     def mark_standby(self, names: Collection[str]) -> None:
         """Note which routers are in standby, for a process that starts later."""
-        self._standby |= set(names)
+        self._standby |= set(names) & self._states.keys()  # a reload may have removed one since
 
     def resume(self, names: Collection[str]) -> None:
         """Let these routers take part again."""
@@ -206,7 +220,7 @@ class Routers:
         if child is None:
             self._kept.kill()
             return
-        if self._left.is_set():
+        if self._left.is_set() or self._abandoned:
             return
         child.send(vrrp_messages.Leave("hand over" if hand_over else "at once"))
         ends = [self._loop.create_task(event.wait()) for event in (self._left, child.gone)]
@@ -244,13 +258,15 @@ class Routers:
         self._kept.send(
             vrrp_messages.Route(
                 self._number, self._prepared.tree, self._handover, sorted(self._standby), node.stop_timeout,
-                node.state_dir, quiet,
+                self._state_dir, quiet,
             )
         )  # fmt: skip
         self._quiet = False  # a process that replaces this one tells of it
         self._kept.send(self._fitness)
 
     def _take(self, message: messages.Message) -> None:
+        if self._abandoned and not isinstance(message, vrrp_messages.Left):
+            return  # the successor tells what happens
         match message:
             case vrrp_messages.Held(number, handover) if number == self._number:
                 self._handover |= handover

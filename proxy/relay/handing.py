@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LOT = 100  # sessions handed over in one turn
 PAUSE = 0.002  # s between two turns
+RETRY = 0.02  # s until a lot that could not be taken is offered again
 
 
 class Handing:
@@ -65,7 +66,10 @@ class Handing:
                 self._left = None
                 self._members.tidy()
                 return
-        self._poller.at(now + PAUSE, partial(self.hand, tell))
+            pause = PAUSE
+        else:
+            pause = RETRY
+        self._poller.at(now + pause, partial(self.hand, tell))
 
     def adopt(self, rows: Sequence[Row], fds: Sequence[int]) -> int:
         """Continue a predecessor's sessions and own the descriptors; return how many cannot go on here."""

@@ -77,6 +77,7 @@ class PythonEngine:
         self._log = ConnectionLog(plan.log, self._poller)
         self._departures = Departures(self._poller, self._is_over, self._forget)
         self._opaque: list[Service] = []  # services that become transparent as soon as there are sockets for it
+        self._pauses = 0  # of services that are gone
         self._layout = plan.layout
         self._hint = hint
         self._rng = Random(int.from_bytes(os.urandom(8), "big"))  # noqa: S311 - it spreads load, and protects no secret
@@ -191,6 +192,7 @@ class PythonEngine:
                 self._change(self._services[plan.slot], plan)
             else:
                 self._add(plan)
+            self._cells[layout.HEARTBEAT] = time.monotonic_ns()  # a hundred large tables take a second
         for slot, seconds in gone:
             if slot in self._services:
                 for key in self._members.of(self._services[slot]):
@@ -243,6 +245,7 @@ class PythonEngine:
         service = self._services[slot]
         for key in self._members.of(service):
             self._members.retire(key)
+        self._pauses += self._cells[service.cell + layout.SERVICE_ACCEPT_PAUSED]
         self._relays.remove(service)
         self._members.tidy()
         del self._services[slot]
@@ -406,8 +409,8 @@ class PythonEngine:
 
     def _house(self, now: float) -> None:
         self._poller.at(now + HOUSEKEEPING, self._house)
-        self._members.tidy()
         self._relays.tidy()
+        self._members.tidy()
         for service in self._services.values():
             service.tick(now)
         self._browser.expire(now)
@@ -418,7 +421,8 @@ class PythonEngine:
         cells[layout.OPEN_FILES_LIMIT] = os.sysconf("SC_OPEN_MAX")
         tcp = [relay for relay in self._relays.values() if isinstance(relay, TcpService)]
         cells[layout.ACCEPT_PAUSED] = int(any(relay.paused for relay in tcp))
-        cells[layout.ACCEPT_PAUSES] = sum(cells[relay.base + layout.SERVICE_ACCEPT_PAUSED] for relay in tcp)
+        pauses = sum(cells[relay.base + layout.SERVICE_ACCEPT_PAUSED] for relay in tcp)
+        cells[layout.ACCEPT_PAUSES] = self._pauses + pauses
         cells[layout.SESSIONS] = sum(
             cells[service.cell + layout.SERVICE_SESSIONS] + cells[service.cell + layout.SERVICE_INFLIGHT]
             for service in self._services.values()

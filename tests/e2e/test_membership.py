@@ -85,6 +85,16 @@ class Bed:
                 assert exchange(sock, b"word") == b"word"
         return {place for place, one in enumerate(self.backends) if one.connections > before[place]}
 
+    def reload(self, *changes: tuple[str, str]) -> str:
+        """Change the file at its first such places and reload; return what the command said."""
+        for old, new in changes:
+            assert old in self.node.text
+            self.node.text = self.node.text.replace(old, new, 1)
+        self.node.file.write_text(self.node.text)
+        code, text = self.node.steelyard("reload")
+        assert code == 0, text
+        return text
+
     def restart(self) -> None:
         """Stop the daemon and start it again."""
         assert self.node.proc is not None
@@ -303,6 +313,40 @@ def test_saved_over_restarts(bed: Bed) -> None:
     assert [(row["act"], row["service"]) for row in saved["acts"]] == [("add", "dns"), ("weight", "tcp")]
     assert bed.steelyard("overrides", "clear") == "changed"
     assert not (bed.node.dir / "state" / "overrides.json").exists()
+
+
+def test_over_reloads(bed: Bed) -> None:
+    """R9: added backends and weights outlive a reload with their connections; what the file lists is the file's, without a cut."""
+    bed.edit("add", "tcp", 2, "--save")
+    bed.until_serving("tcp", 2)
+    bed.edit("weight", "tcp", 2, "3", "--save")
+    bed.edit("weight", "tcp", 0, "0")
+    bed.edit("remove", "tcp", 1)
+    bed.until_gone("tcp", 1)
+    with connected(bed.port) as sock:
+        assert exchange(sock, b"word") == b"word"
+        bed.reload(('scheduler = "rr"\ndrain-timeout = "3s"', 'scheduler = "lc"\ndrain-timeout = "4s"'))
+        assert bed.connections() == {2}
+        assert exchange(sock, b"kept") == b"kept"
+        assert len(_overrides(bed)) == 4
+        names = [f'"{bed.name(place)}"' for place in range(3)]
+        said = bed.reload((f"[{names[0]}, {names[1]}]", f"[{names[0]}, {names[2]}]"))
+        assert '"added" has ended: the service has it from the file now' in said
+        assert _overrides(bed) == sorted([("tcp", bed.name(0), "weight 0"), ("tcp", bed.name(2), "weight 3")])
+        assert (bed.shown("tcp", 2) or {})["origin"] == "file"
+        assert exchange(sock, b"kept") == b"kept"
+        # The file drops the server: its connection has drain-timeout.
+        bed.reload((f"[{names[0]}, {names[2]}]", f"[{names[0]}, {names[1]}]"))
+        assert (bed.shown("tcp", 2) or {})["admin"] == "drain"
+        assert exchange(sock, b"kept") == b"kept"
+        until(lambda: not (bed.node.dir / "state" / "overrides.json").exists(), 5, "the saved acts to be forgotten")
+        sock.settimeout(10)
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+    bed.until_gone("tcp", 2)
+    bed.until_serving("tcp", 1)
+    assert bed.connections() == {1}
+    assert _overrides(bed) == [("tcp", bed.name(0), "weight 0")]
 
 
 def _overrides(bed: Bed, *, saved: bool | None = None) -> list[tuple[str, str, str]]:

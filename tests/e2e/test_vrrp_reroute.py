@@ -1,5 +1,6 @@
 """New settings for virtual routers that run: what is equal does not move, and what differs changes where it stands."""
 
+import os
 import re
 import signal
 import socket
@@ -192,6 +193,46 @@ def test_another_vrid_is_another_router(bed):
     until(lambda: len(wire.of(A, 60)) > 5, 3, "the new router to advertise")
     assert a.state == "active"
     assert owner_settles(bed, ADDRESS) == "a"
+    assert not any("removed" in one["text"] for one in a.events("tell")), "each took the other's address away"
+
+
+def test_an_address_changes_its_router(bed):
+    """R3: an address that goes from one active router to another is never away, and connections through it go on."""
+    a = Ours(bed, "a", FAST | {"addresses": [VIP[4], f"{SECOND}/24"]}, OTHER | {"addresses": ["198.51.100.12/24"]})
+    until(lambda: states(a) == {"outside": "active", "second": "active"}, 5, "a to be active")
+    with connected(bed, SECOND) as (near, far):
+        assert a.reroute(FAST, OTHER | {"addresses": ["198.51.100.12/24", f"{SECOND}/24"]}) == []
+        assert SECOND in addresses_now(bed, "a")
+        near.sendall(b"x")
+        assert far.recv(1) == b"x"
+    assert not any("removed" in one["text"] for one in a.events("tell"))
+    assert a.reroute(FAST) == []
+    assert SECOND not in addresses_now(bed, "a")
+
+
+def test_tracks_come_and_go(bed):
+    """R3, V11: penalties and faults of interfaces follow other tracks at once, for a new router as for one that was there."""
+    bed.lan("second")
+    bed.attach("a", "second", "203.0.113.2/24")
+    bed.ip("a", "link set eth1 down")
+    a = Ours(bed, "a", FAST | {"priority": 150})
+    a.wait("active")
+
+    def tracked(*tracks: dict, more: tuple[dict, ...] = ()) -> list[tuple[str, int, str]]:
+        a.reroute(*(one | {"priority": 150, "track": list(tracks)} for one in (FAST, *more)))
+        return [(row["name"], row["effective_priority"], row["state"]) for row in a.report()["routers"]]
+
+    assert tracked({"interface": "eth1", "penalty": 60}) == [("outside", 90, "active")]
+    assert tracked({"interface": "eth1", "penalty": 10}) == [("outside", 140, "active")]
+    assert tracked({"interface": "eth1"}) == [("outside", 150, "fault")]
+    assert tracked({"interface": "eth1"}, more=(OTHER,)) == [("outside", 150, "fault"), ("second", 150, "fault")]
+    assert a.events("state")[-1]["reason"] == "interface eth1"
+    rows = tracked({"interface": "eth1", "penalty": 20}, more=(OTHER,))
+    assert {row[:2] for row in rows} == {("outside", 130), ("second", 130)}
+    until(lambda: states(a) == {"outside": "active", "second": "active"}, 2, "the faults to be over")
+    assert {row[1] for row in tracked(more=(OTHER,))} == {150}
+    bed.ip("a", "link set eth1 up")
+    assert {row[1] for row in tracked(more=(OTHER,))} == {150}
 
 
 def test_unicast_and_back(bed):
@@ -284,6 +325,25 @@ def test_sync_groups_come_and_go(bed):
     a.reroute(routers[0], routers[1] | {"priority": 50})
     b.reroute(FAST, OTHER)
     until(lambda: states(a) == {"outside": "active", "second": "backup"}, 3, "each to be where its priority is higher")
+
+
+def test_what_leaves_is_told_where_it_was_told_before(bed):
+    """V20: the move of a router that leaves reaches the notifications that it had, and those that are new hear the rest."""
+    readers = {}
+    for name in ("old", "new"):
+        os.mkfifo(bed.dir / name)
+        readers[name] = os.open(bed.dir / name, os.O_RDONLY | os.O_NONBLOCK)
+    a = Ours(bed, "a", FAST, OTHER, notify=[{"fifo": str(bed.dir / "old")}])
+    until(lambda: states(a) == {"outside": "active", "second": "active"}, 5, "a to be active")
+    until(lambda: os.read(readers["old"], 4096).count(b"\n") == 4, 2, "the moves at the start")
+    assert a.reroute(FAST, notify=[{"fifo": str(bed.dir / "new")}]) == []
+    until(lambda: os.read(readers["old"], 4096) == b'INSTANCE "second" STOP 100\n', 2, "the last move")
+    a.reroute(FAST | {"vrid": 60}, notify=[{"fifo": str(bed.dir / "new")}])
+    wanted = b'INSTANCE "outside" BACKUP 100\nINSTANCE "outside" MASTER 100\n'
+    time.sleep(1)
+    assert os.read(readers["new"], 4096) == wanted
+    for reader in readers.values():
+        os.close(reader)
 
 
 def test_a_fault_is_named(bed):

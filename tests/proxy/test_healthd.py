@@ -113,3 +113,13 @@ async def test_an_order_that_cannot_be_obeyed(pair):
     async with asyncio.timeout(5):
         await health.done.wait()
     assert health.failed
+
+
+async def test_another_level(pair, monkeypatch):
+    """R3: health logs at the level, and in the format, that the master names."""
+    ours, _ = pair
+    changed = asyncio.Queue()
+    monkeypatch.setattr(healthd.log, "change", lambda *to: changed.put_nowait(to))
+    ours.send(b"J" + codec.encode(messages.Level("debug", "json")))
+    async with asyncio.timeout(5):
+        assert await changed.get() == ("debug", "json")

@@ -173,3 +173,27 @@ async def test_another_user_takes_nothing(claimant):
     assert first.claims.held(ONE)
     assert first.claims.ignored == 1
     assert second.claims.held(OTHER)
+
+
+async def test_claims_change(claimant):
+    """A router that is claimed later is taken from the process that had it, the others stay, and one given up is free."""
+    first = claimant(ONE)
+    second = claimant(OTHER)
+    second.claims.change([OTHER, ONE])
+    assert not first.claims.held(ONE)
+    assert second.claims.held(ONE)
+    assert first.claims.all_lost
+    first.claims.change([OTHER])
+    assert first.claims.held(OTHER)
+    assert not second.claims.held(OTHER)
+    await is_true(lambda: second.lost == [(OTHER, os.getpid())])
+    assert second.claims.held(ONE)
+
+
+async def test_a_later_claim_of_another_router_changes_nothing(claimant):
+    """A process that claims one more router does not get back by that what another process took from it."""
+    first = claimant(ONE)
+    claimant(ONE)
+    first.claims.change([ONE, OTHER])
+    assert not first.claims.held(ONE)
+    assert first.claims.held(OTHER)

@@ -140,3 +140,103 @@ def noting(handled, router, handler):
         return handler(*arguments)
 
     return note
+
+
+def joined(group, *others):
+    """Return a group of the routers of `group` and others, which are routers, or priorities of new ones."""
+    configs = [
+        configuration([f"new{number}", "vrid=52", f"priority={one}"]) if isinstance(one, int) else one
+        for number, one in enumerate(others)
+    ]
+    causes = {router: group.cause_of(router) for router in group.routers}
+    made = Group([*group.routers, *configs], 10.0, causes)
+    made.regroup((), 10.0)
+    return made
+
+
+def test_a_new_router_joins_active_ones():
+    """V12, R3: a router that joins active ones takes none of them with it, and is active as well once it hears nobody."""
+    old = group_of(100)
+    elect(old)
+    group = joined(old, 100)
+    old_one, new = group.routers
+    group.handle(new, ev.Startup(), 10.0)
+    assert states(group) == ["active", "backup"]
+    commands = []
+    while new.state != "active":
+        commands += group.tick(group.deadline)
+    assert group.deadline < 15
+    assert [command for router, command in commands if router is old_one and isinstance(command, ev.Notify)] == []
+    assert not any(isinstance(command, ev.SendAdvert) and command.priority == 0 for _, command in commands)
+
+
+def test_a_new_router_that_defers_takes_the_others_along():
+    """V12: if another host is active for a router that has joined, the others of its group yield."""
+    old = group_of(100)
+    elect(old)
+    group = joined(old, 100)
+    new = group.routers[1]
+    group.handle(new, ev.Startup(), 10.0)
+    lower = ev.AdvertReceived(Advert(3, 52, 50, new.config.addresses, 1.0), ip_address("192.0.2.9"))
+    group.handle(new, lower, 10.5)
+    assert states(group) == ["active", "backup"]
+    higher = ev.AdvertReceived(Advert(3, 52, 200, new.config.addresses, 1.0), ip_address("192.0.2.9"))
+    group.handle(new, higher, 11.0)
+    assert states(group) == ["backup", "backup"]
+
+
+def test_active_routers_are_grouped_and_parted():
+    """V12, R3: active routers that are grouped or parted stay active, and advertise the priority that follows."""
+    first, second = group_of(100), group_of(150)
+    elect(first)
+    elect(second)
+    group = joined(first, *second.routers)
+    assert states(group) == ["active", "active"]
+    assert {router.effective_priority for router in group.routers} == {100}
+    alone = Group([group.routers[1]], 11.0, {})
+    done = alone.regroup((), 11.0)
+    assert alone.routers[0].effective_priority == 150
+    assert (alone.routers[0], ev.SendAdvert(150)) in done
+    assert states(alone) == ["active"]
+
+
+def test_an_active_router_yields_to_a_group_that_is_not():
+    """V12: an active router that is grouped with one that deferred to another host yields."""
+    first, second = group_of(100), group_of(100)
+    elect(first)
+    (waiting,) = second.routers
+    higher = ev.AdvertReceived(Advert(3, 51, 200, waiting.config.addresses, 1.0), ip_address("192.0.2.9"))
+    second.handle(waiting, higher, 0.5)
+    group = joined(first, waiting)
+    assert states(group) == ["backup", "backup"]
+
+
+def test_faults_part_with_their_group():
+    """V12: a router that leaves a group with a faulty one is well again, and one that joins such a group is in fault."""
+    group = group_of(100, 100)
+    elect(group)
+    well, ill = group.routers
+    group.handle(ill, ev.LinkDown(), 9.0)
+    alone = Group([well], 10.0, {well: group.cause_of(well)})
+    alone.regroup((), 10.0)
+    assert (well.state, well.faults) == ("backup", ())
+    again = Group([well, ill], 11.0, {})
+    again.regroup((), 11.0)
+    assert states(again) == ["fault", "fault"]
+    group = Group([well, *group_of(100).routers], 12.0, {well: again.cause_of(well)})
+    group.regroup((), 12.0)
+    assert (well.state, well.faults) == ("backup", ())
+
+
+def test_one_that_waited_for_its_group_takes_over_alone():
+    """V12: a router that heard nobody and waited for the others takes over once it is alone."""
+    group = group_of(100, 100)
+    heard, silent = group.routers
+    higher = ev.AdvertReceived(Advert(3, 51, 200, heard.config.addresses, 1.0), ip_address("192.0.2.9"))
+    for second in range(1, 6):
+        group.handle(heard, higher, float(second))
+        group.handle_all(ev.Tick(), second + 0.5)
+    assert (silent.wants, silent.state) == (True, "backup")
+    alone = Group([silent], 10.0, {})
+    alone.regroup((), 10.0)
+    assert silent.state == "active"

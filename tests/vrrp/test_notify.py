@@ -67,6 +67,21 @@ async def test_a_script_gets_keepaliveds_arguments(told, script):
     assert told == []
 
 
+async def test_other_moves_of_the_same_script(told, script):
+    """R3: other moves are chosen for the same script from one moment on, and those that wait still reach it in order."""
+    notifier = told.notifier(command=(str(script),), on=("outside",))
+    notifier.tell("INSTANCE", "outside", "backup", 1)
+    notifier.tell("INSTANCE", "inside", "backup", 2)
+    other = NotifySettings(command=(str(script),), on=("inside",))
+    assert notifier.goes_to(other)
+    assert not notifier.goes_to(NotifySettings(command=(str(script), "x"), on=("outside",)))
+    notifier.change(other)
+    notifier.tell("INSTANCE", "outside", "active", 3)
+    notifier.tell("INSTANCE", "inside", "active", 4)
+    await notifier.close(10)
+    assert (script.parent / "out").read_text().splitlines()[3::4] == ["1", "4"]
+
+
 async def test_only_what_is_asked_for(told, script):
     """V20: names are matched by glob, states exactly."""
     notifier = told.notifier(command=(str(script),), on=("out*",), to=("fault", "backup"))

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from vrrp.settings import AuthSettings, NotifySettings, RouterSettings, Settings, Track
+from vrrp.settings import AuthSettings, NotifySettings, RouterSettings, Settings, Track, former
 
 TREE = {
     "routers": [
@@ -63,3 +63,20 @@ def test_keys_are_not_shown():
         "outside", "eth0", 51, ("192.0.2.10/24",), auth=AuthSettings("enforce", ((1, b"a-key-of-some-length"),))
     )
     assert "a-key-of" not in repr(made)
+
+
+def routers(*made):
+    """Return settings with routers of (name, interface, VRID, addresses)."""
+    return Settings(tuple(RouterSettings(*one) for one in made), {})
+
+
+def test_a_router_is_known_by_its_keys():
+    """A router stays under another name if one of its keys does, and another interface or VRID makes another one."""
+    four, six = ("192.0.2.1/24",), ("2001:db8::1/64",)
+    old = routers(
+        ("a", "eth0", 1, four), ("b", "eth0", 2, four), ("c", "eth1", 1, four + six), ("d", "eth0", 1, six),
+    )  # fmt: skip
+    new = routers(
+        ("b", "eth0", 1, four), ("a", "eth0", 2, four), ("c", "eth1", 2, four), ("d", "eth0", 1, six), ("x", "eth1", 1, six),
+    )  # fmt: skip
+    assert former(old, new) == {"b": "a", "a": "b", "d": "d", "x": "c"}

@@ -84,7 +84,10 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """To vrrp: leave, and end; `how` is "hand over" (a live peer takes the addresses first) or "at once"."""
+    """To vrrp: leave, and end; `how` is "hand over" (a live peer takes the addresses first), "at once" or "abandon".
+
+    "abandon": a successor on this host has the routers, so nothing is sent and the addresses stay as they are.
+    """
 
     how: str
 

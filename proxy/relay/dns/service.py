@@ -104,7 +104,8 @@ class DnsService:
         self._former = [peer for peer in self._former if peer.retired]
         for key, peer in before.items():
             if peer not in asked:
-                self._peers.pop(key, None)
+                if self._peers.get(key) is peer:
+                    del self._peers[key]
                 peer.retire()
                 self._former.append(peer)
 

@@ -74,8 +74,18 @@ def _leads_to(sock: socket.socket, target: "Target", listener: "UdpListener") ->
 
 def _step_aside(udp: "UdpService", key: "Key") -> None:
     """Let a session that began here while its client's older one was on its way only wait for its last answers."""
-    session = udp.sessions.pop(key, None)
-    if session is not None:
-        session.key = key[0], (*key[1], "aside")
-        udp.sessions[session.key] = session
-        udp.poller.at(udp.poller.now + ANSWER_DUE, lambda _: udp.end(session, SERVICE_MOVED))
+    session = udp.sessions.get(key)
+    if session is None:
+        return
+    aside: Key = (key[0], (*key[1], "aside"))
+    if aside in udp.sessions:
+        udp.end(udp.sessions[aside], SERVICE_MOVED)
+    del udp.sessions[key]
+    session.key = aside
+    udp.sessions[aside] = session
+
+    def end(_: float) -> None:
+        if udp.sessions.get(aside) is session:
+            udp.end(session, SERVICE_MOVED)
+
+    udp.poller.at(udp.poller.now + ANSWER_DUE, end)

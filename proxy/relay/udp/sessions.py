@@ -242,8 +242,9 @@ class UdpService:
         """Move all unanswered datagrams to a closed port: ICMP reported one session's, and the others are lost too."""
         if self.service.stock is not None:
             return  # the refusal may concern that client's address alone
-        if session.end[1] == session.target.address:  # it is not about another address that the backend had
-            self.closed_ports.note(session.target, self.poller.now)
+        target = session.target
+        if session.end[1:] == (target.address, target.port or session.listener.member.port):  # it has not moved since
+            self.closed_ports.note(target, self.poller.now)
         self._moving += self.unanswered.holders(session.end)
         self.poller.again(self._move)
 

@@ -344,6 +344,7 @@ async def test_no_room(tmp_path):
         ),
         ("remove", {"backend": "ns3"}, 'dns does not have a backend "ns3": did you mean "ns2"?'),
         ("remove", {"backend": "ns2", "force": "yes"}, "force must be true or false"),
+        ("remove", {"backend": "ns2", "save": "yes"}, "save must be true or false"),
         ("weight", {"backend": "ns2"}, "weight must be a whole number"),
         ("weight", {"backend": "ns2", "weight": 1.5}, "weight must be a whole number"),
         ("weight", {"backend": "x", "weight": 1}, "does not have a backend"),

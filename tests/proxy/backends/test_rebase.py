@@ -6,6 +6,7 @@ import pytest
 
 from proxy.backends import rebase
 from proxy.backends.saved import SAVED
+from proxy.config.changes import adapted
 from proxy.records import document
 from proxy.records.document import StateError
 from proxy.stats.slots import SlotsFullError
@@ -132,6 +133,19 @@ async def test_an_added_backend_that_would_lead_back(bed, tmp_path):
     assert f'"added" has ended: {why}' in found.ended[0][1]
 
 
+async def test_an_act_while_a_reload_is_prepared(bed):
+    """R9: a reload can tell that operators have acted, or that a backend has left, since it was prepared."""
+    new = bed.file()
+    for act in (bed.ask("weight", backend="ns2", weight=9), bed.set("drain"), bed.ask("remove", backend="ns2")):
+        found = bed.membership.rebase(new)
+        assert bed.membership.is_current(found)
+        await act
+        assert not bed.membership.is_current(found)
+    found = bed.membership.rebase(new)
+    bed.later()
+    assert not bed.membership.is_current(found)
+
+
 async def test_a_reload_without_room_for_what_was_added(tmp_path):
     """R9: a file with room for itself and not for what was added as well is refused by `room_for`, and nothing has changed."""
     bed = Bed(tmp_path, capacity=4)
@@ -193,7 +207,7 @@ async def test_prepared_in_small_pieces(bed, monkeypatch):
     await bed.ask("add", "web", address="192.0.2.13")
     new = bed.file(("[service.web]", "[service.pages]"))
     await bed.membership.prepare(new)
-    new = new.model_copy()  # with the settings that only a new process can change
+    new = adapted(bed.running.config, new)  # as a reload does
     monkeypatch.setattr(rebase, "resolve_backend", None)
     assert [key[1] for key in bed.membership.rebase(new).acts.added] == [f"192.0.2.{last}" for last in range(13, 16)]
 

@@ -82,6 +82,17 @@ def test_a_key_file_that_is_none(config, tmp_path, text, why):
     assert text is None or text not in str(caught.value)
 
 
+def test_an_advert_of_each_router_is_built(config):
+    """R2: settings that no advert can carry are refused with the router's name before anything has changed."""
+    inside, outside = config.vrrp
+    many = tuple(f"203.0.{n // 250}.{n % 250}/32" for n in range(256))
+    other = outside.model_copy(update={"addresses": many})
+    bad = config.model_copy(update={"vrrp": (inside, other)})
+    with pytest.raises(router_settings.RouterError, match=r"^vrrp outside: no advert can be built.*addresses"):
+        router_settings.prepare(bad)
+    assert "secret" not in repr(router_settings.prepare(config))
+
+
 def test_rows_have_wall_clock_times_and_names_of_nodes(config):
     """A row tells when by the wall clock, how long ago the peer spoke, and which node it is."""
     told = {

@@ -185,6 +185,21 @@ def test_the_last_lines_of_a_file():
         assert [line.split()[-1] for line in file] == [str(number) for number in range(100)]
 
 
+def test_another_level_and_style(pipe):
+    """R3: from a change on, lines have the new level and style; the handler, and what it has not written yet, stay."""
+    log.setup("warning", "text", pipe[1])
+    (handler,) = (one for one in logging.getLogger().handlers if isinstance(one, log.LineHandler))
+    logger = logging.getLogger("steelyard")
+    logger.info("one")
+    log.change("info", "json")
+    logger.info("two")
+    log.change("error", "text")
+    logger.warning("three")
+    (line,) = read(pipe[0])
+    assert json.loads(line)["message"] == "two"
+    assert handler in logging.getLogger().handlers
+
+
 def stream(fd):
     """Return what JOURNAL_STREAM says of a descriptor."""
     found = os.fstat(fd)

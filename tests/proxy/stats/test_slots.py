@@ -18,6 +18,18 @@ def test_a_key_that_stays_keeps_its_slot():
         slots["a"]
 
 
+def test_room_can_be_asked_for():
+    """`check` refuses what `assign` would refuse, held slots included, and changes nothing."""
+    slots = Slots(2)
+    slots.assign(["a"])
+    slots.hold("worker 0")
+    slots.check(["a", "b"])
+    for keys in (["a", "b", "c"], ["b", "c"]):
+        with pytest.raises(SlotsFullError):
+            slots.check(keys)
+    assert (slots["a"], len(slots), "b" in slots) == (0, 1, False)
+
+
 def test_the_slot_that_is_free_for_longest():
     """A slot gets a new owner as late as possible: unused slots come first, then slots in the order of release."""
     slots = Slots(3)
