@@ -1,5 +1,6 @@
 """Checks the files that a configuration consists of or names: they exist, they are safe, and their contents are usable."""
 
+import grp
 import os
 import pwd
 import stat
@@ -83,6 +84,27 @@ def _check_content(path: str, spot: Spot, report: Report, kind: Kind) -> None:
             tls.context(verify=True, authorities=content)
         except tls.NoTrust as why:
             report.error(spot, f"{kind.label} {path} holds {why}")
+
+
+def check_user(name: str, spot: Spot, report: Report) -> None:
+    """Report a user whom root's children cannot become; another user's daemon stays that user."""
+    if os.geteuid() != 0:
+        return
+    found = _ids(name)
+    if found is None:
+        report.error(spot, f'this host has no user "{name}"')
+    elif found[0] == 0:
+        report.error(spot, f"workers must not run as {name}: it is the superuser")
+
+
+def check_group(name: str, spot: Spot, report: Report) -> None:
+    """Report a group that this host does not know."""
+    try:
+        grp.getgrnam(name)
+    except ValueError:
+        pass  # a NUL character, which is an error of its own
+    except KeyError:
+        report.error(spot, f'this host has no group "{name}"')
 
 
 def check_script(path: str, spot: Spot, report: Report, *, use: Use, user: str) -> None:

@@ -13,7 +13,7 @@ from proxy.config import warnings
 from proxy.config.characters import check_values
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.files import Files
-from proxy.config.hostfiles import Use
+from proxy.config.hostfiles import Use, check_group, check_user
 from proxy.config.loops import addresses, check_loops
 from proxy.config.merge import without
 from proxy.config.model import (
@@ -163,6 +163,7 @@ class _Resolver:
         probes.check_unused()
         node = self._node()
         control = self._section("control", ControlSettings)
+        self._check_names(node, control)
         web = self._section("web", WebSettings)
         log = self._section("log", LogSettings)
         if node is None or control is None or web is None or log is None or report.errors:
@@ -233,6 +234,16 @@ class _Resolver:
         tab = table.copy() if table is not None else Tab(self.tree.here)
         tab.put("name", self.node, tab.spots.get("name", tab.here))
         return validate(NodeSettings, tab, self.report, "[node]")
+
+    def _check_names(self, node: NodeSettings | None, control: ControlSettings | None) -> None:
+        """Report a user and a group of the file that this host, which it is for, does not have."""
+        if self.use == "elsewhere":
+            return
+        for table, key, check in (("node", "user", check_user), ("control", "group", check_group)):
+            tab = self._table(table)
+            value = getattr(node if table == "node" else control, key, None)
+            if tab is not None and key in tab and isinstance(value, str):
+                check(value, tab.spots[key], self.report)
 
     def _tracked(self, routers: dict[str, Any], probes: Probes) -> dict[str, Any]:
         names = {track.probe for router, _ in routers.values() for track in router.track if track.probe}

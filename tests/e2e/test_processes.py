@@ -518,17 +518,24 @@ def test_control_socket_of_a_living_daemon(both, make, backends):
     assert both.workers()
 
 
-def test_all_reasons_at_once(make, backends):
-    """An unknown user, an unknown group and too low a limit of open files are reported together, each in one line."""
+def test_names_that_this_host_does_not_know(make, backends):
+    """R13: an unknown user and an unknown group are errors at their places in the file; nothing is begun."""
     node = make(dns_service(free_port(), backends), node='user = "no-such-user"')
     node.text = node.text.replace("[control]\n", '[control]\ngroup = "no-such-group"\n')
+    code, lines = node.failed()
+    assert code == 2
+    assert any('toml:7:9: error: this host has no group "no-such-group"' in line for line in lines), lines
+    if os.geteuid() == 0:
+        assert any('toml:5:8: error: this host has no user "no-such-user"' in line for line in lines), lines
+    assert not (node.dir / "state").exists()
+
+
+def test_too_low_a_limit(make, backends):
+    """A limit of open files that is too low for the file is told before anything is begun."""
+    node = make(dns_service(free_port(), backends))
     code, lines = node.failed(prefix=["prlimit", "--nofile=128", "--"])
-    assert code == 1
-    known = [line for line in lines if "no-such-group" in line or "limit of open files is 128" in line]
-    assert len(known) == 2
-    if several_users():
-        assert any('no user "no-such-user"' in line for line in lines)
-    assert all(line.startswith("steelyard: ") for line in lines)
+    assert (code, len(lines)) == (1, 1)
+    assert lines[0].startswith("steelyard: the limit of open files is 128")
     assert not (node.dir / "state").exists()
 
 

@@ -183,3 +183,13 @@ def test_one_more_backend(write, top):
     for wrong in ("10.0.0", "ns.example.net", "10.0.0.13:0", "10.0.0.13\x00", '"'):
         with pytest.raises(ConfigError):
             resolve_backend(config, "a", wrong)
+
+
+def test_names_of_this_host(write):
+    """R13: a group that this host does not know is an error here, and for another host none."""
+    text = '[control]\ngroup = "no-such-group"\n' + SMALL
+    config, found = diagnose(write(text))
+    assert (config, [item.message for item in found]) == (None, ['this host has no group "no-such-group"'])
+    config, found = diagnose(write('nodes = ["not-this-host"]\n' + text))
+    assert config is not None
+    assert not any("group" in item.message for item in found)
