@@ -125,7 +125,9 @@ class Load:
         self.proc.signal(signal.SIGTERM, whole=False)
         if self.proc.wait(PATIENCE + 15):
             raise BedError(self.proc.report())
-        return Counts.parse(self.proc.output().splitlines()[-1])
+        counts = Counts.parse(self.proc.output().splitlines()[-1])
+        print(counts)  # `pytest -s` shows the measured rates
+        return counts
 
 
 def assert_lossless(counts: Counts, rate: Rate = RATE) -> None:

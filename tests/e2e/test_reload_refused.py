@@ -94,7 +94,7 @@ BAD = [
     Bad("key-short", "DIR/short", "key-files", more(ROUTER + KEYS % "DIR/short")),
     Bad("web", "[web] is not supported yet", "[web]", more('[web]\nlisten = "127.0.0.1:9600"')),
     Bad("probe", "this ldap probe cannot be created", FILTER, probed(FILTER)),
-    Bad("group", "no group", None, lambda good: good.replace("[control]\n", '[control]\ngroup = "no-such-group-here"\n')),
+    Bad("group", "no group", "group =", lambda good: good.replace("[control]\n", '[control]\ngroup = "no-such-group-here"\n')),
     Bad("folder", "directory", spoil=as_folder),
     Bad("pipe", "not a file", spoil=as_pipe),
     Bad("gone", "no such file", spoil=Path.unlink),
