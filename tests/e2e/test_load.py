@@ -73,6 +73,21 @@ def test_late_answers(served):
         assert tally.late > 5
         assert tally.failed == 0
         assert 1.0 < tally.slowest < 4
+    assert counts.connections.resent == 0
+
+
+def test_a_packet_that_nobody_took(served):
+    """A connection whose first packet is lost is counted, although it is answered in the end."""
+    bed, *_ = served
+
+    def lose():
+        bed.rule("b1", "input", "tcp flags & (syn | ack) == syn drop")
+        time.sleep(0.3)
+        bed.nft("b1", "flush ruleset")
+
+    counts = loaded(bed, lose)
+    assert counts.connections.failed == 0
+    assert counts.connections.resent > 5
     with pytest.raises(AssertionError):
         assert_lossless(counts, RATE)
 
