@@ -8,11 +8,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from health.units import format_duration
 from proxy import __version__
 from proxy.backends.admin import Admins
 from proxy.backends.counts import Counts
@@ -23,7 +23,8 @@ from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.backends.saved import SAVED, SavedActs
 from proxy.commands.events import events_handler
-from proxy.commands.registry import Parts, register
+from proxy.commands.reexec import register_succession
+from proxy.commands.registry import Parts, Stage, register
 from proxy.commands.status import Overview
 from proxy.config.model import BackendKey, Config
 from proxy.control.path import group_id
@@ -53,9 +54,18 @@ from proxy.reload_queue import ReloadQueue
 from proxy.start import Standing, StartError, own_state, standing
 from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
-from proxy.stats.slots import Slots
+from proxy.stats.slots import SlotsFullError
 from proxy.status.snapshot import SnapshotBuilder
 from proxy.status.summary import summary
+from proxy.stopping import Stopping
+from proxy.succession import taking_over
+from proxy.succession.document import DocumentError
+from proxy.succession.estate import Estate
+from proxy.succession.former_workers import FormerWorkers
+from proxy.succession.keeping import Keeping, Kept
+from proxy.succession.legacy import Legacy
+from proxy.succession.predecessor import NoPredecessorError, Predecessor
+from proxy.succession.succession import Succession
 from proxy.words import counted
 from proxy.workers import plans
 from proxy.workers.listeners import ListenError, Listeners, Relocation
@@ -65,9 +75,7 @@ from proxy.workers.supervisor import Supervisor, gone
 
 TICK = 0.1  # s
 SAMPLE = 1.0  # s
-STOP_GRACE = 1.0  # s after stop-timeout until the master kills the remaining children
 KILL_GRACE = 2.0  # s that the master waits for killed children to end
-LAST_ACTS = 90.0  # s beyond stop-timeout that a stop may take: a hand-over, and then notify scripts that hang
 
 
 class Master:
@@ -81,26 +89,32 @@ class Master:
         warnings: Collection[tuple[str, str]] = (),
         node: str | None = None,
         manager: ServiceManager | None = None,
+        legacy: Legacy | None = None,
     ) -> None:
         """Prepare without any effect outside this process; StartError for errors that show already.
 
-        `warnings` (kind, text) are recorded right after the event of the start; `node` is the value of `--node`.
+        `warnings` (kind, text) are recorded right after the event of the start; `node` is the value of `--node`;
+        `legacy` is what this daemon begins with: that of a predecessor, or what the service manager has kept.
         """
+        self._legacy = legacy
+        inherited = None if legacy is None else legacy.state
         self._manager = manager or ServiceManager()
         self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         open_files = privileges.raise_open_files()
-        self._before = [*warnings]  # warnings to record after the event of the start
         self._state = state
-        if state.fault:
-            self._warn("state", f"{state.fault}: nothing can be saved")
+        no_state = [("state", f"{state.fault}: nothing can be saved")] if state.fault else []
+        self._before = [*warnings, *no_state]  # warnings to record after the event of the start
         self._timeline = Timeline()
         self._control = ControlServer(config.control.socket, ours.group)
         size = sum(len(service.backends) for service in config.services)
-        self._layout = Layout.roomy(len(config.services), size, plans.CLIENTS)
+        self._layout = taking_over.layout(Layout.roomy(len(config.services), size, plans.CLIENTS), inherited)
         self._columns = Columns(self._layout)
-        self._running = Running(config, Slots(self._layout.services), Slots(self._layout.backends))
+        try:
+            self._running = Running(config, *taking_over.slots(self._layout, inherited))
+        except SlotsFullError as error:
+            raise StartError(str(error)) from error
         self._builder = SnapshotBuilder(self._columns, *self._running.slots)
         self._counts = Counts(self._running, self._columns)
         self._faults = Faults(lambda text: self.told("master", text, level="error", kind="fault"))
@@ -110,7 +124,7 @@ class Master:
         )
         self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._looping)
         try:
-            acts = SavedActs(state.document(SAVED), self._timeline.add)
+            acts = SavedActs(state.document(SAVED), self._timeline.add, None if inherited is None else inherited.acts)
             self._admins = Admins(self._running, acts, self._timeline.add, self._administered, self._counts.active)
             # Before all that reads the backends in force: it lays the saved acts over the file.
             self._membership = Membership(
@@ -127,16 +141,22 @@ class Master:
             self._running, self._timeline.add, self._to_workers, self._on_readiness, self._admins,
         )  # fmt: skip
         self._opening = Opening(self._running, self._listeners, self._readiness, self._timeline.add, self._on_open)
-        self._handout = Handout(self._running, self._layout, open_files)
+        self._handout = Handout(
+            self._running, self._layout, open_files,
+            taking_over.remembered(inherited, legacy.take if legacy is not None else lambda _: -1),
+        )  # fmt: skip
         self._provision = Provision(
             self._running, self._columns, self._handout, self._readiness, self._listeners, self._opening,
             self._connection_log,
         )  # fmt: skip
         self._count = config.node.workers if config.services else 1  # a host with virtual addresses and no services
-        self._workers = Supervisor(self, self._provision, self._count, ours.identity)
+        self._workers = Supervisor(
+            self, self._provision, self._count, ours.identity, 0 if inherited is None else inherited.lives
+        )
+        self._former = FormerWorkers(self._running, self._columns, self._workers, self._listeners, self._timeline)
         self._prober = Prober(
             ours.identity,
-            self._readiness.targets,
+            self._targets,
             self._readiness.probed,
             lambda text: self.told("health", text, level="error", kind="health"),
             on_alarm=self._alarmed,
@@ -145,12 +165,22 @@ class Master:
         )
         try:
             self._redundancy = Redundancy(
-                config, ours.identity, state.document(STANDBY), self._told_of_routers, self._counts.opened_through
-            )
+                config, ours.identity, state.document(STANDBY), self._told_of_routers, self._counts.opened_through,
+                None if inherited is None or inherited.routing is None else inherited.routing.model_dump(),
+            )  # fmt: skip
         except router_settings.RouterError as error:
             raise StartError(f"vrrp: {error}") from error
+        self._sampled = 0.0
+        self._stop = Stopping(
+            self._running, self._columns, self._workers, self._listeners, self._redundancy, self._timeline,
+            self._manager, self._faults, self._summary,
+        )  # fmt: skip
+        self._make_changeable(config.sources[0], node)
+
+    def _make_changeable(self, path: str, node: str | None) -> None:
+        """Make what changes the configuration, and the program, while it runs."""
         self._reload = Reload(
-            config.sources[0], node,
+            path, node,
             Reloaded(
                 self._running, self._membership, self._readiness, self._columns, self._handout, self._listeners,
                 self._opening, self._workers, self._means, self._prober, self._redundancy, self._connection_log,
@@ -158,11 +188,15 @@ class Master:
             self._timeline.add, fits=self._fits, around=self._reconfigured,
         )  # fmt: skip
         self._reloads = ReloadQueue(self._reload_now, lambda error: self._faults.add(error, "in a reload"))
-        self._sampled = 0.0
-        self._stopping = False
-        self._draining = False
-        self._leaving: asyncio.Task[None] | None = None
-        self._stopped = asyncio.Event()
+        estate = Estate(
+            os.getpid(), self._running, self._columns, self._handout, self._listeners, self._opening, self._readiness,
+            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._timeline,
+            self._state,
+        )  # fmt: skip
+        before = self._legacy if isinstance(self._legacy, Predecessor) else None
+        self._succession = Succession(self, estate, before, lambda: {**os.environ, **self._manager.environment()})
+        self._stop.succession = self._succession
+        self._keeping = Keeping(self._manager, estate, self._manager.restored)
 
     @property
     def config(self) -> Config:
@@ -178,33 +212,54 @@ class Master:
             self._loop.set_exception_handler(self._faults.on_exception)
             self._listen()
             for listener in self._listeners.numbers:
-                self._workers.members.add(listener)
-            await self._start_control()
-            await self._begin_timeline()
-            if not self._stopping:
-                self._begin()
-            await self._stopped.wait()
+                self._workers.add(listener)
+            if isinstance(self._legacy, Kept):
+                self._succession.restore(self._legacy)
+            if not self._succession.waits:
+                await self.appear()
+                if not self._stop.begun:
+                    self.begin()
+            else:
+                await self._take_over()
+            await self._stop.ended.wait()
         finally:
             await self._end()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Start the children and the regular work."""
         self._connection_log.look(self._began)
         self._prober.start()
         self._workers.start()
         self._redundancy.start()
-        self._redundancy.take_up()
+        if not self._succession.waits:
+            self._redundancy.take_up()
         self._opening.start()
-        self._membership.keep()
         self._tick()
 
+    async def _take_over(self) -> None:
+        try:
+            await self._succession.take_over()
+        except NoPredecessorError as error:
+            raise StartError(str(error)) from error
+
+    async def appear(self, control: socket.socket | None = None) -> None:
+        """Answer on the control socket, which a predecessor may have given, and write to the timeline."""
+        await self._start_control(control)
+        await self._begin_timeline()
+        self._membership.keep()
+
     async def _end(self) -> None:
-        self._stopped.set()
+        self._stop.ended.set()
         self._reloads.close()
         await self._reload.close()
+        if self._succession.aside:
+            await self._end_aside()
+            return
         await self._control.close()
         await self._redundancy.leave(hand_over=False)
         self._prober.kill()
         await self._workers.end(KILL_GRACE)
+        self._keeping.end()
         await self._redundancy.finish()
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
@@ -212,28 +267,44 @@ class Master:
         self._means.close()
         await self._connection_log.close()
         self._columns.close()
-        if self._stopping:
+        if self._stop.begun:
             self._timeline.add("stop", self.config.node.name, "stopped")
         self._timeline.close()
 
+    async def _end_aside(self) -> None:
+        """End this process and its children; addresses, sockets and files belong to another daemon."""
+        await self._control.abandon()
+        self._prober.kill()
+        await self._workers.end(KILL_GRACE)
+        await gone(self._prober.children, KILL_GRACE)
+        self._listeners.close()
+        self._handout.close()
+        self._means.close()
+        self._succession.close()
+        await self._connection_log.close()
+        self._columns.close()
+
     def _listen(self) -> None:
+        adopted = None if self._legacy is None else self._legacy.listeners()
         try:
-            self._listeners.bind(self._running, self._warn)
+            self._listeners.bind(self._running, self._warn, adopted)
         except ListenError as error:
             raise StartError(str(error)) from None
 
     def _warn(self, kind: str, text: str) -> None:
         self._before.append((kind, text))
 
-    async def _start_control(self) -> None:
+    async def _start_control(self, inherited: socket.socket | None = None) -> None:
         parts = Parts(
             self._running, self._counts, self._workers, self._prober, self._redundancy, self._admins, self._membership,
-            self._readiness, self._reload, self._reloads,
+            self._readiness, self._reload, self._reloads, self._former.rows,
+            lambda: Stage(self._stop.begun, self._stop.closed),
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
         register(self._control, overview.status, overview.forget, parts)
+        register_succession(self._control, self._succession.reexec, self._succession.give_place)
         try:
-            await self._control.start()
+            await self._control.start(inherited)
         except ControlError as error:
             raise StartError(f"control.socket: {error}") from error
 
@@ -254,16 +325,17 @@ class Master:
     def _tick(self) -> None:
         self._loop.call_later(TICK, self._tick)  # first, so that the next tick comes even if the rest fails
         now = time.monotonic()
-        if self._stopped.is_set():
+        if self._stop.ended.is_set():
             self._manager.pulse(now)  # until the last script has ended
+            return
+        self._faults.guarded(self._succession.look)
+        if self._succession.over:
+            self._faults.guarded(lambda: self._connection_log.look(now))
             return
         if self._faults.guarded(lambda: self._workers.look(now)):
             self._manager.pulse(now)  # a master that cannot supervise its workers is to be replaced
-        self._faults.guarded(lambda: self._prober.look(now))
-        self._faults.guarded(self._refit)
-        self._faults.guarded(lambda: self._admins.look(now))
-        self._faults.guarded(lambda: self._membership.look(now))
-        self._faults.guarded(self._loops.look)
+        if not self._succession.busy:  # a successor knows the rest as it was
+            self._decide(now)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
             self._faults.guarded(lambda: self._builder.sample(now, self.config.services))
@@ -272,6 +344,8 @@ class Master:
             self._faults.guarded(lambda: self._connection_log.look(now))
             self._faults.guarded(lambda: self._state.look(self._told_of_state))
             self._faults.guarded(self._reload.look)
+            if not (self._succession.busy or self._succession.aside):
+                self._faults.guarded(self._keeping.look)
             if self._was_ready:
                 self._manager.say(self._summary())
 
@@ -280,51 +354,56 @@ class Master:
         routers = self._redundancy.routers
         return summary(
             len(self._listeners), self._readiness.able, {} if routers is None else routers.states,
-            serving=self._workers.able, stopping=self._stopping, refused=self._reload.error,
+            serving=self._workers.able, stopping=self._stop.begun, refused=self._reload.error,
         )  # fmt: skip
 
     def _note_ready(self) -> None:
         """Report the end of the start once: a worker serves, and every service is open."""
-        if self._was_ready or self._stopping or not self._workers.able:
+        if self._was_ready or self._stop.begun or self._succession.waits or not self._workers.able:
             return
         if self._opening.services >= self._running.services.keys():
             self._was_ready = True
             self._manager.ready(self._summary())
 
+    def _decide(self, now: float) -> None:
+        self._faults.guarded(lambda: self._prober.look(now))
+        self._faults.guarded(self._refit)
+        self._faults.guarded(lambda: self._admins.look(now))
+        self._faults.guarded(lambda: self._membership.look(now))
+        self._faults.guarded(self._loops.look)
+
     # -- signals
 
     def _take_signals(self) -> None:
         acts: dict[int, Callable[[], None]] = {
-            signal.SIGTERM: self._on_stop,
-            signal.SIGINT: self._on_stop,
-            signal.SIGQUIT: self._on_quit,
+            signal.SIGTERM: lambda: self._stop.signalled(waits=True),
+            signal.SIGINT: lambda: self._stop.signalled(waits=False),
+            signal.SIGQUIT: lambda: self._stop.at_once("SIGQUIT"),
             signal.SIGHUP: self._on_reload,
             signal.SIGUSR1: self._on_reopen,
-            signal.SIGUSR2: lambda: self._on_unsupported("reexec"),
+            signal.SIGUSR2: self._succession.on_signal,
         }
         signals.listen(self._loop, acts, self._on_stray)
-
-    def _on_unsupported(self, what: str) -> None:
-        text = f"{what} is not yet supported: restart the daemon"
-        self._timeline.add(what, self.config.node.name, text, level="warning")
 
     def _on_reload(self) -> None:
         with contextlib.suppress(RefusedError):  # one that waits, and may be stricter, reads the same file
             self._reloads.request(strict=False)
 
     async def _reload_now(self, strict: bool) -> Outcome:
-        if self._stopping:
+        if self._stop.begun:
             raise FailedError("the daemon is stopping: nothing has changed")
         if self._was_ready:
             self._manager.reloading()
         try:
             return await self._reload.run(strict=strict)
         finally:
-            if self._was_ready and not self._stopping:
+            if self._was_ready and not self._stop.begun:
                 self._manager.ready(self._summary())
 
     def _fits(self, config: Config) -> None:
-        """Raise RefusedError if this host cannot have a configuration."""
+        """Raise RefusedError if this host cannot have a configuration, or not now."""
+        if self._succession.busy or self._succession.aside:
+            raise RefusedError("another daemon is taking over: try again in a moment")
         try:
             standing(config, privileges.raise_open_files(), lambda *_: None)
         except StartError as error:
@@ -353,44 +432,30 @@ class Master:
     def _on_stray(self, name: str) -> None:
         self._timeline.add("signal", self.config.node.name, f"{name} means nothing here: ignored", level="warning")
 
-    def _on_quit(self) -> None:
-        self._timeline.add("stop", self.config.node.name, "SIGQUIT: stopping at once", level="warning")
-        self._stopping = True
-        self._manager.notify(stopping=True, extend=LAST_ACTS, status=self._summary())
-        self._stopped.set()
+    # -- a successor
 
-    def _on_stop(self) -> None:
-        if self._stopping:
-            if not self._stopped.is_set():
-                text = "second stop signal: stopping at once"
-                self._timeline.add("stop", self.config.node.name, text, level="warning")
-            self._redundancy.hurry()
-            self._stopped.set()
-        if self._stopped.is_set():
-            return
-        self._stopping = True
-        timeout = self.config.node.stop_timeout
-        self._manager.notify(stopping=True, extend=timeout + LAST_ACTS, status=self._summary())
-        self._timeline.add(
-            "stop", self.config.node.name, f"stopping: what is open may finish within {format_duration(timeout)}"
-        )
-        self._leaving = self._loop.create_task(self._leave())
+    def succeeded(self, pid: int) -> None:
+        """Take note that the process `pid` has taken over."""
+        self._stop.succeeded(pid)
 
-    async def _leave(self) -> None:
-        """Hand over the virtual addresses, so that no new clients come, then drain the workers."""
-        try:
-            await self._redundancy.leave(hand_over=True)
-        except Exception as error:
-            self._faults.add(error, "on leaving the pair")  # and stop all the same
-        if self._stopped.is_set():
-            return
-        self._draining = True
-        timeout = self.config.node.stop_timeout
-        self._workers.drain(timeout)
-        # Each worker holds its sockets until it has taken the queued connections; the master closes its own, so
-        # that the kernel queues no new ones.
-        self._listeners.close()
-        self._loop.call_later(timeout + STOP_GRACE, self._stopped.set)
+    def stop_now(self) -> None:
+        """End the daemon at once."""
+        self._stop.ended.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the daemon is stopping."""
+        return self._stop.begun
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the daemon ends now."""
+        return self._stop.ended.is_set()
+
+    @property
+    def awaits_successor(self) -> bool:
+        """Whether the daemon is stopping, and serves until another one takes over."""
+        return self._stop.waits
 
     # -- what the supervisor reports
 
@@ -400,6 +465,8 @@ class Master:
 
     def _to_workers(self, message: messages.Message) -> None:
         self._workers.tell(message)
+        if isinstance(message, worker_messages.Verdicts):
+            self._succession.passed_on(message)
 
     def _told_of_state(self, text: str, fault: bool) -> None:
         self.told(self.config.node.name, text, kind="state", level="error" if fault else "info")
@@ -429,7 +496,7 @@ class Master:
 
     def workers_gone(self) -> None:
         """Every worker has left after a drain."""
-        self._stopped.set()
+        self._stop.ended.set()
 
     # -- the pair
 
@@ -443,6 +510,10 @@ class Master:
 
     # -- verdicts
 
+    def _targets(self) -> list[dict[str, Any]]:
+        """Return what health watches: nothing while a predecessor's health process does."""
+        return [] if self._succession.waits else self._readiness.targets()
+
     def _stranded(self, keys: Collection[BackendKey]) -> Collection[str]:
         return self._readiness.stranded_by(keys)
 
@@ -452,7 +523,7 @@ class Master:
     def _administered(self, keys: Collection[BackendKey]) -> None:
         """Pass on that an operator has changed the admin state of these backends."""
         self._readiness.administered(keys)
-        self._prober.send(health_messages.Watch(self._readiness.targets()))
+        self._prober.watch()
 
     def _relisted(self, service: str, slots: Collection[int]) -> None:
         """Give health and the workers a service's new list of backends; those in `slots` count from zero."""
@@ -465,7 +536,7 @@ class Master:
         self._workers.tell_all(worker_messages.Services(self._handout.generation, [service_tree(plan)], []))
         for message, fds in self._means.relisted(self.config):
             self._prober.send(message, fds)
-        self._prober.send(health_messages.Watch(self._readiness.targets()))
+        self._prober.watch()
 
     def _reweighed(self, key: BackendKey) -> None:
         """Pass on that an operator has changed a backend's weight."""
@@ -480,7 +551,7 @@ class Master:
         )  # fmt: skip
 
     def _look_at_listeners(self) -> None:
-        if self._draining:
+        if self._stop.closed:
             return  # they are closed
         node = self.config.node.name
         for old, new in self._listeners.renew(lambda text: self.told(node, text, kind="listener", level="warning")):
@@ -504,22 +575,55 @@ class Master:
         self._note_ready()
 
     def _probing(self) -> None:
-        if not self._stopping:
+        if not self._stop.begun:
             self._opening.probing()
 
 
-async def serve(config: Config, node: str | None, manager: ServiceManager) -> None:
-    """Run a daemon in this process, under this service manager; StartError if it cannot begin.
+async def serve(
+    config: Config, node: str | None, manager: ServiceManager, predecessor: Predecessor | None = None
+) -> None:
+    """Run a daemon in this process, in the place of another one if there is one; StartError if it cannot begin.
 
-    `node` is the value of `--node`, for a reload.
+    It runs under this service manager.  `node` is the value of `--node`, for a reload.
     """
+    try:
+        await _serve(config, node, manager, predecessor)
+    except StartError as error:
+        if predecessor is not None:
+            predecessor.refuse(str(error), 1)
+        raise
+
+
+async def _serve(config: Config, node: str | None, manager: ServiceManager, predecessor: Predecessor | None) -> None:
     warnings: list[tuple[str, str]] = []
     ours = standing(config, privileges.raise_open_files(), lambda kind, text: warnings.append((kind, text)))
-    state = await own_state(config)
+    lock = -1
+    legacy: Legacy | None = predecessor or _kept(manager, lambda text: warnings.append(("start", text)))
+    if predecessor is not None:
+        try:
+            inherited = await predecessor.receive()
+        except NoPredecessorError as error:
+            raise StartError(str(error)) from error
+        if taking_over.is_same_directory(inherited, config):
+            lock = predecessor.take("lock")
+    state = await own_state(config, lock)
     try:
-        master = Master(config, ours, state, warnings, node, manager)
+        master = Master(config, ours, state, warnings, node, manager, legacy)
         with contextlib.suppress(asyncio.CancelledError):
             await master.run()
     finally:
         await state.close()
         manager.close()
+
+
+def _kept(manager: ServiceManager, warn: Callable[[str], None]) -> Kept | None:
+    """Return what a service manager has kept of the daemon before this one; None if there is nothing that can be used."""
+    if not manager.restored:
+        return None
+    try:
+        return Kept(manager.restored)
+    except DocumentError as error:
+        for name in manager.restored:
+            manager.unstore(name)
+        warn(str(error))
+        return None

@@ -65,14 +65,15 @@ def standing(config: Config, open_files: int, warn: Callable[[str, str], None]) 
     return Standing(Identity(uid, gid, config.log.level, config.log.format), group)
 
 
-async def own_state(config: Config) -> StateDirectory:
+async def own_state(config: Config, lock: int = -1) -> StateDirectory:
     """Return the state directory, locked, with what it remembers read; StartError where that cannot be had.
 
-    A daemon that cannot read the saved acts of operators does not start, as it would ignore them.
+    `lock`, which is owned here, is the descriptor of a predecessor's lock on this directory.  A daemon that cannot read
+    the saved acts of operators does not start, as it would ignore them.
     """
-    state = None
+    state, path = None, Path(config.node.state_dir)
     try:
-        state = await StateDirectory.take(Path(config.node.state_dir), config.node.name)
+        state = StateDirectory.adopt(path, lock) if lock >= 0 else await StateDirectory.take(path, config.node.name)
         for name in (SAVED, STANDBY):
             await state.document(name).load()
     except StateError as error:

@@ -3,7 +3,8 @@
 FILE is JSON in the shape of `vrrp.settings.Settings`.  Standard output has one JSON line an event: {"event": "state",
 "name": ..., "state": ..., "reason": ..., "at": monotonic seconds}, {"event": "tell", ...}, {"event": "counters", ...}
 at the end.  Signals: SIGTERM hands over and leaves, SIGINT leaves at once, SIGUSR1 is standby, SIGUSR2 resume, SIGHUP
-prints status and counters, SIGQUIT reads FILE again and puts it into force.  It ends by itself when other processes of this host have become all of its routers.
+prints status and counters, SIGQUIT reads FILE again and puts it into force.  It ends by itself when other processes of
+this host have become all of its routers.
 """
 
 import argparse

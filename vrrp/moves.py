@@ -36,7 +36,7 @@ class Moves:
         self._retired: list[Notifier] = []  # those of settings that are gone; they pass on what leaves with them
         self._ending: dict[asyncio.Task[None], Notifier] = {}
         self._states: dict[str, State] = dict.fromkeys(roster.setting, "init")
-        self._leaving: dict[str, tuple[State, list[Notifier]]] = {}
+        self._leaving: dict[str, tuple[State, list[tuple[Notifier, NotifySettings]]]] = {}  # by the settings it had
         self._group_states: dict[str, State] = {}
         self._last: dict[str, dict[str, Any]] = {}
 
@@ -54,7 +54,7 @@ class Moves:
         """Follow new settings; `before` has the name that each router had, if it was there."""
         names, renamed = self._roster.setting, set(before.values()) - before.keys()
         for name in self._states.keys() - names - set(before.values()):
-            self._leaving[name] = self._states[name], self._notifiers
+            self._leaving[name] = self._states[name], [(one, one.settings) for one in self._notifiers]
         was = {name: before.get(name, name) for name in names if name in before or name not in renamed}
         states, last = self._states, self._last
         self._states = {name: states.get(was.get(name, ""), "init") for name in names}
@@ -95,8 +95,8 @@ class Moves:
         priority = min(router.effective_priority for router, _ in pairs)
         guarded(self._on_state, Moved(name, "init", previous, pairs[0][0].reason, priority))
         if all(self._is_ours(one) for _, one in pairs):
-            for notifier in notifiers:
-                notifier.tell("INSTANCE", name, "init", priority)
+            for notifier, settings in notifiers:
+                notifier.tell("INSTANCE", name, "init", priority, settings)
 
     def state(self, name: str) -> State:
         """Return the state of a name.  Raises KeyError for an unknown name."""

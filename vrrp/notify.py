@@ -63,9 +63,14 @@ class Notifier:
         """Choose the moves by other settings from now on, for the same script or FIFO."""
         self._settings = settings
 
-    def tell(self, kind: str, name: str, state: State, priority: int) -> None:
-        """Queue a move if the settings ask for it; `kind` is "INSTANCE" or "GROUP"."""
-        wanted = self._settings
+    @property
+    def settings(self) -> NotifySettings:
+        """The settings that choose the moves now."""
+        return self._settings
+
+    def tell(self, kind: str, name: str, state: State, priority: int, by: NotifySettings | None = None) -> None:
+        """Queue a move if the settings ask for it, or those that it is to be chosen `by`; `kind` is "INSTANCE" or "GROUP"."""
+        wanted = by or self._settings
         if wanted.on and not any(fnmatchcase(name, glob) for glob in wanted.on):
             return
         if wanted.to and state not in wanted.to:

@@ -119,7 +119,10 @@ class Runner:
 
         With `quiet` a router that goes on as it was is reported nowhere: nothing has moved.
         """
-        self._adopted = {name: Handover(*values) for name, values in handover.items() if name in self._roster.setting}
+        known = len(Handover._fields)  # a later version may tell more
+        self._adopted = {
+            name: Handover(*values[:known]) for name, values in handover.items() if name in self._roster.setting
+        }
         self._quiet = quiet
 
     def handover(self, names: Collection[str] | None = None) -> dict[str, Handover]:

@@ -5,7 +5,7 @@ that a backend spends without one makes the next one shorter again; of the servi
 at a time, but one may always be, and never the last that could serve.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 LONGEST = 300.0  # s, or `time` where that is longer
@@ -63,6 +63,15 @@ class Ejections:
         """Forget all about a backend; returns True if it was ejected."""
         record = self._records.pop(name, None)
         return record is not None and record.out
+
+    @property
+    def records(self) -> Mapping[str, Record]:
+        """The backends that are ejected, and those that were."""
+        return self._records
+
+    def restore(self, name: str, record: Record) -> None:
+        """Take a backend's record from a predecessor of this daemon."""
+        self._records[name] = record
 
     def over(self, now: float) -> list[str]:
         """Let the backends back whose time is over; return their names."""

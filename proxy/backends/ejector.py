@@ -2,11 +2,12 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from health.units import format_duration
 from proxy.backends.effective import Running, written
-from proxy.backends.ejection import Ejections
+from proxy.backends.ejection import Ejections, Record
+from proxy.backends.memory import EjectionRow
 from proxy.config.model import BackendKey, Service
 from proxy.records.timeline import Tell
 from proxy.words import counted
@@ -25,6 +26,7 @@ class Ejecting:
         usable: Callable[[str], Collection[str]],
         on_change: Callable[[BackendKey, bool], None],
     ) -> None:
+        self._running = running
         self._tell = tell
         self._usable = usable
         self._on_change = on_change
@@ -93,6 +95,32 @@ class Ejecting:
             del self._reasons[key]
             self._tell("eject", written(key), "no longer ejected: an operator has changed its state")
             self._arm(key[0])
+
+    def remembered(self) -> tuple[EjectionRow, ...]:
+        """Return what a successor of this daemon must know."""
+        return tuple(
+            EjectionRow(
+                service=service, backend=name, until=one.until, count=one.count, out=one.out,
+                reason=self._reasons.get((service, name), ""),
+            )
+            for service, ejections in self._services.items()
+            for name, one in ejections.records.items()
+        )  # fmt: skip
+
+    def restore(self, rows: Iterable[EjectionRow]) -> None:
+        """Take what a predecessor knew, in the place of all that is known here."""
+        for name, ejections in self._services.items():
+            for backend in list(ejections.records):
+                ejections.forget(backend)
+                self._reasons.pop((name, backend), None)
+        for row in rows:
+            if row.service not in self._services or (row.service, row.backend) not in self._running.backends:
+                continue
+            self._services[row.service].restore(row.backend, Record(row.until, row.count, row.out))
+            if row.out:
+                self._reasons[row.service, row.backend] = row.reason
+        for name in self._services:
+            self._arm(name)
 
     def _arm(self, service: str) -> None:
         timer = self._timers.pop(service, None)

@@ -15,6 +15,7 @@ from proxy.backends.candidates import Candidates
 from proxy.backends.choice import Candidate, Choice, Rules, choose, ordered
 from proxy.backends.effective import STEPS, Running, written
 from proxy.backends.ejector import Ejecting
+from proxy.backends.memory import Memory, RampRow, SentRow, choice_of, choice_row, known_row, verdict_of
 from proxy.backends.shown import shown
 from proxy.backends.slow_start import SlowStart
 from proxy.balance.names import FAILOVER
@@ -303,6 +304,56 @@ class Readiness:
         worse = choice.rank > (best if last is None else last.rank)
         if last is not None or worse:
             self._tell("service", name, choice.why, level="warning" if worse else "info")
+
+    # -- for a successor of this daemon
+
+    def remembered(self) -> Memory:
+        """Return what a successor must know, so that no verdict, choice, ejection or slow start begins anew."""
+        verdicts = {**self._verdicts, **{("", name): known for name, known in self._tracked.items()}}
+        return Memory(
+            verdicts=tuple(known_row(key, known) for key, known in verdicts.items()),
+            choices=tuple(choice_row(name, choice) for name, choice in self._choices.items()),
+            sent=tuple(
+                SentRow.model_validate(
+                    {
+                        "service": key[0],
+                        "backend": key[1],
+                        "verdict": sent[0],
+                        "admin": sent[1],
+                        "own": self._own.get(key, ""),
+                    }
+                )
+                for key, sent in self._sent.items()
+            ),
+            rested=tuple(self._rested),
+            ramps=tuple(RampRow(service=key[0], backend=key[1], since=at) for key, at in self._slow.since.items()),
+            ejections=self._ejecting.remembered(),
+            late=self._candidates.late,
+        )
+
+    def restore(self, memory: Memory) -> None:
+        """Take what a predecessor knew, in the place of all that is known here; the workers learn all of it."""
+        listed, services = self._running.backends, self._running.services
+        self._candidates.late = memory.late
+        for one in memory.verdicts:
+            if (one.service, one.backend) in listed:
+                self._verdicts[one.service, one.backend] = verdict_of(one)
+            elif not one.service and one.backend in self._running.config.probes:
+                self._tracked[one.backend] = verdict_of(one)
+        self._choices |= {one.service: choice_of(one) for one in memory.choices if one.service in services}
+        for sent in memory.sent:
+            if (key := (sent.service, sent.backend)) in listed:
+                self._sent[key], self._own[key] = (sent.verdict, sent.admin), sent.own
+        known = {(one.service, one.backend) for one in memory.sent}
+        self._rested = (self._rested - known) | {key for key in memory.rested if key in listed}
+        for ramp in memory.ramps:
+            if (key := (ramp.service, ramp.backend)) in listed:
+                self._slow.resume(key, ramp.since)
+        self._ejecting.restore(memory.ejections)
+        self._to_workers(self.verdicts())
+        self._to_workers(self.weights())
+        self._changed |= services.keys()
+        self._pass_on()
 
     # -- for the workers
 

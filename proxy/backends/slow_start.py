@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from proxy.backends.effective import STEPS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from proxy.backends.effective import Running
     from proxy.config.model import (
@@ -51,6 +51,19 @@ class SlowStart:
             self._since[key] = self._loop.time()
             self._wait(key, 0.0)
         return time
+
+    @property
+    def since(self) -> "Mapping[BackendKey, float]":
+        """The backends in a slow start, with the time at which each began (monotonic seconds)."""
+        return self._since
+
+    def resume(self, key: "BackendKey", since: float) -> None:
+        """Go on with a slow start that began at `since`, in a predecessor of this daemon."""
+        self.left(key)
+        elapsed = self._loop.time() - since
+        if share(elapsed, self._time(key)) < STEPS:
+            self._since[key] = since
+            self._wait(key, elapsed)
 
     def left(self, key: "BackendKey") -> None:
         """End a slow start: the backend is away again, or has all its weight."""

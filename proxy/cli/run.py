@@ -7,6 +7,8 @@ import os
 
 import click
 
+from proxy.cli import EXIT_CONFIG
+
 
 @click.command()
 @click.option("-c", "--config", "path", default="/etc/steelyard/steelyard.toml", show_default=True, help="The file.")
@@ -15,29 +17,39 @@ import click
 def command(ctx: click.Context, path: str, node: str | None) -> None:
     """Run the daemon in the foreground.
 
-    SIGTERM lets open connections finish within stop-timeout, a second one stops at once. SIGUSR1 reopens the log files.
+    SIGTERM: new clients are served until another daemon takes over, at most stop-timeout. SIGINT: open connections may
+    finish within stop-timeout. A second one stops at once. SIGUSR1 reopens the log files, SIGUSR2 is reexec.
     """
     from proxy.processes.signals import hold
 
     hold()  # what comes while much is imported is taken later
     from proxy.config.diagnostics import ConfigError
     from proxy.config.loader import load
-    from proxy.config.support import unsupported
+    from proxy.config.support import refuse_unsupported
     from proxy.host.service_manager import ServiceManager
     from proxy.master import serve
     from proxy.records import log
     from proxy.start import StartError
+    from proxy.succession import spawning
+    from proxy.succession.predecessor import Predecessor
     from proxy.words import printable
 
     manager = ServiceManager.from_environment(os.environ)
-    config = load(path, node)
-    missing = unsupported(config)
-    if missing:
-        raise ConfigError(missing)
+    sock = spawning.inherited(os.environ)
+    predecessor = None if sock is None else Predecessor(sock)
+    try:
+        config = load(path, node)
+        refuse_unsupported(config)
+    except (ConfigError, OSError) as error:
+        if predecessor is not None:
+            predecessor.refuse(str(error), EXIT_CONFIG)
+        raise
     gc.freeze()  # what the file has become stays: looking for garbage in it would stop the loop for long
     log.setup(config.log.level, config.log.format)
+    if predecessor is None:
+        predecessor = Predecessor.ask(config.control.socket)
     try:
-        asyncio.run(serve(config, node, manager))
+        asyncio.run(serve(config, node, manager, predecessor))
     except StartError as error:
         mark = log.prefix(logging.ERROR, journal=log.is_journal())
         for line in str(error).splitlines():

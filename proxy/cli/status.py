@@ -12,7 +12,9 @@ from proxy.cli.times import span
 from proxy.status.schema import BackendStatus, ServiceStatus, Status, WorkerStatus, exit_status
 from proxy.words import counted, printable
 
-_COLOURS: Final = {"up": "green", "degraded": "yellow", "reserve": "yellow", "unknown": "yellow", "down": "red"}
+_COLOURS: Final = {
+    "up": "green", "degraded": "yellow", "reserve": "yellow", "unknown": "yellow", "down": "red", "stopping": "red",
+}  # fmt: skip
 _ORDINARY: Final = frozenset(
     {
         "accepted",
@@ -58,12 +60,21 @@ def command(ctx: click.Context, as_json: bool) -> None:
 def render(status: Status, now: float, *, coloured: bool = False, width: int | None = None) -> list[str]:
     """Return the lines that a person reads; `now` in Unix seconds, `width` in characters (None: no bound)."""
     config = status["config"]
-    alive = sum(worker["alive"] for worker in status["workers"])
+    own = [worker for worker in status["workers"] if not worker["draining"]] or status["workers"]
+    alive = sum(worker["alive"] for worker in own)
     head = (
-        f"steelyard {status['version']}, running for {span(status['uptime_s'])}, {alive} of {len(status['workers'])} "
+        f"steelyard {status['version']}, running for {span(status['uptime_s'])}, {alive} of {len(own)} "
         f"workers, configuration {config['sha256'][:8]} (generation {status['generation']})"
     )
     lines = [paint(status["node"], "bold", coloured=coloured) + "  " + paint(head, "", coloured=coloured)]
+    if status.get("state") == "stopping":
+        closed = any(service["state"] == "stopping" for service in status["services"])
+        text = (
+            "stopping: new clients are refused"
+            if closed
+            else "stopping: new clients are served until another takes over"
+        )
+        lines.append(paint(text, "red" if closed else "yellow", coloured=coloured))
     if not config["valid"]:
         why = printable((config["error"] or "").partition("\n")[0])
         lines.append(paint(f"the last reload was refused, an older file is in force: {why}", "red", coloured=coloured))

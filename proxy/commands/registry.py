@@ -1,7 +1,7 @@
 """Registers the handler of each command."""
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,16 @@ from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
 from proxy.reload import Reload
 from proxy.reload_queue import ReloadQueue
+from proxy.status.rows import WorkerRow
 from proxy.workers.supervisor import Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """Whether the daemon is stopping, and whether it takes no new clients any more."""
+
+    stopping: bool = False
+    closed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,10 @@ class Parts:
     readiness: Readiness
     reload: Reload
     reloads: ReloadQueue
+    former: Callable[[], Sequence[WorkerRow]] = tuple
+    """Returns the workers of former daemons."""
+    stage: Callable[[], Stage] = Stage
+    """Returns whether the daemon is stopping."""
 
 
 def register(control: ControlServer, status: Handler, changes: Callable[[], None], parts: Parts) -> None:

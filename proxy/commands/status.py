@@ -53,10 +53,11 @@ class Overview:
         node = Node(
             name=config.node.name, version=__version__, uptime=time.monotonic() - self._began,
             generation=self._handout.generation, sha256=config.sha256,
+            stopping=self._parts.stage().stopping, closed=self._parts.stage().closed,
             error=parts.reload.error, on_disk_sha256=parts.reload.on_disk_sha256,
             overrides=len(parts.admins.rows()) + parts.membership.edits,
         )  # fmt: skip
         return (yield from self._builder.build(
-            node, config.services, verdicts, parts.workers.rows(), now_ns=time.monotonic_ns(),
+            node, config.services, verdicts, [*parts.workers.rows(), *parts.former()], now_ns=time.monotonic_ns(),
             overrides=parts.admins.overrides, vrrp=routers, added=parts.membership.added,
         ))  # fmt: skip

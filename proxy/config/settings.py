@@ -52,6 +52,7 @@ class NodeSettings(Table):
     user: Annotated[str, Field(pattern=_USER), BeforeValidator(_user_name)] = Field(default_factory=default_user)
     state_dir: AbsolutePath = "/var/lib/steelyard"
     stop_timeout: Duration = 30.0
+    reexec_timeout: Duration = 3600.0
     max_connections: Annotated[Int, Field(ge=1, le=100_000_000)] | None = None  # from the limit of open files
 
 

@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from health.probes import NotSupported, make
-from proxy.config.diagnostics import Diagnostic, Report
+from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.model import Backend, Config, Service
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.validate import locate
@@ -13,6 +13,13 @@ SECTIONS_LATER: Final = ("web",)
 
 NOTIFY_LATER: Final = ("up", "down", "reserve")
 """States of backends for which there are no notifications yet."""
+
+
+def refuse_unsupported(config: Config) -> None:
+    """Raise ConfigError with all unsupported settings, if there are any."""
+    missing = unsupported(config)
+    if missing:
+        raise ConfigError(missing)
 
 
 def unsupported(config: Config) -> list[Diagnostic]:

@@ -20,6 +20,7 @@ DURATIONS: Final = frozenset(
         "max-lag",
         "preempt-delay",
         "recover-lag",
+        "reexec-timeout",
         "refresh",
         "repeat-after",
         "retry-after",

@@ -153,6 +153,15 @@ def _clear(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def admit(path: Path, gid: int | None) -> None:
+    """Let the group `gid`, and no other, read at a socket that another daemon has bound; ControlError if that fails."""
+    try:
+        os.chown(path, -1, os.getegid() if gid is None else gid, follow_symlinks=False)
+        path.chmod(0o600 if gid is None else 0o660)
+    except OSError as error:
+        raise ControlError(f"{path}: {error.strerror or error}") from error
+
+
 def _bind(path: Path, gid: int | None) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)

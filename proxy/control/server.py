@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.control import wire
-from proxy.control.path import claim, peer_credentials, peer_groups
+from proxy.control.path import BACKLOG, admit, claim, peer_credentials, peer_groups
 from proxy.control.wire import ControlError
 
 CLIENTS_MAX: Final = 32
@@ -31,10 +31,21 @@ WRITE: Final = 10.0
 """Seconds that a client may take to read its answer."""
 PAUSE: Final = 1.0
 """Seconds without accepting when descriptors have run out."""
+FAREWELL: Final = 2.0
+"""Seconds that clients have for the rest of their answers when a successor has the socket."""
 HANGUP: Final = 1.0
 """Seconds between looks at whether a client that sends nothing more still listens."""
 
-Result = Mapping[str, Any] | wire.Encoded | AsyncIterator[Mapping[str, Any]]
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """An answer that has a socket with it, which is closed here when it is sent."""
+
+    answer: Mapping[str, Any]
+    socket: socket.socket
+
+
+Result = Mapping[str, Any] | wire.Encoded | AsyncIterator[Mapping[str, Any]] | Handed
 Handler = Callable[["Request"], Result | Awaitable[Result]]
 
 log = logging.getLogger("steelyard.control")
@@ -79,6 +90,7 @@ class ControlServer:
         self._clients: dict[asyncio.Task[None], _Peer] = {}
         self._listener: socket.socket | None = None
         self._inode: tuple[int, int] | None = None
+        self._refusal: str | None = None
         self.refused = 0
         self._told_refusal = float("-inf")
 
@@ -91,9 +103,18 @@ class ControlServer:
             raise ValueError(f"the command {name} is registered already")
         self._commands[name] = _Command(handler, mutates)
 
-    async def start(self) -> None:
-        """Claim the path and answer from now on; ControlError where that cannot be."""
-        self._listener = claim(self.path, self._gid)
+    async def start(self, inherited: socket.socket | None = None) -> None:
+        """Claim the path and answer from now on; ControlError where that cannot be.
+
+        `inherited` is the socket on which a predecessor answered; it is used if it listens at this path.
+        """
+        if inherited is not None and inherited.getsockname() == os.fspath(self.path):
+            admit(self.path, self._gid)
+            inherited.setblocking(False)
+            inherited.listen(BACKLOG)  # again: the kernel tells clients which process listens
+            self._listener = inherited
+        else:
+            self._listener = claim(self.path, self._gid)
         status = self.path.lstat()
         self._inode = (status.st_dev, status.st_ino)
         self._listen()
@@ -124,6 +145,40 @@ class ControlServer:
         except OSError:
             pass  # it has been removed already
         clients = list(self._clients)
+        for client in clients:
+            client.cancel()
+        await asyncio.gather(*clients, return_exceptions=True)
+
+    @property
+    def listener(self) -> socket.socket | None:
+        """The socket that clients connect to, None before `start`."""
+        return self._listener
+
+    def refuse_changes(self, why: str | None) -> None:
+        """Refuse commands that change something, in these words; None: obey them again."""
+        self._refusal = why
+
+    def pause(self) -> None:
+        """Accept no clients until `resume`: they wait for a successor.  Those that are here are answered."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+
+    def resume(self) -> None:
+        """Accept clients again."""
+        if self._listener is not None:
+            self._listener.listen(BACKLOG)
+        self._listen()
+
+    async def abandon(self) -> None:
+        """Leave the path to a successor, let the clients that are here have their answers within a bound, and let them go."""
+        if self._listener is None:
+            return
+        self.pause()
+        self._listener.close()
+        self._listener = None
+        clients = list(self._clients)
+        if clients:
+            await asyncio.wait(clients, timeout=FAREWELL)
         for client in clients:
             client.cancel()
         await asyncio.gather(*clients, return_exceptions=True)
@@ -226,6 +281,8 @@ class ControlServer:
                 result = await result
             if isinstance(result, wire.Encoded):
                 await self._write_out(writer, b'{"ok": true, ', result, b"}\n")
+            elif isinstance(result, Handed):
+                self._hand_over(writer, result)
             elif isinstance(result, Mapping):
                 await self._send(writer, {"ok": True, **result})
             else:
@@ -252,6 +309,8 @@ class ControlServer:
             raise ControlError(f"unknown command {name[:40]!r}", wire.UNKNOWN_COMMAND)
         if command.mutates and not peer.commands:
             raise ControlError(f"uid {peer.uid} may only read: this command changes something", wire.PERMISSION)
+        if command.mutates and self._refusal is not None:
+            raise ControlError(self._refusal, wire.BUSY)
         return command.handler(Request(name, arguments, peer.pid, peer.uid))
 
     async def _stream(
@@ -278,6 +337,15 @@ class ControlServer:
             close = getattr(lines, "aclose", None)  # a generator lets go of what it holds
             if close is not None:
                 await close()
+
+    def _hand_over(self, writer: asyncio.StreamWriter, handed: Handed) -> None:
+        """Send a short answer and a socket; asyncio's streams know no descriptors, and nothing waits in this one."""
+        fd = os.dup(writer.get_extra_info("socket").fileno())
+        with handed.socket, socket.socket(fileno=fd) as connection:
+            try:
+                socket.send_fds(connection, [_encode({"ok": True, **handed.answer})], [handed.socket.fileno()])
+            except OSError as error:
+                raise _ClientGoneError from error
 
     async def _send(self, writer: asyncio.StreamWriter, answer: Mapping[str, Any]) -> None:
         await self._write_out(writer, _encode(answer))

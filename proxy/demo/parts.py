@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -76,8 +77,8 @@ class Daemon:
             await asyncio.sleep(0.1)
 
     def end(self) -> None:
-        """Stop it with SIGTERM, or after ENDS_WITHIN with SIGKILL."""
-        self.process.terminate()
+        """Stop it with SIGINT, as no other daemon is to take its place, or after ENDS_WITHIN with SIGKILL."""
+        self.process.send_signal(signal.SIGINT)
         try:
             self.process.wait(ENDS_WITHIN)
         except subprocess.TimeoutExpired:

@@ -57,12 +57,13 @@ class Redundancy:
         self._document = document
         self._groups = [set(group.vrrp) for group in config.sync_groups]
         self._taken_up = False
+        self._yielded: set[str] = set()  # routers whose addresses another host has because this daemon stops
         self._leaving: dict[asyncio.Task[None], Routers] = {}
         self._handing: set[asyncio.Task[None]] = set()
         self._saving: set[asyncio.Task[None]] = set()
         self._routers: Routers | None = None
         if config.vrrp:
-            rows = inherited["routers"] if inherited is not None else ()
+            rows = inherited.get("routers", ()) if inherited is not None else ()
             self._routers = self._made(router_settings.prepare(config), self._remembered(), rows)
 
     def _made(self, prepared: Prepared, standby: Collection[str], inherited: Collection[Inherited] = ()) -> Routers:
@@ -100,12 +101,32 @@ class Redundancy:
 
     def state(self) -> dict[str, Any]:
         """Return what a later version of this daemon must know to go on in place of this one, for JSON."""
-        return {"routers": self._routers.state() if self._routers is not None else []}
+        rows = self._routers.state(besides=self._yielded) if self._routers is not None else []
+        return {"routers": rows}
 
     def abandon(self) -> None:
         """Let go of the routers without a word on the wire: a successor on this host has them."""
         for one in self._all:
             one.abandon()
+
+    def recover(self) -> None:
+        """Have the routers again after `abandon`: the successor has failed."""
+        for one in self._all:
+            one.recover()
+
+    def inherit(self, state: Mapping[str, Any]) -> None:
+        """Take over the routers of an earlier version of this daemon as its newest `state()` has them; before `take_up`."""
+        if self._routers is not None:
+            self._routers.inherit(state["routers"])
+
+    async def yield_addresses(self, reason: str) -> bool:
+        """Hand all addresses over to other hosts, for a stop; returns False if one stays here, as no other host takes it."""
+        if self._routers is None:
+            return False
+        names = set(self._routers.names) - set(self._routers.in_standby)
+        left = await self._routers.standby(names, reason)
+        self._yielded = names - set(left)
+        return not left
 
     # -- a change of the configuration
 

@@ -138,14 +138,14 @@ class Routers:
         self._longest = router_settings.longest_interval(self._prepared.config)
         return found
 
-    def state(self) -> list[Inherited]:
-        """Return the routers for a later version of this daemon."""
+    def state(self, besides: Collection[str] = ()) -> list[Inherited]:
+        """Return the routers for a later version of this daemon; those in `besides` are in standby for this one alone."""
         return [
             {
                 "keys": [list(key) for key in one.keys],
                 "handover": self._handover.get(one.name),
                 "state": self._states[one.name],
-                "standby": one.name in self._standby,
+                "standby": one.name in self._standby and one.name not in besides,
             }
             for one in self._prepared.settings.routers
         ]
@@ -156,9 +156,9 @@ class Routers:
         for row in rows:
             name = next((names[key] for one in row["keys"] if (key := tuple(one)) in names), None)
             if name is not None:
-                self._states[name] = row["state"]
-                self._standby |= {name} if row["standby"] else set()
-                if row["handover"] is not None:
+                self._states[name] = row.get("state", "init")
+                self._standby |= {name} if row.get("standby") else set()
+                if row.get("handover"):
                     self._handover[name] = row["handover"]
 
     def abandon(self) -> None:
@@ -174,6 +174,15 @@ class Routers:
             return
         child.send(vrrp_messages.Leave("abandon"))
         self._loop.call_later(AT_ONCE, lambda: None if self._left.is_set() else child.kill())
+
+    def recover(self) -> None:
+        """Have a process again after `abandon`, which adopts the addresses while their lease runs."""
+        self._kept.resume()
+
+    def inherit(self, rows: Collection[Inherited]) -> None:
+        """Take over the routers of an earlier version as they are now; before `take_up`."""
+        self._quiet = bool(rows)
+        self._inherit(rows)
 
     def fit(self, fitness: vrrp_messages.Fitness) -> None:
         """Send this host's fitness."""

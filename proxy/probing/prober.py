@@ -51,6 +51,7 @@ class Prober:
             told=told, afterwards="restarted, the verdicts stay",
         )  # fmt: skip
         self.start, self.look, self.kill = self._kept.start, self._kept.look, self._kept.kill
+        self.resume = self._kept.resume
         self.send, self.log = self._kept.send, self._kept.log
 
     @property
@@ -62,6 +63,10 @@ class Prober:
     def children(self) -> list[Child]:
         """The process as a list, empty without one."""
         return self._kept.children
+
+    def watch(self) -> None:
+        """Tell health its targets anew."""
+        self._kept.send(health_messages.Watch(self._targets()))
 
     def suspect(self, key: str) -> None:
         """Tell health that real traffic failed on a target."""

@@ -19,6 +19,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from proxy.processes.codec import MessageError, decode, encode
 from proxy.processes.messages.common import Message
@@ -58,6 +59,8 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 
 Receiver = Callable[[Message, list[int]], None]
+Decode = Callable[[bytes], Any]
+"""Turns the JSON of a message into a message; MessageError if it is none."""
 
 
 @dataclass(slots=True)
@@ -78,14 +81,21 @@ class _Waiting:
 class Channel:
     """One end, on an event loop.  `on_message(message, fds)` owns the descriptors; `on_end()` comes once.
 
-    A message of more than `largest` octets from the other end closes the channel.
+    A message of more than `largest` octets from the other end closes the channel.  `codec` reads the messages; those of
+    children by default.
     """
 
     def __init__(
-        self, sock: socket.socket, on_message: Receiver, on_end: Callable[[], None], largest: int = LARGEST
+        self,
+        sock: socket.socket,
+        on_message: Callable[[Any, list[int]], None],
+        on_end: Callable[[], None],
+        largest: int = LARGEST,
+        codec: Decode = decode,
     ) -> None:
         self._sock = sock
         self._largest = largest
+        self._decode = codec
         self._loop = asyncio.get_running_loop()
         self._on_message = on_message
         self._on_end: Callable[[], None] | None = on_end
@@ -140,6 +150,21 @@ class Channel:
         self._queue.append(entry)
         if len(self._queue) == 1:
             self._flush()
+
+    def pause(self) -> None:
+        """Read nothing until `resume`: another process may read from the same socket meanwhile."""
+        if self._sock.fileno() >= 0:
+            self._loop.remove_reader(self._sock.fileno())
+
+    def resume(self) -> None:
+        """Read again."""
+        if self._sock.fileno() >= 0:
+            self._loop.add_reader(self._sock.fileno(), self._readable)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor of the socket, -1 when it is closed."""
+        return self._sock.fileno()
 
     def finish(self) -> None:
         """Take what the other end, which is dead, had still sent, then close."""
@@ -217,10 +242,12 @@ class Channel:
         if self._sock.fileno() < 0:
             return False
         try:
-            got = receive(self._sock, self._largest)
+            got = receive(self._sock, self._largest, self._decode)
         except BlockingIOError:
             return False
-        except OSError:  # it died with what we had sent unread
+        except ConnectionResetError:  # it ended with what we had sent unread; what it had sent itself is still there
+            return True
+        except OSError:
             got = None
         except MessageError as error:
             _log.error("the channel to another process is closed: %s", error)
@@ -243,7 +270,7 @@ def _enlarge(entry: _Waiting, data: bytes) -> None:
     entry.owned.append(fd)
 
 
-def receive(sock: socket.socket, largest: int = LARGEST) -> tuple[Message, list[int]] | None:
+def receive(sock: socket.socket, largest: int = LARGEST, codec: Decode = decode) -> tuple[Any, list[int]] | None:
     """Read one message and its descriptors; None at the end.  Blocks if `sock` does.
 
     OSError or MessageError for what cannot be read; its descriptors are closed then.
@@ -263,8 +290,8 @@ def receive(sock: socket.socket, largest: int = LARGEST) -> tuple[Message, list[
                 raise MessageError("descriptors without a message")  # noqa: TRY301
             return None
         if data[:1] == b"M" and fds:
-            return decode(_unsealed(fds.pop(0), largest)), fds
-        return decode(data[1:]), fds
+            return codec(_unsealed(fds.pop(0), largest)), fds
+        return codec(data[1:]), fds
     except BaseException:
         for fd in fds:
             with contextlib.suppress(OSError):

@@ -147,8 +147,12 @@ class Kept:
         if self._spare is not None:
             self._spare.kill()
 
+    def resume(self) -> None:
+        """Replace it again from now on, after `kill` or `release`."""
+        self._ending = False
+
     def kill(self) -> None:
-        """End it for good."""
+        """End it, until `resume` for good."""
         self.release()
         if self.child is not None:
             self.child.kill()

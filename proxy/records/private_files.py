@@ -35,10 +35,15 @@ def lock(directory: int, name: str, owner: str) -> int:
     except BaseException:
         os.close(fd)
         raise
+    sign(fd, owner)
+    return fd
+
+
+def sign(fd: int, owner: str) -> None:
+    """Write into a lock who has it."""
     with contextlib.suppress(OSError):  # a full disk: the lock holds without the text
         # Over what is there, which takes no room, and then as long as it is.
         os.ftruncate(fd, os.pwrite(fd, owner.encode()[:_WORDS], 0))
-    return fd
 
 
 def open_directory(path: Path, *, make: bool = True) -> int:

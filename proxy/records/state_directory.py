@@ -8,7 +8,7 @@ from typing import Final, Self
 
 from proxy.records.disk_thread import DiskThread, StuckError
 from proxy.records.document import PATIENCE, Document, StateError
-from proxy.records.private_files import HeldError, lock, open_directory
+from proxy.records.private_files import HeldError, lock, open_directory, sign
 
 LOCK: Final = "lock"
 FAREWELL: Final = 1.0
@@ -46,6 +46,35 @@ class StateDirectory:
             itself.fault = f"{path}: {error.strerror or error}"
         return itself
 
+    @classmethod
+    def adopt(cls, path: Path, lock: int) -> Self:
+        """Become the owner of a directory in a predecessor's place; owns `lock`, the descriptor of its lock."""
+        itself = cls(path)
+        itself._lock = lock
+        return itself
+
+    @property
+    def lock(self) -> int:
+        """The descriptor of the lock, -1 without one."""
+        return self._lock
+
+    def sign(self, node: str) -> None:
+        """Write into a predecessor's lock whose it is now, for the next daemon that is refused."""
+        if self._lock >= 0:
+            with contextlib.suppress(StuckError):
+                self.disk.submit(lambda: sign(self._lock, _owner(node)))
+
+    async def written(self) -> None:
+        """Wait until what was to be written is, within a bound."""
+        with contextlib.suppress(StuckError):
+            await self.disk.run(lambda: None, FAREWELL)
+
+    def give_away(self) -> None:
+        """Let a successor, which has the lock as well, be the only owner."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
     def document(self, name: str) -> Document:
         """Return one of its documents, each time the same one."""
         if name not in self._documents:
@@ -74,10 +103,14 @@ class StateDirectory:
             self._lock = -1
 
 
+def _owner(node: str) -> str:
+    return f"pid {os.getpid()} of node {node}"
+
+
 def _lock(path: Path, node: str) -> int:
     directory = open_directory(path)
     try:
-        return lock(directory, LOCK, f"pid {os.getpid()} of node {node}")
+        return lock(directory, LOCK, _owner(node))
     finally:
         with contextlib.suppress(OSError):
             os.close(directory)

@@ -189,6 +189,8 @@ class Timeline:
         self._disk: DiskThread | None = None
         self._file: _File | None = None
         self._complained = False
+        self._held: list[Event] | None = None  # those that wait, while a successor may be writing
+        self._forward: Callable[[Event], bool] | None = None
 
     async def keep(self, directory: Path, disk: DiskThread) -> None:
         """Take in what earlier lives recorded in a directory, and write to its file from now on, by its thread."""
@@ -220,8 +222,17 @@ class Timeline:
             {key: _bounded(value) for key, value in fields.items()},
         )
         self._events.append(event)
+        for follower in list(self._followers):
+            follower.put(event)
+        if self._held is not None:
+            self._held.append(event)
+        elif self._forward is None or not self._forward(event):
+            self._record(event)
+        return event
+
+    def _record(self, event: Event) -> None:
         log.log(
-            _LEVELS[level],
+            _LEVELS[event.level],
             "%s %s: %s",
             event.kind,
             event.subject,
@@ -229,9 +240,6 @@ class Timeline:
             extra={"kind": event.kind, "subject": event.subject, "fields": event.fields},
         )
         self._persist(event)
-        for follower in list(self._followers):
-            follower.put(event)
-        return event
 
     def between(self, since: float | None = None, until: float | None = None) -> Iterator[Event]:
         """Yield the events in memory from `since` (inclusive) to `until` (exclusive), both in Unix seconds.
@@ -259,6 +267,24 @@ class Timeline:
         if self._disk is not None and self._file is not None:
             with contextlib.suppress(StuckError):
                 self._disk.submit(self._file.close)
+
+    def hold(self) -> None:
+        """Record nothing until `release`: a successor writes to the same file."""
+        self._held = []
+
+    def release(self) -> None:
+        """Record again, first what was held back."""
+        events, self._held = self._held or [], None
+        for event in events:
+            self._record(event)
+
+    def give_away(self, forward: Callable[[Event], bool]) -> None:
+        """Leave the file to a successor: from now on `forward` takes events; those that it does not take are logged only."""
+        events, self._held = self._held or [], None
+        for event in events:
+            forward(event)
+        self._forward = forward
+        self.close()
 
     def close(self) -> None:
         """End all followers; the thread closes the file when it has written what waits."""

@@ -1,15 +1,18 @@
 """Sums of the workers' columns: the master's view of all workers, and a worker's view of its siblings.
 
-The master keeps a *base* column in its own memory for the counters of dead workers. `fold` adds a dead worker's
-counters to it, but not its gauges. So `active` is right again after a crash, because the worker's connections are gone
+The master keeps a *base* column for the counters of dead workers, in a sealed memfd, which a successor can read. `fold`
+adds a dead worker's counters to it, but not its gauges. So `active` is right again after a crash, because the worker's connections are gone
 with it, and counters never decrease, whichever worker dies.
 """
 
+import mmap
+import os
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from operator import add, itemgetter
 from typing import Final
 
+from proxy.stats import sealed
 from proxy.stats.layout import BACKEND_SIZE, CELL_BYTES, SERVICE_SIZE, Layout
 from proxy.stats.table import Table
 
@@ -22,8 +25,13 @@ class Columns:
     """The base column and the live ones, by worker life (an integer that the caller gives only one live worker)."""
 
     def __init__(self, layout: Layout) -> None:
+        """Begin with zeros; raises OSError if memory or descriptors run out."""
         self.layout = layout
-        self._base = array("q", bytes(CELL_BYTES * layout.counted))
+        size = CELL_BYTES * layout.counted
+        self.base_fd = sealed.zeroed("base", size)
+        """The memory of the base column."""
+        self._map = mmap.mmap(self.base_fd, size)
+        self._base = memoryview(self._map).cast("q")
         self._live: dict[int, Table] = {}
 
     @property
@@ -56,6 +64,10 @@ class Columns:
         for gauges in self.layout.gauges():
             base[gauges] = array("q", bytes(8 * len(range(*gauges.indices(len(base))))))
         table.close()
+
+    def load(self, cells: Sequence[int]) -> None:
+        """Begin with these sums, of as many cells as are counted, instead of zeros."""
+        self._base[:] = array("q", cells)
 
     def forget(self, first: int, size: int) -> None:
         """Make a block read as zero for its next owner, without writing to a worker's column.
@@ -90,9 +102,14 @@ class Columns:
         return default if table is None else table.cells[cell]
 
     def close(self) -> None:
-        """Fold every column."""
+        """Fold every column, and release the memory of the sums; harmless if called twice."""
         for worker in list(self._live):
             self.fold(worker)
+        if self.base_fd >= 0:
+            self._base.release()
+            self._map.close()
+            os.close(self.base_fd)
+            self.base_fd = -1
 
 
 class Siblings:

@@ -67,6 +67,21 @@ class Slots(Generic[Key]):
             self._by_key[key] = slot
         return taken
 
+    def rows(self) -> list[tuple[Key, int, bool]]:
+        """Return (key, slot, whether the key is configured) for every slot that is in use."""
+        return [(entry.key, slot, entry.assigned) for slot, entry in self._slots.items()]
+
+    def restore(self, rows: Iterable[tuple[Key, int, bool]], holder: Hashable) -> None:
+        """Give keys the slots that they had in another daemon, where `holder` still uses them all.
+
+        Rows that do not fit are left out.  Call it before the first `assign`.
+        """
+        for key, slot, assigned in rows:
+            if 0 <= slot < self.capacity and slot not in self._slots and not (assigned and key in self._by_key):
+                self._slots[slot] = _Slot(key, assigned, {holder})
+                if assigned:
+                    self._by_key[key] = slot
+
     def check(self, keys: Iterable[Key]) -> None:
         """Raise SlotsFullError if `assign` would; change nothing."""
         self._planned(keys)

@@ -55,6 +55,8 @@ class WorkerRow:
     alive: bool
     restarts: int
     life: int | None
+    draining: bool = False
+    """Whether it belongs to a former daemon, and only finishes what is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +74,6 @@ class Node:
     """The digest of the configuration's files as they are on the disk; None if they cannot be read, or before the first
     look."""
     overrides: int = 0
+    stopping: bool = False
+    closed: bool = False
+    """Whether it takes no new clients any more."""

@@ -10,7 +10,8 @@ SCHEMA: Final = 1
 
 State = Literal["up", "down", "reserve", "unknown"]
 Admin = Literal["ready", "drain", "maint"]
-ServiceState = Literal["up", "degraded", "down"]
+ServiceState = Literal["up", "degraded", "down", "stopping"]
+"""Where it is "stopping", this daemon takes no new clients any more."""
 
 
 class ConfigStatus(TypedDict):
@@ -95,10 +96,11 @@ class WorkerStatus(TypedDict):
 
 
 class Status(TypedDict):
-    """The whole status."""
+    """The whole status.  While the daemon is "stopping" it may still serve new clients: its services say whether it does."""
 
     schema: int
     node: str
+    state: Literal["running", "stopping"]
     version: str
     uptime_s: float
     generation: int
@@ -112,11 +114,11 @@ def exit_status(status: Status) -> int:
     """Return 0 if everything is up, 1 if degraded (also by a vrrp fault or a failed reload), 2 if a service is down.
 
     An admin state alone never degrades a service: a drained backend counts neither as up nor as down. If no worker is
-    alive, the host serves nothing, whatever its probes say, and the result is 2.
+    alive, the host serves nothing, whatever its probes say, and the result is 2; those of a former daemon serve nobody new.
     """
     states = {service["state"] for service in status["services"]}
-    workers = status["workers"]
-    if "down" in states or (workers and not any(worker["alive"] for worker in workers)):
+    workers = [worker for worker in status["workers"] if not worker["draining"] or status.get("state") == "stopping"]
+    if states & {"down", "stopping"} or (workers and not any(worker["alive"] for worker in workers)):
         return 2
     faults = any(router.get("state") == "fault" for router in status["vrrp"])
     return 1 if "degraded" in states or faults or not status["config"]["valid"] else 0

@@ -97,9 +97,12 @@ class SnapshotBuilder:
         shown: list[ServiceStatus] = []
         for service in services:
             shown += yield from self._service(service, verdicts, overrides or {}, added)
+        if node.closed:
+            shown = [{**service, "state": "stopping"} for service in shown]
         status = Status(
             schema=SCHEMA,
             node=node.name,
+            state="stopping" if node.stopping else "running",
             version=node.version,
             uptime_s=round(node.uptime, 3),
             generation=node.generation,
@@ -114,7 +117,8 @@ class SnapshotBuilder:
             vrrp=list(vrrp),
             workers=[self._worker(row, now_ns) for row in workers],
         )
-        return Snapshot(status, {row.index: self._header(row) for row in workers if row.life in self._columns.live})
+        ours = [row for row in workers if row.life in self._columns.live and not row.draining]
+        return Snapshot(status, {row.index: self._header(row) for row in ours})
 
     def _totals(self, services: Sequence["Service"]) -> Iterator[tuple[BackendKey, int]]:
         for service in services:
@@ -206,7 +210,7 @@ class SnapshotBuilder:
             "alive": row.alive,
             "restarts": row.restarts,
             "generation": self._cell(row, layout.GENERATION),
-            "draining": self._cell(row, layout.DRAINING) != 0,
+            "draining": row.draining or self._cell(row, layout.DRAINING) != 0,
             "heartbeat_age_s": round(max(0, now_ns - heartbeat) / 1e9, 3) if heartbeat else None,
         }
 

@@ -27,6 +27,10 @@ class Inheritance:
             self._left_behind.append(place.journal)
             place.journal = -1
 
+    def take(self, fd: int) -> None:
+        """Take the journal of a predecessor's worker that is gone."""
+        self._left_behind.append(fd)
+
     def hand_on(self, places: Iterable[Place]) -> None:
         """Give the journals that are left behind to the first worker that is able; they wait if there is none."""
         heir = next((place for place in places if place.able), None)

@@ -2,7 +2,7 @@
 
 import contextlib
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from proxy.backends.effective import Running
@@ -16,6 +16,8 @@ Warn = Callable[[str, str], None]
 """Called with a kind and a text."""
 Place = tuple[str, str, int]
 """(transport, address, port): what makes two listeners the same."""
+Adopted = Mapping[Place, tuple[int, list[socket.socket]]]
+"""The groups of a predecessor's listeners, with their numbers."""
 
 
 class ListenError(Exception):
@@ -27,6 +29,8 @@ class Bound:
     """The sockets of listeners that are new, one group a place, and warnings about them."""
 
     groups: dict[Place, list[socket.socket]] = field(default_factory=dict)
+    numbers: dict[Place, int] = field(default_factory=dict)
+    """Of those that a predecessor had: they keep their numbers."""
     warnings: list[str] = field(default_factory=list)
 
     def close(self) -> None:
@@ -61,27 +65,32 @@ class Listeners:
     def __len__(self) -> int:
         return len(self._members)
 
-    def bind(self, running: Running, warn: Warn) -> None:
+    def bind(self, running: Running, warn: Warn, adopted: Adopted | None = None) -> None:
         """Bind every listener, or none: ListenError names all that cannot be bound.
 
-        `warn(kind, text)` is called for an address that this host does not have yet and no virtual router brings.
+        `warn(kind, text)` is called for an address that this host does not have yet and no virtual router brings.  A
+        listener in `adopted` has its sockets already, and keeps its number; the sockets are owned here from now on.
         """
-        bound = self.prepare(running.config.services, running.config.node.workers)
+        bound = Bound()
+        for place, (number, group) in (adopted or {}).items():
+            bound.groups[place], bound.numbers[place] = group, number
+            self._next = max(self._next, number + 1)
+        self.prepare(running.config.services, running.config.node.workers, bound)
         for text in bound.warnings:
             warn("listener", text)
         self.commit(running, bound)
 
-    def prepare(self, services: Sequence[Service], workers: int) -> Bound:
+    def prepare(self, services: Sequence[Service], workers: int, adopted: Bound | None = None) -> Bound:
         """Bind the listeners of these services that are new, `workers` sockets each; has no effect on the others.
 
-        ListenError names all that cannot be bound; then none is.
+        Those in `adopted` are bound already.  ListenError names all that cannot be bound; then none is.
         """
-        bound = Bound()
+        bound = adopted or Bound()
         failures: list[tuple[str, binding.BindError]] = []
         for service in services:
             for listener in service.listeners:
                 where = Member(-1, 0, -1, listener.transport, listener.address, listener.port)
-                if _place(where) in self._numbers:
+                if _place(where) in self._numbers or _place(where) in bound.groups:
                     continue
                 warn = bound.warnings.append if listener.vrrp is None else None
                 try:
@@ -111,7 +120,10 @@ class Listeners:
                 place = (listener.transport, listener.address, listener.port)
                 old = before.pop(place, None)
                 if old is None:
-                    self._keep(Member(self._next, 0, slot, *place), bound.groups.pop(place), options)
+                    number = bound.numbers.get(place, self._next)
+                    self._keep(Member(number, 0, slot, *place), bound.groups.pop(place), options)
+                    if place in bound.numbers:
+                        self._tune(number)
                     added.append(self._numbers[place])
                     continue
                 if self._members[old].service != slot:
@@ -150,7 +162,7 @@ class Listeners:
 
     def _keep(self, where: Member, group: Sequence[socket.socket], options: tuple[TcpPlan, int]) -> None:
         number = where.listener
-        self._next = number + 1
+        self._next = max(self._next, number + 1)
         self._members[number] = where
         self._numbers[_place(where)] = number
         self._options[number] = options
@@ -166,9 +178,13 @@ class Listeners:
     def _retune(self, number: int, options: tuple[TcpPlan, int]) -> None:
         """Give the sockets of a TCP listener other options; connections inherit them from now on."""
         before, self._options[number] = self._options[number], options
-        if before == options or self._members[number].transport != "tcp":
+        if before != options:
+            self._tune(number)
+
+    def _tune(self, number: int) -> None:
+        if self._members[number].transport != "tcp":
             return
-        tcp, backlog = options
+        tcp, backlog = self._options[number]
         for sock in self._groups[number]:
             stream_options.tune(sock, tcp.keepalive, tcp.user_timeout)
             sock.listen(backlog)
@@ -187,6 +203,19 @@ class Listeners:
     def numbers(self) -> list[int]:
         """The numbers of all listeners."""
         return list(self._members)
+
+    def size(self, number: int) -> int:
+        """Return how many members the group of a listener has."""
+        return len(self._groups[number])
+
+    def groups(self) -> Iterator[tuple[Member, list[int]]]:
+        """Yield each listener with the descriptors of its members, which stay ours."""
+        for number, group in self._groups.items():
+            yield self._members[number], [sock.fileno() for sock in group]
+
+    def find(self, text: str) -> int | None:
+        """Return the number of the listener "10.0.0.10:514/udp", None if there is none."""
+        return next((number for number, member in self._members.items() if member.text == text), None)
 
     def of(self, services: Collection[int]) -> list[int]:
         """Return the numbers of the listeners whose services have these slots."""

@@ -4,6 +4,7 @@ Laws:
 - A group never changes while its listener exists: resizing it would re-hash UDP clients and reset queued handshakes.
 - Worker i polls member i as long as worker i is able.  Otherwise the member stays with the worker that polls it now,
   or, if that one is not able, goes to the next able worker after worker i: it never moves without need.
+- A group that was bound for another number of workers keeps its size: of W workers, worker i modulo W polls member i.
 - No worker polls a member of a closed listener, or any member while no worker is able: the kernel queues clients there.
 """
 
@@ -34,15 +35,19 @@ class Members:
         self.workers = workers
         self._owners: dict[Key, int | None] = {}
 
-    def add(self, listener: int) -> None:
-        """Add a listener, whose group has as many members as there are workers."""
-        for index in range(self.workers):
+    def add(self, listener: int, members: int | None = None) -> None:
+        """Add a listener, whose group has as many members as there are workers, unless it was bound for others."""
+        for index in range(self.workers if members is None else members):
             self._owners[listener, index] = None
 
     def remove(self, listener: int) -> None:
         """Remove a listener whose members no worker polls any more."""
-        for index in range(self.workers):
-            del self._owners[listener, index]
+        for key in [key for key in self._owners if key[0] == listener]:
+            del self._owners[key]
+
+    def owner(self, listener: int, index: int) -> int | None:
+        """Return the worker that polls a member, None if none does or there is no such member."""
+        return self._owners.get((listener, index))
 
     def polled_by(self, worker: int) -> list[Key]:
         """Return the members that a worker polls."""
@@ -61,7 +66,7 @@ class Members:
             listener, index = key
             if listener not in open_:
                 after = None
-            elif before is not None and before in able and index not in able:
+            elif before is not None and before in able and index % self.workers not in able:
                 after = before
             else:
                 after = owner(index, able, self.workers)

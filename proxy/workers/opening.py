@@ -27,12 +27,25 @@ class Opening:
         self._tell = tell
         self._on_open = on_open
         self._loop = asyncio.get_running_loop()
+        self._held = False
         self.services: set[str] = set()
 
     @property
     def listeners(self) -> Collection[int]:
         """The numbers of the listeners whose service is open."""
+        if self._held:
+            return ()
         return self._listeners.of({self._running.slots[0][name] for name in self.services})
+
+    def hold(self) -> None:
+        """Let the workers poll nothing, whatever is open, until `release`: a predecessor's workers still do."""
+        self._held = True
+
+    def release(self, services: Collection[str]) -> None:
+        """Let the workers poll what is open; so are `services`, because they were in the predecessor."""
+        self._held = False
+        self.services |= self._running.services.keys() & set(services)
+        self._on_open()
 
     def start(self) -> None:
         """Open every service FIRST_PROBES seconds from now, even if no probe has run."""

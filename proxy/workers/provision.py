@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from proxy.backends.effective import Running
 from proxy.backends.readiness import Readiness
@@ -16,25 +16,40 @@ from proxy.relay.clients.store import Store
 from proxy.relay.plan import to_tree
 from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
+from proxy.stats.table import TableError
 from proxy.workers import plans, transparent_sockets
 from proxy.workers.listeners import Listeners
 from proxy.workers.opening import Opening
 
 
-class Handout:
-    """The plan and the shared memory, the same for every worker."""
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What a predecessor gave its workers: descriptors of the memory, -1 for what it had not, and the salt of its keys."""
 
-    def __init__(self, running: Running, layout: Layout, open_files: int) -> None:
+    generation: int
+    salt: str
+    store: int
+    rates: int
+
+
+class Handout:
+    """The plan and the shared memory, the same for every worker.
+
+    It owns the descriptors in `remembered`.  Memory of another form than this version's is not used.
+    """
+
+    def __init__(self, running: Running, layout: Layout, open_files: int, remembered: Remembered | None = None) -> None:
         self._running = running
         self._layout = layout
         self._open_files = open_files
         self._encoded = b""
-        self._salt = os.urandom(
-            16
-        ).hex()  # random, so that a client cannot choose which clients share its place in a table
-        self._templates: Store | None = None
-        self._rates = rates.create()
-        self.generation = 1
+        # Random, so that a client cannot choose which clients share its place in a table.
+        self._salt = os.urandom(16).hex() if remembered is None else remembered.salt
+        self._templates = None if remembered is None else _store(remembered.store)
+        self._rates = -1 if remembered is None else _rates(remembered.rates)
+        if self._rates < 0:
+            self._rates = rates.create()
+        self.generation = 1 if remembered is None else remembered.generation + 1
 
     def changed(self) -> None:
         """Begin a new generation: the list of backends has changed."""
@@ -66,6 +81,11 @@ class Handout:
             self._templates = Store.create()
         return [self._templates.again(), os.dup(self._rates)]
 
+    def remembered(self) -> Remembered:
+        """Return what a successor needs for workers that go on where these end; the descriptors stay ours."""
+        store = -1 if self._templates is None else self._templates.fd
+        return Remembered(self.generation, self._salt, store, self._rates)
+
     def close(self) -> None:
         """Close the memory."""
         if self._rates >= 0:
@@ -73,6 +93,25 @@ class Handout:
             self._rates = -1
         if self._templates is not None:
             self._templates.close()
+
+
+def _store(fd: int) -> Store | None:
+    """Return a predecessor's templates; None where it has none, or of another form."""
+    if fd < 0:
+        return None
+    try:
+        return Store(fd)
+    except TableError:
+        os.close(fd)
+        return None
+
+
+def _rates(fd: int) -> int:
+    """Return the descriptor of a predecessor's table of rates; -1 where it has none, or one of another size."""
+    if fd < 0 or os.fstat(fd).st_size == rates.SIZE:
+        return fd
+    os.close(fd)
+    return -1
 
 
 class Provision:
@@ -96,6 +135,7 @@ class Provision:
         self.verdicts = readiness.verdicts
         self.weights = readiness.weights
         self.member = listeners.member
+        self.members = listeners.size
         self._opening = opening
         self._connection_log = connection_log
 

@@ -7,7 +7,7 @@ kills it.
 
 import asyncio
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -19,7 +19,8 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.processes.requests import Question, Questions
 from proxy.records.timeline import Level
 from proxy.relay.dns import journal as _journal
-from proxy.stats.layout import GENERATION, HEARTBEAT
+from proxy.relay.udp.handover import where_to
+from proxy.stats.layout import GENERATION, HEARTBEAT, MEMBERS
 from proxy.stats.table import Table
 from proxy.status.rows import WorkerRow
 from proxy.words import counted
@@ -56,18 +57,23 @@ class Owner(Protocol):
 class Supervisor:
     """The workers of a daemon."""
 
-    def __init__(self, owner: Owner, provision: Provision, count: int, identity: Identity) -> None:
+    def __init__(self, owner: Owner, provision: Provision, count: int, identity: Identity, lives: int = 0) -> None:
+        """Prepare `count` workers; `lives` is how many a predecessor has started already."""
         self.owner = owner
         self._provision = provision
         self._identity = identity
         self._loop = asyncio.get_running_loop()
         self._places = [Place(index) for index in range(count)]
-        self._lives = 0
+        self.lives = lives
+        """How many workers have been started so far: the number of the last one."""
         self._inheritance = Inheritance()
         self._stopping = False
+        self._frozen = False
         self._questions = Questions()
         self._followers: dict[int, tuple[worker_messages.Follow, Heard]] = {}
         self.members = Members(count)
+        self.on_sessions: Callable[[worker_messages.Sessions, list[int]], None] = lambda *_: None
+        """Called with the UDP sessions of workers that hand over; the descriptors stay ours."""
 
     # -- orders
 
@@ -125,14 +131,14 @@ class Supervisor:
 
     def relocate(self, moves: Relocation) -> None:
         """Hand out listeners that are new or moved; have what is queued in removed ones served, and those closed."""
-        self._close(moves.removed)
+        self.close_listeners(moves.removed)
         for number in (*moves.added, *(new for _, new in moves.moved)):
-            self.members.add(number)
+            self.add(number)
         self.settle()
         for old, _ in moves.moved:
             self.members.remove(old)
 
-    def _close(self, listeners: Collection[int]) -> None:
+    def close_listeners(self, listeners: Collection[int]) -> None:
         """Have the workers that poll these listeners serve what is queued there, and close them."""
         for place in self._places:
             keys = [list(key) for key in self.members.polled_by(place.index) if key[0] in listeners]
@@ -141,12 +147,70 @@ class Supervisor:
         for listener in listeners:
             self.members.remove(listener)
 
-    def drain(self, timeout: float) -> None:
-        """Let the workers finish open connections, for `timeout` seconds, and exit."""
+    def add(self, listener: int) -> None:
+        """Add a listener, whose members no worker polls before the next `settle`."""
+        self.members.add(listener, self._provision.members(listener))
+
+    def freeze(self) -> None:
+        """Start no worker until `thaw`: a successor counts on those that live now."""
+        self._frozen = True
+
+    def thaw(self) -> None:
+        """Start workers again."""
+        self._frozen = False
+
+    def leave_behind(self, journal_fd: int) -> None:
+        """Own the journal of a predecessor's worker that is gone: what it had in flight is sent again."""
+        self._inheritance.take(journal_fd)
+        self._inheritance.hand_on(self._places)
+
+    def adopt(self, listeners: Callable[[str], int | None], rows: Sequence[list[Any]], fds: Sequence[int]) -> None:
+        """Give UDP sessions of a predecessor to the workers that their clients' datagrams reach now.
+
+        `listeners(text)` returns the number of a listener; the descriptors stay the caller's.
+        """
+        lots: dict[int, tuple[list[list[Any]], list[int]]] = {}
+        for row, fd in zip(rows, fds, strict=False):
+            listener, member = where_to(row)
+            number = listeners(listener)
+            owner = None if number is None else self.members.owner(number, member)
+            if owner is not None:
+                lot = lots.setdefault(owner, ([], []))
+                lot[0].append(row)
+                lot[1].append(fd)
+        for index, (some, sockets) in lots.items():
+            child = self._places[index].child
+            if child is not None and child.alive:
+                child.send(worker_messages.Sessions(some, False), sockets)
+
+    def present(self) -> list[Place]:
+        """Return the places whose process lives, with its column and its journal."""
+        return [place for place in self._places if place.child is not None and place.life is not None]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every worker is able to serve."""
+        return all(place.able for place in self._places)
+
+    @property
+    def polling(self) -> bool:
+        """Whether each worker polls the members that it was given."""
+        columns = self._provision.columns
+        return all(
+            columns.cell(place.life or 0, MEMBERS) >= len(self.members.polled_by(place.index))
+            for place in self._places
+            if place.able
+        )
+
+    def drain(self, timeout: float, *, hand_over: bool = False) -> None:
+        """Let the workers finish open connections, for `timeout` seconds, and exit.
+
+        With `hand_over` they leave the clients that wait in the members to a successor, which polls them already.
+        """
         self._stopping = True
         for place in self._places:
             if place.child is not None:
-                place.child.send(worker_messages.Drain(timeout))
+                place.child.send(worker_messages.Drain(timeout, hand_over))
         self._gone_if_all_left()
 
     async def end(self, patience: float) -> None:
@@ -224,7 +288,7 @@ class Supervisor:
 
     def _start(self, place: Place) -> None:
         place.waiting = None
-        if self._stopping or place.child is not None:
+        if self._stopping or self._frozen or place.child is not None:
             return
         try:
             self._begin(place)
@@ -257,8 +321,8 @@ class Supervisor:
             if table is not None:
                 table.close()
             raise
-        self._lives += 1
-        place.life = self._lives
+        self.lives += 1
+        place.life = self.lives
         self._provision.columns.attach(place.life, table)
         self._provision.hold(place.life)
         place.child, place.journal = child, journal
@@ -269,9 +333,13 @@ class Supervisor:
             os.close(fd)
 
     def _on_message(self, place: Place, message: messages.Message, fds: list[int]) -> None:
+        if isinstance(message, worker_messages.Sessions):
+            self.on_sessions(message, fds)
         for fd in fds:
             os.close(fd)
         match message:
+            case worker_messages.Sessions():
+                pass
             case messages.Ready() if place.child is not None and not place.child.ready:
                 self._ready(place, place.child)
             case worker_messages.Replayed(number, queries, at):
@@ -306,7 +374,7 @@ class Supervisor:
         for wish, _ in self._followers.values():
             child.send(wish)
         # It must also see the other workers' counts, or the host exceeds its limits.
-        self._introduce()
+        self.introduce()
         self.settle()
         self._inheritance.hand_on(self._places)
         self.owner.workers_changed()
@@ -351,7 +419,7 @@ class Supervisor:
             self._start_later(place, pause)
         else:
             self._start(place)
-        self._introduce()
+        self.introduce()
 
     def _disown(self, place: Place) -> None:
         """Fold the counters of a process that has ended into the sums, and drop the rest of it."""
@@ -378,19 +446,25 @@ class Supervisor:
             rows = [[m.listener, m.index, m.service, m.transport, m.address, m.port] for m, _ in members]
             child.send(worker_messages.Listen(rows), [fd for _, fd in members])
 
-    def _introduce(self) -> None:
-        """Show each worker the counters of the others, for least-connections; without them it knows only its own."""
+    def introduce(self) -> None:
+        """Show each worker the counters of the others, for least-connections; without them it knows only its own.
+
+        The others include a predecessor's workers, which have connections and get no new ones.
+        """
         able = [place for place in self._places if place.able and place.life is not None]
+        ours = {place.life for place in self._places}
+        shown = [place.life for place in able]
+        shown += [life for life in self._provision.columns.live if life not in ours]
         views: dict[int, int] = {}
         try:
-            for place in able:
-                if place.life is not None and len(able) > 1:
-                    views[place.index] = self._provision.columns.live[place.life].readonly_fd()
+            for life in shown:
+                if life is not None and len(shown) > 1:
+                    views[life] = self._provision.columns.live[life].readonly_fd()
         except OSError as error:
             self.owner.told("workers", f"cannot share their counters: {error}", level="warning")
         else:
             for place in able:
-                fds = [fd for index, fd in views.items() if index != place.index][: channel.DESCRIPTORS]
+                fds = [fd for life, fd in views.items() if life != place.life][: channel.DESCRIPTORS]
                 if place.child is not None:
                     place.child.send(worker_messages.Siblings(len(fds)), fds)
         finally:

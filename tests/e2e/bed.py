@@ -158,7 +158,7 @@ class Bed:
         for opened in self._sockets:
             opened.close()
         for proc in self.procs:
-            proc.signal(signal.SIGTERM)
+            proc.end()
             proc.cont()  # a stopped process gets no other signal
         deadline = time.monotonic() + 5
         for proc in self.procs:

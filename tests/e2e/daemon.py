@@ -73,6 +73,7 @@ class Daemon:
         self.proc: Proc = bed.spawn(
             host, [*self.base, "run", "-c", self.file], name="steelyard", env=self.env, cpus=cpus, nofile=nofile
         )
+        self.proc.ending = signal.SIGINT  # SIGTERM lets it wait for a successor
         self.until(ready, "the daemon to be ready", patience)
 
     def write(self, text: str) -> None:
@@ -145,6 +146,6 @@ class Daemon:
         return cpu_seconds(self.pids())
 
     def stop(self, timeout: float = 40.0) -> int:
-        """Send SIGTERM to the master, and return its exit code when all has drained."""
-        self.proc.signal(signal.SIGTERM, whole=False)
+        """Send SIGINT to the master, and return its exit code when all has drained."""
+        self.proc.signal(self.proc.ending, whole=False)
         return self.proc.wait(timeout)

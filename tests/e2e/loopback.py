@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -183,6 +184,7 @@ class Node:
         self.file.write_text(self.text)
         command = [*prefix, sys.executable, "-P", "-m", "proxy", "run", "-c", str(self.file)]
         self.proc = Proc("steelyard", command, self.log, env=os.environ | {"PYTHONPATH": str(root)})
+        self.proc.ending = signal.SIGINT  # SIGTERM lets it wait for a successor
         if ready:
             self.until(settled, "the daemon to be ready")
         return self

@@ -119,6 +119,8 @@ class Proc:
         self.name = name
         self.argv = list(argv)
         self.log = log
+        self.ending: signal.Signals = signal.SIGTERM
+        """The signal that asks it to end soon."""
         with log.open("ab") as sink:
             self.popen = subprocess.Popen(
                 [program("setpriv"), "--pdeathsig", "KILL", "--", *argv],
@@ -159,6 +161,10 @@ class Proc:
         except ProcessLookupError:
             pass
 
+    def end(self) -> None:
+        """Send the signal that asks its kind to end soon."""
+        self.signal(self.ending)
+
     def stop(self) -> None:
         """Send SIGSTOP: its sockets stay open, and nothing answers."""
         self.signal(signal.SIGSTOP)
@@ -174,8 +180,8 @@ class Proc:
         until(lambda: not group_lives(self.pid), 5, f"the children of {self.name} to end", every=0.005)
 
     def terminate(self, timeout: float = 5.0) -> int:
-        """Send SIGTERM, kill it after `timeout` seconds, and return its exit code."""
-        self.signal(signal.SIGTERM, whole=False)
+        """Ask it to end, kill it after `timeout` seconds, and return its exit code."""
+        self.signal(self.ending, whole=False)
         self.cont()
         try:
             return self.popen.wait(timeout)

@@ -98,7 +98,7 @@ class Bed:
     def restart(self) -> None:
         """Stop the daemon and start it again."""
         assert self.node.proc is not None
-        os.kill(self.node.pid, signal.SIGTERM)
+        os.kill(self.node.pid, signal.SIGINT)
         self.node.proc.wait(10)
         self.node.start()
 

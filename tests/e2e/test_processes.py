@@ -306,7 +306,7 @@ def test_traffic_brings_the_next_probe_forward(make, backends, ports):
 
 
 def test_a_drain(both, backends, ports):
-    """SIGTERM: queued connections are still accepted, open ones finish, new ones are refused, and no process remains."""
+    """SIGINT: queued connections are still accepted, open ones finish, new ones are refused, and no process remains."""
     family = both.family()
     for one in backends:
         one.hold = True
@@ -319,7 +319,7 @@ def test_a_drain(both, backends, ports):
             os.kill(pid, signal.SIGSTOP)
         queued = [socket.create_connection(("127.0.0.1", ports[1]), timeout=3) for _ in range(150)]
         client.ask(200)
-        os.kill(both.pid, signal.SIGTERM)
+        os.kill(both.pid, signal.SIGINT)
         time.sleep(0.1)
         for pid in workers:
             os.kill(pid, signal.SIGCONT)
@@ -353,7 +353,7 @@ def test_a_drain_ends_at_its_timeout(make, backends, ports):
     with connected(ports[1]) as sock:
         assert exchange(sock, b"before") == b"before"
         began = time.monotonic()
-        os.kill(node.pid, signal.SIGTERM)
+        os.kill(node.pid, signal.SIGINT)
         with pytest.raises(ConnectionResetError):
             sock.recv(10)
         assert 0.8 < time.monotonic() - began < 2
@@ -383,7 +383,7 @@ def test_deaths_while_draining(both, ports):
     family = both.family()
     with connected(ports[1]) as sock:
         assert exchange(sock, b"x") == b"x"
-        os.kill(both.pid, signal.SIGTERM)
+        os.kill(both.pid, signal.SIGINT)
         until(lambda: both.told("what is open may finish within"), 2, "the drain to begin")
         for pid in family[1:]:
             with suppress(ProcessLookupError):
@@ -407,20 +407,10 @@ def test_signals_to_the_whole_group(both):
     assert "Traceback" not in both.output()
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
-def test_what_is_not_there_yet(both, number):
-    """SIGHUP and SIGUSR2 say that reload and reexec are not yet supported, and change nothing."""
-    family = both.family()
-    os.kill(both.pid, number)
-    what = {signal.SIGHUP: "reload", signal.SIGUSR2: "reexec"}[number]
-    until(lambda: both.told(f"{what} is not yet supported"), 2, "the answer")
-    assert both.family() == family
-
-
 def test_signals_that_mean_nothing(both):
     """No signal that people send ends the master or a child without a word: the master tells what came and goes on."""
     family = both.family()
-    numbers = set(signals.OURS) - {signal.SIGINT, signal.SIGTERM, signal.SIGQUIT}
+    numbers = set(signals.OURS) - {signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGUSR2}
     for pid in family[1:]:
         for number in signals.OURS:
             os.kill(pid, number)

@@ -162,7 +162,7 @@ def test_a_full_disk(make, small, backends):
     until(lambda: backends[0].probes > probes + 2, 10, "probes to go on")
     (node.dir / "state" / "filler").unlink()
     assert node.steelyard("drain", "dns", "b1", "--save")[0] == 0
-    os.kill(node.pid, signal.SIGTERM)
+    os.kill(node.pid, signal.SIGINT)
     assert node.proc.wait(10) == 0
     node.start()
     assert (admin(node), admin(node, "b1")) == ("ready", "drain")
@@ -228,7 +228,7 @@ def test_a_file_system_that_does_not_answer(make, disk, backends):
         assert node.steelyard("drain", "dns", "b0", "--save")[0] == 0
         assert (node.dir / "state" / "overrides.json").exists()
         family = node.family()
-        os.kill(node.pid, signal.SIGTERM)
+        os.kill(node.pid, signal.SIGINT)
         assert node.proc.wait(10) == 0
         assert not living(family)
     finally:
@@ -249,7 +249,7 @@ def test_a_connection_log_that_does_not_answer(make, disk, tmp_path):
         until(lambda: node.told("the connection log cannot be written", "does not answer"), 10, "it to be told")
         stuck.thaw()
         until(lambda: node.told("the connection log is written again"), 10, "it to be told")
-        os.kill(node.pid, signal.SIGTERM)
+        os.kill(node.pid, signal.SIGINT)
         assert node.proc.wait(10) == 0
     finally:
         stuck.thaw()
@@ -296,7 +296,7 @@ def test_a_start_on_a_stuck_disk(make, disk):
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.4])
 def test_stopped_while_it_starts(make, delay):
     """SIGTERM ends a daemon at any moment of its start, and leaves nothing behind."""
-    node = make().start(ready=False)
+    node = make(node='stop-timeout = "1s"').start(ready=False)
     time.sleep(delay)
     family = node.family()
     os.kill(node.pid, signal.SIGTERM)

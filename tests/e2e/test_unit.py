@@ -16,7 +16,7 @@ from health.units import parse_duration
 from proxy.config.settings import NodeSettings
 from proxy.host import privileges
 from proxy.host.service_manager import MOST_KEPT
-from proxy.master import LAST_ACTS
+from proxy.stopping import LAST_ACTS
 from tests.e2e import sandbox
 from tests.e2e.bed import Bed
 from tests.e2e.daemon import Daemon

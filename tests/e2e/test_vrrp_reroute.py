@@ -333,10 +333,11 @@ def test_what_leaves_is_told_where_it_was_told_before(bed):
     for name in ("old", "new"):
         os.mkfifo(bed.dir / name)
         readers[name] = os.open(bed.dir / name, os.O_RDONLY | os.O_NONBLOCK)
-    a = Ours(bed, "a", FAST, OTHER, notify=[{"fifo": str(bed.dir / "old")}])
+    a = Ours(bed, "a", FAST, OTHER, notify=[{"fifo": str(bed.dir / "old"), "on": ["outside", "second"]}])
     until(lambda: states(a) == {"outside": "active", "second": "active"}, 5, "a to be active")
     until(lambda: os.read(readers["old"], 4096).count(b"\n") == 4, 2, "the moves at the start")
-    assert a.reroute(FAST, notify=[{"fifo": str(bed.dir / "new")}]) == []
+    remaining = [{"fifo": str(bed.dir / name), "on": ["outside"]} for name in ("old", "new")]
+    assert a.reroute(FAST, notify=remaining) == []
     until(lambda: os.read(readers["old"], 4096) == b'INSTANCE "second" STOP 100\n', 2, "the last move")
     a.reroute(FAST | {"vrid": 60}, notify=[{"fifo": str(bed.dir / "new")}])
     wanted = b'INSTANCE "outside" BACKUP 100\nINSTANCE "outside" MASTER 100\n'

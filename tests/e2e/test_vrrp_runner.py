@@ -4,6 +4,7 @@ import asyncio
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -215,6 +216,38 @@ async def test_an_interface_that_comes_back_is_used(bed):
         bed.ip("a", "link add late type veth peer name far", "addr add 203.0.113.2/24 dev late")
         bed.ip("a", "link set late up", "link set far up")
         await is_true(lambda: owner.runner.is_active("outside"))
+
+
+async def test_what_the_owner_knows_holds_for_new_settings(bed):
+    """R3, V11, V18: a lost master and penalties that come with new settings hold for each router, and those that were go."""
+    outside = RouterSettings("outside", "eth0", 51, (VIP[4],), advert_interval=0.1)
+    second = RouterSettings("second", "eth0", 52, ("198.51.100.11/24",), advert_interval=0.1)
+    async with Owner(bed) as owner:
+        await is_true(lambda: owner.runner.is_active("outside"))
+        runner = owner.runner
+
+        def priorities():
+            return {row["name"]: row["effective_priority"] for row in runner.status()}
+
+        await runner.reroute(
+            Settings((outside, second), {}), {"outside": {"service dns": -60}, "second": {"service web": -20}}
+        )
+        assert await runner.rerouted() == []
+        assert priorities() == {"outside": 40, "second": 80}
+        await runner.reroute(Settings((replace(outside, priority=130), second), {}))
+        assert priorities() == {"outside": 70, "second": 80}
+        runner.master_lost("the master was killed")
+        third = replace(second, name="third", vrid=53, addresses=("198.51.100.12/24",))
+        await runner.reroute(Settings((outside, second, third), {}), {"second": {}})
+        assert priorities() == {"outside": 1, "second": 1, "third": 1}
+        runner.master_back()
+        assert priorities() == {"outside": 100, "second": 100, "third": 100}
+        await runner.reroute(Settings((outside,), {}))
+        assert await runner.rerouted() == []
+        assert set(runner.counters()) >= {"outside/4"}
+        assert "second/4" not in runner.counters()
+        with pytest.raises(KeyError):
+            runner.is_active("second")
 
 
 def test_sync_groups_move_together(bed):

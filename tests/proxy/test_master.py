@@ -114,7 +114,7 @@ async def test_a_bug_does_not_stop_the_supervision(master, monkeypatch):
     async with asyncio.timeout(5):
         while len(looks) < 20:
             await asyncio.sleep(0.01)
-    master._stopped.set()
+    master._stop.ended.set()
     assert sampled
     faults = [event for event in master._timeline.between() if event.kind == "fault"]
     assert len(faults) == faults_module.IN_FULL

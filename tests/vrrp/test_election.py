@@ -1,6 +1,7 @@
 """Two and three hosts through random faults: what must be true of them afterwards."""
 
 import heapq
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -324,3 +325,40 @@ def test_awaiting_verdicts():
     network.feed_all(network.hosts[0], ev.FirstVerdicts())
     network.run(24.5)
     assert network.actives(0) == [0]
+
+
+CHANGES = st.lists(
+    st.tuples(
+        st.floats(0.01, 8),
+        st.integers(0, 1),
+        st.sampled_from([0.1, 0.5, 1.0, 3.0, 10.0]),
+        st.integers(1, 100),
+        st.booleans(),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@settings(parent=MANY)
+@given(changes=CHANGES, segments=st.integers(1, 2), seed=st.integers(0, 1000))
+def test_changed_settings_move_nothing(changes, segments, seed):
+    """R3: whatever changes in place, even if the first advert of it is lost, the host of the higher priority stays active."""
+    network = Network(make_hosts([150, 100], segments), seed)
+    for host in network.hosts:
+        network.start(host)
+    network.run(10)
+    moves = list(network.moves)
+    assert [network.actives(segment) for segment in range(segments)] == [[0]] * segments
+    for wait, one, interval, priority, preempt, lost in changes:
+        host = network.hosts[one]
+        given_ = {"advert_interval": interval, "priority": (101, 0)[one] + priority, "preempt": preempt}
+        host.configs = [replace(config, **given_) for config in host.configs]
+        network.faults.loss = float(lost)
+        events = zip(host.group.routers, map(ev.Reconfigured, host.configs), strict=True)
+        network.perform(host, host.group.handle_each(list(events), network.now + host.offset))
+        network.faults.loss = 0.0
+        network.run(network.now + wait)
+    network.run(network.now + 40)
+    assert network.moves == moves
+    assert [network.holders(segment) for segment in range(segments)] == [[0]] * segments

@@ -78,8 +78,9 @@ async def test_other_moves_of_the_same_script(told, script):
     notifier.change(other)
     notifier.tell("INSTANCE", "outside", "active", 3)
     notifier.tell("INSTANCE", "inside", "active", 4)
+    notifier.tell("INSTANCE", "outside", "init", 5, NotifySettings(on=("outside",)))
     await notifier.close(10)
-    assert (script.parent / "out").read_text().splitlines()[3::4] == ["1", "4"]
+    assert (script.parent / "out").read_text().splitlines()[3::4] == ["1", "4", "5"]
 
 
 async def test_only_what_is_asked_for(told, script):

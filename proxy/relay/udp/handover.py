@@ -49,6 +49,15 @@ def row_of(session: "Session", member: int, now: float) -> Row:
     ]  # fmt: skip
 
 
+def where_to(row: Sequence[Any]) -> tuple[str, int]:
+    """Return the listener of a session, and the number of the member that its client sends to; ("", -1) if that is unclear."""
+    try:
+        moving = read(row)
+    except ValueError:
+        return "", -1
+    return moving.listener, moving.member
+
+
 def read(row: Sequence[Any]) -> Moving:
     """Read a row; raise ValueError if it makes no sense."""
     try:

@@ -1,11 +1,13 @@
 """Tests of what becomes of verdicts; that they reach the workers together and first is in the master's tests."""
 
 import asyncio
+import json
 
 import pytest
 
 from proxy.backends.admin import Admins
 from proxy.backends.effective import Running
+from proxy.backends.memory import Memory
 from proxy.backends.readiness import Readiness
 from proxy.backends.saved import SAVED, SavedActs
 from proxy.commands.admin import admin_handler
@@ -444,3 +446,52 @@ async def test_all_lead_back(bed):
     bed.ready.looping(dict.fromkeys([("a", "192.0.2.11"), ("a", "192.0.2.12")], "it leads back"))
     await asyncio.sleep(0)
     assert bed.ready.able == {"a": False}
+
+
+async def test_a_successor_knows_what_its_predecessor_knew(tmp_path):
+    """R12: verdicts, choices, weights, slow starts and ejections survive, through JSON, and the workers learn all of it."""
+    keys = 'eject = { errors = 2, time = "1m" }\nbackend-defaults = { slow-start = "1m" }\n'
+    before, after = Bed(tmp_path / "a.toml", keys), Bed(tmp_path / "b.toml", keys)
+    await before.probed((FIRST, "up"), (SECOND, "down"), ("probe gateway", "up"))
+    await before.probed((SECOND, "up"))
+    slots = before.running.slots
+    row = [slots[0]["a"], slots[1]["a", "192.0.2.11"]]
+    before.ready.failing(worker_messages.Failing(*row, 2, 1.0))
+    await asyncio.sleep(0)
+    told = len(before.told)
+    memory = Memory.model_validate(json.loads(json.dumps(before.ready.remembered().model_dump())))
+    after.ready.restore(memory)
+    await asyncio.sleep(0)
+    assert after.ready.remembered() == memory
+    assert (after.told, len(before.told)) == ([], told)
+    assert after.ready.verdicts() == before.ready.verdicts()
+    assert after.ready.weights() == before.ready.weights()
+    assert [type(one).__name__ for one in after.sent] == ["Verdicts", "Weights"]
+    assert after.ready.tracked == {"gateway": True}
+    assert [after.ready._ejecting.reason(("a", name)) for name in ("192.0.2.11", "192.0.2.12")] == [
+        "ejected for 1m: 2 failures of real traffic in a row", None,
+    ]  # fmt: skip
+    assert after.ready.is_known("a")
+    assert after.ready.able == {"a": True}
+
+
+async def test_what_is_not_in_the_file_any_more_is_not_remembered(bed):
+    """R12: what a predecessor knew of backends and services that this file does not have is left out."""
+    strange = {"service": "a", "backend": "192.0.2.99"}
+    memory = Memory.model_validate(
+        {
+            "verdicts": [
+                {**strange, "state": "up", "reason": "x"},
+                {"service": "", "backend": "p", "state": "up", "reason": "x"},
+            ],
+            "choices": [{"service": "b", "level": 0}],
+            "sent": [{**strange, "verdict": "up", "admin": "ready"}],
+            "rested": [["a", "192.0.2.99"]],
+            "ramps": [{**strange, "since": 1.0}],
+            "ejections": [{**strange, "until": 1e9, "count": 1, "out": True}],
+        }
+    )
+    bed.ready.restore(memory)
+    found = bed.ready.remembered()
+    assert [found.verdicts, found.sent, found.ramps, found.ejections] == [(), (), (), ()]
+    assert {one.service for one in found.choices} == {"a"}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.control import server as module
 from proxy.control.client import Client
-from proxy.control.server import ControlServer
+from proxy.control.server import ControlServer, Handed
 from proxy.control.wire import LINE_MAX, ControlError
 
 
@@ -389,3 +389,64 @@ def test_out_of_descriptors_clients_wait(daemon, monkeypatch):
         client.settimeout(10)
         assert answer(client)["ok"] is True
         client.close()
+
+
+def test_changes_are_refused_for_a_while(daemon):
+    """While a successor starts, commands that change something are refused in words, and reading goes on."""
+    daemon.loop.call_soon_threadsafe(daemon.server.refuse_changes, "not now")
+    refusal = ask(daemon, b'{"command": "act", "n": 1}\n')
+    assert (refusal["ok"], refusal["error"], refusal["code"]) == (False, "not now", "busy")
+    assert ask(daemon, b'{"command": "status"}\n')["ok"] is True
+    daemon.loop.call_soon_threadsafe(daemon.server.refuse_changes, None)
+    assert ask(daemon, b'{"command": "act", "n": 1}\n')["ok"] is True
+    assert [act["n"] for act in daemon.acts] == [1]
+
+
+def test_a_successor_answers_the_clients_that_wait(daemon):
+    """R12: clients that come while the socket changes hands wait, and the successor answers at the same path, for the same users."""
+    client = daemon.connect()
+    daemon.call(paused(daemon.server))
+    waiting = daemon.connect()
+    waiting.sendall(b'{"command": "status"}\n')
+    client.sendall(b'{"command": "status"}\n')
+    assert answer(client)["status"] == "fine"
+    successor = ControlServer(daemon.path)
+    successor.register("status", lambda request: {"status": "new"}, mutates=False)
+    listener = daemon.server.listener.dup()
+    daemon.call(successor.start(listener))
+    daemon.call(daemon.server.abandon())
+    assert answer(waiting)["status"] == "new"
+    assert gone(client)
+    assert daemon.path.stat().st_mode & 0o777 == 0o600
+    assert ask(daemon, b'{"command": "status"}\n')["status"] == "new"
+    waiting.close()
+    client.close()
+    daemon.call(successor.close())
+    assert not daemon.path.exists()
+
+
+def test_a_socket_is_taken_up_again(daemon):
+    """R12: if the successor fails, the clients that wait are answered by the daemon as before."""
+    daemon.call(paused(daemon.server))
+    with daemon.connect() as waiting:
+        waiting.sendall(b'{"command": "status"}\n')
+        daemon.loop.call_soon_threadsafe(daemon.server.resume)
+        assert answer(waiting)["status"] == "fine"
+
+
+async def paused(server):
+    server.pause()
+
+
+def test_an_answer_with_a_socket(daemon):
+    """An answer may bring a socket along, which the server then closes."""
+    ours, theirs = socket.socketpair()
+    daemon.server.register("give", lambda request: Handed({"pid": 1}, theirs), mutates=True)
+    with daemon.connect() as client, ours:
+        client.sendall(b'{"command": "give"}\n')
+        data, fds, _, _ = socket.recv_fds(client, 1000, 1)
+        assert json.loads(data) == {"ok": True, "pid": 1}
+        with socket.socket(fileno=fds[0]) as given:
+            given.sendall(b"hello")
+            assert ours.recv(10) == b"hello"
+        assert ours.recv(10) == b""

@@ -103,3 +103,25 @@ async def test_whoever_leaves_cuts_nothing_short(bed):
     client.cancel()
     await asyncio.gather(client, *bed.pair._moving, return_exceptions=True)
     assert (bed.saved, [names for names, _ in bed.asked]) == (["inside"], [["inside"]])
+
+
+async def test_a_stop_hands_all_addresses_over(bed):
+    """R12: for a stop all addresses are handed over; only if other hosts take them all is there nobody left to serve here."""
+    assert await bed.pair.yield_addresses("stopping") is True
+    assert bed.asked == [(["inside", "outside"], None)]
+    assert {row["standby"] for row in bed.pair.state()["routers"]} == {False}
+
+
+async def test_an_address_that_nobody_takes_stays(bed):
+    """R12: an address that no other host takes stays here, and its router takes part."""
+    bed.left = ["inside"]
+    assert await bed.pair.yield_addresses("stopping") is False
+    assert set(bed.routers.in_standby) == {"outside"}
+
+
+async def test_a_standby_of_the_operator_is_inherited(bed):
+    """R9, R12: a router that the operator has put in standby is so for a successor, those of a stop are not."""
+    await bed.pair.standby(["inside"], 0, "uid 0")
+    await bed.pair.yield_addresses("stopping")
+    standby = [row["standby"] for row in bed.pair.state()["routers"]]
+    assert sorted(standby) == [False, True]

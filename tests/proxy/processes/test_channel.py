@@ -275,3 +275,45 @@ async def test_the_others_have_their_turn(monkeypatch):
     assert len(set(seen)) == 20
     for end in (reading, writing):
         end.close()
+
+
+async def test_last_words_are_heard(ends):
+    """What an end has said before it left is heard, even if it left something unread."""
+    one, two = ends
+    two.channel.pause()
+    one.channel.send(messages.Ready(1))
+    two.channel.send(messages.Ready(2))
+    two.channel.close()
+    await until(lambda: one.ended)
+    assert [message.pid for message, _ in one.got] == [2]
+
+
+async def test_a_pause(ends):
+    """An end that pauses reads nothing, and all of it later."""
+    one, two = ends
+    two.channel.pause()
+    one.channel.send(messages.Ready(1))
+    await asyncio.sleep(0.05)
+    assert two.got == []
+    two.channel.resume()
+    await until(lambda: two.got)
+
+
+async def test_another_form_of_messages():
+    """With another codec a channel carries other messages, large ones too; what that refuses ends it."""
+    ours, theirs = channel.pair()
+    got, ended = [], []
+
+    def codec(data):
+        if data == b"nonsense":
+            raise MessageError("no")
+        return data.decode()
+
+    end = Channel(ours, lambda message, fds: got.append(message), lambda: ended.append(True), codec=codec)
+    other = Channel(theirs, lambda *_: None, lambda: None)
+    for data in (b"small", b"x" * 300_000, b"nonsense"):
+        other.send(data)
+    await until(lambda: ended)
+    assert got == ["small", "x" * 300_000]
+    other.close()
+    end.close()

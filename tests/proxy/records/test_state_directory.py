@@ -43,3 +43,19 @@ async def test_a_planted_lock(tmp_path):
     one = await StateDirectory.take(tmp_path, "n")
     assert "not a plain file of our own" in one.fault
     await one.close()
+
+
+async def test_a_successor_has_the_lock(tmp_path):
+    """R12, R11: the lock passes to a successor without a moment in which another daemon could have it, and names its owner."""
+    first = await StateDirectory.take(tmp_path, "old")
+    second = StateDirectory.adopt(tmp_path, os.dup(first.lock))
+    first.give_away()
+    assert first.lock == -1
+    await first.close()
+    second.sign("new")
+    await second.written()
+    with pytest.raises(StateError, match=f"pid {os.getpid()} of node new"):
+        await StateDirectory.take(tmp_path, "other")
+    await second.close()
+    third = await StateDirectory.take(tmp_path, "other")
+    await third.close()

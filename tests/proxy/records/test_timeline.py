@@ -255,3 +255,41 @@ async def test_followers_are_limited(clock):
         timeline.follow()
     followers[0].close()
     timeline.follow()
+
+
+async def test_events_are_held_back_while_a_successor_may_write(tmp_path):
+    """R12: held events are in neither file nor log, and are recorded in order when the successor has failed."""
+    async with kept(tmp_path) as timeline:
+        timeline.add("a", "x", "before")
+        timeline.hold()
+        timeline.add("a", "x", "meanwhile")
+        await timeline.written()
+        assert "meanwhile" not in (tmp_path / "events.jsonl").read_text()
+        assert [one.text for one in timeline.between()] == ["before", "meanwhile"]
+        timeline.release()
+        timeline.add("a", "x", "after")
+        await timeline.written()
+        lines = [json.loads(line)["text"] for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+        assert lines == ["before", "meanwhile", "after"]
+
+
+async def test_a_successor_gets_the_events(tmp_path, caplog):
+    """R12: a timeline that is given away forwards what was held back and what comes; what is not taken is logged."""
+    taken, takes = [], [True]
+
+    def forward(event):
+        taken.append(event.text)
+        return takes[0]
+
+    with caplog.at_level(logging.INFO, "steelyard"):
+        async with kept(tmp_path) as timeline:
+            timeline.hold()
+            timeline.add("a", "x", "held")
+            timeline.give_away(forward)
+            timeline.add("a", "x", "later")
+            takes[0] = False
+            timeline.add("a", "x", "alone")
+            await timeline.written()
+    assert taken == ["held", "later", "alone"]
+    assert [record.getMessage() for record in caplog.records] == ["a x: alone"]
+    assert (tmp_path / "events.jsonl").read_text() == ""

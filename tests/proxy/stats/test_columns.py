@@ -1,5 +1,7 @@
 """proxy.stats.columns: all workers added up."""
 
+import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,16 @@ def test_siblings_are_added_up_in_the_order_asked(watched):
     siblings.close()
     for table in mine:
         table.close()
+
+
+def test_the_sums_can_be_read_by_another_process():
+    """The memory of the sums has what was folded into it, and a column that begins with them goes on from there."""
+    with closing(Columns(PLAN)) as before, closing(Columns(PLAN)) as after:
+        table = Table.create(PLAN)
+        before.attach(1, table)
+        cell = BACKEND + BACKEND_TOTAL
+        table.cells[cell] = 7
+        before.fold(1)
+        data = os.pread(before.base_fd, 8 * PLAN.counted, 0)
+        after.load(memoryview(data).cast("q").tolist())
+        assert after.sum(cell) == 7

@@ -96,3 +96,26 @@ def test_no_slot_has_two_owners(acts):
         else:
             slots.hold(act)
             held.setdefault(act, set()).update(before.values())
+
+
+def test_slots_of_another_daemon():
+    """A successor's keys keep the slots that they had; a slot that only the predecessor's workers use gets no new owner yet."""
+    before = Slots(4)
+    before.assign(["a", "b", "c"])
+    before.hold("worker")
+    before.assign(["a", "c"])
+    after = Slots(4)
+    after.restore(before.rows(), "former")
+    assert after.assign(["c", "d", "a"]) == [3]
+    assert (after["a"], after["c"], after["d"]) == (0, 2, 3)
+    with pytest.raises(SlotsFullError):
+        after.assign(["a", "c", "d", "e"])
+    after.release("former")
+    assert after.assign(["a", "c", "d", "e"]) == [1]
+
+
+def test_rows_of_another_daemon_that_do_not_fit():
+    """A slot outside the capacity, one that is there twice, and a key that is there twice are left out."""
+    slots = Slots(2)
+    slots.restore([("a", 0, True), ("b", 0, True), ("a", 1, True), ("c", 2, True), ("d", -1, True)], "former")
+    assert slots.rows() == [("a", 0, True)]

@@ -25,7 +25,7 @@ UP = Verdict("up", "answered NOERROR in 1.2 ms", 1000.0, ({"type": "dns", "ok": 
 DOWN = Verdict("down", "no answer within 1 s", 1005.0)
 
 # Every key of the public contract.
-TOP = {"schema", "node", "version", "uptime_s", "generation", "config", "services", "vrrp", "workers"}
+TOP = {"schema", "node", "state", "version", "uptime_s", "generation", "config", "services", "vrrp", "workers"}
 SERVICE_KEYS = {"name", "protocol", "listen", "scheduler", "state", "quorum", "backends", "counters"}
 BACKEND_KEYS = {
     "name", "address", "state", "reason", "admin", "admin_by", "admin_reason", "tier", "weight", "effective_weight",
@@ -234,3 +234,19 @@ def test_a_backend_that_leaves_while_it_is_shown(bed):
 def replace_name(service, name):
     """Return a service like another one."""
     return service.model_copy(update={"name": name})
+
+
+def test_a_daemon_that_stops_says_so(bed):
+    """A daemon that stops is stopping; its services are so only when it takes no new clients any more."""
+    served = bed.build(node=replace(NODE, stopping=True)).as_dict()
+    closed = bed.build(node=replace(NODE, stopping=True, closed=True)).as_dict()
+    assert [one["state"] for one in (served, closed)] == ["stopping", "stopping"]
+    assert "stopping" not in {one["state"] for one in served["services"]}
+    assert {one["state"] for one in closed["services"]} == {"stopping"}
+
+
+def test_a_former_daemons_worker_drains(bed):
+    """A former daemon's worker is draining, whatever its counters say."""
+    row = WorkerRow(0, 4711, True, 0, None, draining=True)
+    snapshot = finished(bed.builder.build(NODE, [SERVICE], {}, [row], now_ns=0))
+    assert snapshot.as_dict()["workers"][0]["draining"] is True

@@ -190,3 +190,30 @@ def test_changed_options_reach_the_sockets(file):
                     assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == on
     finally:
         listeners.close()
+
+
+def test_adopted_listeners(running):
+    """R12: a predecessor's listeners keep their sockets, sizes and numbers; others are bound beside; the rest is closed."""
+    before = Listeners()
+    before.bind(running, lambda *_: None)
+    after, service = Listeners(), running.services["b"].listeners[0]
+    spare = socket.socket()
+    adopted = {
+        ("tcp", "127.0.0.1", service.port): (7, [socket.socket(fileno=os.dup(before.member((2, 0))[1]))]),
+        ("tcp", "127.0.0.1", 1): (9, [spare]),
+    }
+    rest = [(0, 0), (0, 1), (1, 0), (1, 1), (2, 1)]
+    try:
+        for listener, index in rest:  # or the ports would be taken
+            before._groups[listener][index].close()
+        after.bind(running, lambda *_: None, adopted)
+        assert sorted(after.numbers) == [7, 10, 11]
+        assert (after.size(7), after.find(f"127.0.0.1:{service.port}/tcp")) == (1, 7)
+        assert (after.size(10), after.find("127.0.0.1:1/tcp")) == (2, None)
+        assert {member.listener: len(fds) for member, fds in after.groups()} == {7: 1, 10: 2, 11: 2}
+        assert spare.fileno() == -1
+        with socket.create_connection(("127.0.0.1", service.port)):
+            assert adopted["tcp", "127.0.0.1", service.port][1][0].accept()[0].close() is None
+    finally:
+        before.close()
+        after.close()

@@ -107,3 +107,20 @@ def test_a_removed_listener_is_forgotten():
     members.remove(1)
     assert {listener for listener, _ in polled(members)} == {0, 2}
     assert members.settle({0, 1, 2, 3}, {0, 1, 2}) == Moves()
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.data())
+def test_a_group_of_another_size(workers, size, data):
+    """A group that was bound for another number of workers keeps its size, and each member is polled while one is able."""
+    members = Members(workers)
+    members.add(0, size)
+    for _ in range(3):
+        able = data.draw(st.sets(st.integers(0, workers - 1)))
+        members.settle(able, [0])
+        owners = [members.owner(0, index) for index in range(size)]
+        assert set(owners) <= able if able else owners == [None] * size
+    members.settle(set(range(workers)), [0])
+    assert [members.owner(0, index) for index in range(size)] == [index % workers for index in range(size)]
+    assert members.owner(0, size) is None
+    members.remove(0)
+    assert members.owner(0, 0) is None

@@ -78,3 +78,16 @@ async def test_the_wait_begins_with_the_first_probe(bed, monkeypatch):
     async with asyncio.timeout(5):
         await bed.event.wait()
     assert bed.opening.services == {"a", "b"}
+
+
+async def test_nothing_is_polled_while_a_predecessor_does(bed):
+    """R12: until a predecessor lets go no listener is polled; then all are that it had opened, and what opened since."""
+    bed.opening._listeners._members = {}
+    bed.opening.hold()
+    bed.opening.all(1.0)
+    assert bed.opening.services == {"a", "b"}
+    assert bed.opening.listeners == ()
+    opened = bed.opened
+    bed.opening.release(["b", "gone"])
+    assert (bed.opening.services, bed.opened) == ({"a", "b"}, opened + 1)
+    assert bed.opening.listeners == []

@@ -1,6 +1,7 @@
 """What a new worker is given."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -11,9 +12,10 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.relay.clients.rates import Rates
 from proxy.relay.clients.store import Store
 from proxy.relay.plan import from_tree
+from proxy.stats import sealed
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
-from proxy.workers.provision import Handout
+from proxy.workers.provision import Handout, Remembered
 
 FILE = """
 [node]
@@ -73,3 +75,34 @@ def test_what_all_write(make):
     store.close()
     for fd in (rates, *again):
         os.close(fd)
+
+
+def test_workers_go_on_with_a_predecessors_memory(make, tmp_path):
+    """R12: a successor's workers have the memory and the salt of the predecessor's, in the next generation."""
+    before = make()
+    for fd in before.shared():
+        os.close(fd)
+    given = before.remembered()
+    running = Running(load(tmp_path / "f.toml"), Slots(16), Slots(64))
+    handed = replace(given, store=os.dup(given.store), rates=os.dup(given.rates))
+    after = Handout(running, Layout(16, 64), 20_000, handed)
+    assert (plan(after).generation, plan(after).salt) == (2, plan(before).salt)
+    for one, other in zip(before.shared(), after.shared(), strict=True):
+        assert os.fstat(one).st_ino == os.fstat(other).st_ino
+        os.close(one)
+        os.close(other)
+    before.close()
+    after.close()
+
+
+def test_memory_of_another_form_is_not_used(make, tmp_path):
+    """R12: a predecessor's memory that has another form is closed, and new memory takes its place."""
+    make()
+    running = Running(load(tmp_path / "f.toml"), Slots(16), Slots(64))
+    strange = [sealed.zeroed("strange", 4096) for _ in range(2)]
+    after = Handout(running, Layout(16, 64), 20_000, Remembered(1, "ab", *strange))
+    fds = after.shared()
+    assert all(os.fstat(fd).st_size > 4096 for fd in fds)
+    for fd in fds:
+        os.close(fd)
+    after.close()
