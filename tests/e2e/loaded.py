@@ -110,9 +110,16 @@ class Loaded:
         assert changes(self.watch.told)[self._moved :] == []
         assert self.watch.holders() == ["a"]
 
-    def processes(self) -> dict[str, int]:
-        """Return how many processes of ours each host has."""
-        return {host.name: len(processes_in({self.bed.hosts[host.name].inode})) for host in self.hosts}
+    def processes(self) -> dict[str, list[tuple[str, int]]]:
+        """Return the module of each process of the hosts, and its open descriptors if clients have no part in them."""
+        found = {}
+        for host in self.hosts:
+            here = self.bed.hosts[host.name]
+            all_of_it = [Held.by(pid) for pid in processes_in({here.inode}) if pid != here.holder.pid]
+            found[host.name] = sorted(
+                (one.module, 0 if one.module == "proxy.worker" else one.files) for one in all_of_it
+            )
+        return found
 
     def until_idle(self, gone: str) -> None:
         """Wait until the active host has nothing open for clients, and its services no backend `gone` any more."""

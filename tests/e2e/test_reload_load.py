@@ -79,7 +79,7 @@ def test_reloads_cost_no_client_anything(pair):
     with Counters(pair.a.daemon, without=[THIRD]) as counted:
         first = under_load(pair, itertools.islice(several, FIRST))
         pair.until_idle(gone=THIRD)
-        before = held(pair.a.daemon)
+        before = {host.name: held(host.daemon) for host in pair.hosts}
         rest = under_load(pair, itertools.islice(several, ALL - FIRST))
         pair.until_idle(gone=THIRD)
     for counts in (first, rest):
@@ -92,7 +92,7 @@ def test_reloads_cost_no_client_anything(pair):
         assert [worker["restarts"] for worker in host.daemon.status()["workers"]] == [0, 0]
 
     def assert_flat() -> bool:
-        assert grown(before, held(pair.a.daemon)) == []
+        assert [grown(before[host.name], held(host.daemon)) for host in pair.hosts] == [[], []]
         return True
 
     until(assert_flat, 20, "nothing to have grown", every=1)
