@@ -9,7 +9,7 @@ WORKERS := -n 4 $(FILES)
 # Root alone: for everybody else these tests run in a second process, under unshare(1).
 SPREAD := $(if $(filter 0,$(shell id -u)),$(WORKERS))
 
-.PHONY: demo test lint behaviours breakages bench soak
+.PHONY: demo test lint behaviours breakages bench load soak
 
 demo: $(READY)  ## queries and connections balanced over embedded servers, one of which dies and returns
 	$(BIN)/steelyard demo
@@ -36,6 +36,10 @@ breakages: $(READY)  ## breaks each behaviour in turn: is it seen? IDS="T4 U20" 
 bench: $(READY)  ## beside dnsdist, HAProxy and no balancer; see bench/README.md for single runs
 	$(BIN)/python tests/packages.py tests/packages.txt bench/packages.txt
 	$(BIN)/python -m bench all
+
+load: $(READY)  ## a hundred reloads and ten reexecs under 2,000 connections and 8,000 queries a second; wants a quiet machine
+	$(BIN)/python tests/packages.py tests/packages.txt
+	LOAD=full $(BIN)/python -m pytest -s tests/e2e/test_reload_load.py tests/e2e/test_reexec_load.py
 
 soak: $(READY)  ## ten minutes of both processors saturated beneath a pair whose address must stay; SOAK=180 for three
 	$(BIN)/python tests/packages.py tests/packages.txt

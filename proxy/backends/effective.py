@@ -8,7 +8,7 @@ from typing import Final
 
 from proxy.balance.names import UNSHARED
 from proxy.config.model import Backend, BackendKey, Config, Service
-from proxy.stats.slots import Slots
+from proxy.stats.slots import Slots, SlotsFullError
 
 STEPS: Final = 10
 """Units of a worker's weight for one unit of the file's, in a service with a slow start."""
@@ -46,8 +46,14 @@ class Running:
 
     def room_for(self, services: Sequence[Service]) -> None:
         """Raise SlotsFullError if `replace_all` would; change nothing."""
-        self.slots[0].check(service.name for service in services)
-        self.slots[1].check(_keys(services))
+        try:
+            self.slots[0].check(service.name for service in services)
+        except SlotsFullError as error:
+            raise SlotsFullError(f"services: {error}") from None
+        try:
+            self.slots[1].check(_keys(services))
+        except SlotsFullError as error:
+            raise SlotsFullError(f"backends: {error}") from None
 
     def replace_all(self, file: Config, services: Sequence[Service]) -> tuple[list[int], list[int]]:
         """Put another file into force, with `services` in place of its own.

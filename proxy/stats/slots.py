@@ -117,7 +117,7 @@ class Slots(Generic[Key]):
         if len(taken) < len(new):
             raise SlotsFullError(
                 f"{len(wanted)} configured, and {len(kept) - len(staying)} removed but still in use by workers: "
-                f"the counters have room for {self.capacity} only: restart the daemon to make room for more"
+                f"the counters have room for {self.capacity} only: `steelyard reexec` makes room for more"
             )
         return new, leaving, taken
 

@@ -15,7 +15,9 @@ from tests import behaviours
 
 ROOT = Path(__file__).parents[2]
 AREAS = "TUH"
-"""The behaviours that have a row each."""
+"""The areas of which every behaviour has a row."""
+CHANGES = ("R3", "R4", "R5", "R6", "R8", "R9", "R12")
+"""The further behaviours that have a row each: what is changed while the daemon runs."""
 
 
 class Breakage(NamedTuple):

@@ -65,7 +65,8 @@ class Daemon:
         self.file = self.dir / "steelyard.toml"
         keys = {"name": f'"{host}"', "workers": str(workers), "state-dir": f'"{self.dir / "state"}"'}
         lines = [f"{key} = {value}" for key, value in (keys | dict(node or {})).items()]
-        self.file.write_text("\n".join([text, "[node]", *lines, "", "[control]", f'socket = "{self.socket}"', ""]))
+        self._own = "\n".join(["[node]", *lines, "", "[control]", f'socket = "{self.socket}"', ""])
+        self.write(text)
         self.env = {"PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))} | (
             env or {}
         )
@@ -74,6 +75,10 @@ class Daemon:
         )
         self.proc.ending = signal.SIGINT  # SIGTERM lets it wait for a successor
         self.until(ready, "the daemon to be ready", patience)
+
+    def write(self, text: str) -> None:
+        """Write the file anew: `text`, and its own [node] and [control]."""
+        self.file.write_text(f"{text}\n{self._own}")
 
     def cli(self, *arguments: str, timeout: float = 20.0) -> subprocess.CompletedProcess[str]:
         """Run another command of steelyard against this daemon, on its host."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.loaded import counters, shrunk
 from tests.e2e.loopback import (
     PROBE,
     QUICK,
@@ -121,6 +122,27 @@ def test_what_is_equal_is_not_touched(bed):
     assert bed.service("tcp")["counters"]["accepted"] >= 1
     assert after["generation"] == before["generation"] + 1
     assert all(worker["generation"] == after["generation"] for worker in after["workers"])
+
+
+def test_counters_only_grow(bed):
+    """R8: no counter of a service or of a backend that stays is smaller after reloads that change both."""
+    third = f'"127.0.0.1:{bed.backends[2].port}"]'
+    assert serves(bed.tcp)
+    with asker(bed.dns) as client:
+        client.ask(10)
+        assert client.collect(5) == 0
+    before = counters(bed.node.fresh())
+    assert (before["dns queries"], before["tcp accepted"]) == (10, 1)
+    assert sum(count for name, count in before.items() if name.startswith("dns/") and name.endswith(" total")) == 10
+    for pairs in (
+        ('scheduler = "rr"', 'scheduler = "lc"'),
+        (f'{bed.backends[1].port}"]', f'{bed.backends[1].port}", {third}'),
+    ):
+        bed.write(pairs)
+        bed.reload()
+        after = counters(bed.node.fresh())
+        assert shrunk(before, after) == []
+        before = after
 
 
 def test_listeners_come_and_go(bed):

@@ -37,6 +37,9 @@ async def test_two_queue_and_a_third_joins():
     queue = ReloadQueue(runs.run, pytest.fail)
     tickets = [queue.request(strict=False) for _ in range(4)]
     assert [ticket.turn for ticket in tickets] == ["now", "next", "joined", "joined"]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert (len(runs.ran), runs.now) == (1, 1)
     runs.go.set()
     outcomes = [await ticket.outcome for ticket in tickets]
     assert [outcome.generation for outcome in outcomes] == [1, 2, 2, 2]
