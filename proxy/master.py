@@ -17,7 +17,7 @@ from proxy import __version__
 from proxy.backends.admin import Admins
 from proxy.backends.counts import Counts
 from proxy.backends.effective import Running, written
-from proxy.backends.errors import FailedError, RefusedError
+from proxy.backends.errors import BusyError, RefusedError
 from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
@@ -124,11 +124,15 @@ class Master:
         )
         self._loops = LoopGuard(self._running, interface_addresses, self._timeline.add, self._looping)
         try:
-            acts = SavedActs(state.document(SAVED), self._timeline.add, None if inherited is None else inherited.acts)
-            self._admins = Admins(self._running, acts, self._timeline.add, self._administered, self._counts.active)
+            self._acts = SavedActs(
+                state.document(SAVED), self._timeline.add, None if inherited is None else inherited.acts
+            )
+            self._admins = Admins(
+                self._running, self._acts, self._timeline.add, self._administered, self._counts.active
+            )
             # Before all that reads the backends in force: it lays the saved acts over the file.
             self._membership = Membership(
-                self._running, self._admins, acts, self._timeline.add,
+                self._running, self._admins, self._acts, self._timeline.add,
                 relisted=self._relisted, reweighed=self._reweighed, stranded=self._stranded,
                 active=self._counts.active, leads_back=self._loops.would_lead_back,
             )  # fmt: skip
@@ -194,9 +198,11 @@ class Master:
             self._state,
         )  # fmt: skip
         before = self._legacy if isinstance(self._legacy, Predecessor) else None
-        self._succession = Succession(self, estate, before, lambda: {**os.environ, **self._manager.environment()})
-        self._stop.succession = self._succession
         self._keeping = Keeping(self._manager, estate, self._manager.restored)
+        self._succession = Succession(
+            self, estate, self._keeping, before, lambda: {**os.environ, **self._manager.environment()}
+        )
+        self._stop.succession = self._succession
 
     @property
     def config(self) -> Config:
@@ -244,12 +250,16 @@ class Master:
 
     async def appear(self, control: socket.socket | None = None) -> None:
         """Answer on the control socket, which a predecessor may have given, and write to the timeline."""
+        self._connection_log.begin()
         await self._start_control(control)
         await self._begin_timeline()
         self._membership.keep()
+        if self._legacy is not None:
+            self._acts.keep()  # the state directory may be another one than the predecessor's
 
     async def _end(self) -> None:
         self._stop.ended.set()
+        await self._succession.cancel("this daemon ends")
         self._reloads.close()
         await self._reload.close()
         if self._succession.aside:
@@ -260,6 +270,8 @@ class Master:
         self._prober.kill()
         await self._workers.end(KILL_GRACE)
         self._keeping.end()
+        self._succession.drain(0.0)
+        self._succession.close()
         await self._redundancy.finish()
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
@@ -275,8 +287,9 @@ class Master:
         """End this process and its children; addresses, sockets and files belong to another daemon."""
         await self._control.abandon()
         self._prober.kill()
+        self._redundancy.abandon()
         await self._workers.end(KILL_GRACE)
-        await gone(self._prober.children, KILL_GRACE)
+        await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
         self._handout.close()
         self._means.close()
@@ -330,15 +343,19 @@ class Master:
             return
         self._faults.guarded(self._succession.look)
         if self._succession.over:
-            self._faults.guarded(lambda: self._connection_log.look(now))
+            if now - self._sampled >= SAMPLE:
+                self._sampled = now
+                self._faults.guarded(lambda: self._connection_log.look(now))
             return
         if self._faults.guarded(lambda: self._workers.look(now)):
             self._manager.pulse(now)  # a master that cannot supervise its workers is to be replaced
+        self._faults.guarded(self._refit)  # which is the vrrp process's sign of life from the master
         if not self._succession.busy:  # a successor knows the rest as it was
             self._decide(now)
         if now - self._sampled >= SAMPLE:
             self._sampled = now
-            self._faults.guarded(lambda: self._builder.sample(now, self.config.services))
+            if not self._succession.waits:  # the counters are not here yet
+                self._faults.guarded(lambda: self._builder.sample(now, self.config.services))
             self._faults.guarded(self._look_at_means)
             self._faults.guarded(self._look_at_listeners)
             self._faults.guarded(lambda: self._connection_log.look(now))
@@ -367,7 +384,6 @@ class Master:
 
     def _decide(self, now: float) -> None:
         self._faults.guarded(lambda: self._prober.look(now))
-        self._faults.guarded(self._refit)
         self._faults.guarded(lambda: self._admins.look(now))
         self._faults.guarded(lambda: self._membership.look(now))
         self._faults.guarded(self._loops.look)
@@ -391,7 +407,7 @@ class Master:
 
     async def _reload_now(self, strict: bool) -> Outcome:
         if self._stop.begun:
-            raise FailedError("the daemon is stopping: nothing has changed")
+            raise BusyError("the daemon is stopping: nothing has changed")
         if self._was_ready:
             self._manager.reloading()
         try:
@@ -401,9 +417,9 @@ class Master:
                 self._manager.ready(self._summary())
 
     def _fits(self, config: Config) -> None:
-        """Raise RefusedError if this host cannot have a configuration, or not now."""
+        """Raise RefusedError if this host cannot have a configuration, BusyError if it cannot have one now."""
         if self._succession.busy or self._succession.aside:
-            raise RefusedError("another daemon is taking over: try again in a moment")
+            raise BusyError("another daemon is taking over: try again in a moment")
         try:
             standing(config, privileges.raise_open_files(), lambda *_: None)
         except StartError as error:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from proxy.backends.effective import Running
-from proxy.backends.errors import FailedError, RefusedError
+from proxy.backends.errors import BusyError, FailedError, RefusedError
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.backends.rebase import Rebase
@@ -111,7 +111,7 @@ class _Plan:
 class Reload:
     """Reloads the file at `path` for `node`, the value of `--node`.
 
-    `fits(config)` raises RefusedError if this host cannot have a configuration.  `around(old, new)` is called at the
+    `fits(config)` raises RefusedError if this host cannot have a configuration, BusyError if it cannot have one now.  `around(old, new)` is called at the
     commit for what the daemon itself has: its log, its control socket.
     """
 
@@ -169,7 +169,7 @@ class Reload:
         """Reload; with `strict` only if no step needs a new process.
 
         Raises ConfigError or RefusedError if the file is wrong, here or at all, and FailedError if only trying showed that
-        it cannot be in force; then nothing has changed.
+        it cannot be in force; then nothing has changed.  BusyError: nothing has been tried.
         """
         name, began = self._parts.running.config.node.name, time.monotonic()
         try:
@@ -177,6 +177,8 @@ class Reload:
             while not self._is_current(plan := await self._plan(judged)):
                 pass
             self._commit(judged, plan, strict=strict)
+        except BusyError:
+            raise  # which says nothing of the file
         except (ConfigError, RefusedError, FailedError) as error:
             self.error = str(error)
             first = self.error.splitlines()[0]
@@ -249,6 +251,7 @@ class Reload:
 
     def _commit(self, judged: _Judged, plan: _Plan, *, strict: bool) -> None:
         parts = self._parts
+        self._fits(plan.file)  # another daemon may have begun to take over since
         late = [step for step in plan.steps if step.reexec]
         if strict and late:
             raise FailedError("; ".join(step.text for step in late))

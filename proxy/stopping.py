@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 LOOK = 0.1  # s between two looks whether a successor has come
 GRACE = 1.0  # s after stop-timeout until the master kills the remaining children
-LAST_ACTS = 15.0  # s that the rest of a stop takes at most, besides stop-timeout
+LAST_ACTS = 90.0  # s beyond stop-timeout that a stop may take: a hand-over, and then notify scripts that hang
 
 
 class Stopping:
@@ -140,6 +140,8 @@ class Stopping:
         """
         self.closed = True
         self._workers.drain(timeout, hand_over=self._manager.keeps_descriptors)
+        if self.succession is not None:
+            self.succession.drain(timeout)
         # Each worker holds its sockets until it has taken the queued connections; the master closes its own, so
         # that the kernel queues no new ones.
         self._listeners.close()

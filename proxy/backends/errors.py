@@ -11,6 +11,10 @@ class FailedError(Exception):
     """The act makes sense, and this host could not do all of it; the text says what and why."""
 
 
+class BusyError(FailedError):
+    """The act makes sense, and this host cannot do it now: it may be tried again in a moment."""
+
+
 def refuse_to_strand(services: Collection[str]) -> None:
     """Raise RefusedError if an act would leave these services without a backend: they would reset their clients."""
     if services:

@@ -16,7 +16,7 @@ from proxy.status.schema import State
 class Row(BaseModel):
     """Of a document that another version may have written."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, ser_json_inf_nan="constants")
 
 
 class KnownRow(Row):
@@ -94,6 +94,13 @@ def known_row(key: BackendKey, known: rows.Verdict) -> KnownRow:
 def verdict_of(row: KnownRow) -> rows.Verdict:
     """Return the verdict of a row."""
     return rows.Verdict(row.state, row.reason, row.since, weight=row.weight, unjudged=row.unjudged)
+
+
+def sent_row(key: BackendKey, verdict: str, admin: str, own: str) -> SentRow:
+    """Return the row of what the workers know of a backend."""
+    return SentRow.model_validate(
+        {"service": key[0], "backend": key[1], "verdict": verdict, "admin": admin, "own": own}
+    )
 
 
 def choice_row(service: str, one: choice.Choice) -> ChoiceRow:

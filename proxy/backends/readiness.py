@@ -15,7 +15,7 @@ from proxy.backends.candidates import Candidates
 from proxy.backends.choice import Candidate, Choice, Rules, choose, ordered
 from proxy.backends.effective import STEPS, Running, written
 from proxy.backends.ejector import Ejecting
-from proxy.backends.memory import Memory, RampRow, SentRow, choice_of, choice_row, known_row, verdict_of
+from proxy.backends.memory import Memory, RampRow, choice_of, choice_row, known_row, sent_row, verdict_of
 from proxy.backends.shown import shown
 from proxy.backends.slow_start import SlowStart
 from proxy.balance.names import FAILOVER
@@ -307,24 +307,19 @@ class Readiness:
 
     # -- for a successor of this daemon
 
-    def remembered(self) -> Memory:
-        """Return what a successor must know, so that no verdict, choice, ejection or slow start begins anew."""
-        verdicts = {**self._verdicts, **{("", name): known for name, known in self._tracked.items()}}
+    def remembered(self) -> Generator[None, None, Memory]:
+        """Return what a successor must know, so that no verdict, choice, ejection or slow start begins anew; in slices."""
+        verdicts, sent = [], []
+        for key, known in [*self._verdicts.items(), *((("", name), one) for name, one in self._tracked.items())]:
+            yield
+            verdicts.append(known_row(key, known))
+        for key, (verdict, admin) in list(self._sent.items()):
+            yield
+            sent.append(sent_row(key, verdict, admin, self._own.get(key, "")))
         return Memory(
-            verdicts=tuple(known_row(key, known) for key, known in verdicts.items()),
+            verdicts=tuple(verdicts),
             choices=tuple(choice_row(name, choice) for name, choice in self._choices.items()),
-            sent=tuple(
-                SentRow.model_validate(
-                    {
-                        "service": key[0],
-                        "backend": key[1],
-                        "verdict": sent[0],
-                        "admin": sent[1],
-                        "own": self._own.get(key, ""),
-                    }
-                )
-                for key, sent in self._sent.items()
-            ),
+            sent=tuple(sent),
             rested=tuple(self._rested),
             ramps=tuple(RampRow(service=key[0], backend=key[1], since=at) for key, at in self._slow.since.items()),
             ejections=self._ejecting.remembered(),

@@ -60,6 +60,10 @@ class ConnectionLogFile:
             self._let_go(self.fd)
             self.fd = -1
 
+    def begin(self) -> None:
+        """Take lines that were lost before now as told: the counters may be those of an earlier daemon."""
+        self._lost = self._columns.sum(LOG_LOST)
+
     def look(self, now: float) -> None:
         """Have the file opened where it is not, or not any more, the one that we have; tell of lost lines."""
         self._look_at_loss(now)

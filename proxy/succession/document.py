@@ -120,8 +120,3 @@ def read(kind: type[_Document], tree: Mapping[str, Any]) -> _Document:
         raise DocumentError(f"the state of the running daemon cannot be used: {where}: {first['msg']}") from None
     except RecursionError:
         raise DocumentError("the state of the running daemon cannot be used: it is nested too deeply") from None
-
-
-def written(document: State | Late) -> dict[str, Any]:
-    """Return a document as JSON values."""
-    return document.model_dump(mode="python")

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from proxy import __version__
 from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
-from proxy.backends.memory import Memory
 from proxy.backends.readiness import Readiness
 from proxy.control.server import ControlServer
 from proxy.pair.pair import Redundancy
@@ -14,6 +13,7 @@ from proxy.records.state_directory import StateDirectory
 from proxy.records.timeline import Timeline
 from proxy.stats.columns import Columns
 from proxy.stats.translation import Shape
+from proxy.status.slices import in_slices
 from proxy.succession.document import FormerRow, Late, ListenerRow, Routing, ShapeRow, State
 from proxy.succession.former_workers import FormerWorkers
 from proxy.workers.listeners import Listeners
@@ -45,8 +45,19 @@ class Estate:
     timeline: Timeline
     state: StateDirectory
 
-    def document(self, *, whole: bool = True) -> tuple[State, Descriptors]:
-        """Return what a successor needs to start; `whole`: with verdicts, acts and routers, which take long to collect."""
+    async def document(self) -> tuple[State, Descriptors]:
+        """Return what a successor needs to start."""
+        memory = await in_slices(self.readiness.remembered())
+        state, descriptors = self.brief()
+        whole = {
+            "memory": memory,
+            "acts": tuple(self.membership.state()),
+            "routing": Routing.model_validate(self.redundancy.state()),
+        }
+        return state.model_copy(update=whole), descriptors
+
+    def brief(self) -> tuple[State, Descriptors]:
+        """Return the same without verdicts, acts and routers, which take long to collect."""
         config, remembered = self.running.config, self.handout.remembered()
         services, backends = self.running.slots
         descriptors = {"store": remembered.store, "rates": remembered.rates, "lock": self.state.lock}
@@ -74,14 +85,18 @@ class Estate:
             generation=remembered.generation,
             salt=remembered.salt,
             listeners=tuple(listeners),
-            memory=self.readiness.remembered() if whole else Memory(),
-            acts=tuple(self.membership.state()) if whole else None,
-            routing=Routing.model_validate(self.redundancy.state()) if whole else None,
         )
         return state, {name: fd for name, fd in descriptors.items() if fd >= 0}
 
-    def late(self, *, whole: bool = True) -> tuple[Late, Descriptors]:
+    async def late(self) -> tuple[Late, Descriptors]:
         """Return what may have changed since `document`, and the workers that are left behind."""
+        memory = await in_slices(self.readiness.remembered())
+        late, descriptors = self.brief_late()
+        routing = Routing.model_validate(self.redundancy.state())
+        return late.model_copy(update={"memory": memory, "routing": routing}), descriptors
+
+    def brief_late(self) -> tuple[Late, Descriptors]:
+        """Return the same without verdicts and routers."""
         descriptors = {"base": self.columns.base_fd, **self.former.descriptors()}
         rows = self.former.present()
         for place in self.workers.present():
@@ -96,8 +111,6 @@ class Estate:
             descriptors[f"journal-{place.life}"] = place.journal
         late = Late(
             opened=tuple(self.opening.services),
-            memory=self.readiness.remembered() if whole else Memory(),
             workers=tuple(rows),
-            routing=Routing.model_validate(self.redundancy.state()) if whole else None,
         )
         return late, descriptors

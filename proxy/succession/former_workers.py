@@ -3,6 +3,7 @@
 Each is looked after by the daemon that started it, its nurse, which says when it is gone.
 """
 
+import contextlib
 import mmap
 import os
 import time
@@ -153,10 +154,14 @@ class FormerWorkers:
     def tell(self, changes: Sequence[Any]) -> None:
         """Pass on verdicts, a row (service, backend, verdict, admin) each: connections may have to be cut."""
         for link in self._nurses.values():
-            try:
+            with contextlib.suppress(LinkEndedError):  # its end is told anyway
                 link.send(protocol.Verdicts([list(change) for change in changes]))
-            except LinkEndedError:
-                continue  # its end is told anyway
+
+    def end(self, timeout: float) -> None:
+        """Let what they have open go on for so many seconds at most, as this daemon stops."""
+        for link in self._nurses.values():
+            with contextlib.suppress(LinkEndedError):
+                link.send(protocol.Drain(timeout))
 
     def pause(self) -> None:
         """Read no reports until `resume`: a successor does."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from proxy import __version__
 from proxy.processes import channel
 from proxy.succession import protocol, spawning
-from proxy.succession.document import written
 from proxy.succession.estate import Estate
 from proxy.succession.former_workers import NURSES
 from proxy.succession.link import Link, LinkEndedError
@@ -64,6 +63,10 @@ class HandingOver:
     async def spawn(self, step: Step) -> Successor:
         """Start this program anew and hand over to it.  Raises NotHandedOverError."""
         self.check()
+        if self._estate.pid == 1:
+            raise NotHandedOverError(
+                "this daemon is the first process of a container, which would end with it: restart that"
+            )
         self.busy = True
         try:
             ours, theirs = channel.pair()
@@ -115,8 +118,8 @@ class HandingOver:
         estate.workers.freeze()
         try:
             pid = await self._prepare(link, step)
-            await self._step_back()
             try:
+                await self._step_back()
                 return await self._begin(link, pid, step)
             except BaseException as error:
                 with contextlib.suppress(LinkEndedError):
@@ -133,10 +136,10 @@ class HandingOver:
         """Give a successor what it needs to start, and wait until it is ready; return its process."""
         estate = self._estate
         await estate.state.written()
-        document, descriptors = estate.document()
+        document, descriptors = await estate.document()
         link.send(protocol.Hello(protocol.VERSION, __version__, os.getpid()))
         link.hold(descriptors)
-        link.send(protocol.State(written(document)))
+        link.send_document("State", document)
         message = await self._answer(link, START, "is not ready")
         if not isinstance(message, protocol.Ready):
             raise NotHandedOverError(f"the new version answered {type(message).__name__} and not Ready")
@@ -156,9 +159,10 @@ class HandingOver:
         await estate.state.written()
 
     def _step_forward(self) -> None:
-        """Go on as before: the successor has failed."""
+        """Go on as before, whatever of it had been stopped: the successor has failed."""
         estate = self._estate
         estate.timeline.release()
+        estate.state.sign(estate.running.config.node.name)
         estate.control.resume()
         estate.prober.resume()
         estate.redundancy.recover()
@@ -166,9 +170,9 @@ class HandingOver:
 
     async def _begin(self, link: Link, pid: int, step: Step) -> Successor:
         """Let a successor begin, and wait until its workers poll."""
-        late, descriptors = self._estate.late()
+        late, descriptors = await self._estate.late()
         link.hold(descriptors)
-        link.send(protocol.Go(written(late)))
+        link.send_document("Go", late)
         message = await self._answer(link, BEGIN, "does not poll")
         if not isinstance(message, protocol.Polling):
             raise NotHandedOverError(f"the new version answered {type(message).__name__} and not Polling")

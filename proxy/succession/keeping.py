@@ -6,6 +6,7 @@ gives them to the next life of the daemon.  Two documents take turns, so that th
 
 import json
 import os
+import time
 from collections.abc import Mapping
 
 from proxy.host.service_manager import ServiceManager
@@ -28,15 +29,21 @@ class Keeping:
         self._manager = manager
         self._estate = estate
         self._kept = set(before)
-        self._serial = 0
+        self._written = 0
         self._known: object = None  # what the newest document says
+
+    def inherit(self, state: document.State, late: document.Late) -> None:
+        """Take note of what the manager keeps for a predecessor, whose place this daemon has taken."""
+        self._kept |= {f"listener-{row.number}-{index}" for row in state.listeners for index in range(row.members)}
+        self._kept |= {f"{kind}-{row.life}" for row in late.workers for kind in ("column", "journal")}
+        self._kept |= {"base", "store", "rates", *DOCUMENTS}
 
     def look(self) -> None:
         """Let the manager keep what has come, and let go of what has gone."""
         if not self._manager.keeps_descriptors:
             return
-        state, descriptors = self._estate.document(whole=False)
-        late, more = self._estate.late(whole=False)
+        state, descriptors = self._estate.brief()
+        late, more = self._estate.brief_late()
         wanted = {name: fd for name, fd in (descriptors | more).items() if _outlives(name)}
         for name in sorted(self._kept - wanted.keys() - set(DOCUMENTS)):
             self._manager.unstore(name)
@@ -52,9 +59,10 @@ class Keeping:
             self._write(known)
 
     def _write(self, known: tuple[Mapping[str, object], Mapping[str, object]]) -> None:
-        self._serial += 1
-        new, old = DOCUMENTS[self._serial % 2], DOCUMENTS[(self._serial + 1) % 2]
-        text = json.dumps({"serial": self._serial, "state": known[0], "late": known[1]}).encode()
+        self._written += 1
+        new, old = DOCUMENTS[self._written % 2], DOCUMENTS[(self._written + 1) % 2]
+        # Of two documents the later one counts, whichever daemon has written it.
+        text = json.dumps({"serial": time.monotonic_ns(), "state": known[0], "late": known[1]}).encode()
         try:
             fd = sealed.frozen("state", text)
         except OSError:

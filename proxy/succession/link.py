@@ -5,6 +5,8 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+from pydantic import BaseModel
+
 from proxy.processes.channel import DESCRIPTORS, Channel, ChannelError
 from proxy.succession import protocol
 
@@ -36,6 +38,13 @@ class Link:
         """Send a message; the descriptors stay the caller's.  Raises LinkEndedError."""
         try:
             self._channel.send(protocol.encode(message), fds)
+        except ChannelError as error:
+            raise LinkEndedError(str(error)) from error
+
+    def send_document(self, kind: str, document: BaseModel) -> None:
+        """Send a `State` or a `Go`, which may be large, with its document.  Raises LinkEndedError."""
+        try:
+            self._channel.send(f'{{"kind": "{kind}", "document": {document.model_dump_json()}}}'.encode())
         except ChannelError as error:
             raise LinkEndedError(str(error)) from error
 

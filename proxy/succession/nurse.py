@@ -42,10 +42,10 @@ class Nurse:
         if timeout != math.inf:
             asyncio.get_running_loop().call_later(timeout + GRACE, self._over)
 
-    def hurry(self) -> None:
-        """Cut what is open."""
-        self._workers.drain(0.0, hand_over=True)
-        asyncio.get_running_loop().call_later(GRACE, self._over)
+    def hurry(self, timeout: float = 0.0) -> None:
+        """Cut what is open, after `timeout` seconds."""
+        self._workers.drain(timeout, hand_over=True)
+        asyncio.get_running_loop().call_later(timeout + GRACE, self._over)
 
     def look(self) -> None:
         """Report the workers that are gone."""
@@ -77,12 +77,18 @@ class Nurse:
     def _heard(self, message: protocol.Message, fds: list[int]) -> None:
         for fd in fds:
             os.close(fd)
-        if not isinstance(message, protocol.Verdicts):
-            return
+        match message:
+            case protocol.Verdicts(changes):
+                self._judge(changes)
+            case protocol.Drain(timeout) if 0 <= timeout < math.inf:
+                self.hurry(timeout)
+
+    def _judge(self, changes: list[object]) -> None:
+        """Tell the workers new verdicts on the backends that they know."""
         services, backends = self._running.slots
         rows = [
             [services[service], backends[service, backend], verdict, admin]
-            for service, backend, verdict, admin in _whole(message.changes)
+            for service, backend, verdict, admin in _whole(changes)
             if service in services and (service, backend) in backends and verdict in _VERDICTS and admin in _ADMINS
         ]
         if rows:

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Collection
 from typing import Self
 
+from proxy.control.path import peer_credentials
 from proxy.control.wire import LINE_MAX
 from proxy.processes.codec import MessageError
 from proxy.stats.translation import ShapeError
@@ -39,11 +40,16 @@ class Predecessor(Legacy):
 
     @classmethod
     def ask(cls, path: str) -> Self | None:
-        """Ask the daemon behind a control socket for its place; None if none answers there, or if it goes on."""
+        """Ask the daemon behind a control socket for its place; None if none answers there, or if it goes on.
+
+        Nobody but root and our own user is asked: what comes is used as if it were ours.
+        """
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(PATIENCE)
             try:
                 connection.connect(path)
+                if peer_credentials(connection)[1] not in {0, os.geteuid()}:
+                    return None
                 connection.sendall(json.dumps({"command": COMMAND}).encode() + b"\n")
                 data, fds, _, _ = socket.recv_fds(connection, LINE_MAX, 1)
             except OSError:

@@ -9,7 +9,7 @@ protocol is to stay small and as it is: a field that is added gets a default, so
     Hold..., Go            ------------------>              nothing is written, decided or sent by the old one any more
                            <------------------ Polling      the old one can no longer go back
     Gone, Told, Sessions   ------------------>              of its workers, while they finish what is open
-                           <------------------ Verdicts
+                           <------------------ Verdicts, Drain
 
 A successor that cannot start says `Refused`, and the predecessor goes on as before, as it does if the successor ends
 before `Polling`.  A predecessor that has waited too long says `Refused` as well, and the successor ends, even if its
@@ -105,6 +105,13 @@ class Sessions:
 
 
 @dataclass(frozen=True, slots=True)
+class Drain:
+    """From the successor: it stops; what is open may go on for so many seconds."""
+
+    timeout: float
+
+
+@dataclass(frozen=True, slots=True)
 class Verdicts:
     """From the successor: [service, backend, verdict, admin] of each backend of which that has changed."""
 
@@ -118,7 +125,7 @@ class Unknown:
     kind: str
 
 
-Message = Hello | Hold | State | Ready | Refused | Go | Polling | Gone | Told | Sessions | Verdicts | Unknown
+Message = Hello | Hold | State | Ready | Refused | Go | Polling | Gone | Told | Sessions | Drain | Verdicts | Unknown
 
 _KINDS: Final[dict[str, type[Message]]] = {kind.__name__: kind for kind in get_args(Message) if kind is not Unknown}
 _TYPES: Final[dict[type[Message], dict[str, type]]] = {
@@ -157,6 +164,8 @@ def decode(data: bytes) -> Message:
 
 
 def _checked(kind: str, name: str, value: Any, wanted: type) -> Any:
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
     if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
         raise ProtocolError(f"{kind}: {name} is no {wanted.__name__}")
     return value

@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from proxy.processes import channel
@@ -15,7 +16,7 @@ from proxy.stats.translation import ShapeError
 from proxy.succession import taking_over
 from proxy.succession.estate import Estate
 from proxy.succession.handing_over import HandingOver, NotHandedOverError, Step, Successor
-from proxy.succession.keeping import Kept
+from proxy.succession.keeping import Keeping, Kept
 from proxy.succession.link import Link
 from proxy.succession.nurse import Nurse
 from proxy.succession.predecessor import NoPredecessorError, Predecessor
@@ -59,12 +60,14 @@ class Succession:
         self,
         owner: Owner,
         estate: Estate,
+        keeping: Keeping,
         predecessor: Predecessor | None,
         environment: Callable[[], Mapping[str, str]],
     ) -> None:
         """`predecessor`, whose state has been received, goes on until `take_over` is done."""
         self._owner = owner
         self._estate = estate
+        self._keeping = keeping
         self._predecessor = predecessor
         self._handing = HandingOver(estate, environment)
         estate.former.refused = self.outlived
@@ -119,6 +122,10 @@ class Succession:
         self._yields = True
         self._owner.stop_now()
 
+    def drain(self, timeout: float) -> None:
+        """Let the workers of former daemons go on for so many seconds at most."""
+        self._estate.former.end(timeout)
+
     def hurry(self) -> None:
         """Cut what is open of a daemon that has a successor; end at once one that waits for its predecessor's word."""
         if self._nurse is not None:
@@ -171,12 +178,13 @@ class Succession:
         estate.redundancy.take_up()
         try:
             estate.former.attach(state.shape.shape(), before.take("base"), late.workers, before.take)
-        except (ShapeError, TableError, OSError) as error:
+        except (ShapeError, TableError, OSError, ValueError) as error:
             raise NoPredecessorError(f"the counters of the running daemon cannot be read: {error}") from error
         taking_over.forget_new(state, estate.running, estate.columns)
         estate.readiness.restore(late.memory)
-        listener = before.take("control")
-        await self._owner.appear(socket.socket(fileno=listener) if listener >= 0 else None)
+        fd = before.take("control")
+        control = socket.socket(fileno=fd) if fd >= 0 else None
+        await self._owner.appear(control)
         estate.state.sign(self._node)
         estate.opening.release(late.opened)
         await taking_over.until(lambda: estate.workers.polling, taking_over.POLL)
@@ -185,6 +193,9 @@ class Succession:
         for pid, fd in nurses.items():
             estate.former.nursed(pid, Link(socket.socket(fileno=fd)))
         self._predecessor = None
+        self._keeping.inherit(state, late)
+        if control is not None and control is not estate.control.listener:
+            _remove(control)
         estate.prober.watch()
         self._owner.told(
             self._node, f"in the place of pid {before.hello.pid}, steelyard {state.steelyard}", kind="reexec"
@@ -271,3 +282,11 @@ class Succession:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _remove(control: socket.socket) -> None:
+    """Close a predecessor's control socket and remove it: the file has another path now."""
+    path = control.getsockname()
+    control.close()
+    with contextlib.suppress(OSError):
+        Path(path).unlink()

@@ -68,12 +68,15 @@ class Opening:
 
     def all(self, waited: float) -> None:
         """Open the services that have waited for their verdicts for `waited` seconds in vain."""
-        self._readiness.wait_no_longer()
-        self._late(self._running.services.keys(), waited)
+        late = self._running.services.keys() - self.services
+        self._readiness.wait_no_longer()  # which opens some of them: their verdicts are late all the same
+        self._open_late(late, waited)
 
     def _late(self, services: Collection[str], waited: float) -> None:
         """Open those of these services that have waited for their verdicts for `waited` seconds in vain."""
-        late = (self._running.services.keys() & set(services)) - self.services
+        self._open_late((self._running.services.keys() & set(services)) - self.services, waited)
+
+    def _open_late(self, late: Collection[str], waited: float) -> None:
         for name in sorted(late):
             self._tell("service", name, self._readiness.why_late(name, waited), level="warning")
         self._open(late)

@@ -19,7 +19,6 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.processes.requests import Question, Questions
 from proxy.records.timeline import Level
 from proxy.relay.dns import journal as _journal
-from proxy.relay.udp.handover import where_to
 from proxy.stats.layout import GENERATION, HEARTBEAT, MEMBERS
 from proxy.stats.table import Table
 from proxy.status.rows import WorkerRow
@@ -29,6 +28,8 @@ from proxy.workers.listeners import Relocation
 from proxy.workers.member_owners import Key, Members
 from proxy.workers.place import Place
 from proxy.workers.provision import Provision
+from proxy.workers.sessions import lots
+from proxy.workers.siblings import introduce
 
 STALL = 1.0  # s without a heartbeat
 LARGEST = 1 << 20  # octets of a worker's message at most: an attacker may have taken the worker over
@@ -169,16 +170,7 @@ class Supervisor:
 
         `listeners(text)` returns the number of a listener; the descriptors stay the caller's.
         """
-        lots: dict[int, tuple[list[list[Any]], list[int]]] = {}
-        for row, fd in zip(rows, fds, strict=False):
-            listener, member = where_to(row)
-            number = listeners(listener)
-            owner = None if number is None else self.members.owner(number, member)
-            if owner is not None:
-                lot = lots.setdefault(owner, ([], []))
-                lot[0].append(row)
-                lot[1].append(fd)
-        for index, (some, sockets) in lots.items():
+        for index, (some, sockets) in lots(self.members, listeners, rows, fds).items():
             child = self._places[index].child
             if child is not None and child.alive:
                 child.send(worker_messages.Sessions(some, False), sockets)
@@ -451,25 +443,11 @@ class Supervisor:
 
         The others include a predecessor's workers, which have connections and get no new ones.
         """
-        able = [place for place in self._places if place.able and place.life is not None]
-        ours = {place.life for place in self._places}
-        shown = [place.life for place in able]
-        shown += [life for life in self._provision.columns.live if life not in ours]
-        views: dict[int, int] = {}
+        able = [place for place in self._places if place.able]
         try:
-            for life in shown:
-                if life is not None and len(shown) > 1:
-                    views[life] = self._provision.columns.live[life].readonly_fd()
+            introduce(able, self._places, self._provision.columns)
         except OSError as error:
             self.owner.told("workers", f"cannot share their counters: {error}", level="warning")
-        else:
-            for place in able:
-                fds = [fd for life, fd in views.items() if life != place.life][: channel.DESCRIPTORS]
-                if place.child is not None:
-                    place.child.send(worker_messages.Siblings(len(fds)), fds)
-        finally:
-            for fd in views.values():
-                os.close(fd)
 
 
 async def gone(children: Iterable[Child], patience: float) -> None:

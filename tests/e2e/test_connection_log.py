@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -186,7 +187,7 @@ def test_a_stalled_reader_of_standard_output(tmp_path, backend):
             good(port)
         status = one.status()
         assert status["services"][0]["counters"]["closed"] >= 300
-        process.terminate()
+        process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0
     finally:
         process.kill()

@@ -1,10 +1,14 @@
 """A new version, or a restart, on a host that shares an address: the address does not move."""
 
+import os
 import signal
+import socket
 import time
 
 import pytest
 
+from proxy.processes.channel import receive
+from proxy.succession import protocol
 from tests.e2e.clients import whoami_dns
 from tests.e2e.pairs import ADDRESS, daemons
 from tests.e2e.process import until
@@ -83,3 +87,29 @@ def test_a_stop_beside_another_host(pair):
     assert pair.a.daemon.proc.wait(10) == 0
     assert whoami_dns(pair.bed, ADDRESS) == "server"
     assert pinger.longest_gap() < 0.2 + ROOM
+
+
+def test_a_successor_that_dies_leaves_the_address(pair):
+    """R12: if a successor dies after the old vrrp process has ended for it, the address is adopted again within its lease."""
+    pair.b.daemon.proc.kill()
+    old = pair.a.daemon
+    old.proc.signal(signal.SIGTERM, whole=False)
+    until(lambda: pair.a.told("new clients are served until"), 5, "it to wait")
+    pinger = Pinger(pair.bed, ADDRESS)
+    with socket.socket(socket.AF_UNIX) as control:
+        control.connect(str(old.socket))
+        control.sendall(b'{"command": "take-over"}\n')
+        _, fds, _, _ = socket.recv_fds(control, 65536, 1)
+    with socket.socket(fileno=fds[0]) as sock:
+        sock.settimeout(10)
+        sock.send(b"J" + protocol.encode(protocol.Ready(1)))
+        message = None
+        while not isinstance(message, protocol.Go):
+            message, more = receive(sock, codec=protocol.decode)
+            for fd in more:
+                os.close(fd)
+    until(lambda: pair.a.told("this daemon goes on"), 5, "it to go on")
+    pair.steady("a", 3)
+    assert pinger.longest_gap() < 0.2 + ROOM
+    assert pair.a.moves() == []
+    assert whoami_dns(pair.bed, ADDRESS) == "server"

@@ -114,7 +114,7 @@ async def test_a_bug_does_not_stop_the_supervision(master, monkeypatch):
     async with asyncio.timeout(5):
         while len(looks) < 20:
             await asyncio.sleep(0.01)
-    master._stop.ended.set()
+    master.stop_now()
     assert sampled
     faults = [event for event in master._timeline.between() if event.kind == "fault"]
     assert len(faults) == faults_module.IN_FULL
@@ -126,7 +126,18 @@ async def test_what_the_sockets_group_may_not(master):
     await master._start_control()
     try:
         changing = {name for name, command in master._control._commands.items() if command.mutates}
-        assert {"disconnect", "standby", "resume", "add", "remove", "weight", "drain", "overrides-clear"} <= changing
+        assert {
+            "disconnect",
+            "standby",
+            "resume",
+            "add",
+            "remove",
+            "weight",
+            "drain",
+            "overrides-clear",
+            "reexec",
+            "take-over",
+        } <= changing
         assert not changing & {"connections", "status", "events", "overrides"}
     finally:
         await master._control.close()

@@ -459,10 +459,10 @@ async def test_a_successor_knows_what_its_predecessor_knew(tmp_path):
     before.ready.failing(worker_messages.Failing(*row, 2, 1.0))
     await asyncio.sleep(0)
     told = len(before.told)
-    memory = Memory.model_validate(json.loads(json.dumps(before.ready.remembered().model_dump())))
+    memory = Memory.model_validate(json.loads(json.dumps(finished(before.ready.remembered()).model_dump())))
     after.ready.restore(memory)
     await asyncio.sleep(0)
-    assert after.ready.remembered() == memory
+    assert finished(after.ready.remembered()) == memory
     assert (after.told, len(before.told)) == ([], told)
     assert after.ready.verdicts() == before.ready.verdicts()
     assert after.ready.weights() == before.ready.weights()
@@ -492,6 +492,6 @@ async def test_what_is_not_in_the_file_any_more_is_not_remembered(bed):
         }
     )
     bed.ready.restore(memory)
-    found = bed.ready.remembered()
+    found = finished(bed.ready.remembered())
     assert [found.verdicts, found.sent, found.ramps, found.ejections] == [(), (), (), ()]
     assert {one.service for one in found.choices} == {"a"}

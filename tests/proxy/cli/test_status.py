@@ -49,6 +49,23 @@ def test_the_reason_is_shown(daemon, steelyard, make):
     assert done.returncode == 2
 
 
+def test_a_daemon_that_stops_says_so(make):
+    """A daemon that stops says so at the top, and whether it still takes new clients."""
+    served = make.status(make.backend("10.0.0.11", "up"))
+    closed = make.status(make.backend("10.0.0.11", "up"), state="stopping")
+    served["state"] = closed["state"] = "stopping"
+    assert render(served, 2000.0)[1] == "stopping: new clients are served until another takes over"
+    assert render(closed, 2000.0)[1] == "stopping: new clients are refused"
+
+
+def test_former_workers_are_not_counted(make):
+    """The workers of a former daemon have lines of their own, and are not counted as workers of this one."""
+    worker = make.status()["workers"][0]
+    lines = render(make.status(workers=[worker, {**worker, "pid": 12, "draining": True}]), 2000.0)
+    assert "1 of 1 workers" in lines[0]
+    assert lines[1] == "worker 0 (pid 12, 0 restarts) is draining"
+
+
 def test_trouble_stands_at_the_top(make):
     """A refused reload, a changed file, overrides, and dead, stalled or draining workers are told before the services."""
     worker = make.status()["workers"][0]

@@ -278,7 +278,7 @@ async def test_the_others_have_their_turn(monkeypatch):
 
 
 async def test_last_words_are_heard(ends):
-    """What an end has said before it left is heard, even if it left something unread."""
+    """R12: what an end has said before it left is heard, even if it left something unread."""
     one, two = ends
     two.channel.pause()
     one.channel.send(messages.Ready(1))

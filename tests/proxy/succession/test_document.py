@@ -1,13 +1,16 @@
 """proxy.succession.document: the state that a daemon, perhaps of another version, hands to its successor."""
 
+import json
+import math
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.backends.memory import KnownRow, Memory
+from proxy.backends.memory import EjectionRow, KnownRow, Memory
 from proxy.stats.layout import Layout
 from proxy.stats.translation import Shape
-from proxy.succession.document import DocumentError, FormerRow, Late, ListenerRow, ShapeRow, State, read, written
+from proxy.succession.document import DocumentError, FormerRow, Late, ListenerRow, ShapeRow, State, read
 
 SHAPE = Shape.of(Layout(16, 64))
 STATE = State(
@@ -22,6 +25,13 @@ STATE = State(
     memory=Memory(verdicts=(KnownRow(service="dns", backend="10.0.0.11", state="up", reason="answered"),)),
 )
 LATE = Late(opened=("dns",), workers=(FormerRow(life=1, index=0, pid=4712),))
+
+
+def written(document):
+    """Return a document as another process reads it."""
+    return json.loads(document.model_dump_json())
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
@@ -33,6 +43,13 @@ JSON = st.recursive(
 def test_documents_survive_the_way(document):
     """A document is read as it was written."""
     assert read(type(document), written(document)) == document
+
+
+def test_what_never_ends_stays_so():
+    """A time that is never survives the way."""
+    row = EjectionRow(service="dns", backend="a", until=math.inf, count=1)
+    memory = Memory(ejections=(row,))
+    assert read(Late, written(Late(memory=memory))).memory.ejections[0].until == math.inf
 
 
 def test_the_shape_is_that_of_the_counters():

@@ -101,7 +101,7 @@ def say(sock, message):
 
 
 async def test_counters_go_on(bed):
-    """What the former worker counts is in the sums, what is open there too, and all counters but the gauges stay at its end."""
+    """R8: what the former worker counts is in the sums, what is open there too, and all counters but the gauges stay at its end."""
     assert (bed.columns.sum(bed.total), bed.columns.sum(bed.active)) == (105, 1)
     bed.table.cells[bed.table.layout.backend(1) + BACKEND_TOTAL] = 9
     bed.former.look()
@@ -208,3 +208,12 @@ async def test_a_column_that_is_too_short():
             )
     finally:
         bed.close()
+
+
+async def test_nurses_stop_with_this_daemon(bed):
+    """When this daemon stops, the nurses are told how long what they have open may go on."""
+    with bed.nurse() as nurse:
+        bed.former.end(7.0)
+        await settle()
+        nurse.setblocking(False)
+        assert protocol.decode(nurse.recv(1000)[1:]) == protocol.Drain(7.0)

@@ -48,12 +48,12 @@ class Estate:
         )
         self.lives = [1]
 
-    def document(self, *, whole):
+    def brief(self):
         """Return the documents of `Estate`."""
         fds = {f"listener-0-{index}": sock.fileno() for index, sock in enumerate(self.group)}
         return self.state, fds | {"store": self.memory, "lock": self.memory, "control": self.memory}
 
-    def late(self, *, whole):
+    def brief_late(self):
         """Return the workers."""
         fds = {f"{kind}-{life}": self.memory for kind in ("column", "journal") for life in self.lives}
         rows = tuple(FormerRow(life=life, index=0, pid=7) for life in self.lives)
@@ -171,3 +171,18 @@ def test_a_document_that_cannot_be_used(text):
     with pytest.raises(DocumentError):
         Kept({"unknown": [sealed.zeroed("base", 8)]})
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_what_was_kept_for_a_predecessor(manager, estate):
+    """After a reexec the manager lets go of what the predecessor had and this daemon has not: a socket would hold its port."""
+    first = Keeping(manager, estate, {})
+    first.look()
+    before = estate.brief()[0], estate.brief_late()[0]
+    estate.lives = [9]
+    estate.group.pop().close()
+    second = Keeping(manager, estate, {})
+    second.inherit(*before)
+    second.look()
+    assert {"listener-0-0", "column-9", "base"} <= manager.kept.keys()
+    assert not {"listener-0-1", "column-1", "journal-1"} & manager.kept.keys()
+    assert len([name for name in manager.kept if name.startswith("state")]) == 1

@@ -71,7 +71,7 @@ async def bed():
 
 
 async def test_workers_finish_what_is_open(bed):
-    """The workers serve what waits in listeners that nobody polls any more, and hand the rest over."""
+    """R6: the workers serve what waits in listeners that nobody polls any more, and hand the rest over."""
     bed.nurse.begin(3600.0, {4})
     assert bed.workers.calls == [("close", {4}), ("drain", 3600.0, True)]
 
@@ -125,3 +125,16 @@ async def test_events_and_sessions_are_passed_on(bed):
     assert not bed.nurse.forward(Event(1.0, "worker", "worker 0", "died"))
     bed.nurse.look()
     assert bed.over == []
+
+
+async def test_it_stops_with_its_successor(bed):
+    """When the successor stops, what is still open here goes on no longer than there; nonsense changes nothing."""
+    bed.nurse.begin(math.inf, ())
+    for data in (
+        protocol.encode(protocol.Drain(5.0)),
+        b'{"kind": "Drain", "timeout": -1}',
+        b'{"kind": "Drain", "timeout": 2}',
+    ):
+        bed.other.send(b"J" + data)
+    await asyncio.sleep(0.02)
+    assert bed.workers.calls[2:] == [("drain", 5.0, True), ("drain", 2.0, True)]

@@ -22,6 +22,7 @@ ALL = [
     protocol.Gone(7, "killed"),
     protocol.Told({"text": "x"}),
     protocol.Sessions([["10.0.0.1:514/udp"]], last=True),
+    protocol.Drain(30.0),
     protocol.Verdicts([["dns", "a", "up", "ready"]]),
 ]
 JSON = st.recursive(

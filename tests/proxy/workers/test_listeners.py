@@ -193,7 +193,7 @@ def test_changed_options_reach_the_sockets(file):
 
 
 def test_adopted_listeners(running):
-    """R12: a predecessor's listeners keep their sockets, sizes and numbers; others are bound beside; the rest is closed."""
+    """R12, R6: a predecessor's listeners keep their sockets, sizes and numbers; others are bound beside; the rest is closed."""
     before = Listeners()
     before.bind(running, lambda *_: None)
     after, service = Listeners(), running.services["b"].listeners[0]

@@ -111,7 +111,7 @@ def test_a_removed_listener_is_forgotten():
 
 @given(st.integers(1, 6), st.integers(1, 6), st.data())
 def test_a_group_of_another_size(workers, size, data):
-    """A group that was bound for another number of workers keeps its size, and each member is polled while one is able."""
+    """R12: a group that was bound for another number of workers keeps its size, and each member is polled while one is able."""
     members = Members(workers)
     members.add(0, size)
     for _ in range(3):

@@ -260,19 +260,3 @@ async def test_no_worker_is_started_while_a_successor_counts_on_them(bed):
     one.supervisor.thaw()
     await one.until(lambda: one.supervisor.complete)
     assert one.supervisor.lives == 3
-
-
-async def test_sessions_go_where_their_clients_send(bed, monkeypatch):
-    """R12: each UDP session of a predecessor goes to the worker that polls its member; others find no worker."""
-    one = bed(2)
-    await one.ready()
-    one.supervisor.members.add(5, 3)
-    one.supervisor.members.settle({0, 1}, [5])
-    sent = []
-    for place in one.supervisor._places:
-        monkeypatch.setattr(
-            place.child, "send", lambda message, fds=(), at=place.index: sent.append((at, len(message.rows), len(fds)))
-        )
-    rows = [["l", "s", "b", "192.0.2.1", port, 0.0, {"member": port % 4}] for port in range(8)] + [["x"]]
-    one.supervisor.adopt(lambda text: 5 if text == "l" else None, rows, [0] * len(rows))
-    assert sorted(sent) == [(0, 4, 4), (1, 2, 2)]
