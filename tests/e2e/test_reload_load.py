@@ -37,6 +37,17 @@ def reload(host: Host, settings: Settings) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def is_closed(pair: Loaded, port: int) -> bool:
+    """Return True if connections to this port are refused. A worker closes a socket once it has served its queue."""
+    with pair.bed.socket("client", socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.settimeout(5)
+        try:
+            sock.connect((ADDRESS, port))
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
 def assert_in_force(pair: Loaded, settings: Settings) -> None:
     """What clients and the status of the active host show is what the file says."""
     status = pair.a.daemon.status()
@@ -48,10 +59,7 @@ def assert_in_force(pair: Loaded, settings: Settings) -> None:
     if settings.listeners:
         assert whoami_http(pair.bed, ADDRESS, MORE_WEB) == "server"
     else:
-        sock = pair.bed.socket("client", socket.AF_INET, socket.SOCK_STREAM)
-        sock.settimeout(5)
-        with sock, pytest.raises(ConnectionRefusedError):
-            sock.connect((ADDRESS, MORE_WEB))
+        until(lambda: is_closed(pair, MORE_WEB), 10, "the listener that is gone to be closed")
 
 
 def under_load(pair: Loaded, several: Iterator[Settings]) -> Counts:
