@@ -406,9 +406,7 @@ class Master:
             self._reloads.request(strict=False)
 
     async def _reload_now(self, strict: bool) -> Outcome:
-        if self._stop.begun:
-            raise BusyError("the daemon is stopping: nothing has changed")
-        if self._was_ready:
+        if self._was_ready and not self._stop.begun:
             self._manager.reloading()
         try:
             return await self._reload.run(strict=strict)
@@ -418,8 +416,10 @@ class Master:
 
     def _fits(self, config: Config) -> None:
         """Raise RefusedError if this host cannot have a configuration, BusyError if it cannot have one now."""
+        if self._stop.begun:
+            raise BusyError("the daemon is stopping: nothing has changed")
         if self._succession.busy or self._succession.aside:
-            raise BusyError("another daemon is taking over: try again in a moment")
+            raise BusyError("another daemon is taking over, nothing has changed: try again in a moment")
         try:
             standing(config, privileges.raise_open_files(), lambda *_: None)
         except StartError as error:

@@ -32,7 +32,6 @@ from proxy.pair.router_settings import RouterError
 from proxy.probing.files import ProbeFiles
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
-from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
 from proxy.records.connection_log_file import ConnectionLogFile
 from proxy.records.disk_thread import DiskThread, StuckError
@@ -177,8 +176,9 @@ class Reload:
             while not self._is_current(plan := await self._plan(judged)):
                 pass
             self._commit(judged, plan, strict=strict)
-        except BusyError:
-            raise  # which says nothing of the file
+        except BusyError as error:  # which says nothing of the file
+            self._tell("reload", name, str(error), level="warning")
+            raise
         except (ConfigError, RefusedError, FailedError) as error:
             self.error = str(error)
             first = self.error.splitlines()[0]
@@ -308,7 +308,7 @@ class Reload:
     def _tell_health(self, config: Config, secrets: ProbeFiles) -> None:
         for message, fds in self._parts.means.replace(config, secrets):
             self._parts.prober.send(message, fds)
-        self._parts.prober.send(health_messages.Watch(self._parts.readiness.targets()))
+        self._parts.prober.watch()
 
     # -- settle
 

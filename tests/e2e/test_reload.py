@@ -347,3 +347,15 @@ def test_the_log_and_the_control_group(bed):
     assert (info.st_mode & 0o777, info.st_gid) == (0o660, group.gr_gid)
     assert serves(bed.tcp)
     until(lambda: bed.node.told("127.0.0.1", "bytes"), 5, "a line of the connection log")
+
+
+def test_a_daemon_that_stops_reloads_nothing(bed):
+    """A daemon that waits for its successor refuses a reload in its own words, which say nothing of the file."""
+    os.kill(bed.node.pid, signal.SIGTERM)
+    bed.node.until(lambda status: status["state"] == "stopping", "the stop")
+    bed.write(("[service.tcp]", '[service.tcp]\non-down = "reset"'))
+    assert "the daemon is stopping: nothing has changed" in bed.reload(code=1)
+    os.kill(bed.node.pid, signal.SIGHUP)
+    until(lambda: len([one for one in bed.events("reload") if "stopping" in one["text"]]) == 2, 5, "the second event")
+    assert bed.node.fresh()["config"]["valid"] is True
+    assert serves(bed.tcp)
