@@ -72,6 +72,11 @@ class Shape:
             raise ShapeError("a block of counters is smaller than the cells in it")
 
     @property
+    def backend_block(self) -> tuple[object, ...]:
+        """What makes the blocks of backends equal."""
+        return self.backend, self.backend_size, self.latency, self.latency_cells
+
+    @property
     def counted(self) -> int:
         """The number of cells before the clients' cells."""
         return self.header_size + self.services * self.service_size + self.backends * self.backend_size
@@ -91,10 +96,16 @@ def runs(foreign: Shape, layout: Layout) -> list[Run]:
     mine = Shape.of(layout)
     services, backends = min(foreign.services, mine.services), min(foreign.backends, mine.backends)
     found = [run for run in _block(foreign.header, mine.header, 0, 0) if run[1] not in _OWN]
+    first = foreign.header_size + foreign.services * foreign.service_size
+    if (foreign.service, foreign.service_size) == (mine.service, mine.service_size):
+        found.append((foreign.header_size, layout.service(0), services * mine.service_size))
+        services = 0  # all blocks at once
     for slot in range(services):
         there = foreign.header_size + slot * foreign.service_size
         found += _block(foreign.service, mine.service, there, layout.service(slot))
-    first = foreign.header_size + foreign.services * foreign.service_size
+    if foreign.backend_block == mine.backend_block:
+        found.append((first, layout.backend(0), backends * mine.backend_size))
+        backends = 0
     for slot in range(backends):
         there, here = first + slot * foreign.backend_size, layout.backend(slot)
         found += _block(foreign.backend, mine.backend, there, here)

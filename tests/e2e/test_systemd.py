@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import sandbox
-from tests.e2e.process import until
+from tests.e2e.process import MissingError, until
 from tests.e2e.systemd import HOME, Systemd
 from tests.e2e.test_manager import KEEPER
 
@@ -60,7 +60,11 @@ STATUS = "serving 1 of 2 services on 2 listeners, no usable backend for mail; vi
 @pytest.fixture(scope="module")
 def systemd(tmp_path_factory):
     """An instance of systemd that has started the unit."""
-    one = Systemd(tmp_path_factory.mktemp("systemd"))
+    try:
+        one = Systemd(tmp_path_factory.mktemp("systemd"))
+    except MissingError as error:
+        # Not every machine lets systemd run so, CI's included; tests with a stand-in say the same of the daemon.
+        pytest.xfail(str(error))
     try:
         unit = sandbox.UNIT.read_text()
         command = f"ExecStart={sys.executable} -P -m proxy run -c /run/steelyard.toml"

@@ -88,3 +88,9 @@ def test_no_run_leaves_either_column(change):
     for there, here, count in found:
         assert 0 <= there <= there + count <= shape.counted
         assert 0 <= here <= here + count <= LARGE.counted
+
+
+def test_equal_blocks_are_few_runs():
+    """Where only the number of blocks differs, a large column is a handful of runs, however many blocks it has."""
+    assert len(runs(Shape.of(Layout(100, 5000)), Layout(200, 9000))) < 30
+    assert runs(Shape.of(Layout(0, 0)), SMALL)
