@@ -40,13 +40,20 @@ def pair() -> Iterator[Loaded]:
         yield made
 
 
+def steady(pair: Loaded) -> dict[str, list[tuple[str, int]]] | None:
+    """Return the processes of both hosts and their descriptors if they are the same for two seconds."""
+    first = pair.processes()
+    time.sleep(2)
+    return first if pair.processes() == first else None
+
+
 @pytest.mark.timeout(600)
 def test_reexecs_cost_no_client_anything(pair):
     """R6, R8, R12: under reexecs of both hosts nothing is lost or refused, idle connections and sessions go on, no address moves.
 
     In the end nothing is left of the old daemons, nor a descriptor of theirs in the new one.
     """
-    processes = pair.processes()
+    processes = until(lambda: steady(pair), 30, "all processes to have started")
     idle, sessions = Idle(pair.bed, IDLE), Sessions(pair.bed, CLIENTS)
     idle.check()
     servers = sessions.servers()
