@@ -88,7 +88,7 @@ async def test_room_is_asked_for_without_effect(bed):
     """R15: a change without room is refused, counting what is still leaving; asking changes nothing."""
     bed.lists.check_room(Edits(bed.added()), ["a"])
     more = Edits({**bed.added(), **bed.added(("a", "192.0.2.4"))}, {FIRST: Edit("uid 0", 0.0)})
-    with pytest.raises(FailedError, match="restart the daemon to make room"):
+    with pytest.raises(FailedError, match="`steelyard reexec` makes room"):
         bed.lists.check_room(more, ["a"])
     assert (bed.passed_on, bed.lists.edits, len(bed.running.backends)) == ([], Edits(), 3)
 

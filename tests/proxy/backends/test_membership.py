@@ -319,7 +319,7 @@ async def test_no_room(tmp_path):
     """A backend for which there are no counters is refused in words, and nothing has changed."""
     bed = Bed(tmp_path, capacity=4)
     await bed.ask("add", address="192.0.2.13")
-    with pytest.raises(ControlError, match="restart the daemon to make room"):
+    with pytest.raises(ControlError, match="`steelyard reexec` makes room"):
         await bed.ask("add", address="192.0.2.14")
     assert len(bed.names) == 3
     assert [row["backend"] for row in bed.membership.rows()] == ["192.0.2.13"]
