@@ -26,8 +26,8 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     from proxy.config.diagnostics import ConfigError
     from proxy.config.loader import load
     from proxy.config.support import refuse_unsupported
+    from proxy.daemon import serve
     from proxy.host.service_manager import ServiceManager
-    from proxy.master import serve
     from proxy.records import log
     from proxy.start import StartError
     from proxy.succession import spawning
