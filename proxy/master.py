@@ -568,6 +568,7 @@ class Master:
     def _look_at_listeners(self) -> None:
         if self._stop.closed:
             return  # they are closed
+        self._listeners.look()
         node = self.config.node.name
         for old, new in self._listeners.renew(lambda text: self.told(node, text, kind="listener", level="warning")):
             self._workers.relocate(Relocation(moved=((old, new),)))

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -18,6 +19,9 @@ Place = tuple[str, str, int]
 """(transport, address, port): what makes two listeners the same."""
 Adopted = Mapping[Place, tuple[int, list[socket.socket]]]
 """The groups of a predecessor's listeners, with their numbers."""
+
+
+LINGER = 35.0  # s; a worker keeps the socket of a removed UDP listener for at most 30 s
 
 
 class ListenError(Exception):
@@ -61,6 +65,8 @@ class Listeners:
         """The TCP options of each listener's sockets, and its backlog."""
         self._next = 0  # the number of the next listener
         self._refused: dict[int, str] = {}  # why the listener of a link-local address could not be bound again
+        self._lingering: dict[Place, tuple[Sequence[socket.socket], float]] = {}
+        """The sockets of removed UDP listeners, each until a time."""
 
     def __len__(self) -> int:
         return len(self._members)
@@ -90,7 +96,8 @@ class Listeners:
         for service in services:
             for listener in service.listeners:
                 where = Member(-1, 0, -1, listener.transport, listener.address, listener.port)
-                if _place(where) in self._numbers or _place(where) in bound.groups:
+                place = _place(where)
+                if place in self._numbers or place in bound.groups or place in self._lingering:
                     continue
                 warn = bound.warnings.append if listener.vrrp is None else None
                 try:
@@ -98,7 +105,7 @@ class Listeners:
                 except binding.BindError as error:
                     failures.append((service.name, error))
                 else:
-                    bound.groups[_place(where)] = group
+                    bound.groups[place] = group
         if failures:
             bound.close()  # or `explain` would name this daemon as the one that holds the port
             lines = binding.explain([error for _, error in failures])
@@ -111,6 +118,8 @@ class Listeners:
         """Take the listeners of the configuration in force, the new ones with the sockets that `prepare` has bound.
 
         The sockets of removed ones are closed here: the workers have descriptors of their own, and serve what is queued.
+        Those of UDP are kept for LINGER: workers still send answers through theirs, and if the listener comes back with
+        other sockets, the kernel gives some of its datagrams to the old ones, which nobody reads.
         """
         before = dict(self._numbers)
         added, moved = [], []
@@ -121,7 +130,8 @@ class Listeners:
                 old = before.pop(place, None)
                 if old is None:
                     number = bound.numbers.get(place, self._next)
-                    self._keep(Member(number, 0, slot, *place), bound.groups.pop(place), options)
+                    group = bound.groups.pop(place) if place in bound.groups else self._lingering.pop(place)[0]
+                    self._keep(Member(number, 0, slot, *place), group, options)
                     if place in bound.numbers:
                         self._tune(number)
                     added.append(self._numbers[place])
@@ -130,9 +140,20 @@ class Listeners:
                     moved.append((old, self._move(old, slot)))
                 self._retune(self._numbers[place], options)
         bound.close()
-        for number in before.values():
+        for gone, number in before.items():
+            if gone[0] == "udp":
+                self._lingering[gone] = self._groups.pop(number), time.monotonic() + LINGER
             self._forget(number)
         return Relocation(tuple(added), tuple(moved), tuple(before.values()))
+
+    def look(self) -> None:
+        """Close the sockets of removed UDP listeners that no worker needs any more."""
+        now = time.monotonic()
+        for place, (group, until) in list(self._lingering.items()):
+            if now >= until:
+                del self._lingering[place]
+                for sock in group:
+                    sock.close()
 
     def renew(self, tell: Callable[[str], None]) -> Iterator[tuple[int, int]]:
         """Bind link-local listeners again whose interface was recreated; yield the old and the new number of each.
@@ -228,10 +249,11 @@ class Listeners:
 
     def close(self) -> None:
         """Close the master's sockets; the workers have their own descriptors."""
-        for group in self._groups.values():
+        for group in (*self._groups.values(), *(group for group, _ in self._lingering.values())):
             for sock in group:
                 sock.close()
         self._groups.clear()
+        self._lingering.clear()
 
 
 def _place(member: Member) -> Place:

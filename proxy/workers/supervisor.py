@@ -102,9 +102,17 @@ class Supervisor:
         self.tell_all(level)
 
     def have(self, generation: int) -> bool:
-        """Returns True if every worker that serves has taken over this generation of the configuration."""
-        lives = [place.life for place in self._places if place.able and place.life is not None]
-        return all(self._provision.columns.cell(life, GENERATION) >= generation for life in lives)
+        """Returns True if every worker that serves has taken over this generation of the configuration.
+
+        It then polls what it was given, and nothing else: removed listeners are closed.
+        """
+        cell = self._provision.columns.cell
+        return all(
+            cell(place.life or 0, GENERATION) >= generation
+            and cell(place.life or 0, MEMBERS) == len(self.members.polled_by(place.index))
+            for place in self._places
+            if place.able
+        )
 
     def reopened(self) -> None:
         """Give every worker that is ready the new file of the connection log."""

@@ -159,6 +159,26 @@ def test_listeners_come_and_go(bed):
     assert bed.service("tcp")["listen"] == [f"127.0.0.1:{new}/tcp"]
 
 
+def test_a_listener_that_comes_back_loses_nothing(bed):
+    """R6: listeners that are removed and come back at once serve every client, also those with UDP sessions."""
+    other = free_port(), free_port()
+    with asker(bed.udp) as client:
+        for _ in range(4):
+            client.ask(8)
+            assert client.collect(5) == 0
+            pairs = [(f"127.0.0.1:{bed.udp}/udp", f"127.0.0.1:{other[0]}/udp")]
+            pairs += [(f"127.0.0.1:{bed.tcp}/tcp", f"127.0.0.1:{other[1]}/tcp")]
+            bed.write(*pairs)
+            bed.reload()
+            assert not serves(bed.tcp)
+            bed.write(*((new, old) for old, new in pairs))
+            bed.reload()
+            assert all(serves(bed.tcp) for _ in range(8))
+            client.ask(8)
+            assert client.collect(5) == 0
+        assert client.bad == []
+
+
 def test_clients_that_wait_in_a_removed_listener_are_served(bed):
     """R6: connections that are queued in a listener when it is removed are accepted and served."""
     stopped = bed.node.workers()

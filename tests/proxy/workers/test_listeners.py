@@ -9,6 +9,7 @@ import pytest
 from proxy.backends.effective import Running
 from proxy.config.loader import load
 from proxy.stats.slots import Slots
+from proxy.workers import listeners as module
 from proxy.workers.listeners import ListenError, Listeners, Relocation
 from tests.e2e.bed import Bed
 from tests.e2e.loopback import free_port
@@ -151,6 +152,34 @@ def test_a_listener_that_moves_keeps_its_sockets(file):
         assert moves == Relocation(moved=((0, 1),))
         assert sockets_of(listeners, 1) == before
         assert listeners.of({new.slots[0]["t"]}) == [1]
+    finally:
+        listeners.close()
+
+
+def test_a_udp_listener_that_comes_back_has_its_sockets(file, monkeypatch):
+    """R6: a UDP listener that is removed and comes back soon has the same sockets; later they are closed."""
+    a, b = free_port(), free_port()
+    running = Running(file(s=[f"{a}/udp", f"{b}/udp"]), Slots(16), Slots(64))
+    listeners = Listeners()
+    listeners.bind(running, lambda *_: None)
+    before = sockets_of(listeners, 0)
+
+    def reload(*ports):
+        new = Running(file(s=[f"{port}/udp" for port in ports]), *running.slots)
+        return listeners.commit(new, listeners.prepare(new.config.services, 2))
+
+    try:
+        assert reload(b) == Relocation(removed=(0,))
+        listeners.look()
+        assert reload(a, b) == Relocation(added=(2,))
+        assert sockets_of(listeners, 2) == before
+        reload(b)
+        monkeypatch.setattr(module, "LINGER", 0.0)
+        reload(a, b)
+        reload(b)
+        listeners.look()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+            free.bind(("127.0.0.1", a))
     finally:
         listeners.close()
 
