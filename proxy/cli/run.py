@@ -27,6 +27,7 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     from proxy.config.loader import load
     from proxy.config.support import refuse_unsupported
     from proxy.daemon import serve
+    from proxy.host import priority
     from proxy.host.service_manager import ServiceManager
     from proxy.records import log
     from proxy.start import StartError
@@ -37,6 +38,8 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     manager = ServiceManager.from_environment(os.environ)
     sock = spawning.inherited(os.environ)
     predecessor = None if sock is None else Predecessor(sock)
+    if predecessor is not None:
+        predecessor.priority = priority.lower()
     try:
         config = load(path, node)
         refuse_unsupported(config)
@@ -48,6 +51,8 @@ def command(ctx: click.Context, path: str, node: str | None) -> None:
     log.setup(config.log.level, config.log.format)
     if predecessor is None:
         predecessor = Predecessor.ask(config.control.socket)
+        if predecessor is not None:
+            predecessor.priority = priority.lower()
     try:
         asyncio.run(serve(config, node, manager, predecessor))
     except StartError as error:

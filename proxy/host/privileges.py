@@ -12,6 +12,7 @@ from pathlib import Path
 
 CAP_NET_ADMIN = 12
 CAP_NET_RAW = 13
+CAP_SYS_NICE = 23
 
 _PR_CAPBSET_DROP = 24
 _PR_SET_SECUREBITS = 28

@@ -35,6 +35,8 @@ class Predecessor(Legacy):
         self.hello = protocol.Hello(0)
         self.going = False
         """Whether it has let this daemon begin."""
+        self.priority: int | None = None
+        """The priority that this daemon is to have when it begins; None if it has it already."""
         self.gone = False
         """Whether it can no longer go back."""
 

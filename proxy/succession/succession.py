@@ -8,7 +8,9 @@ from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from proxy.host.priority import restore
 from proxy.processes import channel
+from proxy.processes.child import Child
 from proxy.processes.messages import worker as worker_messages
 from proxy.records.timeline import Level
 from proxy.stats.table import TableError
@@ -172,6 +174,7 @@ class Succession:
             if before.ended or self._owner.stopped:
                 raise NoPredecessorError("the daemon whose place this one was to take has ended or given up")
         late = await before.go()
+        restore(before.priority, [os.getpid(), *(child.pid for child in self._children())])
         # First of all: the addresses have a lease.
         if late.routing is not None:
             estate.redundancy.inherit(late.routing.model_dump())
@@ -200,6 +203,11 @@ class Succession:
         self._owner.told(
             self._node, f"in the place of pid {before.hello.pid}, steelyard {state.steelyard}", kind="reexec"
         )
+
+    def _children(self) -> list[Child]:
+        estate = self._estate
+        workers = [place.child for place in estate.workers.present() if place.child is not None]
+        return [*workers, *estate.prober.children, *estate.redundancy.children]
 
     # -- the end
 

@@ -216,6 +216,17 @@ def test_a_signal_is_reexec(make, ports):
         assert exchange(sock, b"y") == b"y"
 
 
+def test_the_successor_has_its_priority(make):
+    """A successor starts with less priority than the daemon that serves, and has the same when it serves itself."""
+    node = make().start()
+    assert node.steelyard("reexec")[0] == 0
+    drained(node)
+    pids = descendants(master(node))
+    assert len(pids) >= 4  # the master, two workers, health
+    tasks = [int(task.name) for pid in pids for task in Path(f"/proc/{pid}/task").iterdir()]
+    assert {os.getpriority(os.PRIO_PROCESS, task) for task in tasks} == {os.getpriority(os.PRIO_PROCESS, 0)}
+
+
 def test_acts_and_verdicts_survive(make, backends):
     """R12, R9: a successor begins with the acts of operators, saved or not, and with the verdicts and their times."""
     node = make().start()
