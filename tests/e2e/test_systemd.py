@@ -17,9 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 SOCKET = HOME / "steelyard" / "control.sock"
 UNIT = "steelyard.service"
 # Of the unit's settings only the places of the program and of the log differ: both are the test's.
+# The checkout and the interpreter may be below /tmp, of which the unit has one of its own.
+OURS = " ".join(sorted({str(ROOT), sys.prefix, sys.base_prefix} - {"/usr"}))
 DROP_IN = f"""
 [Service]
 ProtectHome=no
+BindReadOnlyPaths={OURS}
 Environment=PYTHONPATH={ROOT}
 ReadWritePaths=/run/state
 StandardOutput=append:/run/steelyard.log
