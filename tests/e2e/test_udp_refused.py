@@ -51,15 +51,19 @@ def test_clients_that_send_once(bed, daemon):
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    clients = [bed.socket("client", kind=socket.SOCK_DGRAM) for _ in range(20)]
-    for number, client in enumerate(clients):
-        client.connect((SERVICE, PORT))
-        client.send(b"%d" % number)
-    for number, client in enumerate(clients):
-        assert select.select([client], [], [], 5)[0], f"client {number} was not answered"
-        assert client.recv(2000) == b"%d" % number
-    clients[0].send(ENDS)
-    thread.join(5)
+    try:
+        clients = [bed.socket("client", kind=socket.SOCK_DGRAM) for _ in range(20)]
+        for number, client in enumerate(clients):
+            client.connect((SERVICE, PORT))
+            client.send(b"%d" % number)
+        for number, client in enumerate(clients):
+            assert select.select([client], [], [], 5)[0], f"client {number} was not answered"
+            assert client.recv(2000) == b"%d" % number
+    finally:
+        with bed.socket("b1", kind=socket.SOCK_DGRAM) as end:
+            end.sendto(ENDS, ("10.0.0.11", PORT))
+        thread.join(5)
+        server.close()
     daemon.until(lambda status: refusals(status, "echo") >= 1, "a refusal to be counted")
 
 
