@@ -16,7 +16,7 @@ from proxy.relay.clients.store import Store
 from proxy.relay.dns import journal
 from proxy.relay.plan import Member, Plan, to_tree
 from proxy.stats.columns import Columns
-from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, Layout
+from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_TOTAL, MEMBERS, Layout
 from proxy.workers.place import Place
 from proxy.workers.supervisor import Supervisor
 
@@ -260,3 +260,17 @@ async def test_no_worker_is_started_while_a_successor_counts_on_them(bed):
     one.supervisor.thaw()
     await one.until(lambda: one.supervisor.complete)
     assert one.supervisor.lives == 3
+
+
+async def test_a_generation_is_had_when_removed_listeners_are_closed(bed):
+    """R6: a generation is in force when each worker has it, and polls no listener beside those that it is to poll."""
+    one = bed(1)
+    await one.ready()
+    (row,) = one.supervisor.rows()
+    cells = one.master.columns.live[row.life].cells
+    await one.until(lambda: one.supervisor.have(1))
+    assert not one.supervisor.have(2)
+    cells[MEMBERS] = 1
+    assert not one.supervisor.have(1)
+    cells[MEMBERS] = 0
+    assert one.supervisor.have(1)
