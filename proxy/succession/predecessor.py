@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Collection
 from typing import Self
 
@@ -35,6 +36,7 @@ class Predecessor(Legacy):
         self.hello = protocol.Hello(0)
         self.going = False
         """Whether it has let this daemon begin."""
+        self.began = time.monotonic()
         self.priority: int | None = None
         """The priority that this daemon is to have when it begins; None if it has it already."""
         self.gone = False

@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from proxy.host.priority import restore
 from proxy.processes import channel
-from proxy.processes.child import Child
 from proxy.processes.messages import worker as worker_messages
 from proxy.records.timeline import Level
 from proxy.stats.table import TableError
@@ -171,10 +171,12 @@ class Succession:
         self._owner.begin()
         while not (estate.workers.complete and estate.redundancy.ready):
             await asyncio.sleep(taking_over.LOOK)
+            if time.monotonic() - before.began > taking_over.YIELDING:  # the processors are busy all the time
+                self._take_priority(before)
             if before.ended or self._owner.stopped:
                 raise NoPredecessorError("the daemon whose place this one was to take has ended or given up")
         late = await before.go()
-        restore(before.priority, [os.getpid(), *(child.pid for child in self._children())])
+        self._take_priority(before)
         # First of all: the addresses have a lease.
         if late.routing is not None:
             estate.redundancy.inherit(late.routing.model_dump())
@@ -204,10 +206,13 @@ class Succession:
             self._node, f"in the place of pid {before.hello.pid}, steelyard {state.steelyard}", kind="reexec"
         )
 
-    def _children(self) -> list[Child]:
+    def _take_priority(self, before: Predecessor) -> None:
+        """Give this daemon and its children the priority that they gave up for their start."""
         estate = self._estate
         workers = [place.child for place in estate.workers.present() if place.child is not None]
-        return [*workers, *estate.prober.children, *estate.redundancy.children]
+        children = [*workers, *estate.prober.children, *estate.redundancy.children]
+        restore(before.priority, [os.getpid(), *(child.pid for child in children)])
+        before.priority = None
 
     # -- the end
 
@@ -254,7 +259,9 @@ class Succession:
         try:
             successor = await self._outcome(self._attempt)
         except NotHandedOverError as error:
-            self._owner.told(self._node, f"this daemon goes on: {error}", kind="reexec", level="error")
+            self._owner.told(
+                self._node, f"this daemon goes on: {str(error).splitlines()[0]}", kind="reexec", level="error"
+            )
             raise
         estate = self._estate
         self._owner.succeeded(successor.pid)

@@ -15,6 +15,7 @@ from proxy.succession.former_workers import HOLDER
 from proxy.workers.provision import Remembered
 
 LOOK = 0.02  # s between two looks whether the workers are ready
+YIELDING = 5.0  # s that a starting daemon leaves the processors to the one that serves
 POLL = 5.0  # s that workers may take to poll what they were given
 
 Key = TypeVar("Key", bound=Hashable)
