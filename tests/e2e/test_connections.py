@@ -144,7 +144,7 @@ def test_more_than_a_thousand(node):
     counters = node.fresh()["services"][1]["counters"]
     assert (counters["disconnected"], counters["sessions"]) == (MANY, 0)
     assert node.told("admin", "many", f"{MANY} connections and sessions disconnected", f"uid {os.geteuid()}")
-    assert node.told("closed=disconnected", "service=many")
+    until(lambda: node.told("closed=disconnected", "service=many"), 5, "the lines of the connection log")
 
 
 def test_selectors(node):
