@@ -247,6 +247,8 @@ def test_the_writer_moves_and_stays(site, pair, clients):
                     pass
             site.dbs[1].sql("STOP SLAVE", "SET GLOBAL read_only = 0")
             pair.lb1.until_backend("mysql-write", "10.0.0.32", "up")
+            # Else it returns before it has failed often enough, and goes on serving.
+            pair.lb1.until_backend("mysql-write", "10.0.0.31", "down")
             assert {clients.database(3306) for _ in range(4)} == {2}
     site.settle()
     pair.lb1.until_backend("mysql-write", "10.0.0.31", "up")
