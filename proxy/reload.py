@@ -57,6 +57,10 @@ LOOK: Final = 0.02  # s between two looks whether they have
 TOLD: Final = 100  # steps that the timeline gets
 
 
+class NeedsReexecError(FailedError):
+    """A step needs a new process, and the caller wants all steps or none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """A reload that was done: its steps, the generation in force, and what did not follow, in words."""
@@ -110,8 +114,8 @@ class _Plan:
 class Reload:
     """Reloads the file at `path` for `node`, the value of `--node`.
 
-    `fits(config)` raises RefusedError if this host cannot have a configuration, BusyError if it cannot have one now.  `around(old, new)` is called at the
-    commit for what the daemon itself has: its log, its control socket.
+    `fits(config)` raises RefusedError if this host cannot have a configuration, BusyError if it cannot have one now.
+    `around(old, new)` is called at the commit for what the daemon itself has: its log, its control socket.
     """
 
     def __init__(
@@ -176,7 +180,7 @@ class Reload:
             while not self._is_current(plan := await self._plan(judged)):
                 pass
             self._commit(judged, plan, strict=strict)
-        except BusyError as error:  # which says nothing of the file
+        except (BusyError, NeedsReexecError) as error:  # which say nothing of the file
             self._tell("reload", name, str(error), level="warning")
             raise
         except (ConfigError, RefusedError, FailedError) as error:
@@ -254,7 +258,7 @@ class Reload:
         self._fits(plan.file)  # another daemon may have begun to take over since
         late = [step for step in plan.steps if step.reexec]
         if strict and late:
-            raise FailedError("; ".join(step.text for step in late))
+            raise NeedsReexecError("; ".join(step.text for step in late))
         try:
             parts.running.room_for(plan.config.services)
             bound = parts.listeners.prepare(plan.config.services, plan.config.node.workers)

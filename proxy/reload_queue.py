@@ -38,10 +38,10 @@ class ReloadQueue:
 
         Raises RefusedError if one waits that is more or less strict.
         """
-        if self._running is None or self._running.done():
-            self._running = self._task(self._now(strict))
-            return Ticket("now", self._running)
         if self._waiting is None:
+            if self._running is None or self._running.done():
+                self._running = self._task(self._now(strict))
+                return Ticket("now", self._running)
             self._waiting = strict, self._task(self._after(self._running, strict))
             return Ticket("next", self._waiting[1])
         if self._waiting[0] != strict:

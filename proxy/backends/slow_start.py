@@ -38,11 +38,6 @@ class SlowStart:
         self._since: dict[BackendKey, float] = {}
         self._timers: dict[BackendKey, asyncio.TimerHandle] = {}
 
-    @property
-    def ramping(self) -> "list[BackendKey]":
-        """The backends without their whole weight."""
-        return list(self._since)
-
     def returned(self, key: "BackendKey") -> float:
         """Begin a backend's slow start; return how long it takes (s), 0 for a backend without one."""
         self.left(key)

@@ -9,7 +9,6 @@ from proxy.config.model import BackendKey, Config
 from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
 from proxy.stats.slots import Slots
-from proxy.stats.translation import Shape
 from proxy.succession.document import State
 from proxy.succession.former_workers import HOLDER
 from proxy.workers.provision import Remembered
@@ -60,11 +59,6 @@ def forget_new(state: State, running: Running, columns: Columns) -> None:
 def _new(now: Slots[Key], before: Iterable[tuple[Key, int]]) -> list[int]:
     known = set(before)
     return [slot for key, slot, assigned in now.rows() if assigned and (key, slot) not in known]
-
-
-def shape_of(state: State) -> Shape:
-    """Return the layout of a predecessor's columns."""
-    return state.shape.shape()
 
 
 def is_same_directory(state: State | None, config: Config) -> bool:

@@ -281,7 +281,8 @@ def test_what_needs_a_new_process(bed):
     bed.write(("workers = 2", "workers = 3"), ("[service.tcp]", '[service.tcp]\non-down = "reset"'))
     text = bed.reload("--strict", code=1)
     assert "[node]: workers 2 -> 3 (needs reexec)" in text
-    assert bed.node.fresh()["generation"] == before["generation"]
+    after = bed.node.fresh()
+    assert (after["generation"], after["config"]["valid"]) == (before["generation"], True)
     text = bed.reload()
     assert "1 step needs `steelyard reexec`" in text
     after = bed.node.fresh()

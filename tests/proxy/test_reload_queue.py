@@ -74,6 +74,19 @@ async def test_while_the_second_runs_a_third_waits():
     assert (await third.outcome).generation == 3
 
 
+async def test_one_that_comes_as_the_first_ends():
+    """R5: a reload that is asked for in the moment in which the first ends joins the one that waits: two never run at once."""
+    runs = Runs()
+    queue = ReloadQueue(runs.run, pytest.fail)
+    first, second = queue.request(strict=False), queue.request(strict=False)
+    third = []
+    first.outcome.add_done_callback(lambda _: third.append(queue.request(strict=False)))
+    runs.go.set()
+    await second.outcome
+    assert third[0].turn == "joined"
+    assert (await third[0].outcome, runs.most, len(runs.ran)) == (await second.outcome, 1, 2)
+
+
 async def test_a_strict_one_does_not_join_another():
     """A caller that wants it stricter than the one that waits is refused, as it would get less than it asked for."""
     runs = Runs()
