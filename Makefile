@@ -1,7 +1,10 @@
-# A private environment in .venv, made again when pyproject.toml changes. Wants python3, python3-venv, make; git for nothing but the clone.
+# A private environment in .venv, made again when pyproject.toml changes, and the native modules, built when their sources change.
+# Wants python3, python3-dev, python3-venv, gcc, make; git for nothing but the clone.
 PYTHON ?= python3
 BIN := .venv/bin
-READY := .venv/stamp
+READY := .venv/built
+NATIVE := setup.py $(shell find proxy -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
+NATIVE += $(wildcard $(NATIVE:.pxd=.py))  # modules of Python that are compiled with their types
 # A file's tests stay together, as they share servers; tests/conftest.py says which files begin.
 FILES := --dist loadfile --no-loadscope-reorder
 # Twice as many as the two processors of the machine that the suite is timed on: tests wait more than they work.
@@ -9,7 +12,9 @@ WORKERS := -n 4 $(FILES)
 # Root alone: for everybody else these tests run in a second process, under unshare(1).
 SPREAD := $(if $(filter 0,$(shell id -u)),$(WORKERS))
 
-.PHONY: demo test lint behaviours breakages bench load soak
+build: $(READY)  ## the environment and the native modules
+
+.PHONY: build demo test lint behaviours breakages bench load soak
 
 demo: $(READY)  ## queries and connections balanced over embedded servers, one of which dies and returns
 	$(BIN)/steelyard demo
@@ -24,7 +29,7 @@ test: $(READY)  ## the whole suite; as root it installs the real servers it need
 	$(BIN)/python -m pytest tests/e2e --reruns 1 -rR -m load
 
 lint: $(READY)
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/cython-lint proxy && $(BIN)/mypy && $(BIN)/lint-imports
 
 behaviours: $(READY)  ## the behaviours that no test names
 	$(BIN)/python tests/behaviours.py
@@ -45,7 +50,13 @@ soak: $(READY)  ## ten minutes of both processors saturated beneath a pair whose
 	$(BIN)/python tests/packages.py tests/packages.txt
 	$(BIN)/python -m tests.soak $(if $(SOAK),--seconds $(SOAK))
 
-$(READY): pyproject.toml
+$(READY): .venv/stamp $(NATIVE)
+	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
+	touch $@
+
+.venv/stamp: pyproject.toml setup.py
+	rm -rf build
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'setuptools>=77' 'Cython>=3.1,<4'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
 	touch $@

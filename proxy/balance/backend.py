@@ -1,6 +1,6 @@
 """A backend as the schedulers see it: its name, weight, state and load."""
 
-from typing import Any, Literal
+from typing import Literal
 
 Verdict = Literal["up", "down", "reserve", "standby", "relieved", "ejected", "unknown"]
 """A backend's state as the master reports it to workers.
@@ -23,15 +23,10 @@ class Backend:
 
     `index` is its place in the file, dense from 0 within the service. `weight` is the current weight, an integer >= 0.
     `tier` orders the standbys. `active` counts this worker's connections, sessions or pending queries on it,
-    `elsewhere` those of all other workers; the relay writes both. `attached` is the relay's own record (addresses,
-    sockets, counter cells). Only the `Pool` changes `verdict`, `admin` and `weight`, because a change may need a new
-    selector. `estimate` (s; 0: none yet), `observed` and `tried` (monotonic s) belong to `least_latency`, and outlive
-    its selectors.
+    `elsewhere` those of all other workers; the relay writes both. Only the `Pool` changes `verdict`, `admin` and
+    `weight`, because a change may need a new selector. `estimate` (s; 0: none yet), `observed` and `tried` (monotonic s)
+    belong to `least_latency`, and outlive its selectors.
     """
-
-    __slots__ = (
-        "active", "admin", "attached", "elsewhere", "estimate", "index", "name", "observed", "tier", "tried", "verdict", "weight",
-    )  # fmt: skip
 
     def __init__(
         self,
@@ -52,7 +47,6 @@ class Backend:
         self.tier = tier
         self.active = 0
         self.elsewhere = 0
-        self.attached: Any = None
         self.estimate = self.observed = self.tried = 0.0
 
     def __repr__(self) -> str:

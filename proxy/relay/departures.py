@@ -7,7 +7,7 @@ backend that is gone.
 
 from collections.abc import Callable, Iterable
 
-from proxy.relay.loop.poller import Poller
+from proxy.relay.native.poller import Poller
 from proxy.relay.target import Target
 
 LOOK = 0.05  # s between two looks whether what is gone is over

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.relay.engine import HandOn
-from proxy.relay.loop.poller import Poller
 from proxy.relay.members import Members
+from proxy.relay.native.poller import Poller
 from proxy.relay.relays import Relays
 from proxy.relay.udp.adoption import adopt, give
 from proxy.relay.udp.handover import Row, read, row_of

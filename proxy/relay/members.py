@@ -6,12 +6,10 @@ import socket
 import time
 from collections.abc import Callable
 
-from proxy.relay.dns.service import DnsService
-from proxy.relay.loop.poller import Poller
+from proxy.relay.native.poller import Poller
 from proxy.relay.plan import Member
 from proxy.relay.relays import Listener, Relay
 from proxy.relay.service import Service
-from proxy.relay.tcp.service import TcpService
 from proxy.relay.udp.listener import UdpListener
 
 DRAIN_LOOK = 0.01  # s between two looks whether a draining listener is dry
@@ -67,8 +65,7 @@ class Members:
         if key in self._drying:
             return
         _, polled = self.polled[key]
-        self._poller.forget(polled.sock)
-        self._poller.again(polled.on_event)
+        polled.stop()
         now = time.monotonic()
         self._drying[key] = now + DRAIN_LIMIT, RETIRED_LIMIT if for_good else math.inf
         if not self._looking:
@@ -78,9 +75,8 @@ class Members:
     def _look(self, now: float) -> None:
         """Retire each socket that was to be emptied and is empty."""
         for key, (ends, lasts) in list(self._drying.items()):
-            relay, polled = self.polled[key]
-            stalled = isinstance(relay, TcpService) and polled in relay.stalled  # its clients wait for room
-            if now >= ends or not (stalled or self._poller.waits(polled.on_event)):
+            _, polled = self.polled[key]
+            if now >= ends or not polled.reading:
                 self.retire(key, now + lasts)
         self._looking = bool(self._drying)
         if self._looking:
@@ -102,7 +98,7 @@ class Members:
         for relay, polled, until in self.retired:
             if isinstance(polled, UdpListener) and until < math.inf and (now >= until or polled.udp.is_quiet(polled)):
                 polled.udp.leave(polled)
-            if _needed(relay, polled):
+            if polled.needed:
                 still.append((relay, polled, until))
             else:
                 polled.sock.close()
@@ -110,15 +106,10 @@ class Members:
 
     def close(self) -> None:
         """Close all sockets."""
-        for _, polled in (*self.polled.values(), *(retired[:2] for retired in self.retired)):
-            self._poller.forget(polled.sock)
+        for relay, polled in self.polled.values():
+            relay.unlisten(polled)  # type: ignore[arg-type]
+            polled.sock.close()
+        for _, polled, _ in self.retired:
             polled.sock.close()
         self.polled.clear()
         self.retired.clear()
-
-
-def _needed(relay: Relay, polled: Listener) -> bool:
-    """Return True if a pending query (until give-up) or an open session is still answered by this socket."""
-    if isinstance(relay, DnsService):
-        return any(query.listener is polled for query in relay.inflight.values())
-    return isinstance(polled, UdpListener) and polled.sessions > 0

@@ -20,8 +20,8 @@ from proxy.relay.dns.intake import DnsListener
 from proxy.relay.dns.service import DnsService
 from proxy.relay.engine import HandOn, Want
 from proxy.relay.handing import Handing
-from proxy.relay.loop.poller import Poller
 from proxy.relay.members import Members
+from proxy.relay.native.poller import Poller
 from proxy.relay.observe.connection_log import ConnectionLog
 from proxy.relay.observe.follow import Followers, Tell
 from proxy.relay.observe.listing import Browser, Row

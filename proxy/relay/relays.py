@@ -10,7 +10,7 @@ from itertools import chain
 from proxy.relay.dns.intake import DnsListener
 from proxy.relay.dns.journal import Journal
 from proxy.relay.dns.service import DnsService
-from proxy.relay.loop.poller import Poller
+from proxy.relay.native.poller import Poller
 from proxy.relay.plan import ServicePlan
 from proxy.relay.service import Service
 from proxy.relay.target import Target

@@ -12,12 +12,11 @@ from proxy.balance.pool import Pool
 from proxy.relay.capacity import Capacity
 from proxy.relay.clients.access import Access
 from proxy.relay.clients.rates import Rate, Rates
+from proxy.relay.native.traffic import Traffic
 from proxy.relay.plan import ServicePlan
 from proxy.relay.target import Target
 from proxy.stats.columns import Siblings
 from proxy.stats.layout import (
-    BACKEND_ACTIVE,
-    BACKEND_TOTAL,
     SERVICE_RATE_LIMITED,
     SERVICE_RATE_UNKNOWN,
     SERVICE_REFUSED_LIMIT,
@@ -27,8 +26,6 @@ from proxy.stats.layout import (
 
 if TYPE_CHECKING:
     from proxy.balance.backend import Admin, Verdict
-    from proxy.balance.selector import Selector
-    from proxy.relay.clients.persistence import Persistence
     from proxy.relay.observer import EndObserver
     from proxy.relay.sockets.address import Client
     from proxy.relay.sockets.transparent import Stock
@@ -48,7 +45,7 @@ Moved = Literal["down", "ejected", "up", "standby", "maint"]
 again; the operator has put it into maintenance."""
 
 
-class Service:
+class Service(Traffic):
     """The state that all listeners of one service share in this worker."""
 
     stock: "Stock | None" = None
@@ -71,28 +68,25 @@ class Service:
         failing: Failing | None = None,
         log: "EndObserver | None" = None,
     ) -> None:
+        super().__init__(cells, layout.service(plan.slot))
         self.plan = plan
-        self.cells = cells
         self.log = log
-        self.cell = layout.service(plan.slot)
         self.targets = tuple(Target(backend, index, layout) for index, backend in enumerate(plan.backends))
         self.by_slot = {target.slot: target for target in self.targets}
         self._layout = layout
         self.access = Access(plan.allow, plan.deny)
         self._rng = rng
         self.pool = Pool(self.targets, plan.scheduler, rng)
-        self.selector: Selector = self.pool.selector()
+        self.selector = self.pool.selector()
         # Whether the scheduler needs the durations of connects and answers.
         self.timed = plan.scheduler == names.LEAST_LATENCY
         self._siblings = siblings or Siblings()
-        self.capacity: Capacity | None = None
         self._limit()
-        self.persistence: Persistence | None = None  # set by the engine, where clients keep their backends
-        # It stays when that is switched off: connections that hold a template give it back here.
-        self.keeper: Persistence | None = None
+        # The engine sets `persistence` where clients keep their backends.  `keeper` is the same, and stays when that is
+        # switched off: connections that hold a template give it back there.
         self._rates = rates
         self._failing = failing
-        self.epoch = 0  # counts changes of verdicts and admin states: a remembered choice may be wrong after each
+        # `epoch` counts changes of verdicts and admin states: a remembered choice may be wrong after each.
         self._hint = hint
         self.now = now
 
@@ -141,28 +135,6 @@ class Service:
         """Return the cell that counts why the last `pick` returned None: no usable backend, or no free slot."""
         crowded = self.capacity is not None and self.capacity.full is not None
         return SERVICE_REFUSED_LIMIT if crowded else SERVICE_REFUSED_NO_BACKEND
-
-    def took(self, target: Target) -> None:
-        """Count a connection, session or query that begins on `target`."""
-        target.active += 1
-        self.cells[target.cell + BACKEND_ACTIVE] = target.active
-        self.cells[target.cell + BACKEND_TOTAL] += 1
-        if self.selector.needs_changes:
-            self.selector.changed(target)
-
-    def adopted(self, target: Target) -> None:
-        """Count a session on `target` that a predecessor has counted already when it began."""
-        self.took(target)
-        self.cells[target.cell + BACKEND_TOTAL] -= 1
-
-    def gave_back(self, target: Target) -> None:
-        """Count the end of a connection, session or query on `target`."""
-        target.active -= 1
-        self.cells[target.cell + BACKEND_ACTIVE] = target.active
-        if self.selector.needs_changes:
-            self.selector.changed(target)
-        if self.capacity is not None:
-            self.capacity.freed()
 
     def took_time(self, target: Target, seconds: float) -> None:
         """Give the scheduler the duration of a connect or an answer; call it only if `timed`."""

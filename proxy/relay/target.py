@@ -20,23 +20,6 @@ Where = tuple[str, int | None]
 class Target(Backend):
     """A backend with its address and the place of its counters."""
 
-    __slots__ = (
-        "address",
-        "cell",
-        "connections",
-        "failed_at",
-        "failures",
-        "family",
-        "former",
-        "hinted",
-        "limit",
-        "port",
-        "send_proxy",
-        "slot",
-        "sources",
-        "told",
-    )
-
     def __init__(self, plan: BackendPlan, index: int, layout: Layout) -> None:
         super().__init__(
             plan.name, index, plan.weight, cast("Verdict", plan.state), cast("Admin", plan.admin), plan.tier

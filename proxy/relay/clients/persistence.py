@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.balance.selector import Selector
-    from proxy.relay.loop.poller import Poller
-    from proxy.relay.loop.timers import Timer
+    from proxy.relay.native.poller import Poller
+    from proxy.relay.native.timers import Timer
     from proxy.relay.target import Target
 
     Pick = Callable[[int, tuple[Target, ...]], Target | None]
@@ -39,10 +39,16 @@ class Chooser(Protocol):
     """The part of a service that persistence needs."""
 
     plan: "ServicePlan"
-    cells: "memoryview[int]"
-    cell: int
     selector: "Selector"
     by_slot: "dict[int, Target]"
+
+    @property
+    def cells(self) -> "memoryview[int]":
+        """The column that counts."""
+
+    @property
+    def cell(self) -> int:
+        """The first cell of the service's block."""
 
     def pick(self, key: int, tried: "tuple[Target, ...]") -> "Target | None":
         """Claim a slot of the scheduler's choice and return that backend; None if no backend is left."""

@@ -16,8 +16,8 @@ from proxy.relay.dns.message import HEADER, OPCODE
 if TYPE_CHECKING:
     from proxy.relay.dns.intake import DnsListener
     from proxy.relay.dns.upstream import Upstream
-    from proxy.relay.loop.poller import Poller
-    from proxy.relay.loop.timers import Timer
+    from proxy.relay.native.poller import Poller
+    from proxy.relay.native.timers import Timer
     from proxy.relay.proxy_header.header import Header
     from proxy.relay.sockets.address import Client
     from proxy.relay.target import Target

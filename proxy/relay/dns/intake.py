@@ -53,6 +53,21 @@ class DnsListener:
         self.route = member.text.encode()
         self.ident = member.listener
 
+    def stop(self) -> None:
+        """Stop polling, and take what has arrived already."""
+        self.dns.poller.forget(self.sock)
+        self.dns.poller.again(self.on_event)
+
+    @property
+    def reading(self) -> bool:
+        """Return True if there may be more to take."""
+        return self.dns.poller.waits(self.on_event)
+
+    @property
+    def needed(self) -> bool:
+        """Return True if a pending query (until give-up) is answered by this socket."""
+        return any(query.listener is self for query in self.dns.inflight.values())
+
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells what happened
         """Read the queries that have arrived."""
         receive = self.receive

@@ -22,7 +22,7 @@ from proxy.relay.dns.intake import DnsListener, Intake
 from proxy.relay.dns.journal import Journal
 from proxy.relay.dns.message import OPCODE, servfail
 from proxy.relay.dns.upstream import Peer, Upstream, random_numbers
-from proxy.relay.loop.poller import DATAGRAM, Poller
+from proxy.relay.native.poller import DATAGRAM, Poller
 from proxy.relay.plan import Member
 from proxy.relay.proxy_header.datagrams import who
 from proxy.relay.service import Service

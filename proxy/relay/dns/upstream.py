@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.relay.dns.message import HEADER, OPCODE, QR, is_answer
-from proxy.relay.loop.poller import DATAGRAM, Poller
+from proxy.relay.native.poller import DATAGRAM, Poller
 from proxy.relay.proxy_header.datagrams import header_for
 from proxy.relay.sockets.datagram import BATCH
 from proxy.relay.sockets.outgoing import LIFETIME, REOPEN_PAUSE, SHORTAGES, connect

@@ -22,7 +22,7 @@ from proxy.stats.layout import SERVICE_CLOSED
 
 if TYPE_CHECKING:
     from proxy.relay.dns.inflight import Query
-    from proxy.relay.loop.poller import Poller
+    from proxy.relay.native.poller import Poller
     from proxy.relay.plan import LogPlan
     from proxy.relay.service import Service
     from proxy.relay.target import Target

@@ -17,7 +17,7 @@ from proxy.relay.udp.session import Session
 from proxy.relay.udp.sessions import UdpService
 
 if TYPE_CHECKING:
-    from proxy.relay.loop.poller import Poller
+    from proxy.relay.native.poller import Poller
     from proxy.relay.service import Service
     from proxy.relay.tcp.connection import Connection
 

@@ -13,7 +13,7 @@ import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
-from proxy.relay.loop.poller import IN, PRI, RDHUP, STREAM
+from proxy.relay.native.poller import IN, PRI, RDHUP, STREAM
 from proxy.relay.proxy_header.header import build
 from proxy.relay.sockets import transparent
 from proxy.relay.sockets.address import sockaddr

@@ -13,7 +13,7 @@ import errno
 import socket
 from typing import TYPE_CHECKING
 
-from proxy.relay.loop.poller import ERR, HUP, IN, OUT, PRI, RDHUP
+from proxy.relay.native.poller import ERR, HUP, IN, OUT, PRI, RDHUP
 from proxy.relay.proxy_header.header import LONGEST, Endpoint, HeaderError, parse
 from proxy.relay.sockets.stream_options import arm_reset
 from proxy.relay.tcp import connecting
@@ -38,7 +38,7 @@ from proxy.stats.layout import (
 )
 
 if TYPE_CHECKING:
-    from proxy.relay.loop.timers import Timer
+    from proxy.relay.native.timers import Timer
     from proxy.relay.target import Target
     from proxy.relay.tcp.service import TcpListener, TcpService
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from proxy.relay.clients.access import Blocks
 from proxy.relay.clients.connection_counts import Clients
-from proxy.relay.loop.poller import LISTENER, STREAM, Poller
+from proxy.relay.native.poller import LISTENER, STREAM, Poller
 from proxy.relay.plan import Member
 from proxy.relay.service import Service
 from proxy.relay.sockets.stream_options import OURS, arm_reset, tune
@@ -33,7 +33,7 @@ from proxy.stats.layout import (
 )
 
 if TYPE_CHECKING:
-    from proxy.relay.loop.timers import Timer
+    from proxy.relay.native.timers import Timer
     from proxy.relay.observer import Observer
 
 ACCEPTS = 64  # connections accepted in one turn
@@ -50,6 +50,19 @@ class TcpListener:
         self.member = member
         self.sock = sock
         self.route = member.text.encode()
+
+    def stop(self) -> None:
+        """Stop polling, and take what has arrived already."""
+        self.tcp.poller.forget(self.sock)
+        self.tcp.poller.again(self.on_event)
+
+    @property
+    def reading(self) -> bool:
+        """Return True if there may be more to take, or clients wait for room."""
+        return self in self.tcp.stalled or self.tcp.poller.waits(self.on_event)
+
+    needed = False
+    """Connections have sockets of their own."""
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - accept() tells what happened
         """Accept waiting clients while there is room."""

@@ -14,7 +14,7 @@ import termios
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from proxy.relay.loop.poller import ERR, IN, OUT, PRI, RDHUP
+from proxy.relay.native.poller import ERR, IN, OUT, PRI, RDHUP
 
 if TYPE_CHECKING:
     from proxy.relay.tcp.connection import Connection

@@ -4,7 +4,7 @@ import socket
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from proxy.relay.loop.poller import DATAGRAM
+from proxy.relay.native.poller import DATAGRAM
 from proxy.relay.udp.session import Session
 from proxy.relay.udp.sessions import ANSWER_DUE
 from proxy.stats.layout import SERVICE_MOVED, SERVICE_SESSIONS, SERVICE_SESSIONS_ADOPTED, SERVICE_SESSIONS_DROPPED

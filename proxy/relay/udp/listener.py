@@ -22,6 +22,21 @@ class UdpListener:
         self.ident = member.listener
         self.sessions = 0  # the number of sessions that answer through this socket
 
+    def stop(self) -> None:
+        """Stop polling, and take what has arrived already."""
+        self.udp.poller.forget(self.sock)
+        self.udp.poller.again(self.on_event)
+
+    @property
+    def reading(self) -> bool:
+        """Return True if there may be more to take."""
+        return self.udp.poller.waits(self.on_event)
+
+    @property
+    def needed(self) -> bool:
+        """Return True if a session answers through this socket."""
+        return self.sessions > 0
+
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells what happened
         """Read the clients' datagrams and send them to backends."""
         receive = self.receive

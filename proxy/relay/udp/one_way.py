@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from proxy.relay.loop.poller import DATAGRAM, Poller
+from proxy.relay.native.poller import DATAGRAM, Poller
 from proxy.relay.plan import Member
 from proxy.relay.proxy_header.datagrams import Introducers, header_for, who
 from proxy.relay.proxy_header.header import Header
@@ -60,6 +60,19 @@ class PerDatagramListener:
         self.sock = sock
         self.receive, _ = endpoint(sock, member.address)
         self.route = member.text.encode()
+
+    def stop(self) -> None:
+        """Stop polling, and take what has arrived already."""
+        self.udp.poller.forget(self.sock)
+        self.udp.poller.again(self.on_event)
+
+    @property
+    def reading(self) -> bool:
+        """Return True if there may be more to take."""
+        return self.udp.poller.waits(self.on_event)
+
+    needed = False
+    """Nothing is answered."""
 
     def on_event(self, mask: int) -> None:  # noqa: ARG002 - reading tells what happened
         """Send the clients' datagrams on."""

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.relay.loop.poller import DATAGRAM, Poller
+from proxy.relay.native.poller import DATAGRAM, Poller
 from proxy.relay.plan import Member
 from proxy.relay.proxy_header.datagrams import Introducers, who
 from proxy.relay.proxy_header.header import Header
@@ -55,7 +55,7 @@ from proxy.stats.layout import (
 )
 
 if TYPE_CHECKING:
-    from proxy.relay.loop.timers import Timer
+    from proxy.relay.native.timers import Timer
     from proxy.relay.observer import Observer
 
 MOVED = 256  # sessions moved in one turn

@@ -9,7 +9,7 @@ def test_it_starts_unknown_and_idle():
     """A new backend is unknown, wanted, and has nothing to do here or elsewhere."""
     backend = Backend("ns1", 0)
     assert (backend.verdict, backend.admin, backend.weight) == ("unknown", "ready", 1)
-    assert (backend.active, backend.elsewhere, backend.attached) == (0, 0, None)
+    assert (backend.active, backend.elsewhere) == (0, 0)
 
 
 def test_it_has_slots_only():

@@ -4,7 +4,7 @@ import pytest
 
 from proxy.relay.dns import inflight
 from proxy.relay.dns.inflight import GRAIN, RIPE, Inflight, Query
-from proxy.relay.loop.timers import Timers
+from proxy.relay.native.timers import Timers
 
 
 class Clock(Timers):

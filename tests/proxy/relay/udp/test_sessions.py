@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.relay.loop.poller import Poller
+from proxy.relay.native.poller import Poller
 from proxy.relay.plan import BackendPlan, DnsPlan, Member, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.service import Service
 from proxy.relay.target import ATTEMPTS

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.relay.loop.timers import REMAINS, Timers
+from proxy.relay.native.timers import Timers
 
 OPERATIONS = st.lists(
     st.one_of(
@@ -51,13 +51,12 @@ def test_timers_run_as_a_sorted_list_would(operations) -> None:
 
 
 def test_cancelled_timers_do_not_pile_up() -> None:
-    """A million timers an hour ahead, each cancelled at once, leave no more than a handful of places in the heap."""
+    """A hundred thousand timers an hour ahead, each cancelled at once, leave nothing in the heap."""
     timers = Timers()
     kept = [timers.add(3600.0 + number, lambda _: None) for number in range(100)]
     for _ in range(100_000):
         timers.add(3600.0, lambda _: None).cancel()
-        assert len(timers._heap) <= 2 * len(kept) + REMAINS + 1
-    assert len(timers) == len(kept)
+        assert len(timers) == len(kept)
     assert timers.next_deadline() == 3600.0
 
 
@@ -85,7 +84,7 @@ def test_a_timer_may_cancel_and_add_others_while_it_runs() -> None:
     """A callback may cancel all other timers and add one that is due, which then runs next."""
     timers = Timers()
     ran: list[str] = []
-    others = [timers.add(2.0, lambda _: ran.append("cancelled")) for _ in range(4 * REMAINS)]
+    others = [timers.add(2.0, lambda _: ran.append("cancelled")) for _ in range(256)]
 
     def first(now: float) -> None:
         ran.append("first")

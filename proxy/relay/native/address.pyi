@@ -1,0 +1,3 @@
+from proxy.relay.sockets.address import Client
+
+def round_trip(source: Client) -> Client: ...

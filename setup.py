@@ -1,0 +1,33 @@
+"""Builds what is compiled: the native modules, and the Python modules that have a `.pxd` beside them.
+
+Everything else about the package is in pyproject.toml.  `python setup.py build_ext --inplace` builds in a checkout.
+"""
+
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+ROOT = Path(__file__).parent
+
+
+def modules() -> list[Extension]:
+    """Return an extension for each `.pyx`, and for each `.py` with a `.pxd` of the same name."""
+    found = [*ROOT.glob("proxy/**/*.pyx"), *(path.with_suffix(".py") for path in ROOT.glob("proxy/**/*.pxd"))]
+    sources = sorted(path.relative_to(ROOT) for path in found if path.exists())
+    return [
+        Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=["-O2"]) for path in sources
+    ]
+
+
+setup(
+    ext_modules=cythonize(
+        modules(),
+        nthreads=2,
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": "3",
+            "annotation_typing": False,  # annotations are for mypy: `memoryview[int]` would become a buffer of C ints
+        },
+    ),
+)
