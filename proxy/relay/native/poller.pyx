@@ -225,7 +225,7 @@ cdef class Poller:
         try:
             for _ in range(_ROUNDS):
                 count = epoll_wait(self._epoll, self._events, EVENTS, 0)
-                if count <= 0 and self._again.next == &self._again:
+                if count <= 0 and self._again.next == &self._again and self._after.next == &self._after:
                     break
                 self.now = self.time()
                 if ends == 0.0:
