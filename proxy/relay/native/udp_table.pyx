@@ -104,8 +104,8 @@ cdef class Table:
         self.size -= 1
 
     cdef void touch(self, Node *node) noexcept:
-        """Make an entry the newest."""
-        if node.newer == &self._head:
+        """Make an entry the newest; harmless if it is not in the table."""
+        if not node.present or node.newer == &self._head:
             return
         node.older.newer, node.newer.older = node.newer, node.older
         node.older, node.newer = self._head.older, &self._head
