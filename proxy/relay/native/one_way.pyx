@@ -65,6 +65,10 @@ cdef class PerDatagramListener(Receiver):
 cdef class Outlet:
     """The connected socket to one backend at one port, opened when it is needed."""
 
+    def __cinit__(self, *_, **__):
+        self._fd = self._watch.fd = -1
+        self._last.size = -1
+
     def __init__(self, Datagrams udp not None, Target target not None, Py_ssize_t port):
         """Begin without a socket."""
         self.udp = udp
@@ -73,8 +77,6 @@ cdef class Outlet:
         self.born = 0.0
         self.barred = 0.0  # it is not opened before this time
         self._poller = udp.poller
-        self._fd = -1
-        self._last.size = -1
         udp.poller.prepare(&self._watch, _outlet_ready, <void *>self)
 
     def __dealloc__(self):
@@ -298,7 +300,10 @@ cdef class Datagrams:
         cdef uint64_t key = 0
         if self.service.needs_key:
             key = self.service.source_key(listener.route, &client.address, None)
-        target = self.service.pick(key, ())
+        if self.service.capacity is None:
+            target = self.service._selector.pick(key, ())
+        else:
+            target = self.service.pick(key, ())
         if target is None:
             self._at[self.service.cell + <Py_ssize_t>self.service.why_nobody()] += 1
             return 0

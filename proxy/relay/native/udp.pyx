@@ -90,13 +90,15 @@ cdef class UdpListener(Receiver):
 cdef class Session(Holder):
     """One client's datagrams to and from one backend."""
 
+    def __cinit__(self, *_, **__):
+        self._fd = -1
+
     def __init__(self, UdpListener listener not None, tuple client, End end, sock, told=None, bytes head=b""):
         """Begin a session that is in no table yet, and own its connected socket.
 
         `told` is the PROXY header that names the client; `head` stands before each datagram to the backend.
         """
         Holder.__init__(self, end)
-        self._fd = -1
         self.listener = listener
         self.told = told
         self.sticky = 0  # the key of the client's template if the service has persistence
@@ -207,7 +209,10 @@ cdef class Session(Holder):
                     self._broke(-count)
                 continue
             for at in range(count):
-                self._answer(inbox.data(at), inbox.size(at))
+                try:
+                    self._answer(inbox.data(at), inbox.size(at))
+                except Exception as error:
+                    udp.poller.fault(error)
             if count < BATCH:
                 break
             left -= count
