@@ -14,7 +14,8 @@ from proxy.relay.native.poller import Poller
 from proxy.relay.plan import ServicePlan
 from proxy.relay.service import Service
 from proxy.relay.target import Target
-from proxy.relay.tcp.service import Admission, TcpListener, TcpService
+from proxy.relay.native.tcp_listener import TcpListener
+from proxy.relay.tcp.service import Admission, TcpService
 from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.one_way import PerDatagramListener, PerDatagramService
 from proxy.relay.udp.sessions import UdpService

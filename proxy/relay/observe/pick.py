@@ -11,7 +11,7 @@ from proxy.balance.trivial import Nobody, Only
 from proxy.relay.dns.intake import DnsListener
 from proxy.relay.observe.ended import endpoint
 from proxy.relay.service import Service
-from proxy.relay.tcp.service import TcpListener
+from proxy.relay.native.tcp_listener import TcpListener
 from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.one_way import PerDatagramListener
 

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from proxy.relay.clients.access import Blocks
-from proxy.relay.tcp.connection import Connection
+from proxy.relay.native.tcp_connection import Connection
 from proxy.relay.udp.session import Session
 
 if TYPE_CHECKING:
