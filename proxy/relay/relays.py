@@ -11,10 +11,10 @@ from proxy.relay.dns.intake import DnsListener
 from proxy.relay.dns.journal import Journal
 from proxy.relay.dns.service import DnsService
 from proxy.relay.native.poller import Poller
+from proxy.relay.native.tcp_listener import TcpListener
 from proxy.relay.plan import ServicePlan
 from proxy.relay.service import Service
 from proxy.relay.target import Target
-from proxy.relay.native.tcp_listener import TcpListener
 from proxy.relay.tcp.service import Admission, TcpService
 from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.one_way import PerDatagramListener, PerDatagramService

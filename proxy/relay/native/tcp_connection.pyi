@@ -1,7 +1,6 @@
 from enum import IntEnum
 from typing import Any
 
-from proxy.relay.native.tcp_streams import Streams
 from proxy.relay.target import Target
 
 class State(IntEnum):

@@ -26,9 +26,9 @@ from libc.math cimport INFINITY, isinf
 
 from proxy.relay.native.address cimport read_address
 from proxy.relay.native.linux cimport (
-    AF_INET6, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR,
-    SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close as close_fd, connect as connect_fd, getsockname, htons, recv, send,
-    shutdown, sockaddr, socket as open_socket,
+    EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR,
+    SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close as close_fd, connect as connect_fd, getsockname, recv, send, shutdown,
+    socket as open_socket,
 )
 from proxy.relay.native.poller cimport Poller, Watch
 from proxy.relay.native.tcp_half cimport (
@@ -39,12 +39,11 @@ from proxy.relay.native.timers cimport prepare_deadline
 from proxy.relay.native.traffic cimport Traffic
 
 from proxy.relay.sockets.sources import LackError
+from proxy.relay.target import ATTEMPTS
 from proxy.stats import layout
 from proxy.stats.histogram import bucket
 
-ATTEMPTS = 16
-"""The largest number of backends tried for one connection: a hundred closed ports must not cost a hundred tries."""
-SETTLED = 1.0
+SETTLED = 1.0  # s after which a connection gets the options that a short one does not need
 GRACE = 0.5  # s that a connect may still take after the client has sent nothing but a FIN
 LINGERING = 0.01  # s between two looks at the send queue before an RST; doubled each time, up to a second
 

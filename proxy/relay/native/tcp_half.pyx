@@ -56,10 +56,9 @@ cdef Outcome pull(Room room, int64_t *at, Half *half, bint dry, bint *moved, int
     cdef Py_ssize_t size, sent, most
     cdef Py_ssize_t spliced = 0
     cdef Outcome outcome
-    cdef int turn
     if not half.readable or half.eof or waits(other):
         return QUIET
-    for turn in range(_READS):
+    for _ in range(_READS):
         most = room.size
         if not half.urgent and room.splice_from < most:
             pipe = room.pipes.take(room.poller.now) if half.bulk else NULL

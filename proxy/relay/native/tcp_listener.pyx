@@ -65,8 +65,8 @@ cdef class TcpListener:
         cdef Streams tcp = self.tcp
         cdef Room room = tcp.admission
         cdef Address source
-        cdef int turn, fd, number
-        for turn in range(_ACCEPTS):
+        cdef int fd, number
+        for _ in range(_ACCEPTS):
             if room.open >= room.most or room.paused or (tcp.gate is not None and not tcp.gate.enter(self)):
                 return self._stall()
             source.size = sizeof(source.name)

@@ -22,10 +22,10 @@ from proxy.stats.layout import SERVICE_CLOSED
 if TYPE_CHECKING:
     from proxy.relay.dns.inflight import Query
     from proxy.relay.native.poller import Poller
+    from proxy.relay.native.tcp_connection import Connection
     from proxy.relay.plan import LogPlan
     from proxy.relay.service import Service
     from proxy.relay.target import Target
-    from proxy.relay.native.tcp_connection import Connection
     from proxy.relay.udp.session import Session
 
 HAND_ON_PAUSE: Final = 0.1  # s between two times that lines are handed on

@@ -8,11 +8,11 @@ out, and so are those that begin after the first page.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from proxy.relay.native.tcp_connection import Connection, State
 from proxy.relay.observe.connection_log import asked_of, backend_address
 from proxy.relay.observe.ended import endpoint
 from proxy.relay.observe.wanted import Item, Wanted
 from proxy.relay.sockets.datagram import asked
-from proxy.relay.native.tcp_connection import Connection, State
 from proxy.relay.tcp.service import TcpService
 from proxy.relay.udp.session import Session
 from proxy.relay.udp.sessions import UdpService

@@ -9,9 +9,9 @@ from proxy.balance.failover import Failover
 from proxy.balance.standby import WithStandbys
 from proxy.balance.trivial import Nobody, Only
 from proxy.relay.dns.intake import DnsListener
+from proxy.relay.native.tcp_listener import TcpListener
 from proxy.relay.observe.ended import endpoint
 from proxy.relay.service import Service
-from proxy.relay.native.tcp_listener import TcpListener
 from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.one_way import PerDatagramListener
 
@@ -90,7 +90,7 @@ def _service(listener: Polled) -> Service:
         case UdpListener() | PerDatagramListener():
             return listener.udp.service
         case TcpListener():
-            return listener.tcp.service
+            return cast("Service", listener.tcp.service)
 
 
 def question(name: str) -> bytes:

@@ -3,7 +3,6 @@
 The connection itself connects, and tries another backend if that fails (`proxy.relay.native.tcp_connection`).
 """
 
-import socket
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,8 @@ from proxy.relay.target import Target
 from proxy.stats.layout import SERVICE_REFUSED_NO_BACKEND
 
 if TYPE_CHECKING:
+    import socket
+
     from proxy.relay.tcp.service import TcpService
 
 PORT_PAUSE = 0.05  # s until a connect is tried again after local ports ran out

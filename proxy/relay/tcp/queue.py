@@ -20,8 +20,8 @@ from proxy.stats.layout import BACKEND_QUEUED, SERVICE_QUEUED, SERVICE_REFUSED_L
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-    from proxy.relay.target import Target
     from proxy.relay.native.tcp_connection import Connection
+    from proxy.relay.target import Target
     from proxy.relay.tcp.service import TcpService
 
     Tried = tuple[Target, ...]
