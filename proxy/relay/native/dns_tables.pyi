@@ -1,0 +1,1 @@
+LATE_KEPT: int
