@@ -59,9 +59,11 @@ def _run(copy: Path, chosen: Sequence[Breakage]) -> int:
         source = path.read_text()
         path.write_text(row.broken(source))
         try:
+            _build(copy, path)
             verdict, said = _tested(copy, row.tests, LONGEST)
         finally:
             path.write_text(source)
+            _build(copy, path)
         results.append(MEANS[verdict])
         if verdict == "error":
             print(said[-SHOWN:])
@@ -106,6 +108,13 @@ def _prepare(copy: Path) -> None:
     done = subprocess.run(command, cwd="/", env=_environment(copy), check=True, capture_output=True, text=True)
     if any(not Path(path).is_relative_to(copy) for path in done.stdout.split()):
         raise SystemExit(f"processes would import another checkout: {done.stdout}")
+
+
+def _build(copy: Path, path: Path) -> None:
+    """Compile a native module again after its source has changed; nothing to do for others."""
+    if path.suffix == ".pyx" or path.with_suffix(".pxd").exists():
+        command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--parallel", "2"]
+        subprocess.run(command, cwd=copy, check=True, stdout=subprocess.DEVNULL)
 
 
 def _environment(copy: Path) -> dict[str, str]:

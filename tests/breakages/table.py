@@ -35,7 +35,7 @@ class Breakage(NamedTuple):
         if (count := source.count(self.find)) != 1:
             raise ValueError(f"{self.file} has the text {count} times, not once")
         found = source.replace(self.find, self.replace)
-        if ast.dump(ast.parse(found)) == _meaning(source):
+        if found == source if self.file.endswith(".pyx") else ast.dump(ast.parse(found)) == _meaning(source):
             raise ValueError(f"nothing changes in {self.file}")
         return found
 
