@@ -485,6 +485,7 @@ cdef class Queries:
         cdef Address introduced
         cdef uint64_t hash, twin_hash
         cdef Query *query
+        cdef bint ready = False
         self._at[SERVICE_DATAGRAMS] += 1
         if size < HEADER:
             self._at[SERVICE_MALFORMED if size else SERVICE_EMPTY_DATAGRAM] += 1
@@ -519,16 +520,20 @@ cdef class Queries:
         query.hash = hash
         query.twin_hash = twin_hash
         query.who = asker[0]
-        query.pins = 1
         try:
-            if (self.subnets and not self._add_subnet(query)) or (self.introduces and not self._add_client(query)):
+            ready = (not self.subnets or self._add_subnet(query)) and (not self.introduces or self._add_client(query))
+            if not ready:
                 self._at[SERVICE_NO_MEMORY] += 1
+        finally:
+            if not ready:
                 query.done = True
                 self._release(query)
-            else:
+        if ready:
+            query.pins += 1
+            try:
                 self._begin(query, now)
-        finally:
-            self._unpin(query)
+            finally:
+                self._unpin(query)
         return 0
 
     cdef Query *_new(
@@ -644,7 +649,13 @@ cdef class Queries:
         if self._duplicates.count >= self.inflight_cap or (is_large and self._large >= self.large_cap):
             self._at[SERVICE_TABLE_FULL] += 1
             return self._turn_down(query, SERVICE_TABLE_FULL)
-        self._phases.add(&query.turn, now)
+        try:
+            self._phases.add(&query.turn, now)
+        except MemoryError:
+            self._at[SERVICE_NO_MEMORY] += 1
+            query.done = True
+            self._release(query)
+            return 0
         self._duplicates.add(query)
         self._large += is_large
         self._at[SERVICE_INFLIGHT] += 1
@@ -701,7 +712,7 @@ cdef class Queries:
         cdef uint64_t hash = query.twin_hash ^ (<size_t><PyObject *>peer) * <uint64_t>0x9E3779B97F4A7C15
         cdef uint32_t number
         cdef uint16_t ident
-        cdef char *place
+        cdef char *place = NULL
         cdef Py_ssize_t before = 0
         cdef bytes head = b""
         if query.sends > SOCKETS:  # all may be broken, if the host's address has changed
@@ -737,8 +748,10 @@ cdef class Queries:
             if attempt == NULL:
                 self._at[SERVICE_NO_MEMORY] += 1
                 return False
-        add_ident(&upstream._idents, ident, attempt)
-        place = self._post.put(&upstream._box, before + 2 + query.payload_size, NULL, <void *>(2 + query.payload_size), ident)
+        if add_ident(&upstream._idents, ident, attempt):
+            place = self._post.put(
+                &upstream._box, before + 2 + query.payload_size, NULL, <void *>(2 + query.payload_size), ident
+            )
         if place == NULL:
             remove_ident(&upstream._idents, ident)
             if attempt != &query.first:

@@ -48,7 +48,12 @@ cdef struct Idents:
 
 
 cdef Place *find_ident(Idents *table, uint16_t ident) noexcept
-cdef int add_ident(Idents *table, uint16_t ident, Attempt *attempt) except -1
+cdef bint add_ident(Idents *table, uint16_t ident, Attempt *attempt) noexcept
 cdef void remove_ident(Idents *table, uint16_t ident) noexcept
 cdef void late_ident(Idents *table, uint16_t ident) noexcept
+cdef class Ids:
+    cdef Idents _idents
+    cdef Attempt _attempt  # of all pending ones
+
+
 cdef void free_idents(Idents *table) noexcept

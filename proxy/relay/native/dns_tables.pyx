@@ -189,8 +189,8 @@ cdef void _insert(Idents *table, uint16_t ident, Attempt *attempt) noexcept:
     table.used += 1
 
 
-cdef int add_ident(Idents *table, uint16_t ident, Attempt *attempt) except -1:
-    """Add an ID that is neither pending nor late."""
+cdef bint add_ident(Idents *table, uint16_t ident, Attempt *attempt) noexcept:
+    """Add an ID that is neither pending nor late; return False without memory."""
     cdef Place *before = table.places
     cdef uint32_t number, size = table.size
     if 4 * (table.used + 1) > 3 * size:
@@ -198,7 +198,7 @@ cdef int add_ident(Idents *table, uint16_t ident, Attempt *attempt) except -1:
         if table.places == NULL:
             table.places = before
             if table.used + 1 >= size:
-                raise MemoryError
+                return False
         else:
             table.size = max(16, 2 * size)
             table.used = 0
@@ -208,7 +208,7 @@ cdef int add_ident(Idents *table, uint16_t ident, Attempt *attempt) except -1:
             free(before)
     _insert(table, ident, attempt)
     table.pending += attempt != NULL
-    return 0
+    return True
 
 
 cdef void remove_ident(Idents *table, uint16_t ident) noexcept:
@@ -244,9 +244,7 @@ cdef void late_ident(Idents *table, uint16_t ident) noexcept:
         remove_ident(table, ident)
         return
     if place == NULL:
-        try:
-            add_ident(table, ident, NULL)
-        except MemoryError:
+        if not add_ident(table, ident, NULL):
             return
     else:
         table.pending -= 1
@@ -268,3 +266,35 @@ cdef void free_idents(Idents *table) noexcept:
     table.places = NULL
     table.late = NULL
     table.size = table.used = table.pending = table.late_count = 0
+
+
+cdef class Ids:
+    """A table of IDs for Python."""
+
+    def __dealloc__(self):
+        free_idents(&self._idents)
+
+    def add(self, uint16_t ident):
+        """Add a pending ID, which must be new."""
+        if not add_ident(&self._idents, ident, &self._attempt):
+            raise MemoryError
+
+    def remove(self, uint16_t ident):
+        """Forget an ID."""
+        remove_ident(&self._idents, ident)
+
+    def give_up(self, uint16_t ident):
+        """Make an ID a late one."""
+        late_ident(&self._idents, ident)
+
+    def kind(self, uint16_t ident):
+        """Return "pending" or "late"; None for another ID."""
+        cdef Place *place = find_ident(&self._idents, ident)
+        if place == NULL:
+            return None
+        return "late" if place.attempt == NULL else "pending"
+
+    @property
+    def counts(self):
+        """The numbers of pending and of late IDs."""
+        return self._idents.pending, self._idents.late_count

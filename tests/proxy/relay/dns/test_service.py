@@ -665,7 +665,7 @@ def test_ids_come_from_the_kernel(relay, balanced, backends, monkeypatch):
         drawn.append(random.Random(len(drawn)).randbytes(size))
         return drawn[-1]
 
-    monkeypatch.setattr(upstream.os, "urandom", urandom)
+    monkeypatch.setattr(os, "urandom", urandom)
     backend = backends(Server)
     where = balanced(backend.address)
     for number in range(20):
