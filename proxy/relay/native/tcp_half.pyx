@@ -34,13 +34,13 @@ cdef class Room:
     `crowded` is true if a listener may wait for room.
     """
 
-    def __init__(self, Py_ssize_t most, Poller poller, Py_ssize_t size, Py_ssize_t splice_from):
-        """Let in `most` connections, and read up to `size` octets at a time."""
+    def __init__(self, Py_ssize_t most, Poller poller, Py_ssize_t size, Py_ssize_t splice_from, Py_ssize_t pipes):
+        """Let in `most` connections, read up to `size` octets at a time, and have at most so many pipes."""
         self.most = most
         self.poller = poller
         self.size = size
         self.splice_from = splice_from
-        self.pipes = Pipes() if splice_from <= size else Pipes(0)
+        self.pipes = Pipes(pipes if splice_from <= size else 0)
         self.buffer = <char *>malloc(size)
         if self.buffer == NULL:
             raise MemoryError
