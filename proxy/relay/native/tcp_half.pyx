@@ -5,8 +5,8 @@ Laws:
   until the budget is spent.
 - A side is not read while octets that it sent still wait, in a buffer or in a pipe.  So they stay in order, and none wait
   when its end is read.
-- A read that fills less than its buffer has emptied the stream's queue (epoll(7)), unless a FIN or an urgent octet is
-  near, or an earlier turn may have used up their edge.
+- A read that fills less than its buffer has emptied the stream's queue (epoll(7)): if the FIN has arrived, this is the end.
+  It is not so if there were urgent octets, at which a read stops, or if an earlier turn may have used up an edge (`dry`).
 - A read of `splice_from` octets that is full begins splicing; a turn that splices fewer ends it.  Without a pipe, and after
   an urgent octet, which splice(2) does not pass, octets are copied.
 - TCP_NODELAY is set before the second write: the first one waits for nothing (RFC 9293, section 3.7.4).
@@ -98,6 +98,8 @@ cdef Outcome pull(Room room, int64_t *at, Half *half, bint dry, bint *moved, int
             return QUIET
         if size < most:
             half.bulk = False
+            if half.near and not half.urgent:
+                return END
             if not dry:
                 half.readable = False
                 return QUIET
