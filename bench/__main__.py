@@ -1,121 +1,231 @@
-"""`python -m bench LOAD`: run each system in turn, for several rounds, and print the results."""
+"""`python -m bench COMMAND`: compares Steelyard with its peers, and measures its parts."""
 
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from bench import failover, moves, picks
-from bench.loads import LOADS, Load
-from bench.probes import KINDS, LEAST, report
-from bench.report import Figures, Round, table
-from bench.systems import SYSTEMS, bench_bed
-from tests.e2e.bed import Bed
-from tests.e2e.process import TICKS, BedError, EndedError, MissingError
+from bench import failover as moving
+from bench import hosts, moves, readme, scale
+from bench import picks as picking
+from bench import probes as probing
+from bench.compare import Options, Step, compare
+from bench.facts import facts
+from bench.plots import write as draw
+from bench.results import Result
+from bench.scale import GROUPS
+from bench.systems import Tree
+from bench.tables import facts_text, points_text, work_text
+from bench.works import WORKS
+from tests.e2e.process import BedError, EndedError, MissingError
 
 # The balancer has one processor; client and servers may use all, including this one: bench/README.md says why.
 ALL = f"0-{(os.cpu_count() or 1) - 1}"
+FAILURES = (BedError, EndedError, MissingError, ValueError)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-def busy_seconds() -> float:
-    """Return how long the processors of this machine have been busy since its start, in seconds."""
-    user, nice, system, _idle, _iowait, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
-    return (user + nice + system + irq + softirq) / TICKS
+def command_line() -> str:
+    """Return the command that repeats this measurement."""
+    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
 
 
-def measure(bed: Bed, load: Load, name: str, seconds: int, cpu: str) -> Figures:
-    """Run one system once: one second to warm up, then `seconds` that are measured."""
-    system = SYSTEMS[name](bed, load.protocol, load.backends, load.port, cpu)
-    try:
-        load.run(system.address, 1)
-        own, all_of_it = system.cpu_seconds(), busy_seconds()
-        sample = load.run(system.address, seconds)
-        own, all_of_it = system.cpu_seconds() - own, busy_seconds() - all_of_it
-    finally:
-        system.stop()
-    return Figures(
-        rate=sample.work / sample.seconds * load.rate_scale,
-        cost=own / sample.work * load.cost_scale,
-        machine=all_of_it / sample.work * load.cost_scale,
-        latency=sample.latency,
-        failed=sample.failed,
-    )
+@contextmanager
+def progress(runs: int) -> Iterator[Step]:
+    """Show a bar on standard error for the block; the function that it yields takes what begins now."""
+    state = {"now": ""}
+    with click.progressbar(range(runs), item_show_func=lambda _: state["now"], show_pos=True, file=sys.stderr) as bar:
+
+        def step(what: str) -> None:
+            state["now"] = what
+            bar.update(0 if what.endswith(" starts") else 1)
+
+        yield step
 
 
-def bench(name: str, systems: Sequence[str], seconds: int, rounds: int, cpus: tuple[str, str]) -> list[Round]:
-    """Return the rounds of one load; the order of the systems rotates, so that each of them is first in turn."""
-    found: list[Round] = []
-    with bench_bed() as bed:
-        load = LOADS[name](bed, cpus[1])
-        try:
-            for number in range(rounds):
-                turn = number % len(systems)
-                order = [*systems[turn:], *systems[:turn]]
-                figures = {system: measure(bed, load, system, seconds, cpus[0]) for system in order}
-                found.append({system: figures[system] for system in systems})
-                told = "  ".join(f"{system} {figures[system].rate:,.1f}" for system in systems)
-                click.echo(f"round {number + 1} of {rounds}: {told}", err=True)
-        except BedError:
-            click.echo(bed.report(), err=True)
-            raise
-    return found
+def finish(result: Result, file: Path | None, plots: bool) -> None:
+    """Write the JSON file, and plots beside it."""
+    if file is not None:
+        result.write(file)
+        click.echo(f"written: {file}")
+    if plots:
+        for path in draw(result, file or Path("bench.json")):
+            click.echo(f"written: {path}")
 
 
-def move(rounds: int) -> None:
-    """Measure how an address moves between two hosts, in comparison with keepalived."""
-    try:
-        found = failover.bench(rounds, list(failover.SYSTEMS))
-        click.echo(f"\n{moves.table(found, 'steelyard')}\n")
-        click.echo(f"seconds, median (worst) of {rounds} rounds; {failover.version()}")
-    except (BedError, EndedError, MissingError) as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"again: {shlex.join([sys.executable, '-m', 'bench', 'failover', '--rounds', str(rounds)])}\n")
+def outputs(command: F) -> F:
+    """Add the options of all commands that measure."""
+    for option in (
+        click.option("--note", default="", help="Text that is shown with the figures."),
+        click.option("--plots", is_flag=True, help="Draw PNG and SVG beside the JSON file (needs matplotlib)."),
+        click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result."),
+        click.option("--rounds", default=5, show_default=True, help="How often each system is asked."),
+        click.option("--seconds", default=1.0, show_default=True, help="How long each run takes."),
+    ):
+        command = option(command)
+    return command
 
 
-@click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("load", type=click.Choice([*LOADS, "probes", "picks", "failover", "all"]))
-@click.option("--seconds", default=5, show_default=True, help="How long each run is measured.")
-@click.option("--rounds", default=5, show_default=True, help="How often each system runs.")
-@click.option("--peers", help="Systems to compare the subject with, separated by commas.  [default: all that fit]")
-@click.option("--subject", default="steelyard", show_default=True, help="The system whose ratios are printed.")
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Measure Steelyard and its peers; bench/README.md explains the figures."""
+
+
+@main.command("compare")
+@click.argument("work", nargs=-1, type=click.Choice([*WORKS]))
+@outputs
+@click.option("--peers", default="", help="dnsdist, haproxy, nginx, nat, none, with commas.  [default: all that fit]")
+@click.option(
+    "--tree", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Peers of this tree as well."
+)
+@click.option("--gigabit", is_flag=True, help="Limit the client's link to 1 Gbit/s; by default for the bulk works.")
+@click.option("--rate", type=float, help="Units a second of the runs for latency.  [default: half load]")
+@click.option("--idle", "connections", default=2000, show_default=True, help="Idle connections, for their memory.")
+@click.option("--balancer-cpu", default="0", show_default=True, help="Processors of the balancers, as for taskset.")
+@click.option("--other-cpus", default=ALL, show_default=True, help="Processors of client and servers.")
+def compare_command(work: tuple[str, ...], file: Path | None, plots: bool, note: str, **given: Any) -> None:
+    """Start all systems at once and ask each in turn. WORK: all, or one or several names."""
+    tree, peers = given.pop("tree"), given.pop("peers")
+    names = work or (("bulk-up", "bulk-down") if given["gigabit"] else tuple(WORKS))
+    trees = (Tree(), Tree(tree.resolve())) if tree else (Tree(),)
+    options = Options(**given, names=names, trees=trees, peers=[one for one in peers.split(",") if one])
+    tools = {tool for name in names for tool in WORKS[name].tools}
+    with failures():
+        described = facts(command_line(), tools, note)
+        described |= {key: given[key] for key in ("seconds", "rounds", "gigabit", "connections")}
+        with progress(sum(options.runs(WORKS[name]) for name in names)) as step:
+            result = Result("compare", described, compare(options, step))
+    show(result, file, plots)
+
+
+@main.command("scale")
+@click.argument("group", nargs=-1, type=click.Choice([*GROUPS]))
+@outputs
 @click.option("--balancer-cpu", default="0", show_default=True, help="Processors of the balancer, as for taskset.")
 @click.option("--other-cpus", default=ALL, show_default=True, help="Processors of client and servers.")
-def main(load: str, subject: str, peers: str | None, **options: Any) -> None:
-    """Compare Steelyard with its peers (dns, http, connect, bulk, failover), measure its probes or picks, or do all.
+def scale_command(group: tuple[str, ...], file: Path | None, plots: bool, note: str, **given: Any) -> None:
+    """Measure the cost of a unit against what is configured and open. GROUP: all, or one or several names."""
+    names = group or tuple(GROUPS)
+    with failures():
+        described = facts(command_line(), ("dnsperf", "wrk", "nginx", "nsd"), note)
+        with progress(scale.runs(names, given["rounds"])) as step:
+            cpus = (given["balancer_cpu"], given["other_cpus"])
+            points = scale.Scaling(given["seconds"], given["rounds"], cpus, step).all(names)
+    result = Result("scale", described, points=points)
+    click.echo(f"{facts_text(result)}\n\n{points_text(points)}\n\nagain: {described['command']}")
+    finish(result, file, plots)
 
-    failover and picks use only the option --rounds.
-    """
-    if load in {"picks", "all"}:
-        click.echo(f"{picks.report(options['rounds'])}\n")
-    if load in {"probes", "all"}:
-        for kind in KINDS:
-            click.echo(f"{report(kind, max(options['seconds'], LEAST))}\n")
-    if load in {"failover", "all"}:
-        move(options["rounds"])
-    for name in LOADS if load == "all" else [load] if load in LOADS else []:
-        protocol = LOADS[name].protocol
-        fitting = [system for system, kind in SYSTEMS.items() if protocol in kind.protocols]
-        systems = [subject, *(peers.split(",") if peers else [system for system in fitting if system != subject])]
-        unfit = [system for system in systems if system not in fitting]
-        if unfit:
-            message = f"{', '.join(unfit)}: cannot run {name}; use {', '.join(fitting)}"
-            raise click.UsageError(message)
-        try:
-            found = bench(
-                name, systems, options["seconds"], options["rounds"], (options["balancer_cpu"], options["other_cpus"])
-            )
-        except (BedError, EndedError, MissingError) as error:
-            raise click.ClickException(str(error)) from error
-        units = LOADS[name].rate_unit, LOADS[name].cost_unit
-        arguments = ["--subject", subject, "--peers", ",".join(systems[1:])]
-        for key, value in options.items():
-            arguments += [f"--{key.replace('_', '-')}", str(value)]
-        click.echo(f"\n{table(found, subject, units)}")
-        click.echo(f"again: {shlex.join([sys.executable, '-m', 'bench', name, *arguments])}\n")
+
+def works_of(text: str) -> tuple[str, ...]:
+    """Return the works that an option names; all if it names none. Raises click.BadParameter."""
+    names = tuple(one for one in text.split(",") if one) or tuple(WORKS)
+    if unknown := [name for name in names if name not in WORKS]:
+        raise click.BadParameter(
+            f"{', '.join(unknown)}: not a work; there are {', '.join(WORKS)}", param_hint="--works"
+        )
+    return names
+
+
+@main.command()
+@click.argument("address", nargs=-1, required=True)
+@click.option("--works", default="", help="dns, dns-tcp, udp, http, ..., with commas.  [default: all]")
+def server(address: tuple[str, ...], works: str) -> None:
+    """Run the real servers on these addresses of this host, until SIGINT: the backends of a balancer elsewhere."""
+    with failures():
+        hosts.serve(address, works_of(works), lambda text: click.echo(text, err=True))
+
+
+@main.command("client")
+@click.argument("target", nargs=-1, required=True)
+@outputs
+@click.option("--works", default="", help="dns, dns-tcp, udp, http, ..., with commas.  [default: all]")
+@click.option("--rate", type=float, help="Units a second of the runs for latency.  [default: half load]")
+def client_command(
+    target: tuple[str, ...], file: Path | None, plots: bool, note: str, works: str, **given: Any
+) -> None:
+    """Ask balancers (or a server of `bench server`) in turn from this host. TARGET: ADDRESS or NAME=ADDRESS."""
+    names = works_of(works)
+    asking = hosts.Asking(given["seconds"], given["rounds"], given["rate"])
+    with failures():
+        targets = [hosts.Target.parse(text) for text in target]
+        described = facts(command_line(), {tool for name in names for tool in WORKS[name].tools}, note)
+        described |= {key: given[key] for key in ("seconds", "rounds")}
+        kinds = [WORKS[name] for name in names]
+        length = sum(len(targets) * (asking.rounds + asking.latency_rounds * kind.has_latency) for kind in kinds)
+        with progress(length) as step:
+            result = Result("client", described, hosts.ask(targets, names, asking, step))
+    show(result, file, plots)
+
+
+def show(result: Result, file: Path | None, plots: bool) -> None:
+    """Print the works of a result, and write its files."""
+    click.echo(facts_text(result))
+    for one in result.works:
+        click.echo(f"\n{work_text(one, WORKS[one.name].about)}")
+    click.echo(f"\nagain: {result.facts['command']}")
+    finish(result, file, plots)
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """End with a message if the bed or a program fails."""
+    try:
+        yield
+    except FAILURES as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def plot(file: Path) -> None:
+    """Draw a result as PNG and SVG beside its FILE."""
+    with failures():
+        for path in draw(Result.read(file), file):
+            click.echo(f"written: {path}")
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--page", default=readme.ROOT / "README.md", type=click.Path(path_type=Path), help="The page to change.")
+def report(files: tuple[Path, ...], page: Path) -> None:
+    """Write README's section on performance anew, from the results FILES."""
+    with failures():
+        page.write_text(readme.replaced(page.read_text(), files))
+    click.echo(f"written: {page}")
+
+
+@main.command()
+@click.option("--rounds", default=5, show_default=True, help="How often it is measured.")
+def picks(rounds: int) -> None:
+    """Measure the cost of a pick of each scheduler; no sockets, no peers."""
+    click.echo(picking.report(rounds))
+
+
+@main.command()
+@click.option("--seconds", default=probing.LEAST, show_default=True, help="How long each run is measured.")
+def probes(seconds: int) -> None:
+    """Measure a thousand probes, half of which hang."""
+    for kind in probing.KINDS:
+        click.echo(f"{probing.report(kind, max(seconds, probing.LEAST))}\n")
+
+
+@main.command()
+@click.option("--rounds", default=5, show_default=True, help="How often each fault is made.")
+@click.option(
+    "--tree", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Use the keepalived of this tree."
+)
+def failover(rounds: int, tree: Path | None) -> None:
+    """Measure how an address moves between two hosts, compared with keepalived."""
+    with failures():
+        found = moving.bench(rounds, Tree(tree))
+        click.echo(f"\n{moves.table(found, 'steelyard')}\n")
+        click.echo(f"seconds, median (worst) of {rounds} rounds; {moving.version(Tree(tree))}")
+    click.echo(f"again: {command_line()}\n")
 
 
 if __name__ == "__main__":
