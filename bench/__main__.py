@@ -19,13 +19,14 @@ from bench.facts import facts
 from bench.plots import write as draw
 from bench.results import Result
 from bench.scale import GROUPS
-from bench.systems import Tree
+from bench.systems import PEERS, Tree
 from bench.tables import facts_text, points_text, work_text
 from bench.works import WORKS
 from tests.e2e.process import BedError, EndedError, MissingError
 
 # The balancer has one processor; client and servers may use all, including this one: bench/README.md says why.
 ALL = f"0-{(os.cpu_count() or 1) - 1}"
+SOME = click.IntRange(min=1)
 FAILURES = (BedError, EndedError, MissingError, ValueError)
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -64,7 +65,7 @@ def outputs(command: F) -> F:
         click.option("--note", default="", help="Text that is shown with the figures."),
         click.option("--plots", is_flag=True, help="Draw PNG and SVG beside the JSON file (needs matplotlib)."),
         click.option("--json", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write the result."),
-        click.option("--rounds", default=5, show_default=True, help="How often each system is asked."),
+        click.option("--rounds", default=5, type=SOME, show_default=True, help="How often each system is asked."),
         click.option("--seconds", default=1.0, show_default=True, help="How long each run takes."),
     ):
         command = option(command)
@@ -79,7 +80,7 @@ def main() -> None:
 @main.command("compare")
 @click.argument("work", nargs=-1, type=click.Choice([*WORKS]))
 @outputs
-@click.option("--peers", default="", help="dnsdist, haproxy, nginx, nat, none, with commas.  [default: all that fit]")
+@click.option("--peers", default="", help=f"{', '.join(PEERS)}, with commas.  [default: all that fit]")
 @click.option(
     "--tree", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Peers of this tree as well."
 )
@@ -90,10 +91,12 @@ def main() -> None:
 @click.option("--other-cpus", default=ALL, show_default=True, help="Processors of client and servers.")
 def compare_command(work: tuple[str, ...], file: Path | None, plots: bool, note: str, **given: Any) -> None:
     """Start all systems at once and ask each in turn. WORK: all, or one or several names."""
-    tree, peers = given.pop("tree"), given.pop("peers")
+    tree, peers = given.pop("tree"), [one for one in given.pop("peers").lower().split(",") if one]
+    if unknown := [one for one in peers if one not in PEERS]:
+        raise click.BadParameter(f"{', '.join(unknown)}: there are {', '.join(PEERS)}", param_hint="--peers")
     names = work or (("bulk-up", "bulk-down") if given["gigabit"] else tuple(WORKS))
     trees = (Tree(), Tree(tree.resolve())) if tree else (Tree(),)
-    options = Options(**given, names=names, trees=trees, peers=[one for one in peers.split(",") if one])
+    options = Options(**given, names=names, trees=trees, peers=peers)
     tools = {tool for name in names for tool in WORKS[name].tools}
     with failures():
         described = facts(command_line(), tools, note)
@@ -200,7 +203,7 @@ def report(files: tuple[Path, ...], page: Path) -> None:
 
 
 @main.command()
-@click.option("--rounds", default=5, show_default=True, help="How often it is measured.")
+@click.option("--rounds", default=5, type=SOME, show_default=True, help="How often it is measured.")
 def picks(rounds: int) -> None:
     """Measure the cost of a pick of each scheduler; no sockets, no peers."""
     click.echo(picking.report(rounds))
@@ -215,7 +218,7 @@ def probes(seconds: int) -> None:
 
 
 @main.command()
-@click.option("--rounds", default=5, show_default=True, help="How often each fault is made.")
+@click.option("--rounds", default=5, type=SOME, show_default=True, help="How often each fault is made.")
 @click.option(
     "--tree", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Use the keepalived of this tree."
 )

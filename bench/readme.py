@@ -48,6 +48,8 @@ def section(result: Result, name: str) -> str:
         "Steelyard's divided by the peer's: the median of the quiet pairs of runs and their range.",
         "",
     ]
+    if facts.get("gigabit"):
+        lines += ["The link of the client has 1 Gbit/s.", ""]
     for work in result.works:
         lines += [*table(work), ""]
     lines += [

@@ -3,12 +3,17 @@
 from collections.abc import Sequence
 
 from bench.ratios import QUIET, Spread, median, ratios, spread
-from bench.results import Latency, Point, Result, WorkResult
+from bench.results import Latency, Point, Result, Unit, WorkResult
 
 
 def number(value: float | None, digits: int = 1, scale: float = 1.0) -> str:
     """Return a figure, or a dash if there is none."""
     return "-" if value is None else f"{value * scale:,.{digits}f}"
+
+
+def rate(value: float | None, unit: Unit) -> str:
+    """Return a rate with the digits that it deserves: 12,345.6 or 0.949."""
+    return number(value, 1 if value and value * unit.rate_scale >= 100 else 3, unit.rate_scale)  # noqa: PLR2004
 
 
 def shown(found: Spread | None) -> str:
@@ -46,7 +51,7 @@ def absolute(work: WorkResult) -> str:
     for name in work.systems:
         runs = [one[name] for one in work.rounds]
         line = (
-            f"{name:{width}}{number(median(work.rounds, name, lambda run: run.rate), 1, unit.rate_scale):>14}"
+            f"{name:{width}}{rate(median(work.rounds, name, lambda run: run.rate), unit):>14}"
             f"{number(median(work.rounds, name, lambda run: run.own), 2, unit.cost_scale):>15}"
             f"{number(median(work.rounds, name, lambda run: run.machine), 2, unit.cost_scale):>9}"
             f"{number(median(work.rounds, name, lambda run: run.others), 1, 100):>7}%"

@@ -12,13 +12,13 @@ from bench.works.base import Argv, Work
 from tests.e2e.servers import Nsd
 
 HOSTS = 400
-LONG = "a-host-with-a-long-name-{}.of-some-department.in-the-main-building.example.net."
+LONG = "a-host-with-a-long-name-{}.of-some-department.in-the-main-building.example.net"
 TIMEOUT = 1  # s without an answer after which a query is lost
 
 
 def zone_lines() -> list[str]:
     """Return records beside those of the bed's zone: long names with IPv6 addresses, and texts of several sizes."""
-    lines = [f"{LONG.format(number)} 300 IN AAAA 2001:db8::{number:x}" for number in range(HOSTS)]
+    lines = [f"{LONG.format(number)}. 300 IN AAAA 2001:db8::{number:x}" for number in range(HOSTS)]
     for size in (250, 600, 1100):
         parts = " ".join(f'"{"x" * min(200, size - at)}"' for at in range(0, size, 200))
         lines.append(f"text{size}.example.net. 300 IN TXT {parts}")

@@ -11,7 +11,7 @@ def line(text, start):
 def test_absolute_figures_are_medians():
     """A system's line has the medians of its runs, the sum of what failed, its latencies and its memory."""
     cells = line(absolute(work()), "steelyard").split()
-    assert cells == ["steelyard", "40.0", "10.00", "30.00", "1.0%", "3", "0", "1.00", "2.00", "3.00", "2.00", "1.0"]
+    assert cells == ["steelyard", "40.000", "10.00", "30.00", "1.0%", "3", "0", "1.00", "2.00", "3.00", "2.00", "1.0"]
 
 
 def test_what_has_no_processes_costs_nothing_of_its_own():
