@@ -120,7 +120,7 @@ class Peer(System):
 
     def __init__(self, bed: Bed, tree: Tree) -> None:
         super().__init__(bed)
-        self.command = tree.command("keepalived")
+        self.command = keepalived(tree)
         self.hosts: dict[str, Keepalived] = {}
 
     def start(self, host: str) -> None:
@@ -139,6 +139,16 @@ class Peer(System):
     def proc(self, host: str) -> Proc:
         """Return the main process, whose child speaks VRRP."""
         return self.hosts[host].proc
+
+
+def keepalived(tree: Tree) -> list[str]:
+    """Return how the keepalived of a tree is started: it reads a file of its package by an absolute path."""
+    command = tree.command("keepalived")
+    if tree.root is None:
+        return command
+    shell = 'mount --bind "$0" /etc/keepalived && exec "$@"'
+    mounted = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", shell]
+    return [*mounted, str(tree.root / "etc/keepalived"), *command]
 
 
 NAMES = (Steelyard.name, Peer.name)
@@ -309,6 +319,6 @@ def bench(rounds: int, tree: Tree) -> list[Round]:
 
 def version(tree: Tree) -> str:
     """Return the version line of a tree's keepalived."""
-    said = subprocess.run([*tree.command("keepalived"), "--version"], capture_output=True, text=True, check=False)
+    said = subprocess.run([*keepalived(tree), "--version"], capture_output=True, text=True, check=False)
     lines = (said.stderr or said.stdout).splitlines()
     return next((line for line in lines if line.startswith("Keepalived")), "keepalived")

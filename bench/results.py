@@ -4,12 +4,14 @@ Seconds, octets and units of work everywhere; scales are applied when something 
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 FORMAT = 1  # of the file; a reader refuses others
+INNERMOST = re.compile(r"\{[^{}]*\}|\[[^][{}]*\]")  # each of these is written on one line
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,10 @@ class Result:
     points: list[Point] = field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        """Write the JSON file."""
+        """Write the JSON file: a line for each run, figures of six digits."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"format": FORMAT} | asdict(self), indent=1) + "\n")
+        text = json.dumps(_rounded({"format": FORMAT} | asdict(self)), indent=1)
+        path.write_text(INNERMOST.sub(lambda found: " ".join(found[0].split()), text) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "Result":
@@ -105,6 +108,14 @@ class Result:
             works=[_work(row) for row in document["works"]],
             points=[Point(**row) for row in document["points"]],
         )
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list) else value
 
 
 def _work(row: Mapping[str, Any]) -> WorkResult:

@@ -42,7 +42,7 @@ def work():
             }
         ],
         idle={"steelyard": 2048.0, "dnsdist 1.9": 4096.0},
-        memory={"steelyard": 2.0**20},
+        memory={"steelyard": 1048580.0},
         resting={"steelyard": 0.006},
     )
 
