@@ -80,6 +80,9 @@ def main() -> None:
 @main.command("compare")
 @click.argument("work", nargs=-1, type=click.Choice([*WORKS]))
 @outputs
+@click.option(
+    "--quiet", default=0, help="Add rounds until each peer has so many quiet pairs, up to three times as many."
+)
 @click.option("--peers", default="", help=f"{', '.join(PEERS)}, with commas.  [default: all that fit]")
 @click.option(
     "--tree", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Peers of this tree as well."
@@ -100,7 +103,7 @@ def compare_command(work: tuple[str, ...], file: Path | None, plots: bool, note:
     tools = {tool for name in names for tool in WORKS[name].tools}
     with failures():
         described = facts(command_line(), tools, note)
-        described |= {key: given[key] for key in ("seconds", "rounds", "gigabit", "connections")}
+        described |= {key: given[key] for key in ("seconds", "rounds", "quiet", "gigabit", "connections")}
         with progress(sum(options.runs(WORKS[name]) for name in names)) as step:
             result = Result("compare", described, compare(options, step))
     show(result, file, plots)
@@ -196,10 +199,12 @@ def plot(file: Path) -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--page", default=readme.ROOT / "README.md", type=click.Path(path_type=Path), help="The page to change.")
 def report(files: tuple[Path, ...], page: Path) -> None:
-    """Write README's section on performance anew, from the results FILES."""
+    """Write README's section on performance and a page beside each result anew, from the results FILES."""
     with failures():
         page.write_text(readme.replaced(page.read_text(), files))
-    click.echo(f"written: {page}")
+        for file in files:
+            readme.beside(file).write_text(readme.page(Result.read(file)))
+    click.echo(f"written: {page}, {', '.join(str(readme.beside(file)) for file in files)}")
 
 
 @main.command()

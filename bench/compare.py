@@ -8,12 +8,12 @@ all systems: half the load (`bench.ratios.half_load`).
 import resource
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bench.processor import Meter, memory, runtime
-from bench.ratios import half_load, median, quantile
+from bench.ratios import Measured, fewest_quiet, half_load, median, quantile
 from bench.results import Latency, Run, WorkResult
 from bench.site import bench_bed, shape, system_address
 from bench.systems import SUBJECT, System, Tree, catalog
@@ -24,6 +24,7 @@ from tests.e2e.process import BedError
 
 SETTLE = 1.0  # s after the start in which nothing is asked, and what the idle systems use is measured
 WARM = 0.5  # s
+LONGEST = 3  # times the rounds
 FIRST_CONNECTIONS = 50  # opened before the memory is read: the first of all allocate what all of them share
 
 Step = Callable[[str], None]  # called after each run with what comes next
@@ -35,6 +36,7 @@ class Options:
 
     seconds: float = 1.0
     rounds: int = 5
+    quiet: int = 0  # quiet pairs for which rounds are added, up to LONGEST times as many
     peers: Sequence[str] = ()
     trees: Sequence[Tree] = (HERE,)
     balancer_cpu: str = "0"
@@ -59,6 +61,11 @@ def raise_descriptors() -> None:
     """Allow this process as many open files as it may have: it holds the idle connections."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+def wanted(rounds: Sequence[Mapping[str, Measured]], least: int, quiet: int) -> bool:
+    """Return True if there are fewer than `least` rounds, or too few with `quiet` quiet pairs of every peer."""
+    return len(rounds) < least or (len(rounds) < LONGEST * least and fewest_quiet(rounds) < quiet)
 
 
 def compare(options: Options, step: Step) -> list[WorkResult]:
@@ -113,20 +120,22 @@ class Asker:
             sample = self.work.run(system.address, WARM)
             if not sample.work:
                 raise BedError(f"{system.label} answered nothing: {sample}")
-        for number in range(options.rounds):
+        while wanted(result.rounds, options.rounds, options.quiet):
+            number = len(result.rounds)
             found = {
                 system.label: self.run(system, options.seconds)
-                for system in self._turn(number, f"{name}: round {number + 1} of {options.rounds}")
+                for system in self._turn(number, f"{name}: round {number + 1}")
             }
             result.rounds.append({system.label: found[system.label] for system in self.systems})
         if not self.work.has_latency:
             return
         rates = {one.label: median(result.rounds, one.label, lambda run: run.rate) or 0.0 for one in self.systems}
         result.rate = options.rate or half_load(rates, self.systems[0].label)
-        for number in range(options.latency_rounds):
+        while wanted(result.latencies, options.latency_rounds, min(options.quiet, options.latency_rounds)):
+            number = len(result.latencies)
             slow = {
                 system.label: self.latency(system, options.seconds, result.rate)
-                for system in self._turn(number, f"{name}: latency, round {number + 1} of {options.latency_rounds}")
+                for system in self._turn(number, f"{name}: latency, round {number + 1}")
             }
             result.latencies.append({one.label: slow[one.label] for one in self.systems})
 

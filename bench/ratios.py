@@ -64,6 +64,16 @@ def ratios(
     return found
 
 
+def fewest_quiet(rounds: Sequence[Mapping[str, Measured]]) -> int:
+    """Return the number of quiet pairs of the peer that has the fewest; the subject is first in each round."""
+    if not rounds:
+        return 0
+    subject, *peers = rounds[0]
+    return min(
+        (sum(max(one[subject].others, one[peer].others) <= QUIET for one in rounds) for peer in peers), default=0
+    )
+
+
 def median(rounds: Sequence[Mapping[str, R]], system: str, figure: Callable[[R], float | None]) -> float | None:
     """Return the median of a system's figure over the rounds, None if it has none."""
     found = [value for one in rounds if system in one and (value := figure(one[system])) is not None]

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.ratios import half_load, median, quantile, ratios, spread
+from bench.compare import wanted
+from bench.ratios import fewest_quiet, half_load, median, quantile, ratios, spread
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,17 @@ def test_ratios_are_taken_within_a_round():
 def test_a_pair_is_quiet_if_both_runs_are():
     """A pair in which others took more than the limit, in either of its runs, is not quiet."""
     assert ratios(ROUNDS, "a", "b", rate, 0.05) == [0.5, 1.2]
+
+
+def test_the_fewest_quiet_pairs_count():
+    """Rounds are added for the peer that has the fewest quiet pairs, and no longer than three times as many."""
+    rounds = [{**one, "c": Run(1)} for one in ROUNDS]
+    assert fewest_quiet(rounds) == 2  # of b; c has three
+    assert fewest_quiet([]) == fewest_quiet([{"a": Run(1)}]) == 0
+    assert wanted(rounds, 5, 0)
+    assert not wanted(rounds, 4, 2)
+    assert wanted(rounds, 4, 3)
+    assert not wanted(rounds * 3, 4, 7)
 
 
 def test_what_has_no_figure_has_no_ratio():
