@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.ratios import QUIET, Spread, median, ratios, spread
 from bench.results import Result, WorkResult
-from bench.tables import p99, point_ratios, shown
+from bench.tables import p50, p99, p999, point_ratios, shown
 from bench.tables import rate as speed_text
 
 ROOT = Path(__file__).parents[1]
@@ -97,9 +97,14 @@ versions and variants of a peer, the one that is hardest to beat counts."""
     lines += matrix(result, "rate (more is better)", rate, 1)
     lines += matrix(result, "own CPU a unit (less is better)", own, -1)
     lines += matrix(result, "p99 at half load (less is better)", slowest, -1)
+    for work in result.works:
+        if work.idle:
+            memory = ", ".join(f"{system} {size / 1024:.1f}" for system, size in work.idle.items())
+            lines += [f"KiB of the balancer's memory that an idle connection takes: {memory}.", ""]
     page = str(Path(name).with_suffix(".md"))
     lines += [
-        f"{machine_text(result)} [{page}]({page}) has every system, `{name}` every run, and",
+        machine_text(result),
+        f"[{page}]({page}) has every system, `{name}` every run,",
         "[bench/README.md](bench/README.md) says what is asked of whom. Again:",
         "",
         f"    {facts['command']}",
@@ -116,7 +121,7 @@ def machine_text(result: Result) -> str:
 def page(result: Result) -> str:
     """Return the page with every figure of a result."""
     tools = ", ".join(f"{name} {version}" for name, version in result.facts["tools"].items())
-    lines = [f"# {result.facts['command']}", ""]
+    lines = [f"# Every figure of `{result.kind}`", "", f"    {result.facts['command']}", ""]
     if result.facts["note"]:
         lines += [f"**{result.facts['note']}**", ""]
     lines += [f"{machine_text(result)} {result.facts['system']}: {tools}; Python {result.facts['python']}.", ""]
@@ -142,8 +147,8 @@ def table(work: WorkResult) -> list[str]:
         lines.append(f"| {peer} | {' | '.join(cells)} | {len(rate(work, peer))} |")
     lines += [
         "",
-        f"| | {work.unit.rate} | {work.unit.cost} | failed | lost | KiB an idle connection |",
-        "|---|---|---|---|---|---|",
+        f"| | {work.unit.rate} | {work.unit.cost} | p50 / p99 / p99.9 ms | failed | lost | KiB an idle connection |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in work.systems:
         speed = median(work.rounds, name, lambda run: run.rate) or 0.0
@@ -152,5 +157,13 @@ def table(work: WorkResult) -> list[str]:
         idle = f"{work.idle[name] / 1024:.1f}" if name in work.idle else "-"
         told = "-" if cost is None else f"{cost * work.unit.cost_scale:.2f}"
         failed, lost = sum(run.failed for run in runs), sum(run.lost for run in runs)
-        lines.append(f"| {name} | {speed_text(speed, work.unit)} | {told} | {failed} | {lost} | {idle} |")
+        lines.append(
+            f"| {name} | {speed_text(speed, work.unit)} | {told} | {times(work, name)} | {failed} | {lost} | {idle} |"
+        )
     return lines
+
+
+def times(work: WorkResult, name: str) -> str:
+    """Return the latencies of a system at half load, in milliseconds."""
+    found = [median(work.latencies, name, figure) for figure in (p50, p99, p999)]
+    return " / ".join(f"{one * 1e3:.2f}" for one in found if one is not None) or "-"

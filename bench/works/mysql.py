@@ -23,7 +23,7 @@ class Mysql(Work):
         """Start one MariaDB for each address, with a table of 1,000 rows."""
         host = self.place.servers
         for number, address in enumerate(self.backends, 1):
-            MariaDb(self.bed, host, [address], number)
+            MariaDb(self.bed, host, [address], number, cpus=self.place.cpus)
             login = ["mariadb", "--no-defaults", f"-h{address}", f"-P{self.port}", f"-u{MYSQL_USER}"]
             login += [f"-p{MYSQL_PASSWORD}", "-e", f"create database {DATABASE}"]
             self.bed.run(host, login, check=True)
