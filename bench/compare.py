@@ -155,7 +155,7 @@ class Asker:
         work = max(sample.work, 1.0)
         own = used.own / work if pids else None
         rate = sample.work / sample.seconds
-        return Run(rate, own, used.busy / work, used.others, sample.failed, sample.lost)
+        return Run(rate, own, used.all / work, used.others, sample.failed, sample.lost)
 
     def latency(self, system: System, seconds: float, rate: float) -> Latency:
         """Ask one system at a fixed rate."""

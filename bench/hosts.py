@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.compare import Step
-from bench.processor import account, clients_seconds, machine_times
+from bench.processor import account, clients_seconds, idle_seconds
 from bench.ratios import half_load, median, quantile
 from bench.results import Latency, Run, WorkResult
 from bench.works import WORKS, Place, Work
@@ -146,7 +146,7 @@ def ask_one(work: Work, targets: Sequence[Target], asking: Asking, step: Step) -
                 raise BedError(f"{target.name} ({target.address}) answered nothing")
             used = account(*(after - earlier for after, earlier in zip(state(), before, strict=True)))
             rate = sample.work / sample.seconds
-            found[target.name] = Run(rate, None, used.busy / sample.work, used.others, sample.failed, sample.lost)
+            found[target.name] = Run(rate, None, used.all / sample.work, used.others, sample.failed, sample.lost)
         result.rounds.append({target.name: found[target.name] for target in targets})
     if not work.has_latency:
         return result
@@ -173,7 +173,6 @@ def turn(targets: Sequence[Target], number: int) -> list[Target]:
     return [*targets[start:], *targets[:start]]
 
 
-def state() -> tuple[float, float, float, float, float]:
+def state() -> tuple[float, float, float, float]:
     """Return what `account` compares, on a host where only the client runs."""
-    idle, stolen = machine_times()
-    return time.monotonic(), idle, stolen, 0.0, clients_seconds()
+    return time.monotonic(), idle_seconds(), 0.0, clients_seconds()

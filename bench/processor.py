@@ -53,10 +53,10 @@ def kernel_threads() -> list[int]:
     return found
 
 
-def machine_times() -> tuple[float, float]:
-    """Return for how long all processors together have been idle, and how long another guest had them, in seconds."""
+def idle_seconds() -> float:
+    """Return for how long all processors together have been idle, in seconds."""
     fields = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    return (fields[3] + fields[4]) / TICKS, fields[7] / TICKS
+    return (fields[3] + fields[4]) / TICKS
 
 
 def clients_seconds() -> float:
@@ -67,21 +67,22 @@ def clients_seconds() -> float:
 
 @dataclass(frozen=True)
 class Used:
-    """Processor seconds of a run: `own` of the balancer, `busy` of all processors; `others` is a share of the machine."""
+    """Processor seconds of a run: `own` of the balancer, `all` of all that take part; `others` is a share of the machine."""
 
     own: float
-    busy: float
+    all: float
     others: float
 
 
-def account(elapsed: float, idle: float, stolen: float, own: float, ours: float) -> Used:
+def account(elapsed: float, idle: float, own: float, ours: float) -> Used:
     """Return what was used: `ours` are the seconds of client, servers and the kernel's threads for packets.
 
-    Everything else that was not idle counts as `others`, also what another guest of the host had.
+    Everything else that was not idle counts as `others`, also what the kernel did for nobody, and what another guest of
+    the host had.
     """
     whole = elapsed * PROCESSORS
-    busy = max(0.0, whole - idle)
-    return Used(own, busy - stolen, min(1.0, max(0.0, busy - own - ours) / whole))
+    others = whole - idle - own - ours
+    return Used(own, own + ours, min(1.0, max(0.0, others) / whole))
 
 
 class Meter:
@@ -98,12 +99,8 @@ class Meter:
 
     def end(self) -> Used:
         """Return what was used since `begin`."""
-        now, idle, stolen, own, ours = (
-            after - before for after, before in zip(self._read(), self._before, strict=True)
-        )
-        return account(now, idle, stolen, own, ours)
+        return account(*(after - before for after, before in zip(self._read(), self._before, strict=True)))
 
-    def _read(self) -> tuple[float, float, float, float, float]:
-        idle, stolen = machine_times()
+    def _read(self) -> tuple[float, float, float, float]:
         ours = runtime(self.helpers) + clients_seconds()
-        return time.monotonic(), idle, stolen, runtime(self._pids), ours
+        return time.monotonic(), idle_seconds(), runtime(self._pids), ours

@@ -30,7 +30,7 @@ class Run:
 
     rate: float  # units of work a second
     own: float | None  # processor seconds of the balancer's processes for each unit; None: it has no process
-    machine: float  # busy seconds of all processors for each unit
+    machine: float  # processor seconds of balancer, client and servers for each unit
     others: float  # share of the machine's processors that neither this system nor client nor servers used
     failed: int  # units with a wrong answer or an error
     lost: int  # units without an answer

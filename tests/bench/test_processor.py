@@ -12,16 +12,16 @@ from bench.processor import account, memory, runtime
 def test_what_nobody_of_the_run_used_counts_as_others(monkeypatch):
     """Of two processors for 2 s, 1 s idle, 0.8 s the balancer's, 1.4 s the clients': 0.8 s are others', a fifth."""
     monkeypatch.setattr(processor, "PROCESSORS", 2)
-    used = account(elapsed=2.0, idle=1.0, stolen=0.1, own=0.8, ours=1.4)
+    used = account(elapsed=2.0, idle=1.0, own=0.8, ours=1.4)
     assert used.own == 0.8
-    assert used.busy == pytest.approx(2.9)
+    assert used.all == pytest.approx(2.2)
     assert used.others == pytest.approx(0.2)
 
 
 def test_others_are_never_less_than_nothing(monkeypatch):
     """The kernel's counts differ by some milliseconds, which must not make a negative share."""
     monkeypatch.setattr(processor, "PROCESSORS", 2)
-    assert account(elapsed=1.0, idle=1.5, stolen=0.0, own=0.4, ours=0.2).others == 0
+    assert account(elapsed=1.0, idle=1.5, own=0.4, ours=0.2).others == 0
 
 
 def test_runtime_counts_what_a_process_has_used():
