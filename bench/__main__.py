@@ -32,8 +32,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def command_line() -> str:
-    """Return the command that repeats this measurement."""
-    return shlex.join(["python", "-m", "bench", *sys.argv[1:]])
+    """Return the command that repeats this measurement; its note stands beside it."""
+    words = list(sys.argv[1:])
+    if "--note" in words:
+        place = words.index("--note")
+        del words[place : place + 2]
+    return shlex.join(["python", "-m", "bench", *words])
 
 
 @contextmanager

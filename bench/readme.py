@@ -86,14 +86,16 @@ def matrix(result: Result, title: str, figure: Figure, sign: int) -> list[str]:
 def section(result: Result, name: str) -> str:
     """Return README's section of one comparison, as Markdown; `name` is its file."""
     facts = result.facts
-    text = f"""One worker of Steelyard {facts["steelyard"]} beside its peers: all systems are up at once on one bed of network
-namespaces, each balancer has the same single processor, and they are asked in turn. A figure is Steelyard's divided by
-the peer's, the median and the range of pairs of runs in which others had at most {QUIET:.0%} of the machine. Of several
-versions and variants of a peer, the one that is hardest to beat counts."""
+    text = f"""One worker of Steelyard {facts["steelyard"]} beside its peers: all systems are up at once on one bed of network namespaces,
+each balancer has the same single processor, and they are asked in turn. A figure is Steelyard's divided by the peer's:
+the median and the range of pairs of runs in which others had at most {QUIET:.0%} of the machine. Of several versions
+and variants of a peer, the one that is hardest to beat counts."""
     lines = [f"**{facts['note']}**", ""] if facts["note"] else []
     lines += [*text.splitlines(), ""]
     if facts.get("gigabit"):
         lines += ["The link of the client has 1 Gbit/s.", ""]
+    if not any(rate(work, peer) for work in result.works for peer in work.systems[1:]):
+        lines += ["No pair of runs was quiet, so there is no figure.", ""]
     lines += matrix(result, "rate (more is better)", rate, 1)
     lines += matrix(result, "own CPU a unit (less is better)", own, -1)
     lines += matrix(result, "p99 at half load (less is better)", slowest, -1)
