@@ -68,9 +68,10 @@ def wanted(rounds: Sequence[Mapping[str, Measured]], least: int, quiet: int) -> 
     return len(rounds) < least or (len(rounds) < LONGEST * least and fewest_quiet(rounds) < quiet)
 
 
-def compare(options: Options, step: Step) -> list[WorkResult]:
-    """Return the results of all works."""
-    return [measure(WORKS[name], options, step) for name in options.names]
+def compare(options: Options, step: Step) -> Iterator[WorkResult]:
+    """Yield the result of each work when it is done."""
+    for name in options.names:
+        yield measure(WORKS[name], options, step)
 
 
 def measure(kind: type[Work], options: Options, step: Step) -> WorkResult:

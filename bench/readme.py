@@ -5,19 +5,18 @@ by the version and variant that is hardest to beat.  Beside each result there is
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench.ratios import QUIET, Spread, median, ratios, spread
+from bench.pages import machine_text
+from bench.quiet import Figure, own, rate, slowest
+from bench.ratios import QUIET, Spread, spread
 from bench.results import Result, WorkResult
-from bench.tables import p50, p99, p999, point_ratios, shown
-from bench.tables import rate as speed_text
+from bench.tables import point_ratios, shown
 
 ROOT = Path(__file__).parents[1]
 SECTION = re.compile(r"(<!-- performance: (?P<files>[^>]*?) -->\n).*?(<!-- end of performance -->)", re.DOTALL)
 FAMILIES = ("dnsdist", "HAProxy", "nginx", "NAT", "none")
-
-Figure = Callable[[WorkResult, str], list[float]]  # the ratios of the quiet pairs with a peer
 
 
 class NoSectionError(ValueError):
@@ -40,31 +39,6 @@ def replaced(page: str, files: Sequence[Path]) -> str:
     return SECTION.sub(lambda found: f"<!-- performance: {' '.join(names)} -->\n{text}\n{found[3]}", page)
 
 
-def beside(file: Path) -> Path:
-    """Return the page with every figure of a result."""
-    return file.with_suffix(".md")
-
-
-def rate(work: WorkResult, peer: str) -> list[float]:
-    """Return the ratios of rates."""
-    return ratios(work.rounds, work.systems[0], peer, lambda run: run.rate, QUIET)
-
-
-def own(work: WorkResult, peer: str) -> list[float]:
-    """Return the ratios of processor time for each unit."""
-    return ratios(work.rounds, work.systems[0], peer, lambda run: run.own, QUIET)
-
-
-def machine(work: WorkResult, peer: str) -> list[float]:
-    """Return the ratios of the whole machine's processor time for each unit."""
-    return ratios(work.rounds, work.systems[0], peer, lambda run: run.machine, QUIET)
-
-
-def slowest(work: WorkResult, peer: str) -> list[float]:
-    """Return the ratios of the 99th percentiles of latency."""
-    return ratios(work.latencies, work.systems[0], peer, p99, QUIET)
-
-
 def hardest(work: WorkResult, family: str, figure: Figure, sign: int) -> Spread | None:
     """Return the spread beside the member of a family that is hardest to beat; `sign` is 1 if more is better."""
     members = [peer for peer in work.systems[1:] if peer.split()[0] == family]
@@ -84,7 +58,9 @@ def matrix(result: Result, title: str, figure: Figure, sign: int) -> list[str]:
 
 
 def section(result: Result, name: str) -> str:
-    """Return README's section of one comparison, as Markdown; `name` is its file."""
+    """Return README's section of one result, as Markdown; `name` is its file."""
+    if result.kind == "scale":
+        return scale_section(result, name)
     facts = result.facts
     text = f"""One worker of Steelyard {facts["steelyard"]} beside its peers: all systems are up at once on one bed of network namespaces,
 each balancer has the same single processor, and they are asked in turn. A figure is Steelyard's divided by the peer's:
@@ -114,58 +90,19 @@ and variants of a peer, the one that is hardest to beat counts."""
     return "\n".join(lines)
 
 
-def machine_text(result: Result) -> str:
-    """Return the machine and the day."""
+def scale_section(result: Result, name: str) -> str:
+    """Return README's section of one `scale`, as Markdown: a row for each configuration, a column for each work."""
     facts = result.facts
-    return f"{facts['processor']}, {facts['processors']} processors, Linux {facts['kernel']}, {facts['date']}."
-
-
-def page(result: Result) -> str:
-    """Return the page with every figure of a result."""
-    tools = ", ".join(f"{name} {version}" for name, version in result.facts["tools"].items())
-    lines = [f"# Every figure of `{result.kind}`", "", f"    {result.facts['command']}", ""]
-    if result.facts["note"]:
-        lines += [f"**{result.facts['note']}**", ""]
-    lines += [f"{machine_text(result)} {result.facts['system']}: {tools}; Python {result.facts['python']}.", ""]
-    for work in result.works:
-        lines += [*table(work), ""]
-    for group in dict.fromkeys((point.group, point.load) for point in result.points):
-        lines += [f"## {group[0]}, {group[1]}", "", "| | CPU / plain | quiet pairs |", "|---|---|---|"]
-        for point in result.points:
-            if (point.group, point.load) == group:
-                found = spread(point_ratios(point, QUIET))
-                lines.append(f"| {point.name} | {shown(found)} | {found.count if found else 0} |")
-        lines.append("")
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def table(work: WorkResult) -> list[str]:
-    """Return the table of one work: a row for each peer."""
-    figures: list[Figure] = [rate, own, machine, slowest]
-    lines = [f"## {work.name}", "", "| Steelyard / | rate | own CPU | machine | p99 at half load | quiet pairs |"]
-    lines.append("|---|---|---|---|---|---|")
-    for peer in work.systems[1:]:
-        cells = [shown(spread(figure(work, peer))) for figure in figures]
-        lines.append(f"| {peer} | {' | '.join(cells)} | {len(rate(work, peer))} |")
+    loads = list(dict.fromkeys(point.load for point in result.points))
+    lines = [f"**{facts['note']}**", ""] if facts["note"] else []
     lines += [
+        "The processor time of a query, request or connection, divided by that of a plain service with two backends:",
         "",
-        f"| | {work.unit.rate} | {work.unit.cost} | p50 / p99 / p99.9 ms | failed | lost | KiB an idle connection |",
-        "|---|---|---|---|---|---|---|",
     ]
-    for name in work.systems:
-        speed = median(work.rounds, name, lambda run: run.rate) or 0.0
-        cost = median(work.rounds, name, lambda run: run.own)
-        runs = [one[name] for one in work.rounds]
-        idle = f"{work.idle[name] / 1024:.1f}" if name in work.idle else "-"
-        told = "-" if cost is None else f"{cost * work.unit.cost_scale:.2f}"
-        failed, lost = sum(run.failed for run in runs), sum(run.lost for run in runs)
-        lines.append(
-            f"| {name} | {speed_text(speed, work.unit)} | {told} | {times(work, name)} | {failed} | {lost} | {idle} |"
-        )
-    return lines
-
-
-def times(work: WorkResult, name: str) -> str:
-    """Return the latencies of a system at half load, in milliseconds."""
-    found = [median(work.latencies, name, figure) for figure in (p50, p99, p999)]
-    return " / ".join(f"{one * 1e3:.2f}" for one in found if one is not None) or "-"
+    lines += [f"| configuration | {' | '.join(loads)} |", "|---|" + "---|" * len(loads)]
+    for row in dict.fromkeys(point.name for point in result.points if point.name != "plain"):
+        found = {point.load: spread(point_ratios(point, QUIET)) for point in result.points if point.name == row}
+        lines.append(f"| {row} | {' | '.join(shown(found.get(load)) for load in loads)} |")
+    return "\n".join(
+        [*lines, "", machine_text(result), f"`{name}` has every run. Again:", "", f"    {facts['command']}"]
+    )

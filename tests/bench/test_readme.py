@@ -3,6 +3,8 @@
 import pytest
 
 from bench import readme
+from bench.pages import beside
+from bench.pages import page as every_figure
 from bench.results import Result
 from tests.bench.samples import compared, run, scaled
 
@@ -21,7 +23,7 @@ def test_the_section_is_what_the_committed_results_give():
     files = readme.files_of(page)
     assert readme.replaced(page, files) == page, AGAIN
     for file in files:
-        assert readme.beside(file).read_text() == readme.page(Result.read(file)), AGAIN
+        assert beside(file).read_text() == every_figure(Result.read(file)), AGAIN
 
 
 def test_only_the_section_changes(tmp_path, monkeypatch):
@@ -58,11 +60,19 @@ def test_the_hardest_to_beat_counts():
 
 def test_the_page_has_every_system():
     """The page beside a result has every peer with the number of its quiet pairs, and each system's own figures."""
-    found = rows(readme.page(compared()))
+    found = rows(every_figure(compared()))
     assert ["dnsdist 1.9", "0.65 (0.50-0.80)", "1.00 (1.00-1.00)", "1.00 (1.00-1.00)", "0.50 (0.50-0.50)", "2"] in found
     assert ["steelyard", "40.000", "10.00", "1.00 / 2.00 / 3.00", "3", "0", "2.0"] in found
     assert ["none", "160.0", "-", "0.10 / 0.20 / 0.30", "0", "0", "-"] in found
-    assert ["1000 backends", "2.00 (2.00-2.00)", "1"] in rows(readme.page(scaled()))
+    assert ["1000 backends", "2.00 (2.00-2.00)", "1"] in rows(every_figure(scaled()))
+
+
+def test_scale_has_a_row_for_each_configuration():
+    """The section of `scale` has the ratio to the plain configuration, of quiet pairs, in a column for each work."""
+    assert rows(readme.section(scaled(), "scale.json")) == [
+        ["configuration", "dns"],
+        ["1000 backends", "2.00 (2.00-2.00)"],
+    ]
 
 
 def test_noise_gives_no_figure():
@@ -80,7 +90,7 @@ def test_a_note_is_never_lost():
     result = compared()
     result.facts["note"] = "Preliminary."
     assert readme.section(result, "new.json").startswith("**Preliminary.**\n")
-    assert "\n**Preliminary.**\n" in readme.page(result)
+    assert "\n**Preliminary.**\n" in every_figure(result)
 
 
 def test_a_page_without_markers_is_refused():
