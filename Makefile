@@ -38,9 +38,9 @@ breakages: $(READY)  ## breaks each behaviour in turn: is it seen? IDS="T4 U20" 
 	$(BIN)/python tests/packages.py tests/packages.txt
 	$(BIN)/python -m tests.breakages $(IDS)
 
-bench: $(READY)  ## beside dnsdist, HAProxy and no balancer; see bench/README.md for single runs
+bench: $(READY)  ## beside dnsdist, HAProxy, nginx, NAT and no balancer; WORKS="dns http" for some; more in bench/README.md
 	$(BIN)/python tests/packages.py tests/packages.txt bench/packages.txt
-	$(BIN)/python -m bench all
+	$(BIN)/python -m bench compare $(WORKS)
 
 load: $(READY)  ## a hundred reloads and ten reexecs under 2,000 connections and 8,000 queries a second; wants a quiet machine
 	$(BIN)/python tests/packages.py tests/packages.txt

@@ -14,16 +14,17 @@ import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
 import click
 
 from bench.moves import GAP, GONE, INTERVAL, NEVER, SETTLED, TAKEN, Moves, Round, Row
+from bench.systems.trees import Tree
 from tests.e2e.bed import SWITCH, Bed
 from tests.e2e.pairs import ADDRESS, Pair
-from tests.e2e.process import BedError, Proc, descendants, program, until
+from tests.e2e.process import BedError, Proc, descendants, until
 from tests.e2e.vrrp import Keepalived, Pinger, cut, heal, pair, port_of
 from tests.e2e.watch import Watch, changes, gaps
 
@@ -117,14 +118,17 @@ class Peer(System):
 
     name = "keepalived"
 
-    def __init__(self, bed: Bed) -> None:
+    def __init__(self, bed: Bed, tree: Tree) -> None:
         super().__init__(bed)
+        self.command = keepalived(tree)
         self.hosts: dict[str, Keepalived] = {}
 
     def start(self, host: str) -> None:
         """Start the daemon."""
         priority = {"a": 150, "b": 100}[host]
-        self.hosts[host] = Keepalived(self.bed, host, version=3, priority=priority, interval=INTERVAL)
+        self.hosts[host] = Keepalived(
+            self.bed, host, version=3, priority=priority, interval=INTERVAL, command=self.command
+        )
 
     def settle(self) -> None:
         """Wait for states."""
@@ -137,7 +141,17 @@ class Peer(System):
         return self.hosts[host].proc
 
 
-SYSTEMS: dict[str, type[System]] = {one.name: one for one in (Steelyard, Peer)}
+def keepalived(tree: Tree) -> list[str]:
+    """Return how the keepalived of a tree is started: it reads a file of its package by an absolute path."""
+    command = tree.command("keepalived")
+    if tree.root is None:
+        return command
+    shell = 'mount --bind "$0" /etc/keepalived && exec "$@"'
+    mounted = ["unshare", "--mount", "--propagation", "private", "--", "sh", "-c", shell]
+    return [*mounted, str(tree.root / "etc/keepalived"), *command]
+
+
+NAMES = (Steelyard.name, Peer.name)
 
 
 class Trial:
@@ -286,16 +300,16 @@ def measure(bed: Bed, watch: Watch, system: System) -> Moves:
     return found
 
 
-def bench(rounds: int, names: Sequence[str]) -> list[Round]:
-    """Return the rounds; the order of the systems rotates."""
+def bench(rounds: int, tree: Tree) -> list[Round]:
+    """Return the rounds; the order of the systems rotates. keepalived is that of `tree`."""
     found: list[Round] = []
     with pair() as bed, Watch(bed, ADDRESS) as watch:
         try:
-            systems = {name: SYSTEMS[name](bed) for name in names}
+            systems: dict[str, System] = {Steelyard.name: Steelyard(bed), Peer.name: Peer(bed, tree)}
             for number in range(rounds):
-                turn = number % len(names)
-                made = {name: measure(bed, watch, systems[name]) for name in [*names[turn:], *names[:turn]]}
-                found.append({name: made[name] for name in names})
+                turn = number % len(NAMES)
+                made = {name: measure(bed, watch, systems[name]) for name in [*NAMES[turn:], *NAMES[:turn]]}
+                found.append({name: made[name] for name in NAMES})
                 click.echo(f"round {number + 1} of {rounds} is done", err=True)
         except BedError:
             click.echo(bed.report(), err=True)
@@ -303,7 +317,8 @@ def bench(rounds: int, names: Sequence[str]) -> list[Round]:
     return found
 
 
-def version() -> str:
-    """Return the version line of the installed keepalived."""
-    said = subprocess.run([program("keepalived"), "--version"], capture_output=True, text=True, check=False)
-    return (said.stderr or said.stdout).splitlines()[0]
+def version(tree: Tree) -> str:
+    """Return the version line of a tree's keepalived."""
+    said = subprocess.run([*keepalived(tree), "--version"], capture_output=True, text=True, check=False)
+    lines = (said.stderr or said.stdout).splitlines()
+    return next((line for line in lines if line.startswith("Keepalived")), "keepalived")

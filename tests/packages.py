@@ -1,7 +1,8 @@
 """See that the programs which the tests run are installed: `python tests/packages.py LIST...`.
 
-Each list is a text file with lines `package program...`; `#` starts a comment. What is missing is installed when this
-runs as root on Debian; otherwise it is named, and the tests that need it are skipped. Standard library only.
+Each list is a text file with lines `package program...`; `#` starts a comment; a program may be the
+path of a file instead. What is missing is installed when this runs as root on Debian; otherwise it is named, and the
+tests that need it are skipped. Standard library only.
 """
 
 import os
@@ -25,7 +26,11 @@ def wanted(text: str) -> dict[str, list[str]]:
 
 def missing(packages: dict[str, list[str]], search: str = SEARCH) -> list[str]:
     """Return the packages of which a program cannot be found in `search`, a PATH."""
-    return [name for name, programs in packages.items() if not all(shutil.which(p, path=search) for p in programs)]
+
+    def found(program: str) -> bool:
+        return Path(program).exists() if program.startswith("/") else shutil.which(program, path=search) is not None
+
+    return [name for name, programs in packages.items() if not all(found(program) for program in programs)]
 
 
 def install(packages: Iterable[str]) -> None:

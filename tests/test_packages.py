@@ -26,6 +26,13 @@ def test_a_package_is_missing_when_one_of_its_programs_is(tmp_path):
     assert packages.missing(lists, str(tmp_path)) == ["b", "c"]
 
 
+def test_a_file_may_stand_for_a_package(tmp_path):
+    """A package without programs, such as a module of nginx, is missing until its file exists."""
+    (tmp_path / "module.so").write_text("")
+    lists = {"a": [str(tmp_path / "module.so")], "b": [str(tmp_path / "other.so")]}
+    assert packages.missing(lists) == ["b"]
+
+
 def test_who_is_not_root_is_told(tmp_path, monkeypatch, capsys):
     """Without root every missing package is named with the command that installs it, and the tests go on."""
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

@@ -313,10 +313,12 @@ class MariaDb(Server):
     port = 3306
     patience = 30.0
 
-    def __init__(self, bed: Bed, host: str, addresses: Sequence[str], number: int = 1, *options: str) -> None:
+    def __init__(
+        self, bed: Bed, host: str, addresses: Sequence[str], number: int = 1, *options: str, cpus: str | None = None
+    ) -> None:
         self.number = number
         self.options = options
-        super().__init__(bed, host, addresses)
+        super().__init__(bed, host, addresses, cpus=cpus)
 
     def configure(self) -> None:
         """Copy the template; the accounts come at every start."""

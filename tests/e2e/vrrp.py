@@ -126,9 +126,11 @@ class Keepalived:
         interval: float = 0.1,
         peers: tuple[str, str] | None = None,
         extra: str = "",
+        command: Sequence[str] = ("keepalived",),
     ) -> None:
         self.bed = bed
         self.host = host
+        self.command = [program(command[0]), *command[1:]]
         unicast = ""
         if peers is not None:
             unicast = f"unicast_src_ip {peers[0]}\n unicast_peer {{\n {peers[1]}\n }}\n"
@@ -145,7 +147,7 @@ class Keepalived:
     def start(self) -> None:
         """Start it in the foreground."""
         runtime = self.bed.dir / f"run-{self.host}-{len(self.bed.procs)}"
-        argv = [program("keepalived"), "-n", "-l", "-D", "-P", "-f", str(self.config)]
+        argv = [*self.command, "-n", "-l", "-D", "-P", "-f", str(self.config)]
         argv += ["-p", f"{runtime}.pid", "-r", f"{runtime}.vrrp.pid"]
         self.proc = self.bed.spawn(self.host, argv, name=f"keepalived {self.host}")
         until(lambda: "Entering BACKUP STATE" in self.proc.output(), 10, "keepalived to start", every=0.02)
