@@ -1,0 +1,59 @@
+"""Let each system call of a relay fail in each way: `python -m tests.sanitize.trials dns udp tcp`, with faults.c preloaded."""
+
+import argparse
+import random
+import sys
+import time
+from dataclasses import replace
+
+from tests.sanitize.dns_trial import DnsTrial
+from tests.sanitize.faults import Faults
+from tests.sanitize.tcp_trial import TcpTrial
+from tests.sanitize.trial import Trial, cases
+from tests.sanitize.udp_trial import UdpTrial
+
+TRIALS: dict[str, type[Trial]] = {one.protocol: one for one in (DnsTrial, UdpTrial, TcpTrial)}
+AT_ONCE = 6  # calls that fail at once in a storm
+STORM_CHANCE = 0.05
+
+
+def main() -> int:
+    """Run the trials; 0 if nothing was wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("protocols", nargs="*", metavar="PROTOCOL", help=f"of {', '.join(TRIALS)}; all without")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--storms", type=int, default=20, help="times that several calls fail at once")
+    parser.add_argument("--calls", default="", help="only these calls, separated by commas")
+    wanted = parser.parse_args()
+    if unknown := set(wanted.protocols) - set(TRIALS):
+        parser.error(f"no trial of {', '.join(sorted(unknown))}")
+    faults = Faults()
+    return 1 if sum(_tried(TRIALS[name], faults, wanted) for name in wanted.protocols or TRIALS) else 0
+
+
+def _tried(kind: type[Trial], faults: Faults, wanted: argparse.Namespace) -> int:
+    """Try one protocol's cases, each on a relay of its own; print what was wrong, and return how much that is."""
+    began = time.monotonic()
+    first = kind(faults)
+    calls = [call for call in first.made() if not wanted.calls or call in wanted.calls.split(",")]
+    first.close()
+    single = cases(calls)
+    chosen = random.Random(wanted.seed)
+    storms = [
+        [replace(one, chance=STORM_CHANCE, nth=0) for one in chosen.sample(single, min(AT_ONCE, len(single)))]
+        for _ in range(wanted.storms)
+    ]
+    mistakes = 0
+    for number, group in enumerate([*([one] for one in single), *storms]):
+        trial = kind(faults, wanted.seed + number)
+        wrong = trial.attempt(group)
+        for one in (wrong := wrong + trial.close()):
+            print(f"{kind.protocol}: {', '.join(map(str, group))}: {one}", flush=True)
+        mistakes += len(wrong)
+    took = time.monotonic() - began
+    print(f"{kind.protocol}: {len(calls)} calls, {len(single)} cases, {len(storms)} storms, {took:.1f} s", flush=True)
+    return mistakes
+
+
+if __name__ == "__main__":
+    sys.exit(main())
