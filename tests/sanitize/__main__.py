@@ -29,6 +29,7 @@ def main() -> int:
     if unknown := set(wanted.steps) - set(STEPS):
         parser.error(f"no step {', '.join(sorted(unknown))}")
     copy = build.instrumented()
+    build.findings()
     failed = []
     for step in wanted.steps or STEPS:
         for command, preloaded in STEPS[step](wanted.inputs, wanted.seed):
@@ -36,11 +37,10 @@ def main() -> int:
             began = time.monotonic()
             env = build.environment(*preloaded)
             code = subprocess.run([sys.executable, "-m", *command], cwd=copy, env=env, check=False).returncode
-            print(
-                f"== {step}: {'clean' if not code else f'exit status {code}'}, {time.monotonic() - began:.0f} s",
-                flush=True,
-            )
-            if code:
+            found = build.findings()
+            said = "clean" if not code and not found else f"exit status {code}, {len(found)} findings"
+            print("\n".join([*found, f"== {step}: {said}, {time.monotonic() - began:.0f} s"]), flush=True)
+            if code or found:
                 failed.append(step)
     print(f"found something: {', '.join(failed)}" if failed else "clean")
     return 1 if failed else 0

@@ -16,6 +16,8 @@ FLAGS = {
 # CPython never frees what it made at its start, so leaks are not looked for here.
 ADDRESS = "detect_leaks=0:abort_on_error=1:halt_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1"
 UNDEFINED = "abort_on_error=1:halt_on_error=1:print_stacktrace=1"
+FINDINGS = COPY / "build/findings"
+"""Where reports go: pytest would keep what a process that ends so has written."""
 
 
 def instrumented() -> Path:
@@ -23,7 +25,18 @@ def instrumented() -> Path:
     copies.bring(COPY)
     copies.build(COPY, FLAGS)
     copies.check(COPY, environment())
+    if plain := [path.name for path in copies.native(COPY) if b"__asan_report" not in path.read_bytes()]:
+        raise SystemExit(f"built without sanitizers: {', '.join(plain)}")
     return COPY
+
+
+def findings() -> list[str]:
+    """Return the reports of processes that have ended since this was asked last."""
+    FINDINGS.mkdir(parents=True, exist_ok=True)
+    found = [(path, path.read_text(errors="replace")) for path in sorted(FINDINGS.iterdir())]
+    for path, _ in found:
+        path.unlink()
+    return [text for _, text in found if text]
 
 
 def environment(*preloaded: Path) -> dict[str, str]:
@@ -36,8 +49,8 @@ def environment(*preloaded: Path) -> dict[str, str]:
     return copies.environment(COPY) | {
         "LD_PRELOAD": " ".join(map(str, libraries)),
         "PYTHONMALLOC": "malloc",
-        "ASAN_OPTIONS": ADDRESS,
-        "UBSAN_OPTIONS": UNDEFINED,
+        "ASAN_OPTIONS": f"{ADDRESS}:log_path={FINDINGS / 'address'}",
+        "UBSAN_OPTIONS": f"{UNDEFINED}:log_path={FINDINGS / 'undefined'}",
     }
 
 

@@ -3,13 +3,12 @@
    tests/sanitize/faults.py compiles it and says what each function does.  What fails keeps the kernel's promises: a call
    that "would block", or that takes less than it was offered, is followed by an edge of the descriptor's epoll set.
 
-   Memory fails in native modules of the relay only, in calls of CPython's raw and object-independent allocators
-   (PyMem_Malloc and its kin) and of malloc; CPython's own code gets what it asks for.  */
+   Memory fails in native modules of the relay alone, which call other allocators than the rest of the process once they are
+   hooked; these also know which blocks they have not freed yet.  */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
-#include <execinfo.h>
 #include <fcntl.h>
 #include <link.h>
 #include <stdarg.h>
@@ -18,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -25,7 +25,6 @@
 #define EXPORT __attribute__((visibility("default")))
 #define SHORT (-1)   /* a way to fail: less than was asked for */
 #define WAYS 8
-#define MODULES 64
 #define DESCRIPTORS 65536
 
 #define CALLS(of) \
@@ -50,13 +49,10 @@ static struct {
 } calls[COUNT];
 
 static volatile long datagrams;
-static struct { uintptr_t from, to; } modules[MODULES];
-static int module_count;
 /* The set that has a descriptor, and what it waits for there. */
 static struct { int epoll; struct epoll_event event; } watched[DESCRIPTORS];
 
 static __thread int subject __attribute__((tls_model("initial-exec")));
-static __thread int inside __attribute__((tls_model("initial-exec")));
 static uint64_t state = 1;
 
 static uint32_t rnd(void)
@@ -68,7 +64,7 @@ static uint32_t rnd(void)
 /* Returns 0, or the way in which this call fails. */
 static int fails(int call)
 {
-    if (!subject || inside)
+    if (!subject)
         return 0;
     calls[call].seen++;
     for (int i = 0; i < calls[call].count; i++) {
@@ -365,95 +361,113 @@ EXPORT int epoll_wait(int epoll, struct epoll_event *events, int most, int timeo
     return real(epoll, events, most, timeout);
 }
 
-/* -- memory */
+/* -- memory: calls of native modules alone, whose tables of addresses are changed */
 
-typedef struct {
-    void *ctx;
-    void *(*malloc)(void *, size_t);
-    void *(*calloc)(void *, size_t, size_t);
-    void *(*realloc)(void *, void *, size_t);
-    void (*free)(void *, void *);
-} Allocator; /* PyMemAllocatorEx: https://docs.python.org/3/c-api/memory.html */
+static long live; /* blocks that native modules have allocated and not freed */
 
-static Allocator before[2];
-
-static int in_module(void *address)
+static void *born(void *block)
 {
-    for (int i = 0; i < module_count; i++)
-        if ((uintptr_t)address >= modules[i].from && (uintptr_t)address < modules[i].to)
-            return 1;
-    return 0;
+    live += block != NULL;
+    return block;
 }
 
-/* The module calls PyMem_Malloc, which calls or jumps to the hook, which calls this. */
-static int __attribute__((noinline)) no_memory(void)
+static int no_memory(void)
 {
-    void *frames[4];
-    if (!subject || inside || !calls[CALL_memory].count)
-        return 0;
-    inside = 1;
-    int depth = backtrace(frames, 4), ours = 0;
-    for (int i = 1; i < depth; i++)
-        ours |= in_module(frames[i]);
-    inside = 0;
-    return ours && fails(CALL_memory);
+    return calls[CALL_memory].count && fails(CALL_memory);
 }
 
-static void *hook_malloc(void *own, size_t size)
+#define ALLOCATOR(name, malloc_, calloc_, realloc_, free_) \
+    static void *(*real_##malloc_)(size_t), *(*real_##calloc_)(size_t, size_t), *(*real_##realloc_)(void *, size_t); \
+    static void (*real_##free_)(void *); \
+    static void *our_##malloc_(size_t size) { return no_memory() ? NULL : born(real_##malloc_(size)); } \
+    static void *our_##calloc_(size_t count, size_t size) \
+    { \
+        return no_memory() ? NULL : born(real_##calloc_(count, size)); \
+    } \
+    static void *our_##realloc_(void *block, size_t size) \
+    { \
+        return no_memory() ? NULL : block ? real_##realloc_(block, size) : born(real_##realloc_(block, size)); \
+    } \
+    static void our_##free_(void *block) \
+    { \
+        live -= block != NULL; \
+        real_##free_(block); \
+    }
+ALLOCATOR(libc, malloc, calloc, realloc, free)
+ALLOCATOR(mem, PyMem_Malloc, PyMem_Calloc, PyMem_Realloc, PyMem_Free)
+ALLOCATOR(raw, PyMem_RawMalloc, PyMem_RawCalloc, PyMem_RawRealloc, PyMem_RawFree)
+ALLOCATOR(object, PyObject_Malloc, PyObject_Calloc, PyObject_Realloc, PyObject_Free)
+
+#define HOOK(name) {#name, (void *)our_##name, (void **)&real_##name}
+static const struct { const char *name; void *ours; void **real; } hooks[] = {
+    HOOK(malloc), HOOK(calloc), HOOK(realloc), HOOK(free),
+    HOOK(PyMem_Malloc), HOOK(PyMem_Calloc), HOOK(PyMem_Realloc), HOOK(PyMem_Free),
+    HOOK(PyMem_RawMalloc), HOOK(PyMem_RawCalloc), HOOK(PyMem_RawRealloc), HOOK(PyMem_RawFree),
+    HOOK(PyObject_Malloc), HOOK(PyObject_Calloc), HOOK(PyObject_Realloc), HOOK(PyObject_Free),
+};
+
+static void hook(ElfW(Addr) base, const ElfW(Rela) *entry, size_t size, const ElfW(Sym) *symbols, const char *strings)
 {
-    Allocator *real = own;
-    return no_memory() ? NULL : real->malloc(real->ctx, size);
+    long page = sysconf(_SC_PAGESIZE);
+    for (; size >= sizeof *entry; size -= sizeof *entry, entry++) {
+        const char *name = strings + symbols[ELF64_R_SYM(entry->r_info)].st_name;
+        void **slot = (void **)(base + entry->r_offset);
+        for (size_t i = 0; ELF64_R_SYM(entry->r_info) && i < sizeof hooks / sizeof *hooks; i++)
+            if (!strcmp(name, hooks[i].name) && *hooks[i].real) {
+                mprotect((void *)((uintptr_t)slot & -page), page, PROT_READ | PROT_WRITE);
+                *slot = hooks[i].ours;
+            }
+    }
 }
 
-static void *hook_calloc(void *own, size_t count, size_t size)
+/* Each module of the relay has its own table of the addresses of what it calls. */
+static int hook_module(struct dl_phdr_info *info, size_t unused, void *count)
 {
-    Allocator *real = own;
-    return no_memory() ? NULL : real->calloc(real->ctx, count, size);
-}
-
-static void *hook_realloc(void *own, void *memory, size_t size)
-{
-    Allocator *real = own;
-    return no_memory() ? NULL : real->realloc(real->ctx, memory, size);
-}
-
-static void hook_free(void *own, void *memory)
-{
-    Allocator *real = own;
-    real->free(real->ctx, memory);
-}
-
-static int note(struct dl_phdr_info *info, size_t size, void *unused)
-{
-    (void)size, (void)unused;
-    if (!strstr(info->dlpi_name, "/proxy/") || module_count == MODULES)
+    const ElfW(Dyn) *entry = NULL;
+    const ElfW(Rela) *direct = NULL, *lazy = NULL;
+    const ElfW(Sym) *symbols = NULL;
+    const char *strings = NULL;
+    size_t direct_size = 0, lazy_size = 0;
+    (void)unused;
+    if (!strstr(info->dlpi_name, "/proxy/"))
         return 0;
     for (int i = 0; i < info->dlpi_phnum; i++)
-        if (info->dlpi_phdr[i].p_type == PT_LOAD && info->dlpi_phdr[i].p_flags & PF_X && module_count < MODULES) {
-            uintptr_t from = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
-            modules[module_count].from = from;
-            modules[module_count++].to = from + info->dlpi_phdr[i].p_memsz;
+        if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
+            entry = (const ElfW(Dyn) *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+    for (; entry && entry->d_tag != DT_NULL; entry++)
+        switch (entry->d_tag) {
+        case DT_RELA: direct = (const void *)entry->d_un.d_ptr; break;
+        case DT_RELASZ: direct_size = entry->d_un.d_val; break;
+        case DT_JMPREL: lazy = (const void *)entry->d_un.d_ptr; break;
+        case DT_PLTRELSZ: lazy_size = entry->d_un.d_val; break;
+        case DT_SYMTAB: symbols = (const void *)entry->d_un.d_ptr; break;
+        case DT_STRTAB: strings = (const void *)entry->d_un.d_ptr; break;
         }
+    if (!symbols || !strings)
+        return 0;
+    if (direct)
+        hook(info->dlpi_addr, direct, direct_size, symbols, strings);
+    if (lazy)
+        hook(info->dlpi_addr, lazy, lazy_size, symbols, strings);
+    ++*(int *)count;
     return 0;
 }
 
 /* -- control: faults.py says what these do */
 
-EXPORT void faults_hook(void)
+EXPORT int faults_hook(void)
 {
-    void (*get)(int, Allocator *) = (void (*)(int, Allocator *))dlsym(RTLD_DEFAULT, "PyMem_GetAllocator");
-    void (*set)(int, Allocator *) = (void (*)(int, Allocator *))dlsym(RTLD_DEFAULT, "PyMem_SetAllocator");
-    void *frames[2];
-    backtrace(frames, 2); /* the first one loads a library */
-    module_count = 0;
-    dl_iterate_phdr(note, NULL);
-    if (!get || !set || before[0].malloc)
-        return;
-    for (int domain = 0; domain < 2; domain++) { /* PYMEM_DOMAIN_RAW and PYMEM_DOMAIN_MEM */
-        Allocator hooked = {&before[domain], hook_malloc, hook_calloc, hook_realloc, hook_free};
-        get(domain, &before[domain]);
-        set(domain, &hooked);
-    }
+    int count = 0;
+    for (size_t i = 0; i < sizeof hooks / sizeof *hooks; i++)
+        if (!*hooks[i].real)
+            *hooks[i].real = dlsym(RTLD_DEFAULT, hooks[i].name);
+    dl_iterate_phdr(hook_module, &count);
+    return count;
+}
+
+EXPORT long faults_live(void)
+{
+    return live;
 }
 
 EXPORT void faults_here(int on)

@@ -70,8 +70,10 @@ class Faults:
         library.faults_seed.argtypes = [ctypes.c_uint64]
         library.faults_seen.restype = library.faults_failed.restype = ctypes.c_long
         library.faults_datagrams.restype = ctypes.POINTER(ctypes.c_long)
+        library.faults_live.restype = ctypes.c_long
         self._datagrams = library.faults_datagrams()
-        library.faults_hook()
+        self.modules = int(library.faults_hook())
+        """The number of native modules whose allocations may fail: those that have been imported by now."""
 
     def here(self, on: bool = True) -> None:
         """Let calls of the calling thread fail from now on, or no longer."""
@@ -97,6 +99,11 @@ class Faults:
     def failed(self, call: str) -> int:
         """Return how often this call has failed by a rule."""
         return int(self._library.faults_failed(self._number(call)))
+
+    @property
+    def live(self) -> int:
+        """The number of blocks of memory that native modules have allocated and not freed."""
+        return int(self._library.faults_live())
 
     @property
     def datagrams(self) -> int:

@@ -1,6 +1,7 @@
 """Let each system call of a relay fail in each way: `python -m tests.sanitize.trials dns udp tcp`, with faults.c preloaded."""
 
 import argparse
+import gc
 import random
 import sys
 import time
@@ -24,11 +25,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--storms", type=int, default=20, help="times that several calls fail at once")
     parser.add_argument("--calls", default="", help="only these calls, separated by commas")
+    parser.add_argument("--brief", action="store_true", help="each way to fail once, none with a chance")
     wanted = parser.parse_args()
     if unknown := set(wanted.protocols) - set(TRIALS):
         parser.error(f"no trial of {', '.join(sorted(unknown))}")
     faults = Faults()
     return 1 if sum(_tried(TRIALS[name], faults, wanted) for name in wanted.protocols or TRIALS) else 0
+
+
+def _live(faults: Faults) -> int:
+    """Return the number of blocks that native modules hold when all that can be freed is freed."""
+    gc.collect()
+    return faults.live
 
 
 def _tried(kind: type[Trial], faults: Faults, wanted: argparse.Namespace) -> int:
@@ -37,21 +45,32 @@ def _tried(kind: type[Trial], faults: Faults, wanted: argparse.Namespace) -> int
     first = kind(faults)
     calls = [call for call in first.made() if not wanted.calls or call in wanted.calls.split(",")]
     first.close()
-    single = cases(calls)
+    single = [one for one in cases(calls) if one.nth or not wanted.brief]
     chosen = random.Random(wanted.seed)
     storms = [
         [replace(one, chance=STORM_CHANCE, nth=0) for one in chosen.sample(single, min(AT_ONCE, len(single)))]
         for _ in range(wanted.storms)
     ]
-    mistakes = 0
+    mistakes = unseen = 0
+    before = _live(faults)
     for number, group in enumerate([*([one] for one in single), *storms]):
         trial = kind(faults, wanted.seed + number)
+        failed = {one.call: faults.failed(one.call) for one in group}
         wrong = trial.attempt(group)
+        unseen += all(faults.failed(call) == count for call, count in failed.items())
         for one in (wrong := wrong + trial.close()):
             print(f"{kind.protocol}: {', '.join(map(str, group))}: {one}", flush=True)
         mistakes += len(wrong)
+        del trial
+    # Each native module keeps a block of its own for the tracebacks of its first exceptions.
+    if (left := _live(faults) - before) > faults.modules:
+        print(f"{kind.protocol}: {left} blocks of memory were not freed", flush=True)
+        mistakes += 1
     took = time.monotonic() - began
-    print(f"{kind.protocol}: {len(calls)} calls, {len(single)} cases, {len(storms)} storms, {took:.1f} s", flush=True)
+    print(
+        f"{kind.protocol}: {len(calls)} calls, {len(single)} cases, {unseen} of them unseen, {len(storms)} storms, {took:.1f} s",
+        flush=True,
+    )
     return mistakes
 
 
