@@ -23,7 +23,7 @@ def run(folder: Path, *command: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr[-5000:]
 
 
-@pytest.mark.parametrize("protocol", ["dns", "udp", "tcp"])
+@pytest.mark.parametrize("protocol", ["dns", "udp", "one-way", "tcp"])
 def test_each_call_fails_once(folder: Path, protocol: str):
     """S10: each system call fails in each way; no answer is wrong, all is counted, and afterwards all is served."""
     run(folder, "tests.sanitize.trials", protocol, "--brief", "--storms", "5")

@@ -9,11 +9,12 @@ from dataclasses import replace
 
 from tests.sanitize.dns_trial import DnsTrial
 from tests.sanitize.faults import Faults
+from tests.sanitize.one_way_trial import OneWayTrial
 from tests.sanitize.tcp_trial import TcpTrial
 from tests.sanitize.trial import Trial, cases
 from tests.sanitize.udp_trial import UdpTrial
 
-TRIALS: dict[str, type[Trial]] = {one.protocol: one for one in (DnsTrial, UdpTrial, TcpTrial)}
+TRIALS: dict[str, type[Trial]] = {one.protocol: one for one in (DnsTrial, UdpTrial, OneWayTrial, TcpTrial)}
 AT_ONCE = 6  # calls that fail at once in a storm
 STORM_CHANCE = 0.05
 
