@@ -221,6 +221,7 @@ class Master:
             if isinstance(self._legacy, Kept):
                 self._succession.restore(self._legacy)
             if not self._succession.waits:
+                self._listeners.steer(lambda text: self._warn("listener", text))
                 await self.appear()
                 if not self._stop.begun:
                     self.begin()

@@ -281,6 +281,7 @@ class Reload:
         for slot in backends:
             parts.columns.forget_backend(slot)
         moves = parts.listeners.commit(parts.running, bound)
+        parts.listeners.steer(bound.warnings.append)
         for text in bound.warnings:
             self._tell("listener", name, text, level="warning")
         changed = {step.service for step in steps_ if step.service}

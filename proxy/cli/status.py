@@ -1,14 +1,17 @@
 """`steelyard status`: what is up, what is not and why, for people and with --json for machines."""
 
+import difflib
 import time
 from collections.abc import Sequence
 from typing import Any, Final
 
 import click
 
-from proxy.cli.daemon import colour, daemon, print_json
+from proxy.cli.daemon import WrongUsageError, colour, daemon, print_json, socket_path
 from proxy.cli.grid import Cell, align, paint
+from proxy.cli.status_detail import backend_lines, service_lines
 from proxy.cli.times import span
+from proxy.control.wire import UnreachableError
 from proxy.status.schema import BackendStatus, ServiceStatus, Status, WorkerStatus, exit_status
 from proxy.words import counted, printable
 
@@ -33,28 +36,93 @@ _ORDINARY: Final = frozenset(
 _HEADING: Final = ("backend", "state", "admin", "weight", "active", "queued", "rate", "p50", "p99", "since", "reason")
 _RIGHT: Final = frozenset({"weight", "active", "queued", "rate", "p50", "p99"})
 _STALLED: Final = 1.0
+_NAMED: Final = 10  # names that an error lists
+
+
+_PAUSE: Final = 2.0
+"""Seconds between two looks of --watch."""
+_CLEAR: Final = "\x1b[H\x1b[2J"
 
 
 @click.command()
+@click.argument("service", required=False)
+@click.argument("backend", required=False)
+@click.option("--watch", "-w", is_flag=True, help="Show it again every 2 s, until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="The whole status as one JSON document.")
 @click.pass_context
-def command(ctx: click.Context, as_json: bool) -> None:
-    """Show services and backends: states, reasons, traffic.
+def command(ctx: click.Context, *, service: str | None, backend: str | None, watch: bool, as_json: bool) -> None:
+    """Show services and backends: states, reasons, traffic.  With names, all of one SERVICE or of one BACKEND.
 
     Exits with 0 when all is up, 1 when something is degraded, 2 when a service refuses, 3 without a daemon.
     """
+    if watch and as_json:
+        raise WrongUsageError("--watch is for people: leave --json out", ctx)
+    if watch:
+        _watch(ctx, service, backend)
     with daemon(ctx) as client:
-        answer = client.request("status")
-        status: Status = answer["status"]
-        if as_json:
-            print_json(status)
-        else:
-            import shutil
-            import sys
+        status: Status = client.request("status")["status"]
+    if as_json:
+        print_json(selected(status, service, backend, ctx))
+    else:
+        click.echo("\n".join(_lines(status, service, backend, ctx)), color=True)
+    ctx.exit(exit_status(status))
 
-            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-            click.echo("\n".join(render(status, time.time(), coloured=colour(), width=width)), color=True)
-        ctx.exit(exit_status(status))
+
+def _watch(ctx: click.Context, service: str | None, backend: str | None) -> None:
+    """Show the status again and again; a daemon that is away is told, and may come back."""
+    import sys
+
+    from proxy.control.client import Client
+
+    clear = _CLEAR if sys.stdout.isatty() else ""
+    try:
+        while True:
+            try:
+                with Client(socket_path(ctx)) as client:
+                    lines = _lines(client.request("status")["status"], service, backend, ctx)
+            except UnreachableError as error:
+                lines = [paint(f"{error}: trying again", "red", coloured=colour())]
+            click.echo(clear + "\n".join(lines), color=True)
+            sys.stdout.flush()
+            time.sleep(_PAUSE)
+    except KeyboardInterrupt:
+        ctx.exit(0)
+
+
+def _lines(status: Status, service: str | None, backend: str | None, ctx: click.Context) -> list[str]:
+    import shutil
+    import sys
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    now, coloured = time.time(), colour()
+    if service is None:
+        return render(status, now, coloured=coloured, width=width)
+    found = _named(service, status["services"], "service", ctx)
+    if backend is None:
+        below = service_lines(found, coloured=coloured, width=width)
+        return [*_service(found, now, coloured=coloured, width=width, counters=False), *below]
+    one = _named(backend, found["backends"], f"backend of {service}", ctx)
+    return [_head(found, coloured=coloured), *backend_lines(one, now, coloured=coloured, width=width)]
+
+
+def selected(status: Status, service: str | None, backend: str | None, ctx: click.Context) -> Status:
+    """Return the status with only this service, and of it only this backend; an unknown name ends the command."""
+    if service is None:
+        return status
+    found = _named(service, status["services"], "service", ctx)
+    if backend is not None:
+        found = {**found, "backends": [_named(backend, found["backends"], f"backend of {service}", ctx)]}
+    return {**status, "services": [found]}
+
+
+def _named(name: str, rows: Sequence[Any], what: str, ctx: click.Context) -> Any:
+    for row in rows:
+        if name in {row["name"], row.get("address")}:
+            return row
+    names = [row["name"] for row in rows]
+    close = difflib.get_close_matches(name, names, 1)
+    hint = f'; did you mean "{close[0]}"?' if close else f": there are {', '.join(names[:_NAMED])}" if names else ""
+    raise WrongUsageError(f'there is no {what} "{name}"{hint}', ctx)
 
 
 def render(status: Status, now: float, *, coloured: bool = False, width: int | None = None) -> list[str]:
@@ -103,29 +171,29 @@ def _worker(worker: WorkerStatus, *, coloured: bool) -> str | None:
     return paint(f"{name} is draining", "yellow", coloured=coloured) if worker["draining"] else None
 
 
-def _service(service: ServiceStatus, now: float, *, coloured: bool, width: int | None) -> list[str]:
-    usable = sum(backend["effective_weight"] > 0 for backend in service["backends"])
-    lines = [
-        "  ".join(
-            (
-                paint(service["name"], "bold", coloured=coloured),
-                paint(service["state"], _COLOURS.get(service["state"], ""), coloured=coloured),
-                paint(
-                    f"{usable} of {len(service['backends'])} usable, {service['scheduler']}, "
-                    f"on {' '.join(service['listen'])}",
-                    "",
-                    coloured=coloured,
-                ),
-            )
-        )
-    ]
+def _service(
+    service: ServiceStatus, now: float, *, coloured: bool, width: int | None, counters: bool = True
+) -> list[str]:
+    lines = [_head(service, coloured=coloured)]
     rows = [[Cell(name.upper(), "dim", name in _RIGHT) for name in _HEADING]]
     rows += [_backend(backend, now) for backend in service["backends"]]
     lines += align(rows, coloured=coloured, width=width, indent="  ")
     trouble = [f"{name} {count}" for name, count in service["counters"].items() if count and name not in _ORDINARY]
-    if trouble:
+    if trouble and counters:
         lines.append(paint(f"  counted: {', '.join(trouble)}", "dim", coloured=coloured))
     return lines
+
+
+def _head(service: ServiceStatus, *, coloured: bool) -> str:
+    usable = sum(backend["effective_weight"] > 0 for backend in service["backends"])
+    told = f"{usable} of {len(service['backends'])} usable, {service['scheduler']}, on {' '.join(service['listen'])}"
+    return "  ".join(
+        (
+            paint(service["name"], "bold", coloured=coloured),
+            paint(service["state"], _COLOURS.get(service["state"], ""), coloured=coloured),
+            paint(told, "", coloured=coloured),
+        )
+    )
 
 
 def _backend(backend: BackendStatus, now: float) -> list[Cell]:

@@ -48,6 +48,14 @@ def clock(at: float) -> str:
         return "?"
 
 
+def moment(at: float) -> str:
+    """Return a Unix time as "2026-11-22 18:22:10 CET": local time with its zone."""
+    try:
+        return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+    except (ValueError, OverflowError, OSError):
+        return "?"
+
+
 def span(seconds: float) -> str:
     """Return a length of time in its two largest units: "3d 4h", "12s"."""
     left = max(0, int(seconds))

@@ -14,6 +14,9 @@ WORDS: Final = 200
 """Characters of a reason at most."""
 
 
+_MOST: Final = 1 << 31
+
+
 def moment(request: Request, name: str) -> float | None:
     """Return an argument that is a time in Unix seconds, None where it is not given; ControlError for anything else."""
     value = request.arguments.get(name)
@@ -22,6 +25,14 @@ def moment(request: Request, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ControlError(f"{name} must be a time in Unix seconds", BAD_REQUEST)
     return float(value)
+
+
+def number(request: Request, name: str) -> int | None:
+    """Return an argument that is a whole number from 0 on, None where it is not given; ControlError for anything else."""
+    value = request.arguments.get(name)
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < _MOST):
+        raise ControlError(f"{name} must be a whole number", BAD_REQUEST)
+    return value
 
 
 def flag(request: Request, name: str) -> bool:

@@ -1,47 +1,47 @@
 """The command `events`: the timeline, and what happens from then on."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from proxy.commands.arguments import moment
+from proxy.commands.arguments import flag, moment, number, text
 from proxy.control.server import Handler, Request
 from proxy.control.wire import BAD_REQUEST, BUSY, ControlError
-from proxy.records.timeline import Event, Timeline
+from proxy.records.timeline import LOST, Event, Timeline, Wanted
 
 CHUNK: Final = 200
 """Events a line, so that a long history blocks the master for less than a millisecond at a time."""
 
 
 def events_handler(timeline: Timeline) -> Handler:
-    """Return the handler of `events`: `since` and `until` in Unix seconds, `follow` to go on with new events."""
+    """Return the handler of `events`: `since` and `until` in Unix seconds, `service`, `kind`, and `last`, a number.
+
+    `follow` goes on with new events.
+    """
 
     async def answer(request: Request) -> AsyncIterator[Mapping[str, Any]]:
-        since = moment(request, "since")
-        until = moment(request, "until")
-        follow = request.arguments.get("follow", False)
-        if not isinstance(follow, bool):
-            raise ControlError("follow must be true or false", BAD_REQUEST)
-        if follow and until is not None:
+        wanted = Wanted(
+            moment(request, "since"), moment(request, "until"), text(request, "service"), text(request, "kind")
+        )
+        last, follow = number(request, "last"), flag(request, "follow")
+        if follow and wanted.until is not None:
             raise ControlError("follow has no end: omit until", BAD_REQUEST)
         try:
-            follower = (
-                timeline.follow() if follow else None
-            )  # before the history, so that no event is missed in between
+            # Before the history, so that no event is missed in between.
+            follower = timeline.follow() if follow else None
         except RuntimeError as error:
             raise ControlError(str(error), BUSY) from None
         try:
-            chunk: list[Event] = []
-            for event in timeline.between(since, until):
-                chunk.append(event)
-                if len(chunk) == CHUNK:
-                    yield _line(chunk, more=True)
-                    chunk = []
-                    await asyncio.sleep(0)
-            yield _line(chunk, more=follow)
+            past = deque((event for event in timeline.between() if event in wanted), maxlen=last)
+            while len(past) > CHUNK:
+                yield _line([past.popleft() for _ in range(CHUNK)], more=True)
+                await asyncio.sleep(0)
+            yield _line(list(past), more=follow)
             if follower is not None:
                 async for event in follower:
-                    yield _line([event], more=True)
+                    if event in wanted or event.kind == LOST:
+                        yield _line([event], more=True)
                 yield _line([], more=False)
         finally:
             if follower is not None:

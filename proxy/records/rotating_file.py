@@ -42,15 +42,10 @@ class RotatingFile:
 
     def lines(self) -> Iterator[bytes]:
         """Yield the complete lines of both files, oldest first; a torn last line is left out."""
-        for name in (f"{self._name}.1", self._name):
-            with self._blamed():
-                try:
-                    fd = open_file(self._dir, name, os.O_RDONLY)
-                except FileNotFoundError:
-                    continue
-                with os.fdopen(fd, "rb") as file:
-                    data = file.read(2 * self._size_max)  # a line may have passed the bound; more is not ours
-            yield from data.split(b"\n")[:-1]
+        with self._blamed():
+            pieces = _read(self._dir, self._name, 2 * self._size_max)
+        for piece in pieces:
+            yield from piece
 
     def append(self, line: bytes) -> None:
         """Write one line; when only a part of it fits on the disk, the next line starts on one of its own."""
@@ -90,3 +85,28 @@ class RotatingFile:
         except OSError as error:
             why = error.strerror or str(error)
             raise RotatingFileError(f"{self._directory / self._name}: {why}") from error
+
+
+def recorded_lines(directory: Path, name: str) -> list[bytes]:
+    """Return the lines of DIRECTORY/NAME.1 and NAME, and change nothing; RotatingFileError."""
+    try:
+        fd = open_directory(directory, make=False)
+        try:
+            return [line for piece in _read(fd, name, 2 * SIZE_MAX) for line in piece]
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise RotatingFileError(f"{directory / name}: {error.strerror or error}") from error
+
+
+def _read(directory: int, name: str, most: int) -> list[list[bytes]]:
+    """Return the complete lines of each of the two files that is there; a torn last line is left out."""
+    found = []
+    for one in (f"{name}.1", name):
+        try:
+            fd = open_file(directory, one, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        with os.fdopen(fd, "rb") as file:
+            found.append(file.read(most).split(b"\n")[:-1])  # a line may have passed the bound; more is not ours
+    return found

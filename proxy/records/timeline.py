@@ -12,13 +12,13 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
 
 from proxy.records.disk_thread import DiskThread, StuckError
-from proxy.records.rotating_file import RotatingFile, RotatingFileError
+from proxy.records.rotating_file import RotatingFile, RotatingFileError, recorded_lines
 from proxy.words import counted
 
 if TYPE_CHECKING:
@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 
 Level = Literal["debug", "info", "warning", "error"]
 
+FILE: Final = "events.jsonl"
 LIMIT: Final = 10_000
 """Events kept in memory."""
 QUEUE: Final = 1_000
 """Events that may wait for a follower before the oldest are dropped."""
 FOLLOWERS: Final = 16
+LOST: Final = "lost"
+"""The kind of event that tells a reader of events that it has missed."""
 PATIENCE: Final = 3.0
 """Seconds that the start waits for what earlier lives have recorded."""
 TEXT_MAX: Final = 2_000
@@ -91,6 +94,28 @@ class Event:
         return cls(float(at), kind, subject, text, level, fields)
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The events that a reader asks for: from `since` on, before `until` (Unix seconds), of a service and of a kind.
+
+    None leaves a bound out.
+    """
+
+    since: float | None = None
+    until: float | None = None
+    service: str | None = None
+    kind: str | None = None
+
+    def __contains__(self, event: Event) -> bool:
+        # By each event's own time, not by order: the wall clock may have been set back in between.
+        return (
+            (self.since is None or event.at >= self.since)
+            and (self.until is None or event.at < self.until)
+            and (self.kind is None or event.kind == self.kind)
+            and (self.service is None or self.service in {event.subject.partition("/")[0], event.fields.get("service")})
+        )
+
+
 class Follower:
     """Events as they come, for one reader; a slow reader loses the oldest ones and learns how many."""
 
@@ -119,7 +144,7 @@ class Follower:
         if self._lost:
             lost, self._lost = self._lost, 0
             text = f"{counted(lost, 'event')} lost: this reader was too slow"
-            return Event(self._waiting[0].at, "lost", "events", text, "warning", {"lost": lost})
+            return Event(self._waiting[0].at, LOST, "events", text, "warning", {"lost": lost})
         return self._waiting.popleft()
 
     async def __aiter__(self) -> AsyncIterator[Event]:
@@ -151,13 +176,7 @@ class _File:
 
     def read(self) -> list[Event]:
         """Return the events that earlier lives recorded, oldest first; RotatingFileError."""
-        events = []
-        for line in self._open().lines():
-            try:
-                events.append(Event.from_dict(json.loads(line)))
-            except (ValueError, RecursionError):
-                continue  # a torn or foreign line: the next one may be whole
-        return events
+        return list(_events(self._open().lines()))
 
     def append(self, line: bytes) -> None:
         """Write a line; RotatingFileError."""
@@ -171,7 +190,7 @@ class _File:
 
     def _open(self) -> RotatingFile:
         if self._rotating is None:
-            self._rotating = RotatingFile(self._directory, "events.jsonl")
+            self._rotating = RotatingFile(self._directory, FILE)
         return self._rotating
 
 
@@ -242,12 +261,10 @@ class Timeline:
         self._persist(event)
 
     def between(self, since: float | None = None, until: float | None = None) -> Iterator[Event]:
-        """Yield the events in memory from `since` (inclusive) to `until` (exclusive), both in Unix seconds.
-
-        By each event's own time, not by order: the wall clock may have been set back in between.
-        """
+        """Yield the events in memory from `since` (inclusive) to `until` (exclusive), both in Unix seconds."""
+        wanted = Wanted(since, until)
         for event in list(self._events):
-            if (since is None or event.at >= since) and (until is None or event.at < until):
+            if event in wanted:
                 yield event
 
     def follow(self) -> Follower:
@@ -321,6 +338,18 @@ class Timeline:
         if not self._complained:
             self._complained = True
             log.warning("events are kept in memory only: %s", error)
+
+
+def recorded(directory: Path) -> list[Event]:
+    """Return the events in a state directory whose daemon need not run; RotatingFileError if it cannot be read."""
+    return list(_events(recorded_lines(directory, FILE)))
+
+
+def _events(lines: Iterable[bytes]) -> Iterator[Event]:
+    for line in lines:
+        # A torn or foreign line: the next one may be whole.
+        with contextlib.suppress(ValueError, RecursionError):
+            yield Event.from_dict(json.loads(line))
 
 
 def _bounded(value: Any) -> Any:

@@ -71,73 +71,71 @@ HEADER_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("log_lost", "counter"),
 )
 
-# Service block: events between clients and the service as a whole.
-SERVICE_SESSIONS: Final = 0  # TCP connections and UDP sessions that are open
-SERVICE_INFLIGHT: Final = 1  # DNS queries that wait for an answer
-SERVICE_DRAINING: Final = 2  # sessions that remain on drained or removed backends
-SERVICE_ACCEPTED: Final = 3  # TCP connections taken from the listener
-SERVICE_DATAGRAMS: Final = 4  # UDP datagrams read from the listener, good or bad
-SERVICE_QUERIES: Final = 5  # well-formed DNS queries
-SERVICE_REPLIES: Final = 6  # datagrams sent to clients
-SERVICE_SESSIONS_OPENED: Final = 7  # UDP sessions begun
+# Service block: events between clients and the service as a whole; `meanings` says what each is.
+SERVICE_SESSIONS: Final = 0
+SERVICE_INFLIGHT: Final = 1
+SERVICE_DRAINING: Final = 2
+SERVICE_ACCEPTED: Final = 3
+SERVICE_DATAGRAMS: Final = 4
+SERVICE_QUERIES: Final = 5
+SERVICE_REPLIES: Final = 6
+SERVICE_SESSIONS_OPENED: Final = 7
 SERVICE_REFUSED_NO_BACKEND: Final = 8
 SERVICE_REFUSED_LIMIT: Final = 9
-SERVICE_MALFORMED: Final = 10  # a client's datagram that is not a DNS query
-SERVICE_RESPONSE_AS_QUERY: Final = 11  # QR=1 from a client
+SERVICE_MALFORMED: Final = 10
+SERVICE_RESPONSE_AS_QUERY: Final = 11
 SERVICE_SOURCE_PORT_ZERO: Final = 12
 SERVICE_EMPTY_DATAGRAM: Final = 13
-SERVICE_TABLE_FULL: Final = 14  # new sessions or queries that were refused because the table was full
-SERVICE_EVICTED: Final = 15  # idle sessions that made room for new ones
-SERVICE_EXPIRED: Final = 16  # UDP sessions that were idle for idle-timeout
-SERVICE_MOVED: Final = 17  # UDP sessions that got another backend because theirs went down or refused
-SERVICE_SERVFAIL: Final = 18  # the relay's own SERVFAIL answers
-SERVICE_GAVE_UP: Final = 19  # queries that no backend answered by give-up
-SERVICE_RETRIES: Final = 20  # queries, datagrams or connects that were tried on a further backend
-SERVICE_JOINED: Final = 21  # clients' retransmissions that joined their queries in flight
-SERVICE_COALESCED: Final = 22  # queries that wait for an identical one's answer, because too many are in flight
-SERVICE_LATE_REPLY: Final = 23  # answers to queries that are over
+SERVICE_TABLE_FULL: Final = 14
+SERVICE_EVICTED: Final = 15
+SERVICE_EXPIRED: Final = 16
+SERVICE_MOVED: Final = 17
+SERVICE_SERVFAIL: Final = 18
+SERVICE_GAVE_UP: Final = 19
+SERVICE_RETRIES: Final = 20
+SERVICE_JOINED: Final = 21
+SERVICE_COALESCED: Final = 22
+SERVICE_LATE_REPLY: Final = 23
 SERVICE_WRONG_ID: Final = 24
 SERVICE_WRONG_QUESTION: Final = 25
 SERVICE_MALFORMED_REPLY: Final = 26
-SERVICE_UNSENT_REPLIES: Final = 27  # answers whose send to the client failed
-SERVICE_CLIENT_GONE: Final = 28  # clients that left before a backend was connected
+SERVICE_UNSENT_REPLIES: Final = 27
+SERVICE_CLIENT_GONE: Final = 28
 SERVICE_CLIENT_RESET: Final = 29
 SERVICE_BACKEND_RESET: Final = 30
-SERVICE_CLIENT_TIMEOUT: Final = 31  # clients' connections that the kernel gave up (user-timeout, keepalive)
+SERVICE_CLIENT_TIMEOUT: Final = 31
 SERVICE_BACKEND_TIMEOUT: Final = 32
 SERVICE_IDLE_TIMEOUT: Final = 33
 SERVICE_FIN_TIMEOUT: Final = 34
-SERVICE_ACCEPT_PAUSED: Final = 35  # pauses of accepting because descriptors or memory ran out
-SERVICE_REPLAYED: Final = 36  # queries of a dead worker that were sent again
-SERVICE_RESET_ON_DOWN: Final = 37  # connections reset because their backend went down (on-down = reset)
-SERVICE_DRAINED_HARD: Final = 38  # connections cut at the end of drain-timeout or stop-timeout
-SERVICE_NO_LOCAL_PORT: Final = 39  # this host's ports ran out: never the backend's fault
-SERVICE_NO_DESCRIPTOR: Final = 40  # this host's or worker's descriptors ran out
-SERVICE_NO_MEMORY: Final = 41  # ENOBUFS and ENOMEM of this host
-SERVICE_ACCEPT_FAILED: Final = 42  # connections that were gone before they could be accepted
-SERVICE_CLOSED: Final = 43  # connections that ended with both FINs
-SERVICE_DENIED: Final = 44  # connections and datagrams of clients that `allow` and `deny` refuse
-SERVICE_PROXY_MALFORMED: Final = 45  # connections and datagrams of a listed source without a valid PROXY header
-SERVICE_PROXY_TIMEOUT: Final = 46  # connections of a listed source whose PROXY header did not arrive in time
-SERVICE_RESET_ON_FAILBACK: Final = 47  # connections reset because better backends serve again (on-failback = reset)
-SERVICE_UNWANTED_REPLY: Final = 48  # datagrams of backends in services that relay no answers (udp.per-datagram)
-SERVICE_NO_SOURCE_ADDRESS: Final = (
-    49  # no usable address to send from (`source-addresses`, transparent): no backend's fault
-)
-SERVICE_QUEUED: Final = 50  # TCP connections that wait for a slot of a backend
-SERVICE_QUEUE_TIMEOUT: Final = 51  # TCP connections that waited for a slot until queue-timeout
-SERVICE_CONNECTIONS: Final = 52  # TCP connections that are open
-SERVICE_REFUSED_CLIENT: Final = 53  # TCP connections of clients that already had max-connections-per-client
-SERVICE_NO_TRANSPARENT_SOCKET: Final = 54  # times that the stock of transparent sockets was empty
-SERVICE_PERSISTED: Final = 55  # picks that followed a client's template (persistence)
-SERVICE_PERSISTENCE_EVICTED: Final = 56  # valid templates that were dropped because their bucket was full
-SERVICE_PERSISTENCE_UNLOCKED: Final = 57  # templates made or moved without the lock, which another worker held too long
-SERVICE_RATE_LIMITED: Final = 58  # connections, sessions, datagrams and queries above a client's rate
-SERVICE_RATE_UNKNOWN: Final = 59  # the same that passed uncounted because the table of rates was full
-SERVICE_TRUNCATED: Final = 60  # the relay's own answers that make a client above its rate use TCP
-SERVICE_DISCONNECTED: Final = 61  # connections and UDP sessions that an operator ended
-SERVICE_SESSIONS_ADOPTED: Final = 62  # UDP sessions that a predecessor handed over
-SERVICE_SESSIONS_DROPPED: Final = 63  # the same that could not go on here: no such backend any more, or no room
+SERVICE_ACCEPT_PAUSED: Final = 35
+SERVICE_REPLAYED: Final = 36
+SERVICE_RESET_ON_DOWN: Final = 37
+SERVICE_DRAINED_HARD: Final = 38
+SERVICE_NO_LOCAL_PORT: Final = 39
+SERVICE_NO_DESCRIPTOR: Final = 40
+SERVICE_NO_MEMORY: Final = 41
+SERVICE_ACCEPT_FAILED: Final = 42
+SERVICE_CLOSED: Final = 43
+SERVICE_DENIED: Final = 44
+SERVICE_PROXY_MALFORMED: Final = 45
+SERVICE_PROXY_TIMEOUT: Final = 46
+SERVICE_RESET_ON_FAILBACK: Final = 47
+SERVICE_UNWANTED_REPLY: Final = 48
+SERVICE_NO_SOURCE_ADDRESS: Final = 49
+SERVICE_QUEUED: Final = 50
+SERVICE_QUEUE_TIMEOUT: Final = 51
+SERVICE_CONNECTIONS: Final = 52
+SERVICE_REFUSED_CLIENT: Final = 53
+SERVICE_NO_TRANSPARENT_SOCKET: Final = 54
+SERVICE_PERSISTED: Final = 55
+SERVICE_PERSISTENCE_EVICTED: Final = 56
+SERVICE_PERSISTENCE_UNLOCKED: Final = 57
+SERVICE_RATE_LIMITED: Final = 58
+SERVICE_RATE_UNKNOWN: Final = 59
+SERVICE_TRUNCATED: Final = 60
+SERVICE_DISCONNECTED: Final = 61
+SERVICE_SESSIONS_ADOPTED: Final = 62
+SERVICE_SESSIONS_DROPPED: Final = 63
 
 SERVICE_SIZE: Final = 96
 
@@ -212,22 +210,22 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
 )
 
 # Backend block: events between this host and one backend of one service.
-BACKEND_ACTIVE: Final = 0  # present connections, UDP sessions or DNS queries
-BACKEND_QUEUED: Final = 1  # connections that wait for one of its slots
-BACKEND_TOTAL: Final = 2  # connections, UDP sessions or DNS queries since the start
-BACKEND_BYTES_IN: Final = 3  # from clients to the backend
-BACKEND_BYTES_OUT: Final = 4  # from the backend to clients
-BACKEND_REPLIES: Final = 5  # valid answers (DNS), datagrams from the backend (UDP)
+BACKEND_ACTIVE: Final = 0
+BACKEND_QUEUED: Final = 1
+BACKEND_TOTAL: Final = 2
+BACKEND_BYTES_IN: Final = 3
+BACKEND_BYTES_OUT: Final = 4
+BACKEND_REPLIES: Final = 5
 BACKEND_CONNECT_REFUSED: Final = 8
 BACKEND_CONNECT_TIMEOUT: Final = 9
 BACKEND_CONNECT_RESET: Final = 10
 BACKEND_CONNECT_UNREACHABLE: Final = 11
-BACKEND_PORT_UNREACHABLE: Final = 12  # ICMP errors for a closed port (UDP)
+BACKEND_PORT_UNREACHABLE: Final = 12
 BACKEND_NO_ANSWER: Final = 13
 BACKEND_SEND_FAILED: Final = 14
-BACKEND_RESET: Final = 15  # established connections that the backend reset
-BACKEND_TIMEOUT: Final = 16  # established connections that the kernel gave up
-BACKEND_SERVFAIL: Final = 17  # the backend's own SERVFAIL answers
+BACKEND_RESET: Final = 15
+BACKEND_TIMEOUT: Final = 16
+BACKEND_SERVFAIL: Final = 17
 BACKEND_LATENCY: Final = 32  # histogram of the time to connect (TCP) or to answer (DNS)
 
 BACKEND_SIZE: Final = BACKEND_LATENCY + LATENCY_CELLS

@@ -191,6 +191,7 @@ class Succession:
         control = socket.socket(fileno=fd) if fd >= 0 else None
         await self._owner.appear(control)
         estate.state.sign(self._node)
+        estate.listeners.steer(lambda text: self._owner.told(self._node, text, kind="listener", level="warning"))
         estate.opening.release(late.opened)
         await taking_over.until(lambda: estate.workers.polling, taking_over.POLL)
         nurses = {row.nurse: fd for row in late.workers if (fd := before.take(f"nurse-{row.nurse}")) >= 0}

@@ -10,7 +10,7 @@ from proxy.backends.effective import Running
 from proxy.config.model import Service
 from proxy.relay.plan import Member, TcpPlan
 from proxy.relay.sockets import stream_options
-from proxy.workers import binding, plans
+from proxy.workers import binding, plans, spreading
 from proxy.workers.member_owners import Key
 
 Warn = Callable[[str, str], None]
@@ -63,6 +63,10 @@ class Listeners:
         self._groups: dict[int, Sequence[socket.socket]] = {}
         self._options: dict[int, tuple[TcpPlan, int]] = {}
         """The TCP options of each listener's sockets, and its backlog."""
+        self._spreading: frozenset[int] = frozenset()
+        """The slots of the services whose datagrams are spread over the members."""
+        self._steered: dict[int, bool] = {}
+        """How the kernel was asked to choose the members of a UDP listener: spread or not; without entry, not asked."""
         self._next = 0  # the number of the next listener
         self._refused: dict[int, str] = {}  # why the listener of a link-local address could not be bound again
         self._lingering: dict[Place, tuple[Sequence[socket.socket], float]] = {}
@@ -122,6 +126,9 @@ class Listeners:
         other sockets, the kernel gives some of its datagrams to the old ones, which nobody reads.
         """
         before = dict(self._numbers)
+        self._spreading = frozenset(
+            running.slots[0][service.name] for service in running.config.services if spreading.spreads(service)
+        )
         added, moved = [], []
         for service in running.config.services:
             slot, options = running.slots[0][service.name], (plans.tcp_plan(service), service.tcp.backlog)
@@ -145,6 +152,15 @@ class Listeners:
                 self._lingering[gone] = self._groups.pop(number), time.monotonic() + LINGER
             self._forget(number)
         return Relocation(tuple(added), tuple(moved), tuple(before.values()))
+
+    def steer(self, warn: Callable[[str], None]) -> None:
+        """Let the kernel spread the datagrams of DNS listeners over their members, and not those of the others.
+
+        Not a part of `commit`: the groups of a predecessor are its own until it lets go.  `warn` is called once for each
+        listener with which the kernel refuses; it serves nevertheless.
+        """
+        for number in self._members:
+            self._steer(number, warn)
 
     def look(self) -> None:
         """Close the sockets of removed UDP listeners that no worker needs any more."""
@@ -178,6 +194,7 @@ class Listeners:
             new = replace(where, listener=self._next)
             self._keep(new, group, (tcp, backlog))
             self._forget(old)
+            self._steer(new.listener, tell)
             tell(f"{where.text}: bound again, as its interface was recreated")
             yield old, new.listener
 
@@ -210,11 +227,26 @@ class Listeners:
             stream_options.tune(sock, tcp.keepalive, tcp.user_timeout)
             sock.listen(backlog)
 
+    def _steer(self, number: int, warn: Callable[[str], None]) -> None:
+        where, group = self._members[number], self._groups[number]
+        wanted = where.service in self._spreading
+        if where.transport != "udp" or len(group) == 1 or self._steered.get(number) == wanted:
+            return
+        self._steered[number] = wanted
+        try:
+            (spreading.spread if wanted else spreading.gather)(group)
+        except OSError as error:
+            what = (
+                "one client's queries all go to one worker" if wanted else "a session's datagrams go to several workers"
+            )
+            warn(f"{where.text}: {what}, as the kernel refuses: {error.strerror}")
+
     def _forget(self, number: int) -> None:
         """Close the sockets of one listener, if it still has some; its number is not given again."""
         where = self._members.pop(number)
         del self._options[number]
         self._refused.pop(number, None)
+        self._steered.pop(number, None)
         if self._numbers.get(_place(where)) == number:
             del self._numbers[_place(where)]
         for sock in self._groups.pop(number, ()):

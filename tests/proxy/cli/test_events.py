@@ -79,6 +79,38 @@ def test_without_a_daemon(tmp_path, steelyard):
     assert steelyard("events", "-s", tmp_path / "none").returncode == 3
 
 
+def test_a_service_a_kind_and_the_last_ones(daemon, steelyard):
+    """--service and --kind choose events, and -n the last ones of those."""
+    for number in range(3):
+        daemon.add("verdict", "dns/a", f"dns {number}")
+        daemon.add("verdict", "ldap/a", f"ldap {number}")
+        daemon.add("drained", "a", f"drained {number}", service="dns")
+    shown = steelyard("events", "--service", "dns", "-s", daemon.path).stdout
+    assert [line.split("  ")[-1].strip() for line in shown.splitlines()] == [
+        "dns 0", "drained 0", "dns 1", "drained 1", "dns 2", "drained 2",
+    ]  # fmt: skip
+    shown = steelyard("events", "--service", "dns", "--kind", "verdict", "-n", "2", "-s", daemon.path).stdout
+    assert [line.split("  ")[-1].strip() for line in shown.splitlines()] == ["dns 1", "dns 2"]
+    assert steelyard("events", "-n", "0", "-s", daemon.path).stdout == ""
+
+
+def test_the_events_of_a_daemon_that_is_dead(tmp_path, steelyard):
+    """If no daemon runs, the recorded events are shown, torn lines left out, and standard error says whence they are."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    lines = [json.dumps({**EVENT, "text": text}) for text in ("older", "newer")]
+    (state / "events.jsonl.1").write_text(lines[0] + "\n")
+    (state / "events.jsonl").write_text("torn\n" + lines[1] + '\n{"at"')
+    done = steelyard("events", "-s", tmp_path / "none", "--state-dir", state)
+    assert done.returncode == 0
+    assert [line.split("  ")[-1].strip() for line in done.stdout.splitlines()] == ["older", "newer"]
+    assert f"these are the events in {state}" in done.stderr
+    last = steelyard("events", "-s", tmp_path / "none", "--state-dir", state, "-n", "1").stdout
+    assert "newer" in last
+    assert "older" not in last
+    assert steelyard("events", "-s", tmp_path / "none", "--state-dir", tmp_path / "nowhere").returncode == 3
+
+
 def test_following_until_interrupted(daemon, background):
     """--follow shows the past, then each event as it comes, and ends cleanly when interrupted."""
     daemon.add("k", "s", "past")

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 
@@ -121,12 +122,79 @@ def test_hostile_text_stays_text(make):
     assert "\x1b[2J" not in coloured
 
 
-def test_a_narrow_terminal_cuts_the_reason(make):
-    """On a terminal no line is longer than it is wide for want of a shorter reason."""
-    status = make.status(make.backend("a", "down", reason="a long story " * 20))
-    lines = render(status, 2000.0, width=90)
-    assert max(map(len, lines[3:])) == 90
-    assert lines[-1].endswith("...")
+@pytest.mark.parametrize("width", [40, 80, 90, 200])
+def test_no_reason_is_cut(make, width):
+    """H13: on a terminal of any width the whole reason is there, beside its row or below it, and no table is wider."""
+    reason = "a long story " * 20
+    status = make.status(
+        make.backend("10.0.0.11", "down", reason=reason), make.backend("ns2", "up", reason="connected")
+    )
+    lines = render(status, 2000.0, width=width)
+    said = " ".join(" ".join(lines[4:]).split())
+    assert reason.strip() in said.replace("10.0.0.11 down 1 0 0/s - - 16m 40s ", "")
+    assert max(len(line) for line in lines[4:]) <= max(width, 67)
+
+
+def test_all_of_a_service(daemon, steelyard, make):
+    """`status SERVICE` shows that service alone, with its counters and their meaning."""
+    daemon.status = make.status(make.backend("10.0.0.11", "up"))
+    daemon.status["services"][0]["counters"] = {"queries": 100, "servfail": 0, "joined": 3}
+    done = steelyard("-s", daemon.path, "status", "dns")
+    assert done.returncode == 0
+    assert "lb1" not in done.stdout
+    assert "queries  100  well-formed DNS queries" in done.stdout
+    assert "joined     3  clients' retransmissions" in done.stdout
+    assert "servfail" not in done.stdout
+
+
+def test_all_of_a_backend(daemon, steelyard, make):
+    """`status SERVICE BACKEND` shows each probe's last result, who drained it and why, and what it counted."""
+    probes = [
+        {"type": "dns", "ok": True, "reason": "NOERROR", "latency_ms": 1.25, "at": 1.0},
+        {"type": "tcp", "ok": False, "reason": "connection refused", "latency_ms": None, "at": 1.0},
+    ]
+    drained = make.backend(
+        "ns2", "down", reason="tcp: connection refused", probes=probes, errors={"no_answer": 3, "reset": 0},
+        admin="drain", admin_by="uid 0", admin_reason="disks", address="10.0.0.12:53",
+    )  # fmt: skip
+    daemon.status = make.status(make.backend("10.0.0.11", "up"), drained, state="degraded")
+    for name in ("ns2", "10.0.0.12:53"):
+        done = steelyard("-s", daemon.path, "status", "dns", name)
+        assert done.returncode == 1
+        assert "10.0.0.11" not in done.stdout
+        words = " ".join(done.stdout.split())
+        assert "admin drain by uid 0: disks" in words
+        assert "1.2 ms NOERROR" in words
+        assert "failed" in words
+        assert "no_answer 3 queries that any server answers, and this one did not" in words
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (["dnz"], 'there is no service "dnz"; did you mean "dns"?'),
+        (["dns", "ns9"], 'there is no backend of dns "ns9"'),
+        (["x" * 30], "there are dns"),
+    ],
+)
+def test_an_unknown_name_ends_the_command(daemon, steelyard, names, told):
+    """A name that there is not is a wrong usage, with a suggestion."""
+    done = steelyard("-s", daemon.path, "status", *names)
+    assert done.returncode == 64
+    assert told in done.stderr
+
+
+def test_watching_goes_on(daemon):
+    """--watch shows the status again and again until it is interrupted, and survives the daemon's absence."""
+    command = [sys.executable, "-m", "proxy", "status", "--watch", "-s"]
+    for path, told in ((daemon.path, "running for"), (daemon.path.with_name("nowhere"), "trying again")):
+        process = subprocess.Popen([*command, path], stdout=subprocess.PIPE, text=True)
+        seen = 0
+        while seen < 2:
+            seen += told in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        process.stdout.close()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The listening sockets of a daemon."""
 
+import contextlib
 import math
 import os
 import socket
@@ -10,6 +11,7 @@ from proxy.backends.effective import Running
 from proxy.config.loader import load
 from proxy.stats.slots import Slots
 from proxy.workers import listeners as module
+from proxy.workers import spreading
 from proxy.workers.listeners import ListenError, Listeners, Relocation
 from tests.e2e.bed import Bed
 from tests.e2e.loopback import free_port
@@ -246,3 +248,112 @@ def test_adopted_listeners(running):
     finally:
         before.close()
         after.close()
+
+
+@pytest.fixture
+def one(tmp_path):
+    """Return what makes a configuration of one UDP listener from the text of a service, for so many workers."""
+    path, port = tmp_path / "f.toml", free_port()
+    slots = Slots(16), Slots(64)
+
+    def load_with(extra, name="s", workers=3):
+        path.write_text(
+            f'[node]\nname = "n"\nworkers = {workers}\n[service.{name}]\nlisten = ["127.0.0.1:{port}/udp"]\n'
+            f'backends = ["192.0.2.1"]\nprobe = {{ type = "none" }}\n{extra}\n'
+        )
+        return Running(load(path), *slots)
+
+    return load_with
+
+
+def members_used(listeners, number):
+    """Return how many members of a listener get some of one client's datagrams, whose first two octets differ."""
+    where, _ = listeners.member((number, 0))
+    group = [socket.socket(fileno=os.dup(listeners.member((number, at))[1])) for at in range(listeners.size(number))]
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            client.connect((where.address, where.port))
+            for ident in range(30):
+                client.send(bytes([0, ident]))
+        used = 0
+        for sock in group:  # on loopback a datagram is there when `send` returns
+            got = 0
+            with contextlib.suppress(BlockingIOError):
+                while sock.recv(16):
+                    got += 1
+            used += got > 0
+        return used
+    finally:
+        for sock in group:
+            sock.close()
+
+
+DNS, PLAIN, PROXIED = 'protocol = "dns"', "", 'protocol = "dns"\naccept-proxy = ["192.0.2.0/24"]'
+
+
+def test_a_changed_service_spreads_or_not(one):
+    """R6: a reload spreads one client's datagrams if the service is DNS without `accept-proxy` now, and else does not."""
+    listeners, told = Listeners(), []
+    listeners.bind(one(PLAIN), lambda *_: None)
+    try:
+        listeners.steer(told.append)
+        assert members_used(listeners, 0) == 1
+        for extra, name, spread in (
+            (DNS, "s", 3),
+            (PLAIN, "s", 1),
+            (DNS, "t", 3),  # the listener moves to another service
+            (PROXIED, "t", 1),
+            (DNS, "t", 3),
+            (PLAIN, "u", 1),
+        ):
+            new = one(extra, name)
+            listeners.commit(new, listeners.prepare(new.config.services, 3))
+            listeners.steer(told.append)
+            assert members_used(listeners, listeners.numbers[0]) == spread, (extra, name)
+        assert told == []
+    finally:
+        listeners.close()
+
+
+@pytest.mark.parametrize(("before", "now", "spread"), [(DNS, PLAIN, 1), (PLAIN, DNS, 3), (DNS, DNS, 3)])
+def test_a_predecessors_group_is_its_own_until_it_is_steered(one, before, now, spread):
+    """R12: adopted members go on as the predecessor had them until `steer`, then as this configuration wants it."""
+    former, after = Listeners(), Listeners()
+    former.bind(one(before), lambda *_: None)
+    former.steer(pytest.fail)
+    where, _ = former.member((0, 0))
+    group = [socket.socket(fileno=os.dup(former.member((0, at))[1])) for at in range(3)]
+    try:
+        after.bind(one(now, workers=4), lambda *_: None, {("udp", where.address, where.port): (0, group)})
+        assert members_used(after, 0) == (3 if before == DNS else 1)
+        after.steer(pytest.fail)
+        assert members_used(after, 0) == spread
+    finally:
+        former.close()
+        after.close()
+
+
+def test_a_kernel_that_does_not_spread(one, monkeypatch):
+    """If the kernel refuses the program, one warning says so, and the listener serves as it did."""
+    monkeypatch.setattr(spreading, "SO_ATTACH_REUSEPORT_CBPF", 9999)
+    listeners, told = Listeners(), []
+    listeners.bind(one(DNS), lambda *_: None)
+    try:
+        for _ in range(2):
+            listeners.steer(told.append)
+        (line,) = told
+        assert "/udp: one client's queries all go to one worker, as the kernel refuses: Protocol not available" in line
+        assert members_used(listeners, 0) == 1
+    finally:
+        listeners.close()
+
+
+def test_one_worker_has_nothing_to_spread_over(one):
+    """A group of one member gets no program, and no warning."""
+    listeners = Listeners()
+    listeners.bind(one(DNS, workers=1), lambda *_: None)
+    try:
+        listeners.steer(pytest.fail)
+        assert members_used(listeners, 0) == 1
+    finally:
+        listeners.close()
