@@ -25,6 +25,7 @@ from tests.proxy.relay.conftest import LAYOUT, Relay
 from tests.sanitize.faults import SHORT, WAYS, Faults
 
 CHANCE = 0.3
+ALLOCATIONS = 40  # of native modules, from the start of the traffic on
 SETTLES = 5.0  # s within which the relay must be at rest
 
 
@@ -141,14 +142,19 @@ class Trial(ABC):
         return [f"descriptors are left: {sorted(left)}"] if left else []
 
 
-def cases(calls: Iterable[str]) -> list[Case]:
-    """Return the cases of these calls: each way to fail, the first time and with a chance."""
-    return [
-        case
-        for call in calls
-        for way in WAYS[call]
-        for case in (Case(call, way, nth=1), Case(call, way, chance=CHANCE))
-    ]
+def cases(calls: Iterable[str], *, brief: bool = False) -> list[Case]:
+    """Return the cases of these calls: each way to fail, the first time and (unless `brief`) with a chance.
+
+    Of the allocations each of the first ones fails in turn.
+    """
+    found = []
+    for call in calls:
+        turns = ALLOCATIONS if call == "memory" else 1
+        for way in WAYS[call]:
+            found += [Case(call, way, nth=turn) for turn in range(1, turns + 1, 3 if brief else 1)]
+            if not brief:
+                found.append(Case(call, way, chance=CHANCE))
+    return found
 
 
 class Counters:

@@ -26,7 +26,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--storms", type=int, default=20, help="times that several calls fail at once")
     parser.add_argument("--calls", default="", help="only these calls, separated by commas")
-    parser.add_argument("--brief", action="store_true", help="each way to fail once, none with a chance")
+    parser.add_argument(
+        "--brief", action="store_true", help="each way to fail once, some allocations, and nothing with a chance"
+    )
     wanted = parser.parse_args()
     if unknown := set(wanted.protocols) - set(TRIALS):
         parser.error(f"no trial of {', '.join(sorted(unknown))}")
@@ -46,7 +48,7 @@ def _tried(kind: type[Trial], faults: Faults, wanted: argparse.Namespace) -> int
     first = kind(faults)
     calls = [call for call in first.made() if not wanted.calls or call in wanted.calls.split(",")]
     first.close()
-    single = [one for one in cases(calls) if one.nth or not wanted.brief]
+    single = cases(calls, brief=wanted.brief)
     chosen = random.Random(wanted.seed)
     storms = [
         [replace(one, chance=STORM_CHANCE, nth=0) for one in chosen.sample(single, min(AT_ONCE, len(single)))]
