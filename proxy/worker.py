@@ -20,8 +20,8 @@ from proxy.processes.messages import common as messages
 from proxy.processes.messages import worker as worker_messages
 from proxy.processes.startup import inherit
 from proxy.records import log
-from proxy.relay.clients.rates import Rates
 from proxy.relay.clients.store import Store
+from proxy.relay.native.rates import Rates
 from proxy.relay.observe.wanted import Wanted
 from proxy.relay.plan import LogPlan, Member, from_tree, service_from_tree
 from proxy.relay.python_engine import PythonEngine

@@ -1,22 +1,19 @@
 """The UDP sessions that a worker hands to its successor, or gets from its predecessor, in small lots."""
 
 import contextlib
+import os
 import socket
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from proxy.relay.engine import HandOn
 from proxy.relay.members import Members
 from proxy.relay.native.poller import Poller
+from proxy.relay.native.udp import Session, UdpListener
 from proxy.relay.relays import Relays
-from proxy.relay.udp.adoption import adopt, give
+from proxy.relay.udp.adoption import adopt
 from proxy.relay.udp.handover import Row, read, row_of
-from proxy.relay.udp.listener import UdpListener
 from proxy.relay.udp.sessions import UdpService
-
-if TYPE_CHECKING:
-    from proxy.relay.udp.session import Session
 
 LOT = 100  # sessions handed over in one turn
 PAUSE = 0.002  # s between two turns
@@ -43,7 +40,7 @@ class Handing:
             (relay, session, session.listener.member.index)
             for relay in self._relays.values()
             if isinstance(relay, UdpService)
-            for session in relay.sessions.values()
+            for session in relay.sessions
         ]
 
     def stop(self) -> None:
@@ -54,13 +51,13 @@ class Handing:
         """Hand the next lot over, and go on when the traffic has had its turn."""
         if self._left is None:
             return
-        lot = [(udp, one, member) for udp, one, member in self._left[-LOT:] if udp.sessions.get(one.key) is one]
+        lot = [(udp, one, member) for udp, one, member in self._left[-LOT:] if one.present]
         lot.reverse()
         last = len(self._left) <= LOT
         rows = [row_of(session, member, now) for _, session, member in lot]
-        if tell(rows, [session.sock.fileno() for _, session, _ in lot], last):
+        if tell(rows, [session.fileno() for _, session, _ in lot], last):
             for udp, session, _ in lot:
-                give(udp, session).close()
+                os.close(udp.give(session))
             del self._left[-LOT:]
             if last:
                 self._left = None

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable
 
 from proxy.relay.native.poller import Poller
+from proxy.relay.native.udp import UdpListener
 from proxy.relay.plan import Member
 from proxy.relay.relays import Listener, Relay
 from proxy.relay.service import Service
-from proxy.relay.udp.listener import UdpListener
 
 DRAIN_LOOK = 0.01  # s between two looks whether a draining listener is dry
 DRAIN_LIMIT = 1.0  # s until listeners are closed although clients still come: they must not hold a worker

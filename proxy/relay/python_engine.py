@@ -12,7 +12,6 @@ from typing import Any
 
 from proxy.relay.clients.connection_counts import Clients
 from proxy.relay.clients.persistence import Persistence
-from proxy.relay.clients.rates import Rates
 from proxy.relay.clients.store import Store
 from proxy.relay.departures import Departures
 from proxy.relay.dns import journal
@@ -22,6 +21,7 @@ from proxy.relay.engine import HandOn, Want
 from proxy.relay.handing import Handing
 from proxy.relay.members import Members
 from proxy.relay.native.poller import Poller
+from proxy.relay.native.rates import Rates
 from proxy.relay.observe.connection_log import ConnectionLog
 from proxy.relay.observe.follow import Followers, Tell
 from proxy.relay.observe.listing import Browser, Row

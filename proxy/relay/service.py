@@ -11,14 +11,13 @@ from proxy.balance.hashing import hash_key
 from proxy.balance.pool import Pool
 from proxy.relay.capacity import Capacity
 from proxy.relay.clients.access import Access
-from proxy.relay.clients.rates import Rate, Rates
+from proxy.relay.native.memo import Memo
+from proxy.relay.native.rates import Rate, Rates
 from proxy.relay.native.traffic import Traffic
 from proxy.relay.plan import ServicePlan
 from proxy.relay.target import Target
 from proxy.stats.columns import Siblings
 from proxy.stats.layout import (
-    SERVICE_RATE_LIMITED,
-    SERVICE_RATE_UNKNOWN,
     SERVICE_REFUSED_LIMIT,
     SERVICE_REFUSED_NO_BACKEND,
     Layout,
@@ -85,6 +84,7 @@ class Service(Traffic):
         # The engine sets `persistence` where clients keep their backends.  `keeper` is the same, and stays when that is
         # switched off: connections that hold a template give it back there.
         self._rates = rates
+        self._know()
         self._failing = failing
         # `epoch` counts changes of verdicts and admin states: a remembered choice may be wrong after each.
         self._hint = hint
@@ -121,15 +121,6 @@ class Service(Traffic):
         """Return the limit of each client's rate over a transport; None if there is none."""
         rate = self.plan.limits.rate
         return Rate(self._rates, rate, self.plan.slot, transport) if rate and self._rates is not None else None
-
-    def is_too_fast(self, rate: Rate, address: str) -> bool:
-        """Return True and count it if a client exceeds its rate."""
-        answer = rate.ask(address, self.now())
-        if answer == "granted":
-            return False
-        refused = answer == "refused"
-        self.cells[self.cell + (SERVICE_RATE_LIMITED if refused else SERVICE_RATE_UNKNOWN)] += 1
-        return refused
 
     def why_nobody(self) -> int:
         """Return the cell that counts why the last `pick` returned None: no usable backend, or no free slot."""
@@ -226,6 +217,7 @@ class Service(Traffic):
         self._limit()
         if (plan.allow, plan.deny) != (old.allow, old.deny):
             self.access = Access(plan.allow, plan.deny)
+        self._know()
         if plan.scheduler != old.scheduler:
             self.pool = Pool(self.targets, plan.scheduler, self._rng)
             self.timed = plan.scheduler == names.LEAST_LATENCY
@@ -240,6 +232,17 @@ class Service(Traffic):
         self.limited = any(target.limit for target in self.targets)
         if self.capacity is None and self.limited:
             self.capacity = Capacity(self, self._siblings)
+
+    def _know(self) -> None:
+        """Use the plan's rules for clients."""
+        hash_on = self.plan.hash_on
+        self.know(
+            None if self.access.anybody else Memo(self.access.permits),
+            None if hash_on in {"source-port", "listener"} else Memo(_key_of_host),
+            hash_on == "query-name",
+            self.rate("tcp"),
+            self.rate("udp"),
+        )
 
     def weigh(self, changes: Iterable[tuple[int, int]]) -> None:
         """Apply weights, (backend slot, weight)."""
@@ -274,4 +277,8 @@ class Service(Traffic):
             case "query-name" if question is not None:
                 return hash_key(question[:-4].lower())
             case _:
-                return hash_key(client[0].encode())
+                return _key_of_host(client[0])
+
+
+def _key_of_host(host: str) -> int:
+    return hash_key(host.encode())

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from proxy.relay.clients.keys import ClientKeys
 from proxy.relay.clients.store import Store
 from proxy.relay.clients.templates import LONGEST, Found
+from proxy.relay.native.memo import Memo
 from proxy.relay.plan import PersistencePlan, ServicePlan
 from proxy.stats.layout import SERVICE_PERSISTED, SERVICE_PERSISTENCE_EVICTED, SERVICE_PERSISTENCE_UNLOCKED
 
@@ -80,6 +81,7 @@ class Persistence:
         keys = ClientKeys(self._store.secret, plan.ipv4_prefix, plan.ipv6_prefix)
         self.key: Callable[[str], int] = partial(keys.of, self._service.plan.slot)
         """Return the key of a client's network in this service; its secret keeps attackers from aiming at one bucket."""
+        self.keys = Memo(self.key)  # for C
 
     def change(self, plan: PersistencePlan) -> None:
         """Use another timeout or other prefixes from now on; the templates of open connections get the new timeout."""

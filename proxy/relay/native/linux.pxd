@@ -10,6 +10,9 @@ cdef extern from "<time.h>" nogil:
         long tv_nsec
     int clock_gettime(clockid_t, timespec *)
 
+cdef extern from "<errno.h>" nogil:
+    enum: ECANCELED
+
 cdef extern from "<unistd.h>" nogil:
     int close(int)
     ssize_t read(int, void *, size_t)

@@ -35,6 +35,7 @@ cdef class Poller:
     cdef public double now
     cdef readonly Py_ssize_t faults, wakeups, events
     cdef readonly Timers timers
+    cdef readonly dict shared  # what all sockets of this pump use: buffers, by name
     cdef int _epoll
     cdef object _loop, _clock, _wake
     cdef bint _pumping, _soon

@@ -70,6 +70,7 @@ cdef class Poller:
         self._watched = {}
         self._called = {}
         self.timers = Timers()
+        self.shared = {}
         self.now = self.time()
         self._epoll = epoll_create1(EPOLL_CLOEXEC)
         if self._epoll < 0:

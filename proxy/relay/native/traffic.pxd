@@ -1,12 +1,12 @@
 """What of a service the data path touches with each query and connection."""
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
+from proxy.relay.native.address cimport Address
+from proxy.relay.native.cells cimport column
+from proxy.relay.native.memo cimport Memo
+from proxy.relay.native.rates cimport Rate
 from proxy.relay.target cimport Target
-
-
-cdef int64_t *column(cells) except NULL
-
 
 cdef class Traffic:
     cdef int64_t *at  # the worker's column: `at[cell + SERVICE_QUERIES]`
@@ -17,6 +17,15 @@ cdef class Traffic:
     cdef public Py_ssize_t epoch
     cdef object _selector
     cdef readonly bint needs_key, needs_changes
+    cdef Memo _permitted, _source_keys
+    cdef bint _by_question
+    cdef Rate _tcp_rate, _udp_rate
+
+    cdef bint permits(self, const Address *address) except -1
+    cdef bint too_fast(self, bint datagrams, const Address *address, double now) except -1
+    cdef uint64_t source_key(self, bytes route, const Address *address, bytes question) except? 0
+    cdef int64_t sticky(self, const Address *address) except? -1
+    cdef bint _exceeds(self, int answer) noexcept
 
     cpdef took(self, Target target)
     cpdef adopted(self, Target target)

@@ -1,26 +1,17 @@
-"""What of a service the data path touches with each query and connection: its counters, its selector, its load.
+"""What of a service the data path touches with each query and connection: its counters, its selector, its load, its clients.
 
 `proxy.relay.service.Service` adds the policy.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from proxy.relay.native.address cimport read_address, write_address
+from proxy.relay.native.rates cimport REFUSED, UNKNOWN
 
 from proxy.stats import layout
 
 cdef Py_ssize_t BACKEND_ACTIVE = layout.BACKEND_ACTIVE
 cdef Py_ssize_t BACKEND_TOTAL = layout.BACKEND_TOTAL
-
-
-cdef int64_t *column(cells) except NULL:
-    """Return the address of a column's cells.
-
-    It is valid until the memory is unmapped.  An export of the buffer for as long would keep that from happening.
-    """
-    cdef Py_buffer buffer
-    PyObject_GetBuffer(cells, &buffer, PyBUF_SIMPLE)
-    cdef int64_t *at = <int64_t *>buffer.buf
-    PyBuffer_Release(&buffer)
-    return at
+cdef Py_ssize_t SERVICE_RATE_LIMITED = layout.SERVICE_RATE_LIMITED
+cdef Py_ssize_t SERVICE_RATE_UNKNOWN = layout.SERVICE_RATE_UNKNOWN
 
 
 cdef class Traffic:
@@ -64,3 +55,57 @@ cdef class Traffic:
             self._selector.changed(target)
         if self.capacity is not None:
             self.capacity.freed()
+
+    def know(self, Memo permitted, Memo source_keys, bint by_question, Rate tcp_rate, Rate udp_rate):
+        """Use these rules for all clients from now on: the plan has changed.
+
+        `permitted` is 1 or 0 for a client, or None if everybody may use the service.  `source_keys` has the keys of clients
+        for hashing schedulers, or is None if something else is hashed; `by_question` means that it is a query's name if there
+        is a query.  A rate is None if there is no limit.
+        """
+        self._permitted = permitted
+        self._source_keys = source_keys
+        self._by_question = by_question
+        self._tcp_rate = tcp_rate
+        self._udp_rate = udp_rate
+
+    cdef bint permits(self, const Address *address) except -1:
+        """Return True if a client may use the service."""
+        return self._permitted is None or self._permitted.get(address) != 0
+
+    cdef bint too_fast(self, bint datagrams, const Address *address, double now) except -1:
+        """Return True and count it if a client exceeds its rate over UDP (`datagrams`) or TCP, at `now` (monotonic s)."""
+        cdef Rate rate = self._udp_rate if datagrams else self._tcp_rate
+        return rate is not None and self._exceeds(rate.grant(address, now))
+
+    cdef bint _exceeds(self, int answer) noexcept:
+        if answer == REFUSED:
+            self.at[self.cell + SERVICE_RATE_LIMITED] += 1
+        elif answer == UNKNOWN:
+            self.at[self.cell + SERVICE_RATE_UNKNOWN] += 1
+        return answer == REFUSED
+
+    cdef uint64_t source_key(self, bytes route, const Address *address, bytes question) except? 0:
+        """Return the key for a hashing scheduler; call it if `needs_key`.
+
+        The arguments are those of `Service.key`, which computes all but the keys of hosts; `question` may be None.
+        """
+        if self._source_keys is not None and (question is None or not self._by_question):
+            return <uint64_t>self._source_keys.get(address)
+        return self.key(route, read_address(address), question)
+
+    cdef int64_t sticky(self, const Address *address) except? -1:
+        """Return the key of a client's template; call it if there is a `persistence`."""
+        cdef Memo keys = self.persistence.keys
+        return keys.get(address)
+
+    def rules(self, tuple client, bytes route, bytes question):
+        """Return what C sees of a client: whether it may use the service, its key for a scheduler, and its template's (or 0)."""
+        cdef Address address
+        write_address(&address, client)
+        sticky = self.sticky(&address) if self.persistence is not None else 0
+        return self.permits(&address), self.source_key(route, &address, question), sticky
+
+    def is_too_fast(self, Rate rate not None, address):
+        """Return True and count it if a client, an address as text, exceeds its rate."""
+        return self._exceeds(rate.answer(address, self.now()))

@@ -23,11 +23,11 @@ from proxy.stats.layout import SERVICE_CLOSED
 if TYPE_CHECKING:
     from proxy.relay.dns.inflight import Query
     from proxy.relay.native.poller import Poller
+    from proxy.relay.native.udp import Session
     from proxy.relay.plan import LogPlan
     from proxy.relay.service import Service
     from proxy.relay.target import Target
     from proxy.relay.tcp.connection import Connection
-    from proxy.relay.udp.session import Session
 
 HAND_ON_PAUSE: Final = 0.1  # s between two times that lines are handed on
 LINES: Final = 500  # in one pause
@@ -200,7 +200,7 @@ def ended_session(session: "Session", closed: str, node: str, now: float, *, fai
         client=endpoint(*session.who[:2]),
         listener=endpoint(*datagram.asked(member, session.client)),
         backend=session.target.name,
-        backend_address=endpoint(*session.end[1:]),
+        backend_address=endpoint(session.end.address, session.end.port),
         bytes_in=session.bytes_in,
         bytes_out=session.bytes_out,
         connect_ms=None,

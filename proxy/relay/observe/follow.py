@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.relay.native.udp import Session
 from proxy.relay.observe.connection_log import ended_connection, ended_session, why
 from proxy.relay.observe.ended import OTHER, WHY, Ended
 from proxy.relay.observe.listing import Row, row
 from proxy.relay.observe.wanted import Item, Wanted
 from proxy.relay.tcp.service import TcpService
-from proxy.relay.udp.session import Session
 from proxy.relay.udp.sessions import UdpService
 
 if TYPE_CHECKING:

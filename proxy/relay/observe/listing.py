@@ -8,6 +8,7 @@ out, and so are those that begin after the first page.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from proxy.relay.native.udp import Session
 from proxy.relay.observe.connection_log import asked_of, backend_address
 from proxy.relay.observe.ended import endpoint
 from proxy.relay.observe.wanted import Item, Wanted
@@ -15,7 +16,6 @@ from proxy.relay.sockets.datagram import asked
 from proxy.relay.tcp.connection import Connection
 from proxy.relay.tcp.service import TcpService
 from proxy.relay.tcp.side import State
-from proxy.relay.udp.session import Session
 from proxy.relay.udp.sessions import UdpService
 from proxy.stats.layout import SERVICE_DISCONNECTED
 
@@ -71,14 +71,14 @@ class Browser:
         found: list[Item] = []
         for relay in self._relays():
             if isinstance(relay, TcpService | UdpService) and wanted.service in {"", relay.service.plan.name}:
-                found += relay.connections if isinstance(relay, TcpService) else relay.sessions.values()
+                found += relay.connections if isinstance(relay, TcpService) else relay.sessions
         return found
 
 
 def _lives(item: Item) -> bool:
     if isinstance(item, Connection):
         return item.state is not State.CLOSED
-    return item.listener.udp.sessions.get(item.key) is item
+    return item.present
 
 
 def _reset(item: Item) -> None:
@@ -102,7 +102,7 @@ def row(item: Item, now: float) -> Row:
         client, listener = item.who, asked(member, item.client)
         began, touched = item.began, item.touched
         octets = item.bytes_in, item.bytes_out
-        leads_to = endpoint(*item.end[1:])
+        leads_to = endpoint(item.end.address, item.end.port)
     return {
         "kind": member.transport,
         "service": item.tcp.service.plan.name if isinstance(item, Connection) else item.listener.udp.service.plan.name,

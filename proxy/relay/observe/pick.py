@@ -9,11 +9,11 @@ from proxy.balance.failover import Failover
 from proxy.balance.standby import WithStandbys
 from proxy.balance.trivial import Nobody, Only
 from proxy.relay.dns.intake import DnsListener
+from proxy.relay.native.one_way import PerDatagramListener
+from proxy.relay.native.udp import UdpListener
 from proxy.relay.observe.ended import endpoint
 from proxy.relay.service import Service
 from proxy.relay.tcp.service import TcpListener
-from proxy.relay.udp.listener import UdpListener
-from proxy.relay.udp.one_way import PerDatagramListener
 
 if TYPE_CHECKING:
     from proxy.relay.target import Target

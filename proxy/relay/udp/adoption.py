@@ -4,25 +4,16 @@ import socket
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from proxy.relay.native.poller import DATAGRAM
-from proxy.relay.udp.session import Session
+from proxy.relay.native.udp import Session
+from proxy.relay.proxy_header.datagrams import header_for
 from proxy.relay.udp.sessions import ANSWER_DUE
-from proxy.stats.layout import SERVICE_MOVED, SERVICE_SESSIONS, SERVICE_SESSIONS_ADOPTED, SERVICE_SESSIONS_DROPPED
+from proxy.stats.layout import SERVICE_MOVED, SERVICE_SESSIONS_ADOPTED, SERVICE_SESSIONS_DROPPED
 
 if TYPE_CHECKING:
+    from proxy.relay.native.udp import UdpListener
     from proxy.relay.target import Target
     from proxy.relay.udp.handover import Moving
-    from proxy.relay.udp.listener import UdpListener
-    from proxy.relay.udp.session import Key
     from proxy.relay.udp.sessions import UdpService
-
-
-def give(udp: "UdpService", session: Session) -> socket.socket:
-    """Forget a session and return its socket, which the caller owns."""
-    del udp.sessions[session.key]
-    udp.poller.forget(session.sock, session.on_event)
-    udp.let_go(session)
-    return session.sock
 
 
 def adopt(listener: "UdpListener", moving: "Moving", sock: socket.socket) -> bool:
@@ -31,33 +22,31 @@ def adopt(listener: "UdpListener", moving: "Moving", sock: socket.socket) -> boo
     If the client has begun a session here meanwhile, that one only waits for its answers.
     """
     udp = listener.udp
-    service, now = udp.service, udp.poller.now
+    if _continue(udp, listener, moving, sock):
+        return True
+    udp.cells[udp.base + SERVICE_SESSIONS_DROPPED] += 1
+    return False
+
+
+def _continue(udp: "UdpService", listener: "UdpListener", moving: "Moving", sock: socket.socket) -> bool:
+    service, client, told = udp.service, moving.client, moving.told
     target = next((one for one in service.targets if one.name == moving.backend), None)
-    if target is None or len(udp.sessions) >= udp.most or not _leads_to(sock, target, listener):
-        udp.cells[udp.base + SERVICE_SESSIONS_DROPPED] += 1
+    if target is None or udp.size >= udp.most or not _leads_to(sock, target, listener) or not service.claim(target):
         return False
-    if not service.claim(target):
-        udp.cells[udp.base + SERVICE_SESSIONS_DROPPED] += 1
-        return False
-    session = Session(listener, moving.client, target, sock, moving.told)
+    end = udp.end_of(target, target.address, target.port or listener.member.port)
+    session = Session(listener, client, end, sock, told, header_for(target, listener.member, client, told))
+    session.began = session.touched = session.heard = udp.poller.now - moving.idle
+    session.epoch = -1  # its backend may have failed meanwhile
     try:
-        sock.setblocking(False)
-        udp.poller.register(sock, session.on_event, DATAGRAM)
+        _step_aside(udp, udp.find(listener, client, told))
+        udp.insert(session, oldest=True)  # the newest ones come first
     except OSError:
         service.unclaim(target)
-        udp.cells[udp.base + SERVICE_SESSIONS_DROPPED] += 1
         return False
-    _step_aside(udp, session.key)
-    udp.sessions[session.key] = session
-    udp.sessions.move_to_end(session.key, last=False)  # the newest ones come first
-    session.began = session.touched = session.heard = now - moving.idle
-    session.epoch = -1  # its backend may have failed meanwhile
-    listener.sessions += 1
     service.adopted(target)
     if service.persistence is not None:
         session.sticky = service.persistence.key(str(session.who[0]))
         service.persistence.hold(session.sticky)
-    udp.cells[udp.base + SERVICE_SESSIONS] += 1
     udp.cells[udp.base + SERVICE_SESSIONS_ADOPTED] += 1
     udp.arm_anew()
     return True
@@ -72,20 +61,9 @@ def _leads_to(sock: socket.socket, target: "Target", listener: "UdpListener") ->
     return ip_address(host) == ip_address(target.address) and port == (target.port or listener.member.port)
 
 
-def _step_aside(udp: "UdpService", key: "Key") -> None:
+def _step_aside(udp: "UdpService", session: Session | None) -> None:
     """Let a session that began here while its client's older one was on its way only wait for its last answers."""
-    session = udp.sessions.get(key)
     if session is None:
         return
-    aside: Key = (key[0], (*key[1], "aside"))
-    if aside in udp.sessions:
-        udp.end(udp.sessions[aside], SERVICE_MOVED)
-    del udp.sessions[key]
-    session.key = aside
-    udp.sessions[aside] = session
-
-    def end(_: float) -> None:
-        if udp.sessions.get(aside) is session:
-            udp.end(session, SERVICE_MOVED)
-
-    udp.poller.at(udp.poller.now + ANSWER_DUE, end)
+    udp.put_aside(session)
+    udp.poller.at(udp.poller.now + ANSWER_DUE, lambda _: udp.end(session, SERVICE_MOVED))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from proxy.relay.proxy_header.header import Endpoint, Header
 
 if TYPE_CHECKING:
+    from proxy.relay.native.udp import Session
     from proxy.relay.sockets.address import Client
-    from proxy.relay.udp.session import Session
 
 Row = list[Any]
 

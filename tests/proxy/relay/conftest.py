@@ -14,9 +14,9 @@ import pytest
 import uvloop
 
 from proxy.relay.clients import rates
-from proxy.relay.clients.rates import Rates
 from proxy.relay.clients.store import Store
 from proxy.relay.dns import journal
+from proxy.relay.native.rates import Rates
 from proxy.relay.plan import BackendPlan, DnsPlan, LogPlan, Member, Plan, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.python_engine import PythonEngine
 from proxy.stats.layout import BACKEND_CELLS, BACKEND_ERRORS, SERVICE_CELLS, Layout

@@ -487,15 +487,24 @@ def test_draining_takes_what_is_queued(relay, sockets) -> None:
 
 def test_a_drain_ends_although_clients_do_not(relay, sockets) -> None:
     """A listener that never runs dry, as its clients never stop, does not hold a draining worker beyond a second."""
-    relay.service([sockets().getsockname()], transports=("udp",))
+    where = relay.service([sockets().getsockname()], transports=("udp",), deny=("127.0.0.0/8",))
     relay.start()
-    ((_, polled),) = relay.engine._members.polled.values()
+    client = sockets(where)
 
-    def never_dry(mask: int) -> None:
-        time.sleep(0.001)
-        relay.engine._poller.again(never_dry)
+    class Gate:
+        """Keeps clients out slowly, while each of their datagrams is followed by two others."""
 
-    polled.on_event = never_dry
+        anybody = False
+
+        def permits(self, _: str) -> bool:
+            time.sleep(0.0005)
+            client.send(b"x")
+            client.send(b"x")
+            return False
+
+    relay.engine._services[0].access = Gate()
+    client.send(b"x")
+    eventually(lambda: relay.counter("denied") > 200)
     began = time.monotonic()
     relay.call(relay.engine.drain)
     assert not relay.call(lambda: relay.engine.idle)

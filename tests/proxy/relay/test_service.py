@@ -1,5 +1,6 @@
 """A service in a worker: verdicts, counts, hints."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -221,3 +222,19 @@ def test_what_is_hashed(hash_on, of_a_query, otherwise) -> None:
     assert service.key(b"route", client) == hash_key(otherwise)
     if hash_on == "query-name":
         assert service.key(b"route", client, b"") == hash_key(b"")
+    for _ in range(2):
+        assert service.rules(client, b"route", b"\3WWW\0\0\1\0\1") == (True, hash_key(of_a_query), 0)
+        assert service.rules(client, b"route", None) == (True, hash_key(otherwise), 0)
+
+
+def test_access_as_the_data_path_sees_it() -> None:
+    """The rules of access are those of the plan, also after it has changed."""
+    service = Bench(1).service
+    service.change(replace(service.plan, allow=("192.0.2.0/24",), deny=("192.0.2.1/32",)))
+    clients = [("192.0.2.1", 1), ("192.0.2.2", 1), ("10.0.0.1", 1), ("2001:db8::1", 1, 0, 0)]
+    for _ in range(2):
+        assert [service.rules(one, b"", None)[0] for one in clients] == [False, True, False, False]
+    service.change(replace(service.plan, allow=()))
+    assert [service.rules(one, b"", None)[0] for one in clients] == [False, True, True, True]
+    service.change(replace(service.plan, deny=()))
+    assert all(service.rules(one, b"", None)[0] for one in clients)

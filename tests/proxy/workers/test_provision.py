@@ -9,8 +9,8 @@ from proxy.backends.effective import Running
 from proxy.config.loader import load
 from proxy.processes import codec
 from proxy.processes.messages import worker as worker_messages
-from proxy.relay.clients.rates import Rates
 from proxy.relay.clients.store import Store
+from proxy.relay.native.rates import Rates
 from proxy.relay.plan import from_tree
 from proxy.stats import sealed
 from proxy.stats.layout import Layout

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.relay.clients import rates
-from proxy.relay.clients.rates import BURST, ENTRIES, Rate, Rates, arrival
+from proxy.relay.clients.rates import BURST, ENTRIES
+from proxy.relay.native.rates import Rate, Rates, arrival
 from proxy.relay.plan import LimitsPlan
 from tests.proxy.relay.conftest import Relay, eventually
 from tests.proxy.relay.dnsbed import Server, ask, client, query

@@ -8,7 +8,7 @@ import pytest
 from proxy.relay.plan import UdpPlan
 from proxy.relay.proxy_header.header import build
 from proxy.relay.target import ATTEMPTS
-from proxy.relay.udp import closed_ports, one_way
+from proxy.relay.udp import closed_ports
 from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.udp.test_sessions import Server, held, peers, silent
 
@@ -27,7 +27,7 @@ def start(relay, *servers, **more):
 def outlets(relay):
     """Return the sockets to backends."""
     return relay.call(
-        lambda: [one.sock for one in relay.engine._relays[0, "udp"]._outlets.values() if one.sock is not None]
+        lambda: [one for one in relay.engine._relays[0, "udp"]._outlets.values() if one.fileno() >= 0]
     )
 
 
@@ -168,7 +168,7 @@ def test_who_is_kept_out(relay, peers):
     assert server.silent()
 
 
-def test_sockets_are_replaced(relay, peers, monkeypatch):
+def test_sockets_are_replaced(relay, peers):
     """U8: a socket is replaced when its minute is over, and when its backend comes back; never more than one a backend."""
     server = peers.server()
     client = peers.client(start(relay, server))
@@ -183,7 +183,7 @@ def test_sockets_are_replaced(relay, peers, monkeypatch):
     relay.verdict(server.address, "up")
     eventually(lambda: not outlets(relay))
     eventually(lambda: (send(), len(seen) == 2)[1])
-    monkeypatch.setattr(one_way, "LIFETIME", 0.0)
+    relay.engine._relays[0, "udp"].lifetime = 0.0
     eventually(lambda: (send(), len(seen) >= 3)[1])
     assert len(outlets(relay)) == 1
 

@@ -1,9 +1,12 @@
 """A session of plain UDP: its backend's datagrams, and its key."""
 
-from types import SimpleNamespace
+import os
+from dataclasses import replace
 
+from proxy.relay.native.udp import Session, UdpListener
+from proxy.relay.native.udp_table import spread
 from proxy.relay.proxy_header.header import Header
-from proxy.relay.udp.session import key_of
+from proxy.stats.layout import SERVICE_DISCONNECTED
 from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.udp.test_sessions import exchange, held, peers, silent, start
 
@@ -45,17 +48,42 @@ def test_answers_ahead_of_an_icmp_error_are_not_lost(relay, peers) -> None:
             server.sock.sendto(b"%d" % number, relayed)
         server.close()
         # An ICMP error on the relay's socket, as from a datagram that was under way.
-        (session,) = relay.engine._relays[0, "udp"].sessions.values()
-        session.sock.send(b"refused")
+        (session,) = relay.engine._relays[0, "udp"].sessions
+        os.write(session.fileno(), b"refused")
     assert [client.recv(100) for _ in range(3)] == [b"0", b"1", b"2"]
     eventually(lambda: relay.backend(server.address, "port_unreachable") == 1)
 
 
-def test_what_a_session_is_found_by() -> None:
+def test_what_a_session_is_found_by(relay, peers) -> None:
     """A client has one session with each listener; each client in a source's PROXY headers has its own session."""
-    one, two = SimpleNamespace(ident=1), SimpleNamespace(ident=2)
-    source = ("192.0.2.1", 99)
+    server = peers.server()
+    where = start(relay, server, accept_proxy=("127.0.0.0/8",))
+    udp = relay.engine._relays[0, "udp"]
+    source = ("127.0.0.1", 99)
     told = [Header(("10.0.0.1", port), ("192.0.2.9", 53), 28) for port in (1, 2)]
-    keys = [key_of(one, source, None), key_of(two, source, None), *(key_of(one, source, header) for header in told)]
-    assert len(set(keys)) == 4
-    assert key_of(one, source, told[0]) == keys[2]
+
+    def sessions() -> list[Session]:
+        (listener,) = (one for _, one in relay.engine._members.polled.values())
+        sock = listener.sock.dup()
+        other = UdpListener(udp, replace(listener.member, listener=7), sock)
+        for one, header in ((listener, None), (other, None), (listener, told[0]), (listener, told[1])):
+            for _ in range(2):
+                udp.admit(one, b"x", source, header)
+        found = [udp.find(one, source, header) for one in (listener, other) for header in (None, *told)]
+        for session in udp.sessions:
+            udp.end(session, SERVICE_DISCONNECTED)
+        other.leave()
+        sock.close()
+        return found
+
+    found = relay.call(sessions)
+    assert [one is not None for one in found] == [True, True, True, True, False, False]
+    assert len({id(one) for one in found[:4]}) == 4
+    assert [one.who for one in found[:4]] == [source, ("10.0.0.1", 1), ("10.0.0.1", 2), source]
+    assert relay.counter("sessions_opened") == 4
+    assert where
+
+
+def test_its_table_is_balanced() -> None:
+    """U18: 65,536 clients of neighbouring addresses and ports share buckets as chance does, under any secret."""
+    assert max(spread(65536) for _ in range(3)) < 16

@@ -24,11 +24,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.relay.native.poller import Poller
+from proxy.relay.native.udp import Session
 from proxy.relay.plan import BackendPlan, DnsPlan, Member, ServicePlan, TcpPlan, UdpPlan
 from proxy.relay.service import Service
 from proxy.relay.target import ATTEMPTS
 from proxy.relay.udp import closed_ports, sessions
-from proxy.relay.udp.session import Session
 from proxy.relay.udp.sessions import UdpService
 from proxy.stats.layout import BACKEND_ACTIVE, SERVICE_CELLS, Layout
 from tests.proxy.relay.conftest import eventually
@@ -379,8 +379,8 @@ def test_what_was_answered_is_not_sent_again(relay, peers) -> None:
     client = peers.client(start(relay, one, two, scheduler="failover"))
     exchange(client, one)
     one.close()
-    (session,) = relay.call(lambda: list(relay.engine._relays[0, "udp"].sessions.values()))
-    relay.call(lambda: session.sock.send(b"brings the ICMP error"))
+    (session,) = relay.call(lambda: relay.engine._relays[0, "udp"].sessions)
+    relay.call(lambda: os.write(session.fileno(), b"brings the ICMP error"))
     eventually(lambda: relay.backend(one.address, "port_unreachable") == 1)
     assert two.silent()
     exchange(client, two)
@@ -754,12 +754,15 @@ class Model:
 
     def session(self, client: int) -> Session:
         """The session of a client that has one."""
-        return self.table.udp.sessions[0, ("127.0.0.1", 1000 + client)]
+        session = self.table.udp.find(self.table.listener, ("127.0.0.1", 1000 + client))
+        assert session is not None
+        return session
 
     def compare(self) -> None:
         """Fail where the table is not as it should be."""
         table, live = self.table, len(self.touched)
-        assert [client[1] - 1000 for _, client in table.udp.sessions] == list(self.touched)
+        assert [session.client[1] - 1000 for session in table.udp.sessions] == list(self.touched)
+        assert all(self.session(client).present for client in self.touched)
         self.counts["sessions"] = live
         assert {name: table.count(name) for name in self.counts} == self.counts
         over = self.counts["expired"] + self.counts["evicted"] + self.ended

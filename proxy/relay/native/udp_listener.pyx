@@ -1,0 +1,82 @@
+"""A UDP socket that clients send to, and that is read by batches.
+
+An exception costs the datagram that raised it, not those that were read with it.
+"""
+
+cimport cython
+from libc.errno cimport EAGAIN
+from libc.stdint cimport uint32_t
+
+from proxy.relay.native.datagrams cimport BATCH, NAMED, WILDCARD, inbox_of
+
+from proxy.relay.native.poller import DATAGRAM
+from proxy.relay.sockets.datagram import WILDCARDS
+
+cdef uint32_t _DATAGRAM = DATAGRAM
+
+
+@cython.no_gc_clear
+cdef class Receiver:
+    """The base of listeners: it reads, and passes each datagram to `_got`."""
+
+    def __init__(self, Poller poller not None, member, sock):
+        """Poll a member's socket, which the caller owns; raises OSError."""
+        self.member = member
+        self.sock = sock
+        self.route = member.text.encode()
+        self.ident = member.listener
+        self._poller = poller
+        self._inbox = inbox_of(poller)
+        self._names = WILDCARD if member.address in WILDCARDS else NAMED
+        self._fd = sock.fileno()
+        poller.prepare(&self._watch, _receiver_ready, <void *>self)
+        poller.watch(&self._watch, self._fd, _DATAGRAM)
+
+    def __dealloc__(self):
+        if self._poller is not None:
+            self._poller.drop(&self._watch)
+
+    def stop(self):
+        """Stop polling, and take what has arrived already."""
+        self._poller.drop(&self._watch)
+        self._poller.call_again(&self._watch)
+
+    def leave(self):
+        """Stop polling."""
+        self._poller.drop(&self._watch)
+
+    @property
+    def reading(self):
+        """True if there may be more to take."""
+        return self._watch.again.next != NULL
+
+    cdef int _ready(self) except -1:
+        """Read the clients' datagrams."""
+        cdef int left = BATCH
+        cdef int count, at
+        while left > 0:
+            count = self._inbox.receive(self._fd, self._names)
+            if count < 0:
+                if count == -EAGAIN:
+                    return 0
+                left -= 1
+                continue
+            for at in range(count):
+                try:
+                    self._got(self._inbox.data(at), self._inbox.size(at), &self._inbox.clients[at])
+                except Exception as error:
+                    self._poller.fault(error)
+            if count < BATCH:
+                return 0
+            left -= count
+        self._poller.call_again(&self._watch)
+        return 0
+
+    cdef int _got(self, const char *data, Py_ssize_t size, const Client *client) except -1:
+        """Take one datagram, whose memory is the inbox's."""
+        raise NotImplementedError
+
+
+cdef int _receiver_ready(Watch *watch, uint32_t mask) except -1:
+    receiver = <Receiver>watch.again.owner
+    return receiver._ready()
