@@ -9,6 +9,7 @@ Invariants:
 
 import argparse
 import contextlib
+import gc
 import os
 import random
 import socket
@@ -180,6 +181,8 @@ class Fuzz:
             wrong.append(f"{relay.faults} exceptions of handlers")
         with contextlib.suppress(AssertionError):  # they were looked at
             relay.close()
+        del relay, self.relay  # what is pooled is closed with the engine
+        gc.collect()
         if left := descriptors() - self.before:
             wrong.append(f"descriptors are left: {sorted(left)}")
         return wrong

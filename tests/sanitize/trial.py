@@ -11,6 +11,7 @@ again.  A trial of a protocol makes the traffic and says what it got.  Invariant
 
 import contextlib
 import errno
+import gc
 import os
 import time
 from abc import ABC, abstractmethod
@@ -138,6 +139,8 @@ class Trial(ABC):
         self.stop()
         with contextlib.suppress(AssertionError):  # it had exceptions, which were looked at already
             self.relay.close()
+        del self.relay  # pooled pipes are closed with the engine
+        gc.collect()
         left = descriptors() - self.descriptors
         return [f"descriptors are left: {sorted(left)}"] if left else []
 
