@@ -170,7 +170,9 @@ class Replicated(Affinity):
 
 
 def _load(backend: Backend) -> float:
-    return (backend.active + backend.elsewhere) / backend.weight
+    load = backend.active + backend.elsewhere
+    weight = backend.weight
+    return load / weight
 
 
 def _least(backends: tuple[Backend, ...], rng: Random) -> EvenPair | EvenScan | Scan | Heap | Only | Nobody:

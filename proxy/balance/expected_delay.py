@@ -10,12 +10,11 @@ and equal ones take turns by weight in the same way.
 """
 
 from collections.abc import Collection
-from heapq import heapify, heappop, heappush, heapreplace
 from random import Random
 
 from proxy.balance.backend import Backend
 from proxy.balance.least_connections import SCAN_LIMIT, Line
-from proxy.balance.least_connections_heap import Entry, Heap
+from proxy.balance.least_connections_heap import Heap
 from proxy.balance.trivial import Heedless
 
 
@@ -53,16 +52,16 @@ class DelayLine(Line):
         """Return the least delayed backend not in `exclude`, of equals the first; put its next turn into the line."""
         idle_first = self._idle_first
         picked = None
-        least = 0
+        least, speed = 0, 1
         for turn in self._turns:
-            _, _, backend, price = turn
+            _, _, backend, _, weight = turn
             if exclude and backend in exclude:
                 continue
             load = backend.active + backend.elsewhere
-            delay = (load + 1) * price if load or not idle_first else 0
-            if picked is None or delay < least:
-                picked, least = turn, delay
-                if not delay:
+            work = load + 1 if load or not idle_first else 0
+            if picked is None or work * speed < least * weight:  # work / weight < least / speed
+                picked, least, speed = turn, work, weight
+                if not work:
                     break
         if picked is None:
             return None
@@ -79,44 +78,7 @@ class DelayHeap(Heap):
         self._idle_first = idle_first
         super().__init__(backends, rng)
 
-    def changed(self, backend: Backend) -> None:
-        """Note a shorter delay."""
-        index = backend.index
-        valid = self._valid[index] if index < len(self._valid) else None
-        if valid is None or valid[3] is not backend:
-            return
-        delay = self._delay(backend)
-        if delay < valid[0]:
-            self._valid[index] = entry = (delay, valid[1], index, backend)
-            heappush(self._heap, entry)
-            if len(self._heap) > self._limit:
-                self.refreshed()
-
-    def refreshed(self) -> None:
-        """Compute all delays again and remove outdated entries. O(n)."""
-        heap: list[Entry] = []
-        for old in self._valid:
-            if old is not None:
-                _, turn, index, backend = old
-                self._valid[index] = entry = (self._delay(backend), turn, index, backend)
-                heap.append(entry)
-        heapify(heap)
-        self._heap = heap
-
-    def _delay(self, backend: Backend) -> float:
+    def _load(self, backend: Backend) -> float:
         load = backend.active + backend.elsewhere
-        return (load + 1) / self._weights[backend.index] if load or not self._idle_first else 0.0
-
-    def _settle(self) -> Entry:
-        heap = self._heap
-        while True:
-            entry = heap[0]
-            delay, turn, index, backend = entry
-            if self._valid[index] is not entry:
-                heappop(heap)
-                continue
-            now = self._delay(backend)
-            if now <= delay:
-                return entry
-            self._valid[index] = entry = (now, turn, index, backend)
-            heapreplace(heap, entry)
+        weight = self._weights[backend.index]
+        return (load + 1) / weight if load or not self._idle_first else 0.0

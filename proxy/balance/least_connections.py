@@ -79,7 +79,7 @@ class Pair(EvenPair):
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
         """Return the less loaded one, of equals the one whose turn it is."""
         if exclude:
-            return super().pick(key, exclude) if self._one in exclude or self._two in exclude else self.pick(key)
+            return EvenPair.pick(self, key, exclude) if self._one in exclude or self._two in exclude else self.pick(key)
         one = self._one
         two = self._two
         left = (one.active + one.elsewhere) * self._one_factor
@@ -161,11 +161,11 @@ class Scan(Heedless):
         return self._retries.pick(exclude) if exclude else self._line.pick()
 
 
-_Turn = tuple[int, int, Backend, int]
+_Turn = tuple[int, int, Backend, int, int]
 
 
 class Line:
-    """Backends in the order of their turns: (when, lot, backend, price). Lots are drawn once, for equal times.
+    """Backends in the order of their turns: (when, lot, backend, price, weight). Lots are drawn once, for equal times.
 
     A turn costs a backend the price scale / weight: its next turn is due that much later. So over the scale each
     backend has as many turns as its weight (start-time fair queueing: Goyal, Vin, Cheng 1996). If all picks are ties,
@@ -181,7 +181,7 @@ class Line:
         prices = [scale // backend.weight for backend in backends]
         self._now = 0
         self._turns: list[_Turn] = sorted(
-            (rng.randrange(price), lot, backend, price)
+            (rng.randrange(price), lot, backend, price, backend.weight)
             for price, lot, backend in zip(prices, lots, backends, strict=True)
         )
 
@@ -192,24 +192,24 @@ class Line:
         if not among:
             return None
         picked = among[0]
-        _, _, backend, price = picked
-        least = (backend.active + backend.elsewhere) * price  # a price works for loads: a/v < b/w if a*s/v < b*s/w
+        _, _, backend, _, light = picked
+        least = backend.active + backend.elsewhere
         if least:
             for turn in among:
-                _, _, backend, price = turn
-                load = (backend.active + backend.elsewhere) * price
-                if load < least:
+                _, _, backend, _, weight = turn
+                load = backend.active + backend.elsewhere
+                if load * light < least * weight:  # load / weight < least / light
                     picked = turn
                     if not load:
                         break
-                    least = load
+                    least, light = load, weight
         self.took(picked)
         return picked[2]
 
     def took(self, turn: _Turn) -> None:
         """Put the next turn of the picked backend into the line."""
-        when, lot, backend, price = turn
+        when, lot, backend, price, weight = turn
         if when > self._now:  # noqa: PLR1730 - a call of max costs more than all of this
             self._now = when
         self._turns.remove(turn)
-        insort(self._turns, (self._now + price, lot, backend, price))
+        insort(self._turns, (self._now + price, lot, backend, price, weight))

@@ -73,7 +73,7 @@ class Heap(Heedless):
         valid = self._valid[index] if index < len(self._valid) else None
         if valid is None or valid[3] is not backend:
             return
-        load = (backend.active + backend.elsewhere) / self._weights[index]
+        load = self._load(backend)
         if load < valid[0]:
             self._valid[index] = entry = (load, valid[1], index, backend)
             heappush(self._heap, entry)
@@ -82,29 +82,32 @@ class Heap(Heedless):
 
     def refreshed(self) -> None:
         """Compute all loads again and remove outdated entries. O(n)."""
-        weights = self._weights
         valid = self._valid
         heap: list[Entry] = []
         for old in valid:
             if old is not None:
                 _, turn, index, backend = old
-                valid[index] = entry = ((backend.active + backend.elsewhere) / weights[index], turn, index, backend)
+                valid[index] = entry = (self._load(backend), turn, index, backend)
                 heap.append(entry)
         heapify(heap)
         self._heap = heap
+
+    def _load(self, backend: Backend) -> float:
+        load = backend.active + backend.elsewhere
+        weight = self._weights[backend.index]
+        return load / weight
 
     def _settle(self) -> Entry:
         """Correct the top of the heap and return it. There always is one: every backend has a valid entry."""
         heap = self._heap
         valid = self._valid
-        weights = self._weights
         while True:
             entry = heap[0]
             load, turn, index, backend = entry
             if valid[index] is not entry:
                 heappop(heap)
                 continue
-            now = (backend.active + backend.elsewhere) / weights[index]
+            now = self._load(backend)
             if now <= load:
                 return entry
             valid[index] = entry = (now, turn, index, backend)

@@ -79,7 +79,9 @@ class LeastLatency(Heedless):
         """Return the cheapest of the compared backends, none of them in `exclude`; of equals, any."""
         among: Sequence[Backend]
         if self._rounds:
-            among = self._rounds[int(self._random() * self._count)]
+            drawn = self._random()
+            place = int(drawn * self._count)
+            among = self._rounds[place]
             if exclude:
                 among = [backend for backend in among if backend not in exclude]
         else:
@@ -125,17 +127,21 @@ class LeastLatency(Heedless):
     def _place(self) -> int:
         at = self._random() * self._count
         place = int(at)
-        return place if at - place < self._bounds[place] else self._aliases[place]
+        bound = self._bounds[place]
+        return place if at - place < bound else self._aliases[place]
 
     def _is_cheaper(self, one: Backend, two: Backend) -> bool:
-        left = _standing(one) * self._weights[two]
-        right = _standing(two) * self._weights[one]
+        heavy = self._weights[two]
+        light = self._weights[one]
+        left = _standing(one) * heavy
+        right = _standing(two) * light
         if one.tried != two.tried:
             # The estimate of the backend with the earlier time has faded by the difference.
-            left *= exp(max(-LONGEST, min(LONGEST, (one.tried - two.tried) / TAU)))
+            apart = (one.tried - two.tried) / TAU
+            left *= exp(max(-LONGEST, min(LONGEST, apart)))
         if left == right:  # both have pending first tries, or are equal
-            left = (one.active + one.elsewhere) * self._weights[two]
-            right = (two.active + two.elsewhere) * self._weights[one]
+            left = (one.active + one.elsewhere) * heavy
+            right = (two.active + two.elsewhere) * light
         return left < right
 
 

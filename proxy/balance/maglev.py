@@ -53,10 +53,11 @@ class Layout:
         """Return the owners of all slots if only `usable` backends may own slots."""
         owners = self.owners
         size = len(owners)
-        left = tuple(backend for backend in self.backends if backend in usable)
+        left = tuple([backend for backend in self.backends if backend in usable])
         if len(left) == 1:
             return left * size
-        ends = tuple(accumulate(backend.weight for backend in left))
+        ends = tuple(accumulate([backend.weight for backend in left]))
+        total = ends[-1]
         table = list(owners)
         hops = range(HOPS if len(left) * FEW >= len(self.backends) else 0)
         for backend, slots in zip(self.backends, self._slots, strict=True):
@@ -70,7 +71,7 @@ class Layout:
                     if owner in usable:
                         break
                 else:
-                    owner = left[bisect_right(ends, rehash(key) % ends[-1])]
+                    owner = left[bisect_right(ends, rehash(key) % total)]
                 table[slot] = owner
         return tuple(table)
 
@@ -80,7 +81,6 @@ class Maglev(Heedless):
 
     __slots__ = ("_layout", "_size", "_table")
 
-    _layout: Layout
     needs_key = True
 
     def __init__(
@@ -89,6 +89,7 @@ class Maglev(Heedless):
         members = frozenset(usable)
         super().__init__(by_name(members))
         layout = by_name(members.union(configured))
+        self._layout: Layout
         if previous is not None and previous.holds_for(layout):
             self._layout = previous._layout  # noqa: SLF001 - its own class
         else:
@@ -112,7 +113,8 @@ class Maglev(Heedless):
             backend = self._table[key % self._size]
             if backend not in exclude:
                 return backend
-        return first_left(self.backends, rehash(key) % len(self.backends), exclude)
+        count = len(self.backends)
+        return first_left(self.backends, rehash(key) % count, exclude)
 
 
 def quotas(weights: Sequence[int], size: int) -> list[int]:
@@ -144,14 +146,18 @@ def populate(names: Sequence[str], shares: Sequence[int], size: int) -> list[int
         at.append(int.from_bytes(digest[:8], "big") % size)
         steps.append(int.from_bytes(digest[8:], "big") % (size - 1) + 1)
     table = [-1] * size
+    taken = bytearray(size)
     rounds = max(1, size // len(names))
     for turn in range(rounds):
         for place, share in enumerate(shares):
             for _ in range(share * (turn + 1) // rounds - share * turn // rounds):
                 slot = at[place]
                 step = steps[place]
-                while table[slot] >= 0:
-                    slot = (slot + step) % size
+                while taken[slot]:
+                    slot += step
+                    if slot >= size:
+                        slot -= size
+                taken[slot] = 1
                 table[slot] = place
                 at[place] = slot
     return table

@@ -66,7 +66,8 @@ class OverflowHeap(Heedless):
         while heap and picked is None:
             place = heap[0]
             backend = self.backends[place]
-            if backend.active + backend.elsewhere >= self._rooms[place]:
+            room = self._rooms[place]
+            if backend.active + backend.elsewhere >= room:
                 self._listed[place] = False
                 heappop(heap)
             elif exclude and backend in exclude:
@@ -81,7 +82,10 @@ class OverflowHeap(Heedless):
         """Note that a backend may have room again."""
         self._full.changed(backend)
         place = self._places.get(backend, -1)
-        if place >= 0 and not self._listed[place] and backend.active + backend.elsewhere < self._rooms[place]:
+        if place < 0 or self._listed[place]:
+            return
+        room = self._rooms[place]
+        if backend.active + backend.elsewhere < room:
             self._listed[place] = True
             heappush(self._heap, place)
 

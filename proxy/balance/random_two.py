@@ -40,8 +40,10 @@ class RandomTwo(Heedless):
         if self._even:
             random = self._random
             count = self._count
-            place = int(random() * count)
-            other = int(random() * (count - 1))
+            drawn = random()
+            place = int(drawn * count)
+            drawn = random()
+            other = int(drawn * (count - 1))
             if other >= place:
                 other += 1
             one = backends[place]
@@ -52,15 +54,15 @@ class RandomTwo(Heedless):
     def _draw(self) -> int:
         at = self._random() * self._count
         place = int(at)
-        return place if at - place < self._bounds[place] else self._aliases[place]
+        bound = self._bounds[place]
+        return place if at - place < bound else self._aliases[place]
 
     def _lesser(self, place: int, other: int) -> Backend:
         one = self.backends[place]
         two = self.backends[other]
-        weights = self._weights
-        if (two.active + two.elsewhere) * weights[place] < (one.active + one.elsewhere) * weights[other]:
-            return two
-        return one
+        left = self._weights[place]
+        right = self._weights[other]
+        return two if (two.active + two.elsewhere) * left < (one.active + one.elsewhere) * right else one
 
     def _retry(self, exclude: Collection[Backend]) -> Backend | None:
         backends = self.backends

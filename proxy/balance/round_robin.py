@@ -30,20 +30,20 @@ class RoundRobin(Heedless):
     one's turn, and every new query would go to the failing one.
     """
 
-    __slots__ = ("_next", "_next_retry")
+    __slots__ = ("_retry_turns", "_turns")
 
     def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
         super().__init__(backends)
-        self._next = turns(backends, rng).__next__
-        self._next_retry = turns(backends, rng).__next__
+        self._turns = turns(backends, rng)
+        self._retry_turns = turns(backends, rng)
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
         """Return the backend whose turn it is."""
-        return self._retry(exclude) if exclude else self._next()
+        return self._retry(exclude) if exclude else next(self._turns)
 
     def _retry(self, exclude: Collection[Backend]) -> Backend | None:
         for _ in range(RETRY_TURNS):
-            backend = self._next_retry()
+            backend = next(self._retry_turns)
             if backend not in exclude:
                 return backend
         for backend in self.backends:

@@ -49,7 +49,8 @@ class SourceHash(Heedless):
             if backend is not None and backend not in exclude:
                 return backend
         key = rehash(key)
-        return first_left(self.backends, bisect_right(self._usable_ends, key % self._usable_ends[-1]), exclude)
+        last = self._usable_ends[-1]
+        return first_left(self.backends, bisect_right(self._usable_ends, key % last), exclude)
 
 
 def by_name(backends: Collection[Backend]) -> tuple[Backend, ...]:

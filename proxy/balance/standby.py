@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.balance import names
 from proxy.balance.backend import Backend
+from proxy.balance.trivial import Heedless
 
 if TYPE_CHECKING:
     from proxy.balance.selector import Selector
@@ -23,25 +24,24 @@ IN_PLACE_OF: Final = {
 """A scheduler with a table -> the scheduler for ranks of standbys: filling a table for a moment is not worth its time."""
 
 
-class WithStandbys:
+class WithStandbys(Heedless):
     """A selector of the serving backends, followed by ranks of standbys. A first pick costs the same as without them."""
 
-    __slots__ = ("_pick", "_ranks", "_watching", "backends", "needs_changes", "needs_key", "needs_ticks", "serving", "standbys")  # fmt: skip
+    __slots__ = ("_ranks", "_watching", "needs_changes", "needs_key", "needs_ticks", "serving", "standbys")  # fmt: skip
 
     def __init__(self, serving: "Selector", ranks: Sequence["Selector"]) -> None:
+        super().__init__(serving.backends)
         self.serving = serving
-        self.backends = serving.backends
-        self.standbys = tuple(backend for rank in ranks for backend in rank.backends)
+        self.standbys = tuple([backend for rank in ranks for backend in rank.backends])
         self.needs_key = serving.needs_key
         self.needs_ticks = serving.needs_ticks
-        self._pick = serving.pick
         self._ranks = tuple(ranks)
-        self._watching = tuple(one for one in (serving, *ranks) if one.needs_changes)
+        self._watching = tuple([one for one in (serving, *ranks) if one.needs_changes])
         self.needs_changes = bool(self._watching)
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
         """Return a serving backend, or the next standby if all serving ones are excluded."""
-        picked = self._pick(key, exclude)
+        picked = self.serving.pick(key, exclude)
         if picked is None:
             for rank in self._ranks:
                 picked = rank.pick(key, exclude)

@@ -18,6 +18,10 @@ class Heedless:
     def __init__(self, backends: tuple[Backend, ...]) -> None:
         self.backends = backends
 
+    def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
+        """Return a backend that is not in `exclude`; None if none is left."""
+        raise NotImplementedError
+
     def changed(self, backend: Backend) -> None:
         """Do nothing."""
 

@@ -12,11 +12,12 @@ from proxy.relay.dns.journal import Journal
 from proxy.relay.dns.service import DnsService
 from proxy.relay.native.one_way import PerDatagramListener
 from proxy.relay.native.poller import Poller
+from proxy.relay.native.tcp_listener import TcpListener
 from proxy.relay.native.udp import UdpListener
 from proxy.relay.plan import ServicePlan
 from proxy.relay.service import Service
 from proxy.relay.target import Target
-from proxy.relay.tcp.service import Admission, TcpListener, TcpService
+from proxy.relay.tcp.service import Admission, TcpService
 from proxy.relay.udp.one_way import PerDatagramService
 from proxy.relay.udp.sessions import UdpService
 

@@ -1,7 +1,6 @@
 """One service in one worker: its backends, the current selector, and the place of its counters."""
 
-import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Literal, cast
@@ -90,16 +89,6 @@ class Service(Traffic):
         self._hint = hint
         self.now = now
 
-    def pick(self, key: int, tried: Collection[Target], since: float = math.inf) -> Target | None:
-        """Return the backend for a new query, session or connection, none of `tried`; None if no backend is left.
-
-        Standbys come after all serving backends.  If backends are limited, `pick` claims a slot, and the caller must
-        call `took` or `unclaim`.  `since` is the time at which the client began to wait (monotonic seconds).
-        """
-        if self.capacity is not None:
-            return self.capacity.pick(key, tried, since)
-        return cast("Target | None", self.selector.pick(key, tried))
-
     def picker(self, route: bytes, client: "Client") -> tuple[int, Callable[[tuple[Target, ...]], Target | None]]:
         """Return the key of a client's template (0: none), and a function that picks its backend, none of those given."""
         key = self.key(route, client) if self.selector.needs_key else 0
@@ -107,15 +96,6 @@ class Service(Traffic):
             return 0, partial(self.pick, key)
         sticky = self.persistence.key(str(client[0]))
         return sticky, partial(self.persistence.pick, sticky, key)
-
-    def claim(self, target: Target) -> bool:
-        """Claim a slot of a backend that the scheduler did not choose; return False if none is free."""
-        return self.capacity is None or self.capacity.claim(target)
-
-    def unclaim(self, target: Target) -> None:
-        """Give back the slot that `pick` claimed, because it was not used."""
-        if self.capacity is not None:
-            self.capacity.unclaim(target)
 
     def rate(self, transport: Literal["tcp", "udp"]) -> Rate | None:
         """Return the limit of each client's rate over a transport; None if there is none."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from proxy.relay.clients.keys import ClientKeys
 from proxy.relay.clients.store import Store
-from proxy.relay.clients.templates import LONGEST, Found
+from proxy.relay.clients.templates import LONGEST
 from proxy.relay.native.memo import Memo
 from proxy.relay.plan import PersistencePlan, ServicePlan
 from proxy.stats.layout import SERVICE_PERSISTED, SERVICE_PERSISTENCE_EVICTED, SERVICE_PERSISTENCE_UNLOCKED
@@ -125,8 +125,7 @@ class Persistence:
 
     def peek(self, sticky: int) -> "Target | None":
         """Return the backend of a valid template without renewing it."""
-        found = self._found(sticky, (), self._poller.now)
-        return found[0] if found is not None else None
+        return self._found(sticky, (), self._poller.now)
 
     def hold(self, sticky: int) -> None:
         """Keep a client's template valid while its connection or session is open."""
@@ -148,27 +147,27 @@ class Persistence:
         found = self._found(sticky, tried, now)
         if found is None:
             return None
-        self._templates.renew(sticky, found[1], now + self._timeout)
-        return found[0]
+        self._templates.renew(sticky, found.slot, now + self._timeout)
+        return found
 
-    def _found(self, sticky: int, tried: "tuple[Target, ...]", now: float) -> "tuple[Target, Found] | None":
-        """Return the backend of a valid template, and the template."""
-        found = self._templates.find(sticky, now)
-        if found is None:
+    def _found(self, sticky: int, tried: "tuple[Target, ...]", now: float) -> "Target | None":
+        """Return the backend of a valid template."""
+        slot = self._templates.find(sticky, now)
+        if slot is None:
             return None
         service = self._service
         if service.selector is not self._selector:
             self._selector = service.selector
             self._members = frozenset(service.selector.backends)
-        target = service.by_slot.get(found.slot)
+        target = service.by_slot.get(slot)
         if target is None or target not in self._members or target in tried:
             return None
-        return target, found
+        return target
 
     def _renew(self, sticky: int, when: float) -> None:
-        found = self._templates.find(sticky, self._poller.now)
-        if found is not None:
-            self._templates.renew(sticky, found, when + self._timeout)
+        slot = self._templates.find(sticky, self._poller.now)
+        if slot is not None:
+            self._templates.renew(sticky, slot, when + self._timeout)
 
     def _renew_all(self, now: float) -> None:
         """Renew the templates of all clients with open connections or sessions, a lot at a time."""

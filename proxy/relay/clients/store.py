@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
-from proxy.relay.clients.templates import MAGIC, Templates, cells_for
+from proxy.relay.clients.templates import MAGIC, cells_for
+from proxy.relay.native.templates import Templates
 from proxy.stats import sealed
 from proxy.stats.table import TableError
 
@@ -88,6 +89,7 @@ class Store:
     def close(self) -> None:
         """Unmap the memory and close `fd`; harmless if called twice."""
         if self.fd >= 0:
+            self.templates.close()
             self._unmap()
             os.close(self.fd)
             self.fd = -1

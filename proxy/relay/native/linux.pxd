@@ -101,6 +101,9 @@ cdef extern from "<sys/socket.h>" nogil:
     enum: SOCK_STREAM, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_CLOEXEC
     enum: SOL_SOCKET, SO_ERROR, SO_LINGER, SO_KEEPALIVE
     enum: SHUT_WR
+    struct linger:
+        int l_onoff
+        int l_linger
     enum: MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, MSG_ERRQUEUE
     int socket(int, int, int)
     int bind(int, const sockaddr *, socklen_t)
@@ -122,6 +125,9 @@ cdef extern from "<sys/socket.h>" nogil:
     unsigned char *CMSG_DATA(cmsghdr *)
     size_t CMSG_SPACE(size_t)
     size_t CMSG_LEN(size_t)
+
+cdef extern from "<netinet/tcp.h>" nogil:
+    enum: TCP_NODELAY
 
 cdef extern from "<fcntl.h>" nogil:
     enum: O_NONBLOCK, O_CLOEXEC, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, SPLICE_F_MORE, F_SETPIPE_SZ, F_GETPIPE_SZ

@@ -51,7 +51,7 @@ cdef class Datagrams:
     cdef readonly Traffic service
     cdef readonly Poller poller
     cdef public double lifetime
-    cdef public bint introduced, anybody, rated, headed, avoiding
+    cdef public bint introduced, headed, avoiding
     cdef Inbox _inbox
     cdef int64_t *_at
 

@@ -42,8 +42,6 @@ class Outlet:
 class Datagrams:
     lifetime: float
     introduced: bool
-    anybody: bool
-    rated: bool
     headed: bool
     avoiding: bool
     def __init__(self, service: Service, poller: Poller) -> None: ...

@@ -14,11 +14,11 @@ a call of Python.  What else there is to decide does `proxy.relay.udp.one_way.Pe
 
 cimport cython
 from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, EMSGSIZE, ENOBUFS, ENOMEM, errno
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
-from proxy.relay.native.address cimport host_of, port_of, read_client, write_client
+from proxy.relay.native.address cimport Address, port_of, read_client, write_address, write_client
 from proxy.relay.native.datagrams cimport BATCH, CONNECTED, inbox_of
 from proxy.relay.native.linux cimport (
     CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL, close, cmsghdr, iovec, sendmsg,
@@ -65,6 +65,10 @@ cdef class PerDatagramListener(Receiver):
 cdef class Outlet:
     """The connected socket to one backend at one port, opened when it is needed."""
 
+    def __cinit__(self, *_, **__):
+        self._fd = self._watch.fd = -1
+        self._last.size = -1
+
     def __init__(self, Datagrams udp not None, Target target not None, Py_ssize_t port):
         """Begin without a socket."""
         self.udp = udp
@@ -73,8 +77,6 @@ cdef class Outlet:
         self.born = 0.0
         self.barred = 0.0  # it is not opened before this time
         self._poller = udp.poller
-        self._fd = -1
-        self._last.size = -1
         udp.poller.prepare(&self._watch, _outlet_ready, <void *>self)
 
     def __dealloc__(self):
@@ -247,7 +249,6 @@ cdef class Datagrams:
         self.poller = poller
         self._at = service.at
         self._inbox = inbox_of(poller)
-        self.anybody = True
 
     def admit(self, PerDatagramListener listener not None, bytes data, tuple client, told=None):
         """Send one datagram of a client to a backend; `told` is its PROXY header."""
@@ -269,17 +270,20 @@ cdef class Datagrams:
         self, PerDatagramListener listener, const char *data, Py_ssize_t size, const Client *client, told,
     ) except -1:
         cdef Py_ssize_t cell = self.service.cell
+        cdef Address address
         self._at[cell + SERVICE_DATAGRAMS] += 1
         if port_of(&client.address) == 0:
             self._at[cell + SERVICE_SOURCE_PORT_ZERO] += 1
             return 0
-        if not self.anybody or self.rated:
-            host = host_of(&client.address) if told is None or told.client is None else told.client[0]
-            if not self.anybody and not self.permits(host):
-                self._at[cell + SERVICE_DENIED] += 1
-                return 0
-            if self.rated and self.is_too_fast(host):
-                return 0
+        if told is None or told.client is None:
+            address = client.address
+        else:
+            write_address(&address, told.client)
+        if not self.service.permits(&address):
+            self._at[cell + SERVICE_DENIED] += 1
+            return 0
+        if self.service.too_fast(True, &address, self.poller.now):
+            return 0
         if told is not None or self.headed or self.avoiding:
             self.send(listener, data[:size], read_client(client), told)
             return 0
@@ -293,8 +297,13 @@ cdef class Datagrams:
         cdef msghdr message
         cdef Outlet outlet
         cdef Target target
-        key = self.service.key(listener.route, read_client(client)) if self.service.needs_key else 0
-        target = self.service.pick(key, ())
+        cdef uint64_t key = 0
+        if self.service.needs_key:
+            key = self.service.source_key(listener.route, &client.address, None)
+        if self.service.capacity is None:
+            target = self.service._selector.pick(key, ())
+        else:
+            target = self.service.pick(key, ())
         if target is None:
             self._at[self.service.cell + <Py_ssize_t>self.service.why_nobody()] += 1
             return 0

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from proxy.balance.trivial cimport Heedless
 from proxy.relay.native.address cimport Address
 from proxy.relay.native.cells cimport column
 from proxy.relay.native.memo cimport Memo
@@ -16,6 +17,7 @@ cdef class Traffic:
     cdef public bint timed
     cdef public Py_ssize_t epoch
     cdef object _selector
+    cdef Heedless _scheduler  # the selector; None if it is not one that C can call
     cdef readonly bint needs_key, needs_changes
     cdef Memo _permitted, _source_keys
     cdef bint _by_question
@@ -25,8 +27,12 @@ cdef class Traffic:
     cdef bint too_fast(self, bint datagrams, const Address *address, double now) except -1
     cdef uint64_t source_key(self, bytes route, const Address *address, bytes question) except? 0
     cdef int64_t sticky(self, const Address *address) except? -1
+    cdef int _changed(self, Target target) except -1
     cdef bint _exceeds(self, int answer) noexcept
 
+    cpdef Target pick(self, uint64_t key, tried, double since=*)
+    cpdef bint claim(self, Target target) except -1
+    cpdef unclaim(self, Target target)
     cpdef took(self, Target target)
     cpdef adopted(self, Target target)
     cpdef gave_back(self, Target target)

@@ -3,6 +3,8 @@
 `proxy.relay.service.Service` adds the policy.
 """
 
+from libc.math cimport INFINITY
+
 from proxy.relay.native.address cimport read_address, write_address
 from proxy.relay.native.rates cimport REFUSED, UNKNOWN
 
@@ -31,8 +33,30 @@ cdef class Traffic:
     @selector.setter
     def selector(self, selector):
         self._selector = selector
+        self._scheduler = selector if isinstance(selector, Heedless) else None
         self.needs_key = selector.needs_key
         self.needs_changes = selector.needs_changes
+
+    cpdef Target pick(self, uint64_t key, tried, double since=INFINITY):
+        """Return the backend for a new query, session or connection, none of `tried`; None if no backend is left.
+
+        Standbys come after all serving backends.  If backends are limited, `pick` claims a slot, and the caller must
+        call `took` or `unclaim`.  `since` is the time at which the client began to wait (monotonic seconds).
+        """
+        if self.capacity is not None:
+            return self.capacity.pick(key, tried, since)
+        if self._scheduler is not None:
+            return self._scheduler.pick(key, tried)
+        return self._selector.pick(key, tried)
+
+    cpdef bint claim(self, Target target) except -1:
+        """Claim a slot of a backend that the scheduler did not choose; return False if none is free."""
+        return self.capacity is None or self.capacity.claim(target)
+
+    cpdef unclaim(self, Target target):
+        """Give back the slot that `pick` claimed, because it was not used."""
+        if self.capacity is not None:
+            self.capacity.unclaim(target)
 
     cpdef took(self, Target target):
         """Count a connection, session or query that begins on `target`."""
@@ -40,7 +64,14 @@ cdef class Traffic:
         self.at[target.cell + BACKEND_ACTIVE] = target.active
         self.at[target.cell + BACKEND_TOTAL] += 1
         if self.needs_changes:
+            self._changed(target)
+
+    cdef int _changed(self, Target target) except -1:
+        if self._scheduler is not None:
+            self._scheduler.changed(target)
+        else:
             self._selector.changed(target)
+        return 0
 
     cpdef adopted(self, Target target):
         """Count a session on `target` that a predecessor has counted already when it began."""
@@ -52,7 +83,7 @@ cdef class Traffic:
         target.active -= 1
         self.at[target.cell + BACKEND_ACTIVE] = target.active
         if self.needs_changes:
-            self._selector.changed(target)
+            self._changed(target)
         if self.capacity is not None:
             self.capacity.freed()
 

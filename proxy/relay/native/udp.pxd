@@ -46,7 +46,7 @@ cdef class Sessions:
     cdef readonly Unanswered unanswered
     cdef public object log, followed
     cdef public double idle_timeout
-    cdef public bint introduced, anybody, rated
+    cdef public bint introduced
     cdef Inbox _inbox
     cdef Post _post
     cdef Table _table

@@ -65,8 +65,6 @@ class Sessions:
     followed: Observer | None
     idle_timeout: float
     introduced: bool
-    anybody: bool
-    rated: bool
     def __init__(self, service: Service, poller: Poller) -> None: ...
     @property
     def service(self) -> Service: ...

@@ -20,7 +20,7 @@ from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, EMSGSIZE, ENOBUFS, ENOMEM, 
 from libc.math cimport INFINITY, isinf
 from libc.string cimport memcpy, memset
 
-from proxy.relay.native.address cimport Address, host_of, port_of, read_address, read_client, write_client
+from proxy.relay.native.address cimport Address, port_of, read_address, read_client, write_address, write_client
 from proxy.relay.native.datagrams cimport BATCH, CONNECTED, Parcel, inbox_of, post_of
 from proxy.relay.native.linux cimport (
     MSG_DONTWAIT, MSG_NOSIGNAL, close, getsockname, iovec, msghdr, send, sendmsg, sockaddr,
@@ -90,13 +90,15 @@ cdef class UdpListener(Receiver):
 cdef class Session(Holder):
     """One client's datagrams to and from one backend."""
 
+    def __cinit__(self, *_, **__):
+        self._fd = -1
+
     def __init__(self, UdpListener listener not None, tuple client, End end, sock, told=None, bytes head=b""):
         """Begin a session that is in no table yet, and own its connected socket.
 
         `told` is the PROXY header that names the client; `head` stands before each datagram to the backend.
         """
         Holder.__init__(self, end)
-        self._fd = -1
         self.listener = listener
         self.told = told
         self.sticky = 0  # the key of the client's template if the service has persistence
@@ -207,7 +209,10 @@ cdef class Session(Holder):
                     self._broke(-count)
                 continue
             for at in range(count):
-                self._answer(inbox.data(at), inbox.size(at))
+                try:
+                    self._answer(inbox.data(at), inbox.size(at))
+                except Exception as error:
+                    udp.poller.fault(error)
             if count < BATCH:
                 break
             left -= count
@@ -271,7 +276,6 @@ cdef class Sessions:
         self.poller = poller
         self.unanswered = Unanswered()
         self.idle_timeout = INFINITY
-        self.anybody = True
         self._table = Table()
         self._inbox = inbox_of(poller)
         self._post = post_of(poller)
@@ -477,18 +481,23 @@ cdef class Sessions:
         cdef Key key
         cdef Py_ssize_t cell = self.service.cell
         cdef Session session, moved
+        cdef Address address
         self._at[cell + SERVICE_DATAGRAMS] += 1
         if port_of(&client.address) == 0:
             self._at[cell + SERVICE_SOURCE_PORT_ZERO] += 1
             return 0
-        if not self.anybody and not self.permits(_host(client, told)):
+        if told is None or told.client is None:
+            address = client.address
+        else:
+            write_address(&address, told.client)
+        if not self.service.permits(&address):
             self._at[cell + SERVICE_DENIED] += 1
             return 0
         key.client = client[0]
         key.listener = listener.ident
         session = self._found(&key, None if told is None else _more_of(told))
         if session is None:
-            if not self.rated or not self.is_too_fast(_host(client, told)):
+            if not self.service.too_fast(True, &address, self.poller.now):
                 self.begin(listener, read_client(client), data[:size], (), told)
             return 0
         if (
@@ -506,11 +515,6 @@ cdef class Sessions:
                 session = moved
         self.begin_anew(session, listener, data[:size], told)
         return 0
-
-
-cdef str _host(const Client *client, told):
-    """Return the client's own address."""
-    return host_of(&client.address) if told is None or told.client is None else told.client[0]
 
 
 cdef bytes _more_of(told):

@@ -19,6 +19,9 @@ cdef uint32_t _DATAGRAM = DATAGRAM
 cdef class Receiver:
     """The base of listeners: it reads, and passes each datagram to `_got`."""
 
+    def __cinit__(self, *_, **__):
+        self._watch.fd = -1
+
     def __init__(self, Poller poller not None, member, sock):
         """Poll a member's socket, which the caller owns; raises OSError."""
         self.member = member

@@ -17,17 +17,16 @@ from proxy.relay.observe.sink import Collector, Descriptor, Nowhere, Sink, Write
 from proxy.relay.proxy_header.datagrams import who
 from proxy.relay.sockets import datagram
 from proxy.relay.sockets.datagram import WILDCARDS
-from proxy.relay.tcp.side import State
 from proxy.stats.layout import SERVICE_CLOSED
 
 if TYPE_CHECKING:
     from proxy.relay.dns.inflight import Query
     from proxy.relay.native.poller import Poller
+    from proxy.relay.native.tcp_connection import Connection
     from proxy.relay.native.udp import Session
     from proxy.relay.plan import LogPlan
     from proxy.relay.service import Service
     from proxy.relay.target import Target
-    from proxy.relay.tcp.connection import Connection
 
 HAND_ON_PAUSE: Final = 0.1  # s between two times that lines are handed on
 LINES: Final = 500  # in one pause
@@ -162,14 +161,13 @@ def why(conn: "Connection") -> tuple[str, bool]:
     """Return the word for why a connection has ended, and whether it failed."""
     if conn.why < 0:
         return OTHER
-    return WHY.get(conn.why) or (BACKEND_FIN if conn.last is conn.client else CLIENT_FIN)
+    return WHY.get(conn.why) or (BACKEND_FIN if conn.backend_first else CLIENT_FIN)
 
 
 def ended_connection(conn: "Connection", closed: str, node: str, *, failed: bool) -> Ended:
     """Return the record of a connection that is about to be closed."""
     now = conn.tcp.poller.now
-    target, backend = conn.target, conn.backend
-    opened = backend is not None and conn.state in {State.OPEN, State.RESETTING}
+    target = conn.target
     return Ended(
         at=time.time() - (now - conn.accepted),
         kind="tcp",
@@ -179,9 +177,9 @@ def ended_connection(conn: "Connection", closed: str, node: str, *, failed: bool
         listener=endpoint(*asked_of(conn)),
         backend=target.name if target is not None else None,
         backend_address=backend_address(target, conn.listener.member.port, conn),
-        bytes_in=conn.client.octets,
-        bytes_out=backend.octets if backend is not None else 0,
-        connect_ms=round((conn.began - conn.accepted) * 1e3, 3) if opened else None,
+        bytes_in=conn.bytes_in,
+        bytes_out=conn.bytes_out,
+        connect_ms=round((conn.began - conn.accepted) * 1e3, 3) if conn.linked else None,
         duration_s=round(now - conn.accepted, 3),
         tries=len(conn.tried),
         closed=closed,
@@ -242,11 +240,7 @@ def asked_of(conn: "Connection") -> tuple[str, int]:
     member = conn.listener.member
     if member.address not in WILDCARDS:
         return member.address, member.port
-    try:
-        host, port, *_ = conn.client.sock.getsockname()
-    except OSError:
-        return member.address, member.port
-    return host, port
+    return conn.local or (member.address, member.port)
 
 
 def backend_address(target: "Target | None", port: int, item: object = None) -> str | None:

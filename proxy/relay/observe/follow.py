@@ -18,8 +18,8 @@ from proxy.relay.udp.sessions import UdpService
 
 if TYPE_CHECKING:
     from proxy.relay.native.poller import Poller
+    from proxy.relay.native.tcp_connection import Connection
     from proxy.relay.service import Service
-    from proxy.relay.tcp.connection import Connection
 
 HAND_ON_PAUSE: Final = 0.1  # s
 ROWS: Final = 200  # rows for one follower in one pause

@@ -8,14 +8,13 @@ out, and so are those that begin after the first page.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+from proxy.relay.native.tcp_connection import Connection, State
 from proxy.relay.native.udp import Session
 from proxy.relay.observe.connection_log import asked_of, backend_address
 from proxy.relay.observe.ended import endpoint
 from proxy.relay.observe.wanted import Item, Wanted
 from proxy.relay.sockets.datagram import asked
-from proxy.relay.tcp.connection import Connection
 from proxy.relay.tcp.service import TcpService
-from proxy.relay.tcp.side import State
 from proxy.relay.udp.sessions import UdpService
 from proxy.stats.layout import SERVICE_DISCONNECTED
 
@@ -92,10 +91,10 @@ def _reset(item: Item) -> None:
 def row(item: Item, now: float) -> Row:
     """Return an open connection or session as `steelyard connections` shows it; ages in seconds."""
     if isinstance(item, Connection):
-        member, target, backend = item.listener.member, item.target, item.backend
+        member, target = item.listener.member, item.target
         client, listener = item.source, asked_of(item)
         began, touched = item.accepted, item.touched or item.accepted
-        octets = item.client.octets, backend.octets if backend is not None else 0
+        octets = item.bytes_in, item.bytes_out
         leads_to = backend_address(target, member.port, item)
     else:
         member, target = item.listener.member, item.target
@@ -121,6 +120,6 @@ def row(item: Item, now: float) -> Row:
 def _state(item: Item) -> str:
     if isinstance(item, Session):
         return "open"
-    if item.state is State.OPEN and (item.client.eof or (item.backend is not None and item.backend.eof)):
+    if item.half_closed:
         return "half-closed"
     return item.state.name.lower()

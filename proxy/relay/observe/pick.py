@@ -10,10 +10,10 @@ from proxy.balance.standby import WithStandbys
 from proxy.balance.trivial import Nobody, Only
 from proxy.relay.dns.intake import DnsListener
 from proxy.relay.native.one_way import PerDatagramListener
+from proxy.relay.native.tcp_listener import TcpListener
 from proxy.relay.native.udp import UdpListener
 from proxy.relay.observe.ended import endpoint
 from proxy.relay.service import Service
-from proxy.relay.tcp.service import TcpListener
 
 if TYPE_CHECKING:
     from proxy.relay.target import Target
@@ -90,7 +90,7 @@ def _service(listener: Polled) -> Service:
         case UdpListener() | PerDatagramListener():
             return listener.udp.service
         case TcpListener():
-            return listener.tcp.service
+            return cast("Service", listener.tcp.service)
 
 
 def question(name: str) -> bytes:

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING
 
 from proxy.relay.clients.access import Blocks
+from proxy.relay.native.tcp_connection import Connection
 from proxy.relay.native.udp import Session
-from proxy.relay.tcp.connection import Connection
 
 if TYPE_CHECKING:
     from proxy.relay.target import Target

@@ -14,7 +14,8 @@ from proxy.stats.columns import Siblings
 from proxy.stats.layout import SERVICE_CONNECTIONS, TURN_ACCEPT
 
 if TYPE_CHECKING:
-    from proxy.relay.tcp.service import TcpListener, TcpService
+    from proxy.relay.native.tcp_listener import TcpListener
+    from proxy.relay.tcp.service import TcpService
 
 LOOK = 0.005  # s between two looks for places that other workers freed, while clients wait here
 

@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING
 
 from proxy.relay.capacity import Capacity
 from proxy.relay.claims import claim
-from proxy.relay.tcp import connecting
-from proxy.relay.tcp.side import State
+from proxy.relay.native.tcp_connection import State
 from proxy.stats.layout import BACKEND_QUEUED, SERVICE_QUEUED, SERVICE_REFUSED_LIMIT, TURN_QUEUE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from proxy.relay.native.tcp_connection import Connection
     from proxy.relay.target import Target
-    from proxy.relay.tcp.connection import Connection
     from proxy.relay.tcp.service import TcpService
 
     Tried = tuple[Target, ...]
@@ -153,7 +152,7 @@ class Queue:
         blocked: set[Tried] = set()
         served = 0
         for _, conn, tried in merge(*(self._in_line(tried, blocked) for tried in self._oldest()), key=itemgetter(0)):
-            connecting.connect(conn)
+            conn.connect()
             match conn.state:
                 case State.WAITING:
                     return  # the host lacks something, which the others would lack as well

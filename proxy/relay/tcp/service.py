@@ -1,4 +1,4 @@
-"""TCP services: accept clients while there is room, and keep the connections of each service."""
+"""TCP services: the policy of accepting clients, and what happens to connections when the service changes."""
 
 import errno
 import socket
@@ -8,111 +8,54 @@ from typing import TYPE_CHECKING
 
 from proxy.relay.clients.access import Blocks
 from proxy.relay.clients.connection_counts import Clients
-from proxy.relay.native.poller import LISTENER, STREAM, Poller
+from proxy.relay.native.poller import Poller
+from proxy.relay.native.tcp_connection import Connection, State
+from proxy.relay.native.tcp_half import Room
+from proxy.relay.native.tcp_listener import TcpListener
+from proxy.relay.native.tcp_streams import Streams
 from proxy.relay.plan import Member
 from proxy.relay.service import Service
-from proxy.relay.sockets.stream_options import OURS, arm_reset, tune
+from proxy.relay.sockets.stream_options import tune
 from proxy.relay.target import Target
-from proxy.relay.tcp import connecting
-from proxy.relay.tcp.connection import Connection
+from proxy.relay.tcp import connecting, introducing
 from proxy.relay.tcp.gate import Gate
 from proxy.relay.tcp.queue import Queue
-from proxy.relay.tcp.side import BUFFER, State
 from proxy.stats.columns import Siblings
 from proxy.stats.layout import (
-    SERVICE_ACCEPT_FAILED,
     SERVICE_ACCEPT_PAUSED,
-    SERVICE_ACCEPTED,
-    SERVICE_CONNECTIONS,
+    SERVICE_DENIED,
     SERVICE_DRAINED_HARD,
     SERVICE_NO_DESCRIPTOR,
     SERVICE_NO_MEMORY,
+    SERVICE_RATE_LIMITED,
+    SERVICE_REFUSED_CLIENT,
     SERVICE_RESET_ON_DOWN,
     SERVICE_RESET_ON_FAILBACK,
-    SERVICE_SESSIONS,
 )
 
 if TYPE_CHECKING:
     from proxy.relay.native.timers import Timer
-    from proxy.relay.observer import Observer
 
-ACCEPTS = 64  # connections accepted in one turn
+BUFFER = 256 << 10  # octets read at a time, and the size of a pipe
+SPLICE_FROM = 16 << 10  # octets of a read from which on octets are spliced
 COUNTED = 256  # connections counted in one turn for a new limit on their clients
 MOVED = 64  # pending connects to an unfit backend that are moved in one turn
 ACCEPT_PAUSE = 0.1  # s without accepting after descriptors or memory ran out
 
 
-class TcpListener:
-    """One listening socket."""
-
-    def __init__(self, tcp: "TcpService", member: Member, sock: socket.socket) -> None:
-        self.tcp = tcp
-        self.member = member
-        self.sock = sock
-        self.route = member.text.encode()
-
-    def stop(self) -> None:
-        """Stop polling, and take what has arrived already."""
-        self.tcp.poller.forget(self.sock)
-        self.tcp.poller.again(self.on_event)
-
-    @property
-    def reading(self) -> bool:
-        """Return True if there may be more to take, or clients wait for room."""
-        return self in self.tcp.stalled or self.tcp.poller.waits(self.on_event)
-
-    needed = False
-    """Connections have sockets of their own."""
-
-    def on_event(self, mask: int) -> None:  # noqa: ARG002 - accept() tells what happened
-        """Accept waiting clients while there is room."""
-        self._accept()
-        if self.tcp.gate is not None:
-            self.tcp.gate.settle()
-
-    def _accept(self) -> None:
-        tcp = self.tcp
-        admission, gate = tcp.admission, tcp.gate
-        for _ in range(ACCEPTS):
-            if not admission.room() or (gate is not None and not gate.enter(self)):
-                tcp.stalled.add(self)
-                return
-            try:
-                sock, source = self.sock.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno in OURS:
-                    tcp.stalled.add(self)
-                    admission.pause(tcp, error.errno)
-                    return
-                # The connection died in the queue (accept(2): accept returns errors of the new socket).
-                tcp.cells[tcp.base + SERVICE_ACCEPT_FAILED] += 1
-                if error.errno == errno.EINVAL:
-                    return  # the listening socket itself was destroyed
-                continue
-            tcp.accepted(self, sock, source)
-        tcp.poller.again(self.on_event)
-
-
-class TcpService:
+class TcpService(Streams):
     """The connections of one service in one worker."""
 
+    service: Service
+    admission: "Admission"
+    gate: Gate | None
+    queue: Queue | None
+
     def __init__(self, service: Service, poller: Poller, admission: "Admission") -> None:
-        self.service = service
-        self.poller = poller
-        self.cells = service.cells
-        self.base = service.cell
+        super().__init__(service, poller, admission)
         self.log = service.log
-        self.followed: Observer | None = None  # set while an operator follows beginnings and ends
-        self.buffer, self.view = admission.buffer, admission.view
-        self.admission = admission
-        self.connections: set[Connection] = set()
-        self.stalled: set[TcpListener] = set()
         self._moving: list[tuple[Connection, Target]] = []  # connections that must still leave an unfit backend
         self._uncounted: list[Connection] = []  # connections that began before their clients were limited
-        self.gate: Gate | None = None
-        self.queue: Queue | None = None
         self.per_client = service.plan.limits.per_client
         self._take()
 
@@ -120,8 +63,15 @@ class TcpService:
         """Use what the service's plan says now."""
         service, plan = self.service, self.service.plan
         self.times = plan.tcp
-        self.introducers = Blocks(plan.accept_proxy)
+        self.connect_timeout = plan.tcp.connect_timeout
+        self.idle_timeout = plan.tcp.idle_timeout
+        self.fin_timeout = plan.tcp.fin_timeout
+        self._introducers = Blocks(plan.accept_proxy)
+        self.introduced = bool(self._introducers)
         self.rate = service.rate("tcp")
+        self.transparent = service.stock is not None
+        self.guarded = bool(not service.access.anybody or self.rate is not None or plan.limits.per_client)
+        self.forget_ways()
         most = plan.limits.connections
         if most and self.gate is not None:
             self.gate.most = most
@@ -138,61 +88,76 @@ class TcpService:
     def listen(self, member: Member, sock: socket.socket) -> TcpListener:
         """Poll a member's socket; clients that are queued in it already cause an edge."""
         listener = TcpListener(self, member, sock)
-        self.poller.register(sock, listener.on_event, LISTENER)
+        listener.listen()
         return listener
 
     def unlisten(self, listener: TcpListener) -> None:
         """Stop polling a member's socket; the worker that polls it next accepts the waiting clients."""
-        self.poller.forget(listener.sock, listener.on_event)
-        self.stalled.discard(listener)
-
-    def accepted(self, listener: TcpListener, sock: socket.socket, source: tuple[str, int]) -> None:
-        """Begin a connection.  Its socket inherits the options of the listening socket."""
-        sock.setblocking(False)
-        conn = Connection(self, listener, sock, source)
-        try:
-            self.poller.register(sock, conn.client.on_event, STREAM)
-        except OSError as error:
-            arm_reset(sock)
-            sock.close()
-            self.admission.pause(self, error.errno)
-            return
-        self.admission.open += 1
-        self.connections.add(conn)
-        cells = self.cells
-        cells[self.base + SERVICE_ACCEPTED] += 1
-        cells[self.base + SERVICE_SESSIONS] += 1
-        cells[self.base + SERVICE_CONNECTIONS] = len(self.connections)
-        if self.introducers and source[0] in self.introducers:
-            conn.await_header()
-        else:
-            conn.admit()
-
-    def freed(self, conn: Connection) -> None:
-        """Count the end of a connection, and accept a waiting client."""
-        self.connections.discard(conn)
-        self.cells[self.base + SERVICE_SESSIONS] -= 1
-        self.cells[self.base + SERVICE_CONNECTIONS] = len(self.connections)
-        if conn.counted:
-            self.admission.clients.leave(conn.counted)
-        self.admission.freed()
-
-    def has_room_for(self, conn: Connection) -> bool:
-        """Return True and count the connection if its client may have one more."""
-        if not self.per_client:
-            return True
-        conn.counted = self.admission.clients.enter(self.service.plan.slot, conn.source[0], self.per_client)
-        return conn.counted != 0
+        listener.close()
 
     def accept_again(self) -> None:
         """Let the listeners that waited for room try again."""
-        stalled, self.stalled = self.stalled, set()
+        stalled = list(self.stalled)
+        self.stalled.clear()
         for listener in stalled:
-            self.poller.again(listener.on_event)
+            listener.again()
 
-    def tune(self, sock: socket.socket) -> None:
+    # -- policy that connections ask for where it is configured
+
+    def is_introducer(self, host: str) -> bool:
+        """Return True if connections from `host` begin with a PROXY header."""
+        return host in self._introducers
+
+    def introduce(self, conn: Connection, near: bool) -> None:
+        """Read the PROXY header of a connection."""
+        introducing.read_header(conn, near=near)
+
+    def header(self, conn: Connection, version: str) -> bytes:
+        """Return the PROXY header for a connection's backend."""
+        return introducing.header(conn, version)
+
+    def refusal(self, conn: Connection) -> int:
+        """Return the counter for why a client is denied, exceeds its rate, or has too many connections; -1: none."""
+        access = self.service.access
+        if not (access.anybody or access.permits(conn.source[0])):
+            self.cells[self.base + SERVICE_DENIED] += 1
+            return SERVICE_DENIED
+        if self.rate is not None and self.service.is_too_fast(self.rate, conn.source[0]):
+            return SERVICE_RATE_LIMITED  # counted already
+        if self.per_client:
+            conn.counted = self.admission.clients.enter(self.service.plan.slot, conn.source[0], self.per_client)
+            if not conn.counted:
+                self.cells[self.base + SERVICE_REFUSED_CLIENT] += 1
+                return SERVICE_REFUSED_CLIENT
+        return -1
+
+    def parted(self, conn: Connection) -> None:
+        """Note the end of a connection that counts for its client."""
+        self.admission.clients.leave(conn.counted)
+
+    def pick(self, conn: Connection, key: int, avoid: tuple[Target, ...]) -> Target | None:
+        """Choose a backend where places are limited or clients keep theirs."""
+        return connecting.pick(self, conn, key, avoid)
+
+    def unserved(self, conn: Connection, dry: bool) -> None:
+        """Decide what becomes of a client for which no backend is left."""
+        connecting.unserved(self, conn, dry=dry)
+
+    def open(self, conn: Connection, target: Target) -> tuple[int, int]:
+        """Return (descriptor, errno) of a connect from a chosen address."""
+        return connecting.open_socket(self, conn, target)
+
+    def tune_socket(self, sock: socket.socket) -> None:
         """Set the options of a socket to a backend."""
         tune(sock, self.times.keepalive, self.times.user_timeout)
+
+    def tune(self, fd: int) -> None:
+        """Set the options of a connection to a backend that has lasted."""
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fd)  # the kernel knows its real family
+        try:
+            self.tune_socket(sock)
+        finally:
+            sock.detach()
 
     # -- changes
 
@@ -210,7 +175,7 @@ class TcpService:
         lot, self._moving = self._moving[-MOVED:], self._moving[:-MOVED]
         for conn, target in lot:
             if conn.state is State.CONNECTING and conn.target is target:
-                connecting.move(conn)
+                conn.move()
         if self._moving:
             self.poller.again(self._move)
 
@@ -238,7 +203,7 @@ class TcpService:
         for target in moved:
             for conn in list(target.connections):
                 if conn.state is State.CONNECTING:
-                    connecting.anew(conn)
+                    conn.anew()
         self.accept_again()
 
     def _count(self, mask: int) -> None:  # noqa: ARG002 - the poller passes it
@@ -266,7 +231,7 @@ class TcpService:
         for target in targets:
             for conn in list(target.connections):
                 if conn.state is State.CONNECTING:
-                    connecting.move(conn)
+                    conn.move()
                 else:
                     conn.ends(cell)
                     conn.close(reset=True)
@@ -288,23 +253,18 @@ class TcpService:
             conn.close(reset=True)
 
 
-class Admission:
-    """The state that all TCP services of a worker share: the limit on connections, and the buffer they read into.
+class Admission(Room):
+    """What all TCP services of a worker share, and the limit on their connections.
 
     When descriptors or memory run out, every service stops accepting for `ACCEPT_PAUSE`, or until a connection ends.
     Clients wait in the kernel's queue, and nothing spins.  Afterwards clients that are accepted already come first.
     """
 
     def __init__(self, most: int, poller: Poller, siblings: Siblings, clients: Clients) -> None:
-        self.most = most
+        super().__init__(most, poller, BUFFER, SPLICE_FROM)
         self.siblings = siblings
         self.clients = clients
-        self.open = 0
-        self.buffer = bytearray(BUFFER)
-        self.view = memoryview(self.buffer)
         self.services: list[TcpService] = []
-        self.paused = False
-        self._poller = poller
         self._timer: Timer | None = None
         self._waiting: list[Connection] = []
 
@@ -313,10 +273,6 @@ class Admission:
         self.most = most
         self._accept()
 
-    def room(self) -> bool:
-        """Return True if one more connection may be accepted."""
-        return self.open < self.most and not self.paused
-
     def pause(self, tcp: TcpService, number: int | None) -> None:
         """Stop accepting for a moment because `tcp` got this error."""
         no_memory = number in {errno.ENOBUFS, errno.ENOMEM}
@@ -324,7 +280,7 @@ class Admission:
         if not self.paused:
             self.paused = True
             tcp.cells[tcp.base + SERVICE_ACCEPT_PAUSED] += 1
-            self._timer = self._poller.at(self._poller.now + ACCEPT_PAUSE, self._resume)
+            self._timer = self.poller.at(self.poller.now + ACCEPT_PAUSE, self._resume)
 
     def wait(self, tcp: TcpService, conn: Connection, number: int | None) -> None:
         """Stop accepting, and let `conn` connect before another client is accepted."""
@@ -333,10 +289,9 @@ class Admission:
             self._waiting.append(conn)
 
     def freed(self) -> None:
-        """Count the end of a connection, and accept again in the next round, when its descriptors are closed."""
-        self.open -= 1
+        """Accept again in the next round, when the descriptors of the connection that ended are closed."""
         if self.paused:
-            self._poller.again(self._resume)
+            self.poller.again(self._resume)
         else:
             self._accept()
 
@@ -349,11 +304,12 @@ class Admission:
         while self._waiting and not self.paused:
             conn = self._waiting.pop(0)
             if conn.state is State.WAITING:
-                connecting.connect(conn)
+                conn.connect()
         if not self.paused:
             self._accept()
 
     def _accept(self) -> None:
+        self.crowded = False
         for service in self.services:
             if service.stalled:
                 service.accept_again()

@@ -60,11 +60,8 @@ class PerDatagramService(Datagrams):
         """Use what the service's plan says now."""
         service = self.service
         self._stock = service.stock
-        self._rate = service.rate("udp")
         self._introducers = Introducers(service.plan.accept_proxy, service.cells, service.cell)
         self.introduced = bool(self._introducers)
-        self.anybody = service.access.anybody
-        self.rated = self._rate is not None
         self.headed = service.stock is not None or any(target.send_proxy != "off" for target in service.targets)
 
     def listen(self, member: Member, sock: socket.socket) -> PerDatagramListener:
@@ -122,14 +119,6 @@ class PerDatagramService(Datagrams):
         found = self._introducers.read(data, client)
         if found is not None:
             self.admit(listener, found[1], client, found[0])
-
-    def permits(self, host: str) -> bool:
-        """Return True if a client may use the service."""
-        return self.service.access.permits(host)
-
-    def is_too_fast(self, host: str) -> bool:
-        """Return True and count it if a client sends faster than it may."""
-        return self._rate is not None and self.service.is_too_fast(self._rate, host)
 
     def is_the_clients(self, error: int, source: Source) -> bool:
         """Return True if an error is due to the client's address: it cannot be used, or cannot leave its own link."""

@@ -74,11 +74,8 @@ class UdpService(Sessions):
         self.most = min(udp.max_sessions, _affordable())
         self.idle_timeout = udp.idle_timeout
         self._evict = udp.when_full == "evict-idle"
-        self.anybody = service.access.anybody
         self._introducers = Introducers(service.plan.accept_proxy, service.cells, service.cell)
         self.introduced = bool(self._introducers)
-        self._rate = service.rate("udp")
-        self.rated = self._rate is not None
 
     def listen(self, member: Member, sock: socket.socket) -> UdpListener:
         """Poll a member's socket."""
@@ -168,14 +165,6 @@ class UdpService(Sessions):
         found = self._introducers.read(data, client)
         if found is not None:
             self.admit(listener, found[1], client, found[0])
-
-    def permits(self, host: str) -> bool:
-        """Return True if a client may use the service."""
-        return self.service.access.permits(host)
-
-    def is_too_fast(self, host: str) -> bool:
-        """Return True and count it if a client begins sessions faster than it may."""
-        return self._rate is not None and self.service.is_too_fast(self._rate, host)
 
     def still_good(self, session: Session) -> bool:
         """Return True if the session may stay after a change: its backend has not failed, and is ready or draining."""

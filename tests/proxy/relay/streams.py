@@ -206,8 +206,9 @@ class Wire:
         eventually(lambda: all(conn.state.name != "CONNECTING" for conn in self.connections))
         if send_buffer:
             (conn,) = set(self.connections) - known
-            for sock in (conn.client.sock, conn.backend.sock):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+            for sock in own_sockets(conn):
+                with sock:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         return client, backend
 
     def sides(self, first: str) -> tuple[socket.socket, socket.socket]:
@@ -238,6 +239,11 @@ class Wire:
         """Close the remaining clients and backends."""
         for sock in self.opened:
             sock.close()
+
+
+def own_sockets(conn: Any) -> list[socket.socket]:
+    """Copies of the relay's own sockets of a connection, the client's and the backend's, for the caller to close."""
+    return [socket.socket(fileno=os.dup(fd)) for fd in conn.descriptors]
 
 
 def connections(relay: Relay, service: int = 0) -> list[Any]:

@@ -487,24 +487,23 @@ def test_draining_takes_what_is_queued(relay, sockets) -> None:
 
 def test_a_drain_ends_although_clients_do_not(relay, sockets) -> None:
     """A listener that never runs dry, as its clients never stop, does not hold a draining worker beyond a second."""
-    where = relay.service([sockets().getsockname()], transports=("udp",), deny=("127.0.0.0/8",))
+    where = relay.service([sockets().getsockname()], transports=("udp",), accept_proxy=("127.0.0.0/8",))
     relay.start()
     client = sockets(where)
+    read: list[bytes] = []
 
-    class Gate:
-        """Keeps clients out slowly, while each of their datagrams is followed by two others."""
+    class Introducers:
+        """Reads datagrams slowly, each of which is followed by two others."""
 
-        anybody = False
-
-        def permits(self, _: str) -> bool:
+        def read(self, datagram: bytes, _: object) -> None:
+            read.append(datagram)
             time.sleep(0.0005)
             client.send(b"x")
             client.send(b"x")
-            return False
 
-    relay.engine._services[0].access = Gate()
+    relay.engine._relays[0, "udp"]._introducers = Introducers()
     client.send(b"x")
-    eventually(lambda: relay.counter("denied") > 200)
+    eventually(lambda: len(read) > 200)
     began = time.monotonic()
     relay.call(relay.engine.drain)
     assert not relay.call(lambda: relay.engine.idle)

@@ -302,9 +302,9 @@ def test_many_that_are_held_are_renewed_in_lots(relay, store, monkeypatch):
 
     relay.call(begin)
     time.sleep(1.5)
-    assert relay.call(lambda: all(store.templates.find(key, time.monotonic()) for key in keys))
+    assert relay.call(lambda: all(store.templates.find(key, time.monotonic()) is not None for key in keys))
     relay.call(lambda: [kept.release(key, time.monotonic()) for key in keys])
-    eventually(lambda: not any(store.templates.find(key, time.monotonic()) for key in keys))
+    eventually(lambda: all(store.templates.find(key, time.monotonic()) is None for key in keys))
 
 
 def test_the_end_of_a_connection_counts(relay, store):
@@ -322,8 +322,8 @@ def test_the_end_of_a_connection_counts(relay, store):
         kept.release(key, now + 30)
 
     relay.call(connection)
-    assert store.templates.find(key, now + 89)
-    assert not store.templates.find(key, now + 91)
+    assert store.templates.find(key, now + 89) is not None
+    assert store.templates.find(key, now + 91) is None
 
 
 def test_keys_are_secret_and_a_services_own(store):

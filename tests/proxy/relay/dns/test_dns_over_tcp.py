@@ -98,7 +98,7 @@ def test_a_zone_transfer(relay, stream):
 
     sender = threading.Thread(target=serve)
     sender.start()
-    eventually(lambda: connections(relay)[0].client.pending)
+    eventually(lambda: connections(relay)[0].waiting[0])
     assert [message_from(client) for _ in messages] == messages
     assert client.recv(1) == b""
     sender.join(5)

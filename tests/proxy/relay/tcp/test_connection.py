@@ -11,8 +11,8 @@ import tracemalloc
 
 import pytest
 
+from proxy.relay.native.tcp_half import READS
 from proxy.relay.tcp import service as tcp_service
-from proxy.relay.tcp import side as tcp_side
 from tests.proxy.relay.conftest import eventually
 from tests.proxy.relay.streams import (
     END,
@@ -25,6 +25,7 @@ from tests.proxy.relay.streams import (
     flood,
     held,
     is_reset,
+    own_sockets,
     read,
     reset,
     settle,
@@ -52,7 +53,6 @@ def wire(relay, request):
 @pytest.fixture
 def tiny(monkeypatch):
     """Buffers of 512 octets: a few thousand octets go through every budget and every pause."""
-    monkeypatch.setattr(tcp_side, "BUFFER", 512)
     monkeypatch.setattr(tcp_service, "BUFFER", 512)
 
 
@@ -90,7 +90,7 @@ def test_fin_from_a_client_at_once(wire):
 def test_fin_behind_more_than_one_turn(relay, tiny, wire, side):
     """T6: a FIN behind more octets than one turn's budget is passed on as well."""
     near, far = wire.sides(side)
-    sent = PATTERN[: 512 * (tcp_side.READS * 2) + 100]
+    sent = PATTERN[: 512 * (READS * 2) + 100]
     with held(relay):
         near.sendall(sent)
         near.shutdown(socket.SHUT_WR)
@@ -160,7 +160,7 @@ def test_reset_after_the_bytes_before_it(wire, side):
     near, far = wire.sides(side)
     sent = flood(near, PATTERN)
     (conn,) = wire.connections
-    assert (conn.backend if side == "client" else conn.client).pending
+    assert conn.waiting[side == "client"]
     # What the relay's kernel has acknowledged is the relay's to deliver.
     sent -= settle(near)
     reset(near)
@@ -232,7 +232,7 @@ def test_reset_waits_for_what_was_not_sent_yet(relay, wire):
                 got.append(piece)
         except TimeoutError:
             backend.settimeout(10)
-        conn._due(time.monotonic())
+        conn.due(time.monotonic())
         return conn.state.name
 
     assert relay.call(drain) == "RESETTING"
@@ -312,7 +312,7 @@ def test_stalled_readers_cost_one_buffer_a_direction(relay, wire):
         for client, backend in pairs:
             flood(client, PATTERN)
             flood(backend, PATTERN)
-        waiting = [len(side.pending) for conn in wire.connections for side in (conn.client, conn.backend)]
+        waiting = [size for conn in wire.connections for size in conn.waiting]
         assert len(waiting) == 8
         assert all(0 < size <= 256 << 10 for size in waiting)
         assert tracemalloc.get_traced_memory()[0] <= sum(waiting) + (512 << 10)
@@ -346,19 +346,35 @@ def test_a_stalled_reader_resumes(wire, side):
     far.sendall(b"back")
     assert exactly(near, 4) == b"back"
     eventually(lambda: wire.counts("bytes_in", "bytes_out") == ([sent + 6, 4] if side == "client" else [4, sent + 6]))
-    assert [side.pending for conn in wire.connections for side in (conn.client, conn.backend)] == [None, None]
+    assert [conn.waiting for conn in wire.connections] == [(0, 0)]
 
 
 @plan(keepalive=7, user_timeout=9)
 def test_options_of_both_sides(wire):
-    """T8: both sockets have TCP_NODELAY, keepalive and TCP_USER_TIMEOUT as configured."""
+    """T8: both sockets have TCP_NODELAY, keepalive and TCP_USER_TIMEOUT as configured, the backend's after a second."""
     wire.open()
     (conn,) = wire.connections
-    for sock in (conn.client.sock, conn.backend.sock):
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7
-        assert sock.getsockopt(socket.IPPROTO_TCP, 18) == 9000
+    client, backend = own_sockets(conn)
+
+    def options(sock):
+        tcp = [sock.getsockopt(socket.IPPROTO_TCP, name) for name in (socket.TCP_NODELAY, socket.TCP_KEEPIDLE, 18)]
+        return [*tcp, sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+
+    with client, backend:
+        assert options(client) == [1, 7, 9000, 1]
+        eventually(lambda: options(backend) == [1, 7, 9000, 1], 1.5)
+
+
+def test_no_delay_before_the_second_write(wire):
+    """T8: a backend's socket has TCP_NODELAY when the relay writes for the second time, before it has lasted a second."""
+    client, backend = wire.open()
+    (conn,) = wire.connections
+    near, sock = own_sockets(conn)
+    with near, sock:
+        for expected in (0, 1):
+            client.sendall(b"x")
+            assert exactly(backend, 1) == b"x"
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == expected
 
 
 @SIDES
@@ -612,13 +628,12 @@ def test_no_bug_is_left(wire):
     """T5: an event for a connection that has ended, or asked to go on, is ignored."""
     client, backend = wire.open()
     (conn,) = wire.connections
-    sides = conn.client, conn.backend
     client.sendall(b"x")
     exactly(backend, 1)
     wire.relay.call(lambda: conn.close(reset=True))
-    for side in sides:
+    for backend in (False, True):
         for mask in (0, 1, 4, 8, 0x2019):
-            wire.relay.call(lambda side=side, mask=mask: side.on_event(mask))
+            wire.relay.call(lambda backend=backend, mask=mask: conn.happens(backend, mask))
     wire.relay.call(conn.close)
     wire.over()
     assert connections(wire.relay) == []
