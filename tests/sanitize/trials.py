@@ -71,7 +71,7 @@ def _tried(kind: type[Trial], faults: Faults, wanted: argparse.Namespace) -> int
         mistakes += 1
     took = time.monotonic() - began
     print(
-        f"{kind.protocol}: {len(calls)} calls ({", ".join(calls)}), {len(single)} cases, {unseen} of them unseen, {len(storms)} storms, {took:.1f} s",
+        f"{kind.protocol}: {len(calls)} calls ({', '.join(calls)}), {len(single)} cases, {unseen} of them unseen, {len(storms)} storms, {took:.1f} s",
         flush=True,
     )
     return mistakes
