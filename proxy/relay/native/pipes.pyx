@@ -15,7 +15,6 @@ from libc.stdlib cimport free, malloc
 
 from proxy.relay.native.linux cimport F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, close, fcntl, pipe2
 
-MOST = 64
 IDLE = 8
 SIZE = 256 << 10  # octets
 REFUSED_PAUSE = 1.0  # s
@@ -29,7 +28,7 @@ cdef double _REFUSED_PAUSE = REFUSED_PAUSE
 cdef class Pipes:
     """A pool of pipes; `made` counts all that exist, `idle` those that are free."""
 
-    def __init__(self, Py_ssize_t most=MOST):
+    def __init__(self, Py_ssize_t most):
         """Have at most so many pipes; 0: octets are always copied."""
         self._most = most
         self._refused = -INFINITY

@@ -53,6 +53,7 @@ cdef class Connection:
     cdef int _count_failed(self, Target target, int number) except -1
     cdef int _opened(self, uint32_t mask, int number) except -1
     cdef int _event(self, Half *half, uint32_t mask) except -1
+    cdef void _note(self, Half *half, uint32_t mask) noexcept
     cdef int _early_event(self, Half *half, uint32_t mask) except -1
     cdef int _client_event(self, uint32_t mask) except -1
     cdef int _gone(self) except -1

@@ -380,7 +380,7 @@ cdef class Connection:
                 number = errno or ENOBUFS
         if number:
             return self._broken(&self._backend, number)
-        self._pull(&self._client, self._client.dry)
+        self._pull(&self._client, self._client.urgent)
         if self._state == OPEN and mask & (EPOLLIN | EPOLLRDHUP | EPOLLPRI):
             self._event(&self._backend, mask & (EPOLLIN | EPOLLRDHUP | EPOLLPRI))
         return 0
@@ -400,17 +400,20 @@ cdef class Connection:
         if mask & (EPOLLIN | EPOLLRDHUP | EPOLLPRI) or not mask:
             half.readable = True
             if mask & (EPOLLRDHUP | EPOLLPRI):
-                half.dry = True
-                half.urgent |= (mask & EPOLLPRI) != 0
-            return self._pull(half, not mask or half.dry)
+                self._note(half, mask)
+            return self._pull(half, not mask or half.urgent)
         return 0
+
+    cdef void _note(self, Half *half, uint32_t mask) noexcept:
+        """Remember that a FIN or an urgent octet has arrived."""
+        half.near |= (mask & EPOLLRDHUP) != 0
+        half.urgent |= (mask & EPOLLPRI) != 0
 
     cdef int _early_event(self, Half *half, uint32_t mask) except -1:
         """Handle an event in a state other than OPEN."""
         cdef int number = 0
         if mask & (EPOLLRDHUP | EPOLLPRI):
-            half.dry = True
-            half.urgent |= (mask & EPOLLPRI) != 0
+            self._note(half, mask)
         if self._state == INTRODUCING:
             self.tcp.introduce(self, (mask & EPOLLRDHUP) != 0)
         elif self._state == RESETTING:
@@ -579,7 +582,7 @@ cdef class Connection:
         """Give the backend back."""
         cdef Target target = self.target
         self._close_half(&self._backend, reset)
-        self._backend.readable = self._backend.eof = self._backend.dry = self._backend.urgent = False
+        self._backend.readable = self._backend.eof = self._backend.near = self._backend.urgent = False
         self._backend.bulk = self._backend.prompt = self._backend.tuned = 0
         if target is not None:
             self.target = None

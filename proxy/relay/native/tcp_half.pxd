@@ -26,7 +26,7 @@ cdef struct Half:
     int64_t octets  # octets from here to the other side
     uint8_t readable  # the kernel may have octets to read
     uint8_t eof  # its end has been read, and all octets before it have been sent on
-    uint8_t dry  # a FIN or an urgent octet is near: a read that fills less than the buffer is not the last one
+    uint8_t near  # its FIN has arrived: what is in the queue is all that will come
     uint8_t urgent  # there were urgent octets, at which splice(2) stops
     uint8_t bulk  # it sends much: octets pass through a pipe
     uint8_t prompt  # TCP_NODELAY is on

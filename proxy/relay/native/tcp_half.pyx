@@ -5,8 +5,8 @@ Laws:
   until the budget is spent.
 - A side is not read while octets that it sent still wait, in a buffer or in a pipe.  So they stay in order, and none wait
   when its end is read.
-- A read that fills less than its buffer has emptied the stream's queue (epoll(7)), unless a FIN or an urgent octet is
-  near, or an earlier turn may have used up their edge.
+- A read that fills less than its buffer has emptied the stream's queue (epoll(7)): if the FIN has arrived, this is the end.
+  It is not so if there were urgent octets, at which a read stops, or if an earlier turn may have used up an edge (`dry`).
 - A read of `splice_from` octets that is full begins splicing; a turn that splices fewer ends it.  Without a pipe, and after
   an urgent octet, which splice(2) does not pass, octets are copied.
 - TCP_NODELAY is set before the second write: the first one waits for nothing (RFC 9293, section 3.7.4).
@@ -34,13 +34,13 @@ cdef class Room:
     `crowded` is true if a listener may wait for room.
     """
 
-    def __init__(self, Py_ssize_t most, Poller poller, Py_ssize_t size, Py_ssize_t splice_from):
-        """Let in `most` connections, and read up to `size` octets at a time."""
+    def __init__(self, Py_ssize_t most, Poller poller, Py_ssize_t size, Py_ssize_t splice_from, Py_ssize_t pipes):
+        """Let in `most` connections, read up to `size` octets at a time, and have at most so many pipes."""
         self.most = most
         self.poller = poller
         self.size = size
         self.splice_from = splice_from
-        self.pipes = Pipes() if splice_from <= size else Pipes(0)
+        self.pipes = Pipes(pipes if splice_from <= size else 0)
         self.buffer = <char *>malloc(size)
         if self.buffer == NULL:
             raise MemoryError
@@ -98,6 +98,8 @@ cdef Outcome pull(Room room, int64_t *at, Half *half, bint dry, bint *moved, int
             return QUIET
         if size < most:
             half.bulk = False
+            if half.near and not half.urgent:
+                return END
             if not dry:
                 half.readable = False
                 return QUIET

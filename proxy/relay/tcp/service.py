@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 BUFFER = 256 << 10  # octets read at a time, and the size of a pipe
 SPLICE_FROM = 16 << 10  # octets of a read from which on octets are spliced
+PIPES = 64  # their descriptors are among those that a worker's connections leave alone
 COUNTED = 256  # connections counted in one turn for a new limit on their clients
 MOVED = 64  # pending connects to an unfit backend that are moved in one turn
 ACCEPT_PAUSE = 0.1  # s without accepting after descriptors or memory ran out
@@ -261,7 +262,7 @@ class Admission(Room):
     """
 
     def __init__(self, most: int, poller: Poller, siblings: Siblings, clients: Clients) -> None:
-        super().__init__(most, poller, BUFFER, SPLICE_FROM)
+        super().__init__(most, poller, BUFFER, SPLICE_FROM, PIPES)
         self.siblings = siblings
         self.clients = clients
         self.services: list[TcpService] = []

@@ -549,12 +549,15 @@ def test_cancelled_timers_do_not_pile_up(relay, wire):
 # -- everything at once
 
 
-@pytest.fixture(params=["small buffers", "small send queues"])
-def cramped(request):
-    """Set small limits: for the relay's buffers, or for the kernel's send queues."""
+@pytest.fixture(params=["small buffers", "small send queues", "small splices"])
+def cramped(request, monkeypatch):
+    """Set small limits: for the relay's buffers, for the kernel's send queues, or for what is spliced."""
     if request.param == "small buffers":
         request.getfixturevalue("tiny")
-    return 4608 if request.param == "small send queues" else 0
+    if request.param == "small splices":
+        monkeypatch.setattr(tcp_service, "BUFFER", 2048)
+        monkeypatch.setattr(tcp_service, "SPLICE_FROM", 300)
+    return 0 if request.param == "small buffers" else 4608
 
 
 @pytest.mark.parametrize("seed", range(6))
