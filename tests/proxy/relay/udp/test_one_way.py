@@ -26,9 +26,7 @@ def start(relay, *servers, **more):
 
 def outlets(relay):
     """Return the sockets to backends."""
-    return relay.call(
-        lambda: [one for one in relay.engine._relays[0, "udp"]._outlets.values() if one.fileno() >= 0]
-    )
+    return relay.call(lambda: [one for one in relay.engine._relays[0, "udp"]._outlets.values() if one.fileno() >= 0])
 
 
 def test_each_datagram_is_balanced_by_itself(relay, peers):

@@ -54,6 +54,16 @@ def test_answers_ahead_of_an_icmp_error_are_not_lost(relay, peers) -> None:
     eventually(lambda: relay.backend(server.address, "port_unreachable") == 1)
 
 
+def test_a_refusal_moves_its_own_datagram(relay, peers) -> None:
+    """U7: a session's last datagram moves at once, also where a refusal says nothing about other sessions."""
+    one, two = peers.server(), peers.server()
+    client = peers.client(start(relay, one, two, scheduler="failover"))
+    exchange(client, one)
+    relay.engine._relays[0, "udp"].closed = lambda _: None  # as if the sockets were transparent
+    one.close()
+    exchange(client, two)
+
+
 def test_what_a_session_is_found_by(relay, peers) -> None:
     """A client has one session with each listener; each client in a source's PROXY headers has its own session."""
     server = peers.server()

@@ -384,6 +384,7 @@ def test_what_was_answered_is_not_sent_again(relay, peers) -> None:
     eventually(lambda: relay.backend(one.address, "port_unreachable") == 1)
     assert two.silent()
     exchange(client, two)
+    assert relay.backend(one.address, "port_unreachable") == 1
 
 
 def test_a_refused_datagram_is_offered_to_few(relay, peers) -> None:
