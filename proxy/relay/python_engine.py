@@ -15,11 +15,11 @@ from proxy.relay.clients.persistence import Persistence
 from proxy.relay.clients.store import Store
 from proxy.relay.departures import Departures
 from proxy.relay.dns import journal
-from proxy.relay.dns.intake import DnsListener
 from proxy.relay.dns.service import DnsService
 from proxy.relay.engine import HandOn, Want
 from proxy.relay.handing import Handing
 from proxy.relay.members import Members
+from proxy.relay.native.dns import Listener as DnsListener
 from proxy.relay.native.poller import Poller
 from proxy.relay.native.rates import Rates
 from proxy.relay.observe.connection_log import ConnectionLog
@@ -314,7 +314,7 @@ class PythonEngine:
         for entry in journal.entries(fd):
             relay, polled = by_listener.get(entry.listener, (None, None))
             if isinstance(relay, DnsService) and isinstance(polled, DnsListener):
-                relay.intake.replay(polled, entry.message, entry.client, time.monotonic())
+                relay.replay(polled, entry.message, entry.client, time.monotonic())
                 self._cells[relay.base + layout.SERVICE_REPLAYED] += 1
                 count += 1
         return count

@@ -14,19 +14,19 @@
 import struct
 from typing import NamedTuple
 
+from proxy.relay.native.dns_message import formerr, question_end, servfail, truncated
+
+__all__ = [
+    "Message", "Record", "extended_rcode", "formerr", "is_answer", "question_end", "servfail", "truncated", "walk",
+]  # fmt: skip
+
 HEADER = 12
 QR = 0x80  # in octet 2
 OPCODE = 0x78
 TC = 0x02
-RD = 0x01
-CD = 0x10  # in octet 3
-RCODE = 0x0F
-FORMERR = 1
+RCODE = 0x0F  # in octet 3
 SERVFAIL = 2
-LONGEST_NAME = 255
-LONGEST_LABEL = 63
 OPT = 41
-_NAME_LIMIT = HEADER + LONGEST_NAME  # the offset behind the longest name
 FIXED = struct.Struct("!HHIH")  # a record's type, class, TTL, length
 POINTER = 0xC0
 
@@ -41,29 +41,6 @@ class Record(NamedTuple):
     data: int
     end: int
     additional: bool
-
-
-def question_end(message: Message, size: int) -> int:
-    """Return the offset at which the question section ends; 0 if it is incomplete or has more than one question.
-
-    A query's name cannot be compressed: there is no name before it.  Without a question (a cookie request, RFC 7873
-    section 5.4) the section ends where it begins.
-    """
-    if message[4]:
-        return 0
-    count = message[5]
-    if count != 1:
-        return HEADER if count == 0 else 0
-    at = HEADER
-    limit = size - 4 if size < _NAME_LIMIT + 4 else _NAME_LIMIT
-    while at < limit:
-        length = message[at]
-        if length == 0:
-            return at + 5
-        if length > LONGEST_LABEL:
-            return 0
-        at += length + 1
-    return 0
 
 
 def walk(message: Message, at: int) -> list[Record] | None:
@@ -131,33 +108,3 @@ def extended_rcode(reply: Message) -> int:
     """Return the RCODE of a reply without a question, with the upper eight bits from its OPT record if there is one."""
     upper = [reply[one.data - 6] for one in walk(reply, HEADER) or () if one.kind == OPT and one.additional]
     return (upper[0] << 4 if upper else 0) | reply[3] & RCODE
-
-
-def servfail(query: Message, end: int) -> bytes:
-    """Return a SERVFAIL to `query`, whose question ends at `end`: its ID, opcode, RD, CD and question, and nothing else.
-
-    It is never larger than the query (RFC 1035, section 4.1.1 for the flags; RFC 4035, section 3.1.6 for CD).
-    """
-    return _answer(query, end, 0, SERVFAIL)
-
-
-def formerr(query: Message) -> bytes:
-    """Return a FORMERR to `query`, of which only the header can be read: like `servfail`, without a question."""
-    return _answer(bytes(query[:4]) + bytes(8), HEADER, 0, FORMERR)
-
-
-def truncated(query: Message, end: int) -> bytes:
-    """Return an empty answer with TC, which makes the client use TCP (RFC 7766, section 5); otherwise like `servfail`."""
-    return _answer(query, end, TC, 0)
-
-
-def _answer(query: Message, end: int, flags: int, rcode: int) -> bytes:
-    return b"".join(
-        (
-            bytes(query[0:2]),
-            bytes((QR | flags | query[2] & (OPCODE | RD), query[3] & CD | rcode)),
-            bytes(query[4:6]),
-            b"\0\0\0\0\0\0",
-            bytes(query[HEADER:end]),
-        ),
-    )

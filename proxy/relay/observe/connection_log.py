@@ -20,7 +20,7 @@ from proxy.relay.sockets.datagram import WILDCARDS
 from proxy.stats.layout import SERVICE_CLOSED
 
 if TYPE_CHECKING:
-    from proxy.relay.dns.inflight import Query
+    from proxy.relay.dns.inflight import Refused
     from proxy.relay.native.poller import Poller
     from proxy.relay.native.tcp_connection import Connection
     from proxy.relay.native.udp import Session
@@ -106,7 +106,7 @@ class ConnectionLog:
         if (failed or self._all) and self._room():
             self._add(ended_session(session, closed, self._plan.node, self._poller.now, failed=failed))
 
-    def query(self, service: "Service", query: "Query", cell: int) -> None:
+    def query(self, service: "Service", query: "Refused", cell: int) -> None:
         """Log a DNS query that was answered with the relay's own SERVFAIL."""
         if self._room():
             closed, failed = WHY.get(cell, OTHER)
@@ -209,10 +209,10 @@ def ended_session(session: "Session", closed: str, node: str, now: float, *, fai
     )
 
 
-def ended_query(service: "Service", query: "Query", closed: str, node: str, now: float, *, failed: bool) -> Ended:
+def ended_query(service: "Service", query: "Refused", closed: str, node: str, now: float, *, failed: bool) -> Ended:
     """Return the record of a DNS query that no backend answered."""
     member = query.listener.member
-    target = query.attempts[-1][0].peer.target if query.attempts else None
+    target = query.target
     return Ended(
         at=time.time() - (now - query.started),
         kind="dns",
@@ -226,7 +226,7 @@ def ended_query(service: "Service", query: "Query", closed: str, node: str, now:
         bytes_out=0,
         connect_ms=None,
         duration_s=round(max(0.0, now - query.started), 3),
-        tries=len(query.attempts),
+        tries=query.tries,
         closed=closed,
         failed=failed,
         query=asked(query.message, query.end),

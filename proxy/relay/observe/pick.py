@@ -8,7 +8,7 @@ from proxy.balance.backend import Backend
 from proxy.balance.failover import Failover
 from proxy.balance.standby import WithStandbys
 from proxy.balance.trivial import Nobody, Only
-from proxy.relay.dns.intake import DnsListener
+from proxy.relay.native.dns import Listener as DnsListener
 from proxy.relay.native.one_way import PerDatagramListener
 from proxy.relay.native.tcp_listener import TcpListener
 from proxy.relay.native.udp import UdpListener
@@ -86,7 +86,7 @@ def _weight(weight: int, scale: int) -> float:
 def _service(listener: Polled) -> Service:
     match listener:
         case DnsListener():
-            return listener.dns.service
+            return cast("Service", listener.dns.service)
         case UdpListener() | PerDatagramListener():
             return listener.udp.service
         case TcpListener():

@@ -6,6 +6,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from itertools import chain, count, islice
 from typing import Any
 
 from proxy.relay.dns import journal
@@ -133,6 +134,18 @@ def upstreams(relay: Any) -> list[Any]:
     )
 
 
+def polled_of(relay: Any) -> Any:
+    """Return the relay's first listener."""
+    (_, polled), *_ = relay.engine._members.polled.values()
+    return polled
+
+
+def numbers(*first: int) -> Callable[[int], bytes]:
+    """Return a source of random numbers: these first, then ones that choose the first socket and count IDs."""
+    endless = chain(first, count(0, 1 << 16))
+    return lambda size: struct.pack(f"={size // 4}I", *(one & 0xFFFFFFFF for one in islice(endless, size // 4)))
+
+
 def leftovers(relay: Any) -> list[Any]:
     """Return whatever a query left behind: nothing, when all are over."""
 
@@ -140,8 +153,7 @@ def leftovers(relay: Any) -> list[Any]:
         dns = dns_of(relay)
         peers = dns._peers.values()
         sockets = [one for peer in peers for one in (*peer.sockets, *peer.retired) if one is not None]
-        left: list[Any] = dns.inflight.values()
-        left += [peer.asked for peer in peers if peer.asked]
+        left: list[Any] = [count for count in (dns.inflight, dns.unfinished, dns.twins) if count]
         left += [one.pending for one in sockets if one.pending]
         left += [target.active for target in dns.service.targets if target.active]
         left += [relay.counter("inflight")] if relay.counter("inflight") else []

@@ -2,17 +2,13 @@
 
 import pytest
 
-from proxy.relay.dns import inflight
-from proxy.relay.dns.inflight import GRAIN, RIPE, Inflight, Query
+from proxy.relay.dns.inflight import GRAIN, RIPE, moments
+from proxy.relay.native.dns_phases import Patience
 from proxy.relay.native.timers import Timers
 
 
 class Clock(Timers):
-    """Timers under the name that a poller has for them."""
-
-    def __init__(self):
-        super().__init__()
-        self.at = self.add
+    """Timers whose time the test passes."""
 
     def go(self, start, stop):
         """Let the time from `start` to `stop` pass."""
@@ -27,22 +23,20 @@ class Bench:
         self.clock = Clock()
         self.now = 0.0
         self.told = []
-        self.table = Inflight(self.clock, retry_after, give_up, self.on_silent, self.on_end)
+        self.table = Patience(self.clock, moments(retry_after, give_up), self.on_silent, self.on_end)
 
-    def on_silent(self, query, now):
+    def on_silent(self, number, now):
         """Note it."""
-        self.told.append((query.client, "silent", pytest.approx(now, abs=GRAIN)))
+        self.told.append((number, "silent", pytest.approx(now, abs=GRAIN)))
 
-    def on_end(self, query):
+    def on_end(self, number):
         """Note it, and finish the query."""
-        self.told.append((query.client, "end", None))
-        self.table.remove(query)
+        self.told.append((number, "end", None))
+        self.table.remove(number)
 
     def add(self, number, now):
         """Begin a query."""
-        query = Query(None, number, bytes(12), (0, number, b""), 12, now)
-        self.table.add(query)
-        return query
+        self.table.add(number, now)
 
 
 @pytest.mark.parametrize(
@@ -66,15 +60,13 @@ def test_silent_some_times_then_over(retry_after, give_up, silent):
 
 @pytest.mark.parametrize("passed", [0.0, 0.5, 1.5, 4.0])
 def test_what_is_removed_is_told_of_no_more(passed):
-    """A query that was answered leaves at whichever phase it is, and its key with it."""
+    """A query that was answered leaves at whichever phase it is."""
     bench = Bench()
-    query = bench.add(1, 0.0)
+    bench.add(1, 0.0)
     bench.clock.go(0.0, passed)
-    assert query.key in bench.table
-    assert bench.table.values() == [query]
-    bench.table.remove(query)
+    assert len(bench.table) == 1
+    bench.table.remove(1)
     told = list(bench.told)
-    assert query.key not in bench.table
     bench.clock.go(passed, 10.0)
     assert bench.told == told
     assert len(bench.table) == 0
@@ -114,17 +106,31 @@ def test_thousands_fall_silent_in_portions():
 def test_a_fault_costs_no_other_its_turn():
     """An exception while one query is asked again leaves the others their timer."""
     bench = Bench()
-    good = bench.on_silent
 
-    def bad(query, now):
-        bench.table._on_silent = good
+    def bad(_number, _now):
+        bench.table.on_silent = bench.on_silent
         raise RuntimeError
 
-    bench.table._on_silent = bad
+    bench.table.on_silent = bad
     bench.add(1, 0.0)
     bench.add(2, 0.0)
     with pytest.raises(RuntimeError):
         bench.clock.expire(0.4)
     bench.clock.go(0.4, 0.5)
     assert [told[:2] for told in bench.told] == [(2, "silent")]
-    assert inflight.GRAIN < 0.1
+
+
+@pytest.mark.parametrize(("passed", "told"), [(0.0, []), (0.5, [(1, "silent")])])
+def test_other_times_hold_for_queries_in_flight(passed, told):
+    """With other times, a query is due by them at once if they have passed, and each query keeps its place in line."""
+    bench = Bench()
+    bench.add(1, 0.0)
+    bench.add(2, 0.3)
+    bench.clock.go(0.0, passed)
+    assert [one[:2] for one in bench.told] == told
+    bench.told.clear()
+    bench.table.retime(moments(0.1, 0.2))
+    bench.clock.go(0.6, 0.7)
+    assert [one[:2] for one in bench.told if one[1] == "end"] == [(1, "end"), (2, "end")]
+    assert len(bench.table) == 0
+    assert bench.clock.next_deadline() is None

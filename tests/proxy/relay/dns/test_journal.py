@@ -1,5 +1,6 @@
 """Queries in flight, kept where they outlive their worker."""
 
+import ipaddress
 import os
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.relay.dns import journal
-from proxy.relay.dns.journal import ROOM, SLOT_SIZE, SLOTS, Entry, Journal
+from proxy.relay.dns.journal import AREA, ROOM, SIZE, Entry, Journal
 
 CLIENTS = [
     ("192.0.2.1", 5353),
@@ -55,12 +56,12 @@ def test_cleared_is_gone_and_used_again(fd):
 def test_full_and_too_large_cost_only_safety(fd):
     """A full journal, or a message that does not fit, gives -1, and earlier entries stay."""
     writer = Journal(fd)
-    assert writer.note(0, CLIENTS[0], bytes(ROOM)) == -1
-    kept = {writer.note(0, CLIENTS[0], number.to_bytes(2, "big")) for number in range(SLOTS)}
-    assert len(kept) == SLOTS
+    assert writer.note(0, CLIENTS[0], bytes(ROOM + 1)) == -1
+    kept = {writer.note(0, CLIENTS[0], number.to_bytes(2, "big")) for number in range(AREA // SIZE)}
+    assert len(kept) == AREA // SIZE
     assert min(kept) >= 0
     assert writer.note(0, CLIENTS[0], b"one more") == -1
-    assert len(list(journal.entries(fd))) == SLOTS
+    assert len(list(journal.entries(fd))) == AREA // SIZE
     writer.close()
 
 
@@ -70,15 +71,35 @@ def test_it_cannot_shrink_below_its_reader(fd):
         os.ftruncate(fd, 4096)
 
 
-def test_a_name_in_place_of_an_address_is_passed_over(fd):
-    """What a dead worker left is not trusted: a host would be looked up, and block; a port beyond all is no port."""
+@pytest.mark.parametrize("host", ["www.example.net", "192.0.2.1.example", ""])
+def test_a_name_is_not_noted(fd, host):
+    """Only addresses are noted: a name would have to be looked up, which blocks."""
     writer = Journal(fd)
-    writer.note(0, ("www.example.net", 53), b"x")
-    writer.note(0, ("192.0.2.1", 70000), b"x")
-    writer.note(0, ("fe80::1", 53, 0, 1 << 32), b"x")
-    writer.note(0, ("192.0.2.1", 53), b"y")
-    assert [entry.message for entry in journal.entries(fd)] == [b"y"]
+    with pytest.raises(OSError, match="illegal IP address"):
+        writer.note(0, (host, 53), b"x")
+    assert not journal.used(fd)
     writer.close()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@given(at=st.integers(0, 80), octet=st.integers(0, 255))
+def test_a_damaged_slot_is_harmless(client, at, octet):
+    """What a dead worker left is not trusted: with any octet changed, a slot gives an address of an IP family, or nothing."""
+    made = journal.create()
+    writer = Journal(made)
+    try:
+        writer.note(3, client, b"message")
+        os.pwrite(made, bytes([octet]), at)
+        for entry in journal.entries(made):
+            host, port, *rest = entry.client
+            assert ipaddress.ip_address(host)
+            assert 0 <= port < 65536
+            assert len(rest) <= 3
+            assert all(0 <= number < 1 << 32 for number in rest if not isinstance(number, bytes))
+            assert len(entry.message) <= ROOM
+    finally:
+        writer.close()
+        os.close(made)
 
 
 @given(st.binary(max_size=200), st.integers(-(2**63), 2**63 - 1))
@@ -86,7 +107,7 @@ def test_any_slot_is_harmless(noise, length):
     """Whatever octets and length a worker left in a slot, reading yields entries or passes over it."""
     made = journal.create()
     try:
-        os.pwrite(made, length.to_bytes(8, "little", signed=True) + noise, SLOT_SIZE)
+        os.pwrite(made, length.to_bytes(8, "little", signed=True) + noise, SIZE)
         for entry in journal.entries(made):
             assert isinstance(entry, Entry)
     finally:

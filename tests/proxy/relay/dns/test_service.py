@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from proxy.relay.dns import journal, upstream
 from proxy.relay.dns import service as relay_dns
 from proxy.relay.dns.upstream import IDENTICAL_CAP
+from proxy.relay.native.datagrams import of
 from proxy.relay.plan import DnsPlan, LimitsPlan
 from proxy.relay.sockets import outgoing
 from proxy.relay.target import ATTEMPTS
@@ -26,6 +27,8 @@ from tests.proxy.relay.dnsbed import (
     client,
     dns_of,
     leftovers,
+    numbers,
+    polled_of,
     query,
     quiet,
     upstreams,
@@ -236,7 +239,7 @@ def test_a_late_reply_reaches_nobody_else(relay, balanced, backends):
     backend = backends()
     where = balanced(backend.address, dns=DnsPlan(0.2, 0.3))
     old, new = 0x1111_0000, 0x2222_0000
-    relay.call(lambda: setattr(dns_of(relay), "random", iter([old, 0x3333_0000, old, new, new])))
+    relay.call(lambda: setattr(dns_of(relay).random, "source", numbers(old, 0x3333_0000, old, new, new)))
     with client(where) as first, client(where) as second:
         first.send(query("first.example.net", 1))
         message, source = backend.take()
@@ -507,16 +510,12 @@ def test_source_port_zero(relay, balanced, backends):
     backend = backends()
     balanced(backend.address)
 
-    def admit():
-        (_, polled), *_ = relay.engine._members.polled.values()
-        told = []
-        polled.reply = lambda *reply: told.append(reply)
-        dns_of(relay).intake.admit(polled, query(), ("127.0.0.1", 0), time.monotonic())
-        return told
-
-    assert relay.call(admit) == []
+    post = relay.call(lambda: of(relay.engine._poller)[1])
+    relay.call(lambda: dns_of(relay).take(polled_of(relay), query(), ("127.0.0.1", 0), time.monotonic()))
+    relay.call(lambda: dns_of(relay).take(polled_of(relay), TWICE, ("127.0.0.1", 0), time.monotonic()))
     assert quiet(backend.sock)
-    assert relay.counter("source_port_zero") == 1
+    assert (post.waiting, post.calls) == (0, 0)
+    assert relay.counter("source_port_zero") == 2
     assert relay.counter("queries") == relay.counter("servfail") == 0
 
 
@@ -666,7 +665,7 @@ def test_ids_come_from_the_kernel(relay, balanced, backends, monkeypatch):
         drawn.append(random.Random(len(drawn)).randbytes(size))
         return drawn[-1]
 
-    monkeypatch.setattr(upstream.os, "urandom", urandom)
+    monkeypatch.setattr(os, "urandom", urandom)
     backend = backends(Server)
     where = balanced(backend.address)
     for number in range(20):
@@ -782,10 +781,9 @@ def test_a_dead_workers_queries(relay, balanced, backends):
     with client(where) as asker, client(where) as updater:
 
         def replay():
-            (_, polled), *_ = relay.engine._members.polled.values()
-            now = time.monotonic()
-            dns_of(relay).intake.replay(polled, query(ident=1), asker.getsockname(), now)
-            dns_of(relay).intake.replay(polled, query(ident=2, opcode=5), updater.getsockname(), now)
+            polled, now = polled_of(relay), time.monotonic()
+            dns_of(relay).replay(polled, query(ident=1), asker.getsockname(), now)
+            dns_of(relay).replay(polled, query(ident=2, opcode=5), updater.getsockname(), now)
 
         relay.call(replay)
         assert asker.recv(512) == answer(query(ident=1))
@@ -810,20 +808,33 @@ def test_the_journal_knows_what_is_in_flight(relay, balanced, backends):
 @pytest.mark.parametrize("usable", ["up", "down"])
 def test_a_query_is_forgotten_after_its_answer(relay, balanced, backends, usable):
     """R10: a query is in the journal until its answer has been sent: a worker killed in between must lose none."""
-    backend = backends(Server)
-    where = balanced(backend.address)
+    backend = backends()
+    where = balanced(backend.address, dns=PATIENT)
     relay.verdict(backend.address, usable)
-    (_, polled), *_ = relay.engine._members.polled.values()
+    poller = relay.engine._poller
+    post = relay.call(lambda: of(poller)[1])
     noted = []
-    send = polled.reply
 
-    def reply(*args):
-        noted.append([entry.message for entry in journal.entries(relay.journal_fd)])
-        return send(*args)
+    def note(_):
+        """Look between the events of a round and its end, when answers leave."""
+        entries = [entry.message for entry in journal.entries(relay.journal_fd)]
+        noted.append((entries, dns_of(relay).inflight, post.waiting))
 
-    polled.reply = reply
-    assert ask(where, query(ident=5))[3] & 15 == (0 if usable == "up" else 2)
-    assert noted == [[query(ident=5)]]
+    with client(where) as sock:
+        if usable == "up":
+            sock.send(query(ident=5))
+            message, source = backend.take()
+
+        def arrive():
+            if usable == "up":
+                backend.reply(answer(message), source)
+            else:
+                sock.send(query(ident=5))
+            poller.at(time.monotonic(), note)
+
+        relay.call(arrive)
+        assert sock.recv(512)[3] & 15 == (0 if usable == "up" else 2)
+    assert noted == [([query(ident=5)], 0, 1)]
     eventually(lambda: not journal.used(relay.journal_fd))
 
 

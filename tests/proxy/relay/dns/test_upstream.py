@@ -13,7 +13,20 @@ from proxy.relay.plan import DnsPlan
 from proxy.relay.sockets import outgoing
 from proxy.relay.sockets.outgoing import LIFETIME
 from tests.proxy.relay.conftest import eventually
-from tests.proxy.relay.dnsbed import Backend, Server, answer, ask, client, dns_of, leftovers, query, quiet, upstreams
+from tests.proxy.relay.dnsbed import (
+    Backend,
+    Server,
+    answer,
+    ask,
+    client,
+    dns_of,
+    leftovers,
+    numbers,
+    polled_of,
+    query,
+    quiet,
+    upstreams,
+)
 
 PATIENT = DnsPlan(retry_after=5.0, give_up=20.0)
 
@@ -141,7 +154,7 @@ def test_healed_after_a_failed_send(relay, start, server):
 def test_healed_after_silence(relay, start, backend):
     """U8: SILENT queries without an answer in a row make a socket suspect; an answer in between clears it."""
     where = start(backend.address, dns=DnsPlan(0.05, 0.1))
-    relay.call(lambda: setattr(dns_of(relay), "random", iter(range(0, 1 << 30, 1 << 16))))  # all over one socket
+    relay.call(lambda: setattr(dns_of(relay).random, "source", numbers()))  # all over one socket
     with client(where) as sock:
 
         def silence(count):
@@ -220,28 +233,31 @@ def test_a_refusal_while_others_move(relay, start, server, backend, monkeypatch)
     """U7: a query that meets the closed port while earlier ones are being moved in portions is moved after them."""
     monkeypatch.setattr(upstream, "MOVED", 4)
     where = start(backend.address, server.address, scheduler="failover")
-    relay.call(lambda: setattr(dns_of(relay), "random", iter(range(0, 1 << 30, 1 << 16))))  # all over one socket
-    refused = ConnectionRefusedError(errno.ECONNREFUSED, "")
+    relay.call(lambda: setattr(dns_of(relay).random, "source", numbers()))  # all over one socket
     with client(where) as sock:
         for number in range(10):
             sock.send(query(f"h{number}.example.net", number))
         eventually(lambda: relay.counter("inflight") == 10)
         (one,) = upstreams(relay)
+        poller = relay.engine._poller
+        waiting = []
+
+        def refuse():
+            one.peer.broke(one, errno.ECONNREFUSED, time.monotonic())
+
+        def after_two_portions(_):
+            waiting.append(relay.backend(server.address, "active"))
+            dns_of(relay).take(polled_of(relay), query("last.example.net", 10), sock.getsockname(), time.monotonic())
+            refuse()
 
         def meet():
-            (_, polled), *_ = relay.engine._members.polled.values()
-            now = time.monotonic()
-            one.broke(refused, now)
-            one._move(0)
-            one._move(0)
-            dns_of(relay).intake.admit(polled, query("last.example.net", 10), sock.getsockname(), now)
-            one.broke(refused, now)
-            relay.engine._poller._again.pop(one._move)
-            one._move(0)
+            refuse()
+            poller.again(lambda _: poller.again(after_two_portions))  # each after a portion
 
         relay.call(meet)
         sock.settimeout(PATIENT.retry_after / 2)
         assert len({sock.recv(512)[:2] for _ in range(11)}) == 11
+        assert waiting == [8]
 
 
 def test_two_replacements_are_a_second_apart(relay, start, server):
@@ -267,7 +283,7 @@ def test_late_ids_are_bounded(relay, start, server):
     def forget():
         for ident in range(LATE_KEPT + 10):
             one.forget(ident)
-        return list(one.late)
+        return one.late
 
     assert relay.call(forget) == list(range(10, LATE_KEPT + 10))
 

@@ -11,6 +11,7 @@ from proxy.relay.dns import journal
 from proxy.relay.dns.upstream import IDENTICAL_CAP
 from proxy.relay.plan import DnsPlan, UdpPlan
 from proxy.relay.proxy_header.header import SIGNATURE, build
+from proxy.stats.layout import SERVICE_DRAINED_HARD
 from tests.proxy.relay.conftest import DNS, UDP, eventually
 from tests.proxy.relay.dnsbed import answer, dns_of, leftovers, query, quiet
 from tests.proxy.relay.udp.test_sessions import Peers, peers
@@ -301,15 +302,16 @@ def test_a_dead_workers_queries_are_asked_behind_their_headers(service, peers, r
     server.get()
     (entry,) = relay.call(lambda: list(journal.entries(relay.journal_fd)))
     assert entry.message == header() + query("www.example.net", 5)
-    relay.call(lambda: [dns_of(relay)._finish(one) for one in dns_of(relay).inflight.values()])
+    relay.call(lambda: dns_of(relay).fail_all(SERVICE_DRAINED_HARD))
+    assert front.recv(1000)[3] & 15 == 2
     (polled,) = relay.call(lambda: [listener for _, listener in relay.engine._members.polled.values()])
-    relay.call(lambda: dns_of(relay).intake.replay(polled, entry.message, entry.client, 0.0))
+    relay.call(lambda: dns_of(relay).replay(polled, entry.message, entry.client, 0.0))
     data, source = server.get()
     assert data.startswith(header())
     server.sock.sendto(answer(data[len(header()) :]), source)
     assert front.recv(1000) == answer(query("www.example.net", 5))
     update = query("www.example.net", 6, opcode=5)
-    relay.call(lambda: dns_of(relay).intake.replay(polled, header() + update, entry.client, 0.0))
+    relay.call(lambda: dns_of(relay).replay(polled, header() + update, entry.client, 0.0))
     assert front.recv(1000)[:2] == b"\0\6"  # SERVFAIL: an UPDATE would act twice
     assert quiet(server.sock)
 
@@ -318,7 +320,7 @@ def test_a_source_is_still_bound_to_its_port(service, peers, relay):
     """U19, T22: a datagram from port 0 is not answered, whatever its header says."""
     _, _ = service(protocol="dns", accept_proxy=("127.0.0.1/32",))
     (polled,) = relay.call(lambda: [listener for _, listener in relay.engine._members.polled.values()])
-    relay.call(lambda: dns_of(relay).intake.take(polled, header() + query(), ("127.0.0.1", 0), 0.0))
+    relay.call(lambda: dns_of(relay).take(polled, header() + query(), ("127.0.0.1", 0), 0.0))
     assert relay.counter("source_port_zero") == 1
 
 

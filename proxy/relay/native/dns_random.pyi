@@ -1,0 +1,4 @@
+from collections.abc import Callable
+
+class Random:
+    source: Callable[[int], bytes]
