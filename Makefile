@@ -14,7 +14,7 @@ SPREAD := $(if $(filter 0,$(shell id -u)),$(WORKERS))
 
 build: $(READY)  ## the environment and the native modules
 
-.PHONY: build demo test lint behaviours breakages bench load soak
+.PHONY: build demo test lint behaviours breakages bench load soak sanitize
 
 demo: $(READY)  ## queries and connections balanced over embedded servers, one of which dies and returns
 	$(BIN)/steelyard demo
@@ -49,6 +49,9 @@ load: $(READY)  ## a hundred reloads and ten reexecs under 2,000 connections and
 soak: $(READY)  ## ten minutes of both processors saturated beneath a pair whose address must stay; SOAK=180 for three
 	$(BIN)/python tests/packages.py tests/packages.txt
 	$(BIN)/python -m tests.soak $(if $(SOAK),--seconds $(SOAK))
+
+sanitize: $(READY)  ## the native modules under sanitizers: tests, failing calls, fuzzers; INPUTS=10000000 for more of these
+	$(BIN)/python -m tests.sanitize $(if $(INPUTS),--inputs $(INPUTS)) $(STEPS)
 
 $(READY): .venv/stamp $(NATIVE)
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2

@@ -3,21 +3,21 @@
 Everything else about the package is in pyproject.toml.  `python setup.py build_ext --inplace` builds in a checkout.
 """
 
+import os
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 ROOT = Path(__file__).parent
+FLAGS = os.environ.get("NATIVE_CFLAGS", "-O2 -g0 -Wall").split()  # of the compiler; `make sanitize` has its own
 
 
 def modules() -> list[Extension]:
     """Return an extension for each `.pyx`, and for each `.py` with a `.pxd` of the same name."""
     found = [*ROOT.glob("proxy/**/*.pyx"), *(path.with_suffix(".py") for path in ROOT.glob("proxy/**/*.pxd"))]
     sources = sorted(path.relative_to(ROOT) for path in found if path.exists())
-    return [
-        Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=["-O2", "-g0", "-Wall"]) for path in sources
-    ]
+    return [Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=FLAGS) for path in sources]
 
 
 setup(

@@ -1,11 +1,13 @@
 """Break each behaviour in turn and see its tests turn red: `python -m tests.breakages [ID ...]`, or `make breakages`.
 
-The code is broken in a copy of the checkout, which the tests and all processes that they start import.  `killed` is a change
-that a test has failed over; one that SURVIVED shows a hole in the tests.  What fails otherwise (no test ran, or none came
-as far as its own lines) proves nothing, and is an error, and so are tests that fail unbroken.
+The code is broken in a copy of the checkout, which the tests and all processes that they start import.  A compiled module is
+built again there.  `killed` is a change that a test has failed over; one that SURVIVED shows a hole in the tests.  What fails
+otherwise (it cannot be built, no test ran, or none came as far as its own lines) proves nothing, and is an error, and so are
+tests that fail unbroken.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
@@ -14,9 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests import copies
 from tests.breakages.table import ROOT, Breakage, rows
 
 LONGEST = 120.0  # seconds that the tests of one row may take
@@ -25,9 +28,7 @@ A_TEST = "--timeout=60"  # seconds after which a test that hangs has failed
 SHOWN = 4000  # characters of what pytest said at last, where nothing is proven
 MEANS = {"failed": "killed", "passed": "SURVIVED", "error": "error"}
 """What the tests did, and what that says of a change."""
-LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build")
 SUMMARY = re.compile(r"^\d+ [a-z]+.* in \d+\.\d+s", re.MULTILINE)  # "1 failed, 2 passed in 0.12s"
-WHOSE = "import proxy, health, vrrp; print(proxy.__file__, health.__file__, vrrp.__file__)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="steelyard-breakages-") as directory:
         Path(directory).chmod(0o755)  # workers are other users
         copy = Path(directory, "checkout")
-        shutil.copytree(ROOT, copy, ignore=LEFT_OUT, symlinks=True)
+        copies.bring(copy)
         _prepare(copy)
         return _run(copy, chosen)
 
@@ -55,15 +56,8 @@ def _run(copy: Path, chosen: Sequence[Breakage]) -> int:
     results = []
     for row in chosen:
         began = time.monotonic()
-        path = copy / row.file
-        source = path.read_text()
-        path.write_text(row.broken(source))
-        try:
-            _build(copy, path)
-            verdict, said = _tested(copy, row.tests, LONGEST)
-        finally:
-            path.write_text(source)
-            _build(copy, path)
+        with broken(copy, row) as said:
+            verdict, said = ("error", said) if said else _tested(copy, row.tests, LONGEST)
         results.append(MEANS[verdict])
         if verdict == "error":
             print(said[-SHOWN:])
@@ -100,26 +94,53 @@ def judged(code: int, said: str) -> str:
     return "failed" if code == 1 and "failed" in summary else "error"
 
 
+@contextlib.contextmanager
+def broken(copy: Path, row: Breakage) -> Iterator[str]:
+    """Make a row's change in the copy, and undo it at the end; what the compiler said if it cannot be built, else ""."""
+    path = copy / row.file
+    before, status = path.read_text(), path.stat()
+    built = {one: one.stat().st_mtime_ns for one in copies.built(copy)} if copies.is_native(path) else {}
+    with tempfile.TemporaryDirectory(prefix="steelyard-built-") as directory:
+        for number, one in enumerate(built):
+            shutil.copy2(one, Path(directory, str(number)))
+        try:
+            path.write_text(row.broken(before))
+            yield _build(copy) if built else ""
+        finally:
+            path.write_text(before)
+            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+            # The next row's build must not see that these were made of something else.
+            for number, (one, when) in enumerate(built.items()):
+                if not one.exists() or one.stat().st_mtime_ns != when:
+                    shutil.copy2(Path(directory, str(number)), one)
+
+
+def _build(copy: Path) -> str:
+    """Build what has changed; return what the compiler said if that fails."""
+    try:
+        copies.build(copy, capture_output=True)
+    except subprocess.CalledProcessError as error:
+        return f"{error.stdout}{error.stderr}\nit cannot be built"
+    return ""
+
+
 def _prepare(copy: Path) -> None:
     """Compile the copy, by what is in its files and not when it was written; see that it is what processes import."""
-    quiet = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", "proxy", "health", "vrrp"]
+    # What the checkout has built is not built again, where it is of the same sources.
+    for path in copies.built(ROOT):
+        to = copy / path.relative_to(ROOT)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, to)
+    copies.build(copy)
+    quiet = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash", *copies.PACKAGES]
     subprocess.run(quiet, cwd=copy, check=True)
-    command = [sys.executable, "-P", "-c", WHOSE]
-    done = subprocess.run(command, cwd="/", env=_environment(copy), check=True, capture_output=True, text=True)
-    if any(not Path(path).is_relative_to(copy) for path in done.stdout.split()):
-        raise SystemExit(f"processes would import another checkout: {done.stdout}")
-
-
-def _build(copy: Path, path: Path) -> None:
-    """Compile a native module again after its source has changed; nothing to do for others."""
-    if path.suffix == ".pyx" or path.with_suffix(".pxd").exists():
-        command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace", "--parallel", "2"]
-        subprocess.run(command, cwd=copy, check=True, stdout=subprocess.DEVNULL)
+    copies.check(copy, _environment(copy))
 
 
 def _environment(copy: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "CI"}  # there what is skipped has failed
-    return kept | {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    return {
+        name: value for name, value in copies.environment(copy).items() if name != "CI"
+    }  # there what is skipped has failed
 
 
 if __name__ == "__main__":

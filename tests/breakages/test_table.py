@@ -44,6 +44,17 @@ def test_a_good_row(checkout: Path):
     assert ROW.broken(CODE) == CODE.replace("return 1", "return 3")
 
 
+def test_a_compiled_source(checkout: Path):
+    """A source of Cython need not be Python's grammar; comments and empty lines make no difference there either."""
+    source = "cdef int one() noexcept:\n    return 1\n"
+    (checkout / "code.pyx").write_text(source)
+    row = ROW._replace(file="code.pyx")
+    assert list(mistakes(row, checkout)) == []
+    assert row.broken(source) == source.replace("return 1", "return 3")
+    (told,) = mistakes(row._replace(replace="return 1  # one\n"), checkout)
+    assert "nothing changes" in told
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

@@ -61,7 +61,7 @@ def test_a_retransmission_joins_though_its_client_is_spread(start, backend, clie
 
 
 def test_one_client_keeps_all_workers_busy(start, backend, client):
-    """One resolver that asks from one port costs each worker processor time, about as much as any other."""
+    """R6: one resolver that asks from one port costs each worker processor time, about as much as any other."""
     port = free_port()
     node = start(dns_service(port, [backend]))
     client.connect(("127.0.0.1", port))

@@ -38,6 +38,7 @@ cdef class Poller:
     cdef readonly dict shared  # what all sockets of this pump use: buffers, by name
     cdef int _epoll
     cdef object _loop, _clock, _wake
+    cdef double _wakes  # the deadline that `_wake` is for
     cdef bint _pumping, _soon
     cdef epoll_event _events[EVENTS]
     cdef int _at, _count

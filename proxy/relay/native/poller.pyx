@@ -331,10 +331,12 @@ cdef class Poller:
             return
         # uvloop and asyncio both use CLOCK_MONOTONIC, like this module.
         if self._wake is not None:
-            if self._wake.when() <= deadline + _GRAIN:
+            # The handle itself may not know its time: if that has come already, uvloop returns one of another class.
+            if self._wakes <= deadline + _GRAIN:
                 return
             self._wake.cancel()
         delay = min(max(deadline - self.time(), _GRAIN), _LONGEST_SLEEP)
+        self._wakes = deadline
         self._wake = self._loop.call_at(self._loop.time() + delay, self._due)
 
     cdef int _run_timers(self, double now) except -1:

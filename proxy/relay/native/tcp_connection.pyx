@@ -19,7 +19,7 @@ from enum import IntEnum
 
 cimport cython
 from libc.errno cimport (
-    EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS, EMFILE, ENETUNREACH, ENFILE, ENOBUFS, ENOMEM,
+    EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS, EINTR, EMFILE, ENETUNREACH, ENFILE, ENOBUFS, ENOMEM,
     ENOSPC, ETIMEDOUT, errno,
 )
 from libc.math cimport INFINITY, isinf
@@ -210,9 +210,18 @@ cdef class Connection:
         return bytes(octets[:got])
 
     def skip(self, Py_ssize_t size):
-        """Take octets from the client; those behind them cause no further edge, and are read later."""
+        """Take octets from the client that `peek` has returned; raise OSError if they are gone.
+
+        Those behind them cause no further edge, and are read later.
+        """
         octets = bytearray(size)
-        recv(self._client.watch.fd, <char *>octets, size, 0)
+        cdef Py_ssize_t taken
+        while size > 0:
+            taken = recv(self._client.watch.fd, <char *>octets, size, 0)
+            if taken > 0:
+                size -= taken
+            elif taken == 0 or errno != EINTR:
+                raise OSError(ECONNRESET, "recv")
         self._client.readable = True
 
     def due(self, double now):

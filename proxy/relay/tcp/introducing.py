@@ -13,6 +13,8 @@ def read_header(conn: Connection, *, near: bool) -> None:
     try:
         data = conn.peek(LONGEST)
         header = parse(data)
+        if header is not None:
+            conn.skip(header.size)
     except BlockingIOError:
         return
     except HeaderError:
@@ -26,7 +28,6 @@ def read_header(conn: Connection, *, near: bool) -> None:
         if near or not data:
             _gone(conn)
         return
-    conn.skip(header.size)
     conn.source = header.client or conn.source
     conn.asked = header.asked
     conn.deadline = float("inf")

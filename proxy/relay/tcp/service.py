@@ -153,10 +153,12 @@ class TcpService(Streams):
         tune(sock, self.times.keepalive, self.times.user_timeout)
 
     def tune(self, fd: int) -> None:
-        """Set the options of a connection to a backend that has lasted."""
+        """Set the options of a connection to a backend that has lasted; it goes on if that fails."""
         sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 0, fd)  # the kernel knows its real family
         try:
             self.tune_socket(sock)
+        except OSError:
+            pass
         finally:
             sock.detach()
 

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import uvloop
@@ -447,3 +448,22 @@ def test_a_datagram_socket_tells_of_writability_after_every_send(bench, events, 
             bench.poller.pump()
         assert bench.poller.events - before == edges
         bench.poller.forget(sock)
+
+
+def test_a_wake_up_that_does_not_know_its_time() -> None:
+    """Deadlines are set although the loop's handle has no time: uvloop returns such a one if it has come already."""
+    woken: list[float] = []
+    handle = SimpleNamespace(cancel=lambda: None)
+    loop = SimpleNamespace(
+        add_reader=lambda *_: None,
+        remove_reader=lambda *_: None,
+        time=lambda: 0.0,
+        call_at=lambda when, _: woken.append(when) or handle,
+    )
+    poller = Poller(loop, lambda: 0.0)
+    try:
+        for when in (1.0, 2.0, 0.5):
+            poller.at(when, print)
+    finally:
+        poller.close()
+    assert woken == [1.0, 0.5]
