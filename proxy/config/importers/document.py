@@ -1,0 +1,144 @@
+"""Prints a draft as a file with its comments, and takes out of it what `check` refuses [pure]."""
+
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.config.diagnostics import Diagnostic
+from proxy.config.importers.draft import Draft, Part, Remark, Row, Rows, Setting
+from proxy.config.importers.ledger import Ledger, Note
+from proxy.config.importers.lexer import Place
+from proxy.config.toml_text import key_text, value_text
+from proxy.words import printable
+
+Judge = Callable[[str], list[Diagnostic]]
+"""Returns the errors and warnings of the text of a whole file."""
+
+_WIDTH: Final = 110
+_ROUNDS: Final = 200
+_ORDER: Final = ("node", "log", "defaults", "vrrp", "sync-group", "notify", "probe", "service")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the printed file, and what of the draft stands on it."""
+
+    text: str
+    part: Part | None = None
+    setting: Setting | None = None
+    row: Row | None = None
+
+
+def inline(key: str, value: Any) -> str:
+    """Return a value in one line."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{key_text(each)} = {inline(each, item)}' for each, item in value.items())} }}"
+    if isinstance(value, Rows):
+        value = value.values
+    if isinstance(value, list):
+        return f"[{', '.join(inline('', item) for item in value)}]"
+    return value_text(key, value)
+
+
+def comment(text: str) -> Iterator[str]:
+    """Yield the lines of a comment."""
+    yield from textwrap.wrap(
+        printable(text), _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False
+    ) or ["#"]
+
+
+def lines(draft: Draft, head: Iterable[str] = ()) -> Iterator[Line]:
+    """Yield the lines of the file: the head, the top, then the tables, each after the one that it belongs to."""
+    for text in head:
+        yield from map(Line, comment(text))
+    top = draft.parts.get(())
+    if top is not None:
+        yield from _part(top)
+    rank = {name: at for at, name in enumerate(_ORDER)}
+    order: dict[tuple[str, ...], int] = {}
+    for path in draft.parts:
+        order.setdefault(path[:2], len(order))
+    below = sorted(
+        (part for part in draft.parts.values() if part.path), key=lambda p: (rank[p.path[0]], order[p.path[:2]])
+    )
+    for part in below:
+        if part.items:
+            yield Line("")
+            yield Line(f"[{'.'.join(map(key_text, part.path))}]", part)
+            yield from _part(part)
+
+
+def _part(part: Part) -> Iterator[Line]:
+    for item in part.items:
+        if isinstance(item, Remark):
+            yield from map(Line, comment(item.text))
+            continue
+        key, value = key_text(item.key), item.value
+        text = f"{key} = {inline(item.key, value)}"
+        if (
+            isinstance(value, Rows)
+            and value
+            and (len(text) > _WIDTH or any(isinstance(each, dict) for each in value.values))
+        ):
+            yield Line(f"{key} = [", part, item)
+            for row in value:
+                yield Line(f"  {inline('', row.value)},", part, item, row)
+            yield Line("]", part, item)
+        elif isinstance(value, list) and len(text) > _WIDTH and not isinstance(value, Rows):
+            yield Line(f"{key} = [", part, item)
+            for each in value:
+                yield Line(f"  {inline('', each)},", part, item)
+            yield Line("]", part, item)
+        else:
+            yield Line(text, part, item)
+
+
+def settle(draft: Draft, ledger: Ledger, judge: Judge, head: Iterable[str] = ()) -> str:
+    """Return the text of the draft without everything in which the judge finds an error, each with a note why.
+
+    The rules for values that depend on each other are those of `check` alone, so they are asked, not repeated here.
+    """
+    head = list(head)
+    for _ in range(_ROUNDS):
+        found = list(lines(draft, head))
+        text = "\n".join(line.text for line in found) + "\n"
+        wrong = {item.line: item for item in reversed(judge(text)) if item.severity == "error"}
+        if not wrong:
+            return text
+        taken = False
+        for number, error in wrong.items():
+            if number <= len(found) and found[number - 1].part is not None:
+                taken = _take_out(draft, ledger, found[number - 1], error) or taken
+        if not taken:
+            break
+    return ""
+
+
+def _take_out(draft: Draft, ledger: Ledger, line: Line, error: Diagnostic) -> bool:
+    """Remove what stands on a line: an element, a key, or a whole table; return False if it is gone already."""
+    part, setting, row = line.part, line.setting, line.row
+    if part is None or draft.parts.get(part.path) is not part:
+        return False
+    place = (row and row.place) or (setting and setting.place) or part.place or Place(error.file, error.line)
+    if row is not None and setting is not None and isinstance(setting.value, Rows):
+        if row not in setting.value:
+            return False
+        setting.value.remove(row)
+        what = inline("", row.value)
+        if not setting.value:
+            part.drop(setting.key)
+    elif setting is not None:
+        if setting not in part.items:
+            return False
+        part.drop(setting.key)
+        what = f"{setting.key} = {inline(setting.key, setting.value)}"
+    else:
+        for path in [path for path in draft.parts if path[: len(part.path)] == part.path]:
+            del draft.parts[path]
+        what = f"[{'.'.join(map(key_text, part.path))}]"
+    note = Note(place, what if len(what) <= _WIDTH else f"{what[: _WIDTH - 1]}…", error.text, "left")
+    ledger.lost(note)
+    home = draft.parts.get(part.path) or draft.part()
+    home.remark(str(note))
+    return True

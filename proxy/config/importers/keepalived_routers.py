@@ -1,0 +1,401 @@
+"""keepalived's VRRP half: vrrp_instance, vrrp_sync_group, vrrp_script and their notify scripts [pure]."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from proxy.config.importers.draft import Draft, Part, Row
+from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
+from proxy.config.importers.values import address, command, decimal, duration, number
+
+NOTIFY: Final = {
+    "notify": [],
+    "notify_master": ["active"],
+    "notify_backup": ["backup"],
+    "notify_fault": ["fault"],
+    "notify_stop": ["stop"],
+}
+REFUSED: Final = (
+    "there are no passwords in adverts (RFC 9568 has none); a peer that still runs keepalived with auth_type {kind} drops "
+    "adverts without one, and then both hosts are active: remove `authentication` there first, or sign with `auth` on both"
+)
+UNPRIVILEGED: Final = (
+    "runs as the daemon's user without privileges (no sudo, no ip, no systemctl), and gets INSTANCE|GROUP, name, state and "
+    "priority as its last arguments"
+)
+ROUTES: Final = (
+    "routes and rules do not move with a router: set them for good on both hosts, or let a service that root runs follow the "
+    "FIFO of a [notify.NAME]"
+)
+NO_MAIL: Final = "the daemon sends no mail: a [notify.NAME] runs a program that may"
+BUFFERS: Final = "socket buffers are the daemon's own choice"
+TRACKED: Final = {
+    "track_process": 'no processes are watched by themselves: track a script probe, command = ["/usr/bin/pgrep", "-x", "NAME"]',
+    "track_bfd": "there is no BFD: a short advert-interval, or a ping probe with a short interval",
+    "track_file": "files are not watched: track a script probe that reads it",
+}
+_WORDS: Final = {
+    **TRACKED,
+    "virtual_routes": ROUTES,
+    "virtual_rules": ROUTES,
+    "smtp_alert": NO_MAIL,
+    "notify_master_rx_lower_pri": "no program is told of adverts with a lower priority; `steelyard events` has them",
+    "notify_deleted": "no program is told that a router was deleted; it gives its addresses up, which is `stop`",
+    "notify_priority_changes": "programs are told of states, not of priorities; `steelyard events` has these",
+    "lvs_sync_daemon_interface": "connections do not move to the other host: clients connect again",
+    "lvs_sync_daemon": "connections do not move to the other host: clients connect again",
+    "mcast_src_ip": "adverts come from the interface's own address",
+    "mcast_dst_ip": "adverts go to 224.0.0.18 and ff02::12",
+    "use_ipvlan": "there is no ipvlan: virtual-mac is the choice",
+    "vrf": "run one daemon in the VRF",
+    "dont_track_primary": "a router whose interface is down is always in fault",
+    "garp_lower_prio_delay": "after a conflict the addresses are announced as at the beginning",
+    "garp_lower_prio_repeat": "after a conflict the addresses are announced as at the beginning",
+    "garp_master_refresh_repeat": "one announcement at each refresh",
+    "garp_extra_if": "addresses are announced on the router's own interface",
+    "garp_extra_if_vmac": "addresses are announced on the router's own interface",
+    "lower_prio_no_advert": "adverts follow RFC 9568",
+    "higher_prio_send_advert": "adverts follow RFC 9568",
+    "down_timer_adverts": "a backup takes over after three missed adverts, as RFC 9568 has it",
+    "unicast_ttl": "adverts have a TTL of 255",
+    "no_accept": "the host always answers on the addresses: its listeners are there",
+    "promote_secondaries": "a sysctl of the host: net.ipv4.conf.INTERFACE.promote_secondaries",
+    "kernel_rx_buf_size": BUFFERS,
+    "debug": "log.level is for the whole daemon",
+    "old_unicast_checksum": 'checksum = "plain" is the other form that version 3 knows',
+}  # fmt: skip
+_ALWAYS: Final = frozenset(
+    ("state", "preempt", "accept", "strict_mode", "check_unicast_src", "skip_check_adv_addr", "native_ipv6", "track_src_ip",
+     "vmac_xmit_base", "unicast_fault_no_peer", "track_primary")
+)  # fmt: skip
+
+
+class Routers:
+    """Turns the VRRP blocks of one file into [vrrp.NAME], [sync-group.NAME], [probe.NAME] and [notify.NAME]."""
+
+    def __init__(self, draft: Draft, ledger: Ledger, node: str) -> None:
+        """Prepare; `node` is the name of the host whose file it is."""
+        self.draft = draft
+        self.ledger = ledger
+        self.node = node
+        self.version = 2
+        self.interface: str | None = None
+        self.holders: dict[str, tuple[str, int]] = {}
+        """Each virtual address -> its router, and how many addresses that has."""
+        self._scripts: dict[str, int | None] = {}
+        self._names: dict[str, str] = {}
+        self._elsewhere: dict[str, dict[str, list[str]]] = {}
+        """Router -> interface -> addresses that it has on other interfaces."""
+
+    # -- vrrp_script
+
+    def script(self, statement: Statement) -> None:
+        """Read a vrrp_script as a named probe, so that routers can track it."""
+        name = _one(statement)
+        probe = self.draft.part("probe", self.draft.unused("probe", name), place=statement.place)
+        probe.set("type", "script", statement.place)
+        weight: list[int] = []
+        handlers: dict[str, Handler] = {
+            "script": lambda each: self._command(each, probe),
+            "interval": lambda each: probe.set("interval", duration(decimal(_one(each))), each.place),
+            "timeout": lambda each: probe.set("timeout", duration(decimal(_one(each))), each.place),
+            "rise": lambda each: probe.set("rise", number(_one(each), 1, 1000), each.place),
+            "fall": lambda each: probe.set("fall", number(_one(each), 1, 1000), each.place),
+            "weight": lambda each: weight.append(_weight(each.args)),
+        }
+        left = {
+            "user": "scripts run as node.user, the user of all probes",
+            "reverse": "the exit status is not reversed",
+        }
+        for key, value in (("interval", "1s"), ("rise", 1), ("fall", 1)):
+            probe.set(key, value)
+        self.ledger.read(statement.inner, handlers, part=probe, always={"init_fail"}, left=left)
+        probe.set("down-interval", probe.get("interval"))
+        self._within(probe, statement)
+        if probe.get("type") == "script" and probe.get("command") is None:
+            del self.draft.parts[probe.path]
+            raise LeftError("it has no script")
+        self._scripts[name] = weight[-1] if weight else None
+        self._names[name] = probe.path[1]
+
+    def _within(self, probe: Part, statement: Statement) -> None:
+        """Set a timeout that is not longer than the interval."""
+        seconds = float(str(probe.get("interval")).rstrip("s")) if str(probe.get("interval")).endswith("s") else None
+        timeout = probe.get("timeout")
+        if timeout is None:
+            probe.set("timeout", probe.get("interval"))
+        elif seconds is not None and timeout.endswith("s") and not timeout.endswith("ms"):
+            if not probe.get("interval").endswith("ms") and float(timeout.rstrip("s")) <= seconds:
+                return
+            probe.set("timeout", probe.get("interval"))
+            inner = next((each for each in statement.inner if each.name == "timeout"), statement)
+            self.ledger.changed(inner, "a probe's timeout is at most its interval: probes never overlap", probe)
+
+    def _command(self, statement: Statement, probe: Part) -> None:
+        text = " ".join(statement.args) if len(statement.args) > 1 else _one(statement)
+        device = re.fullmatch(r"\s*<\s*/dev/tcp/([^/\s]+)/([0-9]+)\s*", text)
+        if device:
+            probe.set("type", "tcp", statement.place)
+            probe.set("address", address("127.0.0.1" if device[1] == "localhost" else device[1]), statement.place)
+            probe.set("port", number(device[2], 1, 65535), statement.place)
+            return
+        words = command(text)
+        probe.set("command", words, statement.place)
+        if "pgrep" in words[0] and "pgrep" not in text:
+            why = "a program without privileges may not signal others: pgrep looks for the name instead"
+            self.ledger.changed(statement, why, probe)
+
+    # -- vrrp_instance
+
+    def instance(self, statement: Statement) -> None:
+        """Read a vrrp_instance."""
+        name = _one(statement)
+        router = self.draft.part("vrrp", self.draft.unused("vrrp", name), place=statement.place)
+        self._names[name] = router.path[1]
+        if self.interface:
+            router.set("interface", self.interface)
+        version: list[int] = []
+        raise_by: list[int] = []
+        source: list[str] = []
+        peers: list[str] = []
+        announce = self.draft.part("vrrp", router.path[1], "announce", place=statement.place)
+
+        def put(key: str, value: Callable[[Statement], object], to: Part = router) -> Handler:
+            return lambda each: to.set(key, value(each), each.place)
+
+        handlers: dict[str, Handler] = {
+            "interface": put("interface", _one),
+            "virtual_router_id": put("vrid", lambda each: number(_one(each), 1, 255)),
+            "priority": put("priority", lambda each: number(_one(each), 1, 255)),
+            "advert_int": put("advert-interval", lambda each: duration(decimal(_one(each)))),
+            "version": lambda each: version.append(number(_one(each), 2, 3)),
+            "nopreempt": put("preempt", lambda _: False),
+            "preempt_delay": put("preempt-delay", lambda each: duration(decimal(_one(each)))),
+            "use_vmac": lambda each: self._vmac(each, router),
+            "virtual_ipaddress": lambda each: self._addresses(each, router),
+            "virtual_ipaddress_excluded": lambda each: self._excluded(each, router),
+            "track_interface": lambda each: self._interfaces(each, router, raise_by),
+            "track_script": lambda each: self._track(each, router, raise_by),
+            "unicast_src_ip": lambda each: source.append(address(_one(each))),
+            "unicast_peer": lambda each: self._peers(each, peers, router),
+            "authentication": self._authentication,
+            "garp_master_delay": put("repeat-after", _pause, announce),
+            "garp_master_repeat": put("count", lambda each: number(_one(each), 1, 100), announce),
+            "garp_master_refresh": put("refresh", _pause, announce),
+            **self.notifiers(router.path[1], "vrrp"),
+        }  # fmt: skip
+        block = sorted(statement.inner, key=lambda each: each.name != "interface")  # addresses are compared with it
+        self.ledger.read(block, handlers, part=router, always=_ALWAYS, left=_WORDS)
+        self._complete(statement, router, version, raise_by)
+        self._members(statement, router, source, peers)
+
+    def _complete(self, statement: Statement, router: Part, version: list[int], raise_by: list[int]) -> None:
+        addresses = router.get("addresses") or []
+        if not addresses:
+            for path in [path for path in self.draft.parts if path[:2] == router.path]:
+                del self.draft.parts[path]
+            raise LeftError("a router needs addresses")
+        wanted = version[-1] if version else self.version
+        if any(":" in each for each in addresses):
+            if wanted == 2 and any(":" not in each for each in addresses):  # noqa: PLR2004 - of VRRP
+                self.ledger.changed(statement, "IPv4 and IPv6 together need version 3: the other host too", router)
+            wanted = 3
+        if wanted == 2:  # noqa: PLR2004 - of VRRP; 3 is the default
+            router.set("version", 2)
+        gain = sum(raise_by)
+        priority = router.get("priority", 100)
+        if gain and priority < 254:  # noqa: PLR2004 - an owner's priority does not change
+            router.set("priority", min(254, priority + gain), statement.place)
+            what = next((each for each in statement.inner if each.name == "priority"), statement)
+            why = f"penalties only lower a priority, so {priority} and the positive weights together are the priority"
+            self.ledger.changed(what, why if priority + gain < 255 else f"{why}, at most 254", router)  # noqa: PLR2004
+        for each in addresses:
+            self.holders[each.partition("/")[0]] = (router.path[1], len(addresses))
+
+    def _vmac(self, statement: Statement, router: Part) -> None:
+        router.set("virtual-mac", True, statement.place)
+        if statement.args:
+            self.ledger.changed(statement, "the daemon names the interface itself", router)
+
+    def _addresses(self, statement: Statement, router: Part) -> None:
+        found = router.get("addresses") or []
+        router.set("addresses", found, statement.place)
+        for each in statement.inner:
+            self.ledger.try_to(lambda one: self._address(one, router, found), each, router)
+
+    def _address(self, statement: Statement, router: Part, found: list[str]) -> None:
+        words = [word.text for word in statement.words]
+        try:
+            text = str(ipaddress.ip_interface(words[0]))
+        except ValueError:
+            raise LeftError(f'"{words[0][:60]}" is not an address') from None
+        options = dict(zip(words[1:], [*words[2:], ""], strict=False))
+        device = options.get("dev") or router.get("interface")
+        text = text if "/" in words[0] else text.partition("/")[0]
+        if device != router.get("interface") and router.get("interface") is not None:
+            elsewhere = self._elsewhere.setdefault(router.path[1], {}).setdefault(str(device), [])
+            if text not in elsewhere:
+                elsewhere.append(text)
+            why = f"a router has its addresses on its own interface: those on {device} have a router of their own in the same group"
+            self.ledger.changed(statement, why, router)
+            return
+        if any(one.partition("/")[0] == text.partition("/")[0] for one in found):
+            raise LeftError("this address is in the list already")
+        found.append(text)
+        dropped = [word for word in options if word in {"label", "scope", "brd", "peer", "home", "preferred_lft"}]
+        if dropped:
+            self.ledger.changed(statement, f"{', '.join(dropped)}: addresses have no such options", router)
+
+    def _excluded(self, statement: Statement, router: Part) -> None:
+        self._addresses(statement, router)
+        self.ledger.changed(statement, "adverts list all addresses: let the other host list the same", router)
+
+    def _interfaces(self, statement: Statement, router: Part, raise_by: list[int]) -> None:
+        for each in statement.inner:
+            self.ledger.try_to(
+                lambda one: self._tracked(one, {"interface": one.name}, None, router, raise_by), each, router
+            )
+
+    def _track(self, statement: Statement, router: Part, raise_by: list[int]) -> None:
+        for each in statement.inner:
+            self.ledger.try_to(lambda one: self._script_of(one, router, raise_by), each, router)
+
+    def _script_of(self, statement: Statement, router: Part, raise_by: list[int]) -> None:
+        name = statement.name
+        if name not in self._scripts:
+            raise LeftError(f"there is no vrrp_script {name[:60]} above that could be carried over")
+        self._tracked(statement, {"probe": self._names[name]}, self._scripts[name], router, raise_by)
+
+    def _tracked(
+        self, statement: Statement, entry: dict[str, object], weight: int | None, router: Part, raise_by: list[int]
+    ) -> None:
+        if "weight" in statement.args:
+            weight = _weight(statement.args[statement.args.index("weight") + 1 :])
+        if "reverse" in statement.args:
+            raise LeftError("a track whose failure is wanted (reverse) has no form here")
+        if weight:
+            entry["penalty"] = min(abs(weight), 254)
+            if weight > 0:
+                raise_by.append(weight)
+        rows = router.rows("track")
+        if entry not in rows.values:
+            rows.append(Row(entry, statement.place))
+
+    def _peers(self, statement: Statement, peers: list[str], router: Part) -> None:
+        for each in statement.inner:
+            self.ledger.try_to(lambda one: peers.append(address(one.name)), each, router)
+
+    def _members(self, statement: Statement, router: Part, source: Sequence[str], peers: Sequence[str]) -> None:
+        if peers and source:
+            router.set("members", {self.node: source[-1], **{f"?{peer}": peer for peer in peers}}, statement.place)
+        for each in statement.inner:
+            if each.name == "unicast_peer" and not source:
+                self.ledger.left(each, "unicast needs this host's own address too: unicast_src_ip", router)
+            if each.name == "unicast_src_ip" and not peers:
+                self.ledger.left(each, "the source of multicast adverts is the interface's own address", router)
+
+    @staticmethod
+    def _authentication(statement: Statement) -> None:
+        kind = next((each.args[0] for each in statement.inner if each.name == "auth_type" and each.args), "PASS")
+        raise LeftError(REFUSED.format(kind=kind[:8]))
+
+    # -- notify
+
+    def notifiers(self, name: str, section: str) -> dict[str, Handler]:
+        """Return the handlers of the notify scripts of a router or a group."""
+        return dict.fromkeys(NOTIFY, lambda each: self._notify(each, name, section))
+
+    def _notify(self, statement: Statement, name: str, section: str) -> None:
+        text, states = _one(statement), NOTIFY[statement.name]
+        told = self.draft.part("notify", self.draft.unused("notify", f"{name}-{states[0] if states else 'all'}"))
+        told.place = statement.place
+        told.set("on", [name])
+        if states:
+            told.set("to", list(states))
+        told.set("command", command(text, exact=True), statement.place)
+        self.ledger.changed(statement, UNPRIVILEGED, told)
+        if section == "sync-group":
+            told.remark("a group's program is told of the group as a whole, once")
+
+    # -- vrrp_sync_group
+
+    def group(self, statement: Statement) -> None:
+        """Read a vrrp_sync_group; the instances must have been read."""
+        group = self.draft.part("sync-group", self.draft.unused("sync-group", _one(statement)), place=statement.place)
+        members: list[str] = []
+        group.set("vrrp", members, statement.place)
+
+        def join(each: Statement) -> None:
+            name = self._names.get(each.name)
+            if name is None or ("vrrp", name) not in self.draft.parts:
+                raise LeftError(f"there is no vrrp_instance {each.name[:60]} that could be carried over")
+            if name not in members:
+                members.append(name)
+
+        def join_all(each: Statement) -> None:
+            for one in each.inner:
+                self.ledger.try_to(join, one, group)
+
+        def track(each: Statement) -> None:
+            if not members:
+                raise LeftError("the group has no routers above that could track it")
+            router = self.draft.part("vrrp", members[0])
+            (self._interfaces if each.name == "track_interface" else self._track)(each, router, [])
+
+        handlers: dict[str, Handler] = {
+            "group": join_all,
+            "track_interface": track,
+            "track_script": track,
+            **self.notifiers(group.path[1], "sync-group"),
+        }
+        by_name = [
+            each for each in statement.inner if each.name in self._names and not each.args and each.block is None
+        ]
+        for each in by_name:  # an old form: the names without `group`
+            self.ledger.try_to(join, each, group)
+        rest = [each for each in statement.inner if each not in by_name]
+        first = sorted(rest, key=lambda each: each.name != "group")
+        self.ledger.read(
+            first, handlers, part=group, always={"global_tracking", "sync_group_tracking_weight"}, left=_WORDS
+        )
+        if not members:
+            del self.draft.parts[group.path]
+            raise LeftError("it has no routers")
+
+    def join_interfaces(self) -> None:
+        """Make routers for addresses on other interfaces, in the group of the router that they belong to."""
+        for name, interfaces in self._elsewhere.items():
+            router = self.draft.parts.get(("vrrp", name))
+            if router is None:
+                continue
+            group = next((part for part in self.draft.below("sync-group") if name in part.get("vrrp", [])), None)
+            if group is None:
+                group = self.draft.part("sync-group", self.draft.unused("sync-group", name), place=router.place)
+                group.set("vrrp", [name], router.place)
+            for interface, addresses in interfaces.items():
+                other = self.draft.part("vrrp", self.draft.unused("vrrp", f"{name}-{interface}"), place=router.place)
+                for each in router.settings():
+                    if each.key not in {"members", "track"}:
+                        other.set(each.key, each.value, each.place)
+                other.set("interface", interface)
+                other.set("addresses", addresses)
+                group.get("vrrp").append(other.path[1])
+                for one in addresses:
+                    self.holders[one.partition("/")[0]] = (other.path[1], len(addresses))
+
+
+def _one(statement: Statement) -> str:
+    """Return the first argument."""
+    if not statement.args or not statement.args[0]:
+        raise LeftError("a value is missing")
+    return statement.args[0]
+
+
+def _weight(args: Sequence[str]) -> int:
+    return number(args[0], -254, 254) if args else 0
+
+
+def _pause(statement: Statement) -> str:
+    seconds = decimal(_one(statement))
+    return duration(seconds) if seconds else "never"
