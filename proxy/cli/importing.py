@@ -45,7 +45,7 @@ def command(ctx: click.Context, *, program: str, files: tuple[str, ...]) -> None
     except UnreadableError as error:
         click.echo(str(error.diagnostic(_line_of(error, given))), err=True)
         ctx.exit(EXIT_CONFIG)
-    for note in ledger.notes:
+    for note in ledger.sorted():
         click.echo(str(note), err=True)
     click.echo(_summary(files, ledger), err=True)
     if not text:

@@ -1,13 +1,14 @@
 """Prints a draft as a file with its comments, and takes out of it what `check` refuses [pure]."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from posixpath import basename
 from typing import Any, Final
 
 from proxy.config.diagnostics import Diagnostic
-from proxy.config.importers.draft import Draft, Part, Remark, Row, Rows, Setting
-from proxy.config.importers.ledger import Ledger, Note
+from proxy.config.importers.draft import Draft, Note, Part, Remark, Row, Rows, Setting
+from proxy.config.importers.ledger import Ledger
 from proxy.config.importers.lexer import Place
 from proxy.config.toml_text import key_text, value_text
 from proxy.words import printable
@@ -69,10 +70,39 @@ def lines(draft: Draft, head: Iterable[str] = ()) -> Iterator[Line]:
             yield from _part(part)
 
 
+def _comments(items: Sequence[Setting | Remark]) -> Iterator[str]:
+    """Yield the comments at the beginning of a list; neighbours with the same reason become one."""
+    notes: list[Note] = []
+    for item in items:
+        note = item.note if isinstance(item, Remark) else None
+        if notes and (
+            note is None or (note.why, note.left, note.place.file) != (notes[0].why, notes[0].left, notes[0].place.file)
+        ):
+            yield _together(notes)
+            notes = []
+        if not isinstance(item, Remark):
+            return
+        if note is None:
+            yield item.text
+        else:
+            notes.append(note)
+    if notes:
+        yield _together(notes)
+
+
+def _together(notes: Sequence[Note]) -> str:
+    first = notes[0]
+    lines_ = ",".join(dict.fromkeys(str(note.place.line) for note in notes))
+    what = ", ".join(note.what if len(notes) == 1 else note.what.partition(" ")[0] for note in notes)
+    return f"{basename(first.place.file)}:{lines_}: {what}: {first.verdict}{first.why}"
+
+
 def _part(part: Part) -> Iterator[Line]:
-    for item in part.items:
+    for at, item in enumerate(part.items):
         if isinstance(item, Remark):
-            yield from map(Line, comment(item.text))
+            if at == 0 or isinstance(part.items[at - 1], Setting):
+                for text in _comments(part.items[at:]):
+                    yield from map(Line, comment(text))
             continue
         key, value = key_text(item.key), item.value
         text = f"{key} = {inline(item.key, value)}"
@@ -137,8 +167,8 @@ def _take_out(draft: Draft, ledger: Ledger, line: Line, error: Diagnostic) -> bo
         for path in [path for path in draft.parts if path[: len(part.path)] == part.path]:
             del draft.parts[path]
         what = f"[{'.'.join(map(key_text, part.path))}]"
-    note = Note(place, what if len(what) <= _WIDTH else f"{what[: _WIDTH - 1]}…", error.text, "left")
+    note = Note(place, what if len(what) <= _WIDTH else f"{what[: _WIDTH - 1]}…", error.text, left=True)
     ledger.lost(note)
     home = draft.parts.get(part.path) or draft.part()
-    home.remark(str(note))
+    home.remark(note)
     return True

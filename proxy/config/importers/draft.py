@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from proxy.config.importers.lexer import Place
+from proxy.words import printable
 
 MISSING: Final = object()
 
@@ -49,11 +50,31 @@ class Setting:
     place: Place | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What a reader of the printed file has to know about one statement of the other program's file."""
+
+    place: Place
+    what: str
+    why: str
+    left: bool
+
+    def __str__(self) -> str:
+        """Return "file:line: statement: not carried over: why"."""
+        return printable(f"{self.place}: {self.what}: {self.verdict}{self.why}")
+
+    @property
+    def verdict(self) -> str:
+        """The words between the statement and the reason."""
+        return "not carried over: " if self.left else ""
+
+
 @dataclass(slots=True)
 class Remark:
-    """A comment."""
+    """A comment: of its own, or a note."""
 
     text: str
+    note: Note | None = None
 
 
 @dataclass(slots=True)
@@ -88,10 +109,17 @@ class Part:
             self.set(key, found)
         return found
 
-    def remark(self, text: str) -> None:
-        """Add a comment, once."""
-        if not any(isinstance(item, Remark) and item.text == text for item in self.items):
-            self.items.append(Remark(text))
+    def remark(self, told: str | Note) -> None:
+        """Add a comment, once: a note stands before the key that its statement has set, if there is one."""
+        note = told if isinstance(told, Note) else None
+        remark = Remark(str(told), note)
+        if remark in self.items:
+            return
+        at = len(self.items)
+        if note is not None:
+            places = [item.place if isinstance(item, Setting) else None for item in self.items]
+            at = places.index(note.place) if note.place in places else at
+        self.items.insert(at, remark)
 
     def settings(self) -> Iterator[Setting]:
         """Yield the keys with their values."""
@@ -154,7 +182,7 @@ def _merge(whole: Part, parts: Mapping[str, Part]) -> None:
     for part in parts.values():
         for item in part.items:
             if isinstance(item, Remark):
-                whole.remark(item.text)
+                whole.remark(item.note or item.text)
             elif whole.get(item.key, MISSING) is MISSING:
                 whole.set(item.key, *_merged(item, parts))
 

@@ -144,8 +144,8 @@ def _name_peers(draft: Draft, nodes: list[str], ledger: Ledger, file: str) -> No
         part.set("members", {node: address for address, node in known.items()}, part.place)
     if len(nodes) > 1:
         top = draft.part()
+        top.remark("each node is the name of a host (`hostname`), or what STEELYARD_NODE says there")
         top.set("nodes", nodes)
-        top.remark("nodes: each is the name of a host (`hostname`), or what STEELYARD_NODE says there")
         node = draft.parts.pop(("node",), None)
         if node is not None:
             for item in list(node.items):
@@ -211,10 +211,8 @@ class _Host:
             )
         if self.alone:
             node = self.tables.part("node", place=statement.place)
+            node.remark("a file for both hosts has no such line: there, each host's name is that of `hostname`")
             node.set("name", name, statement.place)
-            node.remark(
-                "this host's name in status and logs; without this line it is the host name, as a file for both hosts needs it"
-            )
 
     def _timeouts(self, statement: Statement) -> None:
         words = iter(statement.args)

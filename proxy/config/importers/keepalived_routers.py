@@ -206,8 +206,8 @@ class Routers:
         gain = sum(raise_by)
         priority = router.get("priority", 100)
         if gain and priority < 254:  # noqa: PLR2004 - an owner's priority does not change
-            router.set("priority", min(254, priority + gain), statement.place)
             what = next((each for each in statement.inner if each.name == "priority"), statement)
+            router.set("priority", min(254, priority + gain), what.place)
             why = f"penalties only lower a priority, so {priority} and the positive weights together are the priority"
             self.ledger.changed(what, why if priority + gain < 255 else f"{why}, at most 254", router)  # noqa: PLR2004
         for each in addresses:

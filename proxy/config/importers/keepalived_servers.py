@@ -5,15 +5,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from proxy.balance.names import canonical
-from proxy.config.importers.draft import Draft, Part, Row, Rows, same
+from proxy.config.importers.draft import Draft, Part
 from proxy.config.importers.keepalived_checks import CHECKERS, Checker, Pace, first
 from proxy.config.importers.keepalived_routers import NO_MAIL
 from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
+from proxy.config.importers.services import PORTS, Server, write_backends
 from proxy.config.importers.values import address, decimal, duration, number, port, where
 
 _MOST_ADDRESSES: Final = 1024
-_PORTS: Final = {25: "smtp", 53: "dns", 80: "http", 110: "pop3", 143: "imap", 389: "ldap", 443: "https", 465: "smtps",
-                 587: "submission", 636: "ldaps", 993: "imaps", 995: "pop3s", 3306: "mysql", 5432: "pgsql", 6379: "redis"}  # fmt: skip
 _NOTIFY: Final = (
     "no program is told of services and backends yet; one that reads `steelyard events --follow --json` can act"
 )
@@ -67,7 +66,7 @@ class Servers:
         transport = protocol.lower()
         ends = self._ends(statement)
         ports = list(dict.fromkeys(number_ for _, number_ in ends))
-        name = _PORTS.get(ports[0], f"{transport}-{ports[0]}")
+        name = PORTS.get(ports[0], f"{transport}-{ports[0]}")
         part = self.draft.part("service", self.draft.unused("service", name), place=statement.place)
         part.set("listen", [f"{self._where(host)}:{number_}/{transport}" for host, number_ in ends], statement.place)
         _Service(self.draft, self.ledger, part, transport, ports).read(statement)
@@ -132,7 +131,7 @@ class _Service:
         self.weight = 1
         self.hysteresis = 0
         self.quorum = 1
-        self.servers: list[tuple[dict[str, Any], Statement, list[dict[str, Any]]]] = []
+        self.servers: list[Server] = []
 
     def read(self, statement: Statement) -> None:
         part = self.part
@@ -165,7 +164,7 @@ class _Service:
                 del self.draft.parts[path]
             raise LeftError("it has no real servers")
         self._quorum(statement)
-        self._finish(statement)
+        write_backends(self.draft, self.ledger, part, self.servers, statement)
 
     def _scheduler(self, statement: Statement) -> None:
         name = canonical(first(statement))
@@ -225,11 +224,11 @@ class _Service:
                 self.ledger.try_to(check, each, self.part)
         if backend["weight"] == 1:
             del backend["weight"]
-        self.servers.append((backend, statement, probes))
+        self.servers.append(Server(backend, statement, probes))
 
     def _sorry(self, statement: Statement) -> None:
         backend = {**self._address(statement), "backup": True}
-        self.servers.append((backend, statement, []))
+        self.servers.append(Server(backend, statement, []))
 
     def _address(self, statement: Statement) -> dict[str, Any]:
         found: dict[str, Any] = {"address": address(first(statement))}
@@ -241,7 +240,7 @@ class _Service:
     def _quorum(self, statement: Statement) -> None:
         if self.quorum == 1 and not self.hysteresis:
             return
-        part, real = self.part, [backend for backend, _, _ in self.servers if not backend.get("backup")]
+        part, real = self.part, [one.backend for one in self.servers if not one.backend.get("backup")]
         low = min(max(1, self.quorum - self.hysteresis), max(1, len(real)))
         part.set("quorum", low, statement.place)
         if self.hysteresis:
@@ -249,38 +248,3 @@ class _Service:
         if any(backend.get("weight", 1) != 1 for backend in real):
             what = next((each for each in statement.inner if each.name == "quorum"), statement)
             self.ledger.changed(what, "a quorum counts servers that are up, not their weights", part)
-
-    def _finish(self, statement: Statement) -> None:
-        """Write backends and probes: probes that all servers share are the service's."""
-        real = [probes for backend, _, probes in self.servers if not backend.get("backup")]
-        shared = real[0] if real and same(real) else None
-        if not any(real):
-            self.ledger.remark(statement.place, statement.text, "no server has a checker: all count as up", self.part)
-        rows = Rows()
-        names: dict[str, int] = {}
-        for backend, _, _ in self.servers:
-            names[backend["address"]] = names.get(backend["address"], 0) + 1
-        for backend, where_, probes in self.servers:
-            host = backend["address"]
-            if names[host] > 1 and "port" in backend:
-                backend = {"address": host, "name": f"{host}:{backend['port']}", **backend}
-            if probes != shared or backend.get("backup"):
-                backend = {**backend, "probe": _probe(probes)}
-            rows.append(Row(host if backend.keys() == {"address"} else backend, where_.place))
-        self.part.set("backends", rows, statement.place)
-        if shared is not None:
-            _write_probes(self.draft, self.part, shared, statement)
-
-
-def _probe(probes: list[dict[str, Any]]) -> Any:
-    found = probes or [{"type": "none"}]
-    return found[0] if len(found) == 1 else found
-
-
-def _write_probes(draft: Draft, part: Part, probes: list[dict[str, Any]], statement: Statement) -> None:
-    if len(probes) > 1:
-        part.set("probe", Rows(Row(probe, statement.place) for probe in probes), statement.place)
-        return
-    table = draft.part(*part.path, "probe", place=statement.place)
-    for key, value in (probes[0] if probes else {"type": "none"}).items():
-        table.set(key, value, statement.place)

@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from proxy.config.diagnostics import did_you_mean
-from proxy.config.importers.draft import Part
+from proxy.config.importers.draft import Note, Part
 from proxy.config.importers.lexer import Place, Token
-from proxy.words import printable
 
 Outcome = Literal["carried", "changed", "left"]
 
@@ -18,21 +17,6 @@ _SHOWN: Final = 60
 
 class LeftError(Exception):
     """A statement is not carried over: the message says why, and what to do instead."""
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What a reader of the printed file has to know about one statement."""
-
-    place: Place
-    what: str
-    why: str
-    outcome: Outcome
-
-    def __str__(self) -> str:
-        """Return "file:line: statement: not carried over: why"."""
-        verb = "not carried over: " if self.outcome == "left" else ""
-        return printable(f"{self.place}: {self.what}: {verb}{self.why}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,22 +83,22 @@ class Ledger:
         """Record that a statement and its block are not in the printed file; the note stands in `part` too."""
         for each in statement.everything():
             self.outcome(each, "left")
-        self._note(Note(statement.place, statement.text, why, "left"), part)
+        self._note(Note(statement.place, statement.text, why, left=True), part)
 
     def changed(self, statement: Statement, why: str, part: Part | None = None) -> None:
         """Record that a statement is carried over with a difference."""
         self.outcome(statement, "changed")
-        self._note(Note(statement.place, statement.text, why, "changed"), part)
+        self._note(Note(statement.place, statement.text, why, left=False), part)
 
     def remark(self, place: Place, what: str, why: str, part: Part | None = None) -> None:
         """Add a note that is about no statement."""
-        self._note(Note(place, what[:_SHOWN], why, "changed"), part)
+        self._note(Note(place, what[:_SHOWN], why, left=False), part)
 
     def _note(self, note: Note, part: Part | None) -> None:
         if note not in self.notes:
             self.notes.append(note)
         if part is not None:
-            part.remark(str(note))
+            part.remark(note)
 
     def lost(self, note: Note) -> None:
         """Record that what stood at the place of a note was taken out of the file again."""
@@ -122,6 +106,11 @@ class Ledger:
         for key in self._outcomes:
             if key[0] == note.place:
                 self._outcomes[key] = "left"
+
+    def sorted(self) -> list[Note]:
+        """Return the notes in the order of the files and their lines."""
+        files = list(dict.fromkeys(note.place.file for note in self.notes))
+        return sorted(self.notes, key=lambda note: (files.index(note.place.file), note.place.line))
 
     def counts(self) -> dict[Outcome, int]:
         """Return how many statements have each outcome."""

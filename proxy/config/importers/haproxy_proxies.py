@@ -1,0 +1,393 @@
+"""One frontend, backend or listen section of HAProxy: its lines, with those of its defaults before them [pure]."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from proxy.config.importers.draft import Part
+from proxy.config.importers.haproxy_checks import CHECK_OPTIONS, Checks, milliseconds
+from proxy.config.importers.haproxy_servers import Options, endpoint, merged
+from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
+from proxy.config.importers.services import EVERYBODY
+from proxy.config.importers.values import block, duration, number, where
+
+_HTTP: Final = "HTTP is relayed as TCP: requests are not read"
+_LOG: Final = "the connection log has one form: log.connections, log.connections-to"
+_TLS_ENDS: Final = "TLS ends at the servers: here they would get it from clients as it is, so give them certificates, and write this listener then"
+_LEFT: Final = {
+    **dict.fromkeys(
+        ("http-request", "http-response", "http-after-response", "http-error", "http-reuse", "http-send-name-header", "errorfile",
+         "errorfiles", "errorloc", "errorloc302", "errorloc303", "redirect", "reqadd", "reqrep", "reqirep", "reqdel", "reqidel",
+         "reqdeny", "reqideny", "reqallow", "rspadd", "rspdel", "rspidel", "rsprep", "rspirep", "cookie", "appsession", "capture",
+         "monitor-uri", "monitor", "monitor-net", "compression", "stats", "http-check-send-state", "unique-id-format",
+         "unique-id-header", "block", "declare", "use-fcgi-app", "force-persist", "ignore-persist", "filter"), _HTTP),
+    **dict.fromkeys(("log", "log-format", "log-format-sd", "log-tag", "error-log-format", "log-steps"), _LOG),
+    "use-server": "the scheduler chooses the server", "tcp-response": "answers are not read",
+    "server-template": "addresses only: write each server", "email-alert": "the daemon sends no mail",
+    "dispatch": "write it as a server", "fullconn": "max-connections is fixed",
+    "rate-limit": "rate-per-client limits each client, not the whole frontend",
+    "clitcpka-cnt": "keepalive is one time", "clitcpka-intvl": "keepalive is one time", "clitcpka-idle": "keepalive is one time",
+    "srvtcpka-cnt": "keepalive is one time", "srvtcpka-intvl": "keepalive is one time", "srvtcpka-idle": "keepalive is one time",
+    "load-server-state-from-file": "a daemon that starts probes all backends at once",
+    "server-state-file-name": "a daemon that starts probes all backends at once",
+    "hash-balance-factor": "max-connections of a backend limits how much hashing can send to it",
+    "retry-on": "a connect that fails is tried again, and nothing else can be", "grace": "stop-timeout is the node's",
+    "description": "write it as a comment", "bind-process": "every worker serves", "persist": _HTTP, "external-check": "",
+}  # fmt: skip
+_ALWAYS: Final = frozenset(("retries", "id", "enabled", "no-option", "max-keep-alive-queue", "guid"))
+_OPTIONS_ALWAYS: Final = frozenset(
+    ("redispatch", "tcpka", "clitcpka", "srvtcpka", "dontlognull", "tcp-smart-accept", "tcp-smart-connect", "splice-auto",
+     "splice-request", "splice-response", "nolinger", "contstats", "socket-stats", "log-separate-errors", "persist", "abortonclose",
+     "log-health-checks", "independent-streams", "logasap", "idle-close-on-response")
+)  # fmt: skip
+_BIND_ALWAYS: Final = {
+    "transparent": 0,
+    "name": 1,
+    "v4v6": 0,
+    "v6only": 0,
+    "id": 1,
+    "level": 1,
+    "shards": 1,
+    "process": 1,
+    "thread": 1,
+}
+_BIND_LEFT: Final = {"interface": 1, "maxconn": 1, "tfo": 0, "mss": 1, "nice": 1, "defer-accept": 0, "namespace": 1, "mode": 1, "user": 1,
+                     "group": 1, "uid": 1, "gid": 1, "proto": 1, "severity-output": 1, "quic-socket": 1}  # fmt: skip
+_BALANCE: Final = {"roundrobin": "round-robin", "static-rr": "round-robin", "leastconn": "least-connections", "first": "overflow",
+                   "source": "source-hash", "random": "random-two"}  # fmt: skip
+_MINUTE: Final = 60
+_MOST_PORTS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Real:
+    """One `server` line."""
+
+    backend: dict[str, Any]
+    options: Options
+    statement: Statement
+
+
+class Proxy:
+    """What the lines of one section say."""
+
+    def __init__(self, section: Statement, ledger: Ledger) -> None:
+        """Prepare; `part` collects the service's keys and the notes."""
+        self.section = section
+        self.name = section.args[0]
+        self.ledger = ledger
+        self.part = Part(("service", self.name), section.place)
+        self.binds: list[tuple[str, int]] = []
+        self.servers: list[Real] = []
+        self.timers: dict[str, float] = {}
+        self.tcp: dict[str, Any] = {}
+        self.checks = Checks(ledger, self.part)
+        self.served = False
+        self._defaults = Options(ledger, self.part)
+        self._default = self.name if section.name == "listen" else ""
+        self._uses: list[tuple[str, set[int]]] = []
+        self._acls: dict[str, list[Statement]] = {}
+        self._source = Options(ledger, self.part)
+        self._every = False
+        self._period = 10.0
+        self._consistent = False
+        self._expire = "never"
+
+    def read(self, lines: Sequence[Statement], inherited: int) -> None:
+        """Read the lines; the first `inherited` ones are those of the defaults."""
+        front, back = self.section.name != "backend", self.section.name != "frontend"
+        shared: dict[str, Handler] = {"mode": self._mode, "timeout": self._timeout, "option": self._option, "no": self._no,
+                                      "acl": self._acl}  # fmt: skip
+        fronts: dict[str, Handler] = {"bind": self._bind, "maxconn": self._maxconn, "backlog": self._backlog,
+                                      "default_backend": self._default_backend, "use_backend": self._use}  # fmt: skip
+        backs: dict[str, Handler] = {
+            "server": self._server, "default-server": self._default_server, "balance": self._balance, "source": self._from,
+            "hash-type": self._hash_type, "stick-table": self._table, "stick": self._stick, **self.checks.handlers(),
+        }  # fmt: skip
+        table: dict[str, Handler] = {"tcp-request": self._request, "stick-table": self._table}
+        handlers = {**shared, **table, **(fronts if front else {}), **(backs if back else {})}
+        other = {**fronts, **backs}
+        for at, line in enumerate(lines):
+            if at < inherited and line.name in other and line.name not in handlers:
+                continue  # the defaults of the other kind of section
+            if line.name == "disabled":
+                raise LeftError("it is disabled")
+            order = {"left": {word: why for word, why in _LEFT.items() if word not in handlers}, "always": _ALWAYS}
+            self.ledger.read([line], handlers, part=self.part, elsewhere=tuple(other), **order)  # type: ignore[arg-type]
+
+    # -- lines of both kinds
+
+    def _mode(self, statement: Statement) -> None:
+        mode = (statement.args or [""])[0]
+        if mode == "http":
+            why = "connections are relayed as TCP: a client's requests stay with one server, and no header is added or read"
+            self.ledger.changed(statement, why, self.part)
+        elif mode != "tcp":
+            raise LeftError(f"there is no mode {mode[:20]}")
+
+    def _timeout(self, statement: Statement) -> None:
+        name, text = [*statement.args, "", ""][:2]
+        if name in {"http-request", "http-keep-alive", "tarpit"}:
+            raise LeftError(_HTTP)
+        if name not in {"connect", "client", "server", "tunnel", "client-fin", "server-fin", "queue", "check"}:
+            raise LeftError("there is no such time")
+        self.timers[name] = milliseconds(text)
+
+    def _option(self, statement: Statement) -> None:
+        name = (statement.args or [""])[0]
+        if name in CHECK_OPTIONS:
+            self.checks.option(statement)
+        elif name in {"tcplog", "httplog"}:
+            self.ledger.changed(
+                statement, 'log.connections = "all" logs each connection, in a form of its own', self.part
+            )
+        elif name == "allbackups":
+            self._every = True
+        elif name == "transparent":
+            raise LeftError("a service needs servers")
+        elif name not in _OPTIONS_ALWAYS:
+            raise LeftError(
+                _HTTP
+                if name.startswith(("http", "forward", "original", "force", "accept-inv", "check"))
+                else "no such option"
+            )
+
+    def _no(self, statement: Statement) -> None:
+        if statement.args[:1] != ["option"] and statement.args[:1] != ["log"]:
+            raise LeftError("there is nothing of this to turn off")
+
+    def _acl(self, statement: Statement) -> None:
+        if not statement.args:
+            raise LeftError("a value is missing")
+        self._acls.setdefault(statement.args[0], []).append(statement)
+        if len(statement.args) < 3 or statement.args[1] not in {"src", "dst_port", "always_true", "always_false"}:  # noqa: PLR2004
+            raise LeftError("only addresses of clients (src) and ports (dst_port) can be told apart")
+
+    # -- frontends
+
+    def _bind(self, statement: Statement) -> None:
+        if not statement.args:
+            raise LeftError("a value is missing")
+        words = iter(statement.args[1:])
+        for word in words:
+            if word in {"ssl", "crt", "crt-list", "quic"}:
+                raise LeftError(_TLS_ENDS)
+            for _ in range({**_BIND_ALWAYS, **_BIND_LEFT}.get(word, 0)):
+                next(words, "")
+            if word == "accept-proxy":
+                self.part.set("accept-proxy", list(EVERYBODY), statement.place)
+                self.ledger.changed(
+                    statement, "accept-proxy lists who must send a header: better only your proxies", self.part
+                )
+            elif word == "backlog":
+                self.tcp["backlog"] = number(next(words, ""), 1, 65535)
+            elif word == "tcp-ut":
+                self.tcp["user-timeout"] = duration(milliseconds(next(words, "")))
+            elif word not in _BIND_ALWAYS:
+                self.ledger.changed(statement, f"{word[:40]}: listeners have no such option", self.part)
+        for each in statement.args[0].split(","):
+            self.binds.extend(end for end in _ends(each) if end not in self.binds)
+
+    def _maxconn(self, statement: Statement) -> None:
+        self.part.set("max-connections", number((statement.args or [""])[0]), statement.place)
+
+    def _backlog(self, statement: Statement) -> None:
+        self.tcp["backlog"] = number((statement.args or [""])[0], 1, 65535)
+
+    def _default_backend(self, statement: Statement) -> None:
+        self._default = (statement.args or [""])[0]
+
+    def _use(self, statement: Statement) -> None:
+        if len(statement.args) < 3 or statement.args[1] != "if":  # noqa: PLR2004 - the condition
+            raise LeftError("a listener has one list of servers: only a condition on dst_port can divide them")
+        ports: set[int] = set()
+        for test in self._tests(statement.args[2:]):
+            if test[0] != "dst_port":
+                kind = "addresses of clients" if test[0] == "src" else test[0][:40]
+                raise LeftError(f"a listener has one list of servers, not by {kind}: use another address or port")
+            for text in test[1:]:
+                low, _, high = text.partition(":")
+                if text not in {"eq", "-m", "int"}:
+                    ports.update(range(number(low, 1, 65535), number(high or low, 1, 65535) + 1))
+        self._uses.append((statement.args[0], ports))
+
+    def backend_of(self, host: str, port: int) -> str:
+        """Return the name of the backend that gets the connections to one listener."""
+        del host
+        return next((name for name, ports in self._uses if port in ports), self._default)
+
+    def _tests(self, words: Sequence[str]) -> list[list[str]]:
+        """Return the alternatives of a condition: names of acls, or tests in braces."""
+        found: list[list[str]] = []
+        text = list(words)
+        while text:
+            word = text.pop(0)
+            if word in {"||", "or"}:
+                continue
+            if word == "{" and "}" in text:
+                end = text.index("}")
+                found.append(text[:end])
+                text = text[end + 1 :]
+            elif word in self._acls:
+                found.extend(each.args[1:] for each in self._acls[word])
+            else:
+                raise LeftError(f"this condition has no form here: {word[:40]}")
+            if text and text[0] not in {"||", "or"}:
+                raise LeftError("conditions that must hold together have no form here")
+        return found
+
+    def _request(self, statement: Statement) -> None:
+        args = statement.args
+        if args[:1] == ["inspect-delay"]:
+            return  # nothing is inspected
+        if args[:1] not in (["connection"], ["content"], ["session"]) or len(args) < 2:  # noqa: PLR2004 - the action
+            raise LeftError("there is no such rule")
+        action, rest = args[1], args[2:]
+        if action.startswith(("track-sc", "expect-proxy")):
+            return  # what is counted is used by another rule
+        if action == "accept" and rest[:2] == ["if", "{"] and "req_ssl_hello_type" in rest:
+            return
+        if action not in {"reject", "accept"} or (not rest and action == "accept"):
+            raise LeftError("rules about clients reject or accept them")
+        if not rest:
+            if "allow" not in {item.key for item in self.part.settings()}:
+                raise LeftError("this rejects every client")
+            return
+        negated = rest[0] == "unless" or rest[1:2] == ["!"] or rest[1][:1] == "!"
+        words = [word.lstrip("!") for word in rest[1:] if word != "!"]
+        for test in self._tests(words):
+            self._client(test, statement, allow=(action == "accept") != negated)
+
+    def _client(self, test: list[str], statement: Statement, *, allow: bool) -> None:
+        kind, values = test[0], [word for word in test[1:] if word not in {"gt", "ge", "-m", "ip", "int", "--"}]
+        if kind == "src":
+            if any(value.startswith("-") for value in values):
+                raise LeftError("addresses in a file of their own: list them in allow or deny")
+            key = "allow" if allow else "deny"
+            self.part.set(key, [*self.part.get(key, []), *map(block, values)], statement.place)
+        elif allow or not values:
+            raise LeftError("this condition has no form here")
+        elif re.fullmatch(r"(src_conn_cur|sc[0-9]?_conn_cur)(\(.*\))?", kind):
+            self.part.set("max-connections-per-client", number(values[0], 1), statement.place)
+        elif re.fullmatch(r"(src|sc[0-9]?)_(conn|sess)_rate(\(.*\))?", kind):
+            self.part.set("rate-per-client", self._rate(number(values[0], 1)), statement.place)
+        else:
+            raise LeftError(f"{kind[:40]}: clients have addresses, connections and rates")
+
+    def _rate(self, count: int) -> str:
+        each = count * _MINUTE / self._period
+        return f"{round(each / _MINUTE)}/s" if each >= _MINUTE else f"{max(1, round(each))}/m"
+
+    # -- backends
+
+    def _server(self, statement: Statement) -> None:
+        if len(statement.args) < 2:  # noqa: PLR2004 - name and address
+            raise LeftError("a server has a name and an address")
+        host, port = endpoint(statement.args[1])
+        options = Options(self.ledger, self.part, self._defaults)
+        options.read(statement, statement.args[2:])
+        backend: dict[str, Any] = {
+            "address": host,
+            "name": statement.args[0],
+            **({"port": port} if port else {}),
+            **options.backend,
+        }
+        if backend.get("backup") and not self._every:
+            del backend["backup"]
+            backend["tier"] = 1 + sum("tier" in one.backend for one in self.servers)
+        if options.ssl:
+            why = (
+                "ssl: clients' bytes go on as they are: the service must be one whose clients speak TLS to the servers"
+            )
+            self.ledger.changed(statement, why, self.part)
+        self.servers.append(Real(backend, options, statement))
+
+    def _default_server(self, statement: Statement) -> None:
+        self._defaults = Options(self.ledger, self.part, self._defaults)
+        self._defaults.read(statement, statement.args)
+
+    def _balance(self, statement: Statement) -> None:
+        name = (statement.args or [""])[0].partition("(")[0]
+        if name not in _BALANCE:
+            raise LeftError(f"{name[:20]}: {_HTTP}")
+        scheduler = _BALANCE[name]
+        self.part.set("scheduler", "maglev" if name == "source" and self._consistent else scheduler, statement.place)
+        if name == "first":
+            why = "a backend is full at `weight` connections: give each as weight what was its maxconn"
+            self.ledger.changed(statement, why, self.part)
+
+    def _hash_type(self, statement: Statement) -> None:
+        self._consistent = statement.args[:1] == ["consistent"]
+        if self._consistent and self.part.get("scheduler") == "source-hash":
+            self.part.set("scheduler", "maglev", statement.place)
+
+    def _from(self, statement: Statement) -> None:
+        self._source.read(statement, ["source", *statement.args])
+
+    def _table(self, statement: Statement) -> None:
+        words = statement.args
+        if words[:1] != ["type"] or words[1:2] not in (["ip"], ["ipv6"]):
+            raise LeftError("clients are known by their address only")
+        for key, value in zip(words, [*words[1:], ""], strict=False):
+            rate = re.search(r"(?:conn|sess)_rate\(([0-9a-z]+)\)", value) if key == "store" else None
+            if rate:
+                self._period = max(0.001, milliseconds(rate[1]))
+            if key == "expire":
+                self._expire = duration(milliseconds(value))
+            if key == "peers":
+                self.ledger.changed(statement, "persistence is of one host: the other one chooses anew", self.part)
+
+    def _stick(self, statement: Statement) -> None:
+        text = " ".join(statement.args)
+        found = re.match(r"(?:on|match|store-request) src(?:,ipmask\(([0-9]+)(?:,([0-9]+))?\))?(?: table \S+)?$", text)
+        if found is None:
+            raise LeftError("clients are known by their address only")
+        prefixes = {"ipv4-prefix": found[1], "ipv6-prefix": found[2]}
+        table = {key: number(value, 1, 128) for key, value in prefixes.items() if value}
+        self.part.set("persistence", {"timeout": self._expire, **table}, statement.place)
+
+    @property
+    def queue(self) -> int:
+        """How many clients may wait for a server; 0 is HAProxy's default, any number."""
+        return sum(one.options.queue for one in self.servers)
+
+    def probes_of(self, one: Real, check: float | None) -> list[dict[str, Any]]:
+        """Return the probes of a server, none if it is not checked."""
+        if not one.options.checked:
+            return []
+        return [{**probe, **one.options.timers(check)} for probe in self.checks.probes()]
+
+    def service_keys(self) -> dict[str, Any]:
+        """Return the service's keys that stand on server lines and in `source`; the scheduler is HAProxy's default if none is."""
+        found = merged([one.options.service for one in self.servers] + [self._source.service])
+        if "source-addresses" in self._source.backend:
+            found["source-addresses"] = self._source.backend["source-addresses"]
+        if self.part.get("scheduler") is None:
+            found["scheduler"] = "round-robin"
+        return found
+
+
+def _ends(text: str) -> list[tuple[str, int]]:
+    """Return the places, as `listen` has them, and ports of one address of a `bind`."""
+    family, _, rest = text.rpartition("@")
+    if family not in {"", "ipv4", "ipv6", "tcp", "tcp4", "tcp6"} or rest.startswith("/"):
+        raise LeftError("listeners are TCP and UDP")
+    host, colon, ports = rest.rpartition(":")
+    low, _, high = ports.partition("-")
+    if not colon:
+        raise LeftError("it has no port")
+    first, last = number(low, 1, 65535), number(high or low, 1, 65535)
+    if last - first >= _MOST_PORTS:
+        raise LeftError(f"more than {_MOST_PORTS} ports")
+    return [(where(host.strip("[]")), port) for port in range(first, last + 1)]
+
+
+def endpoints(ends: Sequence[tuple[str, int]]) -> list[str]:
+    """Return the texts of `listen`, with the ports of one address together."""
+    ports: dict[str, list[int]] = {}
+    for host, port in ends:
+        of = ports.setdefault(host, [])
+        if port not in of:
+            of.append(port)
+    return [f"{host}:{','.join(map(str, found))}/tcp" for host, found in ports.items()]
