@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Final
 
-from proxy.config.importers import haproxy, keepalived
+from proxy.config.importers import dnsdist, haproxy, keepalived
 from proxy.config.importers.document import Judge, settle
 from proxy.config.importers.keepalived_lines import Reader
 from proxy.config.importers.ledger import Ledger
 
-_FORMATS: Final = {"keepalived": keepalived.convert, "haproxy": haproxy.convert}
+_FORMATS: Final = {"dnsdist": dnsdist.convert, "keepalived": keepalived.convert, "haproxy": haproxy.convert}
 
 
 def convert(program: str, files: Sequence[tuple[str, str]], reader: Reader, judge: Judge) -> tuple[str, Ledger]:
