@@ -55,7 +55,9 @@ def lines(draft: Draft, head: Iterable[str] = ()) -> Iterator[Line]:
         yield from map(Line, comment(text))
     top = draft.parts.get(())
     if top is not None:
-        yield from _part(top)
+        told = [item for item in top.items if isinstance(item, Remark) and item.note is not None]
+        told.sort(key=lambda item: (item.note.place.file, item.note.place.line) if item.note else ("", 0))
+        yield from _part(Part((), None, [*told, *(item for item in top.items if item not in told)]), top)
     rank = {name: at for at, name in enumerate(_ORDER)}
     order: dict[tuple[str, ...], int] = {}
     for path in draft.parts:
@@ -97,7 +99,9 @@ def _together(notes: Sequence[Note]) -> str:
     return f"{basename(first.place.file)}:{lines_}: {what}: {first.verdict}{first.why}"
 
 
-def _part(part: Part) -> Iterator[Line]:
+def _part(part: Part, owner: Part | None = None) -> Iterator[Line]:
+    """Yield the lines of a table, which are those of `owner` if the table is an ordered copy of it."""
+    home = owner or part
     for at, item in enumerate(part.items):
         if isinstance(item, Remark):
             if at == 0 or isinstance(part.items[at - 1], Setting):
@@ -111,17 +115,17 @@ def _part(part: Part) -> Iterator[Line]:
             and value
             and (len(text) > _WIDTH or any(isinstance(each, dict) for each in value.values))
         ):
-            yield Line(f"{key} = [", part, item)
+            yield Line(f"{key} = [", home, item)
             for row in value:
-                yield Line(f"  {inline('', row.value)},", part, item, row)
-            yield Line("]", part, item)
+                yield Line(f"  {inline('', row.value)},", home, item, row)
+            yield Line("]", home, item)
         elif isinstance(value, list) and len(text) > _WIDTH and not isinstance(value, Rows):
-            yield Line(f"{key} = [", part, item)
+            yield Line(f"{key} = [", home, item)
             for each in value:
-                yield Line(f"  {inline('', each)},", part, item)
-            yield Line("]", part, item)
+                yield Line(f"  {inline('', each)},", home, item)
+            yield Line("]", home, item)
         else:
-            yield Line(text, part, item)
+            yield Line(text, home, item)
 
 
 def settle(draft: Draft, ledger: Ledger, judge: Judge, head: Iterable[str] = ()) -> str:

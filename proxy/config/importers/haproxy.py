@@ -99,6 +99,11 @@ class _Reading:
         for proxy in self.proxies.values():
             if proxy.section.name == "backend" and not proxy.served:
                 self.ledger.left(proxy.section, "no frontend that could be carried over uses it", top)
+        logs = next((proxy.logs for proxy in self.proxies.values() if proxy.logs is not None and proxy.served), None)
+        if logs is not None:
+            log = self.tables.part("log", place=logs.place)
+            log.set("connections", "all", logs.place)
+            self.ledger.changed(logs, "each connection is logged, in a form of its own", log)
         return self.tables
 
     def _proxy(self, section: Statement) -> None:

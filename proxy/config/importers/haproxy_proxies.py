@@ -22,7 +22,7 @@ _LEFT: Final = {
          "reqdeny", "reqideny", "reqallow", "rspadd", "rspdel", "rspidel", "rsprep", "rspirep", "cookie", "appsession", "capture",
          "monitor-uri", "monitor", "monitor-net", "compression", "stats", "http-check-send-state", "unique-id-format",
          "unique-id-header", "block", "declare", "use-fcgi-app", "force-persist", "ignore-persist", "filter"), _HTTP),
-    **dict.fromkeys(("log", "log-format", "log-format-sd", "log-tag", "error-log-format", "log-steps"), _LOG),
+    **dict.fromkeys(("log-format", "log-format-sd", "log-tag", "error-log-format", "log-steps"), _LOG),
     "use-server": "the scheduler chooses the server", "tcp-response": "answers are not read",
     "server-template": "addresses only: write each server", "email-alert": "the daemon sends no mail",
     "dispatch": "write it as a server", "fullconn": "max-connections is fixed",
@@ -93,12 +93,14 @@ class Proxy:
         self._period = 10.0
         self._consistent = False
         self._expire = "never"
+        self.logs: Statement | None = None
+        """The option that logs each connection."""
 
     def read(self, lines: Sequence[Statement], inherited: int) -> None:
         """Read the lines; the first `inherited` ones are those of the defaults."""
         front, back = self.section.name != "backend", self.section.name != "frontend"
         shared: dict[str, Handler] = {"mode": self._mode, "timeout": self._timeout, "option": self._option, "no": self._no,
-                                      "acl": self._acl}  # fmt: skip
+                                      "acl": self._acl, "log": self._log}  # fmt: skip
         fronts: dict[str, Handler] = {"bind": self._bind, "maxconn": self._maxconn, "backlog": self._backlog,
                                       "default_backend": self._default_backend, "use_backend": self._use}  # fmt: skip
         backs: dict[str, Handler] = {
@@ -139,9 +141,7 @@ class Proxy:
         if name in CHECK_OPTIONS:
             self.checks.option(statement)
         elif name in {"tcplog", "httplog"}:
-            self.ledger.changed(
-                statement, 'log.connections = "all" logs each connection, in a form of its own', self.part
-            )
+            self.logs = statement
         elif name == "allbackups":
             self._every = True
         elif name == "transparent":
@@ -163,6 +163,11 @@ class Proxy:
         self._acls.setdefault(statement.args[0], []).append(statement)
         if len(statement.args) < 3 or statement.args[1] not in {"src", "dst_port", "always_true", "always_false"}:  # noqa: PLR2004
             raise LeftError("only addresses of clients (src) and ports (dst_port) can be told apart")
+
+    @staticmethod
+    def _log(statement: Statement) -> None:
+        if statement.args[:1] != ["global"]:
+            raise LeftError(_LOG)
 
     # -- frontends
 

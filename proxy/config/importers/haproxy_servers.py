@@ -61,11 +61,11 @@ class Options:
         rest = iter(words)
         for word in rest:
             try:
-                self._option(word, rest, statement)
+                self._option(word, rest)
             except LeftError as why:
                 self.ledger.changed(statement, f"{word[:40]}: not carried over: {why}", self.part)
 
-    def _option(self, word: str, rest: Iterator[str], statement: Statement) -> None:
+    def _option(self, word: str, rest: Iterator[str]) -> None:
         if word in _LEFT:
             count, why = _LEFT[word]
             for _ in range(count):
@@ -80,7 +80,7 @@ class Options:
             self.probe[_COUNTS[word]] = number(next(rest, ""), 1, 1000)
         elif word in {"check", "no-check"}:
             self.checked = word == "check"
-        elif not self._backend(word, rest) and not self._probe(word, rest) and not self._service(word, rest, statement):
+        elif not self._backend(word, rest) and not self._probe(word, rest) and not self._service(word, rest):
             known = (
                 *_LEFT,
                 *_ALWAYS,
@@ -93,7 +93,8 @@ class Options:
                 "slowstart",
                 "send-proxy",
             )
-            raise LeftError(f"unknown word {did_you_mean(word, known)}".strip())
+            near = did_you_mean(word, known)
+            raise LeftError(f"unknown word{': ' if near else ''}{near}")
 
     def _backend(self, word: str, rest: Iterator[str]) -> bool:
         match word:
@@ -146,7 +147,7 @@ class Options:
                 return False
         return True
 
-    def _service(self, word: str, rest: Iterator[str], statement: Statement) -> bool:
+    def _service(self, word: str, rest: Iterator[str]) -> bool:
         match word:
             case "on-marked-down" | "on-marked-up":
                 value = next(rest, "")
@@ -164,16 +165,16 @@ class Options:
             case "tcp-ut":
                 self.service["user-timeout"] = duration(milliseconds(next(rest, "")))
             case "source":
-                self._source(rest, statement)
+                self._source(next(rest, ""))
             case "usesrc":
                 self.service["transparent"] = next(rest, "") in {"client", "clientip"}
             case _:
                 return False
         return True
 
-    def _source(self, rest: Iterator[str], statement: Statement) -> None:
-        text = next(rest, "").partition("@")[2] or statement.args[[*statement.args].index("source") + 1 :][0]
-        host = text.rpartition(":")[0] if text.count(":") == 1 else text
+    def _source(self, text: str) -> None:
+        host = text.rpartition("@")[2]
+        host = host.rpartition(":")[0] if host.count(":") == 1 else host.strip("[]")
         if host not in {"0.0.0.0", "*", "::", ""}:
             self.backend["source-addresses"] = [address(host)]
 

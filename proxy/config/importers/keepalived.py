@@ -6,7 +6,8 @@ from typing import Final
 
 from proxy.config.importers.draft import Draft, by_node
 from proxy.config.importers.keepalived_lines import Lines, Reader
-from proxy.config.importers.keepalived_routers import BUFFERS, NO_MAIL, ROUTES, TRACKED, Routers
+from proxy.config.importers.keepalived_mail import NO_MAIL, Mail
+from proxy.config.importers.keepalived_routers import BUFFERS, ROUTES, TRACKED, Routers
 from proxy.config.importers.keepalived_servers import Servers
 from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
 from proxy.config.importers.lexer import Place
@@ -18,8 +19,8 @@ _PROCESS: Final = "processes, their names and their priorities are the daemon's 
 _MIB: Final = "there is no SNMP and no D-Bus: `steelyard status --json` has everything"
 _FIREWALL: Final = "the daemon touches no firewall: its listeners answer on the addresses"
 _GLOBALS: Final = {
-    "notification_email": NO_MAIL, "notification_email_from": NO_MAIL, "smtp_server": NO_MAIL, "smtp_helo_name": NO_MAIL,
-    "smtp_connect_timeout": NO_MAIL, "smtp_alert": NO_MAIL, "smtp_alert_vrrp": NO_MAIL, "smtp_alert_checker": NO_MAIL,
+    "smtp_helo_name": NO_MAIL,
+    "smtp_alert_checker": NO_MAIL,
     "no_email_faults": NO_MAIL, "no_checker_emails": NO_MAIL, "alert_mail": NO_MAIL,
     "checker_log_all_failures": "`steelyard status` has the last result, `steelyard events` each change",
     "lvs_sync_daemon": "connections do not move to the other host: clients connect again",
@@ -163,7 +164,8 @@ class _Host:
         self.ledger = ledger
         self.alone = alone
         self.tables = Draft()
-        self.routers = Routers(self.tables, ledger, node)
+        self.mail = Mail(self.tables, ledger)
+        self.routers = Routers(self.tables, ledger, node, self.mail)
         self.servers = Servers(self.tables, ledger, self.routers.holders)
 
     def draft(self, statements: Sequence[Statement]) -> Draft:
@@ -184,6 +186,7 @@ class _Host:
         rest = [each for each in statements if each.name not in known]
         top = self.tables.part()
         self.ledger.read(rest, {}, part=top, always=_TOP_ALWAYS, left=_TOP, elsewhere=sorted(known))
+        self.mail.finish()
         return self.tables
 
     def _globals(self, statement: Statement) -> None:
@@ -199,6 +202,7 @@ class _Host:
             "vrrp_garp_master_repeat": lambda each: announce.set("count", number(_arg(each), 1, 100), each.place),
             "vrrp_garp_master_refresh": lambda each: announce.set("refresh", _pause(each), each.place),
             "lvs_timeouts": self._timeouts,
+            **self.mail.handlers(),
             **dict.fromkeys(("notify_fifo", "vrrp_notify_fifo"), self._fifo),
         }
         self.ledger.read(statement.inner, handlers, part=top, always=_ALWAYS, left=_GLOBALS)

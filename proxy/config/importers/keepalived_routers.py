@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.config.importers.draft import Draft, Part, Row
+from proxy.config.importers.keepalived_mail import Mail
 from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
 from proxy.config.importers.values import address, command, decimal, duration, number
 
@@ -28,7 +29,6 @@ ROUTES: Final = (
     "routes and rules do not move with a router: set them for good on both hosts, or let a service that root runs follow the "
     "FIFO of a [notify.NAME]"
 )
-NO_MAIL: Final = "the daemon sends no mail: a [notify.NAME] runs a program that may"
 BUFFERS: Final = "socket buffers are the daemon's own choice"
 TRACKED: Final = {
     "track_process": 'no processes are watched by themselves: track a script probe, command = ["/usr/bin/pgrep", "-x", "NAME"]',
@@ -39,7 +39,6 @@ _WORDS: Final = {
     **TRACKED,
     "virtual_routes": ROUTES,
     "virtual_rules": ROUTES,
-    "smtp_alert": NO_MAIL,
     "notify_master_rx_lower_pri": "no program is told of adverts with a lower priority; `steelyard events` has them",
     "notify_deleted": "no program is told that a router was deleted; it gives its addresses up, which is `stop`",
     "notify_priority_changes": "programs are told of states, not of priorities; `steelyard events` has these",
@@ -74,8 +73,9 @@ _ALWAYS: Final = frozenset(
 class Routers:
     """Turns the VRRP blocks of one file into [vrrp.NAME], [sync-group.NAME], [probe.NAME] and [notify.NAME]."""
 
-    def __init__(self, draft: Draft, ledger: Ledger, node: str) -> None:
+    def __init__(self, draft: Draft, ledger: Ledger, node: str, mail: Mail) -> None:
         """Prepare; `node` is the name of the host whose file it is."""
+        self.mail = mail
         self.draft = draft
         self.ledger = ledger
         self.node = node
@@ -180,6 +180,7 @@ class Routers:
             "unicast_src_ip": lambda each: source.append(address(_one(each))),
             "unicast_peer": lambda each: self._peers(each, peers, router),
             "authentication": self._authentication,
+            "smtp_alert": lambda each: self.mail.wanted(each, router.path[1], router),
             "garp_master_delay": put("repeat-after", _pause, announce),
             "garp_master_repeat": put("count", lambda each: number(_one(each), 1, 100), announce),
             "garp_master_refresh": put("refresh", _pause, announce),
@@ -347,6 +348,7 @@ class Routers:
             "group": join_all,
             "track_interface": track,
             "track_script": track,
+            "smtp_alert": lambda each: self.mail.wanted(each, group.path[1], group),
             **self.notifiers(group.path[1], "sync-group"),
         }
         by_name = [

@@ -11,6 +11,9 @@ from proxy.config.importers.lexer import Place, Token
 Outcome = Literal["carried", "changed", "left"]
 
 _RANK: Final[dict[Outcome, int]] = {"carried": 0, "changed": 1, "left": 2}
+SECRET: Final = frozenset(("auth_pass", "password", "setKey", "stats", "webserver", "setWebserverConfig", "user"))
+"""Statements that may contain a password: notes do not show what is behind them."""
+
 _SHOWN: Final = 60
 """Characters of a statement that a note shows."""
 
@@ -44,7 +47,7 @@ class Statement:
     @property
     def text(self) -> str:
         """The words as a note shows them."""
-        text = " ".join(word.text for word in self.words)
+        text = f"{self.name} …" if self.name in SECRET else " ".join(word.text for word in self.words)
         return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
 
     @property
@@ -66,6 +69,8 @@ Handler = Callable[[Statement], None]
 class Ledger:
     """Collects the outcome of each statement, and the notes in the order of the file."""
 
+    tells_of_backends: bool = False
+    """Whether this version tells programs of backends, not only of routers."""
     notes: list[Note] = field(default_factory=list)
     _outcomes: dict[tuple[Place, str], Outcome] = field(default_factory=dict)
 
