@@ -214,7 +214,7 @@ class _Reading:
         if not isinstance(action, Call):
             raise LeftError(_RULE)
         if isinstance(rule, str | Table):  # a domain or a netmask, alone or in a list
-            rule = Call("NetmaskGroupRule", call.place, [rule])
+            rule = Call("NetmaskGroupRule" if _are_blocks(rule) else "QNameRule", call.place, [rule])
         if not isinstance(rule, Call):
             raise LeftError(_RULE)
         refuses = action.name in {"DropAction", "RCodeAction", "TCAction", "TruncateAction", "ERCodeAction"}
@@ -309,3 +309,13 @@ class _Reading:
         for name, table in (("dns", dns), ("tcp", tcp)):
             for key, value in table.items():
                 self.tables.part(*part.path, name, place=part.place).set(key, value)
+
+
+def _are_blocks(value: Any) -> bool:
+    """Return True if a rule that is a text or a list is about clients' addresses, not about names."""
+    try:
+        for each in texts(value):
+            block(each)
+    except LeftError:
+        return False
+    return True

@@ -7,7 +7,7 @@ from posixpath import basename
 from typing import Any, Final
 
 from proxy.config.diagnostics import Diagnostic
-from proxy.config.importers.draft import Draft, Note, Part, Remark, Row, Rows, Setting
+from proxy.config.importers.draft import MISSING, Draft, Note, Part, Remark, Row, Rows, Setting
 from proxy.config.importers.ledger import Ledger
 from proxy.config.importers.lexer import Place
 from proxy.config.toml_text import key_text, value_text
@@ -28,7 +28,7 @@ class Line:
     text: str
     part: Part | None = None
     setting: Setting | None = None
-    row: Row | None = None
+    element: Any = MISSING
 
 
 def inline(key: str, value: Any) -> str:
@@ -49,15 +49,18 @@ def comment(text: str) -> Iterator[str]:
     ) or ["#"]
 
 
-def lines(draft: Draft, head: Iterable[str] = ()) -> Iterator[Line]:
-    """Yield the lines of the file: the head, the top, then the tables, each after the one that it belongs to."""
+def lines(draft: Draft, head: Iterable[str] = (), *, spread: bool = False) -> Iterator[Line]:
+    """Yield the lines of the file: the head, the top, then the tables, each after the one that it belongs to.
+
+    With `spread` each element of a list has a line.
+    """
     for text in head:
         yield from map(Line, comment(text))
     top = draft.parts.get(())
     if top is not None:
         told = [item for item in top.items if isinstance(item, Remark) and item.note is not None]
         told.sort(key=lambda item: (item.note.place.file, item.note.place.line) if item.note else ("", 0))
-        yield from _part(Part((), None, [*told, *(item for item in top.items if item not in told)]), top)
+        yield from _part(Part((), None, [*told, *(item for item in top.items if item not in told)]), top, spread=spread)
     rank = {name: at for at, name in enumerate(_ORDER)}
     order: dict[tuple[str, ...], int] = {}
     for path in draft.parts:
@@ -69,7 +72,7 @@ def lines(draft: Draft, head: Iterable[str] = ()) -> Iterator[Line]:
         if part.items:
             yield Line("")
             yield Line(f"[{'.'.join(map(key_text, part.path))}]", part)
-            yield from _part(part)
+            yield from _part(part, part, spread=spread)
 
 
 def _comments(items: Sequence[Setting | Remark]) -> Iterator[str]:
@@ -99,33 +102,28 @@ def _together(notes: Sequence[Note]) -> str:
     return f"{basename(first.place.file)}:{lines_}: {what}: {first.verdict}{first.why}"
 
 
-def _part(part: Part, owner: Part | None = None) -> Iterator[Line]:
-    """Yield the lines of a table, which are those of `owner` if the table is an ordered copy of it."""
-    home = owner or part
+def _part(part: Part, home: Part, *, spread: bool) -> Iterator[Line]:
+    """Yield the lines of a table, which are those of `home` if the table is an ordered copy of it."""
     for at, item in enumerate(part.items):
         if isinstance(item, Remark):
             if at == 0 or isinstance(part.items[at - 1], Setting):
                 for text in _comments(part.items[at:]):
                     yield from map(Line, comment(text))
             continue
-        key, value = key_text(item.key), item.value
-        text = f"{key} = {inline(item.key, value)}"
-        if (
-            isinstance(value, Rows)
-            and value
-            and (len(text) > _WIDTH or any(isinstance(each, dict) for each in value.values))
-        ):
-            yield Line(f"{key} = [", home, item)
-            for row in value:
-                yield Line(f"  {inline('', row.value)},", home, item, row)
-            yield Line("]", home, item)
-        elif isinstance(value, list) and len(text) > _WIDTH and not isinstance(value, Rows):
-            yield Line(f"{key} = [", home, item)
-            for each in value:
-                yield Line(f"  {inline('', each)},", home, item)
-            yield Line("]", home, item)
-        else:
-            yield Line(text, home, item)
+        yield from _setting(item, home, spread=spread)
+
+
+def _setting(item: Setting, home: Part, *, spread: bool) -> Iterator[Line]:
+    key, value = key_text(item.key), item.value
+    text = f"{key} = {inline(item.key, value)}"
+    tables = isinstance(value, Rows) and any(isinstance(row.value, dict) for row in value)
+    if not (isinstance(value, list) and value and (tables or spread or len(text) > _WIDTH)):
+        yield Line(text, home, item)
+        return
+    yield Line(f"{key} = [", home, item)
+    for each in value:
+        yield Line(f"  {inline('', each.value if isinstance(each, Row) else each)},", home, item, each)
+    yield Line("]", home, item)
 
 
 def settle(draft: Draft, ledger: Ledger, judge: Judge, head: Iterable[str] = ()) -> str:
@@ -135,11 +133,11 @@ def settle(draft: Draft, ledger: Ledger, judge: Judge, head: Iterable[str] = ())
     """
     head = list(head)
     for _ in range(_ROUNDS):
-        found = list(lines(draft, head))
-        text = "\n".join(line.text for line in found) + "\n"
-        wrong = {item.line: item for item in reversed(judge(text)) if item.severity == "error"}
+        found = list(lines(draft, head, spread=True))
+        judged = judge("\n".join(line.text for line in found) + "\n")
+        wrong = {item.line: item for item in reversed(judged) if item.severity == "error"}
         if not wrong:
-            return text
+            return "\n".join(line.text for line in lines(draft, head)) + "\n"
         taken = False
         for number, error in wrong.items():
             if number <= len(found) and found[number - 1].part is not None:
@@ -151,15 +149,16 @@ def settle(draft: Draft, ledger: Ledger, judge: Judge, head: Iterable[str] = ())
 
 def _take_out(draft: Draft, ledger: Ledger, line: Line, error: Diagnostic) -> bool:
     """Remove what stands on a line: an element, a key, or a whole table; return False if it is gone already."""
-    part, setting, row = line.part, line.setting, line.row
+    part, setting, element = line.part, line.setting, line.element
     if part is None or draft.parts.get(part.path) is not part:
         return False
-    place = (row and row.place) or (setting and setting.place) or part.place or Place(error.file, error.line)
-    if row is not None and setting is not None and isinstance(setting.value, Rows):
-        if row not in setting.value:
+    own = element.place if isinstance(element, Row) else None
+    place = own or (setting and setting.place) or part.place or Place(error.file, error.line)
+    if setting is not None and element is not MISSING:
+        if setting not in part.items or element not in setting.value:
             return False
-        setting.value.remove(row)
-        what = inline("", row.value)
+        setting.value = type(setting.value)(each for each in setting.value if each is not element)
+        what = inline("", element.value if isinstance(element, Row) else element)
         if not setting.value:
             part.drop(setting.key)
     elif setting is not None:

@@ -153,6 +153,8 @@ class Draft:
         """Return a name that no table of a section has yet: the wanted one, else one with a number."""
         name = "".join(char if char.isascii() and (char.isalnum() or char in "-_.") else "-" for char in name)
         name = name.lstrip(".-")[:56] or section
+        if name.replace(".", "").isdigit():
+            name = f"{section}-{name}"  # `listen` could not tell it from an address
         number, found = 1, name
         while (section, found) in self.parts:
             number += 1

@@ -193,6 +193,12 @@ class Routers:
 
     def _complete(self, statement: Statement, router: Part, version: list[int], raise_by: list[int]) -> None:
         addresses = router.get("addresses") or []
+        elsewhere = self._elsewhere.get(router.path[1], {})
+        if not addresses and len(elsewhere) == 1:
+            ((interface, addresses),) = elsewhere.items()
+            del self._elsewhere[router.path[1]]
+            router.set("interface", interface, router.place)
+            router.set("addresses", addresses, router.place)
         if not addresses:
             for path in [path for path in self.draft.parts if path[:2] == router.path]:
                 del self.draft.parts[path]

@@ -12,6 +12,7 @@ from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
 from proxy.config.importers.services import PORTS, Server, write_backends
 from proxy.config.importers.values import address, decimal, duration, number, port, where
 
+DNS: Final = 53
 _MOST_ADDRESSES: Final = 1024
 _NOTIFY: Final = (
     "no program is told of services and backends yet; one that reads `steelyard events --follow --json` can act"
@@ -69,6 +70,9 @@ class Servers:
         name = PORTS.get(ports[0], f"{transport}-{ports[0]}")
         part = self.draft.part("service", self.draft.unused("service", name), place=statement.place)
         part.set("listen", [f"{self._where(host)}:{number_}/{transport}" for host, number_ in ends], statement.place)
+        if transport == "udp" and DNS in ports:
+            why = 'with protocol = "dns" each query is balanced, and one without an answer asked again'
+            self.ledger.remark(statement.place, statement.text, why, part)
         _Service(self.draft, self.ledger, part, transport, ports).read(statement)
 
     def _where(self, host: str) -> str:

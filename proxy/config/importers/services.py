@@ -1,5 +1,6 @@
 """What all formats need to write a service: its backends with their probes, each as short as its neighbours allow [pure]."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,18 +39,32 @@ def write_backends(draft: Draft, ledger: Ledger, part: Part, servers: Sequence[S
     if not any(main):
         ledger.remark(statement.place, statement.text, "no server is probed: all count as up", part)
     rows = Rows()
+    taken: set[str] = set()
     hosts = Counter(one.backend["address"] for one in servers)
     for one in servers:
         backend = dict(one.backend)
         host = backend["address"]
         if hosts[host] > 1 and "port" in backend and "name" not in backend:
             backend = {"address": host, "name": f"{host}:{backend['port']}", **backend}
+        if "name" in backend:
+            backend["name"] = _unused(str(backend["name"]), taken)
         if one.probes != shared:
             backend["probe"] = inner_probe(one.probes)
         rows.append(Row(host if backend.keys() == {"address"} else backend, one.statement.place))
     part.set("backends", rows, statement.place)
     if shared is not None:
         write_probes(draft, part, shared, statement)
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    """Return a name of a backend: visible ASCII characters without blanks and slashes, and no other one's."""
+    name = re.sub(r"[^\x21-\x2e\x30-\x7e]+", "-", name)[:120]
+    number, found = 1, name
+    while found in taken:
+        number += 1
+        found = f"{name}-{number}"
+    taken.add(found)
+    return found
 
 
 def inner_probe(probes: list[dict[str, Any]]) -> Any:
