@@ -185,7 +185,7 @@ class _Service:
     def _persistence(self, statement: Statement) -> None:
         seconds = decimal(statement.args[0]) if statement.args else 360.0
         if seconds:
-            table = {"timeout": duration(seconds), **(self.part.get("persistence") or {})}
+            table = {**(self.part.get("persistence") or {}), "timeout": duration(seconds)}
             self.part.set("persistence", table, statement.place)
 
     def _granularity(self, statement: Statement) -> None:

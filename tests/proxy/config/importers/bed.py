@@ -1,5 +1,6 @@
 """What the tests of the importers share: a file in, the printed tables, the notes and the counts out."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 
@@ -23,8 +24,9 @@ class Imported:
     counts: dict
 
     def note(self, word):
-        """Return the only note that contains a word."""
-        found = [note for note in self.notes if word in note]
+        """Return the only note about a statement that begins with a word, else the only one that contains it."""
+        found = [note for note in self.notes if re.search(rf":[0-9]+: {re.escape(word)}(?!\w)", note)]
+        found = found or [note for note in self.notes if word in note]
         assert len(found) == 1, (word, self.notes)
         return found[0]
 
