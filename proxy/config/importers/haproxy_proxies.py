@@ -93,6 +93,7 @@ class Proxy:
         self._period = 10.0
         self._consistent = False
         self._expire = "never"
+        self._accepted: list[str] = []
         self.logs: Statement | None = None
         """The option that logs each connection."""
 
@@ -256,8 +257,9 @@ class Proxy:
         if action not in {"reject", "accept"} or (not rest and action == "accept"):
             raise LeftError("rules about clients reject or accept them")
         if not rest:
-            if "allow" not in {item.key for item in self.part.settings()}:
+            if not self._accepted:
                 raise LeftError("this rejects every client")
+            self.part.set("allow", self._accepted, statement.place)
             return
         negated = rest[0] == "unless" or rest[1:2] == ["!"] or rest[1][:1] == "!"
         words = [word.lstrip("!") for word in rest[1:] if word != "!"]
@@ -269,8 +271,12 @@ class Proxy:
         if kind == "src":
             if any(value.startswith("-") for value in values):
                 raise LeftError("addresses in a file of their own: list them in allow or deny")
+            blocks = [block(value) for value in values]
+            if allow and statement.args[1] == "accept":
+                self._accepted.extend(blocks)  # without a rule that rejects the others, all clients are accepted
+                return
             key = "allow" if allow else "deny"
-            self.part.set(key, [*self.part.get(key, []), *map(block, values)], statement.place)
+            self.part.set(key, [*self.part.get(key, []), *blocks], statement.place)
         elif allow or not values:
             raise LeftError("this condition has no form here")
         elif re.fullmatch(r"(src_conn_cur|sc[0-9]?_conn_cur)(\(.*\))?", kind):

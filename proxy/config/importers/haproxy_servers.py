@@ -12,6 +12,7 @@ from proxy.config.importers.values import address, duration, number, port
 
 _TIMERS: Final = {"inter": "interval", "fastinter": "fast-interval", "downinter": "down-interval"}
 _COUNTS: Final = {"rise": "rise", "fall": "fall"}
+_WITH_PORT: Final = 8  # colons of an IPv6 address that is written in full, and of its port
 _HTTP: Final = "HTTP is relayed as TCP: there are no cookies and no requests to see"
 _TLS: Final = "TLS is relayed unchanged, and probes have no client certificates"
 _NAMES: Final = "addresses only: the balancer must not depend on names"
@@ -196,12 +197,16 @@ def endpoint(text: str) -> tuple[str, int | None]:
     family, _, rest = text.rpartition("@")
     if family in {"unix", "abns", "fd", "sockpair", "udp"} or rest.startswith("/"):
         raise LeftError("a server has an IP address here")
-    host, colon, end = rest.rpartition(":")
-    if rest.startswith("[") or rest.count(":") == 1 or (colon and rest.count(":") == 8):  # noqa: PLR2004 - IPv6 and a port
-        if end[:1] in {"+", "-"}:
-            raise LeftError("a backend has a fixed port, or the one that the client connected to")
-        return address(host.strip("[]")), port(end) if colon and end and not rest.endswith("]") else None
-    return address(rest.strip("[]")), None
+    if rest.startswith("["):
+        host, _, end = rest[1:].partition("]")
+    elif rest.count(":") == 1 or rest.count(":") == _WITH_PORT:
+        host, _, end = rest.rpartition(":")
+    else:
+        host, end = rest, ""
+    end = end.removeprefix(":")
+    if end[:1] in {"+", "-"}:
+        raise LeftError("a backend has a fixed port, or the one that the client connected to")
+    return address(host), port(end) if end else None
 
 
 def merged(services: list[Mapping[str, Any]]) -> dict[str, Any]:
