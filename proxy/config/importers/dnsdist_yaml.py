@@ -46,6 +46,7 @@ _SELECTORS: Final = {
     "ByName": ("selector_name",),
 }  # fmt: skip
 _ACTIONS: Final = {"Drop": (), "TC": (), "Truncate": (), "RCode": ("rcode",), "Pool": ("pool_name",), "Allow": ()}
+_DEEPEST: Final = 9
 
 
 class Yaml:
@@ -123,12 +124,12 @@ class Yaml:
     def _thing(self, node: Any, suffix: str, known: Mapping[str, tuple[str, ...]], depth: int = 0) -> Any:
         """Return a selector or an action as a call; what is not known keeps its name."""
         kind = str(self._of(node, "type")) if node is not None else ""
-        if kind == "ByName" and depth == 0:
-            return self._thing(self._selectors.get(str(self._of(node, "selector_name"))), suffix, known, 1)
+        if kind == "ByName" and depth < _DEEPEST:
+            return self._thing(self._selectors.get(str(self._of(node, "selector_name"))), suffix, known, depth + 1)
         args: list[Any] = []
         for parameter in known.get(kind, ()):
             inner = next((value for key, value in self._pairs(node) if key.value == parameter), None)
-            nested = parameter == "selector" and depth < 9  # noqa: PLR2004 - nobody writes more
+            nested = parameter == "selector" and depth < _DEEPEST
             args.append(
                 self._thing(inner, suffix, known, depth + 1)
                 if nested
