@@ -11,7 +11,7 @@ from proxy.config.importers.draft import Draft, Part
 from proxy.config.importers.keepalived_lines import Reader
 from proxy.config.importers.ledger import Ledger, LeftError
 from proxy.config.importers.services import Server, write_backends
-from proxy.config.importers.values import block, duration, where
+from proxy.config.importers.values import block, common, duration, where
 from proxy.config.types import parse_endpoint
 
 PRIVATE: Final = [
@@ -90,6 +90,9 @@ class _Reading:
         self.dns: dict[str, Any] = {}
         self.tcp: dict[str, Any] = {}
         self._variables: dict[str, Any] = {}
+        self._made: dict[int, int] = {}
+        self._calls: list[Call] = []  # which live as long as their ids are known
+        self._only_from: list[list[str]] = []
 
     def draft(self, files: Sequence[tuple[str, str]]) -> Draft:
         """Return the tables."""
@@ -103,6 +106,8 @@ class _Reading:
             self.ledger.remark(
                 first.place, "setLocal", "the file does not say where to listen: dnsdist's default", self.part
             )
+        for blocks in self._only_from:
+            self.acl = common(self.acl, blocks)
         pools = list(dict.fromkeys(self.port_pools.get(port, self.pool) for _, port, _ in self.binds))
         for pool in pools:
             ends = [bind for bind in self.binds if self.port_pools.get(bind[1], self.pool) == pool]
@@ -121,6 +126,7 @@ class _Reading:
             elif found.name == "includeDirectory" and depth < 9:  # noqa: PLR2004 - nobody nests more
                 self._include(found, depth)
             else:
+                self._calls.append(found)
                 self._call(found)
 
     def _include(self, call: Call, depth: int) -> None:
@@ -148,7 +154,9 @@ class _Reading:
     # -- servers and listeners
 
     def _server(self, call: Call) -> None:
-        self.servers.append(server(call, self.ledger, self.part))
+        found = server(call, self.ledger, self.part)
+        at = self._made.setdefault(id(call), len(self.servers))  # a method of a variable's server is the call once more
+        self.servers[at : at + 1] = [found]
 
     def _local(self, call: Call) -> None:
         text = text_of(call.args[0] if call.args else None)
@@ -237,7 +245,7 @@ class _Reading:
     def _only(self, rule: Call) -> None:
         if rule.name != "NetmaskGroupRule":
             raise LeftError(_RULE)
-        self.acl = self._blocks(rule)
+        self._only_from.append(self._blocks(rule))
 
     def _blocks(self, rule: Call) -> list[str]:
         value = rule.args[0] if rule.args else None

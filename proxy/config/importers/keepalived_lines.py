@@ -91,8 +91,10 @@ class Lines:
             return
         for several in (self._sequence(line, place), self._list(line, place)):
             if several is not None:
-                for each in several:
-                    yield from self._line(each, place, depth + 1)
+                values, rest = several
+                for value in values:
+                    self._defined.update(value)
+                    yield from self._line(rest, place, depth + 1)
                 return
         used = _USE.search(line.partition("#")[0])
         if used and (used[1] or used[2]) in self._known():
@@ -105,7 +107,7 @@ class Lines:
     def _known(self) -> dict[str, str]:
         return {"_INSTANCE": self._identity, "_HASH": "\\#", "_BANG": "\\!", **self._defined}
 
-    def _sequence(self, line: str, place: Place) -> list[str] | None:
+    def _sequence(self, line: str, place: Place) -> tuple[list[dict[str, str]], str] | None:
         found = _SEQUENCE.fullmatch(line)
         if found is None:
             return None
@@ -122,9 +124,9 @@ class Lines:
         if step == 0 or abs(end - start) // abs(step) > _MOST_LINES:
             raise UnreadableError(place, "~SEQ never ends, or makes too many lines")
         values = range(start, end + (1 if step > 0 else -1), step)
-        return [_with(found[3], {name: f"{value:x}" if found[1] else str(value)}) for value in values]
+        return [{name: f"{value:x}" if found[1] else str(value)} for value in values], found[3].lstrip()
 
-    def _list(self, line: str, place: Place) -> list[str] | None:
+    def _list(self, line: str, place: Place) -> tuple[list[dict[str, str]], str] | None:
         found = _LIST.fullmatch(line)
         if found is None:
             return None
@@ -132,11 +134,7 @@ class Lines:
         if len(parts) < 2:  # noqa: PLR2004 - a name and a value
             raise UnreadableError(place, "~LST needs a name and values: ~LST(var, value, value)")
         names, *rows = ([each.strip() for each in part.strip("{}").split(",")] for part in parts)
-        return [_with(found[2], dict(zip(names, row, strict=False))) for row in rows]
-
-
-def _with(line: str, values: dict[str, str]) -> str:
-    return _USE.sub(lambda each: values.get(each[1] or each[2], each[0]), line)
+        return [dict(zip(names, row, strict=False)) for row in rows], found[2].lstrip()
 
 
 def _joined(text: str) -> Iterator[tuple[int, str]]:

@@ -59,7 +59,7 @@ class Mail:
             told.set("to", ["up", "down"])
         elif not everything and not self._always:
             told.set("on", [name for _, name, _ in self._wanted])
-        told.set("command", command)
+        told.set("command", command, email.place)
         self.ledger.changed(email, CURL if everything else ROUTERS, told)
         for each in self._settings.values():
             for inner in each.everything():

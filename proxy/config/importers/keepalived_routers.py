@@ -8,7 +8,7 @@ from typing import Final
 from proxy.config.importers.draft import Draft, Part, Row
 from proxy.config.importers.keepalived_mail import Mail
 from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
-from proxy.config.importers.values import address, command, decimal, duration, number
+from proxy.config.importers.values import address, command, decimal, duration, is_address, number
 
 NOTIFY: Final = {
     "notify": [],
@@ -68,6 +68,9 @@ _ALWAYS: Final = frozenset(
     ("state", "preempt", "accept", "strict_mode", "check_unicast_src", "skip_check_adv_addr", "native_ipv6", "track_src_ip",
      "vmac_xmit_base", "unicast_fault_no_peer", "track_primary")
 )  # fmt: skip
+_PING: Final = re.compile(
+    r"(?:/\S*/)?ping6?(?:\s+-\w+(?:\s+[0-9.]+(?=\s))?)*\s+(\S+)(?:\s*&?>\s*/dev/null(?:\s+2>&1)?)?"
+)
 
 
 class Routers:
@@ -139,6 +142,13 @@ class Routers:
             probe.set("type", "tcp", statement.place)
             probe.set("address", address("127.0.0.1" if device[1] == "localhost" else device[1]), statement.place)
             probe.set("port", number(device[2], 1, 65535), statement.place)
+            return
+        asked = _PING.fullmatch(text.strip())
+        if asked and is_address(asked[1]):
+            probe.set("type", "ping", statement.place)
+            probe.set("address", address(asked[1]), statement.place)
+            why = "a ping probe asks the same; ping(8) itself may lack the right to, in a program without privileges"
+            self.ledger.changed(statement, why, probe)
             return
         words = command(text)
         probe.set("command", words, statement.place)

@@ -63,6 +63,16 @@ def block(text: str) -> str:
         raise LeftError(f'"{text[:60]}" is not a block of addresses') from None
 
 
+def common(some: list[str], others: list[str]) -> list[str]:
+    """Return the blocks of addresses that are in both lists."""
+    found: list[str] = []
+    for one in map(ipaddress.ip_network, some):
+        for other in map(ipaddress.ip_network, others):
+            if one.version == other.version and one.overlaps(other):
+                found.append(str(one if one.prefixlen > other.prefixlen else other))
+    return list(dict.fromkeys(found))
+
+
 def where(host: str) -> str:
     """Return an address as `listen` has it: IPv6 in brackets, and * for every address."""
     if host in {"", "*", "0.0.0.0", "::"}:

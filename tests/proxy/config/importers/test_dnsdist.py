@@ -36,7 +36,7 @@ def service(text=""):
         ("addAction(NetmaskGroupRule({'192.0.2.0/24'}), RCodeAction(DNSRCode.REFUSED))", "deny", ["192.0.2.0/24"]),
         ("addAction('192.0.2.0/24', DropAction())", "deny", ["192.0.2.0/24"]),
         ("n = newNMG()\nn:addMask('192.0.2.0/24')\naddAction(NetmaskGroupRule(n), DropAction())", "deny", ["192.0.2.0/24"]),
-        ("addAction(NotRule(NetmaskGroupRule('10.0.0.0/8')), DropAction())", "allow", ["10.0.0.0/8"]),
+        ("addAction(NotRule(NetmaskGroupRule('10.1.0.0/16')), DropAction())", "allow", ["10.1.0.0/16"]),
         ("setLocal('10.0.0.10', {tcpListenQueueSize=7})", "tcp", {"backlog": 7}),
     ],
 )  # fmt: skip
@@ -52,6 +52,12 @@ def test_orders_are_tiers_where_they_decide():
         for row in service("setServerPolicy(firstAvailable)")["backends"]
     ] == [0, 1]
     assert service("setServerPolicy(leastOutstanding)")["backends"] == ["10.0.0.1", "10.0.0.2"]
+
+
+def test_a_method_of_a_variable_is_the_servers():
+    """A method that is called on a variable later changes its server, and adds none."""
+    rows = service("s = newServer('10.0.0.3')\ns:setDown()")["backends"]
+    assert rows == ["10.0.0.1", "10.0.0.2", {"address": "10.0.0.3", "admin": "maint"}]
 
 
 def test_pools():

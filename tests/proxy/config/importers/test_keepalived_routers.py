@@ -142,6 +142,8 @@ SCRIPT = "vrrp_script chk {\nscript %s\ninterval 5\ntimeout 2\nrise 2\nfall 4\nw
         ('"/bin/check a"', {"type": "script", "command": ["/bin/check", "a"]}),
         ('"killall -0 haproxy"', {"type": "script", "command": ["/usr/bin/pgrep", "-x", "haproxy"]}),
         ('"</dev/tcp/127.0.0.1/80"', {"type": "tcp", "address": "127.0.0.1", "port": 80}),
+        ('"/bin/ping -c 1 -W 2 10.0.0.1 > /dev/null 2>&1"', {"type": "ping", "address": "10.0.0.1"}),
+        ('"ping -c1 10.0.0.1"', {"type": "ping", "address": "10.0.0.1"}),
         ('"curl -f http://x"', {"type": "script", "command": ["/bin/sh", "-c", "curl -f http://x"]}),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.config.importers.ledger import LeftError
-from proxy.config.importers.values import address, block, command, decimal, duration, number, port, where
+from proxy.config.importers.values import address, block, command, common, decimal, duration, number, port, where
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,8 @@ def test_commands(text, words):
 def test_a_command_may_be_kept_exactly():
     """A notify script is not replaced by pgrep."""
     assert command("killall -0 x", exact=True)[0] == "/bin/sh"
+
+
+def test_blocks_in_common():
+    """Two lists of blocks have in common the smaller of each pair that overlaps."""
+    assert common(["10.0.0.0/8", "fd00::/8"], ["10.1.0.0/16", "0.0.0.0/0", "::1/128"]) == ["10.1.0.0/16", "10.0.0.0/8"]
