@@ -258,7 +258,8 @@ class Routers:
             self.ledger.changed(statement, why, router)
             return
         if any(one.partition("/")[0] == text.partition("/")[0] for one in found):
-            raise LeftError("this address is in the list already")
+            self.ledger.changed(statement, "this address is in the list already", router)
+            return
         found.append(text)
         dropped = [word for word in options if word in {"label", "scope", "brd", "peer", "home", "preferred_lft"}]
         if dropped:

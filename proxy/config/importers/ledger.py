@@ -117,6 +117,10 @@ class Ledger:
         files = list(dict.fromkeys(note.place.file for note in self.notes))
         return sorted(self.notes, key=lambda note: (files.index(note.place.file), note.place.line))
 
+    def outcomes(self) -> Iterator[tuple[Place, str, Outcome]]:
+        """Yield the place, the first word and the outcome of each statement."""
+        return ((place, name, outcome) for (place, name), outcome in self._outcomes.items())
+
     def counts(self) -> dict[Outcome, int]:
         """Return how many statements have each outcome."""
         found: dict[Outcome, int] = {"carried": 0, "changed": 0, "left": 0}

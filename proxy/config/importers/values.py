@@ -1,6 +1,7 @@
 """Values of other programs' files as ours; each function raises `LeftError` with the reason for a value that has no form here [pure]."""
 
 import ipaddress
+import itertools
 import re
 import shlex
 from typing import Final
@@ -65,11 +66,12 @@ def block(text: str) -> str:
 
 def common(some: list[str], others: list[str]) -> list[str]:
     """Return the blocks of addresses that are in both lists."""
-    found: list[str] = []
-    for one in map(ipaddress.ip_network, some):
-        for other in map(ipaddress.ip_network, others):
-            if one.version == other.version and one.overlaps(other):
-                found.append(str(one if one.prefixlen > other.prefixlen else other))
+    pairs = itertools.product(map(ipaddress.ip_network, some), map(ipaddress.ip_network, others))
+    found = [
+        str(one if one.prefixlen > other.prefixlen else other)
+        for one, other in pairs
+        if one.version == other.version and one.overlaps(other)
+    ]
     return list(dict.fromkeys(found))
 
 
