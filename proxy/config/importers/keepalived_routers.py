@@ -18,8 +18,8 @@ NOTIFY: Final = {
     "notify_stop": ["stop"],
 }
 REFUSED: Final = (
-    "there are no passwords in adverts (RFC 9568 has none); a peer that still runs keepalived with auth_type {kind} drops "
-    "adverts without one, and then both hosts are active: remove `authentication` there first, or sign with `auth` on both"
+    "adverts carry no passwords (RFC 9568 has none); a keepalived with auth_type {kind} drops them and becomes active beside a "
+    "host of higher priority, so remove `authentication` on both hosts before one of them runs Steelyard; `auth` signs adverts"
 )
 UNPRIVILEGED: Final = (
     "runs as the daemon's user without privileges (no sudo, no ip, no systemctl), and gets INSTANCE|GROUP, name, state and "

@@ -44,7 +44,7 @@ def test_words_of_an_instance(lines, key, value):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("authentication {\nauth_type PASS\nauth_pass hunter2\n}", "both hosts are active"),
+        ("authentication {\nauth_type PASS\nauth_pass hunter2\n}", "remove `authentication` on both hosts"),
         ("virtual_routes {\n10.9.0.0/24 via 10.0.0.1\n}", "routes and rules do not move"),
         ("virtual_rules {\nfrom 10.9.0.0/24 table 1\n}", "routes and rules do not move"),
         ("track_process {\nhaproxy\n}", "/usr/bin/pgrep"),
