@@ -7,6 +7,7 @@ from typing import Final
 
 from proxy.config.importers.draft import Draft, Part, Row
 from proxy.config.importers.keepalived_mail import Mail
+from proxy.config.importers.keepalived_signing import signing
 from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
 from proxy.config.importers.values import address, command, decimal, duration, is_address, number
 
@@ -190,6 +191,7 @@ class Routers:
             "unicast_src_ip": lambda each: source.append(address(_one(each))),
             "unicast_peer": lambda each: self._peers(each, peers, router),
             "authentication": self._authentication,
+            "auth_hmac": lambda each: signing(each, router, self.ledger),
             "smtp_alert": lambda each: self.mail.wanted(each, router.path[1], router),
             "garp_master_delay": put("repeat-after", _pause, announce),
             "garp_master_repeat": put("count", lambda each: number(_one(each), 1, 100), announce),

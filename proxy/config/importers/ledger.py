@@ -11,7 +11,7 @@ from proxy.config.importers.lexer import Place, Token
 Outcome = Literal["carried", "changed", "left"]
 
 _RANK: Final[dict[Outcome, int]] = {"carried": 0, "changed": 1, "left": 2}
-SECRET: Final = frozenset(("auth_pass", "password", "setKey", "stats", "webserver", "setWebserverConfig"))
+SECRET: Final = frozenset(("auth_pass", "key", "password", "setKey", "stats", "webserver", "setWebserverConfig"))
 """Statements that may contain a password: notes do not show what is behind them."""
 
 _SHOWN: Final = 60
