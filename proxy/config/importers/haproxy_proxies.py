@@ -1,16 +1,16 @@
 """One frontend, backend or listen section of HAProxy: its lines, with those of its defaults before them [pure]."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from proxy.config.importers.draft import Part
 from proxy.config.importers.haproxy_checks import CHECK_OPTIONS, Checks, milliseconds
+from proxy.config.importers.haproxy_clients import Clients
 from proxy.config.importers.haproxy_servers import Options, endpoint, merged
 from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
 from proxy.config.importers.services import EVERYBODY
-from proxy.config.importers.values import block, duration, number, where
+from proxy.config.importers.values import duration, number, where
 
 _HTTP: Final = "HTTP is relayed as TCP: requests are not read"
 _LOG: Final = "the connection log has one form: log.connections, log.connections-to"
@@ -56,7 +56,6 @@ _BIND_LEFT: Final = {"interface": 1, "maxconn": 1, "tfo": 0, "mss": 1, "nice": 1
                      "group": 1, "uid": 1, "gid": 1, "proto": 1, "severity-output": 1, "quic-socket": 1}  # fmt: skip
 _BALANCE: Final = {"roundrobin": "round-robin", "static-rr": "round-robin", "leastconn": "least-connections", "first": "overflow",
                    "source": "source-hash", "random": "random-two"}  # fmt: skip
-_MINUTE: Final = 60
 _MOST_PORTS: Final = 4096
 
 
@@ -83,17 +82,14 @@ class Proxy:
         self.timers: dict[str, float] = {}
         self.tcp: dict[str, Any] = {}
         self.checks = Checks(ledger, self.part)
+        self.clients = Clients(ledger, self.part)
         self.served = False
         self._defaults = Options(ledger, self.part)
         self._default = self.name if section.name == "listen" else ""
         self._uses: list[tuple[str, set[int]]] = []
-        self._acls: dict[str, list[Statement]] = {}
         self._source = Options(ledger, self.part)
         self._every = False
-        self._period = 10.0
         self._consistent = False
-        self._expire = "never"
-        self._accepted: list[str] = []
         self.logs: Statement | None = None
         """The option that logs each connection."""
 
@@ -101,14 +97,14 @@ class Proxy:
         """Read the lines; the first `inherited` ones are those of the defaults."""
         front, back = self.section.name != "backend", self.section.name != "frontend"
         shared: dict[str, Handler] = {"mode": self._mode, "timeout": self._timeout, "option": self._option, "no": self._no,
-                                      "acl": self._acl, "log": self._log}  # fmt: skip
+                                      "acl": self.clients.acl, "log": self._log}  # fmt: skip
         fronts: dict[str, Handler] = {"bind": self._bind, "maxconn": self._maxconn, "backlog": self._backlog,
                                       "default_backend": self._default_backend, "use_backend": self._use}  # fmt: skip
         backs: dict[str, Handler] = {
             "server": self._server, "default-server": self._default_server, "balance": self._balance, "source": self._from,
-            "hash-type": self._hash_type, "stick-table": self._table, "stick": self._stick, **self.checks.handlers(),
+            "hash-type": self._hash_type, "stick-table": self.clients.table, "stick": self.clients.stick, **self.checks.handlers(),
         }  # fmt: skip
-        table: dict[str, Handler] = {"tcp-request": self._request, "stick-table": self._table}
+        table: dict[str, Handler] = {"tcp-request": self.clients.request, "stick-table": self.clients.table}
         handlers = {**shared, **table, **(fronts if front else {}), **(backs if back else {})}
         other = {**fronts, **backs}
         for at, line in enumerate(lines):
@@ -158,13 +154,6 @@ class Proxy:
         if statement.args[:1] != ["option"] and statement.args[:1] != ["log"]:
             raise LeftError("there is nothing of this to turn off")
 
-    def _acl(self, statement: Statement) -> None:
-        if not statement.args:
-            raise LeftError("a value is missing")
-        self._acls.setdefault(statement.args[0], []).append(statement)
-        if len(statement.args) < 3 or statement.args[1] not in {"src", "dst_port", "always_true", "always_false"}:  # noqa: PLR2004
-            raise LeftError("only addresses of clients (src) and ports (dst_port) can be told apart")
-
     @staticmethod
     def _log(statement: Statement) -> None:
         if statement.args[:1] != ["global"]:
@@ -207,88 +196,13 @@ class Proxy:
     def _use(self, statement: Statement) -> None:
         if len(statement.args) < 3 or statement.args[1] != "if":  # noqa: PLR2004 - the condition
             raise LeftError("a listener has one list of servers: only a condition on dst_port can divide them")
-        ports: set[int] = set()
-        for test in self._tests(statement.args[2:]):
-            if test[0] != "dst_port":
-                kind = "addresses of clients" if test[0] == "src" else test[0][:40]
-                raise LeftError(f"a listener has one list of servers, not by {kind}: use another address or port")
-            for text in test[1:]:
-                low, _, high = text.partition(":")
-                if text not in {"eq", "-m", "int"}:
-                    ports.update(range(number(low, 1, 65535), number(high or low, 1, 65535) + 1))
+        ports = self.clients.ports(statement.args[2:])
         self._uses.append((statement.args[0], ports))
 
     def backend_of(self, host: str, port: int) -> str:
         """Return the name of the backend that gets the connections to one listener."""
         del host
         return next((name for name, ports in self._uses if port in ports), self._default)
-
-    def _tests(self, words: Sequence[str]) -> list[list[str]]:
-        """Return the alternatives of a condition: names of acls, or tests in braces."""
-        found: list[list[str]] = []
-        text = list(words)
-        while text:
-            word = text.pop(0)
-            if word in {"||", "or"}:
-                continue
-            if word == "{" and "}" in text:
-                end = text.index("}")
-                found.append(text[:end])
-                text = text[end + 1 :]
-            elif word in self._acls:
-                found.extend(each.args[1:] for each in self._acls[word])
-            else:
-                raise LeftError(f"this condition has no form here: {word[:40]}")
-            if text and text[0] not in {"||", "or"}:
-                raise LeftError("conditions that must hold together have no form here")
-        return found
-
-    def _request(self, statement: Statement) -> None:
-        args = statement.args
-        if args[:1] == ["inspect-delay"]:
-            return  # nothing is inspected
-        if args[:1] not in (["connection"], ["content"], ["session"]) or len(args) < 2:  # noqa: PLR2004 - the action
-            raise LeftError("there is no such rule")
-        action, rest = args[1], args[2:]
-        if action.startswith(("track-sc", "expect-proxy")):
-            return  # what is counted is used by another rule
-        if action == "accept" and rest[:2] == ["if", "{"] and "req_ssl_hello_type" in rest:
-            return
-        if action not in {"reject", "accept"} or (not rest and action == "accept"):
-            raise LeftError("rules about clients reject or accept them")
-        if not rest:
-            if not self._accepted:
-                raise LeftError("this rejects every client")
-            self.part.set("allow", self._accepted, statement.place)
-            return
-        negated = rest[0] == "unless" or rest[1:2] == ["!"] or rest[1][:1] == "!"
-        words = [word.lstrip("!") for word in rest[1:] if word != "!"]
-        for test in self._tests(words):
-            self._client(test, statement, allow=(action == "accept") != negated)
-
-    def _client(self, test: list[str], statement: Statement, *, allow: bool) -> None:
-        kind, values = test[0], [word for word in test[1:] if word not in {"gt", "ge", "-m", "ip", "int", "--"}]
-        if kind == "src":
-            if any(value.startswith("-") for value in values):
-                raise LeftError("addresses in a file of their own: list them in allow or deny")
-            blocks = [block(value) for value in values]
-            if allow and statement.args[1] == "accept":
-                self._accepted.extend(blocks)  # without a rule that rejects the others, all clients are accepted
-                return
-            key = "allow" if allow else "deny"
-            self.part.set(key, [*self.part.get(key, []), *blocks], statement.place)
-        elif allow or not values:
-            raise LeftError("this condition has no form here")
-        elif re.fullmatch(r"(src_conn_cur|sc[0-9]?_conn_cur)(\(.*\))?", kind):
-            self.part.set("max-connections-per-client", number(values[0], 1), statement.place)
-        elif re.fullmatch(r"(src|sc[0-9]?)_(conn|sess)_rate(\(.*\))?", kind):
-            self.part.set("rate-per-client", self._rate(number(values[0], 1)), statement.place)
-        else:
-            raise LeftError(f"{kind[:40]}: clients have addresses, connections and rates")
-
-    def _rate(self, count: int) -> str:
-        each = count * _MINUTE / self._period
-        return f"{round(each / _MINUTE)}/s" if each >= _MINUTE else f"{max(1, round(each))}/m"
 
     # -- backends
 
@@ -335,28 +249,6 @@ class Proxy:
 
     def _from(self, statement: Statement) -> None:
         self._source.read(statement, ["source", *statement.args])
-
-    def _table(self, statement: Statement) -> None:
-        words = statement.args
-        if words[:1] != ["type"] or words[1:2] not in (["ip"], ["ipv6"]):
-            raise LeftError("clients are known by their address only")
-        for key, value in zip(words, [*words[1:], ""], strict=False):
-            rate = re.search(r"(?:conn|sess)_rate\(([0-9a-z]+)\)", value) if key == "store" else None
-            if rate:
-                self._period = max(0.001, milliseconds(rate[1]))
-            if key == "expire":
-                self._expire = duration(milliseconds(value))
-            if key == "peers":
-                self.ledger.changed(statement, "persistence is of one host: the other one chooses anew", self.part)
-
-    def _stick(self, statement: Statement) -> None:
-        text = " ".join(statement.args)
-        found = re.match(r"(?:on|match|store-request) src(?:,ipmask\(([0-9]+)(?:,([0-9]+))?\))?(?: table \S+)?$", text)
-        if found is None:
-            raise LeftError("clients are known by their address only")
-        prefixes = {"ipv4-prefix": found[1], "ipv6-prefix": found[2]}
-        table = {key: number(value, 1, 128) for key, value in prefixes.items() if value}
-        self.part.set("persistence", {"timeout": self._expire, **table}, statement.place)
 
     @property
     def queue(self) -> int:

@@ -208,6 +208,57 @@ def test_haproxy_values(front, back):
     )
 
 
+CONDITION = st.lists(
+    st.sampled_from(["if", "unless", "{", "}", "!", "||", "or", "!a", "a", "b", "src", "dst_port", "src_conn_cur", "gt", "10.0.0.0/8", "25:30", "-f"]),
+    max_size=7,
+).map(" ".join)  # fmt: skip
+
+
+@PATIENT
+@given(
+    rules=st.lists(
+        st.tuples(
+            st.sampled_from(
+                [
+                    "tcp-request connection reject",
+                    "tcp-request connection accept",
+                    "use_backend b",
+                    "acl a",
+                    "acl b",
+                    "acl",
+                ]
+            ),
+            CONDITION,
+        ).map(" ".join),
+        max_size=6,
+    )
+)
+def test_haproxy_conditions(rules):
+    """Rules with any conditions are imported."""
+    lines = "\n ".join(rules)
+    sound(
+        "haproxy",
+        "haproxy.cfg",
+        f"frontend f\n bind :25\n default_backend b\n {lines}\nbackend b\n server a 10.0.0.1:80\n",
+    )
+
+
+@PATIENT
+@given(
+    one=st.lists(st.tuples(st.sampled_from(KEEPALIVED[8:24]), st.sampled_from(VALUES)).map(" ".join), max_size=8),
+    two=st.lists(st.tuples(st.sampled_from(KEEPALIVED[8:24]), st.sampled_from(VALUES)).map(" ".join), max_size=8),
+)
+def test_two_hosts(one, two):
+    """Two files that differ in any way become one file that is sound for both hosts."""
+    text = "vrrp_instance V {\ninterface eth0\nvirtual_router_id 7\nvirtual_ipaddress { 10.0.0.10/24 }\n%s\n}\n"
+    files = [("a.conf", text % "\n".join(one)), ("b.conf", text % "\n".join(two))]
+    try:
+        printed, _ = convert("keepalived", files, lambda _: [], judge)
+    except UnreadableError:
+        return
+    assert not [item for item in judge(printed) if printed and item.severity == "error"]
+
+
 @PATIENT
 @given(
     calls=st.lists(
