@@ -1,6 +1,5 @@
 """Reads keepalived.conf(5): each file is one host's, and so is each configuration id of `@` lines [pure]."""
 
-import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -9,7 +8,7 @@ from proxy.config.importers.keepalived_lines import Lines, Reader
 from proxy.config.importers.keepalived_mail import NO_MAIL, Mail
 from proxy.config.importers.keepalived_routers import BUFFERS, ROUTES, TRACKED, Routers
 from proxy.config.importers.keepalived_servers import Servers
-from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
+from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement, first
 from proxy.config.importers.lexer import Place
 from proxy.config.importers.values import decimal, duration, number
 from proxy.config.reserved import reserved
@@ -195,11 +194,11 @@ class _Host:
         top = self.tables.part()
         handlers: dict[str, Handler] = {
             "router_id": self._name,
-            "vrrp_version": lambda each: setattr(self.routers, "version", number(_arg(each), 2, 3)),
-            "default_interface": lambda each: setattr(self.routers, "interface", _arg(each)),
-            "vrrp_startup_delay": lambda each: vrrp.set("start-delay", duration(decimal(_arg(each))), each.place),
+            "vrrp_version": lambda each: setattr(self.routers, "version", number(first(each), 2, 3)),
+            "default_interface": lambda each: setattr(self.routers, "interface", first(each)),
+            "vrrp_startup_delay": lambda each: vrrp.set("start-delay", duration(decimal(first(each))), each.place),
             "vrrp_garp_master_delay": lambda each: announce.set("repeat-after", _pause(each), each.place),
-            "vrrp_garp_master_repeat": lambda each: announce.set("count", number(_arg(each), 1, 100), each.place),
+            "vrrp_garp_master_repeat": lambda each: announce.set("count", number(first(each), 1, 100), each.place),
             "vrrp_garp_master_refresh": lambda each: announce.set("refresh", _pause(each), each.place),
             "lvs_timeouts": self._timeouts,
             **self.mail.handlers(),
@@ -208,7 +207,7 @@ class _Host:
         self.ledger.read(statement.inner, handlers, part=top, always=_ALWAYS, left=_GLOBALS)
 
     def _name(self, statement: Statement) -> None:
-        name = _arg(statement)
+        name = first(statement)
         if not is_name(name):
             raise LeftError(
                 "not a name of letters, digits, dots, hyphens and underscores; the host's name is the default"
@@ -230,17 +229,11 @@ class _Host:
 
     def _fifo(self, statement: Statement) -> None:
         told = self.tables.part("notify", self.tables.unused("notify", "fifo"), place=statement.place)
-        told.set("fifo", _arg(statement), statement.place)
+        told.set("fifo", first(statement), statement.place)
         if len(statement.args) > 1:
             self.ledger.changed(statement, "the FIFO belongs to the daemon's user", told)
 
 
-def _arg(statement: Statement) -> str:
-    if not statement.args or not re.search(r"\S", statement.args[0]):
-        raise LeftError("a value is missing")
-    return statement.args[0]
-
-
 def _pause(statement: Statement) -> str:
-    seconds = decimal(_arg(statement))
+    seconds = decimal(first(statement))
     return duration(seconds) if seconds else "never"

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from proxy.config.importers.draft import Part
-from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
+from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement, first
 from proxy.config.importers.values import address, command, decimal, duration, number, port
 
 CHECKERS: Final = (
@@ -62,13 +62,6 @@ class Pace:
     def with_(self, found: Mapping[str, Any]) -> "Pace":
         """Return the timers with the changes of an inner block."""
         return replace(self, **found)
-
-
-def first(statement: Statement) -> str:
-    """Return the first argument."""
-    if not statement.args or not statement.args[0]:
-        raise LeftError("a value is missing")
-    return statement.args[0]
 
 
 class Checker:

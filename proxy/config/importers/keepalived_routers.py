@@ -1,30 +1,19 @@
 """keepalived's VRRP half: vrrp_instance, vrrp_sync_group, vrrp_script and their notify scripts [pure]."""
 
 import ipaddress
-import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from proxy.config.importers.draft import Draft, Part, Row
 from proxy.config.importers.keepalived_mail import Mail
+from proxy.config.importers.keepalived_scripts import notifiers, script_probe, weight_of
 from proxy.config.importers.keepalived_signing import signing
-from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
-from proxy.config.importers.values import address, command, decimal, duration, is_address, number
+from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement, first
+from proxy.config.importers.values import address, decimal, duration, number
 
-NOTIFY: Final = {
-    "notify": [],
-    "notify_master": ["active"],
-    "notify_backup": ["backup"],
-    "notify_fault": ["fault"],
-    "notify_stop": ["stop"],
-}
 REFUSED: Final = (
     "adverts carry no passwords (RFC 9568 has none); a keepalived with auth_type {kind} drops them and becomes active beside a "
     "host of higher priority, so remove `authentication` on both hosts before one of them runs Steelyard; `auth` signs adverts"
-)
-UNPRIVILEGED: Final = (
-    "runs as the daemon's user without privileges (no sudo, no ip, no systemctl), and gets INSTANCE|GROUP, name, state and "
-    "priority as its last arguments"
 )
 ROUTES: Final = (
     "routes and rules do not move with a router: set them for good on both hosts, or let a service that root runs follow the "
@@ -69,9 +58,6 @@ _ALWAYS: Final = frozenset(
     ("state", "preempt", "accept", "strict_mode", "check_unicast_src", "skip_check_adv_addr", "native_ipv6", "track_src_ip",
      "vmac_xmit_base", "unicast_fault_no_peer", "track_primary")
 )  # fmt: skip
-_PING: Final = re.compile(
-    r"(?:/\S*/)?ping6?(?:\s+-\w+(?:\s+[0-9.]+(?=\s))?)*\s+(\S+)(?:\s*&?>\s*/dev/null(?:\s+2>&1)?)?"
-)
 
 
 class Routers:
@@ -92,76 +78,16 @@ class Routers:
         self._elsewhere: dict[str, dict[str, list[str]]] = {}
         """Router -> interface -> addresses that it has on other interfaces."""
 
-    # -- vrrp_script
-
     def script(self, statement: Statement) -> None:
         """Read a vrrp_script as a named probe, so that routers can track it."""
-        name = _one(statement)
-        probe = self.draft.part("probe", self.draft.unused("probe", name), place=statement.place)
-        probe.set("type", "script", statement.place)
-        weight: list[int] = []
-        handlers: dict[str, Handler] = {
-            "script": lambda each: self._command(each, probe),
-            "interval": lambda each: probe.set("interval", duration(decimal(_one(each))), each.place),
-            "timeout": lambda each: probe.set("timeout", duration(decimal(_one(each))), each.place),
-            "rise": lambda each: probe.set("rise", number(_one(each), 1, 1000), each.place),
-            "fall": lambda each: probe.set("fall", number(_one(each), 1, 1000), each.place),
-            "weight": lambda each: weight.append(_weight(each.args)),
-        }
-        left = {
-            "user": "scripts run as node.user, the user of all probes",
-            "reverse": "the exit status is not reversed",
-        }
-        for key, value in (("interval", "1s"), ("rise", 1), ("fall", 1)):
-            probe.set(key, value)
-        self.ledger.read(statement.inner, handlers, part=probe, always={"init_fail"}, left=left)
-        probe.set("down-interval", probe.get("interval"))
-        self._within(probe, statement)
-        if probe.get("type") == "script" and probe.get("command") is None:
-            del self.draft.parts[probe.path]
-            raise LeftError("it has no script")
-        self._scripts[name] = weight[-1] if weight else None
-        self._names[name] = probe.path[1]
-
-    def _within(self, probe: Part, statement: Statement) -> None:
-        """Set a timeout that is not longer than the interval."""
-        seconds = float(str(probe.get("interval")).rstrip("s")) if str(probe.get("interval")).endswith("s") else None
-        timeout = probe.get("timeout")
-        if timeout is None:
-            probe.set("timeout", probe.get("interval"))
-        elif seconds is not None and timeout.endswith("s") and not timeout.endswith("ms"):
-            if not probe.get("interval").endswith("ms") and float(timeout.rstrip("s")) <= seconds:
-                return
-            probe.set("timeout", probe.get("interval"))
-            inner = next((each for each in statement.inner if each.name == "timeout"), statement)
-            self.ledger.changed(inner, "a probe's timeout is at most its interval: probes never overlap", probe)
-
-    def _command(self, statement: Statement, probe: Part) -> None:
-        text = " ".join(statement.args) if len(statement.args) > 1 else _one(statement)
-        device = re.fullmatch(r"\s*<\s*/dev/tcp/([^/\s]+)/([0-9]+)\s*", text)
-        if device:
-            probe.set("type", "tcp", statement.place)
-            probe.set("address", address("127.0.0.1" if device[1] == "localhost" else device[1]), statement.place)
-            probe.set("port", number(device[2], 1, 65535), statement.place)
-            return
-        asked = _PING.fullmatch(text.strip())
-        if asked and is_address(asked[1]):
-            probe.set("type", "ping", statement.place)
-            probe.set("address", address(asked[1]), statement.place)
-            why = "a ping probe asks the same; ping(8) itself may lack the right to, in a program without privileges"
-            self.ledger.changed(statement, why, probe)
-            return
-        words = command(text)
-        probe.set("command", words, statement.place)
-        if "pgrep" in words[0] and "pgrep" not in text:
-            why = "a program without privileges may not signal others: pgrep looks for the name instead"
-            self.ledger.changed(statement, why, probe)
+        name = first(statement)
+        self._names[name], self._scripts[name] = script_probe(statement, self.draft, self.ledger)
 
     # -- vrrp_instance
 
     def instance(self, statement: Statement) -> None:
         """Read a vrrp_instance."""
-        name = _one(statement)
+        name = first(statement)
         router = self.draft.part("vrrp", self.draft.unused("vrrp", name), place=statement.place)
         self._names[name] = router.path[1]
         if self.interface:
@@ -176,27 +102,27 @@ class Routers:
             return lambda each: to.set(key, value(each), each.place)
 
         handlers: dict[str, Handler] = {
-            "interface": put("interface", _one),
-            "virtual_router_id": put("vrid", lambda each: number(_one(each), 1, 255)),
-            "priority": put("priority", lambda each: number(_one(each), 1, 255)),
-            "advert_int": put("advert-interval", lambda each: duration(decimal(_one(each)))),
-            "version": lambda each: version.append(number(_one(each), 2, 3)),
+            "interface": put("interface", first),
+            "virtual_router_id": put("vrid", lambda each: number(first(each), 1, 255)),
+            "priority": put("priority", lambda each: number(first(each), 1, 255)),
+            "advert_int": put("advert-interval", lambda each: duration(decimal(first(each)))),
+            "version": lambda each: version.append(number(first(each), 2, 3)),
             "nopreempt": put("preempt", lambda _: False),
-            "preempt_delay": put("preempt-delay", lambda each: duration(decimal(_one(each)))),
+            "preempt_delay": put("preempt-delay", lambda each: duration(decimal(first(each)))),
             "use_vmac": lambda each: self._vmac(each, router),
             "virtual_ipaddress": lambda each: self._addresses(each, router),
             "virtual_ipaddress_excluded": lambda each: self._excluded(each, router),
             "track_interface": lambda each: self._interfaces(each, router, raise_by),
             "track_script": lambda each: self._track(each, router, raise_by),
-            "unicast_src_ip": lambda each: source.append(address(_one(each))),
+            "unicast_src_ip": lambda each: source.append(address(first(each))),
             "unicast_peer": lambda each: self._peers(each, peers, router),
             "authentication": self._authentication,
             "auth_hmac": lambda each: signing(each, router, self.ledger),
             "smtp_alert": lambda each: self.mail.wanted(each, router.path[1], router),
             "garp_master_delay": put("repeat-after", _pause, announce),
-            "garp_master_repeat": put("count", lambda each: number(_one(each), 1, 100), announce),
+            "garp_master_repeat": put("count", lambda each: number(first(each), 1, 100), announce),
             "garp_master_refresh": put("refresh", _pause, announce),
-            **self.notifiers(router.path[1], "vrrp"),
+            **notifiers(router.path[1], self.draft, self.ledger),
         }  # fmt: skip
         block = sorted(statement.inner, key=lambda each: each.name != "interface")  # addresses are compared with it
         self.ledger.read(block, handlers, part=router, always=_ALWAYS, left=_WORDS)
@@ -291,7 +217,7 @@ class Routers:
         self, statement: Statement, entry: dict[str, object], weight: int | None, router: Part, raise_by: list[int]
     ) -> None:
         if "weight" in statement.args:
-            weight = _weight(statement.args[statement.args.index("weight") + 1 :])
+            weight = weight_of(statement.args[statement.args.index("weight") + 1 :])
         if "reverse" in statement.args:
             raise LeftError("a track whose failure is wanted (reverse) has no form here")
         if weight:
@@ -320,29 +246,11 @@ class Routers:
         kind = next((each.args[0] for each in statement.inner if each.name == "auth_type" and each.args), "PASS")
         raise LeftError(REFUSED.format(kind=kind[:8]))
 
-    # -- notify
-
-    def notifiers(self, name: str, section: str) -> dict[str, Handler]:
-        """Return the handlers of the notify scripts of a router or a group."""
-        return dict.fromkeys(NOTIFY, lambda each: self._notify(each, name, section))
-
-    def _notify(self, statement: Statement, name: str, section: str) -> None:
-        text, states = _one(statement), NOTIFY[statement.name]
-        told = self.draft.part("notify", self.draft.unused("notify", f"{name}-{states[0] if states else 'all'}"))
-        told.place = statement.place
-        told.set("on", [name])
-        if states:
-            told.set("to", list(states))
-        told.set("command", command(text, exact=True), statement.place)
-        self.ledger.changed(statement, UNPRIVILEGED, told)
-        if section == "sync-group":
-            told.remark("a group's program is told of the group as a whole, once")
-
     # -- vrrp_sync_group
 
     def group(self, statement: Statement) -> None:
         """Read a vrrp_sync_group; the instances must have been read."""
-        group = self.draft.part("sync-group", self.draft.unused("sync-group", _one(statement)), place=statement.place)
+        group = self.draft.part("sync-group", self.draft.unused("sync-group", first(statement)), place=statement.place)
         members: list[str] = []
         group.set("vrrp", members, statement.place)
 
@@ -368,7 +276,7 @@ class Routers:
             "track_interface": track,
             "track_script": track,
             "smtp_alert": lambda each: self.mail.wanted(each, group.path[1], group),
-            **self.notifiers(group.path[1], "sync-group"),
+            **notifiers(group.path[1], self.draft, self.ledger),
         }
         by_name = [
             each for each in statement.inner if each.name in self._names and not each.args and each.block is None
@@ -376,9 +284,9 @@ class Routers:
         for each in by_name:  # an old form: the names without `group`
             self.ledger.try_to(join, each, group)
         rest = [each for each in statement.inner if each not in by_name]
-        first = sorted(rest, key=lambda each: each.name != "group")
+        ordered = sorted(rest, key=lambda each: each.name != "group")
         self.ledger.read(
-            first, handlers, part=group, always={"global_tracking", "sync_group_tracking_weight"}, left=_WORDS
+            ordered, handlers, part=group, always={"global_tracking", "sync_group_tracking_weight"}, left=_WORDS
         )
         if not members:
             del self.draft.parts[group.path]
@@ -406,17 +314,6 @@ class Routers:
                     self.holders[one.partition("/")[0]] = (other.path[1], len(addresses))
 
 
-def _one(statement: Statement) -> str:
-    """Return the first argument."""
-    if not statement.args or not statement.args[0]:
-        raise LeftError("a value is missing")
-    return statement.args[0]
-
-
-def _weight(args: Sequence[str]) -> int:
-    return number(args[0], -254, 254) if args else 0
-
-
 def _pause(statement: Statement) -> str:
-    seconds = decimal(_one(statement))
+    seconds = decimal(first(statement))
     return duration(seconds) if seconds else "never"

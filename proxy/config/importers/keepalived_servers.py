@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from proxy.balance.names import canonical
 from proxy.config.importers.draft import Draft, Part
-from proxy.config.importers.keepalived_checks import CHECKERS, Checker, Pace, first
+from proxy.config.importers.keepalived_checks import CHECKERS, Checker, Pace
 from proxy.config.importers.keepalived_mail import NO_MAIL
-from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
+from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement, first
 from proxy.config.importers.services import PORTS, Server, write_backends
 from proxy.config.importers.values import address, decimal, duration, number, port, where
 

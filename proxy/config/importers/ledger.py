@@ -62,6 +62,13 @@ class Statement:
             yield from each.everything()
 
 
+def first(statement: Statement) -> str:
+    """Return the first argument."""
+    if not statement.args or not statement.args[0]:
+        raise LeftError("a value is missing")
+    return statement.args[0]
+
+
 Handler = Callable[[Statement], None]
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.config.importers import dnsdist, haproxy, haproxy_proxies, haproxy_servers, keepalived, keepalived_routers
+from proxy.config.importers import dnsdist, haproxy, haproxy_proxies, haproxy_servers, keepalived, keepalived_scripts
 from proxy.config.importers.convert import convert
 from proxy.config.importers.keepalived_checks import CHECKERS
 from proxy.config.importers.lexer import UnreadableError
@@ -78,7 +78,7 @@ KEEPALIVED = [
     "protocol", "persistence_timeout", "persistence_granularity", "quorum", "hysteresis", "delay_loop", "url", "path", "digest",
     "status_code", "connect_port", "retry", "misc_path", "payload", "require_reply", "router_id", "notification_email", "smtp_alert",
     "fwmark", "dev", "include", "@a", "@^b", "$X=1", "$X", "${X}", "~SEQ(i, 1, 3)", "~LST({i, j}, {1, 2}, {3, 4})", "$i",
-    *CHECKERS, *keepalived_routers.NOTIFY,
+    *CHECKERS, *keepalived_scripts.NOTIFY,
 ]  # fmt: skip
 HAPROXY = [
     "global", "defaults", "frontend", "backend", "listen", "peers", "bind", "server", "default-server", "balance", "timeout", "option",
