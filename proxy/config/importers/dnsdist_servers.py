@@ -76,7 +76,7 @@ def server(call: Call, ledger: Ledger, part: Part) -> Downstream:
         options.setdefault(key, arg)
     if not options.get("address"):
         raise LeftError("it has no address")
-    if options.get("tls") or options.get("dohPath") or options.get("protocol", "Do53") != "Do53":
+    if options.get("tls") or options.get("dohPath") or str(options.get("protocol", "Do53")).lower() != "do53":
         raise LeftError(_TLS)
     _address(found, text_of(options["address"]))
     check: dict[str, Any] = {

@@ -91,7 +91,7 @@ class Yaml:
             self._options(each, table, _BIND, {"tcp": _BIND_TCP})
             table.keys.pop("listen_address", None)
             table.places.pop("listen_address", None)
-            name = "addLocal" if table.keys.pop("protocol", "Do53") == "Do53" else "addTLSLocal"
+            name = "addLocal" if str(table.keys.pop("protocol", "Do53")).lower() == "do53" else "addTLSLocal"
             table.places.pop("protocol", None)
             yield Call(name, self._place(each), [self._of(each, "listen_address"), table])
 
