@@ -73,7 +73,7 @@ def _read(name: str) -> str | None:
     if len(content) > _LARGEST:
         click.echo(f"{printable(name)}: larger than {_LARGEST >> 20} MiB: not a configuration", err=True)
         return None
-    return content.decode(errors="replace")
+    return content.decode("utf-8-sig", errors="replace")
 
 
 def _included(pattern: str) -> "Sequence[tuple[str, str]]":

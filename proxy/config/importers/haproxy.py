@@ -4,12 +4,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from proxy.config.importers.draft import Draft, Part, Setting
+from proxy.config.importers.draft import Draft, Part, Remark, Setting
 from proxy.config.importers.haproxy_checks import milliseconds
 from proxy.config.importers.haproxy_lines import sections
-from proxy.config.importers.haproxy_proxies import Proxy, endpoints
+from proxy.config.importers.haproxy_proxies import End, Proxy, Real, endpoints
 from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
-from proxy.config.importers.services import PORTS, Server, write_backends
+from proxy.config.importers.services import EVERYBODY, PORTS, Server, write_backends
 from proxy.config.importers.values import address, duration, number
 
 _TUNING: Final = "buffers, caches and TLS are not there to be tuned"
@@ -52,6 +52,9 @@ _GLOBAL_ALWAYS: Final = frozenset(
      "quiet", "node", "nbproc", "no-quick-exit", "noreuseport")
 )  # fmt: skip
 
+_TLS_ENDS: Final = "TLS ends at the servers: here they would get it from clients as it is, so give them certificates, and write this listener then"
+_TLS_MADE: Final = "bytes go on as they are: there is no TLS towards servers"
+_TLS_THROUGH: Final = "TLS goes through to the servers, which show their own certificates to clients"
 _ENDLESS: Final = 10_000
 """Clients that may wait where HAProxy knows no limit."""
 
@@ -127,29 +130,49 @@ class _Reading:
         front = next(each for each in self.fronts if each.section is section)
         if not front.binds:
             raise LeftError("it has no `bind` that could be carried over")
-        ways: dict[str, list[tuple[str, int]]] = {}
-        for host, port in front.binds:
-            ways.setdefault(front.backend_of(host, port), []).append((host, port))
-        made = 0
-        for name, ends in ways.items():
-            back = front if name == front.name and front.servers else self.proxies.get(name)
-            if back is None or not back.servers:
-                what = f"backend {name[:40]}: " if name and name != front.name else ""
-                shown = ", ".join(f"{host}:{port}" for host, port in ends)
-                self.ledger.remark(
-                    front.section.place, front.section.text, f"{what}no servers for {shown}", self.tables.part()
-                )
-                continue
+        ways: dict[tuple[str, bool, bool], list[End]] = {}
+        for end in front.binds:
+            ways.setdefault((front.backend_of(end.port), end.encrypted, end.proxied), []).append(end)
+        found = [(name, ends, self._servers(front, name, ends)) for (name, _, _), ends in ways.items()]
+        sound = [(name, ends, servers) for name, ends, servers in found if servers]
+        for name, ends, servers in sound:
+            back = front if name == front.name and front.servers else self.proxies[name]
             back.served = front.served = True
-            self._service(front, back, ends, single=len(ways) == 1)
-            made += 1
-        if not made:
+            self._service(front, back, servers, ends, single=len(sound) == 1)
+        if not sound:
+            for item in front.part.items:
+                if isinstance(item, Remark) and item.note is not None and item.note.left:
+                    self.tables.part().remark(item.note)
             raise LeftError("none of its backends has a server that could be carried over")
 
-    def _service(self, front: Proxy, back: Proxy, ends: list[tuple[str, int]], *, single: bool) -> None:
-        wanted = front.name if single else f"{front.name}-{PORTS.get(ends[0][1], ends[0][1])}"
+    def _servers(self, front: Proxy, name: str, ends: list[End]) -> list[Real]:
+        """Return the servers that listeners with a backend in common can have, none after saying why."""
+        back = front if name == front.name and front.servers else self.proxies.get(name)
+        servers = list(back.servers) if back is not None else []
+        encrypted = ends[0].encrypted
+        if encrypted and not all(one.options.ssl for one in servers):
+            for end in ends:
+                self.ledger.left(end.statement, _TLS_ENDS, front.part)
+            return []
+        if not encrypted and back is not None:
+            for one in [one for one in servers if one.options.ssl]:
+                self.ledger.left(one.statement, _TLS_MADE, back.part)
+                servers.remove(one)
+        if not servers:
+            what = f"backend {name[:40]}: " if name and name != front.name else ""
+            why = f"{what}no servers for {', '.join(f'{end.host}:{end.port}' for end in ends)}"
+            self.ledger.remark(front.section.place, front.section.text, why, self.tables.part())
+        return servers
+
+    def _service(self, front: Proxy, back: Proxy, servers: list[Real], ends: list[End], *, single: bool) -> None:
+        wanted = front.name if single else f"{front.name}-{PORTS.get(ends[0].port, ends[0].port)}"
         part = self.tables.part("service", self.tables.unused("service", wanted), place=front.section.place)
         part.set("listen", endpoints(ends), front.section.place)
+        if ends[0].proxied:
+            part.set("accept-proxy", list(EVERYBODY), ends[0].statement.place)
+        for end in ends:
+            if end.encrypted:
+                self.ledger.changed(end.statement, _TLS_THROUGH, part)
         for proxy in dict.fromkeys((front, back)):
             for item in proxy.part.items:
                 if isinstance(item, Setting):
@@ -168,17 +191,16 @@ class _Reading:
             inner = self.tables.part(*part.path, "tcp", place=front.section.place)
             for key, value in table.items():
                 inner.set(key, value)
-        self._backends(part, back, ends, timers)
+        self._backends(part, back, servers, {end.port for end in ends}, timers)
 
-    def _backends(self, part: Part, back: Proxy, ends: list[tuple[str, int]], timers: dict[str, float]) -> None:
-        ports = {port for _, port in ends}
+    def _backends(self, part: Part, back: Proxy, real: list[Real], ports: set[int], timers: dict[str, float]) -> None:
         servers: list[Server] = []
-        for one in back.servers:
+        for one in real:
             backend = dict(one.backend)
             if ports == {backend.get("port")}:
                 del backend["port"]
             probes = back.probes_of(one, timers.get("check"))
-            if len(ports) > 1 and any("port" not in real.backend for real in back.servers):
+            if len(ports) > 1 and any("port" not in each.backend for each in real):
                 probes = [{"port": backend.get("port", min(ports)), **probe} for probe in probes]
             servers.append(Server(backend, one.statement, probes))
         self._keys(part, back)

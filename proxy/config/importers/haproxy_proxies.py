@@ -1,6 +1,6 @@
 """One frontend, backend or listen section of HAProxy: its lines, with those of its defaults before them [pure]."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -9,12 +9,11 @@ from proxy.config.importers.haproxy_checks import CHECK_OPTIONS, Checks, millise
 from proxy.config.importers.haproxy_clients import Clients
 from proxy.config.importers.haproxy_servers import Options, endpoint, merged
 from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
-from proxy.config.importers.services import EVERYBODY
 from proxy.config.importers.values import duration, number, where
 
 _HTTP: Final = "HTTP is relayed as TCP: requests are not read"
 _LOG: Final = "the connection log has one form: log.connections, log.connections-to"
-_TLS_ENDS: Final = "TLS ends at the servers: here they would get it from clients as it is, so give them certificates, and write this listener then"
+_ENCRYPTED: Final = frozenset(("ssl", "crt", "crt-list"))
 _LEFT: Final = {
     **dict.fromkeys(
         ("http-request", "http-response", "http-after-response", "http-error", "http-reuse", "http-send-name-header", "errorfile",
@@ -60,6 +59,17 @@ _MOST_PORTS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
+class End:
+    """An address and a port to listen on; whether TLS ends there, and whether clients send a PROXY header."""
+
+    host: str
+    port: int
+    statement: Statement
+    encrypted: bool
+    proxied: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Real:
     """One `server` line."""
 
@@ -77,7 +87,7 @@ class Proxy:
         self.name = section.args[0]
         self.ledger = ledger
         self.part = Part(("service", self.name), section.place)
-        self.binds: list[tuple[str, int]] = []
+        self.binds: list[End] = []
         self.servers: list[Real] = []
         self.timers: dict[str, float] = {}
         self.tcp: dict[str, Any] = {}
@@ -164,25 +174,30 @@ class Proxy:
     def _bind(self, statement: Statement) -> None:
         if not statement.args:
             raise LeftError("a value is missing")
-        words = iter(statement.args[1:])
+        encrypted = not _ENCRYPTED.isdisjoint(statement.args[1:])
+        proxied = "accept-proxy" in statement.args
+        if not encrypted:
+            self._listener(iter(statement.args[1:]), statement)
+        if proxied:
+            why = "accept-proxy lists who must send a header: better only your proxies"
+            self.ledger.changed(statement, why, self.part)
+        both = "v6only" not in statement.args
+        for each in statement.args[0].split(","):
+            for host, port in _ends(each):
+                where_ = "*" if host == "[::]" and both else host
+                self.binds.append(End(where_, port, statement, encrypted=encrypted, proxied=proxied))
+
+    def _listener(self, words: Iterator[str], statement: Statement) -> None:
+        """Read the options of a listener without TLS."""
         for word in words:
-            if word in {"ssl", "crt", "crt-list", "quic"}:
-                raise LeftError(_TLS_ENDS)
             for _ in range({**_BIND_ALWAYS, **_BIND_LEFT}.get(word, 0)):
                 next(words, "")
-            if word == "accept-proxy":
-                self.part.set("accept-proxy", list(EVERYBODY), statement.place)
-                self.ledger.changed(
-                    statement, "accept-proxy lists who must send a header: better only your proxies", self.part
-                )
-            elif word == "backlog":
+            if word == "backlog":
                 self.tcp["backlog"] = number(next(words, ""), 1, 65535)
             elif word == "tcp-ut":
                 self.tcp["user-timeout"] = duration(milliseconds(next(words, "")))
-            elif word not in _BIND_ALWAYS:
+            elif word != "accept-proxy" and word not in _BIND_ALWAYS:
                 self.ledger.changed(statement, f"{word[:40]}: listeners have no such option", self.part)
-        for each in statement.args[0].split(","):
-            self.binds.extend(end for end in _ends(each) if end not in self.binds)
 
     def _maxconn(self, statement: Statement) -> None:
         self.part.set("max-connections", number((statement.args or [""])[0]), statement.place)
@@ -199,9 +214,8 @@ class Proxy:
         ports = self.clients.ports(statement.args[2:])
         self._uses.append((statement.args[0], ports))
 
-    def backend_of(self, host: str, port: int) -> str:
-        """Return the name of the backend that gets the connections to one listener."""
-        del host
+    def backend_of(self, port: int) -> str:
+        """Return the name of the backend that gets the connections to a port."""
         return next((name for name, ports in self._uses if port in ports), self._default)
 
     # -- backends
@@ -221,11 +235,6 @@ class Proxy:
         if backend.get("backup") and not self._every:
             del backend["backup"]
             backend["tier"] = 1 + sum("tier" in one.backend for one in self.servers)
-        if options.ssl:
-            why = (
-                "ssl: clients' bytes go on as they are: the service must be one whose clients speak TLS to the servers"
-            )
-            self.ledger.changed(statement, why, self.part)
         self.servers.append(Real(backend, options, statement))
 
     def _default_server(self, statement: Statement) -> None:
@@ -286,11 +295,11 @@ def _ends(text: str) -> list[tuple[str, int]]:
     return [(where(host.strip("[]")), port) for port in range(first, last + 1)]
 
 
-def endpoints(ends: Sequence[tuple[str, int]]) -> list[str]:
+def endpoints(ends: Sequence[End]) -> list[str]:
     """Return the texts of `listen`, with the ports of one address together."""
     ports: dict[str, list[int]] = {}
-    for host, port in ends:
-        of = ports.setdefault(host, [])
-        if port not in of:
-            of.append(port)
+    for end in ends:
+        of = ports.setdefault(end.host, [])
+        if end.port not in of:
+            of.append(end.port)
     return [f"{host}:{','.join(map(str, found))}/tcp" for host, found in ports.items()]

@@ -76,9 +76,11 @@ def common(some: list[str], others: list[str]) -> list[str]:
 
 
 def where(host: str) -> str:
-    """Return an address as `listen` has it: IPv6 in brackets, and * for every address."""
-    if host in {"", "*", "0.0.0.0", "::"}:
-        return "*"
+    """Return an address as `listen` has it: IPv6 in brackets; every address of one family is that family's wildcard."""
+    if host in {"", "*", "0.0.0.0"}:
+        return "0.0.0.0"
+    if host == "::":
+        return "[::]"
     return f"[{address(host)}]" if ":" in host else address(host)
 
 

@@ -51,6 +51,13 @@ def test_each_program(program, name, text, write):
     assert "[service." in done.stdout
 
 
+def test_a_byte_order_mark_and_old_encodings(write):
+    """A byte order mark is no part of the first word, and octets of another encoding in a comment do no harm."""
+    done = steelyard("import", "keepalived", write(b"\xef\xbb\xbf" + SERVICE.encode() + b"# caf\xe9\n"))
+    assert done.returncode == 0
+    assert " 0 not\n" in done.stderr
+
+
 def test_includes_are_read(write):
     """Files that an include names with a glob are read from beside the file, in order."""
     write("virtual_server 10.0.0.11 80 {\nreal_server 10.0.0.1 80 {\n}\n}\n", "d/b.conf")

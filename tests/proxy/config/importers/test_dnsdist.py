@@ -21,7 +21,7 @@ def service(text=""):
     [
         ("", "listen", ["10.0.0.10:53/udp", "10.0.0.10:53/tcp"]),
         ("addLocal('[fd00::1]:5300')", "listen", ["10.0.0.10:53/udp", "10.0.0.10:53/tcp", "[fd00::1]:5300/udp", "[fd00::1]:5300/tcp"]),
-        ("setLocal('0.0.0.0', {doTCP=false})", "listen", ["*:53/udp"]),
+        ("setLocal('0.0.0.0', {doTCP=false})", "listen", ["0.0.0.0:53/udp"]),
         ("", "protocol", "dns"),
         ("", "allow", PRIVATE),
         ("setACL('10.0.0.0/8')\naddACL({'fd00::/8', '10.0.0.1'})", "allow", ["10.0.0.0/8", "fd00::/8", "10.0.0.1/32"]),

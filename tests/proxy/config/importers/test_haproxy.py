@@ -28,11 +28,13 @@ def back(lines, **more):
 @pytest.mark.parametrize(
     ("bind", "listen"),
     [
-        ("bind :80", ["*:80/tcp"]),
-        ("bind *:80,10.0.0.9:81", ["*:80/tcp", "10.0.0.9:81/tcp"]),
+        ("bind :80", ["0.0.0.0:80/tcp"]),
+        ("bind *:80,10.0.0.9:81", ["0.0.0.0:80/tcp", "10.0.0.9:81/tcp"]),
         ("bind 10.0.0.10:80-82", ["10.0.0.10:80,81,82/tcp"]),
         ("bind [fd00::1]:80", ["[fd00::1]:80/tcp"]),
         ("bind :::80 v4v6", ["*:80/tcp"]),
+        ("bind [::]:80", ["*:80/tcp"]),
+        ("bind :80\n bind :::80 v6only", ["0.0.0.0:80/tcp", "[::]:80/tcp"]),
         ("bind ipv4@10.0.0.10:80\n bind ipv6@fd00::1:81", ["10.0.0.10:80/tcp", "[fd00::1]:81/tcp"]),
     ],
 )
@@ -146,9 +148,29 @@ def test_what_a_frontend_loses(line, words):
 def test_tls_that_ends_here():
     """A listener that ends TLS is not carried over: clients would get the servers' clear text."""
     found = front(bind="bind :443 ssl crt /x.pem\n bind :80")
-    assert only(found.tables["service"])["listen"] == ["*:80/tcp"]
+    assert only(found.tables["service"])["listen"] == ["0.0.0.0:80/tcp"]
     assert "TLS ends at the servers" in found.note("bind")
     assert front(bind="bind :443 ssl crt /x.pem").text == ""
+
+
+def test_tls_that_goes_through():
+    """If TLS ends at HAProxy and begins again towards every server, it goes through here, and without, servers with TLS are left out."""
+    tls = "backend b\n server s1 10.0.0.1:443 ssl verify none check\n"
+    found = front(bind="bind :443 ssl crt /x.pem alpn h2", back=tls)
+    assert only(found.tables["service"])["listen"] == ["0.0.0.0:443/tcp"]
+    assert only(found.tables["service"])["probe"]["tls"] == "implicit"
+    assert "their own certificates" in found.note("bind")
+    found = front(back=tls + " server s2 10.0.0.2:80\n")
+    assert [row["name"] for row in only(found.tables["service"])["backends"]] == ["s2"]
+    assert "no TLS towards servers" in found.note("server s1")
+
+
+def test_listeners_with_and_without_a_header():
+    """Only the listener with accept-proxy expects a header: it is a service of its own."""
+    services = front(bind="bind :80\n bind :81 accept-proxy").tables["service"]
+    assert {table["listen"][0]: table.get("accept-proxy") for table in services.values()} == {
+        "0.0.0.0:80/tcp": None, "0.0.0.0:81/tcp": ["0.0.0.0/0", "::/0"]
+    }  # fmt: skip
 
 
 def test_http_is_relayed_as_tcp():
@@ -200,5 +222,5 @@ def test_a_disabled_section_is_left_out():
 def test_several_files_are_one_configuration():
     """As with `haproxy -f a -f b`, the files are read one after the other."""
     assert bring("haproxy", "frontend f\n bind :80\n default_backend b\n", BACK).tables["service"]["f"]["listen"] == [
-        "*:80/tcp"
+        "0.0.0.0:80/tcp"
     ]

@@ -91,7 +91,7 @@ def test_one_backup_at_a_time():
     [
         ("cookie a", "cookies"), ("agent-check agent-port 9", "script"), ("resolvers x", "names"), ("track b/s", "use"),
         ("minconn 5", "fixed"), ("socks4 10.0.0.1:1", "SOCKS"), ("wieght 5", 'did you mean "weight"?'), ("weight x", "whole number"),
-        ("ssl", "speak TLS"), ("verify required ca-file x.pem", "absolute"), ("sni req.hdr(host)", "fixed name"),
+        ("verify required ca-file x.pem", "absolute"), ("sni req.hdr(host)", "fixed name"),
     ],
 )  # fmt: skip
 def test_what_a_server_loses(options, words):
