@@ -41,7 +41,7 @@ _LEFT: Final = {
     **dict.fromkeys(
         ("addResponseAction", "addCacheHitResponseAction", "addCacheInsertedResponseAction", "addSelfAnsweredResponseAction",
          "addLuaAction", "addLuaResponseAction", "addDomainBlock", "addDomainSpoof", "addAnyTCRule", "addNoRecurseRule", "addQPSLimit",
-         "addPoolRule", "addDisableValidationRule", "addQPSPoolRule", "addDelay", "mvRule", "topRule", "newRuleAction", "setRules",
+         "addPoolRule", "addDisableValidationRule", "addQPSPoolRule", "addDelay", "mvRule", "topRule", "newRuleAction", "newSuffixMatchNode", "newCDBKVStore", "newLMDBKVStore", "newDNSNameSet", "setRules",
          "response_rules", "cache_hit_response_rules", "cache_miss_rules"), _RULE),
     **dict.fromkeys(("addDynBlocks", "addDynBlockSMT", "setDynBlocksAction", "setDynBlocksPurgeInterval", "dynBlockRulesGroup",
                      "dynamic_rules", "dynamic_rules_settings"), "rate-per-client stops by itself when the client slows down"),

@@ -86,7 +86,7 @@ def shown(value: Any) -> str:
         case bool() | None:
             return {True: "true", False: "false", None: "nil"}[value]
         case float():
-            return f"{value:g}"
+            return f"{value:.15g}"
     return str(value)[:_SHOWN]
 
 

@@ -106,7 +106,8 @@ class Proxy:
     def read(self, lines: Sequence[Statement], inherited: int) -> None:
         """Read the lines; the first `inherited` ones are those of the defaults."""
         front, back = self.section.name != "backend", self.section.name != "frontend"
-        shared: dict[str, Handler] = {"mode": self._mode, "timeout": self._timeout, "option": self._option, "no": self._no,
+        shared: dict[str, Handler] = {"mode": self._mode, "timeout": self._timeout,
+            **dict.fromkeys(("contimeout", "clitimeout", "srvtimeout"), self._old_timeout), "option": self._option, "no": self._no,
                                       "acl": self.clients.acl, "log": self._log}  # fmt: skip
         fronts: dict[str, Handler] = {"bind": self._bind, "maxconn": self._maxconn, "backlog": self._backlog,
                                       "default_backend": self._default_backend, "use_backend": self._use}  # fmt: skip
@@ -142,6 +143,11 @@ class Proxy:
         if name not in {"connect", "client", "server", "tunnel", "client-fin", "server-fin", "queue", "check"}:
             raise LeftError("there is no such time")
         self.timers[name] = milliseconds(text)
+
+    def _old_timeout(self, statement: Statement) -> None:
+        """Read a timeout in the words of versions before 1.3.14."""
+        name = {"contimeout": "connect", "clitimeout": "client", "srvtimeout": "server"}[statement.name]
+        self.timers[name] = milliseconds((statement.args or [""])[0])
 
     def _option(self, statement: Statement) -> None:
         name = (statement.args or [""])[0]

@@ -50,6 +50,7 @@ def test_listeners(bind, listen):
         ("timeout client 30m", "tcp", {"idle-timeout": "30m"}),
         ("timeout connect 5s\n timeout client-fin 10s\n timeout client 50000", "tcp",
          {"connect-timeout": "5s", "idle-timeout": "50s", "fin-timeout": "10s"}),
+        ("contimeout 2000\n clitimeout 60000", "tcp", {"connect-timeout": "2s", "idle-timeout": "1m"}),
         ("backlog 100", "tcp", {"backlog": 100}),
         ("acl bad src 192.0.2.0/24 198.51.100.1\n tcp-request connection reject if bad", "deny", ["192.0.2.0/24", "198.51.100.1/32"]),
         ("tcp-request connection reject if { src 192.0.2.0/24 }", "deny", ["192.0.2.0/24"]),

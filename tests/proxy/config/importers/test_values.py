@@ -9,7 +9,7 @@ from proxy.config.importers.values import address, block, command, common, decim
 @pytest.mark.parametrize(
     ("read", "text", "value"),
     [
-        (number, "7", 7), (number, "-0", 0), (decimal, "2.5", 2.5), (decimal, ".5", 0.5), (address, "FD00::1", "fd00::1"), (port, "53", 53),
+        (number, "7", 7), (number, "-0", 0), (decimal, "2.5", 2.5), (decimal, ".5", 0.5), (address, "FD00::1", "fd00::1"), (address, "localhost", "127.0.0.1"), (port, "53", 53),
         (block, "10.0.0.1/8", "10.0.0.0/8"), (block, "::1", "::1/128"), (where, "", "0.0.0.0"), (where, "::", "[::]"),
         (where, "fd00::1", "[fd00::1]"), (where, "10.0.0.1", "10.0.0.1"), (duration, 0.25, "250ms"), (duration, 90.0, "90s"),
     ],
