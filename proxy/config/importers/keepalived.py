@@ -22,6 +22,7 @@ _GLOBALS: Final = {
     "smtp_alert_checker": NO_MAIL,
     "no_email_faults": NO_MAIL, "no_checker_emails": NO_MAIL, "alert_mail": NO_MAIL,
     "checker_log_all_failures": "`steelyard status` has the last result, `steelyard events` each change",
+    "default_interface": "for static addresses, which are the host's own",
     "lvs_sync_daemon": "connections do not move to the other host: clients connect again",
     "script_user": "programs run as the daemon's user, probes as node.user",
     "vrrp_mcast_group4": "adverts go to 224.0.0.18", "vrrp_mcast_group6": "adverts go to ff02::12",
@@ -195,7 +196,6 @@ class _Host:
         handlers: dict[str, Handler] = {
             "router_id": self._name,
             "vrrp_version": lambda each: setattr(self.routers, "version", number(first(each), 2, 3)),
-            "default_interface": lambda each: setattr(self.routers, "interface", first(each)),
             "vrrp_startup_delay": lambda each: vrrp.set("start-delay", duration(decimal(first(each))), each.place),
             "vrrp_garp_master_delay": lambda each: announce.set("repeat-after", _pause(each), each.place),
             "vrrp_garp_master_repeat": lambda each: announce.set("count", number(first(each), 1, 100), each.place),

@@ -70,7 +70,6 @@ class Routers:
         self.ledger = ledger
         self.node = node
         self.version = 2
-        self.interface: str | None = None
         self.holders: dict[str, tuple[str, int]] = {}
         """Each virtual address -> its router, and how many addresses that has."""
         self._scripts: dict[str, int | None] = {}
@@ -90,8 +89,6 @@ class Routers:
         name = first(statement)
         router = self.draft.part("vrrp", self.draft.unused("vrrp", name), place=statement.place)
         self._names[name] = router.path[1]
-        if self.interface:
-            router.set("interface", self.interface)
         version: list[int] = []
         raise_by: list[int] = []
         source: list[str] = []

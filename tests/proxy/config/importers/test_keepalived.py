@@ -35,21 +35,12 @@ def test_global_words(line, path, value):
     assert found.counts["left"] == 0
 
 
-def test_the_default_interface():
-    """A router without an interface has the default one."""
-    assert (
-        bring(
-            "keepalived", "global_defs {\ndefault_interface eth7\n}\n" + (ROUTER % "").replace("interface eth0\n", "")
-        ).tables["vrrp"]["V"]["interface"]
-        == "eth7"
-    )
-
-
 @pytest.mark.parametrize(
     ("line", "words"),
     [
         ("vrrp_mcast_group4 224.0.0.19", "224.0.0.18"),
         ("enable_snmp_vrrp", "no SNMP"),
+        ("default_interface eth7", "static addresses"),
         ("script_user root", "daemon's user"),
         ("vrrp_iptables x", "no firewall"),
         ("notification_email {\nroot@localhost\n}", "no mail"),
