@@ -40,6 +40,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "standby": ("proxy.cli.standby:standby", "Hand the virtual addresses over to the other host."),
     "resume": ("proxy.cli.standby:resume", "Let this host take the virtual addresses again."),
     "is-active": ("proxy.cli.standby:is_active", "Say whether the virtual addresses are on this host."),
+    "import": (
+        "proxy.cli.importing:command",
+        "Print a configuration of keepalived, HAProxy or dnsdist as one of ours.",
+    ),
     "demo": ("proxy.cli.demo:command", "Run a balanced, failing-over example on embedded servers."),
 }
 """Name -> where the command is, and its line in `--help`, which imports none of them."""

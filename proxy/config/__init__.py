@@ -4,8 +4,19 @@
 """
 
 from proxy.config.diagnostics import ConfigError, Diagnostic
-from proxy.config.loader import diagnose, load
+from proxy.config.loader import diagnose, diagnose_text, load
 from proxy.config.model import Backend, Config, Listener, Service
 from proxy.config.support import unsupported
 
-__all__ = ["Backend", "Config", "ConfigError", "Diagnostic", "Listener", "Service", "diagnose", "load", "unsupported"]
+__all__ = [
+    "Backend",
+    "Config",
+    "ConfigError",
+    "Diagnostic",
+    "Listener",
+    "Service",
+    "diagnose",
+    "diagnose_text",
+    "load",
+    "unsupported",
+]

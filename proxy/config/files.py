@@ -56,6 +56,13 @@ class Files:
         self._include(tree, tree)
         return tree if self._whole else None
 
+    def given(self, name: str, text: str) -> Tab | None:
+        """Return the tree of a text that stands in no file, None after reporting a mistake."""
+        tree = self._parse(name, text.encode())
+        if tree is not None:
+            self._include(tree, tree)
+        return tree if self._whole else None
+
     def _include(self, tab: Tab, into: Tab) -> None:
         patterns = tab.pop("include", None)
         if patterns is None:

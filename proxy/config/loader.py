@@ -5,10 +5,6 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel
-
-from health.spec import PROBE_TYPES
-from proxy.config import settings as settings_module
 from proxy.config import warnings
 from proxy.config.characters import check_values
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
@@ -17,23 +13,18 @@ from proxy.config.hostfiles import Use, check_group, check_user
 from proxy.config.loops import addresses, check_loops
 from proxy.config.merge import without
 from proxy.config.model import (
-    Announce,
-    Auth,
     Backend,
     Config,
-    NotifySettings,
     Service,
-    SyncGroup,
-    Track,
-    VrrpSettings,
 )
 from proxy.config.nodes import choose, read_nodes, this_node
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.probes import Probes, standing_alone
+from proxy.config.reserved import reserved
 from proxy.config.resolve import Services
 from proxy.config.routers import check_membership, check_tracks, notifies, routers, sync_groups, tables
 from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings, default_user
-from proxy.config.tables import BackendTable, FileTable, ServiceTable
+from proxy.config.tables import FileTable, ServiceTable
 from proxy.config.validate import keys_of, validate
 from vrrp.fitness import OWNER
 
@@ -57,6 +48,13 @@ def diagnose(path: str | os.PathLike[str], node: str | None = None) -> tuple[Con
     node.
     """
     return _read(path, node, all_nodes=node is None, use="here", running=False)
+
+
+def diagnose_text(text: str, name: str = "new.toml") -> tuple[Config | None, list[Diagnostic]]:
+    """Return the same as `diagnose` for the text of a file that is not on the disk yet."""
+    report = Report()
+    files = Files(report)
+    return _judge(files, files.given(name, text), None, all_nodes=True, use="here", running=False)
 
 
 def resolve_backend(config: Config, service: str, address: str) -> Backend:
@@ -85,13 +83,18 @@ def resolve_backend(config: Config, service: str, address: str) -> Backend:
 def _read(
     path: str | os.PathLike[str], node: str | None, *, all_nodes: bool, use: Use, running: bool
 ) -> tuple[Config | None, list[Diagnostic]]:
-    report = Report()
-    files = Files(report, running=running)
-    tree = files.load(os.fspath(path))
+    files = Files(Report(), running=running)
+    return _judge(files, files.load(os.fspath(path)), node, all_nodes=all_nodes, use=use, running=running)
+
+
+def _judge(
+    files: Files, tree: Tab | None, node: str | None, *, all_nodes: bool, use: Use, running: bool
+) -> tuple[Config | None, list[Diagnostic]]:
+    report = files.report
     config: Config | None = None
     if tree is not None:
         check_values(tree, report)
-        nodes = read_nodes(tree, _reserved(), report)
+        nodes = read_nodes(tree, reserved(), report)
         config = _for_nodes(tree, nodes, node, report, all_nodes=all_nodes, use=use, running=running)
     if report.errors:
         return None, report.sorted()
@@ -266,24 +269,6 @@ class _Resolver:
                     section.put(name, tab, result[key].spots[name])
                 result.put(key, section, result.spots[key])
         return result
-
-
-def _models() -> list[type[BaseModel]]:
-    shared = [
-        value
-        for value in vars(settings_module).values()
-        if isinstance(value, type) and issubclass(value, BaseModel) and value is not BaseModel
-    ]
-    others: list[type[BaseModel]] = [
-        FileTable, ServiceTable, BackendTable, VrrpSettings, Announce, Auth, Track, SyncGroup, NotifySettings
-    ]  # fmt: skip
-    return [*shared, *others, *PROBE_TYPES.values()]
-
-
-@cache
-def _reserved() -> tuple[str, ...]:
-    """Return every key of the file: a node of that name would make tables ambiguous."""
-    return tuple(sorted({key for model in _models() for key in keys_of(model)} - {"name"}))
 
 
 @cache

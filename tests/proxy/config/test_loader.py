@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.config import Config, ConfigError, diagnose, load
-from proxy.config.loader import resolve_backend
+from proxy.config.loader import diagnose_text, resolve_backend
 
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples").glob("*.toml"))
 WHOLE = next(path for path in EXAMPLES if path.name == "mail-hosting.toml").read_text()
@@ -193,3 +193,13 @@ def test_names_of_this_host(write):
     config, found = diagnose(write('nodes = ["not-this-host"]\n' + text))
     assert config is not None
     assert not any("group" in item.message for item in found)
+
+
+def test_a_text_is_judged_as_its_file_is(tmp_path):
+    """`diagnose_text` says of a text what `diagnose` says of the file with that text."""
+    text = '[service.a]\nlisten = ["127.0.0.1:80/tcp"]\nbackends = ["nosuch"]\n'
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    config, found = diagnose_text(text, str(path))
+    assert config is None
+    assert found == diagnose(path)[1]
