@@ -8,11 +8,13 @@ PAGE = (ROOT / "CONTRIBUTING.md").read_text().partition("## Where things are")[2
 
 
 def test_what_it_names_exists():
-    """Each file and folder of "Where things are" is in the checkout, below proxy/ or at its top."""
+    """Each file and folder of "Where things are" is in the checkout, below proxy/ or one of its large rooms, or at its top."""
     named = [one for one in re.findall(r"`([a-z0-9_/.]+)`", PAGE) if one.endswith((".py", "/"))]
     assert len(named) > 50
     assert [
-        one for one in named if not any((root / one).exists() for root in (ROOT, ROOT / "proxy", ROOT / "proxy/relay"))
+        one
+        for one in named
+        if not any((ROOT / room / one).exists() for room in ("", "proxy", "proxy/relay", "proxy/config"))
     ] == []
 
 

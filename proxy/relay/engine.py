@@ -1,6 +1,6 @@
 """The interface of an engine: all that a worker process asks of its data plane.
 
-`python_engine.PythonEngine` implements it; a native engine has the same methods and takes the same values.
+`python_engine.PythonEngine` implements it, on the native modules.
 """
 
 import socket

@@ -1,4 +1,4 @@
-"""The data plane of one worker in pure Python: it passes the worker's orders to services, listeners and backends."""
+"""The data plane of one worker: it passes the worker's orders to services, listeners and backends."""
 
 import asyncio
 import contextlib
