@@ -30,4 +30,5 @@ setup(
             "annotation_typing": False,  # annotations are for mypy: `memoryview[int]` would become a buffer of C ints
         },
     ),
+    options={"build_ext": {"parallel": os.cpu_count()}},  # pip has no option for it
 )
