@@ -6,10 +6,11 @@ from proxy.relay.native.address cimport Address, Client
 from proxy.relay.native.datagrams cimport Box, Inbox, Names, Post
 from proxy.relay.native.dns_journal cimport Journal
 from proxy.relay.native.dns_phases cimport Phases
-from proxy.relay.native.dns_query cimport Attempt, Query, Secret
+from proxy.relay.native.dns_query cimport Attempt, Query
 from proxy.relay.native.dns_random cimport Random
 from proxy.relay.native.dns_tables cimport Duplicates, Idents, Twins
 from proxy.relay.native.poller cimport Call, Poller, Watch
+from proxy.relay.native.siphash cimport Secret
 from proxy.relay.native.traffic cimport Traffic
 from proxy.relay.target cimport Target
 

@@ -23,7 +23,8 @@ from libc.string cimport memcpy, memset
 from proxy.relay.native.address cimport Address, Client, port_of, read_client, write_address, write_client
 from proxy.relay.native.datagrams cimport BATCH, CONNECTED, NAMED, WILDCARD, Box, Parcel, inbox_of, post_of
 from proxy.relay.native.dns_message cimport end_of_question, repeats_question, write_answer
-from proxy.relay.native.dns_query cimport Attempt, Join, Query, Waiting, keyed_hash
+from proxy.relay.native.dns_query cimport Attempt, Join, Query, Waiting
+from proxy.relay.native.siphash cimport keyed_hash
 from proxy.relay.native.dns_tables cimport (
     LATE, Place, add_ident, find_ident, free_idents, late_ident, remove_ident,
 )

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from proxy.relay.native.address cimport Client
+from proxy.relay.native.siphash cimport Secret
 
 
 cdef struct Key:
@@ -27,7 +28,7 @@ cdef class Table:
     cdef Node _head
     cdef Node **_buckets
     cdef uint64_t _mask
-    cdef uint64_t _secret[2]
+    cdef Secret _secret
 
     cdef Node *find(self, const Key *key, bytes more) noexcept
     cdef int insert(self, Node *node) except -1

@@ -11,45 +11,13 @@ It contains structs of the sessions and keeps no references to their objects: th
 
 import os
 
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
+from proxy.relay.native.siphash cimport Secret, keyed_hash
+
 cdef Py_ssize_t _FEWEST = 64  # buckets
-
-
-cdef inline uint64_t _turn(uint64_t word, int bits) noexcept nogil:
-    return word << bits | word >> (64 - bits)
-
-
-cdef inline void _round(uint64_t *v) noexcept nogil:
-    v[0] += v[1]
-    v[2] += v[3]
-    v[1] = _turn(v[1], 13) ^ v[0]
-    v[3] = _turn(v[3], 16) ^ v[2]
-    v[0] = _turn(v[0], 32)
-    v[2] += v[1]
-    v[0] += v[3]
-    v[1] = _turn(v[1], 17) ^ v[2]
-    v[3] = _turn(v[3], 21) ^ v[0]
-    v[2] = _turn(v[2], 32)
-
-
-cdef void _absorb(uint64_t *v, const uint8_t *data, Py_ssize_t size) noexcept nogil:
-    """Mix octets in, eight at a time, the last ones padded with zeros and their number."""
-    cdef uint64_t word
-    cdef Py_ssize_t at = 0
-    while at + 8 <= size:
-        memcpy(&word, data + at, 8)
-        v[3] ^= word
-        _round(v)
-        v[0] ^= word
-        at += 8
-    word = <uint64_t>size << 56
-    memcpy(&word, data + at, size - at)
-    v[3] ^= word
-    _round(v)
-    v[0] ^= word
 
 
 cdef class Table:
@@ -57,7 +25,7 @@ cdef class Table:
 
     def __cinit__(self):
         secret = os.urandom(16)
-        memcpy(self._secret, <const char *>secret, 16)
+        memcpy(&self._secret, <const char *>secret, sizeof(Secret))
         self._head.older = self._head.newer = &self._head
         self._buckets = <Node **>calloc(_FEWEST, sizeof(Node *))
         if self._buckets == NULL:
@@ -124,19 +92,8 @@ cdef class Table:
         return node == &self._head
 
     cdef uint64_t _hash(self, const Key *key, bytes more) noexcept:
-        cdef uint64_t[4] v
-        v[0] = self._secret[0] ^ 0x736F6D6570736575
-        v[1] = self._secret[1] ^ 0x646F72616E646F6D
-        v[2] = self._secret[0] ^ 0x6C7967656E657261
-        v[3] = self._secret[1] ^ 0x7465646279746573
-        _absorb(v, <const uint8_t *>key, sizeof(Key))
-        if more is not None:
-            _absorb(v, <const uint8_t *><const char *>more, len(more))
-        v[2] ^= 0xFF
-        _round(v)
-        _round(v)
-        _round(v)
-        return v[0] ^ v[1] ^ v[2] ^ v[3]
+        cdef uint64_t found = keyed_hash(&self._secret, 0, key, sizeof(Key))
+        return found if more is None else keyed_hash(&self._secret, found, <const char *>more, len(more))
 
     cdef int _hang(self, Node *node) except -1:
         """Put an entry into its bucket."""
