@@ -21,7 +21,16 @@ _MEMORY = (errno.ENOBUFS, errno.ENOMEM)
 _FILES = (errno.EMFILE, errno.ENFILE)
 WAYS: Mapping[str, tuple[int, ...]] = {
     "recvmmsg": (*_UNREADY, *_MEMORY, errno.ECONNREFUSED, errno.EHOSTUNREACH, SHORT),
-    "sendmmsg": (*_UNREADY, *_MEMORY, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.EMSGSIZE, errno.EPERM, SHORT),
+    "sendmmsg": (
+        *_UNREADY,
+        *_MEMORY,
+        errno.ECONNREFUSED,
+        errno.EHOSTUNREACH,
+        errno.EMSGSIZE,
+        errno.EPERM,
+        errno.EIO,
+        SHORT,
+    ),
     "recv": (*_UNREADY, *_MEMORY, errno.ECONNREFUSED, errno.ECONNRESET, SHORT),
     "send": (*_UNREADY, *_MEMORY, errno.ECONNREFUSED, errno.EPIPE, SHORT),
     "recvfrom": (*_UNREADY, *_MEMORY, errno.ECONNREFUSED, SHORT),

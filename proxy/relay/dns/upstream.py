@@ -53,8 +53,8 @@ class Peer(NativePeer):
         if number in _UNSENT:
             return False
         self.dns.service.failed(self.target)
-        # An ICMP error does not say which query it is about, so all of them are moved.
-        upstream.ask_elsewhere()
+        # An ICMP error does not say which query it is about, and what it says is true of all sockets: all queries move.
+        self.ask_elsewhere()
         return refused or self.replace(upstream, now)
 
     def unanswered(self, upstream: Upstream, now: float) -> None:

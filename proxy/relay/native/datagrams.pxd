@@ -7,7 +7,8 @@ from proxy.relay.native.linux cimport iovec, mmsghdr
 from proxy.relay.native.poller cimport Call, Poller
 
 cdef enum:
-    BATCH = 64  # datagrams in one system call
+    BATCH = 64  # datagrams that are read, or messages that are sent, in one system call
+    VECTORS = 512  # datagrams that are sent in one system call
 
 
 cdef enum Names:
@@ -41,6 +42,7 @@ cdef struct Parcel:
     Py_ssize_t size
     void *owner
     int64_t tag
+    int together  # the parcels from this one on that leave as one message, if this is the first one of them
     bint apart  # it is allocated by itself
 
 
@@ -52,6 +54,8 @@ cdef struct Box:
     Parcel *last
     int fd
     int ahead  # parcels that have left and are not reported yet
+    bint in_order
+    bint apart  # the kernel does not take parcels together
     # `error` is 0 or an errno.  The parcel ends with the call.
     int (*sent)(Box *self, Parcel *parcel, int error) except -1
     void *owner  # a struct, or a borrowed reference: the owner closes the box before it ends
@@ -68,10 +72,12 @@ cdef class Post:
     cdef readonly Py_ssize_t calls  # of sendmmsg
     cdef readonly Py_ssize_t datagrams  # that have left
     cdef mmsghdr _headers[BATCH]
-    cdef iovec _vectors[BATCH]
+    cdef iovec _vectors[VECTORS]
     cdef char _controls[BATCH][64]
 
-    cdef void open(self, Box *box, int fd, int (*sent)(Box *, Parcel *, int) except -1, void *owner) noexcept
+    cdef void open(
+        self, Box *box, int fd, int (*sent)(Box *, Parcel *, int) except -1, void *owner, bint in_order
+    ) noexcept
     cdef char *put(self, Box *box, Py_ssize_t size, const Client *to, void *owner, int64_t tag) noexcept
     cdef void relieve(self) noexcept
     cdef void flush(self, Box *box) noexcept
@@ -80,6 +86,7 @@ cdef class Post:
     cdef void _link(self, Box *box) noexcept
     cdef void _unlink(self, Box *box) noexcept
     cdef int _send(self, Box *box, int most) noexcept
+    cdef void _write(self, int number, Parcel *parcel, iovec *vectors) noexcept
     cdef void _report(self, Box *box, int error) noexcept
 
 

@@ -5,6 +5,8 @@ Laws:
   another one reads.
 - A batch of fewer than `BATCH` datagrams means that the socket is dry, unless an error is pending.
 - A datagram for a `Box` waits until the round ends, and leaves with all others of its socket in one system call.
+- Those of one size to one place leave as one message (`segments`), unless the kernel has refused that for this box.  The
+  order changes only if the box's owner allows it.
 - Each datagram is reported once: it has left, it failed, or its box was closed.  A failing one costs itself alone.
 - `put` calls nobody.  So reports come only from `flush`, `relieve`, `close` and the end of a round.
 - What waits lies in one arena.  When it is full, a datagram is allocated by itself; `relieve`, which is called between
@@ -18,18 +20,19 @@ left before.  That datagram is sent again.  If the port is closed, its next ICMP
 
 import os
 
-from libc.errno cimport EINTR, errno
-from libc.stdint cimport int64_t
+from libc.errno cimport EINVAL, EINTR, EIO, EMSGSIZE, EOPNOTSUPP, errno
+from libc.stdint cimport int64_t, uint16_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from proxy.relay.native.address cimport Client, read_client, write_client
 from proxy.relay.native.linux cimport (
     AF_INET6, CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_NXTHDR, CMSG_SPACE, ECANCELED, IP_PKTINFO, IPPROTO_IP, IPPROTO_IPV6,
-    IPV6_PKTINFO, MSG_DONTWAIT, MSG_NOSIGNAL, cmsghdr, in6_pktinfo, in_pktinfo, msghdr, recvmmsg,
-    sendmmsg,
+    IPPROTO_UDP, IPV6_PKTINFO, MSG_DONTWAIT, MSG_NOSIGNAL, UDP_SEGMENT, cmsghdr, in6_pktinfo, in_pktinfo, msghdr,
+    recvmmsg, sendmmsg,
 )
 from proxy.relay.native.poller cimport Call, Poller, prepare_call
+from proxy.relay.native.segments cimport gather
 
 from proxy.relay.sockets import datagram
 
@@ -146,9 +149,12 @@ cdef class Post:
     def __dealloc__(self):
         free(self._arena)
 
-    cdef void open(self, Box *box, int fd, int (*sent)(Box *, Parcel *, int) except -1, void *owner) noexcept:
-        """Begin with an empty box of a socket."""
+    cdef void open(
+        self, Box *box, int fd, int (*sent)(Box *, Parcel *, int) except -1, void *owner, bint in_order
+    ) noexcept:
+        """Begin with an empty box of a socket; with `in_order`, datagrams leave in the order in which they were put."""
         memset(box, 0, sizeof(Box))
+        box.in_order = in_order
         box.fd = fd
         box.sent = sent
         box.owner = owner
@@ -183,6 +189,7 @@ cdef class Post:
         parcel.size = size
         parcel.owner = owner
         parcel.tag = tag
+        parcel.together = 1
         parcel.next = NULL
         if box.first == NULL:
             box.first = parcel
@@ -215,19 +222,24 @@ cdef class Post:
     cdef void flush(self, Box *box) noexcept:
         """Send what waits in a box now."""
         cdef int left = 0, sent, error
-        cdef Parcel *parcel = box.first
+        cdef Parcel *parcel
         if box.next == NULL or self._flushed != NULL:
             return
         self._unlink(box)
+        if box.first != box.last and not box.apart:
+            box.last = gather(box.first, box.in_order)
+        parcel = box.first
         while parcel != NULL:
             left += 1
             parcel = parcel.next
         self._flushed = box
         while left and self._flushed == box:
-            sent = self._send(box, min(left, BATCH))
+            sent = self._send(box, left)
             error = 0
             if sent < 0:
                 error = -sent
+                if box.first.together > 1 and _split(box, error):
+                    continue
                 sent = 1
             else:
                 self.datagrams += sent
@@ -282,43 +294,78 @@ cdef class Post:
         box.previous = box.next = NULL
 
     cdef int _send(self, Box *box, int most) noexcept:
-        """Send the first datagrams of a box; return how many have left, or the negative errno of the first one."""
+        """Send the first datagrams of a box; return how many have left, or the negative errno of the first message."""
         cdef Parcel *parcel = box.first
-        cdef msghdr *header
-        cdef cmsghdr *part
-        cdef int number, sent
-        for number in range(most):
-            header = &self._headers[number].msg_hdr
-            self._vectors[number].iov_base = parcel.data
-            self._vectors[number].iov_len = parcel.size
-            header.msg_iov = &self._vectors[number]
-            header.msg_iovlen = 1
-            header.msg_flags = 0
-            header.msg_name = NULL
-            header.msg_namelen = 0
-            header.msg_control = NULL
-            header.msg_controllen = 0
-            if parcel.to != NULL:
-                header.msg_name = &parcel.to.address.name
-                header.msg_namelen = parcel.to.address.size
-                if parcel.to.local_size:
-                    header.msg_control = self._controls[number]
-                    header.msg_controllen = CMSG_SPACE(parcel.to.local_size)
-                    part = CMSG_FIRSTHDR(header)
-                    part.cmsg_len = CMSG_LEN(parcel.to.local_size)
-                    if parcel.to.address.name.any.sa_family == AF_INET6:
-                        part.cmsg_level, part.cmsg_type = IPPROTO_IPV6, IPV6_PKTINFO
-                    else:
-                        part.cmsg_level, part.cmsg_type = IPPROTO_IP, IP_PKTINFO
-                    memcpy(CMSG_DATA(part), &parcel.to.local, parcel.to.local_size)
-            parcel = parcel.next
+        cdef int messages = 0, vectors = 0, sent, number, left
+        while messages < BATCH and vectors < most and vectors + parcel.together <= VECTORS:
+            self._write(messages, parcel, &self._vectors[vectors])
+            for _ in range(parcel.together):
+                self._vectors[vectors].iov_base = parcel.data
+                self._vectors[vectors].iov_len = parcel.size
+                vectors += 1
+                parcel = parcel.next
+            messages += 1
         while True:
             self.calls += 1
-            sent = sendmmsg(box.fd, self._headers, most, MSG_DONTWAIT | MSG_NOSIGNAL)
+            sent = sendmmsg(box.fd, self._headers, messages, MSG_DONTWAIT | MSG_NOSIGNAL)
             if sent > 0:
-                return sent
+                left = 0
+                for number in range(sent):
+                    left += <int>self._headers[number].msg_hdr.msg_iovlen
+                return left
             if sent < 0 and errno != EINTR:
                 return -errno
+
+    cdef void _write(self, int number, Parcel *parcel, iovec *vectors) noexcept:
+        """Write the header of a message: a parcel, or several that leave together."""
+        cdef msghdr *header = &self._headers[number].msg_hdr
+        cdef Client *to = parcel.to
+        cdef char *control = self._controls[number]
+        cdef size_t used = 0
+        cdef uint16_t size = <uint16_t>parcel.size
+        memset(header, 0, sizeof(msghdr))
+        header.msg_iov = vectors
+        header.msg_iovlen = parcel.together
+        if to != NULL:
+            header.msg_name = &to.address.name
+            header.msg_namelen = to.address.size
+            if to.local_size:
+                if to.address.name.any.sa_family == AF_INET6:
+                    used = _control(control, IPPROTO_IPV6, IPV6_PKTINFO, &to.local, to.local_size)
+                else:
+                    used = _control(control, IPPROTO_IP, IP_PKTINFO, &to.local, to.local_size)
+        if parcel.together > 1:
+            used += _control(control + used, IPPROTO_UDP, UDP_SEGMENT, &size, sizeof(size))
+        if used:
+            header.msg_control = control
+            header.msg_controllen = used
+
+
+cdef inline size_t _control(char *place, int level, int kind, const void *data, size_t size) noexcept:
+    """Write a control message; return the room that it takes."""
+    cdef cmsghdr *part = <cmsghdr *>place
+    part.cmsg_len = CMSG_LEN(size)
+    part.cmsg_level = level
+    part.cmsg_type = kind
+    memcpy(CMSG_DATA(part), data, size)
+    return CMSG_SPACE(size)
+
+
+cdef bint _split(Box *box, int error) noexcept:
+    """Take apart what could not leave together; return True if all may be sent one by one now.
+
+    If the kernel does not do it on this socket (EIO: the device has no checksums; EINVAL, EMSGSIZE: the path's MTU is
+    smaller than a segment), the box does without from now on.  Another error is the first datagram's.
+    """
+    cdef Parcel *parcel = box.first
+    if error not in (EIO, EINVAL, EMSGSIZE, EOPNOTSUPP):
+        parcel.next.together = parcel.together - 1
+        return False
+    box.apart = True
+    while parcel != NULL:
+        parcel.together = 1
+        parcel = parcel.next
+    return True
 
 
 cdef int _round_ends(Call *call) except -1:
@@ -329,11 +376,11 @@ cdef int _round_ends(Call *call) except -1:
 cdef class Mailbox:
     """The box of a Python socket."""
 
-    def __init__(self, Poller poller, sock, sent):
+    def __init__(self, Poller poller, sock, sent, bint in_order=True):
         """Call `sent(tag, errno)` for each datagram that has left (0) or failed."""
         self._post = post_of(poller)
         self._sent = sent
-        self._post.open(&self._box, sock.fileno(), _mail_sent, <void *>self)
+        self._post.open(&self._box, sock.fileno(), _mail_sent, <void *>self, in_order)
 
     def __dealloc__(self):
         if self._post is not None:

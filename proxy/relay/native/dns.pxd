@@ -38,6 +38,7 @@ cdef class Peer:
     cdef readonly Target target
     cdef readonly int port
     cdef readonly list sockets
+    cdef int chosen  # the socket of this round
     cdef public bint introduces  # queries go behind a PROXY header
 
 

@@ -136,7 +136,7 @@ cdef class Listener:
         self._fd = sock.fileno()
         self._names = WILDCARD if member.address in WILDCARDS else NAMED
         dns.poller.prepare(&self._watch, _listener_ready, <void *>self)
-        dns._post.open(&self._box, self._fd, _reply_sent, <void *>self)
+        dns._post.open(&self._box, self._fd, _reply_sent, <void *>self, False)
         dns.poller.watch(&self._watch, self._fd, EPOLLIN | EPOLLET)
 
     def __dealloc__(self):
@@ -228,7 +228,7 @@ cdef class Upstream:
         self._fd = sock.fileno()
         dns.poller.prepare(&self._watch, _upstream_ready, <void *>self)
         prepare_call(&self._move, _upstream_moves, <void *>self)
-        dns._post.open(&self._box, self._fd, _query_sent, <void *>self)
+        dns._post.open(&self._box, self._fd, _query_sent, <void *>self, False)
         dns.poller.watch(&self._watch, self._fd, EPOLLIN | EPOLLET)
 
     def __dealloc__(self):
@@ -731,9 +731,13 @@ cdef class Queries:
         if twins != NULL and twins.twins >= self.identical_cap and not query.payload[0] & OPCODE:
             return self._coalesce(query, twins)
         number = self.random.number()
-        socket_ = peer.sockets[number % SOCKETS]
+        # The queries of a round leave over one socket, together; the next round's over another one.
+        socket_ = peer.sockets[peer.chosen]
+        if query.sends > 1 or socket_ is None or (<Upstream?>socket_)._box.first == NULL:
+            peer.chosen = number % SOCKETS
+            socket_ = peer.sockets[peer.chosen]
         if socket_ is None or now - (<Upstream?>socket_).born >= LIFETIME:
-            socket_ = peer.open(<int>(number % SOCKETS), now)
+            socket_ = peer.open(peer.chosen, now)
             if socket_ is None or query.done:
                 return False
             twins = self._twins.find(hash, query, <PyObject *>peer)

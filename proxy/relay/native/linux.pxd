@@ -80,6 +80,7 @@ cdef extern from "<netinet/in.h>" nogil:
     enum: AF_INET, AF_INET6
     enum: IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP
     enum: IP_PKTINFO, IPV6_PKTINFO
+    enum: UDP_SEGMENT
 
 cdef extern from "<sys/socket.h>" nogil:
     ctypedef unsigned int socklen_t

@@ -66,7 +66,7 @@ cdef class UdpListener(Receiver):
         """Poll a member's socket, which the caller owns; raises OSError."""
         self.udp = udp
         self._post = udp._post
-        self._post.open(&self._box, sock.fileno(), _answer_left, <void *>self)
+        self._post.open(&self._box, sock.fileno(), _answer_left, <void *>self, True)
         Receiver.__init__(self, udp.poller, member, sock)
 
     def __dealloc__(self):

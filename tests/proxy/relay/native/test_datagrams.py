@@ -258,7 +258,7 @@ def test_a_box_that_closes_while_it_is_sent(bench):
     box = Mailbox(bench.poller, bench.open(to=sink), sent)
     other = bench.box(bench.open(to=sink))
     for tag in range(BATCH + 2):
-        box.put(b"x", tag)
+        box.put(b"x" * (1 + tag % 2), tag)  # no neighbours of one size, which would leave together
     other.put(b"y", 99)
     bench.round()
     assert bench.reports == [(tag, 0 if tag < BATCH else errno.ECANCELED) for tag in range(BATCH + 2)] + [(99, 0)]
