@@ -22,6 +22,7 @@ from proxy.processes.startup import inherit
 from proxy.records import log
 from proxy.relay.clients.store import Store
 from proxy.relay.native.rates import Rates
+from proxy.relay.native.scheduling import shorten_turns
 from proxy.relay.observe.wanted import Wanted
 from proxy.relay.plan import LogPlan, Member, from_tree, service_from_tree
 from proxy.relay.python_engine import PythonEngine
@@ -30,6 +31,7 @@ from proxy.stats.table import Table
 from proxy.words import counted
 
 ORPHAN_TIMEOUT = 30.0  # s that an orphan may still serve what is open
+TURN = 100_000  # ns that a worker asks the kernel for at a time: others on its processor are not to delay its clients
 SLICE = 0.005  # s that verdicts are applied for before the traffic has its turn
 CROWDED = 8  # messages that wait for the master; while there are more, no UDP sessions are handed over
 DRAIN_LOOK = 0.05  # s between two looks whether a draining worker is idle
@@ -260,6 +262,7 @@ def main() -> None:
         first = channel.receive(sock)
         if first is None or not isinstance(first[0], worker_messages.Setup):
             return
+        shorten_turns(TURN)
         if not uvloop.run(_serve(sock, first[0], first[1])):
             sys.exit(1)
     except Exception:

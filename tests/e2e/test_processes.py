@@ -16,6 +16,8 @@ import pytest
 
 from proxy.processes import signals
 from proxy.processes.child import KEPT
+from proxy.relay.native.scheduling import turns
+from proxy.worker import TURN
 from tests.e2e.loopback import (
     ROOT,
     Asker,
@@ -655,6 +657,14 @@ def test_children_have_no_privileges(make, backends, ports, prefix):
             assert found["Gid"] == ["65534"] * 4
             assert found["Groups"] == []
     assert node.told("children keep our user") == (bool(prefix) or not several_users())
+
+
+def test_workers_take_short_turns(make, backends, ports):
+    """A worker asks the kernel for short turns, so that its clients do not wait for others on its processor; nobody else does."""
+    node = make(dns_service(ports[0], backends)).start()
+    ordinary = turns(node.health())
+    assert ordinary != TURN
+    assert {turns(pid) for pid in node.workers()} == {TURN if ordinary else 0}  # 0: the kernel does not tell
 
 
 def test_children_inherit_little(make, backends, ports, monkeypatch):
