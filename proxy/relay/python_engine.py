@@ -19,7 +19,7 @@ from proxy.relay.dns.service import DnsService
 from proxy.relay.engine import HandOn, Want
 from proxy.relay.handing import Handing
 from proxy.relay.members import Members
-from proxy.relay.native.dns import Listener as DnsListener
+from proxy.relay.native.dns_listener import Listener as DnsListener
 from proxy.relay.native.poller import Poller
 from proxy.relay.native.rates import Rates
 from proxy.relay.observe.connection_log import ConnectionLog

@@ -9,7 +9,7 @@ from itertools import chain
 
 from proxy.relay.dns.journal import Journal
 from proxy.relay.dns.service import DnsService
-from proxy.relay.native.dns import Listener as DnsListener
+from proxy.relay.native.dns_listener import Listener as DnsListener
 from proxy.relay.native.one_way import PerDatagramListener
 from proxy.relay.native.poller import Poller
 from proxy.relay.native.tcp_listener import TcpListener

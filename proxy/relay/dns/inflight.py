@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from proxy.relay.native.dns import Listener
+    from proxy.relay.native.dns_listener import Listener
     from proxy.relay.proxy_header.header import Header
     from proxy.relay.sockets.address import Client
     from proxy.relay.target import Target

@@ -20,8 +20,9 @@ from collections.abc import Iterable
 from proxy.relay.dns import upstream
 from proxy.relay.dns.inflight import moments
 from proxy.relay.dns.upstream import Peer
-from proxy.relay.native.dns import Listener, Queries
+from proxy.relay.native.dns import Queries
 from proxy.relay.native.dns_journal import Journal
+from proxy.relay.native.dns_listener import Listener
 from proxy.relay.native.poller import Poller
 from proxy.relay.plan import Member
 from proxy.relay.proxy_header.datagrams import Introducers

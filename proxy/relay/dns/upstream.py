@@ -4,16 +4,16 @@ A forged answer must match the socket's port and the query's ID (RFC 5452, secti
 CSPRNG.  A socket is replaced every minute, so that its port does not stay known, and at once if it is broken: a
 connected socket does not survive a change of the host's address or of the backend's route.
 
-`proxy.relay.native.dns` sends and receives.
+`proxy.relay.native.dns_upstream` receives, `proxy.relay.native.dns` sends.
 """
 
 import errno
 from typing import TYPE_CHECKING
 
-from proxy.relay.native.dns import SOCKETS_A_BACKEND as SOCKETS
-from proxy.relay.native.dns import Peer as NativePeer
-from proxy.relay.native.dns import Upstream
 from proxy.relay.native.dns_tables import LATE_KEPT
+from proxy.relay.native.dns_upstream import SOCKETS_A_BACKEND as SOCKETS
+from proxy.relay.native.dns_upstream import Peer as NativePeer
+from proxy.relay.native.dns_upstream import Upstream
 from proxy.relay.sockets.outgoing import REOPEN_PAUSE, SHORTAGES, connect
 from proxy.stats.layout import BACKEND_PORT_UNREACHABLE, BACKEND_SEND_FAILED
 

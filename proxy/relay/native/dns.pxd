@@ -18,48 +18,8 @@ from proxy.relay.target cimport Target
 cdef class Queries
 
 
-cdef class Listener:
-    cdef Watch _watch
-    cdef Box _box
-    cdef int _fd
-    cdef Names _names
-    cdef Py_ssize_t _owing  # queries whose answer has not left, and other datagrams that wait
-    cdef readonly Queries dns
-    cdef readonly object member, sock
-    cdef readonly bytes route
-    cdef readonly Py_ssize_t ident
-    cdef list _peers  # by backend index
-
-    cdef tuple client(self, const Client *client)
-
-
-cdef class Peer:
-    cdef readonly Queries dns
-    cdef readonly Target target
-    cdef readonly int port
-    cdef readonly list sockets
-    cdef int chosen  # the socket of this round
-    cdef public bint introduces  # queries go behind a PROXY header
-
-
-cdef class Upstream:
-    cdef Watch _watch
-    cdef Box _box
-    cdef Call _move
-    cdef Idents _idents
-    cdef int _fd
-    cdef uint16_t *_moving
-    cdef Py_ssize_t _unmoved  # IDs in `_moving` whose queries were not looked at yet
-    cdef double _moving_since
-    cdef bint _again  # queries may have been sent here since `_moving` was made
-    cdef readonly Peer peer
-    cdef readonly object sock
-    cdef public double born
-    cdef public Py_ssize_t silent
-
-    cdef int _refused(self, int error, double now) except -1
-    cdef int _answered(self, uint8_t *data, Py_ssize_t size, double now) except -1
-    cdef int _move_some(self) except -1
+from proxy.relay.native.dns_listener cimport Listener
+from proxy.relay.native.dns_upstream cimport Peer, Upstream
 
 
 cdef class Queries:

@@ -11,25 +11,24 @@ that a caller here still uses: `pins` keep the memory.
 
 import os
 
-cimport cython
-
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_DECREF, Py_INCREF, Py_XDECREF
-from libc.errno cimport EAGAIN
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-from proxy.relay.native.address cimport Address, Client, port_of, read_client, write_address, write_client
-from proxy.relay.native.datagrams cimport BATCH, CONNECTED, NAMED, WILDCARD, Box, Parcel, inbox_of, post_of
-from proxy.relay.native.dns_message cimport end_of_question, repeats_question, write_answer
-from proxy.relay.native.dns_query cimport Attempt, Join, Query, Waiting
-from proxy.relay.native.siphash cimport keyed_hash
-from proxy.relay.native.dns_tables cimport (
-    LATE, Place, add_ident, find_ident, free_idents, late_ident, remove_ident,
+from proxy.relay.native.address cimport Address, Client, port_of, write_address, write_client
+from proxy.relay.native.datagrams cimport inbox_of, post_of
+from proxy.relay.native.dns_message cimport end_of_question, write_answer
+from proxy.relay.native.dns_query cimport (
+    ALONE, ANSWER, HEADER, OPCODE, QR, REFUSAL, TC, Attempt, Join, Query, Waiting, append_join, is_owed,
+    take_over_joins, unlink_join,
 )
-from proxy.relay.native.linux cimport AF_INET6, ECANCELED, EPOLLERR, EPOLLET, EPOLLIN, monotonic
-from proxy.relay.native.poller cimport Call, Poller, Watch, prepare_call
+from proxy.relay.native.siphash cimport keyed_hash
+from proxy.relay.native.dns_tables cimport Place, add_ident, find_ident, late_ident, remove_ident
+from proxy.relay.native.dns_upstream cimport SOCKETS
+from proxy.relay.native.linux cimport AF_INET6, ECANCELED, monotonic
+from proxy.relay.native.poller cimport Poller
 from proxy.relay.native.traffic cimport Traffic
 from proxy.relay.target cimport Target
 
@@ -37,26 +36,13 @@ from proxy.relay import target as target_module
 from proxy.relay.dns import inflight
 from proxy.relay.dns.client_subnet import add, undo
 from proxy.relay.dns.inflight import Refused
-from proxy.relay.dns.message import is_answer
 from proxy.relay.proxy_header.datagrams import header_for, who
 from proxy.relay.sockets import outgoing
-from proxy.relay.sockets.datagram import WILDCARDS
 from proxy.stats import histogram, layout
 
 cdef enum:
-    HEADER = 12
-    QR = 0x80
-    OPCODE = 0x78
-    TC = 0x02
-    SERVFAIL = 2
     FORMERR = 1
-    SOCKETS = 4
-    # Tags of a listener's parcels.
-    ALONE = 0  # of no query
-    ANSWER = 1
-    REFUSAL = 2
-
-SOCKETS_A_BACKEND = SOCKETS
+    SERVFAIL = 2
 
 cdef int ATTEMPTS = target_module.ATTEMPTS
 cdef int ANEW = inflight.ANEW
@@ -74,17 +60,12 @@ cdef Py_ssize_t SERVICE_JOINED = layout.SERVICE_JOINED
 cdef Py_ssize_t SERVICE_QUERIES = layout.SERVICE_QUERIES
 cdef Py_ssize_t SERVICE_TRUNCATED = layout.SERVICE_TRUNCATED
 cdef Py_ssize_t SERVICE_UNSENT_REPLIES = layout.SERVICE_UNSENT_REPLIES
-cdef Py_ssize_t SERVICE_REPLIES = layout.SERVICE_REPLIES
 cdef Py_ssize_t SERVICE_RETRIES = layout.SERVICE_RETRIES
 cdef Py_ssize_t SERVICE_INFLIGHT = layout.SERVICE_INFLIGHT
 cdef Py_ssize_t SERVICE_TABLE_FULL = layout.SERVICE_TABLE_FULL
 cdef Py_ssize_t SERVICE_SERVFAIL = layout.SERVICE_SERVFAIL
 cdef Py_ssize_t SERVICE_GAVE_UP = layout.SERVICE_GAVE_UP
 cdef Py_ssize_t SERVICE_COALESCED = layout.SERVICE_COALESCED
-cdef Py_ssize_t SERVICE_LATE_REPLY = layout.SERVICE_LATE_REPLY
-cdef Py_ssize_t SERVICE_MALFORMED_REPLY = layout.SERVICE_MALFORMED_REPLY
-cdef Py_ssize_t SERVICE_WRONG_ID = layout.SERVICE_WRONG_ID
-cdef Py_ssize_t SERVICE_WRONG_QUESTION = layout.SERVICE_WRONG_QUESTION
 cdef Py_ssize_t SERVICE_NO_MEMORY = layout.SERVICE_NO_MEMORY
 cdef Py_ssize_t SERVICE_REPLAYED = layout.SERVICE_REPLAYED
 cdef Py_ssize_t BACKEND_ACTIVE = layout.BACKEND_ACTIVE
@@ -111,262 +92,6 @@ cdef inline int bucket(int64_t microseconds) noexcept:
         shift += 1
         rest >>= 1
     return (shift << 2) + (microseconds >> shift)
-
-
-cdef inline bint is_owed(const Query *query) noexcept:
-    """Return True if every healthy server answers the query: opcode QUERY with a question.
-
-    A server may stay silent on other messages, and is not to blame then.
-    """
-    return not query.message[2] & OPCODE and query.end > HEADER
-
-
-@cython.no_gc_clear
-cdef class Listener:
-    """One UDP socket that clients send queries to."""
-
-    def __init__(self, Queries dns, member, sock, list peers):
-        """Read from a socket; `peers` are the backends', by index."""
-        self.dns = dns
-        self.member = member
-        self.sock = sock
-        self.route = member.text.encode()
-        self.ident = member.listener
-        self._peers = peers
-        self._fd = sock.fileno()
-        self._names = WILDCARD if member.address in WILDCARDS else NAMED
-        dns.poller.prepare(&self._watch, _listener_ready, <void *>self)
-        dns._post.open(&self._box, self._fd, _reply_sent, <void *>self, False)
-        dns.poller.watch(&self._watch, self._fd, EPOLLIN | EPOLLET)
-
-    def __dealloc__(self):
-        # Whatever waits in the box holds a reference.
-        if self.dns is not None:
-            self.dns.poller.drop(&self._watch)
-            self.dns._post.close(&self._box)
-
-    def stop(self):
-        """Stop polling, and take what has arrived already."""
-        self.dns.poller.drop(&self._watch)
-        self.dns.poller.call_again(&self._watch)
-
-    def unlisten(self):
-        """Read nothing more; pending queries are still answered."""
-        self.dns.poller.drop(&self._watch)
-        self.dns._post.flush(&self._box)
-
-    def close(self):
-        """Send nothing more."""
-        self.unlisten()
-        self.dns._post.close(&self._box)
-
-    @property
-    def reading(self):
-        """True if there may be more to take."""
-        return self._watch.again.next != NULL
-
-    @property
-    def needed(self):
-        """True if a pending query (until give-up) is answered by this socket."""
-        return self._owing > 0
-
-    cdef tuple client(self, const Client *client):
-        """Return a client as Python's way of reading gives it."""
-        source = read_client(client)
-        return (*source, b"") if self._names == WILDCARD and not client.local_size else source
-
-
-cdef int _listener_ready(Watch *watch, uint32_t mask) except -1:
-    """Read the queries that have arrived."""
-    cdef Listener listener = <Listener>watch.again.owner
-    cdef Queries dns = listener.dns
-    cdef int count = dns._inbox.receive(listener._fd, listener._names)
-    if count == -EAGAIN:
-        return 0
-    if count == BATCH or count < 0 or mask & EPOLLERR:
-        dns.poller.call_again(watch)
-    return dns._admit_batch(listener, count)
-
-
-cdef int _reply_sent(Box *box, Parcel *parcel, int error) except -1:
-    """Count a datagram that has left, or could not leave, and release its query."""
-    cdef Listener listener = <Listener>box.owner
-    cdef Queries dns = listener.dns
-    if error:
-        dns._at[SERVICE_UNSENT_REPLIES] += 1
-    elif parcel.tag == ANSWER:
-        dns._at[SERVICE_REPLIES] += 1
-    if parcel.tag != ALONE:
-        dns._release(<Query *>parcel.owner)
-    else:
-        listener._owing -= 1
-        Py_DECREF(listener)
-    return 0
-
-
-cdef class Peer:
-    """One backend at one port; `proxy.relay.dns.upstream` opens and replaces its sockets."""
-
-    def __init__(self, Queries dns, Target target, int port):
-        """Begin without sockets."""
-        self.dns = dns
-        self.target = target
-        self.port = port
-        self.sockets = [None] * SOCKETS
-
-
-@cython.no_gc_clear
-cdef class Upstream:
-    """One connected socket and the queries pending on it, by ID."""
-
-    def __init__(self, Peer peer, sock, double now):
-        """Read from a connected socket; raise OSError if it cannot be watched."""
-        cdef Queries dns = peer.dns
-        self.peer = peer
-        self.sock = sock
-        self.born = now
-        self._fd = sock.fileno()
-        dns.poller.prepare(&self._watch, _upstream_ready, <void *>self)
-        prepare_call(&self._move, _upstream_moves, <void *>self)
-        dns._post.open(&self._box, self._fd, _query_sent, <void *>self, False)
-        dns.poller.watch(&self._watch, self._fd, EPOLLIN | EPOLLET)
-
-    def __dealloc__(self):
-        if self.peer is not None:
-            self.peer.dns.poller.drop(&self._watch)
-            self.peer.dns.poller.withdraw(&self._move)
-            self.peer.dns._post.close(&self._box)
-        free_idents(&self._idents)
-        free(self._moving)
-
-    def close(self):
-        """Close the socket."""
-        cdef Queries dns = self.peer.dns
-        dns.poller.drop(&self._watch)
-        dns.poller.withdraw(&self._move)
-        dns._post.close(&self._box)
-        self._fd = -1
-        self.sock.close()
-
-    @property
-    def pending(self):
-        """The number of pending queries."""
-        return self._idents.pending
-
-    @property
-    def late(self):
-        """The IDs that were given up, the oldest first."""
-        return [
-            self._idents.late[(self._idents.late_first + number) % LATE] for number in range(self._idents.late_count)
-        ]
-
-    def forget(self, uint16_t ident):
-        """Remember an ID that was given up: its answer is counted as late, not as forged, and reaches no other client."""
-        late_ident(&self._idents, ident)
-
-    def ask_elsewhere(self):
-        """Send the queries whose latest attempt is here to other backends, too.
-
-        It happens in a later round, because the caller may be in the middle of sending.
-        """
-        self._again = True
-        self.peer.dns.poller.call_soon(&self._move)
-
-    cdef int _refused(self, int error, double now) except -1:
-        """Count a socket's error; return 1 if sending may work at once."""
-        return self.peer.broke(self, error, now)
-
-    cdef int _answered(self, uint8_t *data, Py_ssize_t size, double now) except -1:
-        """Take a datagram, which may be an answer."""
-        cdef Queries dns = self.peer.dns
-        cdef Place *place
-        cdef Query *query
-        if size < HEADER or not data[2] & QR:
-            dns._at[SERVICE_MALFORMED_REPLY] += 1
-            return 0
-        place = find_ident(&self._idents, data[0] << 8 | data[1])
-        if place == NULL or place.attempt == NULL:
-            dns._at[SERVICE_WRONG_ID if place == NULL else SERVICE_LATE_REPLY] += 1
-            return 0
-        query = place.attempt.query
-        if not repeats_question(data, size, query.message, query.end) and not is_answer(
-            (<char *>data)[:size], (<char *>query.message)[: query.size], query.end
-        ):
-            dns._at[SERVICE_WRONG_QUESTION] += 1
-            return 0
-        self.silent = 0
-        return dns._answer(place.attempt, self, data, size, now)
-
-    cdef int _move_some(self) except -1:
-        """Send a portion of the pending queries to other backends; an answer from here still counts."""
-        cdef Queries dns = self.peer.dns
-        cdef Py_ssize_t left = dns.moved
-        cdef uint32_t number
-        cdef Place *place
-        cdef Query *query
-        cdef double now = dns.poller.now
-        if not self._unmoved:
-            self._again = False
-            free(self._moving)
-            self._moving = <uint16_t *>malloc(max(<uint32_t>1, self._idents.pending) * sizeof(uint16_t))
-            if self._moving == NULL:
-                dns._at[SERVICE_NO_MEMORY] += 1
-                return 0
-            for number in range(self._idents.size):
-                if self._idents.places[number].used and self._idents.places[number].attempt != NULL:
-                    self._moving[self._unmoved] = self._idents.places[number].ident
-                    self._unmoved += 1
-            self._moving_since = now
-        try:
-            while left and self._unmoved:
-                left -= 1
-                self._unmoved -= 1
-                place = find_ident(&self._idents, self._moving[self._unmoved])
-                if place == NULL or place.attempt == NULL or place.attempt.sent > self._moving_since:
-                    continue
-                query = place.attempt.query
-                if query.last == place.attempt:
-                    dns._ask_elsewhere(query, now)
-        finally:
-            if self._unmoved or self._again:
-                dns.poller.call_soon(&self._move)
-            if not self._unmoved:
-                free(self._moving)
-                self._moving = NULL
-
-
-cdef int _upstream_ready(Watch *watch, uint32_t mask) except -1:
-    """Read answers and ICMP errors."""
-    cdef Upstream upstream = <Upstream>watch.again.owner
-    cdef Queries dns = upstream.peer.dns
-    cdef double now = monotonic()
-    cdef int number, count = dns._inbox.receive(upstream._fd, CONNECTED)
-    if count == -EAGAIN:
-        return 0
-    if count == BATCH or count < 0 or mask & EPOLLERR:
-        dns.poller.call_again(watch)
-    if count < 0:
-        upstream._refused(-count, now)
-        return 0
-    for number in range(count):
-        try:
-            upstream._answered(<uint8_t *>dns._inbox.data(number), dns._inbox.size(number), now)
-        except Exception as error:
-            dns.poller.fault(error)
-        dns._post.relieve()
-    return 0
-
-
-cdef int _upstream_moves(Call *call) except -1:
-    cdef Upstream upstream = <Upstream>call.owner
-    return upstream._move_some()
-
-
-cdef int _query_sent(Box *box, Parcel *parcel, int error) except -1:
-    """Count a query that has left; ask again for one that could not leave."""
-    cdef Upstream upstream = <Upstream>box.owner
-    cdef Queries dns = upstream.peer.dns
-    return dns._sent(upstream, <uint16_t>parcel.tag, <Py_ssize_t>parcel.owner, error)
 
 
 cdef class Queries:
@@ -806,7 +531,7 @@ cdef class Queries:
         join.waits = query
         join.other = query.joins
         query.joins = join
-        _append(&one.query.also, join)
+        append_join(&one.query.also, join)
         self._at[SERVICE_COALESCED] += 1
         return True
 
@@ -864,7 +589,7 @@ cdef class Queries:
             at[BACKEND_BYTES_OUT] += size
             if query.done:
                 return 0
-            _take_over(&query.also, &also)
+            take_over_joins(&query.also, &also)
             left = False
             try:
                 left = self._reply(query, data, size)
@@ -876,8 +601,8 @@ cdef class Queries:
             self._unpin(query)
             while also.next != &also:
                 waits = also.next.waits
-                _unlink(also.next)
-                _take_over(&waits.also, &also)
+                unlink_join(also.next)
+                take_over_joins(&waits.also, &also)
                 left = False
                 try:
                     left = self._reply(waits, data, size)
@@ -998,10 +723,10 @@ cdef class Queries:
         while query.joins != NULL:
             join = query.joins
             query.joins = join.other
-            _unlink(join)
+            unlink_join(join)
             free(join)
         while query.also.next != &query.also:
-            _unlink(query.also.next)
+            unlink_join(query.also.next)
         return 0
 
     cdef int _end_attempt(self, Query *query, Attempt *attempt) except -1:
@@ -1145,27 +870,3 @@ cdef Attempt *_unlinked(Query *query, Upstream upstream, uint16_t ident) noexcep
     if query.last == attempt:
         query.last = before
     return attempt
-
-
-cdef inline void _append(Join *head, Join *join) noexcept:
-    join.previous = head.previous
-    join.next = head
-    head.previous.next = join
-    head.previous = join
-
-
-cdef inline void _unlink(Join *join) noexcept:
-    if join.next != NULL:
-        join.previous.next = join.next
-        join.next.previous = join.previous
-        join.previous = join.next = NULL
-
-
-cdef inline void _take_over(Join *head, Join *other) noexcept:
-    """Append all of a list to another one."""
-    if head.next != head:
-        head.previous.next = other
-        head.next.previous = other.previous
-        other.previous.next = head.next
-        other.previous = head.previous
-        head.previous = head.next = head

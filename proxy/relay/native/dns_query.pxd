@@ -74,3 +74,46 @@ cdef struct Query:
     bint released  # it ends with its last pin
     Join also  # head of the list of queries that wait for this one's answer
     Join *joins
+
+
+cdef enum:
+    HEADER = 12
+    QR = 0x80
+    OPCODE = 0x78
+    TC = 0x02
+    # Tags of the datagrams that a listener sends.
+    ALONE = 0  # of no query
+    ANSWER = 1
+    REFUSAL = 2
+
+
+cdef inline bint is_owed(const Query *query) noexcept:
+    """Return True if every healthy server answers the query: opcode QUERY with a question.
+
+    A server may stay silent on other messages, and is not to blame then.
+    """
+    return not query.message[2] & OPCODE and query.end > HEADER
+
+
+cdef inline void append_join(Join *head, Join *join) noexcept:
+    join.previous = head.previous
+    join.next = head
+    head.previous.next = join
+    head.previous = join
+
+
+cdef inline void unlink_join(Join *join) noexcept:
+    if join.next != NULL:
+        join.previous.next = join.next
+        join.next.previous = join.previous
+        join.previous = join.next = NULL
+
+
+cdef inline void take_over_joins(Join *head, Join *other) noexcept:
+    """Append all of a list to another one."""
+    if head.next != head:
+        head.previous.next = other
+        head.next.previous = other.previous
+        other.previous.next = head.next
+        other.previous = head.previous
+        head.previous = head.next = head

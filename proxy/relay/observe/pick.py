@@ -8,7 +8,7 @@ from proxy.balance.backend import Backend
 from proxy.balance.failover import Failover
 from proxy.balance.standby import WithStandbys
 from proxy.balance.trivial import Nobody, Only
-from proxy.relay.native.dns import Listener as DnsListener
+from proxy.relay.native.dns_listener import Listener as DnsListener
 from proxy.relay.native.one_way import PerDatagramListener
 from proxy.relay.native.tcp_listener import TcpListener
 from proxy.relay.native.udp import UdpListener

@@ -62,7 +62,7 @@ def test_order_is_kept(bench):
 
 
 def test_each_client_gets_its_own(bench):
-    """Answers of one size to several clients are a message for each client."""
+    """U1: answers of one size to several clients are a message for each client."""
     clients = [bench.open() for _ in range(5)]
     box = mailbox(bench, bench.open(), in_order=False)
     for tag in range(100):
