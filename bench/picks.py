@@ -13,7 +13,7 @@ from proxy.balance.least_latency import observe
 from proxy.balance.names import ALIASES, SCHEDULERS
 from proxy.balance.selector import build
 
-COUNTS = (10, 1000)
+COUNTS = (1, 10, 100, 1000)
 PICKS = 20_000
 CLIENTS = 2000  # different keys
 HELD = 2  # connections open at a time, for each backend

@@ -36,16 +36,24 @@ cdef class EvenScan(Heedless):
     cdef Backend _retry(self, exclude)
 
 
+cdef class Turn:
+    cdef Backend backend
+    cdef int64_t weight, when, price
+    cdef Py_ssize_t lot
+
+
 cdef class Line:
-    cdef object _now  # grows without end
+    cdef int64_t _now
     cdef list _turns
+    cdef Py_ssize_t _waiting
+    cdef bint _idle_first
 
     @cython.locals(
-        turns=list, among=list, picked=tuple, turn=tuple, backend=Backend,
-        load=int64_t, least=int64_t, weight=int64_t, light=int64_t,
+        picked=Turn, turn=Turn, backend=Backend, load=int64_t, least=int64_t, light=int64_t, mine=int64_t, best=int64_t,
     )
     cpdef Backend pick(self, exclude=*)
-    cdef took(self, tuple turn)
+    @cython.locals(turn=Turn)
+    cdef _advance(self, int64_t now)
 
 
 cdef class Scan(Heedless):

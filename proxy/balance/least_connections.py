@@ -2,21 +2,22 @@
 
 Load is (active + elsewhere) / weight, as in nginx's least_conn: all idle backends are equal, whatever their weights.
 Equal loads take turns by weight, so that queries that come one at a time are shared by weight. Loads are compared as
-whole numbers, without rounding. Up to SCAN_LIMIT backends a pick reads all loads until it finds an idle backend; above,
-see `least_connections_heap`.
+whole numbers, without rounding. Up to SCAN_LIMIT backends a pick reads all loads; above, see `least_connections_heap`.
 """
 
-from bisect import insort
 from collections.abc import Collection
 from math import gcd, lcm
 from random import Random
 from typing import Final
 
 from proxy.balance.backend import Backend
-from proxy.balance.least_connections_heap import Heap
+from proxy.balance.least_connections_heap import LATEST, Heap
 from proxy.balance.trivial import Heedless
 
 SCAN_LIMIT: Final = 32
+
+SCALE: Final = 1 << 56
+"""The highest price of a turn."""
 
 
 def build(backends: tuple[Backend, ...], rng: Random) -> "EvenPair | EvenScan | Scan | Heap":
@@ -147,69 +148,91 @@ class EvenScan(Heedless):
 
 
 class Scan(Heedless):
-    """The same for different weights. Retries have a separate line, so that they use up no turns."""
+    """The same for different weights. Retries have a separate line, so that they use up no turns.
+
+    `waiting` and `idle_first` make other schedulers of it, as in `Heap`.
+    """
 
     __slots__ = ("_line", "_retries")
 
-    def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
+    def __init__(
+        self, backends: tuple[Backend, ...], rng: Random, *, waiting: int = 0, idle_first: bool = False
+    ) -> None:
         super().__init__(backends)
-        self._line = Line(backends, rng)
-        self._retries = Line(backends, rng)
+        self._line = Line(backends, rng, waiting, idle_first)
+        self._retries = Line(backends, rng, waiting, idle_first)
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
         """Return the least loaded backend; of equals, the first in the line."""
         return self._retries.pick(exclude) if exclude else self._line.pick()
 
 
-_Turn = tuple[int, int, Backend, int, int]
+class Turn:
+    """A backend's next turn: the time at which it is due, its price, and a lot that orders equal times."""
+
+    __slots__ = ("backend", "lot", "price", "weight", "when")
+
+    def __init__(self, backend: Backend, when: int, lot: int, price: int) -> None:
+        self.backend = backend
+        self.weight = backend.weight
+        self.when = when
+        self.lot = lot
+        self.price = price
 
 
 class Line:
-    """Backends in the order of their turns: (when, lot, backend, price, weight). Lots are drawn once, for equal times.
+    """The turns of some backends.
 
     A turn costs a backend the price scale / weight: its next turn is due that much later. So over the scale each
     backend has as many turns as its weight (start-time fair queueing: Goyal, Vin, Cheng 1996). If all picks are ties,
-    any run of picks as long as the sum of the weights (without their common divisor) has exactly the shares. Time never
-    goes back: a backend that was busy gets one late turn at once, and no others to catch up.
+    any run of picks as long as the sum of the weights (without their common divisor) has exactly the shares, unless
+    their common multiple is above SCALE, which rounds prices by less than 1 in 10**12. Time never goes back: a backend
+    that was busy gets one late turn at once, and no others to catch up.
     """
 
-    __slots__ = ("_now", "_turns")
+    __slots__ = ("_idle_first", "_now", "_turns", "_waiting")
 
-    def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
-        scale = lcm(*(backend.weight for backend in backends))
+    def __init__(self, backends: tuple[Backend, ...], rng: Random, waiting: int, idle_first: bool) -> None:
+        scale = min(lcm(*(backend.weight for backend in backends)), SCALE)
         lots = rng.sample(range(len(backends)), len(backends))
         prices = [scale // backend.weight for backend in backends]
         self._now = 0
-        self._turns: list[_Turn] = sorted(
-            (rng.randrange(price), lot, backend, price, backend.weight)
+        self._waiting = waiting
+        self._idle_first = idle_first
+        self._turns = [
+            Turn(backend, rng.randrange(price), lot, price)
             for price, lot, backend in zip(prices, lots, backends, strict=True)
-        )
+        ]
 
     def pick(self, exclude: Collection[Backend] = ()) -> Backend | None:
-        """Return the least loaded backend not in `exclude`, of equals the first; put its next turn into the line."""
-        turns = self._turns
-        among = [turn for turn in turns if turn[2] not in exclude] if exclude else turns
-        if not among:
+        """Return the least loaded backend not in `exclude`, of equals the first; its next turn is due later."""
+        picked = None
+        least = 0
+        light = 1
+        for turn in self._turns:
+            backend = turn.backend
+            if exclude and backend in exclude:
+                continue
+            load = backend.active + backend.elsewhere
+            load = load + self._waiting if load or not self._idle_first else 0
+            if picked is not None:
+                mine = load * light  # load / weight < least / light
+                best = least * turn.weight
+                if mine > best:
+                    continue
+                if mine == best and (turn.when > picked.when or (turn.when == picked.when and turn.lot > picked.lot)):
+                    continue
+            picked, least, light = turn, load, turn.weight
+        if picked is None:
             return None
-        picked = among[0]
-        _, _, backend, _, light = picked
-        least = backend.active + backend.elsewhere
-        if least:
-            for turn in among:
-                _, _, backend, _, weight = turn
-                load = backend.active + backend.elsewhere
-                if load * light < least * weight:  # load / weight < least / light
-                    picked = turn
-                    if not load:
-                        break
-                    least, light = load, weight
-        self.took(picked)
-        return picked[2]
+        if picked.when > self._now:
+            self._advance(picked.when)
+        picked.when = self._now + picked.price
+        return picked.backend
 
-    def took(self, turn: _Turn) -> None:
-        """Put the next turn of the picked backend into the line."""
-        when, lot, backend, price, weight = turn
-        if when > self._now:  # noqa: PLR1730 - a call of max costs more than all of this
-            self._now = when
-        self._turns.remove(turn)
-        insort(self._turns, (self._now + price, lot, backend, price, weight))
+    def _advance(self, now: int) -> None:
+        self._now = now
+        if now > LATEST:
+            for turn in self._turns:
+                turn.when = max(turn.when - now, -now)
+            self._now = 0

@@ -1,27 +1,33 @@
 """The C fields of the heap of loads."""
 
 import cython
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from proxy.balance.backend cimport Backend
+from proxy.balance.ranking cimport Ranking
 from proxy.balance.trivial cimport Heedless
 
 
 cdef class Heap(Heedless):
-    cdef readonly list _heap
-    cdef list _prices, _valid, _weights
-    cdef Py_ssize_t _limit
-    cdef object _now  # grows without end
+    cdef readonly Ranking ranking
+    cdef tuple _members
+    cdef list _prices
+    cdef int64_t _now
+    cdef Py_ssize_t _size, _picked
+    cdef Py_ssize_t _waiting
+    cdef bint _idle_first
 
-    @cython.locals(load=double, index=Py_ssize_t, backend=Backend, entry=tuple)
+    @cython.locals(place=Py_ssize_t, turn=int64_t, amount=int64_t, price=int64_t, backend=Backend)
     cpdef Backend pick(self, uint64_t key=*, exclude=*)
-    @cython.locals(load=double, index=Py_ssize_t, entry=tuple, valid=tuple, was=double)
+    @cython.locals(place=Py_ssize_t, amount=int64_t)
     cpdef changed(self, Backend backend)
-    @cython.locals(valid=list, heap=list, old=tuple, entry=tuple, index=Py_ssize_t, backend=Backend)
+    @cython.locals(backend=Backend)
     cpdef refreshed(self)
-    @cython.locals(load=double, weight=double)
-    cdef double _load(self, Backend backend) except -1
-    @cython.locals(heap=list, valid=list, entry=tuple, load=double, now=double, index=Py_ssize_t, backend=Backend)
-    cdef tuple _settle(self)
-    @cython.locals(aside=list, picked=Backend, entry=tuple)
+    @cython.locals(load=int64_t)
+    cdef int64_t _amount(self, Backend backend) noexcept
+    @cython.locals(place=Py_ssize_t, amount=int64_t, backend=Backend)
+    cdef Py_ssize_t _settle(self) except -1
+    @cython.locals(place=Py_ssize_t)
+    cdef _place_picked(self)
+    @cython.locals(place=Py_ssize_t, amount=int64_t, backend=Backend)
     cdef Backend _retry(self, exclude)

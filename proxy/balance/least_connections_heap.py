@@ -2,116 +2,117 @@
 
 Laws:
 
-1. Every backend has one valid entry in the heap, (load, turn, index, backend), which `_valid` holds by index. All other
-   entries are outdated, and are dropped when they come to the top.
-2. The load of a valid entry is never above the backend's load. So an increase needs no action: the entry is corrected
-   when it comes to the top. A decrease pushes a new valid entry.
+1. Every backend has one entry in the ranking: its load, or its work, and its turn.
+2. The amount of an entry is never above the backend's. So an increase that nobody reports does no harm: the entry is
+   corrected when it comes to the top.
 3. Of equal loads the backend with the earliest turn is first. After a pick its next turn is later by its price, SCALE /
    weight, as in `least_connections.Line`. Prices are rounded down: shares of idle backends are off by less than 1 in
    10**7, and by about one turn over a sum of the weights. Equal turns are ordered by index.
-4. There are at most as many outdated entries as backends: if there are more, all are removed at once, and the pushes
-   that made them pay for it.
+4. A picked entry stays at the top until its `changed`, or the next call of anything else: the new turn and the new load
+   move it once.
 """
 
 from collections.abc import Collection
-from heapq import heapify, heappop, heappush, heapreplace
 from random import Random
 from typing import Final
 
 from proxy.balance.backend import Backend
+from proxy.balance.ranking import Ranking
 from proxy.balance.trivial import Heedless
 
 SCALE: Final = 1 << 40
 """The price of a turn at weight 1; at the greatest weight it is 2**24, so rounding costs less than 1 in 10**7."""
 
-Entry = tuple[float, int, int, Backend]
+LATEST: Final = 1 << 60
+"""The time at which all turns are made earlier by as much, so that they fit into C integers."""
 
 
 class Heap(Heedless):
-    """Least-connections for any number of backends. A pick and a change are O(log n), amortised.
+    """Least-connections for any number of backends. A pick and a change are O(log n).
 
-    Loads are quotients here, rounded to 53 bits: different loads compare correctly while load x weight is below 2**52,
-    and equal loads are always equal.
+    With `waiting` 1 the new connection counts as well, which makes it shortest-expected-delay, and with `idle_first`
+    never-queue.
     """
 
-    __slots__ = ("_heap", "_limit", "_now", "_prices", "_valid", "_weights")
+    __slots__ = ("_idle_first", "_members", "_now", "_picked", "_prices", "_size", "_waiting", "ranking")
 
     needs_changes = True
 
-    def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
+    def __init__(
+        self, backends: tuple[Backend, ...], rng: Random, *, waiting: int = 0, idle_first: bool = False
+    ) -> None:
         super().__init__(backends)
-        size = max(backend.index for backend in backends) + 1
-        self._weights = [0] * size
+        self._waiting = waiting
+        self._idle_first = idle_first
+        self._size = size = max(backend.index for backend in backends) + 1
+        members: list[Backend | None] = [None] * size
+        weights = [0] * size
         self._prices = [0] * size
-        self._valid: list[Entry | None] = [None] * size
-        count = len(backends)
         for backend in backends:
-            index = backend.index
-            price = SCALE // backend.weight
-            self._weights[index] = backend.weight
-            self._prices[index] = price
-            self._valid[index] = (0.0, rng.randrange(price), index, backend)
+            members[backend.index] = backend
+            weights[backend.index] = backend.weight
+            self._prices[backend.index] = SCALE // backend.weight
+        self._members = tuple(members)
         self._now = 0
-        self._limit = 2 * count
-        self._heap: list[Entry] = []
+        self._picked = -1
+        self.ranking = Ranking(weights, [rng.randrange(price) if price else 0 for price in self._prices])
         self.refreshed()
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:  # noqa: ARG002 - a Selector's
         """Return the least loaded backend; of equals, the one whose turn it is."""
+        if self._picked >= 0:
+            self._place_picked()
         if exclude:
             return self._retry(exclude)
-        load, turn, index, backend = self._settle()
-        if turn > self._now:  # noqa: PLR1730 - a call of max costs more than all of this
+        place = self._settle()
+        turn = self.ranking.turn(place)
+        if turn > self._now:
             self._now = turn
-        self._valid[index] = entry = (load, self._now + self._prices[index], index, backend)
-        heapreplace(self._heap, entry)
-        return backend
+            if turn > LATEST:
+                self.ranking.rewind(turn)
+                self._now = 0
+        self._picked = place
+        return self._members[place]
 
     def changed(self, backend: Backend) -> None:
-        """Note a lower load (law 2)."""
-        index = backend.index
-        valid = self._valid[index] if index < len(self._valid) else None
-        if valid is None or valid[3] is not backend:
+        """Note another load."""
+        place = backend.index
+        if place >= self._size or self._members[place] is not backend:
             return
-        load = self._load(backend)
-        if load < valid[0]:
-            self._valid[index] = entry = (load, valid[1], index, backend)
-            heappush(self._heap, entry)
-            if len(self._heap) > self._limit:
-                self.refreshed()
+        if self._picked >= 0:
+            self._place_picked()
+            if self.ranking.amount(place) == self._amount(backend):
+                return
+        self.ranking.put(place, self._amount(backend), self.ranking.turn(place))
 
     def refreshed(self) -> None:
-        """Compute all loads again and remove outdated entries. O(n)."""
-        valid = self._valid
-        heap: list[Entry] = []
-        for old in valid:
-            if old is not None:
-                _, turn, index, backend = old
-                valid[index] = entry = (self._load(backend), turn, index, backend)
-                heap.append(entry)
-        heapify(heap)
-        self._heap = heap
+        """Compute all loads again. O(n)."""
+        if self._picked >= 0:
+            self._place_picked()
+        for backend in self.backends:
+            self.ranking.write(backend.index, self._amount(backend))
+        self.ranking.rank()
 
-    def _load(self, backend: Backend) -> float:
+    def _amount(self, backend: Backend) -> int:
         load = backend.active + backend.elsewhere
-        weight = self._weights[backend.index]
-        return load / weight
+        return load + self._waiting if load or not self._idle_first else 0
 
-    def _settle(self) -> Entry:
-        """Correct the top of the heap and return it. There always is one: every backend has a valid entry."""
-        heap = self._heap
-        valid = self._valid
+    def _settle(self) -> int:
+        """Correct the top of the ranking and return its place."""
         while True:
-            entry = heap[0]
-            load, turn, index, backend = entry
-            if valid[index] is not entry:
-                heappop(heap)
-                continue
-            now = self._load(backend)
-            if now <= load:
-                return entry
-            valid[index] = entry = (now, turn, index, backend)
-            heapreplace(heap, entry)
+            place = self.ranking.first()
+            backend = self._members[place]
+            amount = self._amount(backend)  # type: ignore[arg-type] - there is an entry, so there is a member
+            if amount <= self.ranking.amount(place):
+                return place
+            self.ranking.put(place, amount, self.ranking.turn(place))
+
+    def _place_picked(self) -> None:
+        """Put the entry that was picked last into its place: its next turn is later, and its load may be higher."""
+        place = self._picked
+        self._picked = -1
+        price = self._prices[place]
+        self.ranking.put(place, self._amount(self._members[place]), self._now + price)  # type: ignore[arg-type]
 
     def _retry(self, exclude: Collection[Backend]) -> Backend | None:
         """Return the least loaded of the other backends, of equals the one whose turn is next; no turn is used up.
@@ -119,13 +120,12 @@ class Heap(Heedless):
         If retries used up turns while many backends fail, they would use up those of the healthy ones, and every new
         query would go to a failing one.
         """
-        aside: list[Entry] = []
-        picked = None
-        while picked is None and len(aside) < len(self.backends):
-            entry = self._settle()
-            aside.append(heappop(self._heap))
-            if entry[3] not in exclude:
-                picked = entry[3]
-        for entry in aside:
-            heappush(self._heap, entry)
-        return picked
+        while True:
+            place = self.ranking.first_but(self._members, exclude)
+            if place < 0:
+                return None
+            backend = self._members[place]
+            amount = self._amount(backend)  # type: ignore[arg-type]
+            if amount <= self.ranking.amount(place):
+                return backend
+            self.ranking.put(place, amount, self.ranking.turn(place))

@@ -4,6 +4,7 @@ import cython
 from libc.stdint cimport uint64_t
 
 from proxy.balance.backend cimport Backend
+from proxy.balance.ranking cimport Ranking
 from proxy.balance.trivial cimport Heedless
 
 
@@ -16,15 +17,15 @@ cdef class Overflow(Heedless):
 
 
 cdef class OverflowHeap(Heedless):
-    cdef tuple _rooms
-    cdef dict _places
+    cdef list _places, _rooms
     cdef Heedless _full
-    cdef list _heap
-    cdef bytearray _listed
+    cdef readonly Ranking ranking
 
-    @cython.locals(heap=list, aside=list, picked=Backend, backend=Backend, place=Py_ssize_t, room=Py_ssize_t)
+    @cython.locals(backend=Backend, place=Py_ssize_t)
     cpdef Backend pick(self, uint64_t key=*, exclude=*)
-    @cython.locals(place=Py_ssize_t, room=Py_ssize_t)
+    @cython.locals(place=Py_ssize_t, index=Py_ssize_t, full=bint)
     cpdef changed(self, Backend backend)
-    @cython.locals(backend=Backend, place=Py_ssize_t, room=Py_ssize_t)
+    @cython.locals(backend=Backend, place=Py_ssize_t)
     cpdef refreshed(self)
+    @cython.locals(room=Py_ssize_t)
+    cdef bint _is_full(self, Backend backend, Py_ssize_t place) except -1

@@ -7,12 +7,12 @@ without weights would otherwise serve one client a backend. Equal weights are or
 """
 
 from collections.abc import Collection
-from heapq import heapify, heappop, heappush
 from random import Random
 
 from proxy.balance import least_connections
 from proxy.balance.backend import Backend
 from proxy.balance.least_connections import SCAN_LIMIT
+from proxy.balance.ranking import Ranking
 from proxy.balance.trivial import Heedless
 
 
@@ -40,67 +40,59 @@ class Overflow(Heedless):
 
 
 class OverflowHeap(Heedless):
-    """The same for any number of backends: a heap of places in the order of filling. O(log n), amortised.
+    """The same for any number of backends: a ranking of places in the order of filling, those with room first.
 
-    A backend with room is in the heap exactly once; a full one may be in it, and leaves it when it comes to the top.
+    O(1) as long as the same backend has room, O(log n) when one fills up or has room again. A full backend may still be
+    ranked as one with room, and is corrected when it comes to the top.
     """
 
-    __slots__ = ("_full", "_heap", "_listed", "_places", "_rooms")
+    __slots__ = ("_full", "_places", "_rooms", "ranking")
 
     needs_changes = True
 
     def __init__(self, backends: tuple[Backend, ...], rng: Random) -> None:
         super().__init__(in_order(backends))
-        self._rooms = tuple(backend.weight for backend in self.backends)
-        self._places = {backend: place for place, backend in enumerate(self.backends)}
+        count = len(backends)
+        self._rooms = [backend.weight for backend in self.backends]
+        self._places = [-1] * (max(backend.index for backend in backends) + 1)
+        for place, backend in enumerate(self.backends):
+            self._places[backend.index] = place
         self._full = least_connections.build(backends, rng)
-        self._heap: list[int] = []
-        self._listed = bytearray(len(backends))
+        self.ranking = Ranking([1] * count, [0] * count)
         self.refreshed()
 
     def pick(self, key: int = 0, exclude: Collection[Backend] = ()) -> Backend | None:
         """Return the first that has room, else the least loaded."""
-        heap = self._heap
-        aside: list[int] = []
-        picked = None
-        while heap and picked is None:
-            place = heap[0]
+        while True:
+            place = self.ranking.first_but(self.backends, exclude) if exclude else self.ranking.first()
+            if place < 0 or self.ranking.amount(place):
+                return self._full.pick(key, exclude)
             backend = self.backends[place]
-            room = self._rooms[place]
-            if backend.active + backend.elsewhere >= room:
-                self._listed[place] = False
-                heappop(heap)
-            elif exclude and backend in exclude:
-                aside.append(heappop(heap))
-            else:
-                picked = backend
-        for place in aside:
-            heappush(heap, place)
-        return self._full.pick(key, exclude) if picked is None else picked
+            if not self._is_full(backend, place):
+                return backend
+            self.ranking.put(place, 1, 0)
 
     def changed(self, backend: Backend) -> None:
-        """Note that a backend may have room again."""
+        """Note that a backend may be full, or have room again."""
         self._full.changed(backend)
-        place = self._places.get(backend, -1)
-        if place < 0 or self._listed[place]:
+        index = backend.index
+        place = self._places[index] if index < len(self._places) else -1
+        if place < 0 or self.backends[place] is not backend:
             return
-        room = self._rooms[place]
-        if backend.active + backend.elsewhere < room:
-            self._listed[place] = True
-            heappush(self._heap, place)
+        full = self._is_full(backend, place)
+        if self.ranking.amount(place) != full:
+            self.ranking.put(place, full, 0)
 
     def refreshed(self) -> None:
         """Find all backends with room. O(n)."""
         self._full.refreshed()
-        self._heap = [
-            place
-            for place, (backend, room) in enumerate(zip(self.backends, self._rooms, strict=True))
-            if backend.active + backend.elsewhere < room
-        ]
-        heapify(self._heap)
-        self._listed = bytearray(len(self.backends))
-        for place in self._heap:
-            self._listed[place] = True
+        for place, backend in enumerate(self.backends):
+            self.ranking.write(place, self._is_full(backend, place))
+        self.ranking.rank()
+
+    def _is_full(self, backend: Backend, place: int) -> bool:
+        room = self._rooms[place]
+        return backend.active + backend.elsewhere >= room
 
 
 def in_order(backends: tuple[Backend, ...]) -> tuple[Backend, ...]:

@@ -11,7 +11,7 @@ SANITIZERS = "-fsanitize=address,undefined"
 FLAGS = {
     # A frame of its own for each function, and the first finding ends the process.
     "NATIVE_CFLAGS": f"-O1 -g -Wall -fno-omit-frame-pointer -fno-sanitize-recover=all {SANITIZERS}",
-    "LDFLAGS": SANITIZERS,
+    "NATIVE_LDFLAGS": SANITIZERS,
 }
 # CPython never frees what it made at its start, so leaks are not looked for here.
 ADDRESS = "detect_leaks=0:abort_on_error=1:halt_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1"

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.balance import expected_delay
-from proxy.balance.expected_delay import DelayHeap, DelayScan
+from proxy.balance.least_connections import Scan
+from proxy.balance.least_connections_heap import Heap
 
 ACTS = st.lists(
     st.tuples(st.sampled_from(["pick", "pick", "retry", "release", "elsewhere", "refresh"]), st.integers(0, 9999)),
@@ -27,7 +28,7 @@ def delay(backend, idle_first):
 def test_every_pick_has_the_least_delay(make, weights, acts, idle_first, heap, seed):
     """Through any sequence of acts a pick has the least (load + 1) / weight of those left; an idle one comes first in nq."""
     backends = make(weights)
-    selector = (DelayHeap if heap else DelayScan)(backends, Random(seed), idle_first=idle_first)
+    selector = (Heap if heap else Scan)(backends, Random(seed), waiting=1, idle_first=idle_first)
     held = []
     for act, number in acts:
         backend = backends[number % len(backends)]

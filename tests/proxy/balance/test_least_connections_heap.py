@@ -1,6 +1,6 @@
 """least-connections above the scan limit."""
 
-from collections import Counter
+from collections import Counter, deque
 from fractions import Fraction
 from random import Random
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.balance.least_connections_heap import Heap
+from proxy.balance.least_connections_heap import LATEST, Heap
 
 ACTS = st.lists(
     st.tuples(st.sampled_from(["pick", "pick", "retry", "release", "elsewhere", "refresh"]), st.integers(0, 9999)),
@@ -111,12 +111,11 @@ def test_a_lower_load_is_heeded_at_once(make):
         assert selector.pick() is backends[place]
 
 
-def test_the_heap_is_bounded(make):
-    """A million ups and downs of loads leave at most twice as many entries as backends."""
+def test_changes_leave_nothing_behind(make):
+    """A million ups and downs of loads leave one entry a backend."""
     backends = make([1, 2] * 20)
     selector = Heap(backends, Random(1))
     random = Random(2)
-    most = 0
     for _ in range(20_000):
         picked = selector.pick()
         picked.active += random.randrange(5)
@@ -124,8 +123,43 @@ def test_the_heap_is_bounded(make):
         other = backends[random.randrange(40)]
         other.active = max(0, other.active - random.randrange(5))
         selector.changed(other)
-        most = max(most, len(selector._heap))
-    assert 40 < most <= 80
+    assert selector.ranking.count == 40
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_work_hardly_grows(make, seed):
+    """A pick, its change and an end compare less than three times as many entries among 1,000 backends as among 33."""
+
+    def work(count):
+        """Return the comparisons for each connection, with two open on each backend."""
+        backends = make([1, 2, 3, 4] * (count // 4) + [1] * (count % 4))
+        selector = Heap(backends, Random(seed))
+        held = deque()
+        for step in range(6 * count):
+            if step == 2 * count:
+                before = selector.ranking.compared
+            picked = selector.pick()
+            picked.active += 1
+            selector.changed(picked)
+            held.append(picked)
+            if step >= 2 * count:
+                over = held.popleft()
+                over.active -= 1
+                selector.changed(over)
+        return (selector.ranking.compared - before) / (4 * count)
+
+    assert work(1000) < 3 * work(33)
+    assert work(1000) < 50
+
+
+def test_turns_begin_anew(make):
+    """When time has become great, turns are counted from 0 again, and shares stay exact."""
+    weights = [1, 2, 3] * 12
+    selector = Heap(make(weights), Random(1))
+    selector.ranking.rewind(-LATEST)  # all turns are as late as can be
+    for count, weight in zip(shares(selector, 10 * sum(weights)), weights, strict=True):
+        assert abs(count - 10 * weight) <= 1
+    assert all(selector.ranking.turn(place) < LATEST // 2 for place in range(len(weights)))
 
 
 def test_a_stranger_is_ignored(make):
@@ -136,7 +170,7 @@ def test_a_stranger_is_ignored(make):
     for stranger in (backends[49], make([1] * 3)[2]):
         stranger.active = -5
         selector.changed(stranger)
-    assert len(selector._heap) == 35
+    assert selector.ranking.count == 35
     assert {selector.pick() for _ in range(70)} == set(members)
 
 

@@ -77,3 +77,17 @@ def test_where_all_are_full_the_least_loaded_takes_it(make, count):
     for _ in range(5 * (count + 1)):
         selector.pick().active += 1
     assert [backend.active for backend in backends] == [10, *[5] * (count - 1)]
+
+
+def test_a_backend_with_room_is_found_without_a_search(make):
+    """Among 1,000 backends most of which are full, a pick compares nothing, and one that fills up takes 20 comparisons."""
+    backends = make([2] * 1000)
+    selector = OverflowHeap(backends, Random(1))
+    for count in range(1, 1500):
+        before = selector.ranking.compared
+        picked = selector.pick()
+        assert selector.ranking.compared == before
+        assert picked.index == (count - 1) // 2
+        picked.active += 1
+        selector.changed(picked)
+        assert selector.ranking.compared - before <= 20

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.balance import round_robin
-from proxy.balance.round_robin import RoundRobin, by_deadline, smooth_cycle
+from proxy.balance.round_robin import Cycle, Deadlines, RoundRobin, smooth_cycle
 
 WEIGHTS = st.lists(st.integers(1, 40), min_size=2, max_size=12)
 
@@ -37,7 +37,7 @@ def test_shares_are_exact_over_a_cycle(make, weights, seed):
 def test_deadlines_give_exact_shares_too(make, weights, phase, skipped):
     """The heap gives each backend exactly its weight over any window of the sum of the weights."""
     backends = make(weights)
-    turns = by_deadline(backends, weights, phase)
+    turns = Deadlines(backends, weights, phase)
     list(islice(turns, skipped))
     counts = Counter(islice(turns, sum(weights)))
     assert [counts[backend] for backend in backends] == weights
@@ -48,7 +48,7 @@ def test_turns_are_spread(make, weights, seed):
     """At no time is a backend further from its share than the number of backends."""
     backends = make(weights)
     total, bound = sum(weights), len(backends) * sum(weights)
-    for turns in (round_robin.turns(backends, Random(seed)), by_deadline(backends, weights, 0.0)):
+    for turns in (*round_robin.turns(backends, Random(seed)), Deadlines(backends, weights, 0.0)):
         places = {backend: place for place, backend in enumerate(backends)}
         ahead = [0] * len(backends)  # in parts of a turn, as many as the sum of the weights
         for _ in range(1, 2 * total):
@@ -62,10 +62,37 @@ def test_turns_are_spread(make, weights, seed):
 def test_great_weights_are_not_laid_out(make):
     """Where the cycle would be long, the shares are exact over it all the same."""
     backends = make([1, 99_991])
-    assert sum(backend.weight for backend in backends) * 2 > round_robin.CYCLE_WORK
     selector = RoundRobin(backends, Random(1))
+    assert not any(isinstance(turns, Cycle) for turns in round_robin.turns(backends, Random(1)))
     counts = Counter(selector.pick() for _ in range(99_992))
     assert counts == {backends[0]: 1, backends[1]: 99_991}
+
+
+def test_many_backends_are_laid_out(make):
+    """A thousand backends of usual weights have a cycle, so that a turn costs the same as among two."""
+    backends = make([1, 2, 3, 4] * 250)
+    assert all(isinstance(turns, Cycle) for turns in round_robin.turns(backends, Random(1)))
+    counts = Counter(islice(round_robin.turns(backends, Random(1))[0], 2500))
+    assert [counts[backend] for backend in backends] == [1, 2, 3, 4] * 250
+
+
+def test_deadlines_compare_few(make):
+    """A turn among 1,000 backends of great weights takes at most 20 comparisons: 4 for each of five levels."""
+    turns = Deadlines(make([60_000 + place for place in range(1000)]), [60_000 + place for place in range(1000)], 0.3)
+    before = turns.ranking.compared
+    list(islice(turns, 10_000))
+    assert turns.ranking.compared - before <= 20 * 10_000
+
+
+def test_deadlines_begin_anew(make, monkeypatch):
+    """When the deadlines have become great they begin anew in the same order, and shares stay exact."""
+    backends = make([3, 5, 7])
+    turns = Deadlines(backends, [3, 5, 7], 0.2)
+    expected = list(islice(turns, 300))
+    monkeypatch.setattr(round_robin, "MOST_CYCLES", 4)
+    again = Deadlines(backends, [3, 5, 7], 0.2)
+    assert list(islice(again, 300)) == expected
+    assert max(again.ranking.amount(place) for place in range(3)) <= 2 * 5 * 7
 
 
 def test_two_workers_do_not_start_in_step(make):
