@@ -97,9 +97,9 @@ cdef class Outlet:
         except OSError:
             close(fd)
             raise
-        if former.fd >= 0:
-            self._poller.drop(&former)
-            close(former.fd)
+        self._poller.drop(&former)
+        if self._fd >= 0:
+            close(self._fd)
         self._fd = fd
         self.born = now
 
