@@ -287,7 +287,7 @@ cdef class Sessions:
     @property
     def size(self):
         """The number of sessions."""
-        return self._table.size
+        return self._table.buckets.count
 
     @property
     def sessions(self):
@@ -331,14 +331,14 @@ cdef class Sessions:
         """
         try:
             self.poller.watch(&session._watch, session._fd, _DATAGRAM)
-            session._node.more = NULL if session._more is None else <void *>session._more
-            if oldest:
-                self._table.insert_oldest(&session._node)
-            else:
-                self._table.insert(&session._node)
-        except (OSError, MemoryError) as error:
+        except OSError:
             session._close()
-            raise OSError(ENOMEM, os.strerror(ENOMEM)) if isinstance(error, MemoryError) else error
+            raise
+        session._node.more = NULL if session._more is None else <void *>session._more
+        if oldest:
+            self._table.insert_oldest(&session._node)
+        else:
+            self._table.insert(&session._node)
         Py_INCREF(session)  # the table's own reference, until it ends
         session.listener.sessions += 1
         self._at[self.service.cell + SERVICE_SESSIONS] += 1
@@ -418,7 +418,7 @@ cdef class Sessions:
         if not session.listener.sessions:
             self._post.flush(&session.listener._box)  # nothing needs its socket any more, which may be closed now
         self._at[self.service.cell + SERVICE_SESSIONS] -= 1
-        if self._table.size == 0:
+        if self._table.buckets.count == 0:
             self.poller.timers.unset(&self._expiry)
         Py_DECREF(session)  # the caller has another reference
         self.service.gave_back(session.end.target)
@@ -438,7 +438,7 @@ cdef class Sessions:
         cdef double when
         cdef Session session
         for _ in range(_EXPIRED_AT_ONCE):
-            if self._table.size == 0:
+            if self._table.buckets.count == 0:
                 return 0
             session = <Session>self._table.oldest().owner
             when = session.touched + self.idle_timeout
