@@ -1,9 +1,10 @@
 """How many descriptors a process may have, and how many connections that makes."""
 
 from proxy.config.model import Config
+from proxy.relay.native import pipes
 from proxy.relay.sockets.transparent import STOCK
 
-SPARE_FILES = 512  # descriptors of a worker that its connections leave alone
+SPARE_FILES = 512  # descriptors of a worker for all else, such as the sockets to DNS backends
 
 
 FILES_A_CONNECTION = 2
@@ -28,14 +29,14 @@ def most_connections(config: Config, open_files: int) -> int:
 
 
 def _spare(config: Config) -> int:
-    """Return the descriptors that connections leave alone: a worker's own, and its stocks of transparent sockets."""
+    """Return the descriptors that connections leave alone: a worker's own, its pipes, and its stocks of transparent sockets."""
     kinds = {
         (":" in listener.address, listener.transport)
         for service in config.services
         if service.transparent
         for listener in service.listeners
     }
-    return SPARE_FILES + STOCK * len(kinds)
+    return SPARE_FILES + pipes.MOST * pipes.FILES + STOCK * len(kinds)
 
 
 def _share(whole: int, parts: int) -> int:

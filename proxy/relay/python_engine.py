@@ -288,6 +288,7 @@ class PythonEngine:
         for number, table in enumerate(tables):
             self._siblings.set(number, table)
             some = True
+        self._relays.share(self._siblings.count + 1)
         if some and not self._refreshing:
             self._refreshing = True
             self._refresh(self._poller.now)

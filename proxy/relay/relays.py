@@ -34,6 +34,7 @@ class Relays:
         self._journal = journal
         self._present: dict[tuple[int, str], Relay] = {}
         self._former: list[Relay] = []
+        self._workers = 1
 
     def __getitem__(self, key: tuple[int, str]) -> Relay:
         return self._present[key]
@@ -66,6 +67,13 @@ class Relays:
         self._former.append(old)
         return old, new
 
+    def share(self, workers: int) -> None:
+        """Take a share of the limits that hold for all workers of this host together."""
+        self._workers = workers
+        for relay in self.values():
+            if isinstance(relay, DnsService):
+                relay.share(workers)
+
     def remove(self, service: Service) -> None:
         """End what is left in a service, and forget its relays."""
         for relay in self.of(service):
@@ -87,7 +95,9 @@ class Relays:
     def _udp(self, service: Service) -> Relay:
         kind = _kind(service.plan)
         if kind is DnsService:
-            return DnsService(service, self._poller, self._journal)
+            dns = DnsService(service, self._poller, self._journal)
+            dns.share(self._workers)
+            return dns
         return kind(service, self._poller)  # type: ignore[call-arg]
 
 

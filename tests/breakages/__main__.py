@@ -24,6 +24,8 @@ from tests.breakages.table import ROOT, Breakage, rows
 
 LONGEST = 120.0  # seconds that the tests of one row may take
 UNBROKEN = 900.0  # seconds that all of them may take before anything is broken
+FAST = {"NATIVE_CFLAGS": "-O0 -g0"}
+"""Of the compiler for what is broken: it is to be wrong soon, not fast."""
 A_TEST = "--timeout=60"  # seconds after which a test that hangs has failed
 SHOWN = 4000  # characters of what pytest said at last, where nothing is proven
 MEANS = {"failed": "killed", "passed": "SURVIVED", "error": "error"}
@@ -118,7 +120,7 @@ def broken(copy: Path, row: Breakage) -> Iterator[str]:
 def _build(copy: Path) -> str:
     """Build what has changed; return what the compiler said if that fails."""
     try:
-        copies.build(copy, capture_output=True)
+        copies.build(copy, FAST, capture_output=True)
     except subprocess.CalledProcessError as error:
         return f"{error.stdout}{error.stderr}\nit cannot be built"
     return ""

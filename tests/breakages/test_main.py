@@ -38,7 +38,7 @@ def test_a_compiled_change_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mo
         path.parent.mkdir(parents=True)
         path.write_text("return 1")
 
-    def build(copy: Path, **_: object) -> None:
+    def build(copy: Path, *_: object, **__: object) -> None:
         made.write_text((copy / "proxy/one.pyx").read_text())
         (copy / "build/cython/proxy/two.c").write_text("new")
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.relay.plan import DnsPlan, LimitsPlan, PersistencePlan, UdpPlan
+from proxy.relay.udp.one_way import PerDatagramService
 from proxy.stats.layout import BACKEND_CELLS, SERVICE_CELLS
 from tests.proxy.relay import dnsbed
 from tests.proxy.relay.conftest import LAYOUT, Relay
@@ -34,6 +35,7 @@ LOT = 20_000  # datagrams sent to one service before it is another one's turn
 WEATHER = 0.25  # s until other calls fail
 FAILING = 5  # calls that fail at a time
 CHANCE = 0.01
+REPLACED = 1.0  # s after which a backend's socket is replaced, in place of a minute
 ANYBODY = ("127.0.0.0/8",)
 TAKEN = ("queries", "malformed", "empty_datagram", "response_as_query", "source_port_zero", "denied", "joined",
          "proxy_malformed")  # fmt: skip
@@ -72,6 +74,10 @@ class Fuzz:
         self.server = dnsbed.Server()
         self.honest = self.relay.service([self.server.address], protocol="dns", transports=("udp",))
         self.relay.start()
+        for one in self.relay.engine._relays.values():
+            if isinstance(one, PerDatagramService):
+                one.lifetime = REPLACED
+        self.replaced = time.monotonic()
         for number, sock in enumerate(self.backends):
             self.hostile.backend(sock, dns=number < 2, seed=seed * 100 + number)
         self.relay.call(faults.here)
@@ -144,6 +150,14 @@ class Fuzz:
                     self.faults.rule(call, self.random.choice(WAYS[call]), CHANCE)
 
         self.relay.call(change)
+        if time.monotonic() - self.replaced > REPLACED:
+            self.replaced = time.monotonic()
+            self._return(self.random.choice(self.backends))
+
+    def _return(self, backend: socket.socket) -> None:
+        """Let a backend come back, so that its sockets are replaced."""
+        for admin in ("maint", "ready"):
+            self.relay.verdict(_name(backend), "up", admin)
 
     def _ask(self) -> None:
         """Be a well-behaved client of a well-behaved server."""
@@ -194,8 +208,7 @@ class Fuzz:
             seen = self.faults.datagrams
             time.sleep(0.3)
             for one in self.backends:
-                for admin in ("maint", "ready"):
-                    self.relay.verdict(_name(one), "up", admin)
+                self._return(one)
 
     def _gauges(self) -> dict[str, int]:
         cells = self.relay.table.cells

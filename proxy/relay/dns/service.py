@@ -44,7 +44,8 @@ class DnsService(Queries):
         super().__init__(service, poller, journal, moments(dns.retry_after, dns.give_up))
         self.cells = service.cells
         self.inflight_cap, self.large_cap = INFLIGHT_CAP, LARGE_CAP
-        self.identical_cap, self.pending_cap = upstream.IDENTICAL_CAP, upstream.PENDING_CAP
+        self.pending_cap = upstream.PENDING_CAP
+        self.share(1)
         self.moved = upstream.MOVED
         self._peers: dict[tuple[Target, int], Peer] = {}
         self._former: list[Peer] = []  # not asked any more; late answers are still read
@@ -60,6 +61,10 @@ class DnsService(Queries):
         self.limited = service.rate("udp") is not None
         introducers = Introducers(service.plan.accept_proxy, service.cells, service.cell)
         self.introducers = introducers or None
+
+    def share(self, workers: int) -> None:
+        """Take this worker's share of what all of them may have in flight together, whichever of them clients reach."""
+        self.identical_cap = max(1, upstream.IDENTICAL_CAP // workers)
 
     # -- wiring
 

@@ -25,7 +25,7 @@ LINGER = 5.0  # s that a replaced socket is still read
 SPARE = 1.0  # s between two replacements of one socket: a broken route must not cost one socket a query
 SILENT = 4  # queries in a row without an answer, after which a socket is replaced
 MOVED = 256  # queries sent to other backends in one turn
-IDENTICAL_CAP = 64  # identical queries in flight to one backend: each more would help a forger (RFC 5452, section 5)
+IDENTICAL_CAP = 64  # identical queries of all workers in flight to a backend: more help a forger (RFC 5452, section 5)
 PENDING_CAP = 32768  # IDs in use on one socket: above it a random free ID is no longer cheap to find
 
 __all__ = ["IDENTICAL_CAP", "LATE_KEPT", "LINGER", "MOVED", "PENDING_CAP", "SILENT", "SOCKETS", "SPARE", "Peer"]

@@ -118,12 +118,12 @@ cdef class Queries:
     @property
     def inflight(self):
         """The number of queries that wait for an answer."""
-        return self._duplicates.count
+        return self._duplicates.buckets.count
 
     @property
     def twins(self):
         """The number of different messages in flight, counted for each backend."""
-        return self._twins.count
+        return self._twins.buckets.count
 
     def retime(self, tuple ends):
         """Use other times for phases, also for the queries in flight."""
@@ -243,7 +243,7 @@ cdef class Queries:
         if query == NULL:
             return 0
         query.end = end
-        query.hash = hash
+        query.entry.hash = hash
         query.twin_hash = twin_hash
         query.who = asker[0]
         try:
@@ -372,7 +372,7 @@ cdef class Queries:
     cdef int _begin(self, Query *query, double now) except -1:
         """Send a new query to a backend; answer SERVFAIL if the table is full or no backend is usable."""
         cdef bint is_large = query.size > LARGE
-        if self._duplicates.count >= self.inflight_cap or (is_large and self._large >= self.large_cap):
+        if self._duplicates.buckets.count >= self.inflight_cap or (is_large and self._large >= self.large_cap):
             self._at[SERVICE_TABLE_FULL] += 1
             return self._turn_down(query, SERVICE_TABLE_FULL)
         try:
@@ -500,7 +500,7 @@ cdef class Queries:
         attempt.peer = <PyObject *>peer
         attempt.sent = now
         attempt.ident = ident
-        attempt.hash = hash
+        attempt.entry.hash = hash
         self._twins.add(attempt, twins)
         if query.last == NULL:
             query.attempts = attempt

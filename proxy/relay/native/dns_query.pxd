@@ -4,6 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t, uint64_t
 
 from proxy.relay.native.address cimport Address, Client
+from proxy.relay.native.buckets cimport Entry
 
 
 cdef struct Waiting:
@@ -22,8 +23,7 @@ cdef struct Attempt:
     PyObject *upstream  # owned
     void *peer  # of the socket
     double sent
-    uint64_t hash  # of the message and the backend
-    Attempt *chain  # in the bucket, of the first twin
+    Entry entry  # by the message and the backend; of the first twin
     Attempt *twin
     Attempt *former_twin
     int twins  # in the circle, of the first twin
@@ -45,8 +45,7 @@ cdef struct Query:
     PyObject *only  # the one backend that was tried, owned; NULL: none or several
     PyObject *tried  # the tuple of several, owned
     int tries  # how many those are
-    uint64_t hash  # of listener, client and datagram
-    Query *chain
+    Entry entry  # by listener, client and datagram
     Py_ssize_t ident  # of the listener
     Client client
     Address who  # the client's: the same, or what the PROXY header names

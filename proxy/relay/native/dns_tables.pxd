@@ -3,6 +3,7 @@
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from proxy.relay.native.address cimport Client
+from proxy.relay.native.buckets cimport Buckets
 from proxy.relay.native.dns_query cimport Attempt, Query
 
 cdef enum:
@@ -10,25 +11,19 @@ cdef enum:
 
 
 cdef class Duplicates:
-    cdef Query **_buckets
-    cdef size_t _size
-    cdef readonly Py_ssize_t count
+    cdef Buckets buckets
 
     cdef Query *find(self, uint64_t hash, const Client *client, const char *datagram, Py_ssize_t size, Py_ssize_t ident) noexcept
     cdef void add(self, Query *query) noexcept
     cdef void remove(self, Query *query) noexcept
-    cdef void _grow(self) noexcept
 
 
 cdef class Twins:
-    cdef Attempt **_buckets
-    cdef size_t _size
-    cdef readonly Py_ssize_t count  # circles
+    cdef Buckets buckets  # of circles
 
     cdef Attempt *find(self, uint64_t hash, const Query *query, void *peer) noexcept
     cdef void add(self, Attempt *attempt, Attempt *first) noexcept
     cdef void remove(self, Attempt *attempt) noexcept
-    cdef void _grow(self) noexcept
 
 
 cdef struct Place:

@@ -2,7 +2,7 @@
 
 Laws:
 - No table has memory for what is not in flight, but for the largest size that it once had.
-- A bucket's chain is short whatever clients send: the hashes are keyed (`dns_query`), and IDs are random.
+- A chain is short whatever clients send: the hashes are keyed (`buckets`), and IDs are random.
 - Without memory a table goes on with its present size.
 """
 
@@ -11,6 +11,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcmp
 
 from proxy.relay.native.address cimport Client
+from proxy.relay.native.buckets cimport Entry, add_entry, bucket_of, open_buckets, remove_entry
 from proxy.relay.native.dns_query cimport Attempt, Query
 
 LATE_KEPT = LATE
@@ -20,96 +21,66 @@ cdef class Duplicates:
     """Queries by listener, client and datagram: the same once more is a retransmission."""
 
     def __cinit__(self):
-        self._size = 64
-        self._buckets = <Query **>calloc(self._size, sizeof(Query *))
-        if self._buckets == NULL:
-            raise MemoryError
+        open_buckets(&self.buckets)
 
     def __dealloc__(self):
-        free(self._buckets)
+        free(self.buckets.heads)
 
     cdef Query *find(self, uint64_t hash, const Client *client, const char *datagram, Py_ssize_t size, Py_ssize_t ident) noexcept:
         """Return the query that is the same; NULL if there is none."""
-        cdef Query *query = self._buckets[hash & (self._size - 1)]
-        while query != NULL:
+        cdef Entry *entry = bucket_of(&self.buckets, hash)
+        cdef Query *query
+        while entry != NULL:
+            query = <Query *>entry.owner
             if (
-                query.hash == hash
+                entry.hash == hash
                 and query.total == size
                 and query.ident == ident
                 and memcmp(query.datagram, datagram, size) == 0
                 and memcmp(&query.client, client, sizeof(Client)) == 0
             ):
                 return query
-            query = query.chain
+            entry = entry.chain
         return NULL
 
     cdef void add(self, Query *query) noexcept:
-        """Add a query whose `hash` is set."""
-        cdef Query **bucket
-        if self.count >= <Py_ssize_t>self._size:
-            self._grow()
-        bucket = &self._buckets[query.hash & (self._size - 1)]
-        query.chain = bucket[0]
-        bucket[0] = query
-        self.count += 1
+        """Add a query whose `entry.hash` is set."""
+        add_entry(&self.buckets, &query.entry, query)
 
     cdef void remove(self, Query *query) noexcept:
         """Remove a query."""
-        cdef Query **link = &self._buckets[query.hash & (self._size - 1)]
-        while link[0] != query:
-            link = &link[0].chain
-        link[0] = query.chain
-        self.count -= 1
-
-    cdef void _grow(self) noexcept:
-        cdef size_t number, size = 2 * self._size
-        cdef Query *query
-        cdef Query *after
-        cdef Query **buckets = <Query **>calloc(size, sizeof(Query *))
-        if buckets == NULL:
-            return
-        for number in range(self._size):
-            query = self._buckets[number]
-            while query != NULL:
-                after = query.chain
-                query.chain = buckets[query.hash & (size - 1)]
-                buckets[query.hash & (size - 1)] = query
-                query = after
-        free(self._buckets)
-        self._buckets, self._size = buckets, size
+        remove_entry(&self.buckets, &query.entry)
 
 
 cdef class Twins:
     """Attempts by message and backend: identical queries in flight at one backend are a circle."""
 
     def __cinit__(self):
-        self._size = 64
-        self._buckets = <Attempt **>calloc(self._size, sizeof(Attempt *))
-        if self._buckets == NULL:
-            raise MemoryError
+        open_buckets(&self.buckets)
 
     def __dealloc__(self):
-        free(self._buckets)
+        free(self.buckets.heads)
 
     cdef Attempt *find(self, uint64_t hash, const Query *query, void *peer) noexcept:
         """Return the first of the circle of queries like this one at a backend; NULL if there is none."""
-        cdef Attempt *attempt = self._buckets[hash & (self._size - 1)]
+        cdef Entry *entry = bucket_of(&self.buckets, hash)
+        cdef Attempt *attempt
         cdef const Query *other
-        while attempt != NULL:
+        while entry != NULL:
+            attempt = <Attempt *>entry.owner
             other = attempt.query
             if (
-                attempt.hash == hash
+                entry.hash == hash
                 and attempt.peer == peer
                 and other.twin_size == query.twin_size
                 and memcmp(other.twin, query.twin, query.twin_size) == 0
             ):
                 return attempt
-            attempt = attempt.chain
+            entry = entry.chain
         return NULL
 
     cdef void add(self, Attempt *attempt, Attempt *first) noexcept:
-        """Add an attempt whose `hash` is set to the circle of `first`; NULL begins a circle."""
-        cdef Attempt **bucket
+        """Add an attempt whose `entry.hash` is set to the circle of `first`; NULL begins a circle."""
         if first != NULL:
             attempt.twin = first
             attempt.former_twin = first.former_twin
@@ -118,52 +89,23 @@ cdef class Twins:
             attempt.twins = 0
             first.twins += 1
             return
-        if self.count >= <Py_ssize_t>self._size:
-            self._grow()
-        bucket = &self._buckets[attempt.hash & (self._size - 1)]
-        attempt.chain = bucket[0]
-        bucket[0] = attempt
+        add_entry(&self.buckets, &attempt.entry, attempt)
         attempt.twin = attempt.former_twin = attempt
         attempt.twins = 1
-        self.count += 1
 
     cdef void remove(self, Attempt *attempt) noexcept:
         """Take an attempt out of its circle."""
-        cdef Attempt **link
-        cdef Attempt *heir
+        cdef Attempt *heir = attempt.twin
         if attempt.twins:  # the first one
-            link = &self._buckets[attempt.hash & (self._size - 1)]
-            while link[0] != attempt:
-                link = &link[0].chain
+            remove_entry(&self.buckets, &attempt.entry)
             if attempt.twins == 1:
-                link[0] = attempt.chain
-                self.count -= 1
                 return
-            heir = attempt.twin
             heir.twins = attempt.twins - 1
-            heir.chain = attempt.chain
-            link[0] = heir
+            add_entry(&self.buckets, &heir.entry, heir)
         else:
-            self.find(attempt.hash, attempt.query, attempt.peer).twins -= 1
+            self.find(attempt.entry.hash, attempt.query, attempt.peer).twins -= 1
         attempt.twin.former_twin = attempt.former_twin
         attempt.former_twin.twin = attempt.twin
-
-    cdef void _grow(self) noexcept:
-        cdef size_t number, size = 2 * self._size
-        cdef Attempt *attempt
-        cdef Attempt *after
-        cdef Attempt **buckets = <Attempt **>calloc(size, sizeof(Attempt *))
-        if buckets == NULL:
-            return
-        for number in range(self._size):
-            attempt = self._buckets[number]
-            while attempt != NULL:
-                after = attempt.chain
-                attempt.chain = buckets[attempt.hash & (size - 1)]
-                buckets[attempt.hash & (size - 1)] = attempt
-                attempt = after
-        free(self._buckets)
-        self._buckets, self._size = buckets, size
 
 
 cdef Place *find_ident(Idents *table, uint16_t ident) noexcept:

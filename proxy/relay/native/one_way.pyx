@@ -18,11 +18,12 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
-from proxy.relay.native.address cimport Address, port_of, read_client, write_address, write_client
+from proxy.relay.native.address cimport Address, read_client, write_client
 from proxy.relay.native.datagrams cimport BATCH, CONNECTED, inbox_of
 from proxy.relay.native.linux cimport (
     CMSG_DATA, CMSG_FIRSTHDR, CMSG_LEN, CMSG_SPACE, MSG_DONTWAIT, MSG_NOSIGNAL, close, cmsghdr, iovec, sendmsg,
 )
+from proxy.relay.native.udp_listener cimport is_admitted
 
 from proxy.relay.native.poller import DATAGRAM
 from proxy.stats import layout
@@ -34,10 +35,7 @@ cdef uint32_t _DATAGRAM = DATAGRAM
 cdef Py_ssize_t BACKEND_BYTES_IN = layout.BACKEND_BYTES_IN
 cdef Py_ssize_t BACKEND_PORT_UNREACHABLE = layout.BACKEND_PORT_UNREACHABLE
 cdef Py_ssize_t BACKEND_SEND_FAILED = layout.BACKEND_SEND_FAILED
-cdef Py_ssize_t SERVICE_DATAGRAMS = layout.SERVICE_DATAGRAMS
-cdef Py_ssize_t SERVICE_DENIED = layout.SERVICE_DENIED
 cdef Py_ssize_t SERVICE_NO_SOURCE_ADDRESS = layout.SERVICE_NO_SOURCE_ADDRESS
-cdef Py_ssize_t SERVICE_SOURCE_PORT_ZERO = layout.SERVICE_SOURCE_PORT_ZERO
 cdef Py_ssize_t SERVICE_UNWANTED_REPLY = layout.SERVICE_UNWANTED_REPLY
 
 
@@ -97,9 +95,9 @@ cdef class Outlet:
         except OSError:
             close(fd)
             raise
-        if former.fd >= 0:
-            self._poller.drop(&former)
-            close(former.fd)
+        self._poller.drop(&former)
+        if self._fd >= 0:
+            close(self._fd)
         self._fd = fd
         self.born = now
 
@@ -269,18 +267,8 @@ cdef class Datagrams:
     cdef int _admit(
         self, PerDatagramListener listener, const char *data, Py_ssize_t size, const Client *client, told,
     ) except -1:
-        cdef Py_ssize_t cell = self.service.cell
         cdef Address address
-        self._at[cell + SERVICE_DATAGRAMS] += 1
-        if port_of(&client.address) == 0:
-            self._at[cell + SERVICE_SOURCE_PORT_ZERO] += 1
-            return 0
-        if told is None or told.client is None:
-            address = client.address
-        else:
-            write_address(&address, told.client)
-        if not self.service.permits(&address):
-            self._at[cell + SERVICE_DENIED] += 1
+        if not is_admitted(self.service, client, told, &address):
             return 0
         if self.service.too_fast(True, &address, self.poller.now):
             return 0

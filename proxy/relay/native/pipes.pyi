@@ -1,3 +1,5 @@
+MOST: int
+FILES: int
 IDLE: int
 SIZE: int
 REFUSED_PAUSE: float

@@ -3,8 +3,8 @@
 A connection takes one for a turn of relaying, and keeps it only while octets wait in it.
 
 Laws:
-- At most `most` pipes exist at a time, and at most `IDLE` of them are kept for later: their descriptors come out of the
-  spare ones of a worker.
+- At most `most` pipes exist at a time, of which a worker keeps `MOST * FILES` descriptors free.  At most `IDLE` of them
+  are kept for later.
 - A pipe that is given back is empty.  One that is not is destroyed, so that no octet of one connection can reach another.
 - If the kernel refuses a pipe, or one of at least `LEAST` octets (pipe(7), pipe-user-pages-soft), none is asked for during
   `REFUSED_PAUSE`: octets are copied meanwhile.
@@ -15,6 +15,8 @@ from libc.stdlib cimport free, malloc
 
 from proxy.relay.native.linux cimport F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, close, fcntl, pipe2
 
+MOST = 64  # of a worker
+FILES = 2  # descriptors of a pipe
 IDLE = 8
 SIZE = 256 << 10  # octets
 REFUSED_PAUSE = 1.0  # s

@@ -8,7 +8,7 @@ Laws:
   be called `again`.  Such a call has mask 0.
 - A watch that was dropped is not called any more, not even in the same round.
 - A round has four parts: events, calls that were asked for, timers that are due, and last the calls `after` the round,
-  which send what the others have gathered.
+  which send what the others have gathered.  Each part has a bound, and what is above it comes in the next round.
 - Timers run between rounds, however high the load is.
 - An exception costs only the event, call or timer that raised it.
 
@@ -281,7 +281,7 @@ cdef class Poller:
         self._run(&self._again, EVENTS)
         now = self.time()
         self._run_timers(now)
-        self._run(&self._after, 1 << 30)
+        self._run(&self._after, EVENTS)
         return now
 
     cdef int _run(self, Call *head, int most) except -1:
@@ -306,7 +306,7 @@ cdef class Poller:
         self._pumping = True
         try:
             self._run_timers(self.time())
-            self._run(&self._after, 1 << 30)
+            self._run(&self._after, EVENTS)
         finally:
             self._settle()
 

@@ -38,11 +38,6 @@ cdef class Templates:
         cdef int64_t *place = self._valid(key, now)
         return None if place == NULL else cell_read(place + 1) & SLOT
 
-    cdef Py_ssize_t _slot(self, int64_t key, double now) except? -1:
-        """Return the same; -1 if there is no template."""
-        cdef int64_t *place = self._valid(key, now)
-        return -1 if place == NULL else cell_read(place + 1) & SLOT
-
     cpdef renew(self, int64_t key, Py_ssize_t slot, double expiry):
         """Let a template that leads to this backend expire at `expiry`, if that is later."""
         cdef int64_t *place = self._place(key)

@@ -20,12 +20,13 @@ from libc.errno cimport EAGAIN, ECONNREFUSED, EINTR, EMSGSIZE, ENOBUFS, ENOMEM, 
 from libc.math cimport INFINITY, isinf
 from libc.string cimport memcpy, memset
 
-from proxy.relay.native.address cimport Address, port_of, read_address, read_client, write_address, write_client
+from proxy.relay.native.address cimport Address, read_address, read_client, write_client
 from proxy.relay.native.datagrams cimport BATCH, CONNECTED, Parcel, inbox_of, post_of
 from proxy.relay.native.linux cimport (
     MSG_DONTWAIT, MSG_NOSIGNAL, close, getsockname, iovec, msghdr, send, sendmsg, sockaddr,
 )
 from proxy.relay.native.timers cimport prepare_deadline
+from proxy.relay.native.udp_listener cimport is_admitted
 from proxy.relay.target cimport Target
 
 from proxy.relay.native.poller import DATAGRAM
@@ -47,14 +48,11 @@ cdef Py_ssize_t BACKEND_BYTES_OUT = layout.BACKEND_BYTES_OUT
 cdef Py_ssize_t BACKEND_PORT_UNREACHABLE = layout.BACKEND_PORT_UNREACHABLE
 cdef Py_ssize_t BACKEND_REPLIES = layout.BACKEND_REPLIES
 cdef Py_ssize_t BACKEND_SEND_FAILED = layout.BACKEND_SEND_FAILED
-cdef Py_ssize_t SERVICE_DATAGRAMS = layout.SERVICE_DATAGRAMS
-cdef Py_ssize_t SERVICE_DENIED = layout.SERVICE_DENIED
 cdef Py_ssize_t SERVICE_EXPIRED = layout.SERVICE_EXPIRED
 cdef Py_ssize_t SERVICE_MOVED = layout.SERVICE_MOVED
 cdef Py_ssize_t SERVICE_NO_MEMORY = layout.SERVICE_NO_MEMORY
 cdef Py_ssize_t SERVICE_REPLIES = layout.SERVICE_REPLIES
 cdef Py_ssize_t SERVICE_SESSIONS = layout.SERVICE_SESSIONS
-cdef Py_ssize_t SERVICE_SOURCE_PORT_ZERO = layout.SERVICE_SOURCE_PORT_ZERO
 cdef Py_ssize_t SERVICE_UNSENT_REPLIES = layout.SERVICE_UNSENT_REPLIES
 
 
@@ -287,7 +285,7 @@ cdef class Sessions:
     @property
     def size(self):
         """The number of sessions."""
-        return self._table.size
+        return self._table.buckets.count
 
     @property
     def sessions(self):
@@ -331,14 +329,14 @@ cdef class Sessions:
         """
         try:
             self.poller.watch(&session._watch, session._fd, _DATAGRAM)
-            session._node.more = NULL if session._more is None else <void *>session._more
-            if oldest:
-                self._table.insert_oldest(&session._node)
-            else:
-                self._table.insert(&session._node)
-        except (OSError, MemoryError) as error:
+        except OSError:
             session._close()
-            raise OSError(ENOMEM, os.strerror(ENOMEM)) if isinstance(error, MemoryError) else error
+            raise
+        session._node.more = NULL if session._more is None else <void *>session._more
+        if oldest:
+            self._table.insert_oldest(&session._node)
+        else:
+            self._table.insert(&session._node)
         Py_INCREF(session)  # the table's own reference, until it ends
         session.listener.sessions += 1
         self._at[self.service.cell + SERVICE_SESSIONS] += 1
@@ -418,7 +416,7 @@ cdef class Sessions:
         if not session.listener.sessions:
             self._post.flush(&session.listener._box)  # nothing needs its socket any more, which may be closed now
         self._at[self.service.cell + SERVICE_SESSIONS] -= 1
-        if self._table.size == 0:
+        if self._table.buckets.count == 0:
             self.poller.timers.unset(&self._expiry)
         Py_DECREF(session)  # the caller has another reference
         self.service.gave_back(session.end.target)
@@ -438,7 +436,7 @@ cdef class Sessions:
         cdef double when
         cdef Session session
         for _ in range(_EXPIRED_AT_ONCE):
-            if self._table.size == 0:
+            if self._table.buckets.count == 0:
                 return 0
             session = <Session>self._table.oldest().owner
             when = session.touched + self.idle_timeout
@@ -479,19 +477,9 @@ cdef class Sessions:
         self, UdpListener listener, const char *data, Py_ssize_t size, const Client *client, told,
     ) except -1:
         cdef Key key
-        cdef Py_ssize_t cell = self.service.cell
         cdef Session session, moved
         cdef Address address
-        self._at[cell + SERVICE_DATAGRAMS] += 1
-        if port_of(&client.address) == 0:
-            self._at[cell + SERVICE_SOURCE_PORT_ZERO] += 1
-            return 0
-        if told is None or told.client is None:
-            address = client.address
-        else:
-            write_address(&address, told.client)
-        if not self.service.permits(&address):
-            self._at[cell + SERVICE_DENIED] += 1
+        if not is_admitted(self.service, client, told, &address):
             return 0
         key.client = client[0]
         key.listener = listener.ident

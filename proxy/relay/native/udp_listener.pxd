@@ -1,8 +1,9 @@
 """A UDP socket that clients send to."""
 
-from proxy.relay.native.address cimport Client
+from proxy.relay.native.address cimport Address, Client
 from proxy.relay.native.datagrams cimport Inbox, Names
 from proxy.relay.native.poller cimport Poller, Watch
+from proxy.relay.native.traffic cimport Traffic
 
 
 cdef class Receiver:
@@ -17,3 +18,6 @@ cdef class Receiver:
 
     cdef int _ready(self) except -1
     cdef int _got(self, const char *data, Py_ssize_t size, const Client *client) except -1
+
+
+cdef bint is_admitted(Traffic service, const Client *client, told, Address *asker) except -1

@@ -1,18 +1,24 @@
 """A UDP socket that clients send to, and that is read by batches.
 
 An exception costs the datagram that raised it, not those that were read with it.
+Of clients that may not use the service, datagrams are counted and dropped.
 """
 
 cimport cython
 from libc.errno cimport EAGAIN
 from libc.stdint cimport uint32_t
 
+from proxy.relay.native.address cimport port_of, write_address
 from proxy.relay.native.datagrams cimport BATCH, NAMED, WILDCARD, inbox_of
 
 from proxy.relay.native.poller import DATAGRAM
 from proxy.relay.sockets.datagram import WILDCARDS
+from proxy.stats import layout
 
 cdef uint32_t _DATAGRAM = DATAGRAM
+cdef Py_ssize_t SERVICE_DATAGRAMS = layout.SERVICE_DATAGRAMS
+cdef Py_ssize_t SERVICE_DENIED = layout.SERVICE_DENIED
+cdef Py_ssize_t SERVICE_SOURCE_PORT_ZERO = layout.SERVICE_SOURCE_PORT_ZERO
 
 
 @cython.no_gc_clear
@@ -78,6 +84,25 @@ cdef class Receiver:
     cdef int _got(self, const char *data, Py_ssize_t size, const Client *client) except -1:
         """Take one datagram, whose memory is the inbox's."""
         raise NotImplementedError
+
+
+cdef bint is_admitted(Traffic service, const Client *client, told, Address *asker) except -1:
+    """Count a datagram of a client; return True if it is to be served.
+
+    `asker` becomes the client's own address: the one in the PROXY header (`told`) if that has one.
+    """
+    service.at[service.cell + SERVICE_DATAGRAMS] += 1
+    if port_of(&client.address) == 0:
+        service.at[service.cell + SERVICE_SOURCE_PORT_ZERO] += 1
+        return False
+    if told is None or told.client is None:
+        asker[0] = client.address
+    else:
+        write_address(asker, told.client)
+    if service.permits(asker):
+        return True
+    service.at[service.cell + SERVICE_DENIED] += 1
+    return False
 
 
 cdef int _receiver_ready(Watch *watch, uint32_t mask) except -1:

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from proxy.relay.native.address cimport Client
+from proxy.relay.native.buckets cimport Buckets, Entry
 from proxy.relay.native.siphash cimport Secret
 
 
@@ -13,10 +14,9 @@ cdef struct Key:
 
 
 cdef struct Node:
-    Node *chain  # of one bucket
+    Entry entry
     Node *older
     Node *newer
-    uint64_t hash
     Key key
     void *more  # a borrowed `bytes`, which belongs to the key; NULL: none
     void *owner  # a borrowed reference
@@ -24,20 +24,17 @@ cdef struct Node:
 
 
 cdef class Table:
-    cdef Py_ssize_t size
+    cdef Buckets buckets
     cdef Node _head
-    cdef Node **_buckets
-    cdef uint64_t _mask
     cdef Secret _secret
 
     cdef Node *find(self, const Key *key, bytes more) noexcept
-    cdef int insert(self, Node *node) except -1
-    cdef int insert_oldest(self, Node *node) except -1
+    cdef void insert(self, Node *node) noexcept
+    cdef void insert_oldest(self, Node *node) noexcept
     cdef void remove(self, Node *node) noexcept
     cdef void touch(self, Node *node) noexcept
     cdef Node *oldest(self) noexcept
     cdef Node *newest(self) noexcept
     cdef bint is_end(self, const Node *node) noexcept
     cdef uint64_t _hash(self, const Key *key, bytes more) noexcept
-    cdef int _grow(self) except -1
-    cdef int _hang(self, Node *node) except -1
+    cdef void _hang(self, Node *node) noexcept

@@ -3,8 +3,7 @@
 Laws:
 - The hash is keyed with a secret (SipHash-1-3): whoever chooses source addresses cannot fill one bucket.
 - The newest is the one that was inserted or touched last; the oldest is the first to expire and to be evicted.
-- The table grows with its entries, and its owner bounds their number.  An entry that cannot be inserted for want of
-  memory raises MemoryError and leaves the table as it was.
+- The owner bounds the number of entries (`buckets`).
 
 It contains structs of the sessions and keeps no references to their objects: the owner does.
 """
@@ -15,9 +14,8 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy, memset
 
+from proxy.relay.native.buckets cimport Entry, add_entry, bucket_of, open_buckets, remove_entry
 from proxy.relay.native.siphash cimport Secret, keyed_hash
-
-cdef Py_ssize_t _FEWEST = 64  # buckets
 
 
 cdef class Table:
@@ -27,49 +25,42 @@ cdef class Table:
         secret = os.urandom(16)
         memcpy(&self._secret, <const char *>secret, sizeof(Secret))
         self._head.older = self._head.newer = &self._head
-        self._buckets = <Node **>calloc(_FEWEST, sizeof(Node *))
-        if self._buckets == NULL:
-            raise MemoryError
-        self._mask = _FEWEST - 1
+        open_buckets(&self.buckets)
 
     def __dealloc__(self):
-        free(self._buckets)
+        free(self.buckets.heads)
 
     cdef Node *find(self, const Key *key, bytes more) noexcept:
         """Return the entry with a key; NULL if there is none."""
         cdef uint64_t wanted = self._hash(key, more)
-        cdef Node *node = self._buckets[wanted & self._mask]
-        while node != NULL:
-            if node.hash == wanted and memcmp(&node.key, key, sizeof(Key)) == 0 and _same(node.more, more):
+        cdef Entry *entry = bucket_of(&self.buckets, wanted)
+        cdef Node *node
+        while entry != NULL:
+            node = <Node *>entry.owner
+            if entry.hash == wanted and memcmp(&node.key, key, sizeof(Key)) == 0 and _same(node.more, more):
                 return node
-            node = node.chain
+            entry = entry.chain
         return NULL
 
-    cdef int insert(self, Node *node) except -1:
+    cdef void insert(self, Node *node) noexcept:
         """Insert an entry with its `key`, `more` and `owner` as the newest; there is none with that key."""
         self._hang(node)
         node.older, node.newer = self._head.older, &self._head
         node.older.newer = self._head.older = node
-        return 0
 
-    cdef int insert_oldest(self, Node *node) except -1:
+    cdef void insert_oldest(self, Node *node) noexcept:
         """Insert an entry as the oldest."""
         self._hang(node)
         node.older, node.newer = &self._head, self._head.newer
         node.newer.older = self._head.newer = node
-        return 0
 
     cdef void remove(self, Node *node) noexcept:
         """Take an entry out; harmless if it is not in the table."""
-        cdef Node **place = &self._buckets[node.hash & self._mask]
         if not node.present:
             return
-        while place[0] != node:
-            place = &place[0].chain
-        place[0] = node.chain
+        remove_entry(&self.buckets, &node.entry)
         node.older.newer, node.newer.older = node.newer, node.older
         node.present = False
-        self.size -= 1
 
     cdef void touch(self, Node *node) noexcept:
         """Make an entry the newest; harmless if it is not in the table."""
@@ -95,33 +86,11 @@ cdef class Table:
         cdef uint64_t found = keyed_hash(&self._secret, 0, key, sizeof(Key))
         return found if more is None else keyed_hash(&self._secret, found, <const char *>more, len(more))
 
-    cdef int _hang(self, Node *node) except -1:
+    cdef void _hang(self, Node *node) noexcept:
         """Put an entry into its bucket."""
-        cdef Node **bucket
-        if self.size > <Py_ssize_t>self._mask:
-            self._grow()
-        node.hash = self._hash(&node.key, None if node.more == NULL else <bytes>node.more)
-        bucket = &self._buckets[node.hash & self._mask]
-        node.chain = bucket[0]
-        bucket[0] = node
+        node.entry.hash = self._hash(&node.key, None if node.more == NULL else <bytes>node.more)
+        add_entry(&self.buckets, &node.entry, node)
         node.present = True
-        self.size += 1
-        return 0
-
-    cdef int _grow(self) except -1:
-        """Double the buckets."""
-        cdef uint64_t mask = 2 * self._mask + 1
-        cdef Node **buckets = <Node **>calloc(mask + 1, sizeof(Node *))
-        cdef Node *node = self._head.newer
-        if buckets == NULL:
-            raise MemoryError
-        while node != &self._head:
-            node.chain = buckets[node.hash & mask]
-            buckets[node.hash & mask] = node
-            node = node.newer
-        free(self._buckets)
-        self._buckets, self._mask = buckets, mask
-        return 0
 
 
 cdef inline bint _same(void *one, bytes other) noexcept:
@@ -134,7 +103,7 @@ def spread(Py_ssize_t entries):
     """Return the longest chain of a table with this many clients of neighbouring addresses and ports."""
     cdef Table table = Table()
     cdef Py_ssize_t at, longest = 0, length
-    cdef Node *node
+    cdef Entry *entry
     cdef Node *nodes = <Node *>calloc(entries, sizeof(Node))
     if nodes == NULL:
         raise MemoryError
@@ -145,10 +114,10 @@ def spread(Py_ssize_t entries):
             nodes[at].key.client.address.name.four.sin_port = at & 0xFF
             nodes[at].key.client.address.name.four.sin_addr.s_addr = at >> 8
             table.insert(&nodes[at])
-        for bucket in range(table._mask + 1):
-            node, length = table._buckets[bucket], 0
-            while node != NULL:
-                node, length = node.chain, length + 1
+        for bucket in range(table.buckets.mask + 1):
+            entry, length = table.buckets.heads[bucket], 0
+            while entry != NULL:
+                entry, length = entry.chain, length + 1
             longest = max(longest, length)
     finally:
         free(nodes)

@@ -1,10 +1,8 @@
 """Options of TCP sockets: of those to backends, and of listeners, whose options clients' sockets inherit."""
 
-import contextlib
 import errno
 import math
 import socket
-import struct
 
 TCP_USER_TIMEOUT = 18  # linux/tcp.h; milliseconds
 KEEPALIVE_PROBES = 3
@@ -13,8 +11,6 @@ MAX_USER_TIMEOUT = 2**31 - 1  # ms
 
 OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC})
 """Errors that mean that this process or host has run out of something (ENOSPC: epoll's watches)."""
-
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends an RST (tcp(7))
 
 
 def tune(sock: socket.socket, keepalive: float, user_timeout: float) -> None:
@@ -33,9 +29,3 @@ def tune(sock: socket.socket, keepalive: float, user_timeout: float) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
     limit = 0 if user_timeout == math.inf else min(max(1, round(user_timeout * 1000)), MAX_USER_TIMEOUT)
     sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, limit)
-
-
-def arm_reset(sock: socket.socket) -> None:
-    """Make `close` send an RST instead of a FIN."""
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)

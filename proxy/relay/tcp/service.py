@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from proxy.relay.clients.access import Blocks
 from proxy.relay.clients.connection_counts import Clients
+from proxy.relay.native.pipes import MOST as PIPES
 from proxy.relay.native.poller import Poller
 from proxy.relay.native.tcp_connection import Connection, State
 from proxy.relay.native.tcp_half import Room
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 BUFFER = 256 << 10  # octets read at a time, and the size of a pipe
 SPLICE_FROM = 16 << 10  # octets of a read from which on octets are spliced
-PIPES = 64  # their descriptors are among those that a worker's connections leave alone
 COUNTED = 256  # connections counted in one turn for a new limit on their clients
 MOVED = 64  # pending connects to an unfit backend that are moved in one turn
 ACCEPT_PAUSE = 0.1  # s without accepting after descriptors or memory ran out

@@ -81,9 +81,14 @@ def accept(listener: socket.socket) -> socket.socket:
     return sock
 
 
+def arm_reset(sock: socket.socket) -> None:
+    """Let `close` send an RST instead of a FIN."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 def reset(sock: socket.socket) -> None:
     """Close with an RST."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    arm_reset(sock)
     sock.close()
 
 

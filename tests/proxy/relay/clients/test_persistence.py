@@ -16,10 +16,10 @@ import pytest
 from proxy.relay.clients import persistence
 from proxy.relay.clients.store import Store
 from proxy.relay.plan import PersistencePlan
-from proxy.relay.sockets.stream_options import arm_reset
 from proxy.stats.table import TableError
 from tests.proxy.relay.conftest import UDP, Relay, eventually, free_port
 from tests.proxy.relay.dnsbed import Server, ask, client, query
+from tests.proxy.relay.streams import arm_reset
 
 if TYPE_CHECKING:
     from proxy.relay.clients.persistence import Persistence

@@ -17,7 +17,8 @@ from proxy.relay.native.datagrams import of
 from proxy.relay.plan import DnsPlan, LimitsPlan
 from proxy.relay.sockets import outgoing
 from proxy.relay.target import ATTEMPTS
-from tests.proxy.relay.conftest import DNS, eventually, free_port
+from proxy.stats.table import Table
+from tests.proxy.relay.conftest import DNS, LAYOUT, eventually, free_port
 from tests.proxy.relay.dnsbed import (
     EDNS,
     Backend,
@@ -693,6 +694,26 @@ def test_identical_queries_are_capped(relay, balanced, backends):
         assert sock.recv(512) == answer(query(ident=number), b"data")
         sock.close()
     eventually(lambda: relay.counter("replies") == 300)
+
+
+def test_workers_share_the_cap_of_identical_queries(relay, balanced, backends):
+    """U20: with three siblings a worker sends a quarter of the identical queries that it would send alone."""
+    backend = backends()
+    where = balanced(backend.address, dns=PATIENT)
+    relay.call(lambda: relay.engine.siblings([Table.create(LAYOUT) for _ in range(3)]))
+    socks = [client(where) for _ in range(40)]
+    for number, sock in enumerate(socks):
+        sock.send(query(ident=number))
+    eventually(lambda: relay.counter("queries") == 40)
+    asked = [backend.take() for _ in range(IDENTICAL_CAP // 4)]
+    assert quiet(backend.sock)
+    for message, source in asked:
+        backend.reply(answer(message), source)
+    for sock in socks:
+        assert sock.recv(512)
+        sock.close()
+    relay.call(lambda: relay.engine.siblings([]))
+    assert dns_of(relay).identical_cap == IDENTICAL_CAP
 
 
 def test_a_joined_query_has_its_own_patience(relay, balanced, backends):

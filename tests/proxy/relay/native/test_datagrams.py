@@ -9,7 +9,7 @@ import uvloop
 
 from proxy.relay.native.datagrams import Inbox, Mailbox, Post, of
 from proxy.relay.native.poller import Poller
-from proxy.relay.sockets.datagram import endpoint, prepare
+from proxy.relay.sockets.datagram import WILDCARDS, prepare
 
 CONNECTED, NAMED, WILDCARD = range(3)
 BATCH = 64
@@ -104,21 +104,42 @@ def test_the_largest_datagrams(bench):
     assert bench.inbox.read(sink, NAMED) == [(b"small", source.getsockname())]
 
 
-@pytest.mark.parametrize(("host", "asked"), [("0.0.0.0", "127.0.0.7"), ("::", "::1")])
-def test_a_wildcard_socket_knows_what_was_asked(bench, host, asked):
-    """U11: the client of a wildcard listener is what Python's way of reading gives, and the answer leaves from there."""
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [("0.0.0.0", "127.0.0.1"), ("0.0.0.0", "127.1.2.3"), ("::", "::1"), ("127.0.0.5", "127.0.0.5"), ("::1", "::1")],
+)
+@pytest.mark.parametrize("size", [0, 1, 60000])
+def test_answers_leave_from_the_address_asked(bench, host, asked, size):
+    """U11: what arrives at any address of a listener, bound to one or to all, is answered from that address."""
     sink = bench.open(host)
     source = bench.open("::1" if ":" in host else "127.0.0.1")
-    for _ in range(2):
-        source.sendto(b"x", (asked, sink.getsockname()[1]))
-    receive, _ = endpoint(sink, host)
-    _, expected = receive(bytearray(10))
-    ((data, client),) = bench.inbox.read(sink, WILDCARD)
-    assert (data, client) == (b"x", expected)
+    source.sendto(bytes(size), (asked, sink.getsockname()[1]))
+    ((data, client),) = bench.inbox.read(sink, WILDCARD if host in WILDCARDS else NAMED)
+    assert data == bytes(size)
+    expected = source.getsockname()
+    if host in WILDCARDS:  # the address without an interface: an answer may leave by any
+        six = ":" in host
+        local = (socket.inet_pton(socket.AF_INET6, asked) if six else bytes(4) + socket.inet_aton(asked)) + bytes(4)
+        expected = (*expected, local)
+    assert client == expected
     box = bench.box(sink)
     box.put(b"answer", 1, client)
     box.flush()
-    assert source.recvfrom(100)[1][:2] == (asked, sink.getsockname()[1])
+    answer, where = source.recvfrom(100)
+    assert (answer, where[:2]) == (b"answer", (asked, sink.getsockname()[1]))
+
+
+def test_without_a_control_message_the_route_decides(bench):
+    """U11: where the kernel does not say which address was asked, an answer leaves all the same."""
+    sink = bench.open()
+    source = bench.open(to=sink)
+    source.send(b"question")
+    ((_, client),) = bench.inbox.read(sink, WILDCARD)
+    assert client == source.getsockname()
+    box = bench.box(sink)
+    box.put(b"answer", 1, client)
+    box.flush()
+    assert received(source) == [b"answer"]
 
 
 def test_families_do_not_mix(bench):

@@ -6,7 +6,7 @@ import socket
 import pytest
 
 from proxy.relay.sockets import stream_options
-from tests.proxy.relay.streams import accept, connect, is_reset, listen, reset, where
+from tests.proxy.relay.streams import connect, where
 
 
 def option(sock: socket.socket, name: int, level: int = socket.IPPROTO_TCP) -> int:
@@ -60,23 +60,3 @@ def test_accepted_sockets_inherit_them(sock):
         with accepted:
             names = (socket.TCP_NODELAY, socket.TCP_KEEPIDLE, stream_options.TCP_USER_TIMEOUT)
             assert [option(accepted, name) for name in names] == [1, 60, 20_000]
-
-
-def test_reset():
-    """T3: a socket armed so ends with an RST."""
-    with listen() as listener, connect(where(listener)) as client:
-        backend = accept(listener)
-        stream_options.arm_reset(backend)
-        backend.close()
-        assert is_reset(client)
-
-
-def test_reset_of_what_is_gone():
-    """T5: arming a socket that was reset already, or is closed, is no error."""
-    with listen() as listener:
-        client = connect(where(listener))
-        with accept(listener) as backend:
-            reset(client)
-            assert is_reset(backend)
-            stream_options.arm_reset(backend)
-        stream_options.arm_reset(backend)

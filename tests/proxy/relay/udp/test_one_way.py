@@ -10,6 +10,7 @@ from proxy.relay.proxy_header.header import build
 from proxy.relay.target import ATTEMPTS
 from proxy.relay.udp import closed_ports
 from tests.proxy.relay.conftest import eventually
+from tests.proxy.relay.streams import descriptors
 from tests.proxy.relay.udp.test_sessions import Server, held, peers, silent
 
 __all__ = ["peers"]
@@ -167,7 +168,7 @@ def test_who_is_kept_out(relay, peers):
 
 
 def test_sockets_are_replaced(relay, peers):
-    """U8: a socket is replaced when its minute is over, and when its backend comes back; never more than one a backend."""
+    """U8: a socket is replaced when its minute is over, and when its backend comes back; never more than one is open."""
     server = peers.server()
     client = peers.client(start(relay, server))
     seen = set()
@@ -184,6 +185,10 @@ def test_sockets_are_replaced(relay, peers):
     relay.engine._relays[0, "udp"].lifetime = 0.0
     eventually(lambda: (send(), len(seen) >= 3)[1])
     assert len(outlets(relay)) == 1
+    before = descriptors()
+    for _ in range(5):
+        send()
+    assert len(descriptors()) == len(before)
 
 
 def test_the_listeners_port_where_a_backend_has_none(relay, peers):
