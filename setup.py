@@ -29,9 +29,20 @@ def modules() -> list[Extension]:
     ]
 
 
+def forget_others(extensions: list[Extension]) -> None:
+    """Remove what was built of modules that are compiled no more: it would hide their Python source."""
+    names = {one.name for one in extensions}
+    for built in ROOT.glob("proxy/**/*.so"):
+        path = built.relative_to(ROOT)
+        if ".".join([*path.parent.parts, path.name.split(".")[0]]) not in names:
+            built.unlink()
+
+
+found = modules()
+forget_others(found)
 setup(
     ext_modules=cythonize(
-        modules(),
+        found,
         nthreads=os.cpu_count(),
         build_dir="build/cython",
         compiler_directives={
