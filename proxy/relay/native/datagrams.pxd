@@ -8,6 +8,7 @@ from proxy.relay.native.poller cimport Call, Poller
 
 cdef enum:
     BATCH = 64  # datagrams that are read, or messages that are sent, in one system call
+    APART = 1000  # flushes of a box
     VECTORS = 512  # datagrams that are sent in one system call
 
 
@@ -55,7 +56,7 @@ cdef struct Box:
     int fd
     int ahead  # parcels that have left and are not reported yet
     bint in_order
-    bint apart  # the kernel does not take parcels together
+    int apart  # how often what waits is still to be sent one by one, as the kernel has refused to take it together
     # `error` is 0 or an errno.  The parcel ends with the call.
     int (*sent)(Box *self, Parcel *parcel, int error) except -1
     void *owner  # a struct, or a borrowed reference: the owner closes the box before it ends

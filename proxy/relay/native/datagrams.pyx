@@ -5,8 +5,8 @@ Laws:
   another one reads.
 - A batch of fewer than `BATCH` datagrams means that the socket is dry, unless an error is pending.
 - A datagram for a `Box` waits until the round ends, and leaves with all others of its socket in one system call.
-- Those of one size to one place leave as one message (`segments`), unless the kernel has refused that for this box.  The
-  order changes only if the box's owner allows it.
+- Those of one size to one place leave as one message (`segments`), unless the kernel has just refused that for this box.
+  The order changes only if the box's owner allows it.
 - Each datagram is reported once: it has left, it failed, or its box was closed.  A failing one costs itself alone.
 - `put` calls nobody.  So reports come only from `flush`, `relieve`, `close` and the end of a round.
 - What waits lies in one arena.  When it is full, a datagram is allocated by itself; `relieve`, which is called between
@@ -226,7 +226,9 @@ cdef class Post:
         if box.next == NULL or self._flushed != NULL:
             return
         self._unlink(box)
-        if box.first != box.last and not box.apart:
+        if box.apart:
+            box.apart -= 1
+        elif box.first != box.last:
             box.last = gather(box.first, box.in_order)
         parcel = box.first
         while parcel != NULL:
@@ -355,13 +357,14 @@ cdef bint _split(Box *box, int error) noexcept:
     """Take apart what could not leave together; return True if all may be sent one by one now.
 
     If the kernel does not do it on this socket (EIO: the device has no checksums; EINVAL, EMSGSIZE: the path's MTU is
-    smaller than a segment), the box does without from now on.  Another error is the first datagram's.
+    smaller than a segment), the box does without for a while: EINVAL also says that the address to send from has moved
+    to another host, and it may come back.  Another error is the first datagram's.
     """
     cdef Parcel *parcel = box.first
     if error not in (EIO, EINVAL, EMSGSIZE, EOPNOTSUPP):
         parcel.next.together = parcel.together - 1
         return False
-    box.apart = True
+    box.apart = APART
     while parcel != NULL:
         parcel.together = 1
         parcel = parcel.next

@@ -13,6 +13,7 @@ from tests.proxy.relay.native.test_datagrams import Bench, received
 
 SEGMENTS = 64
 LARGEST_SEGMENT = 1200
+APART = 1000
 
 
 @pytest.fixture
@@ -73,7 +74,10 @@ def test_each_client_gets_its_own(bench):
 
 
 def test_a_kernel_that_refuses(bench):
-    """Where the kernel refuses (EINVAL, as for a socket without checksums), all leave one by one, and later ones do so at once."""
+    """If the kernel refuses (EINVAL, as for a socket without checksums), all leave one by one, and so do the next ones.
+
+    It is asked again after `APART` flushes.
+    """
     sink = bench.open()
     sock = bench.open(to=sink)
     sock.setsockopt(socket.SOL_SOCKET, 11, 1)  # SO_NO_CHECK
@@ -83,6 +87,10 @@ def test_a_kernel_that_refuses(bench):
     assert sent_by(bench, box, bodies) == 1
     assert received(sink) == bodies * 2
     assert bench.reports == [(tag, 0) for tag in range(SEGMENTS)] * 2
+    for _ in range(APART - 1):
+        assert sent_by(bench, box, [b"x"]) == 1
+        assert received(sink) == [b"x"]
+    assert sent_by(bench, box, bodies) == 2
 
 
 def test_a_refusal_costs_one_of_a_message(bench):
