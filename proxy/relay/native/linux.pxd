@@ -105,7 +105,7 @@ cdef extern from "<sys/socket.h>" nogil:
     struct linger:
         int l_onoff
         int l_linger
-    enum: MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, MSG_ERRQUEUE
+    enum: MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, MSG_ERRQUEUE
     int socket(int, int, int)
     int bind(int, const sockaddr *, socklen_t)
     int connect(int, const sockaddr *, socklen_t)

@@ -469,7 +469,7 @@ cdef class Connection:
         """Relay what a side has sent."""
         cdef bint moved = False
         cdef int number = 0
-        outcome = pull(self.tcp.admission, self.tcp.at, half, dry, &moved, &number)
+        outcome = pull(self.tcp.admission, self.tcp.at, half, dry, self._state == OPEN, &moved, &number)
         if moved:
             self.touched = self.tcp.poller.now
         return self._act(half, outcome, number) if outcome else 0
@@ -510,12 +510,12 @@ cdef class Connection:
         if self._state == RESETTING:
             return self._await_delivery(now)
         self.touched = now
-        if shutdown(other.watch.fd, SHUT_WR) < 0:
-            return self._broken(other, errno or ECONNRESET)
         if other.eof:
             self._last = half
             self.ends(SERVICE_CLOSED)
-            self.close()
+            self.close()  # which sends the FIN
+        elif shutdown(other.watch.fd, SHUT_WR) < 0:
+            return self._broken(other, errno or ECONNRESET)
         else:
             self.expect(now + self.tcp.fin_timeout)
         return 0

@@ -47,7 +47,7 @@ cdef inline bint waits(const Half *half) noexcept:
     return half.pending != NULL or half.pipe != NULL
 
 
-cdef Outcome pull(Room room, int64_t *at, Half *half, bint dry, bint *moved, int *number) noexcept
+cdef Outcome pull(Room room, int64_t *at, Half *half, bint dry, bint closing, bint *moved, int *number) noexcept
 cdef Outcome flush(Room room, int64_t *at, Half *half, bint *moved, int *number) noexcept
 cdef void lose(Room room, Half *half) noexcept
 cdef bint has_more(const Half *half) noexcept

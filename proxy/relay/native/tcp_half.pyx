@@ -10,6 +10,7 @@ Laws:
 - A read of `splice_from` octets that is full begins splicing; a turn that splices fewer ends it.  Without a pipe, and after
   an urgent octet, which splice(2) does not pass, octets are copied.
 - TCP_NODELAY is set before the second write: the first one waits for nothing (RFC 9293, section 3.7.4).
+- The last octets before a FIN leave in one segment with it (MSG_MORE), if the FIN has arrived already.
 
 Nothing here calls Python.
 """
@@ -19,7 +20,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from proxy.relay.native.linux cimport (
-    IPPROTO_TCP, MSG_NOSIGNAL, MSG_PEEK, SIOCOUTQ, SO_ERROR, SO_LINGER, SOL_SOCKET, SPLICE_F_MOVE, SPLICE_F_NONBLOCK,
+    IPPROTO_TCP, MSG_MORE, MSG_NOSIGNAL, MSG_PEEK, SIOCOUTQ, SO_ERROR, SO_LINGER, SOL_SOCKET, SPLICE_F_MOVE, SPLICE_F_NONBLOCK,
     TCP_NODELAY, getsockopt, ioctl, linger, recv, send, setsockopt, socklen_t, splice,
 )
 
@@ -49,13 +50,17 @@ cdef class Room:
         free(self.buffer)
 
 
-cdef Outcome pull(Room room, int64_t *at, Half *half, bint dry, bint *moved, int *number) noexcept:
-    """Relay the octets that this side has sent; `moved` becomes true if there were any."""
+cdef Outcome pull(Room room, int64_t *at, Half *half, bint dry, bint closing, bint *moved, int *number) noexcept:
+    """Relay the octets that this side has sent; `moved` becomes true if there were any.
+
+    `closing` says that the caller shuts the other side down at once when this one has ended.
+    """
     cdef Half *other = half.other
     cdef Pipe *pipe
     cdef Py_ssize_t size, sent, most
     cdef Py_ssize_t spliced = 0
     cdef Outcome outcome
+    cdef bint last
     if not half.readable or half.eof or waits(other):
         return QUIET
     for _ in range(_READS):
@@ -83,7 +88,8 @@ cdef Outcome pull(Room room, int64_t *at, Half *half, bint dry, bint *moved, int
             number[0] = errno
             return LOST
         moved[0] = True
-        sent = _send(other, room.buffer, size)
+        last = closing and size < most and half.near and not half.urgent
+        sent = _send(other, room.buffer, size, MSG_MORE if last else 0)
         if sent < 0:
             number[0] = errno
             return OTHER_LOST
@@ -108,7 +114,7 @@ cdef Outcome pull(Room room, int64_t *at, Half *half, bint dry, bint *moved, int
     return AGAIN
 
 
-cdef Py_ssize_t _send(Half *half, const char *octets, Py_ssize_t size) noexcept:
+cdef Py_ssize_t _send(Half *half, const char *octets, Py_ssize_t size, int flags) noexcept:
     """Return how many octets the kernel took; -1 after an error other than a full queue."""
     cdef int on = 1
     cdef Py_ssize_t sent
@@ -117,7 +123,7 @@ cdef Py_ssize_t _send(Half *half, const char *octets, Py_ssize_t size) noexcept:
         if half.prompt == 2:
             setsockopt(half.watch.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on))
     while True:
-        sent = send(half.watch.fd, octets, size, MSG_NOSIGNAL)
+        sent = send(half.watch.fd, octets, size, MSG_NOSIGNAL | flags)
         if sent >= 0:
             return sent
         if errno == EAGAIN:
@@ -186,7 +192,7 @@ cdef Outcome flush(Room room, int64_t *at, Half *half, bint *moved, int *number)
             return LOST
         moved[0] = moved[0] or half.pipe == NULL or half.piped < before
     elif half.pending != NULL:
-        sent = _send(half, half.pending + half.start, half.end - half.start)
+        sent = _send(half, half.pending + half.start, half.end - half.start, 0)
         if sent < 0:
             number[0] = errno
             return LOST
