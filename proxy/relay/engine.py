@@ -20,6 +20,7 @@ from proxy.relay.members import Members
 from proxy.relay.native.dns import Listener as DnsListener
 from proxy.relay.native.poller import Poller
 from proxy.relay.native.rates import Rates
+from proxy.relay.native.siblings import Siblings
 from proxy.relay.observe.connection_log import ConnectionLog
 from proxy.relay.observe.follow import Followers, Tell
 from proxy.relay.observe.listing import Browser, Row
@@ -33,7 +34,6 @@ from proxy.relay.tcp.service import Admission, TcpService
 from proxy.relay.transparency import Transparency
 from proxy.relay.udp.sessions import UdpService
 from proxy.stats import layout
-from proxy.stats.columns import Siblings
 from proxy.stats.table import Table
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from proxy.relay.members import Members
 from proxy.relay.native.poller import Poller
+from proxy.relay.native.siblings import Siblings
 from proxy.relay.observe.connection_log import ConnectionLog
 from proxy.relay.observe.listing import Browser
 from proxy.relay.relays import Relays
 from proxy.relay.service import Service
 from proxy.relay.tcp.service import TcpService
 from proxy.stats import layout
-from proxy.stats.columns import Siblings
 
 HEARTBEAT = 0.1  # s
 REFRESH = 0.02  # s between two looks at the siblings' open connections

@@ -12,10 +12,10 @@ from proxy.relay.capacity import Capacity
 from proxy.relay.clients.access import Access
 from proxy.relay.native.memo import Memo
 from proxy.relay.native.rates import Rate, Rates
+from proxy.relay.native.siblings import Siblings
 from proxy.relay.native.traffic import Traffic
 from proxy.relay.plan import ServicePlan
 from proxy.relay.target import Target
-from proxy.stats.columns import Siblings
 from proxy.stats.layout import (
     SERVICE_REFUSED_LIMIT,
     SERVICE_REFUSED_NO_BACKEND,

@@ -1,12 +1,30 @@
 from collections.abc import Collection
+from typing import Protocol
 
 from proxy.balance.selector import Selector
 from proxy.relay.capacity import Capacity
 from proxy.relay.clients.persistence import Persistence
 from proxy.relay.native.memo import Memo
 from proxy.relay.native.rates import Rate
+from proxy.relay.native.siblings import Siblings
 from proxy.relay.sockets.address import Client
 from proxy.relay.target import Target
+
+class Waiting(Protocol):
+    def wake(self) -> None: ...
+
+class Slots:
+    full: Target | None
+    queue: Waiting | None
+    @property
+    def siblings(self) -> Siblings: ...
+    def __init__(self, traffic: Traffic, siblings: Siblings) -> None: ...
+    def pick(self, key: int, tried: Collection[Target], since: float = ...) -> Target | None: ...
+    def claim(self, target: Target) -> bool: ...
+    def claim_behind(self, target: Target, ahead: int) -> bool: ...
+    def unclaim(self, target: Target) -> None: ...
+    def free(self, target: Target, ahead: int = 0) -> bool: ...
+    def freed(self) -> None: ...
 
 class Traffic:
     capacity: Capacity | None

@@ -6,7 +6,9 @@
 from libc.math cimport INFINITY
 
 from proxy.relay.native.address cimport read_address, write_address
+from proxy.relay.native.cells cimport cell_read, cell_write
 from proxy.relay.native.rates cimport REFUSED, UNKNOWN
+from proxy.relay.native.siblings cimport claim_cell
 
 from proxy.stats import layout
 
@@ -14,6 +16,64 @@ cdef Py_ssize_t BACKEND_ACTIVE = layout.BACKEND_ACTIVE
 cdef Py_ssize_t BACKEND_TOTAL = layout.BACKEND_TOTAL
 cdef Py_ssize_t SERVICE_RATE_LIMITED = layout.SERVICE_RATE_LIMITED
 cdef Py_ssize_t SERVICE_RATE_UNKNOWN = layout.SERVICE_RATE_UNKNOWN
+cdef Py_ssize_t TURN_QUEUE = layout.TURN_QUEUE
+
+
+cdef class Slots:
+    """The slots of a service's limited backends, each of which holds a connection, a session or a query.
+
+    `full` is the first backend that the last `pick` would have returned but for a lack of free slots.  `queue` has the
+    clients that wait for a slot.  `proxy.relay.capacity.Capacity` adds the policy.
+    """
+
+    def __init__(self, Traffic traffic not None, Siblings siblings not None):
+        """Claim in the service's column, and read the other workers'."""
+        self._traffic = traffic
+        self.siblings = siblings
+
+    cpdef Target pick(self, uint64_t key, tried, double since=INFINITY):
+        """Claim a slot and return its backend, none of `tried`; return None and set `full` if there is no free slot."""
+        cdef Target picked = self._traffic._scheduled(key, tried)
+        cdef Py_ssize_t ahead = self._ahead(since)
+        self.full = None
+        if picked is None or self.claim_behind(picked, ahead):
+            return picked
+        self.full = picked
+        return self.instead(picked, key, tried, ahead)
+
+    cpdef bint claim(self, Target target) except -1:
+        """Claim a slot of this backend, behind all waiting clients; return False if none is free."""
+        return self.claim_behind(target, self._ahead(INFINITY))
+
+    cpdef bint claim_behind(self, Target target, Py_ssize_t ahead) except -1:
+        """Claim a slot of this backend, and leave `ahead` slots for other workers' clients; return False if none is free."""
+        if not target.limit:
+            return True
+        return claim_cell(
+            self._traffic.at, target.cell + BACKEND_ACTIVE, self.siblings, target.active, target.limit, ahead
+        )
+
+    cpdef unclaim(self, Target target):
+        """Give back a claimed slot that was not used; harmless after `took`."""
+        cell_write(&self._traffic.at[target.cell + BACKEND_ACTIVE], target.active)
+
+    cpdef bint free(self, Target target, Py_ssize_t ahead=0) except -1:
+        """Return True if the backend has a free slot after `ahead` slots are left for other workers' clients."""
+        return not target.limit or (
+            target.active + self.siblings.sum(target.cell + BACKEND_ACTIVE) + ahead < target.limit
+        )
+
+    cpdef freed(self):
+        """Wake the queue: a slot has become free."""
+        if self.queue is not None:
+            self.queue.wake()
+
+    cdef Py_ssize_t _ahead(self, double since) except -1:
+        """Return how many clients have waited since before `since`, none of them in this worker's queue, except for datagrams."""
+        cdef Py_ssize_t turn = self._traffic.cell + TURN_QUEUE
+        if self.siblings.sum(turn) or (since == INFINITY and cell_read(&self._traffic.at[turn])):
+            return self.heads_before(since)
+        return 0
 
 
 cdef class Traffic:
@@ -45,6 +105,10 @@ cdef class Traffic:
         """
         if self.capacity is not None:
             return self.capacity.pick(key, tried, since)
+        return self._scheduled(key, tried)
+
+    cdef Target _scheduled(self, uint64_t key, tried):
+        """Return the scheduler's choice, whether it has a free slot or not."""
         if self._scheduler is not None:
             return self._scheduler.pick(key, tried)
         return self._selector.pick(key, tried)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from proxy.relay.clients.access import Blocks
 from proxy.relay.clients.connection_counts import Clients
 from proxy.relay.native.poller import Poller
+from proxy.relay.native.siblings import Siblings
 from proxy.relay.native.tcp_connection import Connection, State
 from proxy.relay.native.tcp_half import Room
 from proxy.relay.native.tcp_listener import TcpListener
@@ -20,7 +21,6 @@ from proxy.relay.target import Target
 from proxy.relay.tcp import connecting, introducing
 from proxy.relay.tcp.gate import Gate
 from proxy.relay.tcp.queue import Queue
-from proxy.stats.columns import Siblings
 from proxy.stats.layout import (
     SERVICE_ACCEPT_PAUSED,
     SERVICE_DENIED,
