@@ -38,7 +38,7 @@ cdef class Traffic:
     cdef Heedless _scheduler  # the selector; None if it is not one that C can call
     cdef readonly bint needs_key, needs_changes
     cdef Memo _permitted, _source_keys
-    cdef bint _by_question
+    cdef bint _by_question, _by_port
     cdef Rate _tcp_rate, _udp_rate
 
     cdef bint permits(self, const Address *address) except -1

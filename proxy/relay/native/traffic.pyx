@@ -5,7 +5,8 @@
 
 from libc.math cimport INFINITY
 
-from proxy.relay.native.address cimport read_address, write_address
+from proxy.balance.blake2b cimport key_of
+from proxy.relay.native.address cimport host_of, port_of, write_address
 from proxy.relay.native.cells cimport cell_read, cell_write
 from proxy.relay.native.rates cimport REFUSED, UNKNOWN
 from proxy.relay.native.siblings cimport claim_cell
@@ -151,16 +152,17 @@ cdef class Traffic:
         if self.capacity is not None:
             self.capacity.freed()
 
-    def know(self, Memo permitted, Memo source_keys, bint by_question, Rate tcp_rate, Rate udp_rate):
+    def know(self, Memo permitted, Memo source_keys, bint by_question, bint by_port, Rate tcp_rate, Rate udp_rate):
         """Use these rules for all clients from now on: the plan has changed.
 
         `permitted` is 1 or 0 for a client, or None if everybody may use the service.  `source_keys` has the keys of clients
         for hashing schedulers, or is None if something else is hashed; `by_question` means that it is a query's name if there
-        is a query.  A rate is None if there is no limit.
+        is a query.  `by_port` means that a client's port is hashed as well.  A rate is None if there is no limit.
         """
         self._permitted = permitted
         self._source_keys = source_keys
         self._by_question = by_question
+        self._by_port = by_port
         self._tcp_rate = tcp_rate
         self._udp_rate = udp_rate
 
@@ -183,11 +185,28 @@ cdef class Traffic:
     cdef uint64_t source_key(self, bytes route, const Address *address, bytes question) except? 0:
         """Return the key for a hashing scheduler; call it if `needs_key`.
 
-        The arguments are those of `Service.key`, which computes all but the keys of hosts; `question` may be None.
+        The arguments are those of `key`.
         """
-        if self._source_keys is not None and (question is None or not self._by_question):
+        cdef bytes data
+        if self._by_question and question is not None:
+            data = question[:-4].lower()
+        elif self._source_keys is not None:
             return <uint64_t>self._source_keys.get(address)
-        return self.key(route, read_address(address), question)
+        elif self._by_port:
+            data = f"{host_of(address)} {port_of(address)}".encode()
+        else:
+            data = route
+        return key_of(data, len(data))
+
+    def key(self, bytes route, tuple client, bytes question=None):
+        """Return the key for a hashing scheduler (`hash-on`): of the listener's `route`, the client, or a query's name.
+
+        `question` is in wire format.  Traffic without a question, such as TCP connections, is hashed by its client.
+        """
+        cdef Address address
+        host, port = client[:2]
+        write_address(&address, (host.partition("%")[0], port))
+        return self.source_key(route, &address, question)
 
     cdef int64_t sticky(self, const Address *address) except? -1:
         """Return the key of a client's template; call it if there is a `persistence`."""
