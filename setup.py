@@ -22,9 +22,7 @@ def modules() -> list[Extension]:
     found = [*ROOT.glob("proxy/**/*.pyx"), *(path.with_suffix(".py") for path in ROOT.glob("proxy/**/*.pxd"))]
     sources = sorted(path.relative_to(ROOT) for path in found if path.exists())
     return [
-        Extension(
-            ".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=FLAGS, extra_link_args=LINKED
-        )
+        Extension(".".join(path.with_suffix("").parts), [str(path)], extra_compile_args=FLAGS, extra_link_args=LINKED)
         for path in sources
     ]
 

@@ -21,11 +21,11 @@ from proxy.processes.messages import worker as worker_messages
 from proxy.processes.startup import inherit
 from proxy.records import log
 from proxy.relay.clients.store import Store
+from proxy.relay.engine import Engine
 from proxy.relay.native.rates import Rates
 from proxy.relay.native.scheduling import shorten_turns
 from proxy.relay.observe.wanted import Wanted
 from proxy.relay.plan import LogPlan, Member, from_tree, service_from_tree
-from proxy.relay.python_engine import PythonEngine
 from proxy.stats.layout import HEARTBEAT
 from proxy.stats.table import Table
 from proxy.words import counted
@@ -51,7 +51,7 @@ class Worker:
         salt = bytes.fromhex(plan.salt)
         store, rates = Store(templates, salt), Rates(shared_rates, salt)
         os.close(shared_rates)
-        self._engine = PythonEngine(
+        self._engine = Engine(
             self._loop, plan, self._table, journal, self._hint, self._want, store, rates, self._failing
         )
         os.close(journal)

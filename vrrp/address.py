@@ -12,7 +12,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
 from pathlib import Path
 
@@ -383,3 +383,9 @@ class Lease:
         if words not in self._problems and len(self._problems) < 64:  # noqa: PLR2004 - and that is all we remember
             self._problems.add(words)
             self._on_problem(words)
+
+
+def reprefixed(old: Collection[str], new: Collection[str]) -> bool:
+    """Return True if one of the addresses has another prefix now."""
+    gone, come = set(old) - set(new), set(new) - set(old)
+    return not {ip_interface(one).ip for one in gone}.isdisjoint(ip_interface(one).ip for one in come)

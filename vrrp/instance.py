@@ -9,14 +9,13 @@ import errno
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from ipaddress import ip_address, ip_interface
 
 from vrrp import packet, virtualmac
-from vrrp.address import Lease, accept_own_source, owned_source, refresh_interval, source_for
+from vrrp.address import Lease, accept_own_source, owned_source, refresh_interval, reprefixed, source_for
 from vrrp.events import AddressRemoved as Removed
 from vrrp.events import (
-    AdvertReceived,
     Announce,
     Command,
     Count,
@@ -38,13 +37,12 @@ from vrrp.fitness import LEAVING, OWNER
 from vrrp.hands import Hands
 from vrrp.netlink import Link
 from vrrp.packet import IPAddress
+from vrrp.receiving import Receiving
 from vrrp.sending import Sending
 from vrrp.settings import Key, RouterSettings
 from vrrp.signing import Signing
 from vrrp.sockets import GROUPS, Packet, Port
-from vrrp.trial import unfit
-
-_REFUSED_AGAIN = 60.0  # s until the same reason to refuse adverts is reported again
+from vrrp.trial import shape, unfit
 
 _log = logging.getLogger("steelyard.vrrp")
 
@@ -92,7 +90,7 @@ class Instance:
         self._lane: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
         self._task = asyncio.create_task(self._work())
         self.signing = Signing(settings.auth, settings.advert_interval, sent, seen)
-        self._refused: dict[str, float] = {}  # reason to ignore adverts -> when it was reported last
+        self._receiving = Receiving(self.counters, tell)
         self.lease = Lease(
             hands.kernel,
             self.addresses,
@@ -122,10 +120,10 @@ class Instance:
         self.peers = self._present_peers()
         self.source = self.present_source()
         self.config = self._config(None if other else self.config.addresses)
-        if other or _shape(before) != _shape(settings):
+        if other or shape(before) != shape(settings):
             self.unfit = unfit(settings, self.family)
         moved = before.virtual_mac != settings.virtual_mac
-        if self.lease.held and (moved or (other and _reprefixed(old, self.addresses))):
+        if self.lease.held and (moved or (other and reprefixed(old, self.addresses))):
             self._lane.put_nowait(lambda: self._reinstall(announce=moved))
         if settings.owned and self.family == 4 and self.lease.held:  # noqa: PLR2004 - the version of IP
             accept_own_source(settings.interface)
@@ -134,8 +132,9 @@ class Instance:
             self._retry = self._loop.call_later(0, self._try_again)
 
     def _present_peers(self) -> frozenset[IPAddress] | None:
-        peers = self.settings.peers
-        return None if peers is None else frozenset(ip_address(one) for one in peers if _version(one) == self.family)
+        if self.settings.peers is None:
+            return None
+        return frozenset(one for one in map(ip_address, self.settings.peers) if one.version == self.family)
 
     def _advert(self, priority: int) -> packet.Advert:
         settings = self.settings
@@ -184,30 +183,9 @@ class Instance:
 
     def receive(self, got: Packet) -> None:
         """Hand a packet with our VRID to the router if it counts; otherwise count why it does not."""
-        source, destination = ip_address(got.source), ip_address(got.destination)
-        if self.peers is not None and source not in self.peers:
-            self.counters["not_peer"] += 1  # V10: before any field is read
-            return
-        advert = packet.parse(
-            got.data, source, destination, got.ttl, version=self.settings.version, multicast=self.peers is None
-        )
-        if isinstance(advert, packet.Drop):
-            self.counters[advert.reason] += 1
-            return
-        refused = self.signing.check(got.data, source, time.time())
-        if refused is not None:
-            self._refuse(refused, source)
-            return
-        self.counters["adverts_received"] += 1
-        self._feed(AdvertReceived(advert, source))
-
-    def _refuse(self, drop: packet.Drop, source: IPAddress) -> None:
-        """Count an advert without a valid signature, and report each reason once in a while."""
-        self.counters[drop.reason] += 1
-        now = time.monotonic()
-        if now - self._refused.get(drop.reason, -_REFUSED_AGAIN) >= _REFUSED_AGAIN:
-            self._refused[drop.reason] = now
-            self._tell(f"an advert from {source} was ignored: {drop.detail}")
+        event = self._receiving.screen(got, self.settings.version, self.peers, self.signing, time.time())
+        if event is not None:
+            self._feed(event)
 
     # Commands out
 
@@ -420,18 +398,3 @@ class Instance:
 
     async def _announce(self, addresses: tuple[IPAddress, ...], count: int) -> None:
         self._hands.announcer.announce(self, addresses, count)
-
-
-def _reprefixed(old: Collection[str], new: Collection[str]) -> bool:
-    """Return True if one of the addresses has another prefix now."""
-    gone, come = set(old) - set(new), set(new) - set(old)
-    return not {ip_interface(one).ip for one in gone}.isdisjoint(ip_interface(one).ip for one in come)
-
-
-def _shape(settings: RouterSettings) -> tuple[object, ...]:
-    """Return what decides whether an advert can be built, besides the addresses."""
-    return settings.version, settings.advert_interval, settings.priority, settings.checksum
-
-
-def _version(address: str) -> int:
-    return ip_address(address).version

@@ -32,6 +32,8 @@ The laws:
 10. Changed settings alone move no router.  An active one says at once what has changed in its adverts, and keeps to the
     old interval for three more adverts if the new one is longer: a backup that missed one would take over.
 
+What a backup does is in vrrp/backup.py, and how a router leaves in vrrp/leaving.py.
+
 `now` is monotonic; no clock is read here, so steps of the wall clock change nothing (V16).  A (state, event) pair that
 the table at the end does not list cannot happen: `handle` raises UnlistedPairError.
 """
@@ -39,18 +41,16 @@ the table at the end does not list cannot happen: `handle` raises UnlistedPairEr
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 from vrrp import events as ev
+from vrrp.backup import Backup
 from vrrp.events import Command, Event, RouterConfig, State
 from vrrp.fitness import LEAVING, OWNER
+from vrrp.leaving import GRACE, Leaving
 from vrrp.packet import Advert, IPAddress
-from vrrp.state import NO_LINK, NO_SOURCE, RouterState
+from vrrp.state import NO_LINK, NO_SOURCE
 from vrrp.timers import DOWN, active_down_interval
-
-GRACE: Final = 0.05
-"""Seconds that pending DNS answers get before a reset of connections, and a peer beyond an interval to take over."""
-
 
 _Handler = Callable[["Router", Any, float], None]
 
@@ -59,7 +59,7 @@ class UnlistedPairError(LookupError):
     """An event came in a state in which it cannot come: this is a bug."""
 
 
-class Router(RouterState):
+class Router(Leaving):
     """One virtual router of one address family.
 
     The runner hands it events with `now` (monotonic seconds), performs the commands in order, then sets one timer for
@@ -114,88 +114,6 @@ class Router(RouterState):
         self._verdicts = True
         if self.state == "init":
             self._tick_init(ev.Tick(), now)
-
-    def _stop(self, event: ev.Shutdown, now: float) -> None:
-        self._started_at = None
-        self._down.stop()
-        self.wants = False
-        self._move("init", event.reason, now)
-
-    # Backup
-
-    def _listen(self, reason: str, now: float) -> None:
-        """Become a backup, or begin again as one."""
-        self._move("backup", reason, now)
-        self._heard.begin()
-        self._relisten(now)
-
-    def _relisten(self, now: float) -> None:
-        self.wants = False
-        if self.standby:
-            self._down.stop()
-        else:
-            self._down.listen(now)
-
-    def _advert_backup(self, event: ev.AdvertReceived, now: float) -> None:
-        advert = self._screened(event, now)
-        if advert is None:
-            return
-        if advert.priority == LEAVING:
-            if not self.standby and not self.wants:
-                self._down.hasten(now)
-        elif self._heard.defers(advert, event.source, self.effective_priority, now):
-            self.undecided = False
-            self._down.interval = advert.interval
-            self._relisten(now)
-
-    def _tick_backup(self, _: ev.Tick, now: float) -> None:
-        late = now - self._down.deadline(self.effective_priority)
-        if late < 0:
-            return
-        if late > self._down.interval:
-            self._emit(
-                ev.Count("stalled"),
-                ev.Tell(f"this process did not run for {late:.2f} s: it listens before it takes over"),
-            )
-            self._down.listen_again(now)
-        else:
-            self._win(self._silence(now), now)
-
-    def _silence(self, now: float) -> str:
-        """Return why the timer fired, in words."""
-        peer = self.peer
-        if self._fitness.last_resort:
-            return "no other host has taken the addresses"
-        if peer is None:
-            return "no advert from any host"
-        if self._down.hastened:
-            return f"{peer.source} left"
-        if peer.priority and peer.priority < self.effective_priority and now - peer.heard_at < 3 * self._down.interval:
-            return f"our priority is higher: {self.effective_priority}, {peer.source} has {peer.priority}"
-        return f"no advert from {peer.source} for {now - peer.heard_at:.2f} s"
-
-    def _win(self, reason: str, now: float) -> None:
-        """Take over, or in a group, ask for it."""
-        self._down.stop()
-        if self._grouped:
-            self.wants = True
-            self.reason = reason
-        else:
-            self._take_over(reason, now)
-
-    def _group_take_over(self, _: ev.GroupTakeOver, now: float) -> None:
-        self._take_over(self.reason, now)
-
-    def _take_over(self, reason: str, now: float) -> None:
-        addresses = self.config.addresses
-        self._down.stop()
-        self.wants = self.undecided = False
-        self._offer, self._offer_until, self._tie = None, math.inf, None
-        self._leased_at = now
-        self._send(now)
-        self._emit(ev.InstallAddresses(addresses))
-        self._emit(self._announcing.begin(self.config, now))
-        self._move("active", reason, now)
 
     # Active
 
@@ -274,68 +192,7 @@ class Router(RouterState):
         self._emit(*self._heard.once("claim", f"{event.by} also claims {event.address}", now))
         self._emit(*self._announcing.answer(self.config, now))
 
-    # Leaving
-
-    def _offer_or_leave(self, event: ev.Shutdown | ev.Standby, now: float) -> None:
-        """Hand over (law 5).  A standby does not call off a shutdown."""
-        if isinstance(event, ev.Shutdown) and event.at_once:
-            self._send(now, LEAVING)
-            self._leave(event, event.reason, now)
-        elif self._offer is None:
-            self._offer, self._offer_until = event, now + self.config.advert_interval + GRACE
-            self._send(now, LEAVING)
-            self._advert_at = math.inf
-        elif isinstance(event, ev.Shutdown) or isinstance(self._offer, ev.Standby):
-            self._offer = event
-
-    def _end_offer(self, now: float) -> None:
-        offer = self._offer
-        if isinstance(offer, ev.Standby) and offer.if_taken:
-            self._offer, self._offer_until = None, math.inf
-            self._send(now)
-            self._emit(ev.Tell(f"{offer.reason}: no other host took the addresses over; this host stays active"))
-        elif offer is not None:
-            self._send(now, LEAVING)  # the first one may have been lost
-            self._leave(offer, f"{offer.reason}; no other host took the addresses over", now)
-
-    def _leave(self, event: ev.Shutdown | ev.Standby, reason: str, now: float) -> None:
-        self._offer = event
-        self.standby = self.standby or isinstance(event, ev.Standby)
-        self._down.interval = self.config.advert_interval
-        self._give_up("backup", reason, now, GRACE)
-
-    def _give_up(self, state: State, reason: str, now: float, grace: float = 0.0) -> None:
-        """Remove the addresses and go to `state`, or where the hand-over under way was to lead."""
-        addresses = self.config.addresses
-        offer, self._offer, self._offer_until = self._offer, None, math.inf
-        self._advert_at = math.inf
-        self._announcing.stop()
-        self._emit(ev.ResetConnections(addresses, grace), ev.RemoveAddresses(addresses))
-        if isinstance(offer, ev.Shutdown):
-            self._stop(replace(offer, reason=reason), now)
-            return
-        if isinstance(offer, ev.Standby) and not offer.if_taken:
-            self.standby = True
-        if state == "backup":
-            self._listen(reason, now)
-        else:
-            self._move(state, reason, now)
-
-    def _group_yield(self, event: ev.GroupYield, now: float) -> None:
-        self._send(now, LEAVING)
-        if self._offer is not None:
-            self._leave(self._offer, event.reason, now)
-            return
-        self._down.interval = self.config.advert_interval
-        self._give_up("backup", event.reason, now, GRACE)
-
-    def _standby(self, event: ev.Standby, _: float) -> None:
-        if not self.standby:
-            self._emit(ev.Tell(f"{event.reason}: this host does not take the addresses until it is resumed"))
-        self.standby = True
-        if self.state == "backup":
-            self._down.stop()
-            self.wants = False
+    # Coming back
 
     def _resume(self, _: ev.Resume, now: float) -> None:
         was, self.standby = self.standby, False
@@ -488,8 +345,8 @@ class Router(RouterState):
         ev.AddressRemoved: _ignore,
         ev.Conflict: _ignore,
         ev.GroupYield: _ignore,
-        ev.Standby: _standby,
-        ev.Shutdown: _stop,
+        ev.Standby: Leaving._standby,
+        ev.Shutdown: Leaving._stop,
     }
 
     TABLE: ClassVar[Mapping[State, Mapping[type, _Handler]]] = {
@@ -503,9 +360,9 @@ class Router(RouterState):
         "backup": {
             **_ALWAYS,
             **_NOT_ACTIVE,
-            ev.Tick: _tick_backup,
-            ev.AdvertReceived: _advert_backup,
-            ev.GroupTakeOver: _group_take_over,
+            ev.Tick: Backup._tick_backup,
+            ev.AdvertReceived: Backup._advert_backup,
+            ev.GroupTakeOver: Backup._group_take_over,
         },
         "active": {
             **_ALWAYS,
@@ -515,9 +372,9 @@ class Router(RouterState):
             ev.LeaseLost: _lose_lease,
             ev.AddressRemoved: _address_removed,
             ev.Conflict: _conflict,
-            ev.Shutdown: _offer_or_leave,
-            ev.Standby: _offer_or_leave,
-            ev.GroupYield: _group_yield,
+            ev.Shutdown: Leaving._offer_or_leave,
+            ev.Standby: Leaving._offer_or_leave,
+            ev.GroupYield: Leaving._group_yield,
         },
         "fault": {
             **_ALWAYS,

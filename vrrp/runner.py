@@ -49,18 +49,18 @@ from vrrp.kernel import Kernel
 from vrrp.moves import Moves
 from vrrp.netlink import Change
 from vrrp.notify import Notifier
-from vrrp.numbers import Keeper, Numbers, Store
+from vrrp.numbers import Store
 from vrrp.ports import Ports
 from vrrp.report import Handover, Moved
 from vrrp.rivals import Rivals
 from vrrp.roster import Pair, Roster
 from vrrp.router import Router
 from vrrp.settings import SCRIPT_TIMEOUT, NotifySettings, RouterSettings, Settings, former
+from vrrp.signed_numbers import SignedNumbers
 from vrrp.tracking import Tracking
 
 _OFFER = 0.5  # s beyond an advert interval until an offer that no host accepted has ended
 _BREATH = 0.001  # s between two ticks at least
-_FILE = 0.5  # s that the numbers of signed adverts may take to be read or written
 
 _log = logging.getLogger("steelyard.vrrp")
 
@@ -83,15 +83,13 @@ class Runner:
         store: Store | None = None,
         on_taken: Callable[[], None] = lambda: None,
     ) -> None:
-        self._store = store
-        self._keeper: Keeper | None = None
-        self._numbers = Numbers()
         self._settings = settings
         self._on_tell = on_tell
         self._check = check_program
         self._kernel = Kernel(self._changed, self._changes_lost)
         self._hands = Hands(self._kernel)
         self._roster = Roster(settings)
+        self._numbers = SignedNumbers(store, self._roster, on_tell)
         self._ports = Ports(self._kernel, self._roster)
         self._tracking = Tracking(self._kernel, self._roster, self._ports, self._feed)
         self._rivals = Rivals(self._roster, self._feed, on_tell, on_taken)
@@ -102,8 +100,7 @@ class Runner:
         self._adopted: Mapping[str, Handover] = {}
         self._refreshed: dict[str, float] = {}
         self._moved = asyncio.Event()
-        self._quiet = self._following = self._abandoned = False
-        self._highest = 0
+        self._quiet = self._abandoned = False
         self._touched: list[Pair] = []
         self._assembly = Assembly(
             self._roster, self._kernel, self._ports, self._tracking, self._rivals, self._moves,
@@ -141,25 +138,25 @@ class Runner:
     async def start(self) -> None:
         """Start the routers.  Raises OSError without the capabilities."""
         await self._kernel.open()
-        await self._load_numbers(self._settings)
+        await self._numbers.load(self._settings)
         # No await from here until the routers are claimed and made.
         self._moves.begin({name: one.last for name, one in self._adopted.items() if self._quiet and one.last})
         self._touched = self._assembly.start(
             self._settings, Adoption(self._adopted, self._roster, self._kernel).startup
         )
-        self._follow_numbers()
+        self._numbers.follow()
 
     async def reroute(self, settings: Settings, parts: Mapping[str, Mapping[str, int]] | None = None) -> None:
         """Have the routers of these settings: what is equal stays as it is, and what differs changes where it stands.
 
         `parts` are those of `set_priority_parts` by name, None if they stay.  Wait for the end with `rerouted`.
         """
-        await self._load_numbers(settings)
+        await self._numbers.load(settings)
         names = former(self._settings, settings)
         self._refreshed = {name: self._refreshed[was] for name, was in names.items() if was in self._refreshed}
         self._settings = settings
         self._touched = self._assembly.change(settings, parts)
-        self._follow_numbers()
+        self._numbers.follow()
 
     async def rerouted(self) -> list[str]:
         """Wait until addresses have been installed and removed, and routers have left; returns the faults, in words."""
@@ -169,28 +166,6 @@ class Runner:
         await self._assembly.gone()
         there = [(one, instance) for one, instance in touched if one in self._roster.instances]
         return list(dict.fromkeys(f"{one.settings.name}: {router.reason}" for router, one in there if router.faults))
-
-    async def _load_numbers(self, settings: Settings) -> None:
-        """Read the stored numbers once the first router signs its adverts."""
-        if self._store is None or self._keeper is not None or all(one.auth.mode == "off" for one in settings.routers):
-            return
-        self._keeper = Keeper(self._store, lambda words: self._on_tell("auth", words))
-        self._numbers = await self._keeper.load(_FILE)
-        for instance in self._roster.instances.values():
-            instance.signing.know(
-                self._numbers.sent, self._numbers.seen.get(_place(instance.settings, instance.family), {})
-            )
-
-    def _follow_numbers(self) -> None:
-        if self._keeper is not None and not self._following:
-            self._following = True
-            self._keeper.follow(self._present_numbers)
-
-    def _present_numbers(self) -> Numbers:
-        instances = self._roster.instances.values()
-        seen = {_place(one.settings, one.family): dict(one.signing.seen) for one in instances if one.signing.seen}
-        self._highest = max((self._highest, *(one.signing.sent for one in instances)))
-        return Numbers(self._highest, seen)
 
     async def shutdown(self, *, hand_over: bool = True) -> None:
         """Leave, and run the notify scripts to their end.  The runner leaves no address, socket or thread behind."""
@@ -226,7 +201,7 @@ class Runner:
         self._rivals.close()  # its claim is no news
         for instance in self._roster.instances.values():
             instance.abandon()
-        self._keeper = None  # that process writes the numbers
+        self._numbers.abandon()  # that process writes them
         await self.close()
 
     async def close(self) -> None:
@@ -239,8 +214,7 @@ class Runner:
             await instance.close()
         await self._hands.close()
         self._rivals.close()
-        if self._keeper is not None:
-            await self._keeper.close(_FILE)
+        await self._numbers.close()
         await self._kernel.close()
 
     async def finish(self, patience: float = SCRIPT_TIMEOUT) -> None:
@@ -321,8 +295,8 @@ class Runner:
             self._hands,
             feed=feed,
             tell=lambda words: self._on_tell(made.settings.name, words),
-            sent=max(self._numbers.sent, self._highest, handover.sent if handover else 0),
-            seen=self._numbers.seen.get(_place(settings, family)),
+            sent=max(self._numbers.sent, handover.sent if handover else 0),
+            seen=self._numbers.seen(settings, family),
             allowed=lambda: self._rivals.spare(made),
             ready=lambda: self._ports.open(made),
             elsewhere=lambda address: self._is_held(address, made),
@@ -410,8 +384,3 @@ class Runner:
 
     def _perform_tick(self, group: Group, now: float) -> None:
         self._perform(group.tick(now), group)
-
-
-def _place(settings: RouterSettings, family: int) -> str:
-    """Return the key of a router in the stored numbers; it does not depend on the router's name."""
-    return f"{settings.interface}/{settings.vrid}/{family}"

@@ -16,3 +16,8 @@ def unfit(settings: RouterSettings, family: int) -> str:
     except (ValueError, struct.error) as error:
         return f"no advert can be built from the settings: {error}"
     return ""
+
+
+def shape(settings: RouterSettings) -> tuple[object, ...]:
+    """Return what decides whether an advert can be built, besides the addresses."""
+    return settings.version, settings.advert_interval, settings.priority, settings.checksum

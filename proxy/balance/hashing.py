@@ -1,18 +1,16 @@
 """Hash keys: 64 bits, the same on every host and in every process, independent of PYTHONHASHSEED."""
 
-from hashlib import blake2b
 from typing import Final
+
+from proxy.balance.blake2b import hash_key
+
+__all__ = ["hash_key", "rehash"]
 
 KEY_BITS: Final = 64
 _MASK: Final = (1 << KEY_BITS) - 1
 _STEP: Final = 0x9E3779B97F4A7C15
 _FIRST: Final = 0xBF58476D1CE4E5B9
 _SECOND: Final = 0x94D049BB133111EB
-
-
-def hash_key(data: bytes) -> int:
-    """Return the 64-bit key of `data`, for example of the client's address."""
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 
 def rehash(key: int) -> int:

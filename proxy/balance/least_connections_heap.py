@@ -45,7 +45,7 @@ class Heap(Heedless):
         self._waiting = waiting
         self._idle_first = idle_first
         self._size = size = max(backend.index for backend in backends) + 1
-        members: list[Backend | None] = [None] * size
+        members = [backends[0]] * size  # in places without an entry as well, which are never first
         weights = [0] * size
         self._prices = [0] * size
         for backend in backends:
@@ -102,7 +102,7 @@ class Heap(Heedless):
         while True:
             place = self.ranking.first()
             backend = self._members[place]
-            amount = self._amount(backend)  # type: ignore[arg-type] - there is an entry, so there is a member
+            amount = self._amount(backend)
             if amount <= self.ranking.amount(place):
                 return place
             self.ranking.put(place, amount, self.ranking.turn(place))
@@ -112,7 +112,7 @@ class Heap(Heedless):
         place = self._picked
         self._picked = -1
         price = self._prices[place]
-        self.ranking.put(place, self._amount(self._members[place]), self._now + price)  # type: ignore[arg-type]
+        self.ranking.put(place, self._amount(self._members[place]), self._now + price)
 
     def _retry(self, exclude: Collection[Backend]) -> Backend | None:
         """Return the least loaded of the other backends, of equals the one whose turn is next; no turn is used up.
@@ -125,7 +125,7 @@ class Heap(Heedless):
             if place < 0:
                 return None
             backend = self._members[place]
-            amount = self._amount(backend)  # type: ignore[arg-type]
+            amount = self._amount(backend)
             if amount <= self.ranking.amount(place):
                 return backend
             self.ranking.put(place, amount, self.ranking.turn(place))

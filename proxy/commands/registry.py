@@ -68,7 +68,7 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
         workers.owner.told(subject, text, kind="admin", **fields)
 
     browsed = Connections(
-        running, workers.alive, workers.ask, (workers.follow, workers.unfollow), parts.counts.inflight, told,
+        running, workers.alive, workers.ask, (workers.followers.add, workers.followers.remove), parts.counts.inflight, told,
     )  # fmt: skip
     standby = StandbyCommands(parts.redundancy)
     membership = MembershipCommands(running, parts.admins, parts.membership)

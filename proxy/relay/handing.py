@@ -3,10 +3,10 @@
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
-from proxy.relay.engine import HandOn
 from proxy.relay.members import Members
 from proxy.relay.native.poller import Poller
 from proxy.relay.native.udp import Session, UdpListener
@@ -18,6 +18,12 @@ from proxy.relay.udp.sessions import UdpService
 LOT = 100  # sessions handed over in one turn
 PAUSE = 0.002  # s between two turns
 RETRY = 0.02  # s until a lot that could not be taken is offered again
+
+HandOn = Callable[[list[list[Any]], list[int], bool], bool]
+"""Called with rows of UDP sessions (`udp.handover`), as many descriptors, and whether they are the last ones.
+
+It returns False if it cannot take them yet.
+"""
 
 
 class Handing:

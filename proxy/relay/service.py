@@ -12,10 +12,10 @@ from proxy.relay.capacity import Capacity
 from proxy.relay.clients.access import Access
 from proxy.relay.native.memo import Memo
 from proxy.relay.native.rates import Rate, Rates
+from proxy.relay.native.siblings import Siblings
 from proxy.relay.native.traffic import Traffic
 from proxy.relay.plan import ServicePlan
 from proxy.relay.target import Target
-from proxy.stats.columns import Siblings
 from proxy.stats.layout import (
     SERVICE_REFUSED_LIMIT,
     SERVICE_REFUSED_NO_BACKEND,
@@ -220,6 +220,7 @@ class Service(Traffic):
             None if self.access.anybody else Memo(self.access.permits),
             None if hash_on in {"source-port", "listener"} else Memo(_key_of_host),
             hash_on == "query-name",
+            hash_on == "source-port",
             self.rate("tcp"),
             self.rate("udp"),
         )
@@ -243,21 +244,6 @@ class Service(Traffic):
             target.elsewhere = count
         if self.selector.needs_changes:
             self.selector.refreshed()
-
-    def key(self, route: bytes, client: "Client", question: bytes | None = None) -> int:
-        """Return the key for a hashing scheduler (`hash-on`): of the listener's `route`, the client, or a query's name.
-
-        `question` is in wire format.  Traffic without a question, such as TCP connections, is hashed by its client.
-        """
-        match self.plan.hash_on:
-            case "source-port":
-                return hash_key(f"{client[0]} {client[1]}".encode())
-            case "listener":
-                return hash_key(route)
-            case "query-name" if question is not None:
-                return hash_key(question[:-4].lower())
-            case _:
-                return _key_of_host(client[0])
 
 
 def _key_of_host(host: str) -> int:

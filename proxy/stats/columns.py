@@ -1,4 +1,4 @@
-"""Sums of the workers' columns: the master's view of all workers, and a worker's view of its siblings.
+"""Sums of the workers' columns: the master's view of all workers.
 
 The master keeps a *base* column for the counters of dead workers, in a sealed memfd, which a successor can read. `fold`
 adds a dead worker's counters to it, but not its gauges. So `active` is right again after a crash, because the worker's connections are gone
@@ -8,15 +8,14 @@ with it, and counters never decrease, whichever worker dies.
 import mmap
 import os
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from operator import add, itemgetter
+from collections.abc import Mapping, Sequence
+from operator import add
 from typing import Final
 
 from proxy.stats import sealed
 from proxy.stats.layout import BACKEND_SIZE, CELL_BYTES, SERVICE_SIZE, Layout
 from proxy.stats.table import Table
 
-_ZERO: Final = 0
 _RUN: Final = 128
 _ZEROS: Final = bytes(8 * _RUN)
 
@@ -110,66 +109,3 @@ class Columns:
             self._map.close()
             os.close(self.base_fd)
             self.base_fd = -1
-
-
-class Siblings:
-    """The other workers' columns, for schedulers that count connections: `refresh` costs about 50 ns a cell and sibling.
-
-    `watch` chooses the cells, such as each backend's `active`; `set` and `drop` add and remove siblings.
-    """
-
-    def __init__(self) -> None:
-        self._tables: dict[int, Table] = {}
-        self._cells: Sequence[int] = ()
-        # itemgetter loops in C, but with one index it returns a bare value instead of a tuple, so it always gets two.
-        self._get = itemgetter(_ZERO, _ZERO)
-
-    def watch(self, cells: Iterable[int]) -> None:
-        """Choose the cells that `refresh` sums, in this order."""
-        self._cells = tuple(cells)
-        self._get = itemgetter(*(*self._cells, _ZERO, _ZERO))
-
-    def set(self, worker: int, table: Table) -> None:
-        """Use a sibling's column, own it, and close the sibling's earlier one."""
-        self.drop(worker)
-        self._tables[worker] = table
-
-    def drop(self, worker: int) -> None:
-        """Stop using a dead sibling's column and close it; harmless for an unknown one."""
-        table = self._tables.pop(worker, None)
-        if table is not None:
-            table.close()
-
-    @property
-    def count(self) -> int:
-        """Return the number of siblings."""
-        return len(self._tables)
-
-    def sum(self, cell: int) -> int:
-        """Return the present sum of one cell over all siblings; it costs about 100 ns a sibling."""
-        total = 0
-        for table in self._tables.values():  # a generator would cost more than it sums
-            total += table.cells[cell]
-        return total
-
-    def cells(self) -> "list[memoryview[int]]":
-        """Return each sibling's whole column."""
-        return [table.cells for table in self._tables.values()]
-
-    def each(self, cell: int) -> list[int]:
-        """Return each sibling's present value of one cell."""
-        return [table.cells[cell] for table in self._tables.values()]
-
-    def refresh(self) -> list[int]:
-        """Return the sum of each watched cell over all siblings; zeros if there are none."""
-        count = len(self._cells)
-        total: list[int] | None = None
-        for table in self._tables.values():
-            values = self._get(table.cells)
-            total = list(values) if total is None else list(map(add, total, values))
-        return [0] * count if total is None else total[:count]
-
-    def close(self) -> None:
-        """Drop every sibling."""
-        for worker in list(self._tables):
-            self.drop(worker)

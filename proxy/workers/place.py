@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from proxy.processes.child import Child, Pace
 from proxy.processes.heartbeat import Pulse
+from proxy.status.rows import WorkerRow
 
 if TYPE_CHECKING:
     import asyncio
@@ -35,3 +36,9 @@ class Place:
     def able(self) -> bool:
         """Whether the worker may poll members."""
         return self.child is not None and self.child.ready and not self.stalled and self.child.alive
+
+    @property
+    def row(self) -> WorkerRow:
+        """The worker as the status shows it."""
+        pid = self.child.pid if self.child is not None and self.child.alive else None
+        return WorkerRow(self.index, pid, self.able, self.restarts, self.life)

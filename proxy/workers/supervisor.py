@@ -11,32 +11,27 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from proxy.processes import channel, codec
+from proxy.processes import codec
 from proxy.processes.child import FIRST_PAUSE, Child, Identity
 from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import worker as worker_messages
 from proxy.processes.requests import Question, Questions
 from proxy.records.timeline import Level
-from proxy.relay.dns import journal as _journal
 from proxy.stats.layout import GENERATION, HEARTBEAT, MEMBERS
-from proxy.stats.table import Table
 from proxy.status.rows import WorkerRow
 from proxy.words import counted
+from proxy.workers.followers import Followers
 from proxy.workers.inheritance import Inheritance
 from proxy.workers.listeners import Relocation
-from proxy.workers.member_owners import Key, Members
+from proxy.workers.lives import begin_life, end_life, grant, prepare
+from proxy.workers.member_owners import Members
 from proxy.workers.place import Place
 from proxy.workers.provision import Provision
 from proxy.workers.sessions import lots
 from proxy.workers.siblings import introduce
 
 STALL = 1.0  # s without a heartbeat
-LARGEST = 1 << 20  # octets of a worker's message at most: an attacker may have taken the worker over
-
-
-Heard = Callable[[int, list[dict[str, Any]], int], None]
-"""Called with a worker's index, rows of what happened there, and how many rows were lost."""
 
 
 class Owner(Protocol):
@@ -71,7 +66,7 @@ class Supervisor:
         self._stopping = False
         self._frozen = False
         self._questions = Questions()
-        self._followers: dict[int, tuple[worker_messages.Follow, Heard]] = {}
+        self.followers = Followers(self.tell)
         self.members = Members(count)
         self.on_sessions: Callable[[worker_messages.Sessions, list[int]], None] = lambda *_: None
         """Called with the UDP sessions of workers that hand over; the descriptors stay ours."""
@@ -132,7 +127,7 @@ class Supervisor:
         moves = self.members.settle(able, self._provision.open_listeners)
         # Grants come first: for a moment two workers may poll a member, which does no harm; a gap would delay clients.
         for index, keys in moves.grants.items():
-            self._grant(self._places[index], keys)
+            grant(self._places[index], self._provision, keys)
         for index, keys in moves.releases.items():
             child = self._places[index].child
             if child is not None and child.alive:
@@ -221,7 +216,7 @@ class Supervisor:
             child.kill()
         await gone(children, patience)
         for place in self._places:
-            self._disown(place)
+            end_life(place, self._provision)
         self._inheritance.close()
 
     @property
@@ -240,28 +235,9 @@ class Supervisor:
             return None
         return await self._questions.ask(place.child, question, patience)
 
-    def follow(self, wish: worker_messages.Follow, heard: "Heard") -> None:
-        """Have all workers, and later ones, report to a follower what begins and ends."""
-        self._followers[wish.follower] = wish, heard
-        self.tell(wish)
-
-    def unfollow(self, follower: int) -> None:
-        """End the reports to a follower."""
-        if self._followers.pop(follower, None) is not None:
-            self.tell(worker_messages.Follow(follower, "", "", "", "off"))
-
     def rows(self) -> list[WorkerRow]:
         """Return the workers as the status shows them."""
-        return [
-            WorkerRow(
-                place.index,
-                place.child.pid if place.child is not None and place.child.alive else None,
-                place.able,
-                place.restarts,
-                place.life,
-            )
-            for place in self._places
-        ]
+        return [place.row for place in self._places]
 
     def look(self, now: float) -> None:
         """Handle workers that stall or never get ready, and fill empty places."""
@@ -291,46 +267,21 @@ class Supervisor:
         if self._stopping or self._frozen or place.child is not None:
             return
         try:
-            self._begin(place)
-        except OSError as error:
-            self.owner.told(place.name, f"cannot be started: {error}", level="error")
-            self._start_later(place, place.pace.delay(0.0) or FIRST_PAUSE)
-
-    def _start_later(self, place: Place, pause: float) -> None:
-        place.waiting = self._loop.call_later(pause, self._start, place)
-
-    def _begin(self, place: Place) -> None:
-        """Start a process in a place; raises OSError, and keeps nothing, if that is impossible."""
-        setup = self._provision.setup()
-        journal = _journal.create()
-        table = None
-        shared: list[int] = []
-        try:
-            shared = self._provision.shared()
-            table = Table.create(self._provision.columns.layout)
-            child = Child(
-                "proxy.worker",
+            child = begin_life(
+                place,
+                self._provision,
                 self._identity,
+                self.lives + 1,
                 lambda message, fds: self._on_message(place, message, fds),
                 lambda how: self._died(place, how),
-                LARGEST,
             )
-        except BaseException:
-            for fd in (journal, *shared):
-                os.close(fd)
-            if table is not None:
-                table.close()
-            raise
-        self.lives += 1
-        place.life = self.lives
-        self._provision.columns.attach(place.life, table)
-        self._provision.hold(place.life)
-        place.child, place.journal = child, journal
-        place.stalled = False
-        place.pulse = Pulse()
-        child.send(setup, [table.fd, journal, *shared])
-        for fd in shared:
-            os.close(fd)
+        except OSError as error:
+            self.owner.told(place.name, f"cannot be started: {error}", level="error")
+            pause = place.pace.delay(0.0) or FIRST_PAUSE
+            place.waiting = self._loop.call_later(pause, self._start, place)
+        else:
+            self.lives += 1
+            place.child = child
 
     def _on_message(self, place: Place, message: messages.Message, fds: list[int]) -> None:
         if isinstance(message, worker_messages.Sessions):
@@ -346,20 +297,14 @@ class Supervisor:
                 if self._inheritance.confirmed(place, number) and queries:
                     text = f"sent {counted(queries, 'query', 'queries')} of a dead worker to the backends again"
                     self.owner.told(place.name, text, at=at)
-            case worker_messages.Happened(follower, rows, lost) if follower in self._followers:
-                self._followers[follower][1](place.index, rows, lost)
+            case worker_messages.Happened():
+                self.followers.happened(place.index, message)
             case worker_messages.Listed() | worker_messages.Picked() if place.child is not None:
                 self._questions.answered(place.child, message)
             case worker_messages.Prepare() if place.child is not None:
-                self._prepare(place.child, message)
+                prepare(place.child, self._provision, message)
             case _ if place.life is not None:
                 self.owner.heard(place.life, message)
-
-    def _prepare(self, child: Child, wanted: worker_messages.Prepare) -> None:
-        made = self._provision.prepare(wanted)
-        child.send(worker_messages.Prepared(wanted.family, wanted.kind, wanted.count), [sock.fileno() for sock in made])
-        for sock in made:
-            sock.close()
 
     def _ready(self, place: Place, child: Child) -> None:
         child.ready = True
@@ -371,7 +316,7 @@ class Supervisor:
         child.send(self._provision.verdicts())
         child.send(self._provision.weights())
         self._give_log(child)
-        for wish, _ in self._followers.values():
+        for wish in self.followers.wishes:
             child.send(wish)
         # It must also see the other workers' counts, or the host exceeds its limits.
         self.introduce()
@@ -399,7 +344,7 @@ class Supervisor:
         lived = self._loop.time() - child.started if child.ready else 0.0
         self.members.lost(place.index)
         self._inheritance.leave(place)
-        self._disown(place)
+        end_life(place, self._provision)
         if self._stopping:
             self._gone_if_all_left()
             return
@@ -416,35 +361,16 @@ class Supervisor:
         place.restarts += 1
         pause = place.pace.delay(lived)
         if pause:
-            self._start_later(place, pause)
+            place.waiting = self._loop.call_later(pause, self._start, place)
         else:
             self._start(place)
         self.introduce()
-
-    def _disown(self, place: Place) -> None:
-        """Fold the counters of a process that has ended into the sums, and drop the rest of it."""
-        if place.life is not None:
-            self._provision.columns.fold(place.life)
-            self._provision.release(place.life)
-            place.life = None
-        if place.journal >= 0:
-            os.close(place.journal)
-            place.journal = -1
 
     def _gone_if_all_left(self) -> None:
         if all(place.child is None or not place.child.alive for place in self._places):
             self.owner.workers_gone()
 
     # -- what workers are given
-
-    def _grant(self, place: Place, keys: list[Key]) -> None:
-        child = place.child
-        if child is None:
-            return
-        for first in range(0, len(keys), channel.DESCRIPTORS):
-            members = [self._provision.member(key) for key in keys[first : first + channel.DESCRIPTORS]]
-            rows = [[m.listener, m.index, m.service, m.transport, m.address, m.port] for m, _ in members]
-            child.send(worker_messages.Listen(rows), [fd for _, fd in members])
 
     def introduce(self) -> None:
         """Show each worker the counters of the others, for least-connections; without them it knows only its own.

@@ -1,6 +1,6 @@
 """Which prefix, which source, which leftovers: decided from what the interface has."""
 
-from vrrp.address import is_ours, owned_source, prefix_for, refresh_interval, source_for
+from vrrp.address import is_ours, owned_source, prefix_for, refresh_interval, reprefixed, source_for
 from vrrp.kernel import Address
 
 
@@ -87,3 +87,10 @@ def test_the_source_that_peers_know():
     assert source_for(present, 4, [], ["192.0.2.3"]) is None
     assert source_for([have("192.0.2.2", 24, usable=False)], 4, [], ["192.0.2.2"]) is None
     assert source_for(present, 4, ["192.0.2.2/24"], ["192.0.2.2"]) is None
+
+
+def test_another_prefix_of_the_same_address():
+    """An address that keeps its number and changes its prefix is to be installed again; one that comes or goes is not."""
+    assert reprefixed(["192.0.2.1/24", "192.0.2.9/24"], ["192.0.2.1/32", "192.0.2.9/24"])
+    assert not reprefixed(["192.0.2.1/24"], ["192.0.2.2/24"])
+    assert not reprefixed(["192.0.2.1/24"], ["192.0.2.1/24", "192.0.2.2/32"])

@@ -6,7 +6,7 @@ count is not published, and the other workers do not see its connections here.
 """
 
 from proxy.relay.clients.keys import ClientKeys
-from proxy.stats.columns import Siblings
+from proxy.relay.native.siblings import Siblings
 from proxy.stats.layout import CLIENT_SIZE, Layout
 
 WAYS = 8

@@ -7,9 +7,11 @@ cdef extern from *:
     """
     #define cell_read(at) __atomic_load_n(at, __ATOMIC_ACQUIRE)
     #define cell_write(at, value) __atomic_store_n(at, value, __ATOMIC_RELEASE)
+    #define cell_fence() __atomic_thread_fence(__ATOMIC_SEQ_CST)
     """
     int64_t cell_read(const int64_t *) noexcept nogil
     void cell_write(int64_t *, int64_t) noexcept nogil
+    void cell_fence() noexcept nogil  # no later read is earlier than an earlier write
 
 
 cdef inline int64_t *column(cells) except NULL:

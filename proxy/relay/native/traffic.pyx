@@ -5,8 +5,11 @@
 
 from libc.math cimport INFINITY
 
-from proxy.relay.native.address cimport read_address, write_address
+from proxy.balance.blake2b cimport key_of
+from proxy.relay.native.address cimport host_of, port_of, write_address
+from proxy.relay.native.cells cimport cell_read, cell_write
 from proxy.relay.native.rates cimport REFUSED, UNKNOWN
+from proxy.relay.native.siblings cimport claim_cell
 
 from proxy.stats import layout
 
@@ -14,6 +17,64 @@ cdef Py_ssize_t BACKEND_ACTIVE = layout.BACKEND_ACTIVE
 cdef Py_ssize_t BACKEND_TOTAL = layout.BACKEND_TOTAL
 cdef Py_ssize_t SERVICE_RATE_LIMITED = layout.SERVICE_RATE_LIMITED
 cdef Py_ssize_t SERVICE_RATE_UNKNOWN = layout.SERVICE_RATE_UNKNOWN
+cdef Py_ssize_t TURN_QUEUE = layout.TURN_QUEUE
+
+
+cdef class Slots:
+    """The slots of a service's limited backends, each of which holds a connection, a session or a query.
+
+    `full` is the first backend that the last `pick` would have returned but for a lack of free slots.  `queue` has the
+    clients that wait for a slot.  `proxy.relay.capacity.Capacity` adds the policy.
+    """
+
+    def __init__(self, Traffic traffic not None, Siblings siblings not None):
+        """Claim in the service's column, and read the other workers'."""
+        self._traffic = traffic
+        self.siblings = siblings
+
+    cpdef Target pick(self, uint64_t key, tried, double since=INFINITY):
+        """Claim a slot and return its backend, none of `tried`; return None and set `full` if there is no free slot."""
+        cdef Target picked = self._traffic._scheduled(key, tried)
+        cdef Py_ssize_t ahead = self._ahead(since)
+        self.full = None
+        if picked is None or self.claim_behind(picked, ahead):
+            return picked
+        self.full = picked
+        return self.instead(picked, key, tried, ahead)
+
+    cpdef bint claim(self, Target target) except -1:
+        """Claim a slot of this backend, behind all waiting clients; return False if none is free."""
+        return self.claim_behind(target, self._ahead(INFINITY))
+
+    cpdef bint claim_behind(self, Target target, Py_ssize_t ahead) except -1:
+        """Claim a slot of this backend, and leave `ahead` slots for other workers' clients; return False if none is free."""
+        if not target.limit:
+            return True
+        return claim_cell(
+            self._traffic.at, target.cell + BACKEND_ACTIVE, self.siblings, target.active, target.limit, ahead
+        )
+
+    cpdef unclaim(self, Target target):
+        """Give back a claimed slot that was not used; harmless after `took`."""
+        cell_write(&self._traffic.at[target.cell + BACKEND_ACTIVE], target.active)
+
+    cpdef bint free(self, Target target, Py_ssize_t ahead=0) except -1:
+        """Return True if the backend has a free slot after `ahead` slots are left for other workers' clients."""
+        return not target.limit or (
+            target.active + self.siblings.sum(target.cell + BACKEND_ACTIVE) + ahead < target.limit
+        )
+
+    cpdef freed(self):
+        """Wake the queue: a slot has become free."""
+        if self.queue is not None:
+            self.queue.wake()
+
+    cdef Py_ssize_t _ahead(self, double since) except -1:
+        """Return how many clients have waited since before `since`, none of them in this worker's queue, except for datagrams."""
+        cdef Py_ssize_t turn = self._traffic.cell + TURN_QUEUE
+        if self.siblings.sum(turn) or (since == INFINITY and cell_read(&self._traffic.at[turn])):
+            return self.heads_before(since)
+        return 0
 
 
 cdef class Traffic:
@@ -45,6 +106,10 @@ cdef class Traffic:
         """
         if self.capacity is not None:
             return self.capacity.pick(key, tried, since)
+        return self._scheduled(key, tried)
+
+    cdef Target _scheduled(self, uint64_t key, tried):
+        """Return the scheduler's choice, whether it has a free slot or not."""
         if self._scheduler is not None:
             return self._scheduler.pick(key, tried)
         return self._selector.pick(key, tried)
@@ -87,16 +152,17 @@ cdef class Traffic:
         if self.capacity is not None:
             self.capacity.freed()
 
-    def know(self, Memo permitted, Memo source_keys, bint by_question, Rate tcp_rate, Rate udp_rate):
+    def know(self, Memo permitted, Memo source_keys, bint by_question, bint by_port, Rate tcp_rate, Rate udp_rate):
         """Use these rules for all clients from now on: the plan has changed.
 
         `permitted` is 1 or 0 for a client, or None if everybody may use the service.  `source_keys` has the keys of clients
         for hashing schedulers, or is None if something else is hashed; `by_question` means that it is a query's name if there
-        is a query.  A rate is None if there is no limit.
+        is a query.  `by_port` means that a client's port is hashed as well.  A rate is None if there is no limit.
         """
         self._permitted = permitted
         self._source_keys = source_keys
         self._by_question = by_question
+        self._by_port = by_port
         self._tcp_rate = tcp_rate
         self._udp_rate = udp_rate
 
@@ -119,11 +185,28 @@ cdef class Traffic:
     cdef uint64_t source_key(self, bytes route, const Address *address, bytes question) except? 0:
         """Return the key for a hashing scheduler; call it if `needs_key`.
 
-        The arguments are those of `Service.key`, which computes all but the keys of hosts; `question` may be None.
+        The arguments are those of `key`.
         """
-        if self._source_keys is not None and (question is None or not self._by_question):
+        cdef bytes data
+        if self._by_question and question is not None:
+            data = question[:-4].lower()
+        elif self._source_keys is not None:
             return <uint64_t>self._source_keys.get(address)
-        return self.key(route, read_address(address), question)
+        elif self._by_port:
+            data = f"{host_of(address)} {port_of(address)}".encode()
+        else:
+            data = route
+        return key_of(data, len(data))
+
+    def key(self, bytes route, tuple client, bytes question=None):
+        """Return the key for a hashing scheduler (`hash-on`): of the listener's `route`, the client, or a query's name.
+
+        `question` is in wire format.  Traffic without a question, such as TCP connections, is hashed by its client.
+        """
+        cdef Address address
+        host, port = client[:2]
+        write_address(&address, (host.partition("%")[0], port))
+        return self.source_key(route, &address, question)
 
     cdef int64_t sticky(self, const Address *address) except? -1:
         """Return the key of a client's template; call it if there is a `persistence`."""

@@ -20,6 +20,9 @@ LOT = 64  # sockets that are asked for at a time
 Kind = tuple[int, int]
 """(address family, type of socket)"""
 
+Want = Callable[[int, int, int], None]
+"""Asks the master for transparent sockets: (family, type, count). They arrive by `Engine.prepared`."""
+
 _TAKEN = frozenset({errno.EADDRINUSE, errno.EACCES})  # the client's port is in use, or privileged
 
 
@@ -36,7 +39,7 @@ class EmptyStockError(LackError):
 class Stock:
     """The transparent sockets of one worker, by kind; `want(family, type, count)` asks for more, which `put` receives."""
 
-    def __init__(self, want: Callable[[int, int, int], None]) -> None:
+    def __init__(self, want: Want) -> None:
         self._want = want
         self._ready: dict[Kind, deque[socket.socket]] = {}
         self._asked: dict[Kind, int] = {}

@@ -9,8 +9,7 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
-from proxy.relay.claims import claim
-from proxy.stats.columns import Siblings
+from proxy.relay.native.siblings import Siblings, claim
 from proxy.stats.layout import SERVICE_CONNECTIONS, TURN_ACCEPT
 
 if TYPE_CHECKING:

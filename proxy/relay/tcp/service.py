@@ -10,6 +10,7 @@ from proxy.relay.clients.access import Blocks
 from proxy.relay.clients.connection_counts import Clients
 from proxy.relay.native.pipes import MOST as PIPES
 from proxy.relay.native.poller import Poller
+from proxy.relay.native.siblings import Siblings
 from proxy.relay.native.tcp_connection import Connection, State
 from proxy.relay.native.tcp_half import Room
 from proxy.relay.native.tcp_listener import TcpListener
@@ -21,7 +22,6 @@ from proxy.relay.target import Target
 from proxy.relay.tcp import connecting, introducing
 from proxy.relay.tcp.gate import Gate
 from proxy.relay.tcp.queue import Queue
-from proxy.stats.columns import Siblings
 from proxy.stats.layout import (
     SERVICE_ACCEPT_PAUSED,
     SERVICE_DENIED,

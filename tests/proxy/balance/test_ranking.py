@@ -21,7 +21,11 @@ def order(place, entry):
 
 
 @settings(deadline=None)
-@given(st.lists(st.sampled_from([0, 1, 2, 3, GREATEST - 1, GREATEST]), min_size=1, max_size=60), ACTS, st.sets(st.integers(0, 59)))
+@given(
+    st.lists(st.sampled_from([0, 1, 2, 3, GREATEST - 1, GREATEST]), min_size=1, max_size=60),
+    ACTS,
+    st.sets(st.integers(0, 59)),
+)
 def test_the_first_is_the_models(weights, acts, excluded):
     """Through any acts the first entry is the least by amount for its weight, then turn, then place; compared exactly."""
     ranking = Ranking(weights, [0] * len(weights))

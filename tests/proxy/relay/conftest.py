@@ -16,9 +16,9 @@ import uvloop
 from proxy.relay.clients import rates
 from proxy.relay.clients.store import Store
 from proxy.relay.dns import journal
+from proxy.relay.engine import Engine
 from proxy.relay.native.rates import Rates
 from proxy.relay.plan import BackendPlan, DnsPlan, LogPlan, Member, Plan, ServicePlan, TcpPlan, UdpPlan
-from proxy.relay.python_engine import PythonEngine
 from proxy.stats.layout import BACKEND_CELLS, BACKEND_ERRORS, SERVICE_CELLS, Layout
 from proxy.stats.table import Table
 from proxy.workers import binding
@@ -63,7 +63,7 @@ class Relay:
         self.journal_fd = journal.create()
         self.services: list[ServicePlan] = []
         self.hints: list[tuple[int, int]] = []
-        self.engine: PythonEngine
+        self.engine: Engine
         self.failing: list[tuple[int, int, int]] = []
         self.max_connections = 1000
         self.store: Store | None = None  # of templates; shared by relays that are given the same one
@@ -117,7 +117,7 @@ class Relay:
 
         def begin() -> None:
             store = Store(self.store.again(), bytes.fromhex(self.salt)) if self.store is not None else None
-            self.engine = PythonEngine(
+            self.engine = Engine(
                 self._loop,
                 plan,
                 self.table,

@@ -13,7 +13,6 @@ import pytest
 from proxy.relay.clients.store import Store
 from proxy.relay.observe.wanted import Wanted
 from proxy.relay.plan import DnsPlan, LimitsPlan, LogPlan, PersistencePlan
-from proxy.relay.sockets.transparent import LOT
 from proxy.stats.layout import LOG_LOST, TURN_ACCEPT
 from tests.proxy.relay.conftest import LAYOUT, TCP, UDP, Relay, eventually
 from tests.proxy.relay.dnsbed import Backend, answer, client, query, quiet
@@ -385,27 +384,7 @@ def test_a_shorter_time_of_persistence(relay: Relay, stack: contextlib.ExitStack
     assert relay.call(lambda: persistence.peek(key)).name == f"127.0.0.1:{where(servers[0])[1]}"
 
 
-# -- transparent services, and the log
-
-
-def test_transparent_when_there_are_sockets(relay: Relay, stack: contextlib.ExitStack) -> None:
-    """R3: a service becomes transparent when the master has answered: until then no client lacks a socket."""
-    wanted: list[tuple[int, int, int]] = []
-    server = stack.enter_context(listen())
-    pairs = Pairs(stack, relay.service([where(server)]), server)
-    relay.start()
-    relay.engine._stock._want = lambda *want: wanted.append(want)
-    change(relay, transparent=True)
-    pairs.open()
-    assert wanted
-    assert relay.engine._services[0].stock is None
-    for _ in wanted:
-        relay.call(lambda: relay.engine.prepared(socket.AF_INET, socket.SOCK_STREAM, LOT, []))
-    assert relay.engine._services[0].stock is relay.engine._stock
-    assert turned_away(pairs.at)
-    assert relay.counter("no_transparent_socket") >= 1
-    change(relay, transparent=False)
-    pairs.open()
+# -- the log
 
 
 def test_the_connection_log(relay: Relay, stack: contextlib.ExitStack) -> None:

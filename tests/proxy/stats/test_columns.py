@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from proxy.stats import layout
-from proxy.stats.columns import Columns, Siblings
+from proxy.stats.columns import Columns
 from proxy.stats.layout import BACKEND_ACTIVE, BACKEND_LATENCY, BACKEND_TOTAL, SERVICE_QUERIES, SERVICE_SESSIONS, Layout
 from proxy.stats.table import Table
 
@@ -107,31 +107,6 @@ def test_folding_closes_the_column(columns):
         columns.fold(life)
         columns.fold(life)
     assert len(list(Path("/proc/self/fd").iterdir())) == before
-
-
-@pytest.mark.parametrize("watched", [[], [PLAN.backend(1)], [PLAN.backend(2), PLAN.backend(0)]])
-def test_siblings_are_added_up_in_the_order_asked(watched):
-    """A worker sees the sum of the others' `active` for each cell it asks for, and zeros without others."""
-    siblings = Siblings()
-    siblings.watch(watched)
-    assert siblings.refresh() == [0] * len(watched)
-    mine = [Table.create(PLAN), Table.create(PLAN)]
-    for worker, table in enumerate(mine):
-        siblings.set(worker, Table.attach(table.readonly_fd(), PLAN))
-        for slot in range(3):
-            table.cells[PLAN.backend(slot) + BACKEND_ACTIVE] = 10 * slot + 1
-    slots = {PLAN.backend(slot): slot for slot in range(3)}
-    assert siblings.refresh() == [2 * (10 * slots[cell] + 1) for cell in watched]
-    mine[0].cells[PLAN.backend(2)] = 0
-    mine[0].cells[PLAN.backend(0)] = 0
-    mine[0].cells[PLAN.backend(1)] = 0
-    assert siblings.refresh() == [10 * slots[cell] + 1 for cell in watched]
-    siblings.drop(1)
-    siblings.drop(1)
-    assert siblings.refresh() == [0] * len(watched)
-    siblings.close()
-    for table in mine:
-        table.close()
 
 
 def test_the_sums_can_be_read_by_another_process():

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.relay.clients.connection_counts import WAYS, Clients
+from proxy.relay.native.siblings import Siblings
 from proxy.relay.plan import LimitsPlan
-from proxy.stats.columns import Siblings
 from proxy.stats.layout import Layout
 from proxy.stats.table import Table
 from tests.proxy.relay.conftest import eventually

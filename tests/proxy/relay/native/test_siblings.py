@@ -1,16 +1,21 @@
-"""proxy.relay.claims: places that are the host's."""
+"""The other workers' columns, and claims of places that are the host's."""
 
 import pytest
 
-from proxy.relay.claims import CLAIMS, claim
+from proxy.relay.native.siblings import Siblings, claim
+from proxy.stats.layout import BACKEND_ACTIVE, Layout
+from proxy.stats.table import Table
 
+PLAN = Layout(2, 3)
 CELL = 1
+CLAIMS = 3
 
 
-class Others:
+class Others(Siblings):
     """What the other workers have, read after read; the last value stays."""
 
     def __init__(self, *values):
+        super().__init__()
         self.values = list(values)
 
     def sum(self, cell):
@@ -58,10 +63,11 @@ def test_two_claims_are_never_both_kept(read):
     columns = [memoryview(bytearray(24)).cast("q") for _ in range(2)]
     kept = []
 
-    class Worker:
+    class Worker(Siblings):
         """What one worker reads of the other; at the first one's read `read` the other claims."""
 
         def __init__(self, other, reads):
+            super().__init__()
             self.other, self.reads = other, reads
 
         def sum(self, cell):
@@ -73,3 +79,28 @@ def test_two_claims_are_never_both_kept(read):
     kept.append(claim(columns[0], CELL, Worker(1, read), 0, 1))
     assert sorted(kept) == [False, True]
     assert [column[CELL] for column in columns] == kept[::-1]
+
+
+@pytest.mark.parametrize("watched", [[], [PLAN.backend(1)], [PLAN.backend(2), PLAN.backend(0)]])
+def test_siblings_are_added_up_in_the_order_asked(watched):
+    """A worker sees the sum of the others' `active` for each cell it asks for, and zeros without others."""
+    siblings = Siblings()
+    siblings.watch(watched)
+    assert siblings.refresh() == [0] * len(watched)
+    mine = [Table.create(PLAN), Table.create(PLAN)]
+    for worker, table in enumerate(mine):
+        siblings.set(worker, Table.attach(table.readonly_fd(), PLAN))
+        for slot in range(3):
+            table.cells[PLAN.backend(slot) + BACKEND_ACTIVE] = 10 * slot + 1
+    slots = {PLAN.backend(slot): slot for slot in range(3)}
+    assert siblings.refresh() == [2 * (10 * slots[cell] + 1) for cell in watched]
+    mine[0].cells[PLAN.backend(2)] = 0
+    mine[0].cells[PLAN.backend(0)] = 0
+    mine[0].cells[PLAN.backend(1)] = 0
+    assert siblings.refresh() == [10 * slots[cell] + 1 for cell in watched]
+    siblings.drop(1)
+    siblings.drop(1)
+    assert siblings.refresh() == [0] * len(watched)
+    siblings.close()
+    for table in mine:
+        table.close()
