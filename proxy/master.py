@@ -23,6 +23,7 @@ from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.backends.saved import SAVED, SavedActs
 from proxy.commands.events import events_handler
+from proxy.commands.figures import MOVES, FigureCollector, encoded
 from proxy.commands.reexec import register_succession
 from proxy.commands.registry import Parts, Stage, register
 from proxy.commands.status import Overview
@@ -58,6 +59,8 @@ from proxy.start import Standing, StartError, standing
 from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
 from proxy.stats.slots import SlotsFullError
+from proxy.status.carried import Carried
+from proxy.status.slices import in_slices
 from proxy.status.snapshot import SnapshotBuilder
 from proxy.status.summary import summary
 from proxy.stopping import Stopping
@@ -185,7 +188,9 @@ class Master:
 
     def _make_changeable(self, path: str, node: str | None, identity: Identity) -> None:
         """Make what changes the configuration, and the program, while it runs, and the process that tells of it."""
+        self._carried = Carried()
         self._overview: Overview | None = None
+        self._figures: FigureCollector | None = None
         self._herald = Herald(
             self.config, identity, self._timeline, self._snapshot,
             lambda text: self.told("herald", text, level="error", kind="herald"),
@@ -203,7 +208,7 @@ class Master:
         self._reloads = ReloadQueue(self._reload_now, lambda error: self._faults.add(error, "in a reload"))
         estate = Estate(
             os.getpid(), self._running, self._columns, self._handout, self._listeners, self._opening, self._readiness,
-            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._herald,
+            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._herald, self._carried,
             self._timeline, self._state,
         )  # fmt: skip
         before = self._legacy if isinstance(self._legacy, Predecessor) else None
@@ -332,6 +337,7 @@ class Master:
             lambda: Stage(self._stop.begun, self._stop.closed),
         )  # fmt: skip
         self._overview = overview = Overview(parts, self._builder, self._handout, self._readiness)
+        self._figures = FigureCollector(parts, self._carried, self._herald)
         register(self._control, overview.status, overview.forget, parts)
         register_succession(self._control, self._succession.reexec, self._succession.give_place)
         try:
@@ -339,10 +345,12 @@ class Master:
         except ControlError as error:
             raise StartError(f"control.socket: {error}") from error
 
-    async def _snapshot(self) -> bytes:
-        """Return the snapshot that the herald process gets; it is not opened before there is one."""
-        assert self._overview is not None  # noqa: S101 - for the type checker
-        return await self._overview.document()
+    async def _snapshot(self) -> tuple[bytes, bytes]:
+        """Return the status and the figures that the herald process gets; it is not opened before there are any."""
+        assert self._overview is not None and self._figures is not None  # noqa: S101, PT018 - for the type checker
+        status, snapshot = await self._overview.document()
+        figures = await in_slices(self._figures.collected(snapshot))
+        return status, await in_slices(encoded(figures))
 
     async def _begin_timeline(self) -> None:
         """Record the start only now that the daemon owns its sockets: a daemon that cannot start writes no events."""
@@ -547,6 +555,8 @@ class Master:
         self._redundancy.look(time.monotonic(), ready.able, ready.tracked, serving=serving)
 
     def _told_of_routers(self, name: str, text: str, level: Level, fields: Mapping[str, Any]) -> None:
+        if "previous" in fields:
+            self._carried.count((MOVES, name))
         self.told(name, text, kind="vrrp", level=level, **fields)
 
     # -- verdicts

@@ -27,13 +27,14 @@ CROWDED: Final = 64
 """Messages that wait for the process; while there are more, snapshots are left out and events wait in their own bound."""
 PAUSE: Final = 0.1  # s until a crowded process is looked at again
 
+Make = Callable[[], Awaitable[tuple[bytes, bytes]]]
 Send = Callable[[messages.Message, Sequence[int]], None]
 
 
 class SnapshotFeed:
-    """Sends snapshots that `make()` returns as JSON; `make` may yield to the loop, and raise."""
+    """Sends snapshots: `make()` returns the status and the figures, as JSON; it may yield to the loop, and raise."""
 
-    def __init__(self, make: Callable[[], Awaitable[bytes]], send: Send) -> None:
+    def __init__(self, make: Make, send: Send) -> None:
         self._make = make
         self._send = send
         self._until = float("-inf")
@@ -53,10 +54,10 @@ class SnapshotFeed:
         self._task = asyncio.get_running_loop().create_task(self._sent())
 
     async def _sent(self) -> None:
-        document = await self._make()
-        fd = sealed.frozen("snapshot", document)
+        status, figures = await self._make()
+        fd = sealed.frozen("snapshot", status + figures)
         try:
-            self._send(herald_messages.Snapshot(len(document)), [fd])
+            self._send(herald_messages.Snapshot(len(status), len(figures)), [fd])
         finally:
             os.close(fd)
 

@@ -7,10 +7,10 @@ the master, and the clients that wait in them are served by its successor.
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from proxy.config.model import Config
-from proxy.herald.feed import EventFeed, SnapshotFeed
+from proxy.herald.feed import EventFeed, Make, SnapshotFeed
 from proxy.herald.listeners import HeraldListeners, Place, Prepared, places
 from proxy.processes.child import Child, Identity
 from proxy.processes.keeper import Kept
@@ -19,6 +19,7 @@ from proxy.processes.messages import herald as herald_messages
 from proxy.records.timeline import Timeline
 
 SILENCE = 5.0  # s without a sign of life after which it is killed
+REASONS = 32  # counters of refusals that are taken from it
 FAREWELL = 5.0  # s that it may take to end in order
 LARGEST = 64 << 10  # octets of a message from it: it talks to strangers, and has little to say
 
@@ -26,7 +27,7 @@ LARGEST = 64 << 10  # octets of a message from it: it talks to strangers, and ha
 class Herald:
     """The herald process of a daemon, where it has one.
 
-    `snapshot()` returns the view of the running system as JSON, `told(text)` records what
+    `snapshot()` returns the view of the running system as `SnapshotFeed` has it, `told(text)` records what
     happens to the process.  `adopted` are the listening sockets of a predecessor.
     """
 
@@ -35,7 +36,7 @@ class Herald:
         config: Config,
         identity: Identity,
         timeline: Timeline,
-        snapshot: Callable[[], Awaitable[bytes]],
+        snapshot: Make,
         told: Callable[[str], None],
         adopted: Mapping[Place, socket.socket] | None = None,
     ) -> None:
@@ -50,6 +51,10 @@ class Herald:
         self._snapshots = SnapshotFeed(snapshot, self._kept.send)
         self._events = EventFeed(timeline, self._kept.send)
         self.log = self._kept.log
+        self.life = 0
+        """How many lives the process has had."""
+        self.refused: dict[str, int] = {}
+        """What the present life has refused, by reason."""
 
     @property
     def child(self) -> Child | None:
@@ -150,6 +155,8 @@ class Herald:
     # -- the process
 
     def _begin(self) -> None:
+        self.life += 1
+        self.refused = dict.fromkeys(self.refused, 0)
         if not self.needed:
             self._quit()  # a reload has come while it started
         elif self._open and self._kept.ready is not None:
@@ -170,6 +177,11 @@ class Herald:
         )
 
     def _take(self, message: messages.Message) -> None:
-        if isinstance(message, herald_messages.Wanted):
-            self._snapshots.wanted(time.monotonic())
-            self._snapshots.look(time.monotonic(), self._kept.ready)
+        match message:
+            case herald_messages.Wanted() if self._open:
+                self._snapshots.wanted(time.monotonic())
+                self._snapshots.look(time.monotonic(), self._kept.ready)
+            case herald_messages.Refused(counts):
+                self.refused |= {reason: count for reason, count in counts.items() if isinstance(count, int)}
+                while len(self.refused) > REASONS:
+                    self.refused.popitem()

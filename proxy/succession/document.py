@@ -115,6 +115,8 @@ class Late(Row):
     memory: Memory = Memory()
     workers: tuple[FormerRow, ...] = ()
     routing: Routing | None = None
+    carried: tuple[tuple[tuple[str, ...], tuple[float, ...]], ...] = ()
+    """The sums of processes' counters, as `status.carried` has them."""
 
 
 _Document = TypeVar("_Document", State, Late)

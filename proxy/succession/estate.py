@@ -14,6 +14,7 @@ from proxy.records.state_directory import StateDirectory
 from proxy.records.timeline import Timeline
 from proxy.stats.columns import Columns
 from proxy.stats.translation import Shape
+from proxy.status.carried import Carried
 from proxy.status.slices import in_slices
 from proxy.succession.document import FormerRow, HeraldRow, Late, ListenerRow, Routing, ShapeRow, State
 from proxy.succession.former_workers import FormerWorkers
@@ -44,6 +45,7 @@ class Estate:
     redundancy: Redundancy
     control: ControlServer
     herald: Herald
+    carried: Carried
     timeline: Timeline
     state: StateDirectory
 
@@ -98,7 +100,8 @@ class Estate:
         memory = await in_slices(self.readiness.remembered())
         late, descriptors = self.brief_late()
         routing = Routing.model_validate(self.redundancy.state())
-        return late.model_copy(update={"memory": memory, "routing": routing}), descriptors
+        carried = tuple((tuple(key), tuple(values)) for key, values in self.carried.rows())
+        return late.model_copy(update={"memory": memory, "routing": routing, "carried": carried}), descriptors
 
     def brief_late(self) -> tuple[Late, Descriptors]:
         """Return the same without verdicts and routers."""

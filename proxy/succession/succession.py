@@ -187,6 +187,7 @@ class Succession:
             raise NoPredecessorError(f"the counters of the running daemon cannot be read: {error}") from error
         taking_over.forget_new(state, estate.running, estate.columns)
         estate.readiness.restore(late.memory)
+        estate.carried.restore(late.carried)
         fd = before.take("control")
         control = socket.socket(fileno=fd) if fd >= 0 else None
         await self._owner.appear(control)

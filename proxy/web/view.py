@@ -20,31 +20,36 @@ EVENTS: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A snapshot: the JSON object {"status": ...}, and when it came (seconds of the loop's clock)."""
+    """A snapshot, and when it came (seconds of the loop's clock)."""
 
-    document: bytes
+    status: bytes
+    """The status as JSON: what `steelyard status --json` prints."""
+    figures: bytes
+    """What the metrics show besides, as JSON."""
     at: float
+    number: int
+    """How many came before."""
 
 
 class View:
-    """`want()` tells the master that somebody asks.  Readers wait in `snapshot` and `changes`."""
+    """`want()` tells the master that somebody asks.  Readers wait in `snapshot` and `change`."""
 
     def __init__(self, want: Callable[[], None]) -> None:
         self._want = want
         self._loop = asyncio.get_running_loop()
         self._seen: Seen | None = None
         self._reminded = float("-inf")
-        self._arrived = asyncio.Event()
+        self._changed = asyncio.Event()
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS)
         self._told = 0
-        self._news = asyncio.Event()
 
     # -- from the master
 
-    def take(self, document: bytes) -> None:
+    def take(self, status: bytes, figures: bytes = b"{}") -> None:
         """Take a new snapshot."""
-        self._seen = Seen(document, self._loop.time())
-        _ring(self, "_arrived")
+        number = 0 if self._seen is None else self._seen.number + 1
+        self._seen = Seen(status, figures, self._loop.time(), number)
+        self._ring()
 
     def tell(self, events: list[dict[str, Any]], *, anew: bool = False) -> None:
         """Take new events, oldest first; with `anew` they replace what there was."""
@@ -52,7 +57,7 @@ class View:
             self._events.clear()
         self._events.extend(events)
         self._told += len(events)
-        _ring(self, "_news")
+        self._ring()
 
     # -- for readers
 
@@ -74,17 +79,24 @@ class View:
         try:
             async with asyncio.timeout(patience):
                 while self._seen is None or self._loop.time() - self._seen.at > FRESH:
-                    await self._arrived.wait()
+                    await self._changed.wait()
         except TimeoutError:
             return None
         return self._seen
 
-    async def next_snapshot(self) -> Seen:
-        """Return the next snapshot that comes."""
-        self.ask()
-        await self._arrived.wait()
-        assert self._seen is not None  # noqa: S101 - for the type checker: it has just come
-        return self._seen
+    @property
+    def number(self) -> int:
+        """The number of the last snapshot, -1 without one."""
+        return -1 if self._seen is None else self._seen.number
+
+    async def change(self, told: int, number: int, patience: float) -> None:
+        """Wait until there are more events than `told`, or a later snapshot than `number`; at most `patience` seconds."""
+        try:
+            async with asyncio.timeout(patience):
+                while self._told == told and self.number == number:
+                    await self._changed.wait()
+        except TimeoutError:
+            return
 
     @property
     def told(self) -> int:
@@ -100,12 +112,7 @@ class View:
         new = min(self._told - told, len(self._events))
         return list(self._events)[len(self._events) - new :]
 
-    async def news(self) -> None:
-        """Wait until an event comes."""
-        await self._news.wait()
-
-
-def _ring(view: View, name: str) -> None:
-    """Wake all who wait now; who waits later waits for the next time."""
-    getattr(view, name).set()
-    setattr(view, name, asyncio.Event())
+    def _ring(self) -> None:
+        """Wake all readers that wait now; later ones wait for the next time."""
+        self._changed.set()
+        self._changed = asyncio.Event()

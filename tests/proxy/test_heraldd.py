@@ -12,13 +12,14 @@ from proxy.processes import channel, codec
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import herald as herald_messages
 from proxy.stats import sealed
+from proxy.web import page
 
 
 @pytest.fixture
 async def pair(monkeypatch):
     monkeypatch.setattr(heraldd, "BEAT", 0.02)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    herald = Herald(theirs)
+    herald = Herald(theirs, page.files())
     yield ours, herald
     await herald.close()
     ours.close()
@@ -50,13 +51,13 @@ async def test_it_beats(pair):
 async def test_snapshots_and_events(pair):
     """It takes snapshots and events, and tells the master when somebody asks for them."""
     ours, herald = pair
-    fd = sealed.frozen("x", b'{"status": {}}')
-    order(ours, herald_messages.Snapshot(14), [fd])
+    fd = sealed.frozen("x", b'{"a": 1}{"b": 2}')
+    order(ours, herald_messages.Snapshot(8, 8), [fd])
     os.close(fd)
     order(ours, herald_messages.Events([{"text": "a"}], anew=True))
     order(ours, messages.Level("warning", "text"))
     seen = await herald.view.snapshot(5.0)
-    assert seen.document == b'{"status": {}}'
+    assert (seen.status, seen.figures) == (b'{"a": 1}', b'{"b": 2}')
     await asyncio.sleep(0.05)
     assert herald.view.events() == [{"text": "a"}]
     assert herald_messages.Wanted() in read(ours)
@@ -81,6 +82,6 @@ async def test_it_departs(pair):
 async def test_an_order_that_cannot_be_obeyed(pair):
     """A snapshot without its memory ends herald as failed: one that shows nothing new and still beats would be worse."""
     ours, herald = pair
-    order(ours, herald_messages.Snapshot(5))
+    order(ours, herald_messages.Snapshot(5, 0))
     await asyncio.wait_for(herald.done.wait(), 5)
     assert herald.failed

@@ -22,10 +22,21 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """To herald: the view of this instant, as JSON.  fds: a sealed memfd that holds it."""
+class Refused:
+    """From herald: how many clients and requests it has refused since its start, by reason."""
 
-    octets: int
+    counts: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """To herald: the view of this instant.  fds: a sealed memfd with the status, then the figures, each as JSON.
+
+    Both numbers are octets.
+    """
+
+    status: int
+    figures: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,4 +52,4 @@ class Depart:
     """To herald: take no new clients, finish what is being answered, and end.  Another process has the sockets, too."""
 
 
-Message = Web | Wanted | Snapshot | Events | Depart
+Message = Web | Wanted | Refused | Snapshot | Events | Depart

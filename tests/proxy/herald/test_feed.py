@@ -25,9 +25,9 @@ async def snapshots(sent):
 
     async def make():
         await asyncio.sleep(0)
-        return b"%d" % next(made)
+        return b"%d" % next(made), b"{}"
 
-    feed = SnapshotFeed(make, lambda message, fds: sent.append(os.pread(fds[0], message.octets + 1, 0)))
+    feed = SnapshotFeed(make, lambda message, fds: sent.append(os.pread(fds[0], message.status, 0)))
     yield feed
     feed.close()
 

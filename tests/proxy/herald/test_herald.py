@@ -37,7 +37,7 @@ class Bed:
 
     async def snapshot(self):
         self.made += 1
-        return b'{"status": {}}'
+        return b"{}", b"{}"
 
     async def until(self, condition, seconds=30.0):
         async with asyncio.timeout(seconds):

@@ -57,7 +57,8 @@ EXAMPLES = [
     messages.Beat(),
     herald_messages.Web("lb1", ["127.0.0.1:9600"], ["127.0.0.0/8"]),
     herald_messages.Wanted(),
-    herald_messages.Snapshot(17),
+    herald_messages.Refused({"not_allowed": 2}),
+    herald_messages.Snapshot(17, 4),
     herald_messages.Events([{"kind": "verdict"}], anew=True),
     herald_messages.Depart(),
     vrrp_messages.Route(

@@ -25,8 +25,8 @@ async def test_a_reader_waits_for_a_fresh_snapshot(view, asked, monkeypatch):
     waiting = asyncio.create_task(view.snapshot(5.0))
     await asyncio.sleep(0)
     view.take(b"1")
-    assert (await waiting).document == b"1"
-    assert (await view.snapshot(0.0)).document == b"1"
+    assert (await waiting).status == b"1"
+    assert (await view.snapshot(0.0)).status == b"1"
     assert 0 <= view.age < 5
     monkeypatch.setattr(module, "FRESH", 0.0)
     assert await view.snapshot(0.01) is None
@@ -43,19 +43,21 @@ async def test_the_master_is_asked_now_and_then(view, asked, monkeypatch):
 
 
 async def test_the_next_snapshot(view):
-    """Each reader that waits for the next snapshot gets the one that comes, not the one that was there."""
+    """Each reader that waits for a change wakes at the next snapshot, and no longer waits than it says."""
     view.take(b"1")
-    waiting = [asyncio.create_task(view.next_snapshot()) for _ in range(3)]
+    waiting = [asyncio.create_task(view.change(0, 0, 5.0)) for _ in range(3)]
     await asyncio.sleep(0)
     view.take(b"2")
-    assert [one.document for one in await asyncio.gather(*waiting)] == [b"2"] * 3
+    await asyncio.wait_for(asyncio.gather(*waiting), 1)
+    assert view.number == 1
+    await asyncio.wait_for(view.change(0, 1, 0.01), 1)
 
 
 async def test_events(view):
     """Events are kept within a bound, `since` gives those that came after a number, and a reader can wait for news."""
     view.tell([{"text": "old"}])
     told = view.told
-    waiting = asyncio.create_task(view.news())
+    waiting = asyncio.create_task(view.change(told, -1, 5.0))
     await asyncio.sleep(0)
     view.tell([{"text": "a"}, {"text": "b"}])
     await asyncio.wait_for(waiting, 1)
