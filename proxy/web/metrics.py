@@ -128,6 +128,7 @@ class SnapshotCollector(Collector):
         for state in names.STATES:
             self._add(names.BACKEND_STATE, float(backend["state"] == state), *which, state)
         self._add(names.BACKEND_READY, float(backend["admin"] == "ready"), *which)
+        self._add(names.BACKEND_STANDBY, float(is_standby(backend)), *which)
         self._add(names.BACKEND_CONNECTIONS, backend["active"], *which)
         for reason, count in backend["errors"].items():
             self._add(names.BACKEND_ERRORS, count, *which, reason)
@@ -155,8 +156,12 @@ class SnapshotCollector(Collector):
 
 def counts(backend: Mapping[str, Any]) -> bool:
     """Return True if a backend counts for its service: ready, with a weight, and not only in another role."""
-    standby = backend["state"] == "down" and any(probe.get("standby") for probe in backend["probes"])
-    return backend["admin"] == "ready" and backend["weight"] > 0 and not standby
+    return backend["admin"] == "ready" and backend["weight"] > 0 and not is_standby(backend)
+
+
+def is_standby(backend: Mapping[str, Any]) -> bool:
+    """Return True if a backend is healthy, and down only because it has another role than the wanted one."""
+    return backend["state"] == "down" and any(probe.get("standby") for probe in backend["probes"])
 
 
 def latency(cells: Mapping[str, int]) -> tuple[list[tuple[float, float]], float]:

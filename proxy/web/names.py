@@ -40,6 +40,10 @@ BACKEND_STATE = Name(
 BACKEND_READY = Name(
     "backend_ready", "gauge", "1 while no operator and no file drains the backend or has it in maintenance.", _BACKEND
 )
+BACKEND_STANDBY = Name(
+    "backend_standby", "gauge",
+    "1 while a healthy backend is down only because it has another role than the wanted one.", _BACKEND,
+)  # fmt: skip
 BACKEND_CONNECTIONS = Name(
     "backend_connections", "gauge", "Connections, UDP sessions or DNS queries that are open to the backend.", _BACKEND
 )
