@@ -13,6 +13,7 @@ from health.runner import Runner
 from health.schedule import Pace
 from health.spec import ProbeBase, ProbeSpec, ScriptProbe
 from health.state import Health, Opinion, Outcome, Phase, Require, State
+from health.timing import Timing
 
 NOT_YET = "not probed yet"
 
@@ -89,7 +90,7 @@ class Subscription:
 
     __slots__ = (
         "account", "backend", "behind", "fault", "health", "lag", "pace", "question", "reason", "refusal", "runner", "spec",
-        "subject", "weight",
+        "subject", "timing", "weight",
     )  # fmt: skip
 
     def __init__(self, backend: Backend, spec: ProbeSpec, runner: Runner, question: str, state: State) -> None:
@@ -104,6 +105,7 @@ class Subscription:
         self.fault = ""  # text: the fault on our side that kept the last run from a result
         self.refusal = ""  # text: how the server refused the last login, if that counts for no verdict
         self.weight: int | None = None
+        self.timing = Timing()
         self.move(backend, spec)
 
     def move(self, backend: Backend, spec: ProbeSpec) -> None:
@@ -173,6 +175,7 @@ class Subscription:
 
     def heard(self, outcome: Outcome, now: float) -> None:
         """Count an outcome, and settle the backend's verdict if it may have changed."""
+        self.timing.add(outcome)
         if self.count(outcome, now):
             self.backend.others.settle(self.backend)
 

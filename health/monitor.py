@@ -215,6 +215,13 @@ class Monitor:
             for key, backend in self._backends.items()
         }
 
+    def timings(self) -> dict[str, list[list[float | None]]]:
+        """Return the times of each probe of each target, in the order of the configuration, as `Timing.row` has them."""
+        return {
+            key: [subscription.timing.row() for subscription in backend.subscriptions]
+            for key, backend in self._backends.items()
+        }
+
     def states(self) -> dict[str, tuple[State, str]]:
         """Return each target's verdict and its reason."""
         return {key: (backend.state, backend.reason) for key, backend in self._backends.items()}

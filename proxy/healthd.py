@@ -120,7 +120,7 @@ class Health:
             case messages.Level(level, form):
                 log.change(level, cast("log.Format", form))
             case messages.Ask(number):
-                self._send(health_messages.Report(number, self._monitor.report()))
+                self._send(health_messages.Report(number, self._monitor.report(), self._monitor.timings()))
             case health_messages.Secrets(files):
                 held = {path: why or base64.b64decode(text) for path, (text, why) in files.items()}
                 self._monitor.secrets_changed(self._secrets.update(held))

@@ -23,6 +23,7 @@ from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.backends.saved import SAVED, SavedActs
 from proxy.commands.events import events_handler
+from proxy.commands.figures import MOVES, FigureCollector, encoded
 from proxy.commands.reexec import register_succession
 from proxy.commands.registry import Parts, Stage, register
 from proxy.commands.status import Overview
@@ -30,6 +31,8 @@ from proxy.config.model import BackendKey, Config
 from proxy.control.path import group_id
 from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
+from proxy.herald.herald import Herald
+from proxy.herald.listeners import HeraldListenError
 from proxy.host import privileges
 from proxy.host.addresses import interface_addresses
 from proxy.host.service_manager import ServiceManager
@@ -38,6 +41,7 @@ from proxy.pair.pair import STANDBY, Redundancy
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
 from proxy.processes import signals
+from proxy.processes.child import Identity
 from proxy.processes.faults import Faults
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
@@ -55,6 +59,8 @@ from proxy.start import Standing, StartError, standing
 from proxy.stats.columns import Columns
 from proxy.stats.layout import Layout
 from proxy.stats.slots import SlotsFullError
+from proxy.status.carried import Carried
+from proxy.status.slices import in_slices
 from proxy.status.snapshot import SnapshotBuilder
 from proxy.status.summary import summary
 from proxy.stopping import Stopping
@@ -178,23 +184,32 @@ class Master:
             self._running, self._columns, self._workers, self._listeners, self._redundancy, self._timeline,
             self._manager, self._faults, self._summary,
         )  # fmt: skip
-        self._make_changeable(config.sources[0], node)
+        self._make_changeable(config.sources[0], node, ours.identity)
 
-    def _make_changeable(self, path: str, node: str | None) -> None:
-        """Make what changes the configuration, and the program, while it runs."""
+    def _make_changeable(self, path: str, node: str | None, identity: Identity) -> None:
+        """Make what changes the configuration, and the program, while it runs, and the process that tells of it."""
+        self._carried = Carried()
+        self._overview: Overview | None = None
+        self._figures: FigureCollector | None = None
+        self._herald = Herald(
+            self.config, identity, self._timeline, self._snapshot,
+            lambda text: self.told("herald", text, level="error", kind="herald"),
+            None if self._legacy is None else self._legacy.herald(),
+        )  # fmt: skip
         self._reload = Reload(
             path, node,
             Reloaded(
                 self._running, self._membership, self._readiness, self._columns, self._handout, self._listeners,
                 self._opening, self._workers, self._means, self._prober, self._redundancy, self._connection_log,
+                self._herald,
             ),
             self._timeline.add, fits=self._fits, around=self._reconfigured,
         )  # fmt: skip
         self._reloads = ReloadQueue(self._reload_now, lambda error: self._faults.add(error, "in a reload"))
         estate = Estate(
             os.getpid(), self._running, self._columns, self._handout, self._listeners, self._opening, self._readiness,
-            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._timeline,
-            self._state,
+            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._herald, self._carried,
+            self._timeline, self._state,
         )  # fmt: skip
         before = self._legacy if isinstance(self._legacy, Predecessor) else None
         self._keeping = Keeping(self._manager, estate, self._manager.restored)
@@ -237,14 +252,17 @@ class Master:
         self._prober.start()
         self._workers.start()
         self._redundancy.start()
+        self._herald.start()
         if not self._succession.waits:
             self._redundancy.take_up()
+            self._herald.open()
         self._opening.start()
         self._tick()
 
     async def _take_over(self) -> None:
         try:
             await self._succession.take_over()
+            self._herald.open()
         except NoPredecessorError as error:
             raise StartError(str(error)) from error
 
@@ -268,13 +286,15 @@ class Master:
         await self._control.close()
         await self._redundancy.leave(hand_over=False)
         self._prober.kill()
+        self._herald.kill()
         await self._workers.end(KILL_GRACE)
         self._keeping.end()
         self._succession.drain(0.0)
         self._succession.close()
         await self._redundancy.finish()
-        await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
+        await gone([*self._prober.children, *self._redundancy.children, *self._herald.children], KILL_GRACE)
         self._listeners.close()
+        self._herald.close()
         self._handout.close()
         self._means.close()
         await self._connection_log.close()
@@ -287,10 +307,12 @@ class Master:
         """End this process and its children; addresses, sockets and files belong to another daemon."""
         await self._control.abandon()
         self._prober.kill()
+        self._herald.kill()
         self._redundancy.abandon()
         await self._workers.end(KILL_GRACE)
-        await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
+        await gone([*self._prober.children, *self._redundancy.children, *self._herald.children], KILL_GRACE)
         self._listeners.close()
+        self._herald.close()
         self._handout.close()
         self._means.close()
         self._succession.close()
@@ -301,7 +323,8 @@ class Master:
         adopted = None if self._legacy is None else self._legacy.listeners()
         try:
             self._listeners.bind(self._running, self._warn, adopted)
-        except ListenError as error:
+            self._herald.bind(lambda text: self._warn("listener", text))
+        except (ListenError, HeraldListenError) as error:
             raise StartError(str(error)) from None
 
     def _warn(self, kind: str, text: str) -> None:
@@ -313,13 +336,21 @@ class Master:
             self._readiness, self._reload, self._reloads, self._former.rows,
             lambda: Stage(self._stop.begun, self._stop.closed),
         )  # fmt: skip
-        overview = Overview(parts, self._builder, self._handout, self._readiness)
+        self._overview = overview = Overview(parts, self._builder, self._handout, self._readiness)
+        self._figures = FigureCollector(parts, self._carried, self._herald)
         register(self._control, overview.status, overview.forget, parts)
         register_succession(self._control, self._succession.reexec, self._succession.give_place)
         try:
             await self._control.start(inherited)
         except ControlError as error:
             raise StartError(f"control.socket: {error}") from error
+
+    async def _snapshot(self) -> tuple[bytes, bytes]:
+        """Return the status and the figures that the herald process gets; it is not opened before there are any."""
+        assert self._overview is not None and self._figures is not None  # noqa: S101, PT018 - for the type checker
+        status, snapshot = await self._overview.document()
+        figures = await in_slices(self._figures.collected(snapshot))
+        return status, await in_slices(encoded(figures))
 
     async def _begin_timeline(self) -> None:
         """Record the start only now that the daemon owns its sockets: a daemon that cannot start writes no events."""
@@ -349,6 +380,7 @@ class Master:
             return
         if self._faults.guarded(lambda: self._workers.look(now)):
             self._manager.pulse(now)  # a master that cannot supervise its workers is to be replaced
+        self._faults.guarded(lambda: self._herald.look(now))
         self._faults.guarded(self._refit)  # which is the vrrp process's sign of life from the master
         if not self._succession.busy:  # a successor knows the rest as it was
             self._decide(now)
@@ -432,6 +464,7 @@ class Master:
             level = messages.Level(config.log.level, config.log.format)
             self._workers.log(level)
             self._prober.log(level)
+            self._herald.log(level)
             self._redundancy.log(level)
         if config.control.group != before.control.group:
             try:
@@ -522,6 +555,8 @@ class Master:
         self._redundancy.look(time.monotonic(), ready.able, ready.tracked, serving=serving)
 
     def _told_of_routers(self, name: str, text: str, level: Level, fields: Mapping[str, Any]) -> None:
+        if "previous" in fields:
+            self._carried.count((MOVES, name))
         self.told(name, text, kind="vrrp", level=level, **fields)
 
     # -- verdicts

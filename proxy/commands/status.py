@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from proxy import __version__
 from proxy.backends.readiness import Readiness
@@ -15,6 +15,8 @@ from proxy.status.slices import Shared, in_slices
 from proxy.status.snapshot import Snapshot, SnapshotBuilder, encoded
 from proxy.workers.provision import Handout
 
+_KEY: Final = b'"status": '
+
 
 class Overview:
     """Builds the status of a daemon."""
@@ -25,19 +27,24 @@ class Overview:
         self._handout = handout
         self._readiness = readiness
         self._began = time.monotonic()
-        self._shared = Shared(self._encoded)
+        self._shared = Shared(self._made)
 
     async def status(self, request: Request) -> Encoded:  # noqa: ARG002 - it takes no arguments
         """Answer `status`."""
-        return await self._shared.get()
+        return (await self._shared.get())[0]
 
     def forget(self) -> None:
         """Discard the snapshot: later clients get one from after this moment."""
         self._shared.forget()
 
-    async def _encoded(self) -> Encoded:
+    async def document(self) -> tuple[bytes, Snapshot]:
+        """Return the same snapshot as a JSON object of its own, and as it is."""
+        inside, snapshot = await self._shared.get()
+        return bytes(inside).removeprefix(_KEY), snapshot
+
+    async def _made(self) -> tuple[Encoded, Snapshot]:
         snapshot = await self.snapshot()
-        return Encoded(b'"status": ' + await in_slices(encoded(snapshot.as_dict())))
+        return Encoded(_KEY + await in_slices(encoded(snapshot.as_dict()))), snapshot
 
     async def snapshot(self) -> Snapshot:
         """Return the view of this instant."""

@@ -176,7 +176,8 @@ class Config(Table):
     nodes: tuple[str, ...] = ()
     node: NodeSettings
     control: ControlSettings = ControlSettings()
-    web: WebSettings = WebSettings()
+    web: WebSettings | None = None
+    """None: the file has no [web], and nothing answers HTTP."""
     log: LogSettings = LogSettings()
     services: tuple[Service, ...] = ()
     vrrp: tuple[Vrrp, ...] = ()

@@ -211,6 +211,11 @@ class Redundancy:
         """Return the routers' rows of the status."""
         return await self._routers.rows() if self._routers is not None else []
 
+    @property
+    def counters(self) -> tuple[int, Mapping[str, Mapping[str, int]]]:
+        """The life of the vrrp process, and its counters as they were when `rows` was asked last."""
+        return self._routers.counters if self._routers is not None else (0, {})
+
     async def leave(self, *, hand_over: bool) -> None:
         """Leave the pair; with `hand_over` a live peer takes over first."""
         await asyncio.gather(*(one.leave(hand_over=hand_over) for one in self._all))

@@ -61,6 +61,8 @@ class Routers:
         self._rerouted: asyncio.Future[list[str]] = self._loop.create_future()
         self._inherit(inherited)
         self._beaten = 0.0
+        self.counters: tuple[int, Mapping[str, Mapping[str, int]]] = (0, {})
+        """The life of the vrrp process, and its counters as they were when `rows` was asked last."""
         self._left = asyncio.Event()
         self._kept = Kept(
             "proxy.vrrpd", identity, silence=SILENCE, on_ready=self._begin, on_message=self._take,
@@ -220,6 +222,7 @@ class Routers:
         report = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
         if not isinstance(report, vrrp_messages.Routing):
             return router_rows.unheard(self._prepared.config, self._states)
+        self.counters = self._kept.child.pid if self._kept.child is not None else 0, report.counters
         return router_rows.rows(self._prepared.config, report.routers, time.monotonic(), time.time())
 
     async def leave(self, *, hand_over: bool) -> None:

@@ -19,6 +19,7 @@ HINTS = 64  # messages that may wait for it before hints are dropped: probing co
 RUN_GRACE = 5.0  # s beyond its probes' own timeouts that a run by hand may take
 
 Probes = Mapping[str, list[dict[str, Any]]]
+Timings = Mapping[str, Sequence[Sequence[float | None]]]
 Rows = list[dict[str, Any]]
 
 
@@ -41,6 +42,9 @@ class Prober:
         means: Callable[[], Iterable[tuple[messages.Message, Sequence[int]]]] = tuple,
         on_begun: Callable[[], None] = lambda: None,
     ) -> None:
+        self.timings: Timings = {}
+        """The times of each probe by target as the last `report` had them, and the life of health that they are of."""
+        self.life = 0
         self._means = means
         self._on_begun = on_begun
         self._on_alarm = on_alarm
@@ -84,9 +88,13 @@ class Prober:
     async def report(self) -> Probes:
         """Return the last result of each probe by target; nothing if there is no answer within a second."""
         answer = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
-        return answer.probes if isinstance(answer, health_messages.Report) else {}
+        if not isinstance(answer, health_messages.Report):
+            return {}
+        self.timings = answer.timings
+        return answer.probes
 
     def _begin(self) -> None:
+        self.life += 1
         for means, sockets in self._means():
             self._kept.send(means, sockets)
         self._kept.send(health_messages.Watch(self._targets()))

@@ -33,10 +33,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The system at one instant: `as_dict` is the public status, `headers` each worker's own cells for the metrics."""
+    """The system at one instant: `as_dict` is the public status; the rest is for the metrics.
+
+    `headers` are each worker's own cells, `latencies` the filled buckets of each backend's histogram since the start.
+    """
 
     status: Status
     headers: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
+    latencies: Mapping[BackendKey, Mapping[int, int]] = field(default_factory=dict)
 
     def as_dict(self) -> Status:
         """Return the status as the public contract defines it; ready for JSON."""
@@ -95,8 +99,9 @@ class SnapshotBuilder:
         `added` are the backends that are not in the file.  A generator that pauses at each backend.
         """
         shown: list[ServiceStatus] = []
+        latencies: dict[BackendKey, Mapping[int, int]] = {}
         for service in services:
-            shown += yield from self._service(service, verdicts, overrides or {}, added)
+            shown += yield from self._service(service, verdicts, overrides or {}, added, latencies)
         if node.closed:
             shown = [{**service, "state": "stopping"} for service in shown]
         status = Status(
@@ -118,7 +123,7 @@ class SnapshotBuilder:
             workers=[self._worker(row, now_ns) for row in workers],
         )
         ours = [row for row in workers if row.life in self._columns.live and not row.draining]
-        return Snapshot(status, {row.index: self._header(row) for row in ours})
+        return Snapshot(status, {row.index: self._header(row) for row in ours}, latencies)
 
     def _totals(self, services: Sequence["Service"]) -> Iterator[tuple[BackendKey, int]]:
         for service in services:
@@ -135,15 +140,18 @@ class SnapshotBuilder:
         verdicts: Mapping[BackendKey, Verdict],
         overrides: Mapping[BackendKey, Override],
         added: Collection[BackendKey],
+        latencies: dict[BackendKey, Mapping[int, int]],
     ) -> Generator[None, None, list[ServiceStatus]]:
-        """Return a service and its backends, without those that were removed during a pause."""
+        """Return a service and its backends, without those that were removed during a pause; add to the `latencies`."""
         backends = []
         for backend in service.backends:
             yield
             key = (service.name, backend.name)
             if key not in self._backends:
                 continue
-            entry = self._backend(key, backend, verdicts.get(key), overrides.get(key))
+            cells = self._columns.block(self._columns.layout.backend(self._backends[key]), layout.BACKEND_SIZE)
+            latencies[key] = {at: count for at, count in enumerate(cells[layout.BACKEND_LATENCY :]) if count > 0}
+            entry = self._backend(key, backend, cells, verdicts.get(key), overrides.get(key))
             backends.append({**entry, "origin": "added"} if key in added else entry)
         if service.name not in self._services:
             return []
@@ -166,9 +174,13 @@ class SnapshotBuilder:
         ]
 
     def _backend(
-        self, key: BackendKey, backend: "Backend", verdict: Verdict | None, override: Override | None
+        self,
+        key: BackendKey,
+        backend: "Backend",
+        cells: Sequence[int],
+        verdict: Verdict | None,
+        override: Override | None,
     ) -> BackendStatus:
-        cells = self._columns.block(self._columns.layout.backend(self._backends[key]), layout.BACKEND_SIZE)
         if override is None:
             override = Override(backend.admin, None if backend.admin == "ready" else "the configuration file")
         if verdict is None:

@@ -7,14 +7,16 @@ from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.control.server import ControlServer
+from proxy.herald.herald import Herald
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
 from proxy.records.state_directory import StateDirectory
 from proxy.records.timeline import Timeline
 from proxy.stats.columns import Columns
 from proxy.stats.translation import Shape
+from proxy.status.carried import Carried
 from proxy.status.slices import in_slices
-from proxy.succession.document import FormerRow, Late, ListenerRow, Routing, ShapeRow, State
+from proxy.succession.document import FormerRow, HeraldRow, Late, ListenerRow, Routing, ShapeRow, State
 from proxy.succession.former_workers import FormerWorkers
 from proxy.workers.listeners import Listeners
 from proxy.workers.opening import Opening
@@ -42,6 +44,8 @@ class Estate:
     prober: Prober
     redundancy: Redundancy
     control: ControlServer
+    herald: Herald
+    carried: Carried
     timeline: Timeline
     state: StateDirectory
 
@@ -72,6 +76,8 @@ class Estate:
                 )
             )  # fmt: skip
             descriptors |= {f"listener-{member.listener}-{index}": fd for index, fd in enumerate(fds)}
+        doors = self.herald.rows()
+        descriptors |= {f"herald-{number}": fd for number, (_, fd) in enumerate(doors)}
         state = State(
             steelyard=__version__,
             pid=self.pid,
@@ -85,6 +91,7 @@ class Estate:
             generation=remembered.generation,
             salt=remembered.salt,
             listeners=tuple(listeners),
+            herald=tuple(HeraldRow(use=place.use, address=place.address, port=place.port) for place, _ in doors),
         )
         return state, {name: fd for name, fd in descriptors.items() if fd >= 0}
 
@@ -93,7 +100,8 @@ class Estate:
         memory = await in_slices(self.readiness.remembered())
         late, descriptors = self.brief_late()
         routing = Routing.model_validate(self.redundancy.state())
-        return late.model_copy(update={"memory": memory, "routing": routing}), descriptors
+        carried = tuple((tuple(key), tuple(values)) for key, values in self.carried.rows())
+        return late.model_copy(update={"memory": memory, "routing": routing, "carried": carried}), descriptors
 
     def brief_late(self) -> tuple[Late, Descriptors]:
         """Return the same without verdicts and routers."""

@@ -187,6 +187,7 @@ class Succession:
             raise NoPredecessorError(f"the counters of the running daemon cannot be read: {error}") from error
         taking_over.forget_new(state, estate.running, estate.columns)
         estate.readiness.restore(late.memory)
+        estate.carried.restore(late.carried)
         fd = before.take("control")
         control = socket.socket(fileno=fd) if fd >= 0 else None
         await self._owner.appear(control)
@@ -211,7 +212,7 @@ class Succession:
         """Give this daemon and its children the priority that they gave up for their start."""
         estate = self._estate
         workers = [place.child for place in estate.workers.present() if place.child is not None]
-        children = [*workers, *estate.prober.children, *estate.redundancy.children]
+        children = [*workers, *estate.prober.children, *estate.redundancy.children, *estate.herald.children]
         restore(before.priority, [os.getpid(), *(child.pid for child in children)])
         before.priority = None
 
@@ -270,6 +271,8 @@ class Succession:
         estate.timeline.give_away(self._nurse.forward)
         estate.state.give_away()
         estate.former.close()
+        estate.herald.depart()
+        estate.herald.close()
         given_up = set(estate.listeners.numbers) - successor.listeners
         self._nurse.begin(estate.running.config.node.reexec_timeout, given_up)
         estate.listeners.close()

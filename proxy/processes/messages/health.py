@@ -82,10 +82,11 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """From health: the last result of each probe, by target."""
+    """From health: the last result of each probe, by target, and its times, as `health.timing` has them."""
 
     number: int
     probes: dict[str, list[dict[str, Any]]]
+    timings: dict[str, list[list[Any]]] = field(default_factory=dict)
 
 
 Message = Suspect | Watch | Probed | Secrets | Icmp | Alarm | Run | Ran | Report
