@@ -68,6 +68,9 @@ def compile_all(stage: Path, packages: Path) -> None:
     python = interpreter(stage)
     command = [str(python), "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     subprocess.run([*command, "-s", str(stage), "-p", "/", str(packages)], check=True)
+    made = len({path.name.partition(".")[0] + str(path.parent.parent) for path in packages.rglob("*.pyc")})
+    if made != len(list(packages.rglob("*.py"))):
+        raise RuntimeError("not every module has its bytecode")
 
 
 def interpreter(stage: Path) -> Path:

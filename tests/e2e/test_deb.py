@@ -163,7 +163,7 @@ for path in pathlib.Path(sys.argv[1]).rglob("*.py"):
         missing.append(str(path))
         continue
     content = cached.read_bytes()
-    assert content[4] == 1, path  # by hash, unchecked: PEP 552
+    assert content[4] == 1, (path, content[:16], cached.stat())  # by hash, unchecked: PEP 552
     assert marshal.loads(content[16:]).co_filename == str(path), path
 print("\\n".join(missing))
 """

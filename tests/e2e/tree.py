@@ -38,7 +38,7 @@ class Tree:
 
     def command(self, *words: str) -> list[str]:
         """Return what runs a command in the tree."""
-        enter = [program("nsenter"), f"--target={self._init}", "--mount", "--pid", "--net", "--root", "--wd=/", "--"]
+        enter = [program("nsenter"), f"--target={self._init}", "--mount", "--pid", "--net", "--root", "--wd", "--"]
         return [*enter, "env", "-i", f"PATH={_PATH}", "HOME=/root", "LC_ALL=C.UTF-8", *words]
 
     def run(self, *words: str, check: bool = True, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
