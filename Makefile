@@ -16,7 +16,7 @@ build: $(READY)  ## the environment and the native modules
 
 SHIP := PYTHONPATH=packaging $(BIN)/python -m shipping
 
-.PHONY: build demo test lint behaviours breakages bench load soak sanitize wheel lock deb deb-test docs
+.PHONY: build demo test lint behaviours breakages bench load soak sanitize wheel lock deb deb-test container-test docs
 
 demo: $(READY)  ## queries and connections balanced over embedded servers, one of which dies and returns
 	$(BIN)/steelyard demo
@@ -67,6 +67,9 @@ deb: $(READY)  ## the package of this Debian release, in dist/; TREE=/srv/trixie
 deb-test: $(READY)  ## the package of a directory tree, as TREE=/srv/trixie, installed and upgraded over that tree
 	$(SHIP) deb --wheels build/wheels --tree $(TREE) --output build/deb-test
 	TREE=$(TREE) DEB=$$(ls -t build/deb-test/*.deb | head -1) $(BIN)/python -m pytest -s tests/e2e/test_deb.py
+
+container-test: $(READY)  ## the steps of packaging/Containerfile, over a directory tree of Debian 13: TREE=/srv/trixie
+	TREE=$(TREE) $(BIN)/python -m pytest tests/packaging/test_container.py
 
 docs: $(READY)  ## the documentation as one searchable site, in build/site
 	$(BIN)/mkdocs build --strict --quiet --config-file packaging/mkdocs.yml

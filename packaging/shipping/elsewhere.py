@@ -12,15 +12,13 @@ from shipping import ROOT, tree
 
 _BUILD: Final = "cd / && exec python3 -m shipping deb --output /mnt/output --wheels /mnt/wheels"
 _OF_PIP: Final = ("/etc/pip.conf", "/etc/xdg/pip", "/etc/resolv.conf", "/etc/hosts", "/etc/ssl")
-"""What pip of this host needs to reach its registry."""
 
 
 def build(lower: Path, output: Path, wheels: Path) -> None:
     """Build the package of the release in the directory `lower`; root alone can.  Raises CalledProcessError."""
     for directory in (output, wheels):
         directory.mkdir(parents=True, exist_ok=True)
-    here = [ROOT, output.resolve(), wheels.resolve(), *(Path(name) for name in _OF_PIP), *_directories()]
-    binds = [path for path in here if path.exists()]
+    places = [ROOT, output.resolve(), wheels.resolve(), *binds()]
     words = [
         "sh",
         "-c",
@@ -31,13 +29,14 @@ def build(lower: Path, output: Path, wheels: Path) -> None:
     kept = {
         name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "DEB", "http", "HTTP"))
     }
-    subprocess.run(tree.command(lower, binds, *words), check=True, env=kept | path | variables)
+    subprocess.run(tree.command(lower, places, *words), check=True, env=kept | path | variables)
 
 
-def _directories() -> list[Path]:
-    """Return the directories in which pip of this host looks for files."""
+def binds() -> list[Path]:
+    """Return what pip of this host needs to reach its registry: its files, and the directories in which it looks."""
     words = [word.removeprefix("file://") for word in os.environ.get("PIP_FIND_LINKS", "").split()]
-    return [Path(word) for word in words if word.startswith("/")]
+    found = [*map(Path, _OF_PIP), *(Path(word) for word in words if word.startswith("/"))]
+    return [path for path in found if path.exists()]
 
 
 def _time() -> str:
