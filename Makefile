@@ -18,7 +18,9 @@ tested = $(BIN)/python -m pytest $(1) $(2) || { test $$? = 1 && \
 
 build: $(READY)  ## the environment and the native modules
 
-.PHONY: build demo test lint behaviours breakages bench load soak sanitize
+SHIP := PYTHONPATH=packaging $(BIN)/python -m shipping
+
+.PHONY: build demo test lint behaviours breakages bench load soak sanitize wheel lock deb deb-test container-test docs
 
 demo: $(READY)  ## queries and connections balanced over embedded servers, one of which dies and returns
 	$(BIN)/steelyard demo
@@ -56,6 +58,25 @@ soak: $(READY)  ## ten minutes of both processors saturated beneath a pair whose
 
 sanitize: $(READY)  ## the native modules under sanitizers: tests, failing calls, fuzzers; INPUTS=10000000 for more of these
 	$(BIN)/python -m tests.sanitize $(if $(INPUTS),--inputs $(INPUTS)) $(STEPS)
+
+wheel: $(READY)  ## what `pip install` takes, in dist/
+	$(SHIP) wheel
+
+lock: $(READY)  ## packaging/requirements.lock, on Debian 12; UPGRADE=--upgrade takes the newest versions
+	$(SHIP) lock $(UPGRADE)
+
+deb: $(READY)  ## the package of this Debian release, in dist/; TREE=/srv/trixie for the release in that directory tree
+	$(SHIP) deb --wheels build/wheels $(if $(TREE),--tree $(TREE))
+
+deb-test: $(READY)  ## the package of a directory tree, as TREE=/srv/trixie, installed and upgraded over that tree
+	$(SHIP) deb --wheels build/wheels --tree $(TREE) --output build/deb-test
+	TREE=$(TREE) DEB=$$(ls -t build/deb-test/*.deb | head -1) $(BIN)/python -m pytest -s tests/e2e/test_deb.py
+
+container-test: $(READY)  ## the steps of packaging/Containerfile, over a directory tree of Debian 13: TREE=/srv/trixie
+	TREE=$(TREE) $(BIN)/python -m pytest tests/packaging/test_container.py
+
+docs: $(READY)  ## the documentation as one searchable site, in build/site
+	$(BIN)/mkdocs build --strict --quiet --config-file packaging/mkdocs.yml
 
 $(READY): .venv/stamp $(NATIVE)
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
