@@ -1,0 +1,84 @@
+"""Asks the daemon in a thread of its own, so that a slow or silent one never stops the picture."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+from proxy.dashboard.detail import CONNECTIONS, Extra
+from proxy.dashboard.source import Source
+from proxy.status.schema import Status
+
+T = TypeVar("T")
+
+EVENTS: Final = 200
+"""Events that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look brought: a snapshot or why there is none, and the events that are new or why there are none."""
+
+    status: Status | None
+    events: list[dict[str, Any]]
+    away: str = ""
+    events_away: str = ""
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Return what `work` returns.  Its thread does not keep the process alive: who quits does not wait for a daemon."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def tell(set_: Callable[[Any], None], value: Any) -> None:
+        if not done.done():
+            set_(value)
+
+    def run() -> None:
+        try:
+            set_, value = done.set_result, work()
+        except Exception as error:
+            set_, value = done.set_exception, error  # type: ignore[assignment]
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(tell, set_, value)
+
+    threading.Thread(target=run, name="asking", daemon=True).start()
+    return await done
+
+
+def look(source: Source, since: float | None) -> Look:
+    """Ask for the snapshot, and for the events from `since` on."""
+    try:
+        status = source.status()
+    except Exception as error:
+        return Look(None, [], away=str(error) or type(error).__name__)
+    try:
+        return Look(status, source.events(EVENTS, since))
+    except Exception as error:
+        return Look(status, [], events_away=str(error) or type(error).__name__)
+
+
+def merged(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the last events, each once: those of the newest known time are sent again."""
+    last = known[-1].get("at") if known else None
+    fresh = [event for event in new if event.get("at") != last or event not in known]
+    fresh = [event for event in fresh if event not in known] if len(fresh) == len(new) else fresh
+    return [*known, *fresh][-EVENTS:]
+
+
+def extra(source: Source, service: str, backend: str) -> Extra:
+    """Ask for what only one backend's page shows."""
+    if not source.writable:
+        return Extra(why="who is connected, and the histogram, are known over the control socket only")
+    try:
+        cells = next(iter(source.stream("latency", service=service, backend=backend)))["cells"]
+        rows: list[dict[str, Any]] = []
+        for answer in source.stream("connections", service=service, backend=backend):
+            rows += answer["connections"]
+            if len(rows) > CONNECTIONS:
+                break
+        return Extra(list(islice(rows, CONNECTIONS)), more=len(rows) > CONNECTIONS, cells=cells)
+    except Exception as error:
+        return Extra(why=str(error) or type(error).__name__)
