@@ -314,7 +314,7 @@ class Master:
             lambda: Stage(self._stop.begun, self._stop.closed),
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
-        register(self._control, overview.status, overview.forget, parts)
+        register(self._control, overview, parts)
         register_succession(self._control, self._succession.reexec, self._succession.give_place)
         try:
             await self._control.start(inherited)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, Final
 
@@ -19,7 +20,7 @@ from proxy.dashboard.pages import BackendPage, Confirm, HelpPage, away, show
 from proxy.dashboard.palette import CHOSEN, GROUND, RAISED
 from proxy.dashboard.rows import Row
 from proxy.dashboard.source import Source
-from proxy.dashboard.text import UNICODE, Glyphs, Line, Segment, clipped, fit, segment
+from proxy.dashboard.text import UNICODE, Glyphs, Line, Segment, clipped, segment
 from proxy.dashboard.widgets import Lines, List
 
 _SLOWEST: Final = 5.0
@@ -49,7 +50,8 @@ class Dashboard(App[None]):
     #question {{ height: auto; }}
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,ctrl+c", "quit", "Quit"),
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "interrupt", "Quit", priority=True),
         Binding("question_mark", "help", "Help"),
         Binding("down,j", "move(1)", "Down"),
         Binding("up,k", "move(-1)", "Up"),
@@ -69,9 +71,16 @@ class Dashboard(App[None]):
     ]
 
     def __init__(
-        self, source: Source, *, writable: bool = False, glyphs: Glyphs = UNICODE, colour: bool = True
+        self,
+        source: Source,
+        *,
+        writable: bool = False,
+        glyphs: Glyphs = UNICODE,
+        colour: bool = True,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         super().__init__()
+        self._clock = clock
         self._source = source
         self._writable = writable
         self._colour = colour
@@ -107,7 +116,7 @@ class Dashboard(App[None]):
             found = await in_thread(lambda since=newest: look(self._source, since))  # type: ignore[misc]
             waited = time.monotonic() - began
             scene = self.scene
-            scene.now = time.time()
+            scene.now = self._clock()
             scene.away, scene.events_away = found.away, found.events_away
             if found.status is not None:
                 failures, scene.status, scene.taken = 0, found.status, scene.now
@@ -167,14 +176,16 @@ class Dashboard(App[None]):
             page.draw()
 
     def _draw_head(self, cells: int, height: int, *, looked: bool) -> None:
-        scene, found = self.scene, []
+        scene = self.scene
+        found: list[Line] = []
         if scene.status is not None:
             found = head.lines(scene.status, scene.history, scene.now, cells, height, scene.glyphs)
             self._heights = [*self._heights, len(found)][-_CALM:] if looked else self._heights or [len(found)]
             found += [()] * (max(self._heights, default=0) - len(found))
         widget = self.screen_stack[0].query_one("#head", Lines)
         if scene.away:
-            found.append((segment(fit(away(scene), cells, scene.glyphs.cut), "bad"),))
+            found = [tuple(part._replace(style="dim") for part in line) for line in found]
+            found += away(scene, cells)
         elif scene.status is None:
             found.append((segment(f" asking {self._source.where}", "dim"),))
         show(widget, found)
@@ -234,8 +245,12 @@ class Dashboard(App[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Let no key act while the filter is typed."""
-        del action, parameters
-        return not self._typing
+        del parameters
+        return not self._typing or action == "interrupt"
+
+    def action_interrupt(self) -> None:
+        """End at once, also while something is typed."""
+        self.exit()
 
     def action_move(self, by: int) -> None:
         """Select another row."""

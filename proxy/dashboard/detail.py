@@ -1,5 +1,7 @@
 """All of one backend: what it is, its curves, its histogram, the history of its probes, and who is connected [pure]."""
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,6 +33,8 @@ from proxy.words import counted
 CONNECTIONS: Final = 200
 """Connections that are listed; there may be a hundred thousand."""
 _LABEL: Final = 13
+_FINEST: Final = -3
+"""The power of two, in milliseconds, up to which all latencies are one bar."""
 _RESULTS: Final = 12
 _EVENTS: Final = 8
 _LEVELS: Final[Mapping[str, Style]] = {"warning": "warn", "error": "bad"}
@@ -133,7 +137,7 @@ def _curves(backend: BackendStatus, service: ServiceStatus, history: History, ce
         *(
             (
                 Segment(f" {label:<{_LABEL}}", "dim"),
-                Segment(spark(values, room, glyphs), "info"),
+                Segment(spark(values, room, glyphs), "curve"),
                 Segment(f"  {now} now"),
                 Segment(f", {most} at most", "dim"),
             )
@@ -146,37 +150,32 @@ def _histogram(extra: Extra, cells: int, glyphs: Glyphs) -> list[Line]:
     """Return a bar for each octave of latency that has samples, and for those between them."""
     if extra.cells is None:
         return []
-    octaves: dict[float, int] = {}
+    found = Counter[int]()
     for upto, count in extra.cells:
-        octave = 2.0 ** max(-3, _exponent(upto))
-        octaves[octave] = octaves.get(octave, 0) + count
+        found[max(_FINEST, _exponent(upto))] += count
+    octaves = {2.0**at: found[at] for at in range(min(found, default=0), max(found, default=0) + 1)}
     total, most = sum(octaves.values()), max(octaves.values(), default=0)
     head = _heading(f"Latency of the last minute, {counted(total, 'sample')}", cells, glyphs)
     if not total:
         return [head, (Segment("  none", "dim"),)]
-    used = [upto for upto, count in octaves.items() if count]
     room = max(8, min(60, cells - _LABEL - 22))
     return [
         head,
         *(
             (
                 Segment(f" {'up to ' + milliseconds(upto):<{_LABEL}}", "dim"),
-                Segment(fit(glyphs.bar * max(1 if count else 0, round(count / most * room)), room), "info"),
+                Segment(fit(glyphs.bar * max(1 if count else 0, round(count / most * room)), room), "curve"),
                 Segment(f"  {quantity(count):>5}  {count / total * 100:5.1f} %"),
             )
-            for upto, count in sorted(octaves.items())
-            if min(used) <= upto <= max(used)
+            for upto, count in octaves.items()
         ),
     ]
 
 
 def _exponent(upto: float) -> int:
-    exponent = 0
-    while 2.0**exponent < upto:
-        exponent += 1
-    while exponent > -10 and 2.0 ** (exponent - 1) >= upto:  # noqa: PLR2004 - a microsecond is 2^-10 ms
-        exponent -= 1
-    return exponent
+    """Return the least power of two that is no less than a time."""
+    mantissa, exponent = math.frexp(upto)
+    return exponent - 1 if mantissa == 0.5 else exponent  # noqa: PLR2004 - it is a power of two itself
 
 
 def _probes(backend: BackendStatus, service: ServiceStatus, scene: Scene, cells: int) -> list[Line]:

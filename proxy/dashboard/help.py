@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from proxy.dashboard.text import Glyphs, Line, Segment, wrapped
+from proxy.dashboard.text import Glyphs, Line, Segment, clipped, wrapped
 
 KEYS: Final = (
     ("up, down, j, k", "select a row; PageUp, PageDown, Home and End go further"),
@@ -32,7 +32,7 @@ COLUMNS: Final = (
     ("P50ms, P99ms", "to connect, or to the answer (DNS), in the last minute; of a service: the median of its backends, and the worst p99"),
     ("ERR/s", "errors of a backend a second, over the last ten looks; of a service also the clients that it refused"),
     ("SINCE", "how long the backend has been in this state"),
-    ("PROBED", "how long ago its last probe ended"),
+    ("AGO", "how long ago its last probe ended"),
     ("LAST PROBE SAYS", "the reason of the last result; below the row where there is no room"),
 )  # fmt: skip
 
@@ -51,7 +51,8 @@ def lines(cells: int, glyphs: Glyphs, *, writable: bool) -> list[Line]:
     else:
         found += [(Segment(" Without --rw nothing can be changed from here.", "dim"),), ()]
     found += _section("Columns", COLUMNS, cells, glyphs)
-    return found + _section("Signs", signs, cells, glyphs)
+    found += _section("Signs", signs, cells, glyphs)
+    return [clipped(line, cells, glyphs.cut) for line in found]
 
 
 def _section(name: str, entries: tuple[tuple[str, str], ...], cells: int, glyphs: Glyphs) -> list[Line]:

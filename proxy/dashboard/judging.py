@@ -49,9 +49,8 @@ def of_backend(backend: BackendStatus, service: ServiceStatus, glyphs: Glyphs) -
     return found._replace(style="dim") if backend["state"] == "down" and service["state"] == "up" else found
 
 
-def troubled(backend: BackendStatus, service: ServiceStatus) -> bool:
+def troubled(backend: BackendStatus) -> bool:
     """Return True for a backend that is not simply up: one whose reason a reader wants to see in full."""
-    del service
     return backend["state"] != "up" or backend["admin"] != "ready" or backend["effective_weight"] <= 0
 
 

@@ -1,8 +1,7 @@
 """The pages above the list: help, one backend, and the question before an act."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,7 +15,8 @@ from proxy.dashboard import help as helping
 from proxy.dashboard.acts import FORCED, KEYS, Question
 from proxy.dashboard.board import Scene
 from proxy.dashboard.detail import Extra
-from proxy.dashboard.text import Glyphs, Line, Segment, fit, segment, wrapped
+from proxy.dashboard.text import Glyphs, Line, Segment, clipped, segment, wrapped
+from proxy.dashboard.times import short
 from proxy.dashboard.widgets import Lines
 
 _TYPED: Final = 80  # characters of an address
@@ -84,8 +84,8 @@ class HelpPage(Page):
         self.query_one("#title", Lines).show([(segment(" steelyard top: help", "title"),)])
         page = self.query_one("#page", Lines)
         page.show(helping.lines(page.room.width, self._glyphs, writable=self._writable))
-        keys = [(Segment(" Esc", "key"), Segment(" back  "), Segment("up/down", "key"), Segment(" scroll"))]
-        self.query_one("#keys", Lines).show([keys[0]] if cells else [])
+        keys = (Segment(" Esc ", "key"), Segment(" back "), Segment(" up/down ", "key"), Segment(" scroll"))
+        self.query_one("#keys", Lines).show([clipped(keys, cells, self._glyphs.cut)])
 
 
 class BackendPage(Page):
@@ -110,7 +110,7 @@ class BackendPage(Page):
         row = None if scene.status is None else detail.find(scene.status, service, backend)
         head = [detail.title(service, backend, self.size.width, scene.now, scene.glyphs.cut)]
         if scene.away:
-            head.append((segment(fit(away(scene), self.size.width, scene.glyphs.cut), "bad"),))
+            head += away(scene, self.size.width)
         show(self.query_one("#title", Lines), head)
         gone: list[Line] = [(segment(f" {service} has no backend {backend} any more", "warn"),)]
         lines = gone if row is None else detail.lines(scene, row, self.extra, page.room.width)
@@ -200,10 +200,11 @@ class Confirm(ModalScreen[Question | None]):
         return (Segment(f" {key} ", "key"), Segment(f" [{'x' if on else ' '}] {text}", "bold" if on else ""))
 
 
-def away(scene: Scene) -> str:
-    """Return what is said while the daemon does not answer."""
-    age = f"; this picture is {max(0, scene.now - scene.taken):.0f} s old" if scene.status is not None else ""
-    return f" {scene.glyphs.warning} {scene.away}: trying again{age}"
+def away(scene: Scene, cells: int) -> list[Line]:
+    """Return the lines that are said while the daemon does not answer."""
+    age = f"; this picture is {short(scene.now - scene.taken)} old" if scene.status is not None else ""
+    said = wrapped(f"No answer, trying again{age}. {scene.away}", max(10, cells - 4), 3, scene.glyphs.cut)
+    return [(segment(f" {scene.glyphs.warning if not at else ' '} {text}", "bad"),) for at, text in enumerate(said)]
 
 
 def show(widget: Lines, lines: list[Line], *, pale: bool = False) -> None:
@@ -211,6 +212,3 @@ def show(widget: Lines, lines: list[Line], *, pale: bool = False) -> None:
     if widget.styles.height is None or widget.styles.height.value != len(lines):
         widget.styles.height = len(lines)
     widget.show(lines, pale=pale)
-
-
-Act = Callable[[Question | None], Any]

@@ -21,6 +21,7 @@ _LOOKS: Final[dict[Style, Look]] = {
     "warn": Look(color="#e3b341"),
     "bad": Look(color="#ff7b72", bold=True),
     "info": Look(color="#6cb6ff"),
+    "curve": Look(color="#4c84bd"),
     "head": Look(color="#93a1b1", bgcolor=RAISED),
     "key": Look(color="#0d1117", bgcolor="#93a1b1"),
 }

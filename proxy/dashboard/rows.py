@@ -72,7 +72,7 @@ def _matching(service: ServiceStatus, words: Sequence[str], *, trouble: bool) ->
     """Return the backends that match, None if neither they nor the service do; a matching service shows all of its own."""
     found = service["backends"]
     if trouble:
-        found = [one for one in found if troubled(one, service)]
+        found = [one for one in found if troubled(one)]
         if not found and service["state"] == "up":
             return None
     if not words:

@@ -35,7 +35,7 @@ _LINES: Final = 2
 """Lines at most that a reason takes below its row."""
 _HEADS: Final = {
     "name": "SERVICE / BACKEND", "state": "STATE", "weight": "USABLE", "open": "OPEN", "rate": "RATE/s",
-    "spark": "", "p50": "P50ms", "p99": "P99ms", "errors": "ERR/s", "since": "SINCE", "probed": "PROBED", "reason": "LAST PROBE SAYS",
+    "spark": "", "p50": "P50ms", "p99": "P99ms", "errors": "ERR/s", "since": "SINCE", "probed": "AGO", "reason": "LAST PROBE SAYS",
 }  # fmt: skip
 _RIGHT: Final = frozenset({"weight", "open", "rate", "p50", "p99", "errors", "since", "probed"})
 _NARROW: Final = {"state": 13, "weight": 6, "open": 5, "rate": 6, "p50": 5, "p99": 5, "errors": 5}
@@ -60,7 +60,7 @@ def columns(status: Status, cells: int, glyphs: Glyphs, now: float) -> Columns:
     longest = min(max(_NAME[0], 18, *names), _NAME[1]) if names else 18
     shown = dict(_NARROW)
     if cells >= MEDIUM:
-        shown |= {"rate": 8, "since": 7, "probed": 6}
+        shown |= {"rate": 8, "since": 6, "probed": 5}
     if cells >= WIDE:
         shown |= {"open": 7, "rate": 10, "p50": 6, "p99": 6, "errors": 6, "state": 15}
     for name in _DROPPED:
@@ -97,22 +97,22 @@ def lines(row: Row, cols: Columns, history: History) -> list[Line]:
     if row.backend is None:
         return [_joined(_service(row, row.service, cols, history), cols)]
     found = _joined(_backend(row.backend, row.service, cols, history), cols)
-    return [found, *_below(row.backend, row.service, cols)]
+    return [found, *_below(row.backend, cols)]
 
 
 def height(row: Row, cols: Columns) -> int:
     """Return the number of lines that a row takes."""
-    return 1 if row.backend is None else 1 + len(_below(row.backend, row.service, cols))
+    return 1 if row.backend is None else 1 + len(_below(row.backend, cols))
 
 
 def _joined(cells: dict[str, Segment], cols: Columns) -> Line:
-    parts: list[Segment] = []
-    for name, size in cols.widths.items():
-        cell = cells[name]
-        text = fit(cell.text, size, cols.glyphs.cut, right=name in _RIGHT)
-        parts += [Segment(" ")] if parts else []
-        parts.append(Segment(text, cell.style))
-    return tuple(parts)
+    parts = []
+    last = len(cols.widths) - 1
+    for at, (name, size) in enumerate(cols.widths.items()):
+        text, style = cells[name]
+        # The space behind a cell has its style: a segment of its own would cost its colours twice.
+        parts.append(Segment(fit(text, size, cols.glyphs.cut, right=name in _RIGHT) + " " * (at < last), style))
+    return clipped(parts, cols.cells, cols.glyphs.cut)
 
 
 def _service(row: Row, service: ServiceStatus, cols: Columns, history: History) -> dict[str, Segment]:
@@ -129,14 +129,26 @@ def _service(row: Row, service: ServiceStatus, cols: Columns, history: History) 
         "weight": Segment(f"{usable(service)}/{total}", "" if service["state"] == "up" else verdict.style),
         "open": _number(quantity(sum(one["active"] for one in service["backends"]))),
         "rate": _number(f"{rate} {unit(service)}" if cols.cells >= MEDIUM else rate),
-        "spark": Segment(spark(rates, cols.widths.get("spark", 0), glyphs), "info"),
+        "spark": Segment(spark(rates, cols.widths.get("spark", 0), glyphs), "curve" if any(rates) else "dim"),
         "p50": _number(milliseconds(p50)),
         "p99": _number(milliseconds(p99)),
         "errors": _errors(history.errors(name)),
         "since": Segment(""),
         "probed": Segment(""),
-        "reason": segment(f"{' '.join(service['listen'])}, {service['scheduler']}{hidden}", "dim"),
+        "reason": segment(_serves(service, cols.widths.get("reason", 0), hidden), "dim"),
     }
+
+
+def _serves(service: ServiceStatus, cells: int, hidden: str) -> str:
+    """Return where a service listens and how it picks, or the first part of that where there is no room for all."""
+    listens = service["listen"]
+    first, more = listens[0] if listens else "", f" +{len(listens) - 1}" if len(listens) > 1 else ""
+    texts = (
+        f"{' '.join(listens)}, {service['scheduler']}{hidden}",
+        f"{' '.join(listens)}{hidden}",
+        f"{first}{more}{hidden}",
+    )
+    return next((text for text in texts if width(text) <= cells), texts[-1])
 
 
 def _backend(backend: BackendStatus, service: ServiceStatus, cols: Columns, history: History) -> dict[str, Segment]:
@@ -156,14 +168,14 @@ def _backend(backend: BackendStatus, service: ServiceStatus, cols: Columns, hist
         "since": Segment("-" if backend["since"] is None else short(cols.now - backend["since"])),
         "probed": Segment("-" if probed is None else short(cols.now - probed), "dim"),
         "reason": segment(
-            "" if _below(backend, service, cols) else reason(backend), "" if troubled(backend, service) else "dim"
+            "" if _below(backend, cols) else reason(backend), "" if troubled(backend) else "dim"
         ),
     }
 
 
-def _below(backend: BackendStatus, service: ServiceStatus, cols: Columns) -> list[Line]:
+def _below(backend: BackendStatus, cols: Columns) -> list[Line]:
     """Return the lines of a reason that does not fit into its row, if the backend is not simply up."""
-    if not troubled(backend, service):
+    if not troubled(backend):
         return []
     why = reason(backend)
     if width(why) <= cols.widths.get("reason", -1):
@@ -173,7 +185,7 @@ def _below(backend: BackendStatus, service: ServiceStatus, cols: Columns) -> lis
     style: Style = "" if backend["admin"] == "ready" and backend["state"] in {"down", "unknown"} else "dim"
     indent = 6
     found = wrapped(why, max(10, cols.cells - indent - 1), _LINES, cols.glyphs.cut)
-    return [(Segment(" " * indent), Segment(text, style)) for text in found]
+    return [clipped((Segment(" " * indent), Segment(text, style)), cols.cells, cols.glyphs.cut) for text in found]
 
 
 def _weight(backend: BackendStatus) -> str:

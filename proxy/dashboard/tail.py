@@ -63,7 +63,7 @@ def keys(view: View, cells: int, glyphs: Glyphs, *, writable: bool, detail: bool
     if writable:
         wanted += [("d", "drain"), ("m", "maint"), ("r", "ready"), ("w", "weight"), ("x", "remove")]
         wanted += [] if detail else [("a", "add")]
-    wanted.append(("q", "quit"))
+    wanted += [] if detail else [("q", "quit")]
     right = [Segment("read-write " if writable else "read-only ", "warn" if writable else "dim")]
     left: list[Segment] = []
     room = cells - len(right[0].text) - 1

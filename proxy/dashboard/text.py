@@ -12,7 +12,7 @@ from rich.cells import cell_len, set_cell_size
 
 from proxy.words import printable
 
-Style = Literal["", "dim", "bold", "good", "warn", "bad", "info", "head", "title", "key"]
+Style = Literal["", "dim", "bold", "good", "warn", "bad", "info", "head", "title", "key", "curve"]
 
 
 class Segment(NamedTuple):

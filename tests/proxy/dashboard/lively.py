@@ -2,6 +2,10 @@
 
 import math
 
+NOW = 1_790_000_000.0
+"""The time of that installation, in Unix seconds."""
+CURVE = 60
+"""Looks before the first one that a picture shows."""
 LISTENERS = {
     "dns": ["10.0.0.10:53/udp", "10.0.0.10:53/tcp"],
     "ldap": ["10.0.0.10:389/tcp", "10.0.0.10:636/tcp"],
@@ -33,15 +37,16 @@ def _services(at, now):
     answer = "NOERROR in 0.4 ms, serial 2026112901"
     dns = [
         backend("10.0.0.11", "dns", now, reason=answer, active=3, rate=_wave(at, 5, 3200, 4100),
-                latency_ms={"p50": 0.41, "p99": 3.2}),
+                latency_ms={"p50": round(_wave(at, 8, 3.5, 5) / 10, 2), "p99": _wave(at, 7, 2, 4.2)}),
         backend("10.0.0.12", "dns", now, state="down", reason="no answer within 1 s (3 failures in a row)", since=now - 95,
                 errors={"connect_refused": 0, "no_answer": 40 + at}),
         backend("2001:db8::13", "dns", now, reason=answer, active=2, rate=_wave(at, 6, 2900, 4600),
-                latency_ms={"p50": 0.44, "p99": 12.4}),
+                latency_ms={"p50": 0.44, "p99": _wave(at, 11, 5, 13)}),
     ]  # fmt: skip
     found = "found dc=example,dc=net in 1.1 ms"
     ldap = [
-        backend("10.0.0.21", "ldap", now, reason=found, active=212, rate=_wave(at, 4, 8, 14), latency_ms={"p50": 0.3, "p99": 1.1}),
+        backend("10.0.0.21", "ldap", now, reason=found, active=212, total=48_211, bytes_in=71_000_000, bytes_out=912_000_000,
+                rate=_wave(at, 4, 8, 14), latency_ms={"p50": 0.3, "p99": 1.1}),
         backend("10.0.0.22", "ldap", now, reason=found, active=87, admin="drain", effective_weight=0, since=now - 1260,
                 latency_ms={"p50": 0.31, "p99": 1.2}, **OPERATOR),
     ]  # fmt: skip
@@ -112,3 +117,72 @@ def events(now):
         {"at": now - ago, "kind": kind, "subject": subject, "text": text, "level": level}
         for ago, kind, subject, text, level in rows
     ]
+
+
+class Source:
+    """That installation as a source: `away` says why it does not answer, `sent` has the commands that it got."""
+
+    where = "/run/steelyard/control.sock"
+
+    def __init__(self, began=NOW, *, writable=True):
+        self.began = began
+        self.writable = writable
+        self.looks = 0
+        self.away = None
+        self.sent = []
+        self.change = lambda status: status
+        self.answers = {}
+
+    def status(self):
+        """Return the snapshot of the next look."""
+        if self.away is not None:
+            raise self.away
+        self.looks += 1
+        return self.change(lively(CURVE + self.looks, self.began))
+
+    def events(self, last, since=None):
+        """Return the last events."""
+        return [event for event in events(self.began) if since is None or event["at"] >= since][-last:]
+
+    def stream(self, command, **arguments):
+        """Answer a command."""
+        if command in self.answers:
+            answer = self.answers[command]
+            if isinstance(answer, Exception):
+                raise answer
+            yield from answer
+            return
+        if command == "latency":
+            yield {
+                "cells": [
+                    (0.256, 11),
+                    (0.32, 240),
+                    (0.384, 1803),
+                    (0.448, 2100),
+                    (0.64, 640),
+                    (1.28, 82),
+                    (3.5, 40),
+                    (14.3, 4),
+                ]
+            }
+        elif command == "connections":
+            yield {"connections": [connection(at) for at in range(3)], "more": True}
+            yield {"connections": [], "queries_in_flight": {}, "unanswered": [], "more": False}
+        else:
+            self.sent.append((command, arguments))
+            yield {"backends": [], "changed": True, "more": False}
+
+
+def connection(at):
+    """Return one open connection."""
+    return {
+        "kind": "tcp", "service": "ldap", "client": f"192.0.2.{at + 7}:{40_000 + at}", "listener": "10.0.0.10:389",
+        "backend": "10.0.0.21", "state": "relaying", "age_s": 12.5 + 300 * at, "idle_s": 0.4, "bytes_in": 1200 * at,
+        "bytes_out": 48_000,
+    }  # fmt: skip
+
+
+def past(history, clock, began=NOW):
+    """Give a history the looks before the first one, which comes at `clock`, in seconds of a clock that never goes back."""
+    for at in range(CURVE):
+        history.take(lively(at, began - CURVE + at), clock - CURVE + at)
