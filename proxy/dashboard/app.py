@@ -16,7 +16,7 @@ from proxy.dashboard.acts import KEYS, Question, outcome, question
 from proxy.dashboard.asking import extra, in_thread, look, merged
 from proxy.dashboard.board import Scene
 from proxy.dashboard.detail import find
-from proxy.dashboard.pages import BackendPage, Confirm, HelpPage, away, show
+from proxy.dashboard.pages import BackendPage, Confirm, HelpPage, away, bottom, show
 from proxy.dashboard.palette import CHOSEN, GROUND, RAISED
 from proxy.dashboard.rows import Row
 from proxy.dashboard.source import Source
@@ -87,7 +87,6 @@ class Dashboard(App[None]):
         self.scene = Scene(glyphs=glyphs)
         self._typing = False
         self._shown_events = True
-        self._said: tuple[float, str, bool] = (0.0, "", True)
         self._heights: list[int] = []
         self._wake = asyncio.Event()
         self._asked = 0.0
@@ -208,20 +207,22 @@ class Dashboard(App[None]):
             typed = (Segment(" / ", "key"), segment(f" {scene.view.words}", "bold"), Segment(scene.glyphs.bar, "info"),
                      Segment("  Enter keeps it, Esc ends it", "dim"))  # fmt: skip
             return clipped(typed, cells, scene.glyphs.cut)
-        until, text, well = self._said
-        if time.monotonic() < until:
-            return clipped((segment(f" {text}", "good" if well else "bad"),), cells, scene.glyphs.cut)
-        keys = tail.keys(scene.view, cells, scene.glyphs, writable=self._writable)
-        if not scene.view.words:
+        keys = bottom(scene, cells, writable=self._writable)
+        if not scene.view.words or scene.said is not None:
             return keys
         kept = (segment(f" filter: {scene.view.words} ", "warn"), Segment("Esc", "key"), Segment(" ends it "))
         return clipped((*kept, *keys), cells, scene.glyphs.cut)
 
     def say(self, text: str, *, well: bool) -> None:
         """Show a line below for some seconds."""
-        self._said = time.monotonic() + _FOLLOWED, text, well
-        if isinstance(self.screen, BackendPage):
-            self.notify(text.replace("[", r"\["), severity="information" if well else "error", markup=False)
+        self.scene.said = said = text, well
+
+        def forget() -> None:
+            if self.scene.said is said:
+                self.scene.said = None
+                self.draw()
+
+        self.set_timer(_FOLLOWED, forget)
         self.draw()
 
     # -- keys
@@ -258,8 +259,7 @@ class Dashboard(App[None]):
 
     def action_leap(self, by: int) -> None:
         """Select a row a screen further."""
-        listed = self.query_one(List)
-        listed.move(by * max(1, listed.room.height - 1))
+        self.query_one(List).leap(by)
 
     def action_help(self) -> None:
         """Show the keys and the columns."""

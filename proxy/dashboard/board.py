@@ -24,6 +24,8 @@ class Scene:
     """Why no newer snapshot came; "" while the daemon answers."""
     events_away: str = ""
     """Why there are no events, while there are snapshots."""
+    said: tuple[str, bool] | None = None
+    """The outcome of the last act, for some seconds, and whether it was done."""
     view: View = field(default_factory=View)
     glyphs: Glyphs = UNICODE
 

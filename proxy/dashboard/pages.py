@@ -15,7 +15,7 @@ from proxy.dashboard import help as helping
 from proxy.dashboard.acts import FORCED, KEYS, Question
 from proxy.dashboard.board import Scene
 from proxy.dashboard.detail import Extra
-from proxy.dashboard.text import Glyphs, Line, Segment, clipped, segment, wrapped
+from proxy.dashboard.text import Glyphs, Line, Segment, clipped, segment, width, wrapped
 from proxy.dashboard.times import short
 from proxy.dashboard.widgets import Lines
 
@@ -115,7 +115,7 @@ class BackendPage(Page):
         gone: list[Line] = [(segment(f" {service} has no backend {backend} any more", "warn"),)]
         lines = gone if row is None else detail.lines(scene, row, self.extra, page.room.width)
         page.show(lines, pale=bool(scene.away))
-        keys = tail.keys(scene.view, self.size.width, scene.glyphs, writable=self._writable, detail=True)
+        keys = bottom(scene, self.size.width, writable=self._writable, detail=True)
         self.query_one("#keys", Lines).show([keys])
 
 
@@ -203,8 +203,20 @@ class Confirm(ModalScreen[Question | None]):
 def away(scene: Scene, cells: int) -> list[Line]:
     """Return the lines that are said while the daemon does not answer."""
     age = f"; this picture is {short(scene.now - scene.taken)} old" if scene.status is not None else ""
-    said = wrapped(f"No answer, trying again{age}. {scene.away}", max(10, cells - 4), 3, scene.glyphs.cut)
+    room, texts = max(10, cells - 4), (f"No answer, trying again{age}.", scene.away)
+    whole = " ".join(texts)
+    said = (
+        [whole] if width(whole) <= room else [one for text in texts for one in wrapped(text, room, 2, scene.glyphs.cut)]
+    )
     return [(segment(f" {scene.glyphs.warning if not at else ' '} {text}", "bad"),) for at, text in enumerate(said)]
+
+
+def bottom(scene: Scene, cells: int, *, writable: bool, detail: bool = False) -> Line:
+    """Return the last line: the keys, or what the last act has come to."""
+    if scene.said is None:
+        return tail.keys(scene.view, cells, scene.glyphs, writable=writable, detail=detail)
+    text, well = scene.said
+    return clipped((segment(f" {text}", "good" if well else "bad"),), cells, scene.glyphs.cut)
 
 
 def show(widget: Lines, lines: list[Line], *, pale: bool = False) -> None:

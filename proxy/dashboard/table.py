@@ -167,9 +167,7 @@ def _backend(backend: BackendStatus, service: ServiceStatus, cols: Columns, hist
         "errors": _errors(history.errors(service["name"], backend["name"])),
         "since": Segment("-" if backend["since"] is None else short(cols.now - backend["since"])),
         "probed": Segment("-" if probed is None else short(cols.now - probed), "dim"),
-        "reason": segment(
-            "" if _below(backend, cols) else reason(backend), "" if troubled(backend) else "dim"
-        ),
+        "reason": segment("" if _below(backend, cols) else reason(backend), "" if troubled(backend) else "dim"),
     }
 
 

@@ -135,6 +135,14 @@ class List(Lines):
         self._reveal(at)
         self._redraw()
 
+    def leap(self, by: int) -> None:
+        """Select the row a screen further down, or up."""
+        at = self.at or 0
+        if self._rows:
+            line = self._first[at] + by * max(1, self.room.height - 1)
+            to = self._starts[min(len(self._starts) - 1, max(0, line))][0]
+            self.move(to - at or by)
+
     def _reveal(self, at: int) -> None:
         row, top = self._rows[at], self.scroll_offset.y
         first = self._first[at]
