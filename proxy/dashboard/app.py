@@ -1,9 +1,11 @@
 """The Textual shell: it asks, takes keys, and hands lines to widgets.  What they say is made by the pure modules."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Final
 
 from textual.app import App, ComposeResult
@@ -110,10 +112,11 @@ class Dashboard(App[None]):
         """Look again and again: as often as it costs little, and at once after an act."""
         failures, events = 0, list[dict[str, Any]]()
         while True:
-            began, spent = time.monotonic(), time.process_time()
+            self._wake.clear()
+            began = time.monotonic()
             newest = events[-1].get("at") if events else None
-            found = await in_thread(lambda since=newest: look(self._source, since))  # type: ignore[misc]
-            waited = time.monotonic() - began
+            found = await in_thread(partial(look, self._source, newest))
+            waited, spent = time.monotonic() - began, time.thread_time()
             scene = self.scene
             scene.now = self._clock()
             scene.away, scene.events_away = found.away, found.events_away
@@ -121,18 +124,15 @@ class Dashboard(App[None]):
                 failures, scene.status, scene.taken = 0, found.status, scene.now
                 scene.history.take(found.status, time.monotonic())
                 scene.events = events = merged(events, found.events)
-                await self._ask_more()
             else:
                 failures += 1
             self.draw(looked=True)
-            await asyncio.sleep(0)
-            pause = pace.again(failures) if failures else pace.interval(time.process_time() - spent, waited)
-            self._wake.clear()
-            try:
-                async with asyncio.timeout(pause):
+            spent = time.thread_time() - spent + found.spent
+            if not failures:
+                await self._ask_more()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pace.again(failures) if failures else pace.interval(spent, waited)):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
 
     async def _ask_more(self) -> None:
         """Ask for what the page of a backend shows, less often than for the snapshot."""
@@ -141,6 +141,7 @@ class Dashboard(App[None]):
             return
         self._asked = time.monotonic() + _SLOWEST
         page.extra = await in_thread(lambda: extra(self._source, *page.names))
+        self.draw()
 
     def _page(self) -> BackendPage | None:
         return next((one for one in reversed(self.screen_stack) if isinstance(one, BackendPage)), None)

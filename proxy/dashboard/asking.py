@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -25,6 +26,8 @@ class Look:
     events: list[dict[str, Any]]
     away: str = ""
     events_away: str = ""
+    spent: float = 0.0
+    """Seconds of processor that it cost here."""
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -50,22 +53,26 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 def look(source: Source, since: float | None) -> Look:
     """Ask for the snapshot, and for the events from `since` on."""
+    began = time.thread_time()
     try:
         status = source.status()
     except Exception as error:
         return Look(None, [], away=str(error) or type(error).__name__)
     try:
-        return Look(status, source.events(EVENTS, since))
+        events = source.events(EVENTS, since)
     except Exception as error:
-        return Look(status, [], events_away=str(error) or type(error).__name__)
+        return Look(status, [], events_away=str(error) or type(error).__name__, spent=time.thread_time() - began)
+    return Look(status, events, spent=time.thread_time() - began)
 
 
 def merged(known: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the last events, each once: those of the newest known time are sent again."""
-    last = known[-1].get("at") if known else None
-    fresh = [event for event in new if event.get("at") != last or event not in known]
-    fresh = [event for event in fresh if event not in known] if len(fresh) == len(new) else fresh
-    return [*known, *fresh][-EVENTS:]
+    """Return the last events, each once: some of the known ones are sent again."""
+    seen = set(map(_same, known))
+    return [*known, *(event for event in new if _same(event) not in seen)][-EVENTS:]
+
+
+def _same(event: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(event.get(key)) for key in ("at", "kind", "subject", "text"))
 
 
 def extra(source: Source, service: str, backend: str) -> Extra:

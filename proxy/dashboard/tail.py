@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from proxy.dashboard.rows import View
-from proxy.dashboard.text import Glyphs, Line, Segment, Style, clipped, fit, segment, spread
+from proxy.dashboard.text import Glyphs, Line, Segment, Style, clipped, fit, segment, spread, width
 from proxy.dashboard.times import hour
+from proxy.words import printable
 
 Event = Mapping[str, Any]
 
@@ -23,8 +24,8 @@ def room(screen: int) -> int:
 
 def heading(cells: int, glyphs: Glyphs, *, silent: str = "") -> Line:
     """Return the line above the events; `silent` says why there are none."""
-    title = f"{glyphs.rule * 2} Events, the newest first {silent}"
-    return (segment(title + glyphs.rule * max(0, cells - len(title)), "head"),) if cells > len(title) else ()
+    title = f"{glyphs.rule * 2} Events, the newest first {printable(silent)}"
+    return clipped((segment(title + glyphs.rule * max(0, cells - width(title)), "head"),), cells, glyphs.cut)
 
 
 def events(found: Sequence[Event], most: int, now: float, cells: int, glyphs: Glyphs) -> list[Line]:

@@ -13,7 +13,7 @@ from proxy.dashboard.widgets import Lines, List
 from tests.proxy.dashboard.lively import NOW, Source, lively
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
-PATIENCE = 10.0
+PATIENCE = 30.0
 
 
 class Driven:
@@ -44,7 +44,7 @@ class Driven:
         ends = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < ends, self.text
-            await self.pilot.pause(0.02)
+            await self.pilot.pause(0.05)
 
     async def press(self, *keys):
         """Press keys, and wait until they have had their effect."""
