@@ -338,7 +338,7 @@ class Master:
         )  # fmt: skip
         self._overview = overview = Overview(parts, self._builder, self._handout, self._readiness)
         self._figures = FigureCollector(parts, self._carried, self._herald)
-        register(self._control, overview.status, overview.forget, parts)
+        register(self._control, overview, parts)
         register_succession(self._control, self._succession.reexec, self._succession.give_place)
         try:
             await self._control.start(inherited)

@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "reload": ("proxy.cli.reload:command", "Put the changed configuration file into force."),
     "config": ("proxy.cli.config:command", "Print the effective configuration of the running daemon."),
     "status": ("proxy.cli.status:command", "Show services, backends and workers."),
+    "top": ("proxy.cli.top:command", "Show services, backends, routers and events live on one screen."),
     "events": ("proxy.cli.events:command", "Show the timeline: what changed, when and why."),
     "probe": ("proxy.cli.probe:command", "Run the probes of a service once, with a transcript."),
     "drain": ("proxy.cli.admin:drain", "Send a backend no new clients; open connections go on."),

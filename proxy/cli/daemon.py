@@ -4,12 +4,16 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
-from proxy.control.client import Client
+from proxy.cli.source import is_url, source
+from proxy.control.client import TIMEOUT, Client
 from proxy.control.wire import DEFAULT_SOCKET, BadConfigError, ControlError
+
+if TYPE_CHECKING:
+    from proxy.dashboard.source import Source
 
 
 class WrongUsageError(click.UsageError):
@@ -21,19 +25,34 @@ class WrongUsageError(click.UsageError):
 def socket_path(ctx: click.Context) -> str:
     """Return the socket to ask: the one of `-s`, wherever it stood, or of STEELYARD_SOCKET, or the usual one."""
     path: str = ctx.obj or DEFAULT_SOCKET
-    if path.startswith(("http://", "https://")):
-        raise WrongUsageError("an http URL is not yet supported: give the path of the control socket", ctx)
+    if is_url(path):
+        raise WrongUsageError("status and top alone take an http URL: give the path of the control socket", ctx)
     return path
+
+
+def asked(ctx: click.Context, url: str | None, timeout: float = TIMEOUT) -> "Source":
+    """Return what `status` and `top` ask: the URL of the command or of `-s`, or else the control socket."""
+    where: str = url or ctx.obj or DEFAULT_SOCKET
+    try:
+        return source(where, timeout)
+    except ValueError as error:
+        raise WrongUsageError(str(error), ctx) from None
 
 
 @contextmanager
 def daemon(ctx: click.Context) -> Iterator[Client]:
     """Connect to the daemon; what it refuses, and its absence, end the command with their words and exit code."""
+    with ending(ctx), Client(socket_path(ctx)) as client:
+        yield client
+
+
+@contextmanager
+def ending(ctx: click.Context) -> Iterator[None]:
+    """Let what a daemon refuses, and its absence, end the command with their words and exit code."""
     from proxy.words import printable
 
     try:
-        with Client(socket_path(ctx)) as client:
-            yield client
+        yield
     except ControlError as error:
         if isinstance(error, BadConfigError):  # as `check` shows the mistakes of a file
             click.echo("\n".join(map(printable, str(error).splitlines())), err=True)

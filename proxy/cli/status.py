@@ -3,17 +3,21 @@
 import difflib
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from proxy.cli.daemon import WrongUsageError, colour, daemon, print_json, socket_path
+from proxy.cli.daemon import WrongUsageError, asked, colour, ending, print_json
 from proxy.cli.grid import Cell, align, paint
+from proxy.cli.source import is_url
 from proxy.cli.status_detail import backend_lines, service_lines
 from proxy.cli.times import span
 from proxy.control.wire import UnreachableError
-from proxy.status.schema import BackendStatus, ServiceStatus, Status, WorkerStatus, exit_status
-from proxy.words import counted, printable
+from proxy.status.schema import BackendStatus, ServiceStatus, Status, exit_status
+from proxy.status.troubles import serving_workers, troubles
+
+if TYPE_CHECKING:
+    from proxy.dashboard.source import Source
 
 _COLOURS: Final = {
     "up": "green", "degraded": "yellow", "reserve": "yellow", "unknown": "yellow", "down": "red", "stopping": "red",
@@ -35,7 +39,7 @@ _ORDINARY: Final = frozenset(
 
 _HEADING: Final = ("backend", "state", "admin", "weight", "active", "queued", "rate", "p50", "p99", "since", "reason")
 _RIGHT: Final = frozenset({"weight", "active", "queued", "rate", "p50", "p99"})
-_STALLED: Final = 1.0
+_LEVELS: Final = {"warning": "yellow", "error": "red"}
 _NAMED: Final = 10  # names that an error lists
 
 
@@ -55,12 +59,13 @@ def command(ctx: click.Context, *, service: str | None, backend: str | None, wat
 
     Exits with 0 when all is up, 1 when something is degraded, 2 when a service refuses, 3 without a daemon.
     """
+    url, service, backend = (service, backend, None) if is_url(service) else (None, service, backend)
     if watch and as_json:
         raise WrongUsageError("--watch is for people: leave --json out", ctx)
     if watch:
-        _watch(ctx, service, backend)
-    with daemon(ctx) as client:
-        status: Status = client.request("status")["status"]
+        _watch(ctx, asked(ctx, url), service, backend)
+    with ending(ctx):
+        status = asked(ctx, url).status()
     if as_json:
         print_json(selected(status, service, backend, ctx))
     else:
@@ -68,18 +73,15 @@ def command(ctx: click.Context, *, service: str | None, backend: str | None, wat
     ctx.exit(exit_status(status))
 
 
-def _watch(ctx: click.Context, service: str | None, backend: str | None) -> None:
+def _watch(ctx: click.Context, source: "Source", service: str | None, backend: str | None) -> None:
     """Show the status again and again; a daemon that is away is told, and may come back."""
     import sys
-
-    from proxy.control.client import Client
 
     clear = _CLEAR if sys.stdout.isatty() else ""
     try:
         while True:
             try:
-                with Client(socket_path(ctx)) as client:
-                    lines = _lines(client.request("status")["status"], service, backend, ctx)
+                lines = _lines(source.status(), service, backend, ctx)
             except UnreachableError as error:
                 lines = [paint(f"{error}: trying again", "red", coloured=colour())]
             click.echo(clear + "\n".join(lines), color=True)
@@ -127,48 +129,19 @@ def _named(name: str, rows: Sequence[Any], what: str, ctx: click.Context) -> Any
 
 def render(status: Status, now: float, *, coloured: bool = False, width: int | None = None) -> list[str]:
     """Return the lines that a person reads; `now` in Unix seconds, `width` in characters (None: no bound)."""
-    config = status["config"]
-    own = [worker for worker in status["workers"] if not worker["draining"]] or status["workers"]
+    own = serving_workers(status)
     alive = sum(worker["alive"] for worker in own)
     head = (
         f"steelyard {status['version']}, running for {span(status['uptime_s'])}, {alive} of {len(own)} "
-        f"workers, configuration {config['sha256'][:8]} (generation {status['generation']})"
+        f"workers, configuration {status['config']['sha256'][:8]} (generation {status['generation']})"
     )
     lines = [paint(status["node"], "bold", coloured=coloured) + "  " + paint(head, "", coloured=coloured)]
-    if status.get("state") == "stopping":
-        closed = any(service["state"] == "stopping" for service in status["services"])
-        text = (
-            "stopping: new clients are refused"
-            if closed
-            else "stopping: new clients are served until another takes over"
-        )
-        lines.append(paint(text, "red" if closed else "yellow", coloured=coloured))
-    if not config["valid"]:
-        why = printable((config["error"] or "").partition("\n")[0])
-        lines.append(paint(f"the last reload was refused, an older file is in force: {why}", "red", coloured=coloured))
-    if config["on_disk_sha256"] not in {None, config["sha256"]}:
-        text = "the file on the disk is another than the one in force (steelyard reload --dry-run)"
-        lines.append(paint(text, "yellow", coloured=coloured))
-    if config["overrides"]:
-        lines.append(
-            paint(f"{counted(config['overrides'], 'override')} (steelyard overrides)", "yellow", coloured=coloured)
-        )
-    lines += [line for worker in status["workers"] if (line := _worker(worker, coloured=coloured))]
+    lines += [paint(text, _LEVELS[level], coloured=coloured) for text, level in troubles(status)]
     for service in status["services"]:
         lines += ["", *_service(service, now, coloured=coloured, width=width)]
     if status["vrrp"]:
         lines += ["", *_vrrp(status["vrrp"], now, coloured=coloured, width=width)]
     return lines
-
-
-def _worker(worker: WorkerStatus, *, coloured: bool) -> str | None:
-    age = worker["heartbeat_age_s"]
-    name = f"worker {worker['index']} (pid {worker['pid'] or '-'}, {worker['restarts']} restarts)"
-    if not worker["alive"]:
-        return paint(f"{name} is dead", "red", coloured=coloured)
-    if age is not None and age > _STALLED:
-        return paint(f"{name} has sent no heartbeat for {age:.1f} s", "red", coloured=coloured)
-    return paint(f"{name} is draining", "yellow", coloured=coloured) if worker["draining"] else None
 
 
 def _service(

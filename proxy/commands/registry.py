@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy.backends.admin import Admins
 from proxy.backends.admin_acts import ADMINS
@@ -27,6 +27,9 @@ from proxy.reload import Reload
 from proxy.reload_queue import ReloadQueue
 from proxy.status.rows import WorkerRow
 from proxy.workers.supervisor import Supervisor
+
+if TYPE_CHECKING:
+    from proxy.commands.status import Overview
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,10 @@ class Parts:
     """Returns whether the daemon is stopping."""
 
 
-def register(control: ControlServer, status: Handler, changes: Callable[[], None], parts: Parts) -> None:
+def register(control: ControlServer, overview: "Overview", parts: Parts) -> None:
     """Register all commands except `events`, which needs a timeline.
 
-    `changes()` is called whenever a command may change something.
+    The overview's snapshot is forgotten whenever a command may have changed something.
     """
     running, workers = parts.running, parts.workers
 
@@ -74,7 +77,8 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
     membership = MembershipCommands(running, parts.admins, parts.membership)
     overrides = OverrideCommands(parts.admins, parts.membership, parts.readiness)
     reading: dict[str, Handler] = {
-        "status": status,
+        "status": overview.status,
+        "latency": overview.latency,
         "config": config_handler(running),
         "connections": browsed.connections,
         "pick": pick_handler(running, workers.alive, workers.ask),
@@ -96,7 +100,7 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
     for name, handler in reading.items():
         control.register(name, handler, mutates=False)
     for name, handler in changing.items():
-        control.register(name, _announced(handler, changes), mutates=True)
+        control.register(name, _announced(handler, overview.forget), mutates=True)
 
 
 def _announced(handler: Handler, changes: Callable[[], None]) -> Handler:

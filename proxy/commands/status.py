@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from proxy import __version__
 from proxy.backends.readiness import Readiness
+from proxy.commands.find import find_backends, find_service
 from proxy.commands.registry import Parts
 from proxy.control.server import Request
 from proxy.control.wire import Encoded
@@ -32,6 +33,12 @@ class Overview:
     async def status(self, request: Request) -> Encoded:  # noqa: ARG002 - it takes no arguments
         """Answer `status`."""
         return (await self._shared.get())[0]
+
+    async def latency(self, request: Request) -> Mapping[str, Any]:
+        """Answer `latency`: the histogram of the last minute of one `backend` of a `service`."""
+        service = find_service(self._parts.running.services, request.arguments.get("service"))
+        found = find_backends(service, request.arguments.get("backend"))[0]
+        return {"cells": self._builder.histogram((service.name, found.name))}
 
     def forget(self) -> None:
         """Discard the snapshot: later clients get one from after this moment."""

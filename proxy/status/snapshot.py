@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.config.model import BackendKey
 from proxy.stats import layout
 from proxy.stats.columns import Columns
-from proxy.stats.histogram import CELLS, percentile
+from proxy.stats.histogram import CELLS, bounds, percentile
 from proxy.stats.slots import Slots
 from proxy.status.rows import NO_VERDICT, NOT_PROBED, Node, Override, Verdict, WorkerRow
 from proxy.status.sampler import Sampler
@@ -124,6 +124,13 @@ class SnapshotBuilder:
         )
         ours = [row for row in workers if row.life in self._columns.live and not row.draining]
         return Snapshot(status, {row.index: self._header(row) for row in ours}, latencies)
+
+    def histogram(self, key: BackendKey) -> list[tuple[float, int]]:
+        """Return a backend's latencies of the last minute: (up to so many milliseconds, samples), without empty cells."""
+        if key not in self._backends:
+            return []
+        recent = self._sampler.recent(key, self._latencies(key))
+        return [(bounds(at)[1] / 1000, count) for at, count in enumerate(recent) if count > 0]
 
     def _totals(self, services: Sequence["Service"]) -> Iterator[tuple[BackendKey, int]]:
         for service in services:

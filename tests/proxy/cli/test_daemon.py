@@ -13,11 +13,11 @@ def context(path):
 
 
 def test_which_socket():
-    """It is the one that was given, or the usual one; an http URL is wrong usage for now."""
+    """It is the one that was given, or the usual one; an http URL is for status and top alone."""
     assert socket_path(context("/tmp/x.sock")) == "/tmp/x.sock"
     assert socket_path(context(None)) == "/run/steelyard/control.sock"
     for url in ("http://127.0.0.1:9600", "https://lb1.example.net"):
-        with pytest.raises(WrongUsageError, match="not yet supported") as caught:
+        with pytest.raises(WrongUsageError, match="status and top alone") as caught:
             socket_path(context(url))
         assert caught.value.exit_code == 64
 

@@ -226,11 +226,12 @@ def test_without_a_daemon(tmp_path, steelyard):
     assert done.stderr == f"steelyard: {tmp_path}/none.sock: no such file or directory: is the daemon running?\n"
 
 
-def test_a_url_is_not_yet_supported(steelyard):
-    """An http URL is refused as wrong usage, in words."""
-    done = steelyard("status", "-s", "http://127.0.0.1:9600/")
-    assert done.returncode == 64
-    assert "not yet supported" in done.stderr
+def test_a_url_that_is_none_is_wrong_usage(steelyard):
+    """A URL without a host, or with a query, ends the command in words."""
+    for url in ("http://", "http://127.0.0.1:9600/?x", "http://user@127.0.0.1"):
+        done = steelyard("status", "-s", url)
+        assert done.returncode == 64
+        assert "write http://127.0.0.1:9600" in done.stderr
 
 
 @pytest.mark.parametrize(

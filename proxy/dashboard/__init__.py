@@ -1,0 +1,1 @@
+"""The dashboard of `steelyard top`: pure pictures of a snapshot, and the thin Textual shell that shows them."""
