@@ -36,8 +36,10 @@ from proxy.herald.listeners import HeraldListenError
 from proxy.host import privileges
 from proxy.host.addresses import interface_addresses
 from proxy.host.service_manager import ServiceManager
+from proxy.notify.notifications import NOTIFIED, Notifications
 from proxy.pair import router_settings
 from proxy.pair.pair import STANDBY, Redundancy
+from proxy.probing.alarms import Alarms
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
 from proxy.processes import signals
@@ -104,11 +106,10 @@ class Master:
         self._legacy = legacy
         inherited = None if legacy is None else legacy.state
         self._manager = manager or ServiceManager()
-        self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         open_files = privileges.raise_open_files()
-        self._state = state
+        self._state, self._alarms = state, Alarms()
         no_state = [("state", f"{state.fault}: nothing can be saved")] if state.fault else []
         self._before = [*warnings, *no_state]  # warnings to record after the event of the start
         self._timeline = Timeline()
@@ -149,6 +150,7 @@ class Master:
         self._readiness = Readiness(
             self._running, self._timeline.add, self._to_workers, self._on_readiness, self._admins,
         )  # fmt: skip
+        self._notifications = self._notified(ours.identity)
         self._opening = Opening(self._running, self._listeners, self._readiness, self._timeline.add, self._on_open)
         self._handout = Handout(
             self._running, self._layout, open_files,
@@ -179,12 +181,19 @@ class Master:
             )  # fmt: skip
         except router_settings.RouterError as error:
             raise StartError(f"vrrp: {error}") from error
-        self._sampled = 0.0
+        self._sampled, self._was_ready = 0.0, False
         self._stop = Stopping(
             self._running, self._columns, self._workers, self._listeners, self._redundancy, self._timeline,
             self._manager, self._faults, self._summary,
         )  # fmt: skip
         self._make_changeable(config.sources[0], node, ours.identity)
+
+    def _notified(self, identity: Identity) -> Notifications:
+        """Make what tells programs of the states that `Readiness` knows."""
+        document = self._state.document(NOTIFIED)
+        made = Notifications(self.config, identity, document, self._timeline.add, self._readiness.states)
+        self._readiness.on_states = made.note
+        return made
 
     def _make_changeable(self, path: str, node: str | None, identity: Identity) -> None:
         """Make what changes the configuration, and the program, while it runs, and the process that tells of it."""
@@ -201,15 +210,15 @@ class Master:
             Reloaded(
                 self._running, self._membership, self._readiness, self._columns, self._handout, self._listeners,
                 self._opening, self._workers, self._means, self._prober, self._redundancy, self._connection_log,
-                self._herald,
+                self._herald, self._notifications,
             ),
             self._timeline.add, fits=self._fits, around=self._reconfigured,
         )  # fmt: skip
         self._reloads = ReloadQueue(self._reload_now, lambda error: self._faults.add(error, "in a reload"))
         estate = Estate(
             os.getpid(), self._running, self._columns, self._handout, self._listeners, self._opening, self._readiness,
-            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._herald, self._carried,
-            self._timeline, self._state,
+            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._herald,
+            self._carried, self._timeline, self._state, self._notifications,
         )  # fmt: skip
         before = self._legacy if isinstance(self._legacy, Predecessor) else None
         self._keeping = Keeping(self._manager, estate, self._manager.restored)
@@ -217,6 +226,7 @@ class Master:
             self, estate, self._keeping, before, lambda: {**os.environ, **self._manager.environment()}
         )
         self._stop.succession = self._succession
+        self._stop.hurry = self._notifications.hurry
 
     @property
     def config(self) -> Config:
@@ -256,6 +266,7 @@ class Master:
         if not self._succession.waits:
             self._redundancy.take_up()
             self._herald.open()
+            self._notifications.begin()
         self._opening.start()
         self._tick()
 
@@ -291,7 +302,8 @@ class Master:
         self._keeping.end()
         self._succession.drain(0.0)
         self._succession.close()
-        await self._redundancy.finish()
+        await asyncio.gather(self._redundancy.finish(), self._notifications.finish())
+        await self._notifications.close()
         await gone([*self._prober.children, *self._redundancy.children, *self._herald.children], KILL_GRACE)
         self._listeners.close()
         self._herald.close()
@@ -310,6 +322,7 @@ class Master:
         self._herald.kill()
         self._redundancy.abandon()
         await self._workers.end(KILL_GRACE)
+        await self._notifications.finish()
         await gone([*self._prober.children, *self._redundancy.children, *self._herald.children], KILL_GRACE)
         self._listeners.close()
         self._herald.close()
@@ -334,7 +347,7 @@ class Master:
         parts = Parts(
             self._running, self._counts, self._workers, self._prober, self._redundancy, self._admins, self._membership,
             self._readiness, self._reload, self._reloads, self._former.rows,
-            lambda: Stage(self._stop.begun, self._stop.closed),
+            lambda: Stage(self._stop.begun, self._stop.closed), lambda: self._alarms.rows, self._notifications.counters,
         )  # fmt: skip
         self._overview = overview = Overview(parts, self._builder, self._handout, self._readiness)
         self._figures = FigureCollector(parts, self._carried, self._herald)
@@ -416,6 +429,7 @@ class Master:
 
     def _decide(self, now: float) -> None:
         self._faults.guarded(lambda: self._prober.look(now))
+        self._faults.guarded(lambda: self._notifications.look(now))
         self._faults.guarded(lambda: self._admins.look(now))
         self._faults.guarded(lambda: self._membership.look(now))
         self._faults.guarded(self._loops.look)
@@ -459,6 +473,7 @@ class Master:
 
     def _reconfigured(self, before: Config, config: Config) -> None:
         """Take other settings of the daemon itself: its log, and the group that may read its control socket."""
+        self._alarms.keep(self._running.services.keys())
         if (config.log.level, config.log.format) != (before.log.level, before.log.format):
             log.setup(config.log.level, config.log.format)
             level = messages.Level(config.log.level, config.log.format)
@@ -466,6 +481,7 @@ class Master:
             self._prober.log(level)
             self._herald.log(level)
             self._redundancy.log(level)
+            self._notifications.log(level)
         if config.control.group != before.control.group:
             try:
                 self._control.regroup(group_id(config.control.group))
@@ -557,7 +573,7 @@ class Master:
     def _told_of_routers(self, name: str, text: str, level: Level, fields: Mapping[str, Any]) -> None:
         if "previous" in fields:
             self._carried.count((MOVES, name))
-        self.told(name, text, kind="vrrp", level=level, **fields)
+        self.told(name, text, level=level, **{"kind": "vrrp", **fields})
 
     # -- verdicts
 
@@ -595,6 +611,7 @@ class Master:
         self._readiness.reweighed(key)
 
     def _alarmed(self, alarm: health_messages.Alarm) -> None:
+        self._alarms.take(alarm)
         raised = alarm.state == "raised"
         self._timeline.add(
             "alarm", alarm.service, alarm.text if raised else f"over: {alarm.text}",
@@ -627,5 +644,6 @@ class Master:
         self._note_ready()
 
     def _probing(self) -> None:
+        self._alarms.clear()
         if not self._stop.begun:
             self._opening.probing()

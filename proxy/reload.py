@@ -29,6 +29,7 @@ from proxy.config.on_disk import OnDisk
 from proxy.config.support import unsupported
 from proxy.herald.herald import Herald
 from proxy.herald.listeners import HeraldListenError
+from proxy.notify.notifications import Notifications
 from proxy.pair.pair import Redundancy
 from proxy.pair.router_settings import RouterError
 from proxy.probing.files import ProbeFiles
@@ -90,6 +91,7 @@ class Parts:
     redundancy: Redundancy
     connection_log: ConnectionLogFile
     herald: Herald
+    notifications: Notifications
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +307,7 @@ class Reload:
         self._tell_health(plan.config, judged.secrets)
         parts.redundancy.commit(judged.routers)
         parts.herald.commit(plan.config, doors)
+        parts.notifications.change(plan.config)
         self._around(before, plan.config)
 
     def _tell_workers(self, before: Config, config: Config, changed: Collection[str], gone: list[list[float]]) -> None:

@@ -1,15 +1,12 @@
 """Finds valid settings that this version does not support yet: `run` refuses them instead of ignoring them."""
 
-from typing import Any, Final
+from typing import Any
 
 from health.probes import NotSupported, make
 from proxy.config.diagnostics import ConfigError, Diagnostic, Report
 from proxy.config.model import Backend, Config, Service
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.validate import locate
-
-NOTIFY_LATER: Final = ("up", "down", "reserve")
-"""States of backends for which there are no notifications yet."""
 
 
 def refuse_unsupported(config: Config) -> None:
@@ -26,10 +23,6 @@ def unsupported(config: Config) -> list[Diagnostic]:
     if tree is None:  # from JSON: no file, no places
         name = config.sources[0] if config.sources else "configuration"
         tree = Tab(Spot(Source(name, ""), (0, 0), (0, 0)))
-    for told in config.notify:
-        for index, state in enumerate(told.to):
-            if state in NOTIFY_LATER:
-                _refuse(report, locate(tree, ("notify", told.name, "to", index))[1], f'to = "{state}"')
     for service in config.services:
         _service(service, _table(tree, service.name), report)
     if not config.services and not config.vrrp:
@@ -41,11 +34,6 @@ def _table(tree: Tab, name: str) -> Tab:
     section = tree.get("service")
     found = section.get(name) if isinstance(section, Tab) else None
     return found if isinstance(found, Tab) else Tab(tree.here)
-
-
-def _refuse(report: Report, spot: Spot, what: str) -> None:
-    hint = "the file is valid, but this version does not support it"
-    report.error(spot, f"{what} is not supported yet", hint)
 
 
 def _service(service: Service, tab: Tab, report: Report) -> None:

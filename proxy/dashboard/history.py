@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from proxy.dashboard.times import when
 from proxy.status.schema import BackendStatus, ServiceStatus, Status
 
 CURVE: Final = 120
@@ -107,10 +108,9 @@ def _results(track: _Track, backend: BackendStatus) -> None:
     """Add results that are new; a snapshot has the last one of each probe."""
     for number, probe in enumerate(backend["probes"]):
         newest = next((known.at for known in reversed(track.results) if known.number == number), None)
-        if newest is None or probe["at"] > newest + JITTER:
-            track.results.append(
-                Result(number, probe["at"], probe["type"], probe["ok"], probe["reason"], probe["latency_ms"])
-            )
+        at = when(probe["at"])
+        if at is not None and (newest is None or at > newest + JITTER):
+            track.results.append(Result(number, at, probe["type"], probe["ok"], probe["reason"], probe["latency_ms"]))
 
 
 def service_latency(service: ServiceStatus) -> tuple[float | None, float | None]:

@@ -23,7 +23,7 @@ from proxy.dashboard.text import (
     width,
     wrapped,
 )
-from proxy.dashboard.times import short
+from proxy.dashboard.times import short, when
 from proxy.status.schema import BackendStatus, ServiceStatus, Status
 
 MEDIUM: Final = 110
@@ -153,7 +153,8 @@ def _serves(service: ServiceStatus, cells: int, hidden: str) -> str:
 
 def _backend(backend: BackendStatus, service: ServiceStatus, cols: Columns, history: History) -> dict[str, Segment]:
     verdict = of_backend(backend, service, cols.glyphs)
-    probed = max((probe["at"] for probe in backend["probes"]), default=None)
+    probed = max((at for probe in backend["probes"] if (at := when(probe["at"])) is not None), default=None)
+    since = when(backend["since"])
     rate = quantity(backend["rate"])
     return {
         "name": segment(f"  {backend['name']}"),
@@ -165,7 +166,7 @@ def _backend(backend: BackendStatus, service: ServiceStatus, cols: Columns, hist
         "p50": _number(milliseconds(backend["latency_ms"]["p50"])),
         "p99": _number(milliseconds(backend["latency_ms"]["p99"])),
         "errors": _errors(history.errors(service["name"], backend["name"])),
-        "since": Segment("-" if backend["since"] is None else short(cols.now - backend["since"])),
+        "since": Segment("-" if since is None else short(cols.now - since)),
         "probed": Segment("-" if probed is None else short(cols.now - probed), "dim"),
         "reason": segment("" if _below(backend, cols) else reason(backend), "" if troubled(backend) else "dim"),
     }
@@ -178,8 +179,9 @@ def _below(backend: BackendStatus, cols: Columns) -> list[Line]:
     why = reason(backend)
     if width(why) <= cols.widths.get("reason", -1):
         return []
-    if "since" not in cols.widths and backend["since"] is not None:
-        why = f"{short(cols.now - backend['since'])}: {why}"
+    since = when(backend["since"])
+    if "since" not in cols.widths and since is not None:
+        why = f"{short(cols.now - since)}: {why}"
     style: Style = "" if backend["admin"] == "ready" and backend["state"] in {"down", "unknown"} else "dim"
     indent = 6
     found = wrapped(why, max(10, cols.cells - indent - 1), _LINES, cols.glyphs.cut)

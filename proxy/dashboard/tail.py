@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from proxy.dashboard.rows import View
 from proxy.dashboard.text import Glyphs, Line, Segment, Style, clipped, fit, segment, spread, width
-from proxy.dashboard.times import hour
+from proxy.dashboard.times import hour, when
 from proxy.words import printable
 
 Event = Mapping[str, Any]
@@ -37,8 +37,8 @@ def events(found: Sequence[Event], most: int, now: float, cells: int, glyphs: Gl
 
 
 def _hour(event: Event, now: float) -> str:
-    at = event.get("at")
-    return hour(at, now) if isinstance(at, int | float) else "?"
+    at = when(event.get("at"))
+    return "?" if at is None else hour(at, now)
 
 
 def _event(event: Event, when: str, cells: int, glyphs: Glyphs) -> Line:

@@ -2,7 +2,9 @@
 
 from datetime import datetime
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
+
+from proxy.moments import unix
 
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 _DAY: Final = 86400
@@ -17,6 +19,14 @@ def short(seconds: float) -> str:
             whole = f"{left // size}{unit}"
             return f"{whole}{rest}{less}" if rest and len(whole) < 4 else whole  # noqa: PLR2004 - six cells are enough
     return f"{left}s"
+
+
+def when(value: Any) -> float | None:
+    """Return the Unix time that a snapshot or an event has as RFC 3339; None if it has none."""
+    try:
+        return unix(value)
+    except ValueError:
+        return None
 
 
 def hour(at: float, now: float) -> str:

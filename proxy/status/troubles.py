@@ -7,6 +7,8 @@ from proxy.words import counted, printable
 
 STALLED: Final = 1.0
 """Seconds without a heartbeat after which a worker counts as stalled."""
+LOOKED: Final = 10.0
+"""Seconds after which a daemon has looked at its file."""
 
 
 class Trouble(NamedTuple):
@@ -35,6 +37,8 @@ def troubles(status: Status) -> list[Trouble]:
     if config["on_disk_sha256"] not in {None, config["sha256"]}:
         text = "the file on the disk is another than the one in force (steelyard reload --dry-run)"
         found.append(Trouble(text, "warning"))
+    elif config["on_disk_sha256"] is None and status["uptime_s"] > LOOKED:
+        found.append(Trouble("the file on the disk cannot be read", "warning"))
     if config["overrides"]:
         found.append(Trouble(f"{counted(config['overrides'], 'override')} (steelyard overrides)", "warning"))
     return found + [trouble for worker in status["workers"] if (trouble := _of_worker(worker))]

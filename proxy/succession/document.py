@@ -77,6 +77,8 @@ class RouterRow(Row):
     handover: list[Any] | None = None
     state: str = "init"
     standby: bool = False
+    standby_since: float | None = None
+    standby_reason: str = ""
 
 
 class Routing(Row):
@@ -117,6 +119,8 @@ class Late(Row):
     routing: Routing | None = None
     carried: tuple[tuple[tuple[str, ...], tuple[float, ...]], ...] = ()
     """The sums of processes' counters, as `status.carried` has them."""
+    notified: dict[str, str] | None = None
+    """The states that programs were told last; None: it told of none."""
 
 
 _Document = TypeVar("_Document", State, Late)

@@ -8,6 +8,7 @@ from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.control.server import ControlServer
 from proxy.herald.herald import Herald
+from proxy.notify.notifications import Notifications
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
 from proxy.records.state_directory import StateDirectory
@@ -48,6 +49,7 @@ class Estate:
     carried: Carried
     timeline: Timeline
     state: StateDirectory
+    notifications: Notifications
 
     async def document(self) -> tuple[State, Descriptors]:
         """Return what a successor needs to start."""
@@ -101,7 +103,8 @@ class Estate:
         late, descriptors = self.brief_late()
         routing = Routing.model_validate(self.redundancy.state())
         carried = tuple((tuple(key), tuple(values)) for key, values in self.carried.rows())
-        return late.model_copy(update={"memory": memory, "routing": routing, "carried": carried}), descriptors
+        whole = {"memory": memory, "routing": routing, "carried": carried, "notified": self.notifications.state}
+        return late.model_copy(update=whole), descriptors
 
     def brief_late(self) -> tuple[Late, Descriptors]:
         """Return the same without verdicts and routers."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from proxy.processes.messages import health, herald, vrrp, worker
+from proxy.processes.messages import health, herald, notify, vrrp, worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """From health and herald each second, from vrrp each 0.1 s, to vrrp each 0.25 s: the loop of the sender is alive."""
+    """A sign that the sender's loop is alive.
+
+    From health, herald and notify each second, from vrrp each 0.1 s, to vrrp each 0.25 s.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,6 @@ class Level:
     format: str
 
 
-Message = Ready | Ask | Beat | Level | worker.Message | health.Message | vrrp.Message | herald.Message
+Message = Ready | Ask | Beat | Level | worker.Message | health.Message | vrrp.Message | herald.Message | notify.Message
 ANSWERS = (health.Ran, health.Report, vrrp.StoodBy, vrrp.Routing)
 """What is sent only because a message with the same `number` asked for it."""
