@@ -164,6 +164,12 @@ def render(status: Status, now: float, *, coloured: bool = False, width: int | N
     for alarm in status.get("alarms", []):
         text = f"alarm {alarm['service']}: {alarm['text']}, since {moment(alarm['since'])} ({ago(alarm['since'], now)})"
         lines += _remark(text, "red", coloured, width)
+    for told in status.get("notify", []):
+        counts = {"failed": told["failed"], "dropped": told["dropped"], "waiting": told["waiting"]}
+        trouble = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        if trouble:
+            text = f"notify {told['name']}: {trouble} (steelyard events --kind notify)"
+            lines += _remark(text, "yellow", coloured, width)
     for service in status["services"]:
         lines += ["", *_service(service, now, coloured=coloured, width=width)]
     if status["vrrp"]:

@@ -123,31 +123,10 @@ def _addresses(addresses: Any) -> str:
 
 
 def _wrong(status: Status, glyphs: Glyphs) -> list[list[Segment]]:
-    found = [[segment(f" {glyphs.warning} {_said(alarm)}", "bad")] for alarm in _listed(status.get("alarms"))]
-    found += [[segment(f" {glyphs.warning} {_said(one)}", "warn")] for one in _standby(status.get("standby"))]
+    found = [
+        [segment(f" {glyphs.warning} {alarm['service']}: {alarm['text']}", "bad")] for alarm in status.get("alarms", [])
+    ]
     return found + [[segment(f" {glyphs.warning} {text}", _STYLES[level])] for text, level in troubles(status)]
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else []
-
-
-def _standby(value: Any) -> Sequence[Any]:
-    """Return in words which routers are in standby, from whatever form a version of the daemon has for it."""
-    if isinstance(value, str) and value:
-        return [value]
-    if isinstance(value, list | tuple) and value:
-        return [f"in standby: {', '.join(map(_said, value))}"]
-    return ["this host is in standby (steelyard resume)"] if value is True else []
-
-
-def _said(value: Any) -> str:
-    """Return the words of an alarm: itself, or what its keys say."""
-    if isinstance(value, Mapping):
-        subject = value.get("subject") or value.get("service") or value.get("name")
-        text = value.get("text") or value.get("reason") or value.get("kind")
-        return ": ".join(str(part) for part in (subject, text) if part) or str(dict(value))
-    return str(value)
 
 
 def _bounded(

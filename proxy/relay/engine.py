@@ -261,6 +261,7 @@ class Engine:
         self._siblings.close()
         for number, table in enumerate(tables):
             self._siblings.set(number, table)
+        self._relays.share(self._siblings.count + 1)
         self._housekeeping.look()
 
     def prepared(self, family: int, kind: int, asked: int, socks: Sequence[socket.socket]) -> None:

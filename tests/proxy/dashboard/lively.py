@@ -2,6 +2,8 @@
 
 import math
 
+from proxy.moments import rfc3339, unix
+
 NOW = 1_790_000_000.0
 """The time of that installation, in Unix seconds."""
 CURVE = 60
@@ -20,12 +22,19 @@ OPERATOR = {"admin_by": "uid 1000", "admin_reason": "new disks"}
 def backend(name, kind, now, **more):
     """Return one backend; `kind` is the type of its probe."""
     state, reason = more.get("state", "up"), more.get("reason", "connected in 0.6 ms")
-    probe = {"type": kind, "ok": state in {"up", "reserve"}, "reason": reason, "latency_ms": 0.6, "at": now - 1.2}
+    probe = {
+        "type": kind,
+        "ok": state in {"up", "reserve"},
+        "reason": reason,
+        "latency_ms": 0.6,
+        "at": rfc3339(now - 1.2),
+    }
+    since = rfc3339(more.pop("since", now - 273_600))
     return {
         "name": name, "address": name, "state": state, "reason": reason, "admin": "ready", "admin_by": None,
         "admin_reason": None, "tier": 0, "weight": 1, "effective_weight": 1 if state == "up" else 0, "active": 0, "queued": 0,
         "total": 0, "rate": 0.0, "latency_ms": {"p50": None, "p99": None}, "bytes_in": 0, "bytes_out": 0,
-        "errors": {"connect_refused": 0, "no_answer": 0}, "since": now - 273_600, "origin": "file", "probes": [probe], **more,
+        "errors": {"connect_refused": 0, "no_answer": 0}, "since": since, "origin": "file", "probes": [probe], **more,
     }  # fmt: skip
 
 
@@ -89,16 +98,16 @@ def lively(at, now):
         for name, backends in _services(at, now).items()
     ]  # fmt: skip
     router = {
-        "name": "inside", "state": "active", "priority": 150, "effective_priority": 90, "standby": False,
-        "priority_parts": {"service smtp": -60}, "addresses": ["10.0.0.10/24", "2001:db8::10/64"], "since": now - 273_600,
+        "name": "inside", "state": "active", "priority": 150, "effective_priority": 90, "standby": False, "standby_since": None, "standby_reason": None, "counters": {},
+        "priority_parts": {"service smtp": -60}, "addresses": ["10.0.0.10/24", "2001:db8::10/64"], "since": rfc3339(now - 273_600),
         "peer": {"node": "lb2", "address": "10.0.0.3", "priority": 80, "last_advert_s": 0.4},
-        "last_change": {"at": now - 273_600, "from": "backup", "to": "active", "reason": "lb2 gave it up"},
+        "last_change": {"at": rfc3339(now - 273_600), "from": "backup", "to": "active", "reason": "lb2 gave it up"},
     }  # fmt: skip
     worker = {"pid": 4711, "alive": True, "restarts": 0, "generation": 4, "draining": False, "heartbeat_age_s": 0.05}
     return {
         "schema": 1, "node": "lb1", "state": "running", "version": "0.1.0", "uptime_s": 273_600.0 + at, "generation": 4,
         "config": {"sha256": "abcdef0123456789", "valid": True, "error": None, "on_disk_sha256": "abcdef0123456789", "overrides": 2},
-        "services": services, "vrrp": [router], "workers": [{"index": 0, **worker}, {"index": 1, **worker}],
+        "services": services, "vrrp": [router], "alarms": [], "notify": [], "workers": [{"index": 0, **worker}, {"index": 1, **worker}],
     }  # fmt: skip
 
 
@@ -114,7 +123,7 @@ def events(now):
         (31, "vrrp", "inside", "priority 150 -> 90: service smtp", "warning"),
     ]
     return [
-        {"at": now - ago, "kind": kind, "subject": subject, "text": text, "level": level}
+        {"at": rfc3339(now - ago), "kind": kind, "subject": subject, "text": text, "level": level}
         for ago, kind, subject, text, level in rows
     ]
 
@@ -142,7 +151,7 @@ class Source:
 
     def events(self, last, since=None):
         """Return the last events."""
-        return [event for event in events(self.began) if since is None or event["at"] >= since][-last:]
+        return [event for event in events(self.began) if since is None or unix(event["at"]) >= since][-last:]
 
     def stream(self, command, **arguments):
         """Answer a command."""

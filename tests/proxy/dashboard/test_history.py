@@ -3,6 +3,7 @@
 import copy
 
 from proxy.dashboard.history import CURVE, RESULTS, WINDOW, History, service_latency
+from proxy.moments import rfc3339, unix
 from tests.proxy.dashboard.lively import NOW, lively
 
 
@@ -37,11 +38,11 @@ def test_results_are_kept_once_each():
     """A result that stands in two snapshots is one result; two probes of one type are two histories."""
     history, status = History(), lively(0, NOW)
     probes = status["services"][0]["backends"][0]["probes"]
-    probes.append({**probes[0], "at": probes[0]["at"] - 5, "ok": False})
+    probes.append({**probes[0], "at": rfc3339(unix(probes[0]["at"]) - 5), "ok": False})
     history.take(status, 0.0)
     history.take(copy.deepcopy(status), 1.0)
     assert [(one.number, one.ok) for one in history.results("dns", "10.0.0.11")] == [(1, False), (0, True)]
-    probes[1]["at"] += 2
+    probes[1]["at"] = rfc3339(unix(probes[1]["at"]) + 2)
     history.take(status, 2.0)
     assert [one.number for one in history.results("dns", "10.0.0.11")] == [1, 1, 0]
 
