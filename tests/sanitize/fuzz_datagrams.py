@@ -134,7 +134,11 @@ class Fuzz:
                 sender.join(WEATHER)
             if time.monotonic() - shown > 30:
                 shown = time.monotonic()
-                print(f"{self.faults.datagrams:,} datagrams, {self.answered} of {self.asked} answers", flush=True)
+                print(
+                    f"{self.faults.datagrams:,} datagrams, {self.answered} of {self.asked} answers, "
+                    f"{len(descriptors() - self.before)} descriptors",
+                    flush=True,
+                )
             if self.faults.datagrams >= inputs:
                 break
         self.hostile.stop()

@@ -37,6 +37,7 @@ STREAM = random.Random(7).randbytes(PERIOD)
 URGENT = b"!"
 WEATHER = 0.25  # s until other calls fail
 FAILING = 5
+SHOWN = 30.0  # s between two lines that say how far it is
 CHANCE = 0.02
 SIZES = (1, 2, 100, 1400, 16_384, 70_000, 300_000)
 TIMES = TcpPlan(connect_timeout=0.5, idle_timeout=1.0, fin_timeout=0.5, keepalive=120.0, user_timeout=5.0)
@@ -151,7 +152,11 @@ class Fuzz:
     def run(self, connections: int) -> None:
         """Attack with so many connections."""
         changed = 0.0
+        shown = time.monotonic()
         while self.connections < connections or self.clients:
+            if time.monotonic() > shown + SHOWN:
+                shown = time.monotonic()
+                print(f"{self.connections:,} connections, {len(descriptors() - self.before)} descriptors", flush=True)
             if time.monotonic() > changed + WEATHER:
                 changed = time.monotonic()
                 self._weather()

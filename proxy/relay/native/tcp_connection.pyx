@@ -7,33 +7,24 @@ Laws:
   notice: nothing has passed in either direction yet.
 - If the host lacks descriptors, memory, local ports or an address to connect from, no backend is at fault: the client
   waits, and the connect is tried again.
-- All octets that one side has sent reach the other in order, followed by its FIN (RFC 9293, section 3.6) or its RST.
-  An RST is passed on when the octets before it have left the send queue, at the latest after fin-timeout.
-- At most one buffer, or a pipe of the same size, waits in each direction; meanwhile the sending side is not read.
 - A client's socket inherits its options.  A backend's socket gets those that a short connection does not need after
   `SETTLED` seconds.
-- A connection is in its service's set from the accept to its end, so that what points at it is valid.
 """
-
-from enum import IntEnum
 
 cimport cython
 from libc.errno cimport (
-    EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EINPROGRESS, EINTR, EMFILE, ENETUNREACH, ENFILE, ENOBUFS, ENOMEM,
-    ENOSPC, ETIMEDOUT, errno,
+    EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETIMEDOUT, errno,
 )
-from libc.math cimport INFINITY, isinf
+from libc.math cimport INFINITY
+from libc.stdint cimport uint8_t
 
-from proxy.relay.native.address cimport read_address
 from proxy.relay.native.linux cimport (
-    EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL, MSG_PEEK, SHUT_WR,
-    SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, close as close_fd, connect as connect_fd, getsockname, recv, send, shutdown,
-    socket as open_socket,
+    EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK,
+    SOCK_STREAM, close as close_fd, connect as connect_fd, send, socket as open_socket,
 )
 from proxy.relay.native.poller cimport Poller, Watch
-from proxy.relay.native.tcp_half cimport (
-    AGAIN, END, LOST, NO_MEMORY, OTHER_LOST, arm_reset, error_of, flush, has_more, lose, pull, unsent, waits,
-)
+from proxy.relay.native.tcp_half cimport error_of, has_more, waits
+from proxy.relay.native.tcp_pair cimport CLOSED, CONNECTING, INTRODUCING, OPEN, QUEUED, RESETTING, WAITING
 from proxy.relay.native.tcp_streams cimport Way
 from proxy.relay.native.timers cimport prepare_deadline
 from proxy.relay.native.traffic cimport Traffic
@@ -47,18 +38,6 @@ SETTLED = 1.0  # s after which a connection gets the options that a short one do
 GRACE = 0.5  # s that a connect may still take after the client has sent nothing but a FIN
 LINGERING = 0.01  # s between two looks at the send queue before an RST; doubled each time, up to a second
 
-
-State = IntEnum("State", {
-    "INTRODUCING": INTRODUCING,  # waits until `deadline` for the PROXY header of a listed source
-    "WAITING": WAITING,  # no connect is pending: the host lacks something, and the connect is tried again
-    "QUEUED": QUEUED,  # waits in `tcp.queue` for a free slot of a backend
-    "CONNECTING": CONNECTING,  # waits until `deadline` for the connect to `target`
-    "OPEN": OPEN,  # both sides are relayed; the first FIN starts the fin timer
-    "RESETTING": RESETTING,  # one side is broken: its octets are delivered, then the other side is reset
-    "CLOSED": CLOSED,  # both sockets are closed
-})
-
-cdef tuple _STATES = (None, *State)
 cdef int _ATTEMPTS = ATTEMPTS
 cdef double _SETTLED = SETTLED
 cdef double _GRACE = GRACE
@@ -72,18 +51,10 @@ cdef Py_ssize_t BACKEND_CONNECT_RESET = layout.BACKEND_CONNECT_RESET
 cdef Py_ssize_t BACKEND_CONNECT_TIMEOUT = layout.BACKEND_CONNECT_TIMEOUT
 cdef Py_ssize_t BACKEND_CONNECT_UNREACHABLE = layout.BACKEND_CONNECT_UNREACHABLE
 cdef Py_ssize_t BACKEND_LATENCY = layout.BACKEND_LATENCY
-cdef Py_ssize_t BACKEND_RESET = layout.BACKEND_RESET
-cdef Py_ssize_t BACKEND_TIMEOUT = layout.BACKEND_TIMEOUT
-cdef Py_ssize_t SERVICE_BACKEND_RESET = layout.SERVICE_BACKEND_RESET
-cdef Py_ssize_t SERVICE_BACKEND_TIMEOUT = layout.SERVICE_BACKEND_TIMEOUT
 cdef Py_ssize_t SERVICE_CLIENT_GONE = layout.SERVICE_CLIENT_GONE
-cdef Py_ssize_t SERVICE_CLIENT_RESET = layout.SERVICE_CLIENT_RESET
-cdef Py_ssize_t SERVICE_CLIENT_TIMEOUT = layout.SERVICE_CLIENT_TIMEOUT
-cdef Py_ssize_t SERVICE_CLOSED = layout.SERVICE_CLOSED
 cdef Py_ssize_t SERVICE_FIN_TIMEOUT = layout.SERVICE_FIN_TIMEOUT
 cdef Py_ssize_t SERVICE_IDLE_TIMEOUT = layout.SERVICE_IDLE_TIMEOUT
 cdef Py_ssize_t SERVICE_NO_LOCAL_PORT = layout.SERVICE_NO_LOCAL_PORT
-cdef Py_ssize_t SERVICE_NO_MEMORY = layout.SERVICE_NO_MEMORY
 cdef Py_ssize_t SERVICE_PROXY_TIMEOUT = layout.SERVICE_PROXY_TIMEOUT
 cdef Py_ssize_t SERVICE_QUEUE_TIMEOUT = layout.SERVICE_QUEUE_TIMEOUT
 cdef Py_ssize_t SERVICE_RETRIES = layout.SERVICE_RETRIES
@@ -94,26 +65,9 @@ cdef inline bint is_ours(int number) noexcept:
     return number == EMFILE or number == ENFILE or number == ENOBUFS or number == ENOMEM or number == ENOSPC
 
 
-cdef inline bint is_giving_up(int number) noexcept:
-    """Return True for the kernel's errors when it gives up retransmitting: ETIMEDOUT, or the last ICMP error."""
-    return number == ETIMEDOUT or number == EHOSTUNREACH or number == ENETUNREACH
-
-
 @cython.final
-@cython.freelist(256)
-cdef class Connection:
+cdef class Connection(Relaying):
     """One client's connection, from its accept to the end of both sockets."""
-
-    def __cinit__(self):
-        self._client.watch.fd = self._backend.watch.fd = -1
-        self._timer.place = -1
-
-    def __dealloc__(self):
-        # Its end has left nothing; only an engine that goes without closing leaves something.
-        if self._client.watch.fd >= 0:
-            close_fd(self._client.watch.fd)
-        if self._backend.watch.fd >= 0:
-            close_fd(self._backend.watch.fd)
 
     cdef int begin(self, Streams tcp, listener, int fd, const Address *source) except -1:
         """Own a client's socket, and watch it; raise OSError if that is impossible, and leave it open."""
@@ -136,93 +90,6 @@ cdef class Connection:
         poller.prepare(&self._client.watch, _client_ready, <void *>self)
         poller.watch(&self._client.watch, fd, STREAM)
         return 0
-
-    # -- what Python sees
-
-    @property
-    def state(self):
-        """The state."""
-        return _STATES[self._state]
-
-    @state.setter
-    def state(self, value):
-        self._state = value
-
-    @property
-    def source(self):
-        """The client's address: (host, port), or (host, port, flow, scope) for IPv6; a PROXY header may replace it."""
-        return read_address(&self._address) if self._source is None else self._source
-
-    @source.setter
-    def source(self, value):
-        self._source = value
-
-    @property
-    def bytes_in(self):
-        """Octets that went to the backend."""
-        return self._client.octets
-
-    @property
-    def bytes_out(self):
-        """Octets that went to the client."""
-        return self._backend.octets
-
-    @property
-    def waiting(self):
-        """The numbers of octets that wait to be sent to the client and to the backend."""
-        return _waiting(&self._client), _waiting(&self._backend)
-
-    @property
-    def descriptors(self):
-        """The descriptors of the client's and the backend's socket; -1: there is none."""
-        return self._client.watch.fd, self._backend.watch.fd
-
-    @property
-    def linked(self):
-        """Return True if the backend is connected."""
-        return self._backend.watch.fd >= 0 and (self._state == OPEN or self._state == RESETTING)
-
-    @property
-    def half_closed(self):
-        """Return True if one side of an open connection has sent its FIN."""
-        return self._state == OPEN and (self._client.eof or self._backend.eof)
-
-    @property
-    def backend_first(self):
-        """Return True if the backend sent its FIN first."""
-        return self._last == &self._client
-
-    @property
-    def local(self):
-        """The (host, port) that the client connected to; None if the socket is gone."""
-        cdef Address here
-        here.size = sizeof(here.name)
-        if getsockname(self._client.watch.fd, &here.name.any, &here.size) < 0:
-            return None
-        return read_address(&here)[:2]
-
-    def peek(self, Py_ssize_t size):
-        """Return up to `size` octets from the client, and leave them; raise OSError, also if there are none yet."""
-        octets = bytearray(size)
-        cdef Py_ssize_t got = recv(self._client.watch.fd, <char *>octets, size, MSG_PEEK)
-        if got < 0:
-            raise OSError(errno, "recv")
-        return bytes(octets[:got])
-
-    def skip(self, Py_ssize_t size):
-        """Take octets from the client that `peek` has returned; raise OSError if they are gone.
-
-        Those behind them cause no further edge, and are read later.
-        """
-        octets = bytearray(size)
-        cdef Py_ssize_t taken
-        while size > 0:
-            taken = recv(self._client.watch.fd, <char *>octets, size, 0)
-            if taken > 0:
-                size -= taken
-            elif taken == 0 or errno != EINTR:
-                raise OSError(ECONNRESET, "recv")
-        self._client.readable = True
 
     def due(self, double now):
         """Act as the timer does."""
@@ -463,160 +330,7 @@ cdef class Connection:
         self.close(reset=True)
         return 0
 
-    # -- relaying
-
-    cdef int _pull(self, Half *half, bint dry) except -1:
-        """Relay what a side has sent."""
-        cdef bint moved = False
-        cdef int number = 0
-        outcome = pull(self.tcp.admission, self.tcp.at, half, dry, self._state == OPEN, &moved, &number)
-        if moved:
-            self.touched = self.tcp.poller.now
-        return self._act(half, outcome, number) if outcome else 0
-
-    cdef int _flush(self, Half *half) except -1:
-        """Send the waiting octets; when all are sent, read the other side again."""
-        cdef bint moved = False
-        cdef int number = 0
-        outcome = flush(self.tcp.admission, self.tcp.at, half, &moved, &number)
-        if moved:
-            self.touched = self.tcp.poller.now
-        if outcome == AGAIN:
-            return self._pull(half.other, True)
-        return self._act(half, outcome, number) if outcome else 0
-
-    cdef int _act(self, Half *half, Outcome outcome, int number) except -1:
-        """Go on as the outcome of a turn says."""
-        if outcome == AGAIN:
-            self.tcp.poller.call_again(&half.watch)
-        elif outcome == END:
-            return self._ended(half)
-        elif outcome == LOST:
-            return self._broken(half, number or ECONNRESET)
-        elif outcome == OTHER_LOST:
-            return self._broken(half.other, number or ECONNRESET)
-        elif outcome == NO_MEMORY:
-            self.ends(SERVICE_NO_MEMORY)
-            self.close(reset=True)
-        return 0
-
-    # -- the end
-
-    cdef int _ended(self, Half *half) except -1:
-        """Pass the end of a side on: its FIN or RST has been read, and all octets before it have been sent."""
-        cdef Half *other = half.other
-        cdef double now = self.tcp.poller.now
-        half.eof = True
-        if self._state == RESETTING:
-            return self._await_delivery(now)
-        self.touched = now
-        if other.eof:
-            self._last = half
-            self.ends(SERVICE_CLOSED)
-            self.close()  # which sends the FIN
-        elif shutdown(other.watch.fd, SHUT_WR) < 0:
-            return self._broken(other, errno or ECONNRESET)
-        else:
-            self.expect(now + self.tcp.fin_timeout)
-        return 0
-
-    cdef int _broken(self, Half *half, int number) except -1:
-        """Begin to end the connection because `half` was reset or timed out; deliver what it sent before."""
-        cdef bint timed_out = is_giving_up(number)
-        if self._state == RESETTING:
-            if half == self._lost:
-                return self._ended(half)
-            self.close(reset=True)
-            return 0
-        if half == &self._backend and self.touched == 0.0 and not has_more(half):
-            return self._failed(number)
-        if half == &self._client:
-            self.ends(SERVICE_CLIENT_TIMEOUT if timed_out else SERVICE_CLIENT_RESET)
-        elif self.target is not None:
-            self.ends(SERVICE_BACKEND_TIMEOUT if timed_out else SERVICE_BACKEND_RESET)
-            self.tcp.at[self.target.cell + (BACKEND_TIMEOUT if timed_out else BACKEND_RESET)] += 1
-        self._state = RESETTING
-        self._lost = half
-        self.deadline = self.tcp.poller.now + self.tcp.fin_timeout
-        lose(self.tcp.admission, half)
-        if half.eof:
-            self._ended(half)
-        else:
-            half.readable = True
-            self._pull(half, True)
-        if self._state == RESETTING:
-            self.expect(self.deadline)
-        return 0
-
-    cdef int _await_delivery(self, double now) except -1:
-        """Reset the other side when the send queue, which has all octets of the lost side, is empty."""
-        if self._lost == NULL or now >= self.deadline or unsent(self._lost.other) == 0:
-            self.close(reset=True)
-            return 0
-        self.expect(min(now + self._wait, self.deadline))
-        self._wait = min(2 * self._wait, 1.0)
-        return 0
-
-    cpdef ends(self, Py_ssize_t cell):
-        """Count the reason of the end in a counter of the service."""
-        self.tcp.count(cell)
-        self.why = cell
-
-    cpdef close(self, bint reset=False):
-        """End both sides, with FINs or with RSTs; idempotent."""
-        cdef Streams tcp = self.tcp
-        cdef Traffic service = tcp.service
-        if self._state == CLOSED:
-            return
-        try:
-            if tcp.log is not None:
-                tcp.log.connection(self)
-            if tcp.followed is not None:
-                tcp.followed.connection(self)
-        except Exception as error:
-            tcp.poller.fault(error)
-        self._state = CLOSED
-        tcp.poller.timers.unset(&self._timer)
-        if tcp.queue is not None:
-            tcp.queue.leave(self)
-        self._close_half(&self._client, reset)
-        self._release(reset)
-        if self.sticky and service.keeper is not None:
-            service.keeper.release(self.sticky, tcp.poller.now)
-        if self.counted:
-            tcp.parted(self)
-        tcp.over(self)
-
-    cdef int _release(self, bint reset) except -1:
-        """Give the backend back."""
-        cdef Target target = self.target
-        self._close_half(&self._backend, reset)
-        self._backend.readable = self._backend.eof = self._backend.near = self._backend.urgent = False
-        self._backend.bulk = self._backend.prompt = self._backend.tuned = 0
-        if target is not None:
-            self.target = None
-            target.connections.discard(self)
-            self.tcp.service.gave_back(target)
-        return 0
-
-    cdef int _close_half(self, Half *half, bint reset) except -1:
-        if half.watch.fd >= 0:
-            if reset:
-                arm_reset(half.watch.fd)
-            self.tcp.poller.close_watched(&half.watch)
-        lose(self.tcp.admission, half)
-        return 0
-
     # -- time
-
-    cpdef expect(self, double when):
-        """Look at this connection at `when`, or sooner if that was planned."""
-        cdef Poller poller = self.tcp.poller
-        if isinf(when) or (self._timer.place >= 0 and self._timer.when <= when):
-            return
-        poller.timers.set(&self._timer, when)
-        if not poller._pumping:
-            poller.arm()
 
     cdef int _due(self, double now) except -1:
         """Act if a deadline of the state has passed, else set the timer again."""
@@ -657,10 +371,6 @@ cdef class Connection:
         self.ends(SERVICE_FIN_TIMEOUT if closing else SERVICE_IDLE_TIMEOUT)
         self.close(reset=True)
         return 0
-
-
-cdef Py_ssize_t _waiting(const Half *half) noexcept:
-    return half.piped if half.pipe != NULL else half.end - half.start
 
 
 cdef int _client_ready(Watch *watch, uint32_t mask) except -1:

@@ -9,8 +9,9 @@ from libc.stdint cimport uint32_t
 
 from proxy.relay.native.address cimport Address, host_of
 from proxy.relay.native.linux cimport EPOLLET, EPOLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK, accept4, close as close_fd
-from proxy.relay.native.tcp_connection cimport Connection, INTRODUCING
+from proxy.relay.native.tcp_connection cimport Connection
 from proxy.relay.native.tcp_half cimport Room, arm_reset
+from proxy.relay.native.tcp_pair cimport INTRODUCING
 from proxy.stats import layout
 
 ACCEPTS = 64  # connections accepted in one turn

@@ -8,7 +8,8 @@ out, and so are those that begin after the first page.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
-from proxy.relay.native.tcp_connection import Connection, State
+from proxy.relay.native.tcp_connection import Connection
+from proxy.relay.native.tcp_pair import State
 from proxy.relay.native.udp import Session
 from proxy.relay.observe.connection_log import asked_of, backend_address
 from proxy.relay.observe.ended import endpoint

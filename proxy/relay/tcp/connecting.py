@@ -6,7 +6,8 @@ The connection itself connects, and tries another backend if that fails (`proxy.
 from functools import partial
 from typing import TYPE_CHECKING
 
-from proxy.relay.native.tcp_connection import Connection, State
+from proxy.relay.native.tcp_connection import Connection
+from proxy.relay.native.tcp_pair import State
 from proxy.relay.sockets import transparent
 from proxy.relay.sockets.address import sockaddr
 from proxy.relay.sockets.sources import open_stream

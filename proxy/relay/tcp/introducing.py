@@ -1,6 +1,7 @@
 """PROXY headers of TCP connections: read from the sources in `accept-proxy`, and written for backends with `send-proxy`."""
 
-from proxy.relay.native.tcp_connection import Connection, State
+from proxy.relay.native.tcp_connection import Connection
+from proxy.relay.native.tcp_pair import State
 from proxy.relay.proxy_header.header import LONGEST, HeaderError, build, parse
 from proxy.stats.layout import SERVICE_CLIENT_GONE, SERVICE_PROXY_MALFORMED
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from proxy.relay.capacity import Capacity
 from proxy.relay.native.siblings import claim
-from proxy.relay.native.tcp_connection import State
+from proxy.relay.native.tcp_pair import State
 from proxy.stats.layout import BACKEND_QUEUED, SERVICE_QUEUED, SERVICE_REFUSED_LIMIT, TURN_QUEUE
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ from proxy.relay.clients.connection_counts import Clients
 from proxy.relay.native.pipes import MOST as PIPES
 from proxy.relay.native.poller import Poller
 from proxy.relay.native.siblings import Siblings
-from proxy.relay.native.tcp_connection import Connection, State
+from proxy.relay.native.tcp_connection import Connection
 from proxy.relay.native.tcp_half import Room
 from proxy.relay.native.tcp_listener import TcpListener
+from proxy.relay.native.tcp_pair import State
 from proxy.relay.native.tcp_streams import Streams
 from proxy.relay.plan import Member
 from proxy.relay.service import Service

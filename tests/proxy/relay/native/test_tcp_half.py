@@ -219,5 +219,5 @@ def test_short_connections_leave_nothing(wire):
     server.join(10)
     wire.over()
     assert wire.counts("total", "bytes_in", "bytes_out") == [count, 4 * count, 4 * count]
-    assert len(descriptors()) == before
+    eventually(lambda: len(descriptors()) == before)
     assert wire.relay.call(lambda: len(timers)) == armed

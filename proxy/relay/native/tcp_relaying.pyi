@@ -1,0 +1,3 @@
+from proxy.relay.native.tcp_pair import Pair
+
+class Relaying(Pair): ...
