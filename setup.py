@@ -27,8 +27,11 @@ def modules() -> list[Extension]:
     ]
 
 
-setup(
-    ext_modules=cythonize(
+def extensions() -> list[Extension]:
+    """Return what is to be compiled; nothing if `make` installs the package, which compiles it afterwards, and once."""
+    if "NATIVE_LATER" in os.environ:
+        return []
+    return cythonize(
         modules(),
         nthreads=os.cpu_count(),
         build_dir="build/cython",
@@ -37,6 +40,10 @@ setup(
             "binding": False,  # functions of C, as in CPython's own modules: a quarter less code
             "annotation_typing": False,  # annotations are for mypy: `memoryview[int]` would become a buffer of C ints
         },
-    ),
+    )
+
+
+setup(
+    ext_modules=extensions(),
     options={"build_ext": {"parallel": os.cpu_count()}},  # pip has no option for it
 )
