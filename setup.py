@@ -27,19 +27,22 @@ def modules() -> list[Extension]:
     ]
 
 
-def forget_others(extensions: list[Extension]) -> None:
+def forget_others(found: list[Extension]) -> None:
     """Remove what was built of modules that are compiled no more: it would hide their Python source."""
-    names = {one.name for one in extensions}
+    names = {one.name for one in found}
     for built in ROOT.glob("proxy/**/*.so"):
         path = built.relative_to(ROOT)
         if ".".join([*path.parent.parts, path.name.split(".")[0]]) not in names:
             built.unlink()
 
 
-found = modules()
-forget_others(found)
-setup(
-    ext_modules=cythonize(
+def extensions() -> list[Extension]:
+    """Return what is to be compiled; nothing if `make` installs the package, which compiles it afterwards, and once."""
+    if "NATIVE_LATER" in os.environ:
+        return []
+    found = modules()
+    forget_others(found)
+    return cythonize(
         found,
         nthreads=os.cpu_count(),
         build_dir="build/cython",
@@ -48,6 +51,10 @@ setup(
             "binding": False,  # functions of C, as in CPython's own modules: a quarter less code
             "annotation_typing": False,  # annotations are for mypy: `memoryview[int]` would become a buffer of C ints
         },
-    ),
+    )
+
+
+setup(
+    ext_modules=extensions(),
     options={"build_ext": {"parallel": os.cpu_count()}},  # pip has no option for it
 )

@@ -4,6 +4,8 @@
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 import time
 from dataclasses import asdict, replace
 
@@ -219,3 +221,14 @@ async def test_sessions_of_a_stranger(here, caplog):
     assert caplog.messages == ["1 UDP session of the predecessor cannot go on here"]
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(copy)
+
+
+def test_it_imports_what_a_worker_needs():
+    """A worker's memory has no library of the file, the probes, the control socket or netlink, nor other processes' rooms."""
+    code = "import sys, proxy.worker; print(*{name.split('.')[0] for name in sys.modules}, *sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    foreign = {"aiohttp", "asyncpg", "click", "cryptography", "dns", "h11", "ldap3", "prometheus_client", "pydantic"}
+    foreign |= {"pymysql", "pyroute2", "redis", "textual", "health", "vrrp", "email", "multiprocessing", "unittest"}
+    foreign |= {"proxy.config", "proxy.master", "proxy.control", "proxy.backends", "proxy.workers", "proxy.commands"}
+    assert "proxy.relay.engine" in said
+    assert not foreign & set(said)

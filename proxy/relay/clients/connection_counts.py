@@ -5,7 +5,10 @@ its column: sets of `WAYS` entries, (key, connections) each; the key determines 
 count is not published, and the other workers do not see its connections here.
 """
 
+from functools import partial
+
 from proxy.relay.clients.keys import ClientKeys
+from proxy.relay.native.memo import Memo
 from proxy.relay.native.siblings import Siblings
 from proxy.stats.layout import CLIENT_SIZE, Layout
 
@@ -20,13 +23,17 @@ class Clients:
         self._first = layout.counted
         self._sets = layout.clients // WAYS
         self._siblings = siblings
-        self._key = ClientKeys(salt).of
+        self._keys = ClientKeys(salt)
+        self._memos: dict[int, Memo] = {}  # of the keys, by service
         self._counts: dict[int, int] = {}
         self._places: dict[int, int] = {}  # key -> the cell of its entry
 
     def enter(self, service: int, address: str, most: int) -> int:
         """Count one more connection of a client; return its key for `leave`, or 0 if it has `most` on this host."""
-        key = self._key(service, address)
+        memo = self._memos.get(service)
+        if memo is None:
+            memo = self._memos[service] = Memo(partial(self._keys.of, service))
+        key = memo.of((address.partition("%")[0], 0))
         self._count(key, 1)  # first, so that two workers do not both accept the last one at the same time
         if self._counts[key] + self._elsewhere(key) <= most:
             return key

@@ -37,19 +37,14 @@ RENEWAL_PAUSE: Final = 0.005  # s between two lots of that size
 
 
 class Chooser(Protocol):
-    """The part of a service that persistence needs."""
+    """The part of a service that persistence needs; it is a `Traffic`."""
 
     plan: "ServicePlan"
     selector: "Selector"
     by_slot: "dict[int, Target]"
 
-    @property
-    def cells(self) -> "memoryview[int]":
-        """The column that counts."""
-
-    @property
-    def cell(self) -> int:
-        """The first cell of the service's block."""
+    def count(self, cell: int) -> None:
+        """Count one more in a cell of the service."""
 
     def pick(self, key: int, tried: "tuple[Target, ...]") -> "Target | None":
         """Claim a slot of the scheduler's choice and return that backend; None if no backend is left."""
@@ -99,20 +94,19 @@ class Persistence:
         template, or if its backend has no free slot; then the template stays.
         """
         service = self._service
-        otherwise = otherwise or service.pick
         now = self._poller.now
         kept = self._kept(sticky, tried, now)
         if kept is not None:
             if not service.claim(kept):
-                return otherwise(key, tried)
-            self._count(SERVICE_PERSISTED)
+                return service.pick(key, tried) if otherwise is None else otherwise(key, tried)
+            service.count(SERVICE_PERSISTED)
             return kept
-        target = otherwise(key, tried)
+        target = service.pick(key, tried) if otherwise is None else otherwise(key, tried)
         if target is None:
             return None
         with self._store.locked(self._templates.bucket(sticky)) as held:
             if not held:
-                self._count(SERVICE_PERSISTENCE_UNLOCKED)
+                service.count(SERVICE_PERSISTENCE_UNLOCKED)
             kept = self._kept(sticky, tried, now)  # another worker may have chosen just now
             if kept is not None:
                 if kept is target or not service.claim(kept):
@@ -120,7 +114,7 @@ class Persistence:
                 service.unclaim(target)
                 return kept
             if self._templates.put(sticky, target.slot, now, now + self._timeout):
-                self._count(SERVICE_PERSISTENCE_EVICTED)
+                service.count(SERVICE_PERSISTENCE_EVICTED)
         return target
 
     def peek(self, sticky: int) -> "Target | None":
@@ -181,6 +175,3 @@ class Persistence:
         if self._held:
             pause = RENEWAL_PAUSE if self._renewing else self._timeout / RENEWALS
             self._timer = self._poller.at(now + pause, self._renew_all)
-
-    def _count(self, cell: int) -> None:
-        self._service.cells[self._service.cell + cell] += 1

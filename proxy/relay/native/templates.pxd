@@ -10,4 +10,5 @@ cdef class Templates:
 
     cdef int64_t *_place(self, int64_t key) except? NULL
     cdef int64_t *_valid(self, int64_t key, double now) except? NULL
+    cpdef find(self, int64_t key, double now)
     cpdef renew(self, int64_t key, Py_ssize_t slot, double expiry)

@@ -33,7 +33,7 @@ cdef class Templates:
         """Return the number of a key's bucket."""
         return key % self.buckets
 
-    def find(self, int64_t key, double now):
+    cpdef find(self, int64_t key, double now):
         """Return the slot of a key's backend; None if it has no template or that has expired."""
         cdef int64_t *place = self._valid(key, now)
         return None if place == NULL else cell_read(place + 1) & SLOT

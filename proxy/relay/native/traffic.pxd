@@ -52,6 +52,7 @@ cdef class Traffic:
     cpdef Target pick(self, uint64_t key, tried, double since=*)
     cpdef bint claim(self, Target target) except -1
     cpdef unclaim(self, Target target)
+    cpdef count(self, Py_ssize_t cell)
     cpdef took(self, Target target)
     cpdef adopted(self, Target target)
     cpdef gave_back(self, Target target)

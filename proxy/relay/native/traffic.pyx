@@ -123,6 +123,10 @@ cdef class Traffic:
         if self.capacity is not None:
             self.capacity.unclaim(target)
 
+    cpdef count(self, Py_ssize_t cell):
+        """Count one more in a cell of the service's block."""
+        self.at[self.cell + cell] += 1
+
     cpdef took(self, Target target):
         """Count a connection, session or query that begins on `target`."""
         target.active += 1
