@@ -74,9 +74,9 @@ class FigureCollector:
         prober = self._parts.prober
         found: list[ProbeFigures] = []
         for number, row in enumerate(prober.timings.get(written(key), ())):
+            if len(row) != 3 + len(BOUNDS) + 1:
+                continue  # an attacker may have taken the process over
             seconds, rejected, lag, *buckets = row
-            if len(buckets) != len(BOUNDS) + 1:
-                continue
             counted = [seconds or 0.0, *(count or 0.0 for count in buckets)]
             sums = self._carried.take((_PROBES, *key, str(number)), prober.life, counted)
             found.append({"seconds": round(sums[0], 6), "buckets": sums[1:], "rejected": bool(rejected), "lag": lag})
