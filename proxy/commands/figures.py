@@ -48,10 +48,7 @@ class FigureCollector:
             "worker_restarts": int(restarts[0]),
             "files": self._files(snapshot),
             "override_age_s": self._oldest_override(),
-            "web_refused": {
-                reason: int(self._carried.take((_REFUSED, reason), self._herald.life, [count])[0])
-                for reason, count in sorted(self._herald.refused.items())
-            },
+            "web_refused": self._refused(),
         }
 
     def _service(self, service: Service, snapshot: Snapshot) -> Generator[None, None, ServiceFigures]:
@@ -99,6 +96,12 @@ class FigureCollector:
             if cells["open_files_limit"]
         }
         return {"master": own, **workers}
+
+    def _refused(self) -> dict[str, int]:
+        """Return what HTTP has refused by reason, also in lives that have ended."""
+        for reason, count in self._herald.refused.items():
+            self._carried.take((_REFUSED, reason), self._herald.life, [count])
+        return {key[1]: int(sums[0]) for key, sums in self._carried.below(_REFUSED).items()}
 
     def _oldest_override(self) -> float | None:
         """Return the seconds since the oldest change of an operator that is in force."""

@@ -77,11 +77,11 @@ def test_lives_end(collector, parts):
     """R8: after the death of health, of vrrp or of herald, the figures go on from where they were."""
     finished(collector.collected(snapshot()))
     parts.prober.life, parts.redundancy.counters = 2, (8, {"outside/4": {"conflicts": 1}})
-    collector._herald = SimpleNamespace(refused={"method": 0}, life=2)
+    collector._herald = SimpleNamespace(refused={"not_found": 1}, life=2)
     found = finished(collector.collected(snapshot()))
     assert found["services"]["dns"]["backends"]["b0"]["probes"][0]["buckets"][0] == 2
     assert found["vrrp"]["outside"]["conflicts"] == 4
-    assert found["web_refused"] == {"method": 4}
+    assert found["web_refused"] == {"method": 4, "not_found": 1}
 
 
 def test_what_is_gone_is_forgotten(collector, parts, carried):
