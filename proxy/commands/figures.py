@@ -16,6 +16,7 @@ from proxy.herald.herald import Herald
 from proxy.status.carried import Carried, Key
 from proxy.status.figures import BackendFigures, Figures, ProbeFigures, RouterFigures, ServiceFigures
 from proxy.status.snapshot import Snapshot
+from proxy.web.reasons import WEB_REASONS
 
 MOVES: Final = "transitions"
 """The key, before the router's name, of the count of its changes of state."""
@@ -100,8 +101,9 @@ class FigureCollector:
     def _refused(self) -> dict[str, int]:
         """Return what HTTP has refused by reason, also in lives that have ended."""
         for reason, count in self._herald.refused.items():
-            self._carried.take((_REFUSED, reason), self._herald.life, [count])
-        return {key[1]: int(sums[0]) for key, sums in self._carried.below(_REFUSED).items()}
+            if reason in WEB_REASONS:
+                self._carried.take((_REFUSED, reason), self._herald.life, [count])
+        return {reason: int(sum(self._carried.sums((_REFUSED, reason)))) for reason in WEB_REASONS}
 
     def _oldest_override(self) -> float | None:
         """Return the seconds since the oldest change of an operator that is in force."""

@@ -43,10 +43,6 @@ class Carried:
             return list(seen[1])
         return list(map(add, base, seen[1]))
 
-    def below(self, word: str) -> dict[Key, list[float]]:
-        """Return the sums of all counters whose keys begin with a word."""
-        return {key: self.sums(key) for key in sorted({*self._base, *self._seen}) if key[0] == word}
-
     def keep(self, wanted: Callable[[Key], bool]) -> None:
         """Forget counters of what the configuration no longer has."""
         for known in (self._base, self._seen):

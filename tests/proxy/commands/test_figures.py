@@ -10,6 +10,7 @@ from proxy.commands.figures import MOVES, FigureCollector, encoded
 from proxy.status.carried import Carried
 from proxy.status.slices import finished
 from proxy.status.snapshot import Snapshot
+from proxy.web.reasons import WEB_REASONS
 
 RUNS = [1] + [0] * len(BOUNDS)
 
@@ -42,7 +43,7 @@ def carried():
 
 @pytest.fixture
 def collector(parts, carried):
-    return FigureCollector(parts, carried, SimpleNamespace(refused={"method": 4}, life=1))
+    return FigureCollector(parts, carried, SimpleNamespace(refused={"method": 4, "made up": 5}, life=1))
 
 
 def snapshot():
@@ -70,7 +71,7 @@ def test_all_figures(collector, carried):
     assert found["files"]["worker 0"] == [20, 100]
     assert found["files"]["master"][0] > 3
     assert found["override_age_s"] > 1e9
-    assert found["web_refused"] == {"method": 4}
+    assert found["web_refused"] == {reason: 4 if reason == "method" else 0 for reason in WEB_REASONS}
 
 
 def test_lives_end(collector, parts):
@@ -81,7 +82,7 @@ def test_lives_end(collector, parts):
     found = finished(collector.collected(snapshot()))
     assert found["services"]["dns"]["backends"]["b0"]["probes"][0]["buckets"][0] == 2
     assert found["vrrp"]["outside"]["conflicts"] == 4
-    assert found["web_refused"] == {"method": 4, "not_found": 1}
+    assert (found["web_refused"]["method"], found["web_refused"]["not_found"]) == (4, 1)
 
 
 def test_what_is_gone_is_forgotten(collector, parts, carried):

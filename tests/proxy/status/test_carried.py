@@ -42,7 +42,6 @@ def test_what_has_gone_is_forgotten():
     carried = Carried()
     carried.take(KEY, 1, [1.0])
     carried.count(("transitions", "outside"))
-    assert carried.below("probe") == {KEY: [1.0]}
     carried.keep(lambda key: key[0] == "transitions")
     assert carried.rows() == [[["transitions", "outside"], [1.0]]]
 
