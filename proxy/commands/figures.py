@@ -16,6 +16,7 @@ from proxy.herald.herald import Herald
 from proxy.status.carried import Carried, Key
 from proxy.status.figures import BackendFigures, Figures, ProbeFigures, RouterFigures, ServiceFigures
 from proxy.status.snapshot import Snapshot
+from proxy.web.reasons import WEB_REASONS
 
 MOVES: Final = "transitions"
 """The key, before the router's name, of the count of its changes of state."""
@@ -48,10 +49,7 @@ class FigureCollector:
             "worker_restarts": int(restarts[0]),
             "files": self._files(snapshot),
             "override_age_s": self._oldest_override(),
-            "web_refused": {
-                reason: int(self._carried.take((_REFUSED, reason), self._herald.life, [count])[0])
-                for reason, count in sorted(self._herald.refused.items())
-            },
+            "web_refused": self._refused(),
         }
 
     def _service(self, service: Service, snapshot: Snapshot) -> Generator[None, None, ServiceFigures]:
@@ -74,9 +72,9 @@ class FigureCollector:
         prober = self._parts.prober
         found: list[ProbeFigures] = []
         for number, row in enumerate(prober.timings.get(written(key), ())):
+            if len(row) != 3 + len(BOUNDS) + 1:
+                continue  # an attacker may have taken the process over
             seconds, rejected, lag, *buckets = row
-            if len(buckets) != len(BOUNDS) + 1:
-                continue
             counted = [seconds or 0.0, *(count or 0.0 for count in buckets)]
             sums = self._carried.take((_PROBES, *key, str(number)), prober.life, counted)
             found.append({"seconds": round(sums[0], 6), "buckets": sums[1:], "rejected": bool(rejected), "lag": lag})
@@ -99,6 +97,13 @@ class FigureCollector:
             if cells["open_files_limit"]
         }
         return {"master": own, **workers}
+
+    def _refused(self) -> dict[str, int]:
+        """Return what HTTP has refused by reason, also in lives that have ended."""
+        for reason, count in self._herald.refused.items():
+            if reason in WEB_REASONS:
+                self._carried.take((_REFUSED, reason), self._herald.life, [count])
+        return {reason: int(sum(self._carried.sums((_REFUSED, reason)))) for reason in WEB_REASONS}
 
     def _oldest_override(self) -> float | None:
         """Return the seconds since the oldest change of an operator that is in force."""

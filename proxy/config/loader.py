@@ -27,6 +27,7 @@ from proxy.config.routers import check_membership, check_tracks, routers, sync_g
 from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings, default_user
 from proxy.config.tables import FileTable, ServiceTable
 from proxy.config.validate import keys_of, validate
+from proxy.config.web import check_web
 from vrrp.fitness import OWNER
 
 
@@ -178,6 +179,8 @@ class _Resolver:
         control = self._section("control", ControlSettings)
         self._check_names(node, control)
         web = self._section("web", WebSettings) if "web" in tree else None
+        if web is not None:
+            check_web(web, self._table("web") or Tab(tree.here), tree.spots["web"], sound, report)
         log = self._section("log", LogSettings)
         if node is None or control is None or log is None or report.errors:
             return None

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import aiohttp
 
-START = 30.0  # s that the browser may take to listen
+START = 60.0  # s that the browser may take to listen
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--disable-extensions", "--disable-default-apps",
@@ -50,7 +50,7 @@ class Page:
         self._number += 1
         self._open[self._number] = asyncio.get_running_loop().create_future()
         await self._socket.send_json({"id": self._number, "method": method, "params": parameters})
-        return await asyncio.wait_for(self._open[self._number], 20)
+        return await asyncio.wait_for(self._open[self._number], 60)
 
     async def run(self, script: str) -> Any:
         """Return the value of an expression in the page."""

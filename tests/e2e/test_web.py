@@ -17,7 +17,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e import browser
-from tests.e2e.loopback import Backend, Node, echo_service, exchange, free_port, lift_loopback, living
+from tests.e2e.loopback import Backend, Node, echo_service, exchange, free_port, lift_loopback, living, settled
 from tests.e2e.process import descendants, until
 from tests.proxy.web.bed import Bed, backend, service, status
 
@@ -43,7 +43,10 @@ def node(tmp_path, backends):
     web, echo = free_port(), free_port()
     made = Node(tmp_path, f'{echo_service(echo, backends)}\n[web]\nlisten = "127.0.0.1:{web}"\n', workers=1)
     made.web, made.echo = web, echo
-    yield made.start()
+    made.start(ready=False)
+    until(made.socket.exists, 60, "the daemon to start")
+    made.until(settled, "the daemon to be ready", 60)
+    yield made
     made.end()
 
 
@@ -51,7 +54,7 @@ def get(node, path, **headers):
     """Return the status and the body of an answer."""
     request = urllib.request.Request(f"http://127.0.0.1:{node.web}{path}", headers=headers)
     try:
-        with urllib.request.urlopen(request, timeout=15) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()
@@ -226,7 +229,7 @@ SHOWN = 'document.querySelector("[data-backend=b0] .badge")?.textContent'
 async def test_a_backend_that_dies_is_seen(node, backends):
     """The page shows within two seconds of its verdict that a backend is down, without a reload of the page."""
     async with browser.opened(f"http://127.0.0.1:{node.web}/") as page:
-        await page.until(f'{SHOWN} === "up"', 20)
+        await page.until(f'{SHOWN} === "up"', 60)
         await page.until('document.querySelector("#live").className === "fresh"', 10)
         backends[0].refuse()
 
@@ -248,14 +251,14 @@ async def test_a_backend_that_dies_is_seen(node, backends):
 async def test_a_daemon_that_is_away(node):
     """When the daemon stops answering, the page says so and how old it is; when it answers again, it is live again."""
     async with browser.opened(f"http://127.0.0.1:{node.web}/") as page:
-        await page.until('document.querySelector("#live").className === "fresh"', 20)
+        await page.until('document.querySelector("#live").className === "fresh"', 60)
         os.kill(node.pid, signal.SIGSTOP)
         try:
-            await page.until('document.querySelector("#alarm").textContent.startsWith("The daemon is away")', 20)
+            await page.until('document.querySelector("#alarm").textContent.startsWith("The daemon is away")', 60)
             assert await page.run('document.querySelector("main").className') == "stale"
         finally:
             os.kill(node.pid, signal.SIGCONT)
-        await page.until('document.querySelector("#live").className === "fresh"', 20)
+        await page.until('document.querySelector("#live").className === "fresh"', 60)
 
 
 @needs_chromium
@@ -291,7 +294,7 @@ async def test_names_with_markup_stay_text():
     bed.view.tell([{"at": 1.0, "kind": MARKUP, "subject": MARKUP, "text": MARKUP, "level": "error"}])
     try:
         async with browser.opened(f"http://127.0.0.1:{bed.port}/") as page:
-            await page.until('document.querySelector("#events li")', 20)
+            await page.until('document.querySelector("#events li")', 60)
             await page.until('document.querySelector("[data-service]")', 10)
             text = await page.run("document.body.innerText")
             assert text.count("onerror=alert(1)") >= 12

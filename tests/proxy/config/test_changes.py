@@ -115,6 +115,17 @@ def test_a_renamed_service_keeps_its_listeners(read):
     ]
 
 
+def test_web_comes_changes_and_goes(read):
+    """[web] has steps of its own: added, changed with its settings, removed."""
+    without, table = read(), ("[log]", '[web]\nallow = ["192.0.2.0/24"]\n[log]')
+    other = read((table[0], table[1].replace("192", "198")))
+    assert [step.text for step in steps(without, read(table))] == ["[web]: added"]
+    assert [step.text for step in steps(read(table), without)] == ["[web]: removed"]
+    (changed,) = steps(read(table), other)
+    assert changed.text.startswith("[web]: allow ")
+    assert not changed.reexec
+
+
 def test_what_operators_have_changed(read):
     """A backend that stays until its connections have ended is a removed one; an act that the file ends is a step."""
     key = ("web", "192.0.2.2")

@@ -252,11 +252,15 @@ async def test_a_slow_follower_loses_the_oldest_and_is_told(clock):
 
 
 async def test_followers_are_limited(clock):
-    """So many follow and no more; one that leaves makes room."""
+    """So many follow and no more, but for the daemon's own reader; one that leaves makes room."""
     timeline = Timeline(clock=clock)
     followers = [timeline.follow() for _ in range(FOLLOWERS)]
     with pytest.raises(RuntimeError, match="follow the events already"):
         timeline.follow()
+    own = timeline.follow(own=True)
+    timeline.add("x", "y", "z")
+    assert (await own.next()).text == "z"
+    own.close()
     followers[0].close()
     timeline.follow()
 
