@@ -58,7 +58,7 @@ virtual_server {SERVICE} 80 {{
 """
 # What dpkg writes about itself, and the caches of other packages' triggers.
 DPKG = re.compile(
-    r"/var/(lib/dpkg|log|cache|lib/systemd|lib/man-db)/|/etc/(passwd|group|shadow|gshadow|subuid|subgid|ld\.so\.cache)-?$"
+    r"/var/(lib/dpkg|log|cache|lib/systemd|lib/man-db)/|/etc/(passwd|group|shadow|gshadow|subuid|subgid)-$"
 )
 
 
