@@ -68,9 +68,11 @@ lock: $(READY)  ## packaging/requirements.lock, on Debian 12; UPGRADE=--upgrade 
 deb: $(READY)  ## the package of this Debian release, in dist/; TREE=/srv/trixie for the release in that directory tree
 	$(SHIP) deb --wheels build/wheels $(if $(TREE),--tree $(TREE))
 
-deb-test: $(READY)  ## the package of a directory tree, as TREE=/srv/trixie, installed and upgraded over that tree
-	$(SHIP) deb --wheels build/wheels --tree $(TREE) --output build/deb-test
-	TREE=$(TREE) DEB=$$(ls -t build/deb-test/*.deb | head -1) $(BIN)/python -m pytest -s tests/e2e/test_deb.py
+deb-test: $(READY)  ## what `make deb` makes, installed, upgraded under load and purged; TREE=/srv/trixie as above
+	$(BIN)/python tests/packages.py tests/packages.txt
+	$(SHIP) deb --wheels build/wheels --output build/deb-test $(if $(TREE),--tree $(TREE))
+	TREE=$(or $(TREE),/) DEB=$$(ls -t build/deb-test/*.deb | head -1) \
+	    $(BIN)/python -m pytest -s tests/e2e/test_deb.py tests/packaging/test_lintian.py
 
 container-test: $(READY)  ## the steps of packaging/Containerfile, over a directory tree of Debian 13: TREE=/srv/trixie
 	TREE=$(TREE) $(BIN)/python -m pytest tests/packaging/test_container.py

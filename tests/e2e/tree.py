@@ -18,7 +18,7 @@ class Tree:
     def __init__(self, bed: Bed, host: str, lower: Path) -> None:
         if privileges.alone():
             raise MissingError("an overlay over a Debian root needs a real root")
-        self.bed, self.host = bed, host
+        self.bed, self.host, self._lower = bed, host, lower
         self.proc: Proc = bed.spawn(
             host, tree.command(lower, [], "sh", "-c", "echo up; exec sleep infinity"), name="tree"
         )
@@ -31,10 +31,17 @@ class Tree:
         return Path(f"/proc/{self._init}/root")
 
     def changed(self) -> set[str]:
-        """Return every file that is not as it is below: made, changed or removed."""
+        """Return every file that is not as it is below: made, removed, or with another content."""
         words = ["nsenter", f"--target={self._init}", "--mount", "--", "find", str(tree.UPPER), "!", "-type", "d"]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
-        return {line.removeprefix(str(tree.UPPER)) for line in done.stdout.splitlines()}
+        names = {line.removeprefix(str(tree.UPPER)) for line in done.stdout.splitlines()}
+        return {name for name in names if not self._same(name)}
+
+    def _same(self, name: str) -> bool:
+        """Return True for a file that is only a copy: one that was opened to be written, such as a lock."""
+        above, below = (root / name.lstrip("/") for root in (self.root, self._lower))
+        both = above.is_file() and below.is_file()
+        return both and above.read_bytes() == below.read_bytes()
 
     def command(self, *words: str) -> list[str]:
         """Return what runs a command in the tree."""
