@@ -14,7 +14,7 @@ SPREAD := $(if $(filter 0,$(shell id -u)),$(WORKERS))
 
 build: $(READY)  ## the environment and the native modules
 
-.PHONY: build demo test lint behaviours breakages bench load soak sanitize
+.PHONY: build demo test lint behaviours breakages bench load soak sanitize pictures
 
 demo: $(READY)  ## queries and connections balanced over embedded servers, one of which dies and returns
 	$(BIN)/steelyard demo
@@ -52,6 +52,9 @@ soak: $(READY)  ## ten minutes of both processors saturated beneath a pair whose
 
 sanitize: $(READY)  ## the native modules under sanitizers: tests, failing calls, fuzzers; INPUTS=10000000 for more of these
 	$(BIN)/python -m tests.sanitize $(if $(INPUTS),--inputs $(INPUTS)) $(STEPS)
+
+pictures: $(READY)  ## draws docs/pictures again: steelyard top at each size
+	$(BIN)/python -m tests.pictures
 
 $(READY): .venv/stamp $(NATIVE)
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2
