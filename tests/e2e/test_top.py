@@ -98,7 +98,7 @@ async def test_all_of_one_backend(bed: Bed) -> None:
             await top.until(lambda: top.text.count("● ok") >= 3)
             await top.press("escape", "home", "down", "enter")
             await top.until(lambda: "dns / b" in top.screen[0])
-            await top.until(lambda: "Latency of the last minute, 1" in top.text)
+            await top.until(lambda: "Latency of the last minute in ms, " in top.text)
 
 
 async def test_an_operator_acts(bed: Bed) -> None:

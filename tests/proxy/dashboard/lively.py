@@ -20,7 +20,7 @@ OPERATOR = {"admin_by": "uid 1000", "admin_reason": "new disks"}
 def backend(name, kind, now, **more):
     """Return one backend; `kind` is the type of its probe."""
     state, reason = more.get("state", "up"), more.get("reason", "connected in 0.6 ms")
-    probe = {"type": kind, "ok": state in {"up", "reserve"}, "reason": reason, "latency_ms": 0.6, "at": now - 1.2}
+    probe = {"type": kind, "ok": state in {"up", "reserve"}, "reason": reason, "latency_ms": 1.1, "at": now - 1.2}
     return {
         "name": name, "address": name, "state": state, "reason": reason, "admin": "ready", "admin_by": None,
         "admin_reason": None, "tier": 0, "weight": 1, "effective_weight": 1 if state == "up" else 0, "active": 0, "queued": 0,
@@ -34,7 +34,7 @@ def _wave(at, period, low, high):
 
 
 def _services(at, now):
-    answer = "NOERROR in 0.4 ms, serial 2026112901"
+    answer = "NOERROR in 1.1 ms, serial 2026112901"
     dns = [
         backend("10.0.0.11", "dns", now, reason=answer, active=3, rate=_wave(at, 5, 3200, 4100),
                 latency_ms={"p50": round(_wave(at, 8, 3.5, 5) / 10, 2), "p99": _wave(at, 7, 2, 4.2)}),
@@ -166,7 +166,7 @@ class Source:
                 ]
             }
         elif command == "connections":
-            yield {"connections": [connection(at) for at in range(3)], "more": True}
+            yield {"connections": [connection(at) for at in range(212)], "more": True}
             yield {"connections": [], "queries_in_flight": {}, "unanswered": [], "more": False}
         else:
             self.sent.append((command, arguments))
@@ -176,8 +176,8 @@ class Source:
 def connection(at):
     """Return one open connection."""
     return {
-        "kind": "tcp", "service": "ldap", "client": f"192.0.2.{at + 7}:{40_000 + at}", "listener": "10.0.0.10:389",
-        "backend": "10.0.0.21", "state": "relaying", "age_s": 12.5 + 300 * at, "idle_s": 0.4, "bytes_in": 1200 * at,
+        "kind": "tcp", "service": "ldap", "client": f"192.0.2.{at % 200 + 7}:{40_000 + at}", "listener": "10.0.0.10:389",
+        "backend": "10.0.0.21", "state": "relaying", "age_s": 12.5 + 300 * (at % 20), "idle_s": 0.4, "bytes_in": 1200 * at,
         "bytes_out": 48_000,
     }  # fmt: skip
 
