@@ -25,7 +25,7 @@ class Terminal:
             os.execv(sys.executable, [sys.executable, "-m", "proxy", *map(str, arguments)])
         self.seen = ""
 
-    def until(self, text: str, patience: float = 20.0) -> str:
+    def until(self, text: str, patience: float = 40.0) -> str:
         """Read until a text has been written."""
         ends = time.monotonic() + patience
         while text not in self.seen:
@@ -37,9 +37,13 @@ class Terminal:
                     assert text in self.seen, self.seen
         return self.seen
 
+    def forget(self) -> None:
+        """Forget what was written so far."""
+        self.seen = ""
+
     def press(self, keys: str) -> None:
         """Type keys; what was written before is forgotten."""
-        self.seen = ""
+        self.forget()
         os.write(self.fd, keys.encode())
 
     def end(self) -> int | None:

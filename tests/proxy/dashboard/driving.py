@@ -6,7 +6,7 @@ from proxy.dashboard.app import Dashboard
 from proxy.dashboard.widgets import List
 from tests.proxy.dashboard.lively import NOW, Source
 
-PATIENCE = 30.0
+PATIENCE = 40.0
 
 
 class Driven:
