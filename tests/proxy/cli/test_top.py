@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.proxy.cli.test_source import Server
+from tests.proxy.cli.test_http_source import Server
 from tests.terminal import Terminal
 
 
