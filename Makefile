@@ -20,7 +20,7 @@ build: $(READY)  ## the environment and the native modules
 
 SHIP := PYTHONPATH=packaging $(BIN)/python -m shipping
 
-.PHONY: build demo test lint behaviours breakages bench load soak sanitize wheel lock deb deb-test container-test docs
+.PHONY: build demo test lint behaviours breakages bench load soak sanitize wheel lock deb deb-test container-test docs pictures
 
 demo: $(READY)  ## queries and connections balanced over embedded servers, one of which dies and returns
 	$(BIN)/steelyard demo
@@ -79,6 +79,9 @@ container-test: $(READY)  ## the steps of packaging/Containerfile, over a direct
 
 docs: $(READY)  ## the documentation as one searchable site, in build/site
 	$(BIN)/mkdocs build --strict --quiet --config-file packaging/mkdocs.yml
+
+pictures: $(READY)  ## draws docs/pictures again: steelyard top at each size
+	$(BIN)/python -m tests.pictures
 
 $(READY): .venv/stamp $(NATIVE)
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2

@@ -155,7 +155,7 @@ def _histogram(extra: Extra, cells: int, glyphs: Glyphs) -> list[Line]:
         found[max(_FINEST, _exponent(upto))] += count
     octaves = {2.0**at: found[at] for at in range(min(found, default=0), max(found, default=0) + 1)}
     total, most = sum(octaves.values()), max(octaves.values(), default=0)
-    head = _heading(f"Latency of the last minute, {counted(total, 'sample')}", cells, glyphs)
+    head = _heading(f"Latency of the last minute in ms, {counted(total, 'sample')}", cells, glyphs)
     if not total:
         return [head, (Segment("  none", "dim"),)]
     room = max(8, min(60, cells - _LABEL - 22))

@@ -3,7 +3,7 @@
 from typing import Final
 
 LEAST: Final = 1.0
-MOST: Final = 15.0
+MOST: Final = 5.0
 """Seconds between two looks."""
 SHARE: Final = 0.05
 """The share of a processor that looking may take here."""

@@ -1,22 +1,13 @@
 """proxy.cli.top: `steelyard top`."""
 
-import contextlib
-import fcntl
 import json
-import os
-import pty
-import select
-import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 
 import pytest
 
-from tests.proxy.cli.conftest import ENVIRONMENT
-from tests.proxy.cli.test_source import Server
+from tests.proxy.cli.test_http_source import Server
+from tests.terminal import Terminal
 
 
 def test_a_table_without_a_terminal(daemon, steelyard, make):
@@ -102,55 +93,9 @@ def test_help_and_start(steelyard):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-class Terminal:
-    """`steelyard top` on a terminal of its own."""
-
-    def __init__(self, *arguments, size=(24, 80), **environment):
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:  # pragma: no cover
-            os.environ.clear()
-            os.environ.update({**ENVIRONMENT, "TERM": "xterm-256color", "LANG": "C.UTF-8", **environment})
-            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-            os.execv(sys.executable, [sys.executable, "-m", "proxy", "top", *map(str, arguments)])
-        self.seen = ""
-
-    def until(self, text, patience=20.0):
-        """Read until a text has been written."""
-        ends = time.monotonic() + patience
-        while text not in self.seen:
-            assert time.monotonic() < ends, self.seen
-            if select.select([self.fd], [], [], 0.1)[0]:
-                try:
-                    self.seen += os.read(self.fd, 65536).decode(errors="replace")
-                except OSError:
-                    assert text in self.seen, self.seen
-        return self.seen
-
-    def press(self, keys):
-        """Type keys; what was written before is forgotten."""
-        self.seen = ""
-        os.write(self.fd, keys.encode())
-
-    def end(self):
-        """Return how it ended; it is killed if it has not."""
-        ends = time.monotonic() + 10
-        while time.monotonic() < ends:
-            if select.select([self.fd], [], [], 0.05)[0]:
-                with contextlib.suppress(OSError):
-                    self.seen += os.read(self.fd, 65536).decode(errors="replace")
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                os.close(self.fd)
-                return os.waitstatus_to_exitcode(status)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        os.close(self.fd)
-        return None
-
-
 def test_on_a_terminal(daemon):
     """On a terminal the dashboard runs until `q`, and ends with 0."""
-    terminal = Terminal("-s", daemon.path)
+    terminal = Terminal("top", "-s", daemon.path)
     terminal.until("10.0.0.11")
     terminal.press("?")
     terminal.until("fold all services")
@@ -162,7 +107,7 @@ def test_on_a_terminal(daemon):
 
 def test_a_dumb_terminal(daemon):
     """On a terminal whose cursor cannot be moved a table is printed once."""
-    terminal = Terminal("-s", daemon.path, TERM="dumb")
+    terminal = Terminal("top", "-s", daemon.path, TERM="dumb")
     assert terminal.end() == 0
     assert "10.0.0.11" in terminal.seen
     assert "\x1b" not in terminal.seen
@@ -170,7 +115,7 @@ def test_a_dumb_terminal(daemon):
 
 def test_no_colour(daemon):
     """With NO_COLOR nothing that is written has a hue: red, green and blue are equal in every colour."""
-    terminal = Terminal("-s", daemon.path, NO_COLOR="1", COLORTERM="truecolor")
+    terminal = Terminal("top", "-s", daemon.path, NO_COLOR="1", COLORTERM="truecolor")
     seen = terminal.until("10.0.0.11")
     terminal.press("q")
     assert terminal.end() == 0

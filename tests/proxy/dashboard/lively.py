@@ -26,7 +26,7 @@ def backend(name, kind, now, **more):
         "type": kind,
         "ok": state in {"up", "reserve"},
         "reason": reason,
-        "latency_ms": 0.6,
+        "latency_ms": 1.1,
         "at": rfc3339(now - 1.2),
     }
     since = rfc3339(more.pop("since", now - 273_600))
@@ -43,7 +43,7 @@ def _wave(at, period, low, high):
 
 
 def _services(at, now):
-    answer = "NOERROR in 0.4 ms, serial 2026112901"
+    answer = "NOERROR in 1.1 ms, serial 2026112901"
     dns = [
         backend("10.0.0.11", "dns", now, reason=answer, active=3, rate=_wave(at, 5, 3200, 4100),
                 latency_ms={"p50": round(_wave(at, 8, 3.5, 5) / 10, 2), "p99": _wave(at, 7, 2, 4.2)}),
@@ -175,7 +175,7 @@ class Source:
                 ]
             }
         elif command == "connections":
-            yield {"connections": [connection(at) for at in range(3)], "more": True}
+            yield {"connections": [connection(at) for at in range(212)], "more": True}
             yield {"connections": [], "queries_in_flight": {}, "unanswered": [], "more": False}
         else:
             self.sent.append((command, arguments))
@@ -185,8 +185,8 @@ class Source:
 def connection(at):
     """Return one open connection."""
     return {
-        "kind": "tcp", "service": "ldap", "client": f"192.0.2.{at + 7}:{40_000 + at}", "listener": "10.0.0.10:389",
-        "backend": "10.0.0.21", "state": "relaying", "age_s": 12.5 + 300 * at, "idle_s": 0.4, "bytes_in": 1200 * at,
+        "kind": "tcp", "service": "ldap", "client": f"192.0.2.{at % 200 + 7}:{40_000 + at}", "listener": "10.0.0.10:389",
+        "backend": "10.0.0.21", "state": "relaying", "age_s": 12.5 + 300 * (at % 20), "idle_s": 0.4, "bytes_in": 1200 * at,
         "bytes_out": 48_000,
     }  # fmt: skip
 

@@ -5,71 +5,14 @@ import time
 
 import pytest
 
-from proxy.dashboard.app import Dashboard
 from proxy.dashboard.history import CURVE
 from proxy.dashboard.pages import BackendPage, Confirm, HelpPage
 from proxy.dashboard.text import plain
 from proxy.dashboard.widgets import Lines, List
+from tests.proxy.dashboard.driving import driving
 from tests.proxy.dashboard.lively import NOW, Source, lively
 
 SIZES = [(80, 24), (120, 40), (200, 60)]
-PATIENCE = 30.0
-
-
-class Driven:
-    """The program under test, with what it shows as text."""
-
-    def __init__(self, app, pilot, source):
-        self.app, self.pilot, self.source = app, pilot, source
-
-    @property
-    def screen(self):
-        """What stands on the screen now, line by line."""
-        width, height = self.app.size
-        strips = self.app.screen._compositor.render_strips()
-        return ["".join(part.text for part in strip)[:width] for strip in strips[:height]]
-
-    @property
-    def text(self):
-        """The screen in one text."""
-        return "\n".join(self.screen)
-
-    @property
-    def selected(self):
-        """The key of the selected row."""
-        return self.app.screen_stack[0].query_one(List).selected
-
-    async def until(self, condition):
-        """Wait until something is on the screen."""
-        ends = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < ends, self.text
-            await self.pilot.pause(0.05)
-
-    async def press(self, *keys):
-        """Press keys, and wait until they have had their effect."""
-        await self.pilot.press(*keys)
-        await self.pilot.pause()
-
-
-def driving(size=(120, 40), **more):
-    """Return what runs the program at a size."""
-
-    class Running:
-        async def __aenter__(self):
-            self.source = more.pop("source", None) or Source()
-            self.app = Dashboard(self.source, clock=lambda: NOW, **more)
-            self.context = self.app.run_test(size=size)
-            driven = Driven(self.app, await self.context.__aenter__(), self.source)
-            if self.source.away is None:
-                await driven.until(lambda: "smtp" in driven.text)
-                await driven.pilot.pause()
-            return driven
-
-        async def __aexit__(self, *why):
-            return await self.context.__aexit__(*why)
-
-    return Running()
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -187,8 +130,8 @@ async def test_a_backend(size):
         await top.press("slash", *"10.0.0.21", "enter", "down", "enter")
         await top.until(lambda: isinstance(top.app.screen, BackendPage) and "found dc=example" in top.text)
         page = top.app.screen.query_one("#page", Lines)
-        await top.until(lambda: any("Connected: 3" in plain(line) for line in page._lines))
-        assert any("Latency of the last minute, 4920 samples" in plain(line) for line in page._lines)
+        await top.until(lambda: any("Connected: the first 200" in plain(line) for line in page._lines))
+        assert any("Latency of the last minute in ms, 4920 samples" in plain(line) for line in page._lines)
         assert any("192.0.2.7:40000" in plain(line) for line in page._lines)
         looks = top.source.looks
         await top.until(lambda: top.source.looks > looks)

@@ -38,7 +38,7 @@ def test_the_histogram(scene):
     """Each octave of latency has a bar, also one without samples between two that have some."""
     extra = Extra(connections=[], cells=[(0.25, 30), (0.5, 60), (4.0, 10)])
     found = shown(scene, "dns", "10.0.0.11", extra)
-    at = next(at for at, line in enumerate(found) if "Latency of the last minute, 100 samples" in line)
+    at = next(at for at, line in enumerate(found) if "Latency of the last minute in ms, 100 samples" in line)
     assert [line.split()[:3] + line.split()[-2:] for line in found[at + 1 : at + 6]] == [
         ["up", "to", "0.25", "30.0", "%"], ["up", "to", "0.50", "60.0", "%"], ["up", "to", "1.0", "0.0", "%"],
         ["up", "to", "2.0", "0.0", "%"], ["up", "to", "4.0", "10.0", "%"],
