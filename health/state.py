@@ -46,6 +46,8 @@ class Outcome(NamedTuple):
     """A failure of a healthy backend in another role than the wanted one, such as a replica instead of a writer."""
     full: bool = False
     """A pass in reserve of a backend that refused the probe because it has no room for another client."""
+    lag: float | None = None
+    """How far the backend is behind the source of its data, in seconds, if the probe measures it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from health.spec import MysqlProbe, ProbeBase, TcpProbe
+from health.spec import MysqlProbe, PgsqlProbe, ProbeBase, RedisProbe, TcpProbe
 from proxy.balance.names import DESTINATION_HASH, UNSHARED
 from proxy.config.diagnostics import Report
 from proxy.config.model import Config, Listener, Service, Vrrp
@@ -25,6 +25,7 @@ MAIL_PORTS: Final = {
     4190: "ManageSieve",
 }
 MYSQL_PORT: Final = 3306
+REDIS_PING: Final = 10.0  # seconds: Redis's default of repl-ping-replica-period
 
 _PRIVATE: Final = [
     ipaddress.ip_network(block)
@@ -63,8 +64,15 @@ def warn_of_probe(spec: ProbeBase, tab: Tab, spot: Spot, report: Report) -> None
             "without tls-name the certificate must contain the backend's address, and few certificates do",
             'set tls-name = "…", the name that clients use',
         )
-    # A mysql probe sends its password only over verified TLS, so it needs no warning.
-    if getattr(spec, "password_file", None) is None or isinstance(spec, MysqlProbe) or _is_loopback(spec.address):
+    if isinstance(spec, RedisProbe) and spec.max_lag is not None and spec.max_lag <= REDIS_PING:
+        report.warn(
+            tab.spots.get("max-lag", spot),
+            f"a Redis primary at rest sends something every {REDIS_PING:g} s, so that a lag up to this says nothing",
+            f'max-lag = "{3 * REDIS_PING:g}s", or a shorter repl-ping-replica-period on the primary',
+        )
+    # A mysql or pgsql probe sends its password only over verified TLS, so it needs no warning.
+    careful = isinstance(spec, MysqlProbe | PgsqlProbe)
+    if getattr(spec, "password_file", None) is None or careful or _is_loopback(spec.address):
         return
     if spec.tls == "off":
         message, hint = (
