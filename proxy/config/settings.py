@@ -4,6 +4,7 @@ Durations are seconds, `math.inf` for "never". The defaults are those of the ref
 on another value, which the field's comment names.
 """
 
+import math
 import os
 import pwd
 import re
@@ -94,6 +95,8 @@ class TcpSettings(Table):
     keepalive: Annotated[Duration, Field(ge=1.0)] = 120.0
     user_timeout: Timer = 30.0
     backlog: Annotated[Int, Field(ge=1, le=65535)] = 4096
+    max_lifetime: Annotated[Duration, Field(ge=1.0)] = math.inf
+    quiet: Annotated[Timer, Field(le=3600.0)] = 5.0
 
 
 class UdpSettings(Table):

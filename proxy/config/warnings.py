@@ -1,11 +1,13 @@
 """Warnings about settings that are legal but unwise: each says what will happen, and what to write instead."""
 
 import ipaddress
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
 from health.spec import MysqlProbe, PgsqlProbe, ProbeBase, RedisProbe, TcpProbe
+from health.units import format_duration
 from proxy.balance.names import DESTINATION_HASH, UNSHARED
 from proxy.config.diagnostics import Report
 from proxy.config.model import Config, Listener, Service, Vrrp
@@ -25,6 +27,7 @@ MAIL_PORTS: Final = {
     4190: "ManageSieve",
 }
 MYSQL_PORT: Final = 3306
+SHORT_LIFE: Final = 60.0  # seconds
 REDIS_PING: Final = 10.0  # seconds: Redis's default of repl-ping-replica-period
 
 _PRIVATE: Final = [
@@ -48,6 +51,7 @@ def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab]
         _quorum(service, tab, report)
         _no_destination(service, tab, report)
         _no_effect(service, tab, report)
+        _short_lives(service, tab, report)
     for router in config.vrrp:
         _track(router, routers[router.name], report)
         _link_local(router, routers[router.name], report)
@@ -186,6 +190,22 @@ def _no_destination(service: Service, tab: Tab, report: Report) -> None:
             _spot(tab, "scheduler"),
             f'destination-hash with hash-on = "{service.hash_on}" hashes the client: it does what source-hash does',
             'hash-on = "query-name" (dns) or "listener"',
+        )
+
+
+def _short_lives(service: Service, tab: Tab, report: Report) -> None:
+    times = service.tcp
+    if times.max_lifetime < SHORT_LIFE:
+        report.warn(
+            _spot(tab, "tcp", "max-lifetime"),
+            f"connections live for {format_duration(times.max_lifetime)}: clients connect anew all the time",
+            'max-lifetime = "1h" brings load back to a server within an hour',
+        )
+    elif times.quiet >= times.idle_timeout and times.max_lifetime < math.inf:
+        report.warn(
+            _spot(tab, "tcp"),
+            "max-lifetime has no effect: quiet is not below idle-timeout, which ends a quiet connection first",
+            'quiet = "5s"',
         )
 
 

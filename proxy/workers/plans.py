@@ -27,7 +27,9 @@ def tcp_plan(service: Service) -> TcpPlan:
     """Return a service's TCP timers; a DNS service's idle time is that of DNS over TCP (RFC 7766, section 6.2.3)."""
     tcp = service.tcp
     idle = service.dns.idle_timeout if service.protocol == "dns" else tcp.idle_timeout
-    return TcpPlan(tcp.connect_timeout, idle, tcp.fin_timeout, tcp.keepalive, tcp.user_timeout)
+    return TcpPlan(
+        tcp.connect_timeout, idle, tcp.fin_timeout, tcp.keepalive, tcp.user_timeout, tcp.max_lifetime, tcp.quiet
+    )
 
 
 def limits_plan(service: Service) -> LimitsPlan:

@@ -195,7 +195,7 @@ def _redis(probe: dict[str, Any], rule: str, args: Sequence[str]) -> bool:
             probe["type"] = "redis"
         if probe["type"] == "redis" and words not in {"PING", "INFO REPLICATION", "QUIT"}:
             raise LeftError("a redis probe sends PING and INFO: write a script for a longer dialogue")
-        return probe["type"] == "redis"
+        return bool(probe["type"] == "redis")
     if probe["type"] != "redis":
         return False
     kind, pattern = _expectation(args)

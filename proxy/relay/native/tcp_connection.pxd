@@ -36,9 +36,9 @@ cdef class Connection:
     cdef public int64_t sticky, counted
     cdef public double began, deadline, leaves
     cdef readonly double accepted, touched
-    cdef double _wait
+    cdef double _wait, _jitter
     cdef readonly Py_ssize_t why
-    cdef uint8_t _state
+    cdef uint8_t _state, _retired
 
     cdef int begin(self, Streams tcp, listener, int fd, const Address *source) except -1
     cpdef admit(self)
@@ -67,3 +67,5 @@ cdef class Connection:
     cdef int _close_half(self, Half *half, bint reset) except -1
     cdef int _due(self, double now) except -1
     cdef int _open_due(self, double now) except -1
+    cdef double _retires(self) noexcept
+    cdef int _retire(self, double now) except -1

@@ -10,6 +10,8 @@ Laws:
 - All octets that one side has sent reach the other in order, followed by its FIN (RFC 9293, section 3.6) or its RST.
   An RST is passed on when the octets before it have left the send queue, at the latest after fin-timeout.
 - At most one buffer, or a pipe of the same size, waits in each direction; meanwhile the sending side is not read.
+- A connection that is older than max-lifetime and quiet is retired: both sides get a FIN.  What they send afterwards cannot
+  be delivered, so that it ends the connection, as fin-timeout does, by an RST to both.
 - A client's socket inherits its options.  A backend's socket gets those that a short connection does not need after
   `SETTLED` seconds.
 - A connection is in its service's set from the accept to its end, so that what points at it is valid.
@@ -82,6 +84,7 @@ cdef Py_ssize_t SERVICE_CLIENT_TIMEOUT = layout.SERVICE_CLIENT_TIMEOUT
 cdef Py_ssize_t SERVICE_CLOSED = layout.SERVICE_CLOSED
 cdef Py_ssize_t SERVICE_FIN_TIMEOUT = layout.SERVICE_FIN_TIMEOUT
 cdef Py_ssize_t SERVICE_IDLE_TIMEOUT = layout.SERVICE_IDLE_TIMEOUT
+cdef Py_ssize_t SERVICE_MAX_LIFETIME = layout.SERVICE_MAX_LIFETIME
 cdef Py_ssize_t SERVICE_NO_LOCAL_PORT = layout.SERVICE_NO_LOCAL_PORT
 cdef Py_ssize_t SERVICE_NO_MEMORY = layout.SERVICE_NO_MEMORY
 cdef Py_ssize_t SERVICE_PROXY_TIMEOUT = layout.SERVICE_PROXY_TIMEOUT
@@ -181,6 +184,11 @@ cdef class Connection:
     def linked(self):
         """Return True if the backend is connected."""
         return self._backend.watch.fd >= 0 and (self._state == OPEN or self._state == RESETTING)
+
+    @property
+    def retires(self):
+        """When it is retired if no further octet passes; infinity: never, or it is not open."""
+        return self._retires() if self._state == OPEN else INFINITY
 
     @property
     def half_closed(self):
@@ -378,7 +386,8 @@ cdef class Connection:
         self.began = now
         self._client.bytes_cell = target.cell + BACKEND_BYTES_IN
         self._backend.bytes_cell = target.cell + BACKEND_BYTES_OUT
-        self.expect(now + tcp.idle_timeout)
+        self._jitter = tcp.jitter()
+        self.expect(min(now + tcp.idle_timeout, self._retires()))
         if tcp.followed is not None:
             tcp.followed.opened(self)
         if not number and target.send_proxy != "off":
@@ -510,11 +519,11 @@ cdef class Connection:
         if self._state == RESETTING:
             return self._await_delivery(now)
         self.touched = now
-        if shutdown(other.watch.fd, SHUT_WR) < 0:
+        if not self._retired and shutdown(other.watch.fd, SHUT_WR) < 0:
             return self._broken(other, errno or ECONNRESET)
         if other.eof:
             self._last = half
-            self.ends(SERVICE_CLOSED)
+            self.ends(SERVICE_MAX_LIFETIME if self._retired else SERVICE_CLOSED)
             self.close()
         else:
             self.expect(now + self.tcp.fin_timeout)
@@ -523,6 +532,10 @@ cdef class Connection:
     cdef int _broken(self, Half *half, int number) except -1:
         """Begin to end the connection because `half` was reset or timed out; deliver what it sent before."""
         cdef bint timed_out = is_giving_up(number)
+        if self._retired:
+            self.ends(SERVICE_MAX_LIFETIME)
+            self.close(reset=True)
+            return 0
         if self._state == RESETTING:
             if half == self._lost:
                 return self._ended(half)
@@ -648,14 +661,38 @@ cdef class Connection:
         return 0
 
     cdef int _open_due(self, double now) except -1:
-        cdef bint closing = self._client.eof or self._backend.eof
+        cdef bint closing = self._client.eof or self._backend.eof or self._retired
         cdef double ends = (self.touched or self.began) + (
             self.tcp.fin_timeout if closing else self.tcp.idle_timeout)
+        cdef double retires = INFINITY if closing else self._retires()
+        if now >= retires and now < ends:
+            return self._retire(now)
         if now < ends:
-            self.expect(ends)
+            self.expect(min(ends, retires))
             return 0
-        self.ends(SERVICE_FIN_TIMEOUT if closing else SERVICE_IDLE_TIMEOUT)
+        if self._retired:
+            self.ends(SERVICE_MAX_LIFETIME)
+        else:
+            self.ends(SERVICE_FIN_TIMEOUT if closing else SERVICE_IDLE_TIMEOUT)
         self.close(reset=True)
+        return 0
+
+    cdef double _retires(self) noexcept:
+        """Return when an open connection has lived long enough and has been quiet for long enough; infinity: never."""
+        if isinf(self.tcp.max_lifetime):
+            return INFINITY
+        return max(self.began + self.tcp.max_lifetime * self._jitter, (self.touched or self.began) + self.tcp.quiet)
+
+    cdef int _retire(self, double now) except -1:
+        """Send both sides a FIN, unless octets still wait for one of them."""
+        if waits(&self._client) or waits(&self._backend):
+            self.expect(now + max(self.tcp.quiet, _LINGERING))
+            return 0
+        self._retired = True
+        self.touched = now
+        if shutdown(self._client.watch.fd, SHUT_WR) < 0 or shutdown(self._backend.watch.fd, SHUT_WR) < 0:
+            return self._broken(&self._client, errno)
+        self.expect(now + self.tcp.fin_timeout)
         return 0
 
 

@@ -77,7 +77,7 @@ async def test_good(tcp_server, tmp_path: Path) -> None:
     ],
 )
 async def test_bad(tcp_server, tmp_path: Path, replies: list[bytes], reason: str) -> None:
-    """H4, H13, S9: each wrong answer fails the probe in words."""
+    """H4, H13, S6, S9: each wrong answer fails the probe in words."""
     outcome = await ask(tcp_server, tmp_path, scripted(*replies))
     assert not outcome.ok
     assert outcome.reason.startswith(reason)
