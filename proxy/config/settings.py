@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from health.measure import WeightFrom
 from health.units import AbsolutePath, Address, Bool, Duration, Int, Table, mistake
 from proxy.balance.names import ALIASES, SCHEDULERS, canonical
 from proxy.config.diagnostics import did_you_mean
@@ -190,6 +191,7 @@ class ServiceSettings(Table):
     failback: Bool = True
     on_failback: Literal["keep", "reset"] = "keep"
     on_down: Literal["keep", "reset"] = "keep"
+    weight_from: WeightFrom = "off"
     drain_timeout: Duration = 3600.0
     allow: tuple[Cidr, ...] = ()
     deny: tuple[Cidr, ...] = ()

@@ -216,6 +216,11 @@ def _no_effect(service: Service, tab: Tab, report: Report) -> None:
             "no connection will ever wait in this queue: no backend has max-connections",
             "backend-defaults = { max-connections = 100 }",
         )
+    if service.scheduler in UNSHARED and service.weight_from != "off":
+        report.warn(
+            _spot(tab, "weight-from"),
+            f"weight-from has no effect with {service.scheduler}: this scheduler knows no shares that could change",
+        )
     if service.scheduler in UNSHARED and any(backend.slow_start for backend in service.backends):
         report.warn(
             _spot(tab, "scheduler"),

@@ -42,6 +42,8 @@ quorum = {quorum}
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest="queue = { size = 5 }\nbackend-defaults = { max-connections = 1 }"), None),
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest='scheduler = "fo"\nbackend-defaults = { slow-start = "5s" }'), "4:13 warning: slow-start has no effect with failover"),
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest='backend-defaults = { slow-start = "5s" }'), None),
+        (SERVICE.format(listen="10.0.0.10:80/tcp", rest='scheduler = "fo"\nweight-from = "latency"'), "5:15 warning: weight-from has no effect with failover"),
+        (SERVICE.format(listen="10.0.0.10:80/tcp", rest='weight-from = "latency"'), None),
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest='tcp = { max-lifetime = "5s" }'), "4:24 warning: connections live for 5s"),
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest='tcp = { max-lifetime = "1h" }'), None),
         (SERVICE.format(listen="10.0.0.10:80/tcp", rest='tcp = { max-lifetime = "1h", idle-timeout = "4s" }'), "4:7 warning: max-lifetime has no effect"),
