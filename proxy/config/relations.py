@@ -29,6 +29,8 @@ def check_service(
         )
     _sources(backends, tab, report)
     _measured(settings, backends, tab, report)
+    if settings.protocol != "dns":
+        _outstanding(backends, tab, report)
     if settings.transparent:
         _transparent(settings, listeners, backends, tab, report)
     if any(listener.transport == "udp" for listener in listeners):
@@ -49,6 +51,18 @@ def _measured(settings: ServiceSettings, backends: Sequence[Backend], tab: Tab, 
         f'weight-from = "{kind}", and backend {blind.name} has no probe that measures its {kind}',
         f"{needs}, without report-only",
     )
+
+
+def _outstanding(backends: Sequence[Backend], tab: Tab, report: Report) -> None:
+    """Report a limit on queries in flight where there are none."""
+    for index, backend in enumerate(backends):
+        if backend.max_outstanding:
+            report.error(
+                _of_backend(tab, index, "max-outstanding"),
+                'max-outstanding limits DNS queries in flight, and this service has protocol = "plain"',
+                "max-connections limits its connections and sessions",
+            )
+            return
 
 
 def _proxy_on_udp(backends: Sequence[Backend], tab: Tab, report: Report) -> None:

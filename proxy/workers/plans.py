@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from proxy.backends.effective import Running
-from proxy.config.model import Config, Service
+from proxy.config.model import Backend, Config, Service
 from proxy.config.types import parse_endpoint
 from proxy.host.descriptors import _share, most_connections
 from proxy.relay.plan import (
@@ -88,7 +88,7 @@ def service_plan(service: Service, running: Running, weights: Mapping[str, int] 
                 admin=backend.admin,
                 send_proxy=backend.send_proxy,
                 source_addresses=backend.source_addresses,
-                max_connections=backend.max_connections,
+                max_connections=limit(backend),
                 tier=backend.tier,
             )
             for backend in service.backends
@@ -125,3 +125,11 @@ def log_path(config: Config) -> str | None:
     """Return the path of the connection log's file, None without one."""
     to = config.log.connections_to
     return to if to.startswith("/") and config.log.connections != "off" else None
+
+
+def limit(backend: Backend) -> int:
+    """Return how much may be open on a backend; 0 is unlimited.
+
+    `max-outstanding` is for DNS, where a backend's limit counts queries in flight: the smaller of the two applies.
+    """
+    return min((one for one in (backend.max_connections, backend.max_outstanding) if one), default=0)

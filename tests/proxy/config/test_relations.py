@@ -63,6 +63,21 @@ def test_what_transparent_cannot_be_with(said, text, words):
 
 
 @pytest.mark.parametrize(
+    ("rest", "place"),
+    [
+        ('backends = ["10.0.0.11", { address = "10.0.0.12", max-outstanding = 9 }]', "4:69"),
+        ('backends = ["10.0.0.11"]\nbackend-defaults = { max-outstanding = 9 }', "5:40"),
+    ],
+)
+def test_outstanding_queries_are_of_dns(said, rest, place):
+    """A limit on queries in flight is an error, at its key, in a service that relays no queries."""
+    (line,) = said(HEAD + rest + "\n")
+    assert line.startswith(f"{place} error: max-outstanding limits DNS queries in flight")
+    dns = '[service.a]\nlisten = ["10.0.0.10:53/udp"]\nprotocol = "dns"\n\n'
+    assert said(dns + rest + "\n") == []
+
+
+@pytest.mark.parametrize(
     ("kind", "probe", "error"),
     [
         ("lag", '{ type = "pgsql", user = "x", role = "standby", max-lag = "30s" }', ""),
