@@ -39,7 +39,15 @@ WEATHER = 0.25  # s until other calls fail
 FAILING = 5
 CHANCE = 0.02
 SIZES = (1, 2, 100, 1400, 16_384, 70_000, 300_000)
-TIMES = TcpPlan(connect_timeout=0.5, idle_timeout=1.0, fin_timeout=0.5, keepalive=120.0, user_timeout=5.0)
+TIMES = TcpPlan(
+    connect_timeout=0.5,
+    idle_timeout=1.0,
+    fin_timeout=0.5,
+    keepalive=120.0,
+    user_timeout=5.0,
+    max_lifetime=2.0,
+    quiet=0.3,
+)
 
 
 class End:
@@ -141,7 +149,9 @@ class Fuzz:
         # What is behind a broken header is anybody's guess.
         self.broken = self.relay.service([last], tcp=TIMES, accept_proxy=("127.0.0.0/8",))
         self.echo = Echo()
-        self.honest = self.relay.service([self.echo.address], tcp=replace(TIMES, idle_timeout=5.0, fin_timeout=5.0))
+        self.honest = self.relay.service(
+            [self.echo.address], tcp=replace(TIMES, idle_timeout=5.0, fin_timeout=5.0, max_lifetime=float("inf"))
+        )
         self.relay.start()
         self.relay.call(faults.here)
         self.relay.call(lambda: faults.seed(seed))
