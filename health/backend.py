@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from health.compare import Lag, Peer, subject
 from health.logins import account
+from health.measure import Measured, Smoothed, WeightFrom, measure, measures
 from health.runner import Runner
 from health.schedule import Pace
 from health.spec import ProbeBase, ProbeSpec, ScriptProbe
@@ -37,6 +38,8 @@ class Target:
     """The service that the backend belongs to.  The backends of one service are compared; "" excludes the backend."""
     name: str = ""
     """The backend's name in reasons."""
+    weight_from: WeightFrom = "off"
+    """What is measured for the backend's weight, by the first of its probes that can."""
 
 
 def label(spec: ProbeBase) -> str:
@@ -65,6 +68,9 @@ class Others(Protocol):
     def judged(self, subscription: "Subscription") -> None:
         """Note that a probe could judge its backend."""
 
+    def measured(self, backend: "Backend", found: Measured) -> None:
+        """Tell a backend's smoothed measure."""
+
     def settle(self, backend: "Backend") -> None:
         """Combine anew the verdicts of a backend's probes."""
 
@@ -72,7 +78,7 @@ class Others(Protocol):
 class Backend:
     """A target, the subscriptions of its probes, and the verdict that was reported last."""
 
-    __slots__ = ("circle", "others", "reason", "state", "subscriptions", "target", "unjudged", "weight")
+    __slots__ = ("circle", "others", "reason", "smoothed", "state", "subscriptions", "target", "unjudged", "weight")
 
     def __init__(self, target: Target, others: Others) -> None:
         self.target = target
@@ -83,6 +89,16 @@ class Backend:
         self.weight = target.weight
         self.reason = NOT_YET
         self.unjudged = False  # unknown through our own fault alone
+        self.smoothed = Smoothed()
+
+    def measure(self, subscription: "Subscription", outcome: Outcome) -> None:
+        """Smooth what a passed run has measured, and tell a change that is worth it."""
+        kind = self.target.weight_from
+        first = next((one for one in self.subscriptions if measures(one.spec, kind)), None)
+        found = measure(subscription.spec, kind, outcome) if subscription is first else None
+        told = self.smoothed.observe(found) if found is not None else None
+        if told is not None:
+            self.others.measured(self, told)
 
 
 class Subscription:
@@ -155,6 +171,8 @@ class Subscription:
             outcome = self._compared(self.lag, outcome, now)
         if outcome.ok:
             self.weight = outcome.weight
+            if self.backend.target.weight_from != "off" and not outcome.full:
+                self.backend.measure(self, outcome)
         change = self.health.observe(outcome, now)
         if change:
             self.reason = change.reason

@@ -23,6 +23,7 @@ from typing import Any
 from health.backend import Backend, Subscription, Target
 from health.compare import Peer
 from health.icmp import Echoes
+from health.measure import Measured
 from health.probes import attempt_once, make, not_run, told
 from health.probes.base import OurFault
 from health.runner import Runner
@@ -63,7 +64,8 @@ class Monitor:
     `watch` returns.  `max_open` limits the probes that run at the same time; the default is what the limit of open files
     leaves.  Further probes wait for a free place, and this time does not count against their backends.  `on_alarm` is
     called like `on_verdict`; the default logs the alarm.  `secrets` has the passwords (None: the probes read the files).
-    `echoes` sends pings for a process that may not send any itself.
+    `echoes` sends pings for a process that may not send any itself.  `on_measure(key, measured)` takes the smoothed
+    measures of targets with `weight_from`.
     """
 
     def __init__(
@@ -75,6 +77,7 @@ class Monitor:
         on_alarm: Callable[[Alarm], None] | None = None,
         secrets: Source | None = None,
         echoes: Echoes | None = None,
+        on_measure: Callable[[str, Measured], None] = lambda _key, _found: None,
     ) -> None:
         self._on_verdict = on_verdict
         self._secrets = secrets
@@ -84,7 +87,7 @@ class Monitor:
         self._places = Places(max_open or _affordable())
         self._runners: dict[str, Runner] = {}
         self._backends: dict[str, Backend] = {}
-        self._services = Services(self._settle, self.hint, on_alarm or log_alarm)
+        self._services = Services(self._settle, self.hint, on_alarm or log_alarm, on_measure)
         self._closed = False
 
     def watch(self, targets: Sequence[Target]) -> None:
@@ -256,6 +259,8 @@ class Monitor:
         if before:
             backend.state, backend.reason, backend.weight = before.state, before.reason, before.weight
             backend.unjudged = before.unjudged
+        if before and same and before.target.weight_from == target.weight_from:
+            backend.smoothed = before.smoothed
         return backend
 
     def _settle(self, backend: Backend) -> None:

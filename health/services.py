@@ -15,6 +15,7 @@ from health.backend import Backend, Subscription
 from health.compare import Peer
 from health.hindrances import Hindrances
 from health.logins import Logins
+from health.measure import Measured
 from health.state import Outcome
 
 _log = logging.getLogger("steelyard.health")
@@ -45,7 +46,9 @@ class Services:
         settle: Callable[[Backend], None],
         hint: Callable[[str], None],
         on_alarm: Callable[[Alarm], None],
+        on_measure: Callable[[str, Measured], None] = lambda _key, _found: None,
     ) -> None:
+        self._on_measure = on_measure
         self.settle = settle
         self._hint = hint
         self._on_alarm = on_alarm
@@ -100,6 +103,11 @@ class Services:
             values.pop(backend.target.key, None)
         else:
             values[backend.target.key] = Peer(backend.target.name or backend.target.address, value)
+
+    def measured(self, backend: Backend, found: Measured) -> None:
+        """Tell a backend's smoothed measure."""
+        if self._backends.get(backend.target.key) is backend:
+            self._on_measure(backend.target.key, found)
 
     def counts(self, backend: Backend, account: str, outcome: Outcome, now: float) -> bool:
         """Returns True if a login's outcome counts for the verdict; raises or ends the alarm of its service."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import Field, TypeAdapter, model_validator
 
 from health.units import FROM_FILE, Address, Bool, Duration, Int, Port, SecretFile, Table, mistake
-from health.values import Digest, Hex, Host, Query, Rcodes, RequestPath, Statuses
+from health.values import RANDOM, Digest, Hex, Host, Name, Query, Rcodes, RequestPath, Sql, Statuses
 
 __all__ = [
     "FROM_FILE",
@@ -22,10 +22,12 @@ __all__ = [
     "LdapProbe",
     "MysqlProbe",
     "NoneProbe",
+    "PgsqlProbe",
     "PingProbe",
     "Pop3Probe",
     "ProbeBase",
     "ProbeSpec",
+    "RedisProbe",
     "ScriptProbe",
     "SmtpProbe",
     "TcpProbe",
@@ -140,7 +142,7 @@ class DnsProbe(ProbeBase):
 
     Without `query` the probe asks for the root's NS records, and REFUSED passes as well: an authoritative server answers
     REFUSED for zones that it does not serve, and that proves that it answers. With `query` only NOERROR passes unless
-    `rcode` says otherwise.
+    `rcode` says otherwise.  "{random}" in the name stands for a new label in each run, which no cache holds.
     """
 
     type: Literal["dns"] = "dns"
@@ -159,6 +161,8 @@ class DnsProbe(ProbeBase):
     def _check(self) -> None:
         if self.max_serial_lag is not None and not self.query.endswith(" SOA"):
             raise mistake('max-serial-lag needs a query for an SOA record: query = "example.net SOA"', "max-serial-lag")
+        if self.max_serial_lag is not None and RANDOM in self.query:
+            raise mistake(f"max-serial-lag needs a zone's own name, without {RANDOM}", "max-serial-lag")
         if self.expect and not self.query:
             raise mistake('expect needs a query: query = "www.example.net A"', "expect")
         if self.tls != "off" and self.transport != "tcp":
@@ -190,6 +194,9 @@ class MysqlProbe(ProbeBase):
     )
     lag_query: str | None = None
     donor_ok: Bool = False
+    query: Sql = ""
+    """A query that reads; its first row's first value must be `expect`."""
+    expect: str | None = None
     tls_ways: ClassVar[tuple[str, ...]] = ("off", "starttls")
 
     def _check(self) -> None:
@@ -197,6 +204,50 @@ class MysqlProbe(ProbeBase):
             raise mistake('max-lag needs role = "replica" or "replica-first"', "max-lag")
         if self.recover_lag is not None and self.recover_lag > (self.max_lag or 0.0):
             raise mistake("recover-lag is longer than max-lag", "recover-lag")
+        _needs_query(self.query, self.expect)
+
+
+class PgsqlProbe(ProbeBase):
+    """Log in, and check the server's role in its replication; then send a query if one is configured."""
+
+    type: Literal["pgsql"] = "pgsql"
+    user: Name
+    password_file: SecretFile | None = None
+    database: Name | None = None
+    """The database to log in to; None: the one with the user's name."""
+    role: Literal["any", "primary", "standby"] = "any"
+    max_lag: Interval | None = None
+    query: Sql = ""
+    """A query that reads; its first row's first value must be `expect`."""
+    expect: str | None = None
+    tls_ways: ClassVar[tuple[str, ...]] = ("off", "starttls")
+
+    def _check(self) -> None:
+        if self.max_lag is not None and self.role == "primary":
+            raise mistake("max-lag is for standbys: a primary has no lag", "max-lag")
+        _needs_query(self.query, self.expect)
+
+
+class RedisProbe(ProbeBase):
+    """PING, after a login if one is configured, and check the server's role in its replication."""
+
+    type: Literal["redis"] = "redis"
+    password_file: SecretFile | None = None
+    user: Name | None = Field(default_factory=lambda data: "default" if data.get("password_file") else None)
+    role: Literal["any", "primary", "standby"] = "any"
+    max_lag: Interval | None = None
+    tls_ways: ClassVar[tuple[str, ...]] = ("off", "implicit")
+
+    def _check(self) -> None:
+        if self.user is not None and self.password_file is None:
+            raise mistake("user needs password-file as well", "user")
+        if self.max_lag is not None and self.role == "primary":
+            raise mistake("max-lag is for standbys: a primary has no lag", "max-lag")
+
+
+def _needs_query(query: str, expect: str | None) -> None:
+    if expect is not None and not query:
+        raise mistake('expect needs a query: query = "SELECT 1"', "expect")
 
 
 class LdapProbe(ProbeBase):
@@ -309,6 +360,8 @@ PROBE_TYPES: Final[dict[str, type[ProbeBase]]] = {
     "udp": UdpProbe,
     "dns": DnsProbe,
     "mysql": MysqlProbe,
+    "pgsql": PgsqlProbe,
+    "redis": RedisProbe,
     "ldap": LdapProbe,
     "http": HttpProbe,
     "smtp": SmtpProbe,
@@ -324,6 +377,8 @@ ProbeSpec = Annotated[
     | UdpProbe
     | DnsProbe
     | MysqlProbe
+    | PgsqlProbe
+    | RedisProbe
     | LdapProbe
     | HttpProbe
     | SmtpProbe

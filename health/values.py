@@ -11,9 +11,25 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from health.units import mistake
 
-__all__ = ["Digest", "Hex", "Host", "Query", "Rcodes", "RequestPath", "Statuses"]
+__all__ = [
+    "RANDOM",
+    "RANDOM_LENGTH",
+    "Digest",
+    "Hex",
+    "Host",
+    "Name",
+    "Query",
+    "Rcodes",
+    "RequestPath",
+    "Sql",
+    "Statuses",
+]
 
 _RESERVED: Final = "!#$%&'()*+,/:;=?@[]~"  # characters with a meaning in a URL (RFC 3986, section 2.2)
+
+RANDOM: Final = "{random}"
+"""What stands in the name of a query for random letters and digits, new ones in each run."""
+RANDOM_LENGTH: Final = 12  # letters and digits: 60 bits
 
 _RCODES: Final = (
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED",
@@ -51,8 +67,9 @@ def _query(value: Any) -> Any:
     number = re.fullmatch(r"TYPE([0-9]{1,5})", rrtype, re.ASCII)
     if rrtype not in _RRTYPES and not (number and int(number[1]) <= 0xFFFF):  # noqa: PLR2004 - RFC 3597 section 5
         raise mistake(f'"{rest[0][:20]}" is not a record type: write for instance "{name[:40]} SOA"')
-    labels = name.rstrip(".").split(".") if name != "." else []
-    if len(name.encode()) > 254 or any(not 0 < len(label.encode()) <= 63 for label in labels):  # noqa: PLR2004 - RFC 1035, 2.3.4
+    asked = name.replace(RANDOM, "x" * RANDOM_LENGTH)
+    labels = asked.rstrip(".").split(".") if asked != "." else []
+    if len(asked.encode()) > 254 or any(not 0 < len(label.encode()) <= 63 for label in labels):  # noqa: PLR2004 - RFC 1035, 2.3.4
         raise mistake(f'"{name[:60]}" is not a domain name')
     return f"{name} {rrtype}"
 
@@ -128,3 +145,31 @@ RequestPath = Annotated[str, Field(pattern=r"^/[\x21-\x7e]*$"), BeforeValidator(
 
 Host = Annotated[str, Field(pattern=r"^[\x21-\x7e]+$"), BeforeValidator(_host)]
 """The Host header of an HTTP request, in visible ASCII characters."""
+
+
+def _name(value: Any) -> Any:
+    if isinstance(value, str) and (not value or "\0" in value or len(value.encode()) > _NAME):
+        raise mistake(f'"{value[:60]!r}" is not a name: write 1 to {_NAME} bytes, none of them NUL')
+    return value
+
+
+def _sql(value: Any) -> Any:
+    if not isinstance(value, str) or value == "":
+        return value
+    word = re.match(r"[\s(]*([A-Za-z]*)", value)
+    if word is None or word[1].upper() not in _READING:
+        raise mistake(f'"{value[:40]}" is not a query that reads: it begins with one of {", ".join(_READING)}')
+    if "\0" in value or len(value.encode()) > _STATEMENT:
+        raise mistake(f"a query has at most {_STATEMENT} bytes, none of them NUL")
+    return value
+
+
+_NAME: Final = 255  # bytes
+_STATEMENT: Final = 4096  # bytes
+_READING: Final = ("SELECT", "SHOW", "TABLE", "VALUES", "WITH")
+
+Name = Annotated[str, BeforeValidator(_name)]
+"""The name of an account or of a database."""
+
+Sql = Annotated[str, BeforeValidator(_sql)]
+"""One SQL statement that reads."""

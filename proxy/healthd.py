@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from health.backend import Target
 from health.icmp import Echoes
+from health.measure import Measured
 from health.monitor import Monitor, Verdict
 from health.probes import load_all
 from health.secrets import Secrets
@@ -48,11 +49,14 @@ class Health:
         self._loop = asyncio.get_running_loop()
         self._secrets = Secrets()
         self._echoes = Echoes()
-        self._monitor = Monitor(self._on_verdict, on_alarm=self._on_alarm, secrets=self._secrets, echoes=self._echoes)
+        self._monitor = Monitor(
+            self._on_verdict, on_alarm=self._on_alarm, secrets=self._secrets, echoes=self._echoes,
+            on_measure=self._on_measure,
+        )  # fmt: skip
         self._runs: set[asyncio.Task[None]] = set()
         self.done = asyncio.Event()
         self.failed = False
-        self._late: dict[str, health_messages.Probed] = {}
+        self._late: dict[str, health_messages.Probed | health_messages.Measured] = {}
         self._channel = channel.Channel(sock, self._on_message, self.done.set)
         self._send(messages.Ready(os.getpid()))
         self._beat()
@@ -89,8 +93,14 @@ class Health:
         message = health_messages.Probed(
             verdict.key, verdict.state, verdict.reason, verdict.at, weight, verdict.unjudged
         )
-        if self._crowded or verdict.key in self._late:
-            self._late[verdict.key] = message
+        self._send_last(verdict.key, message)
+
+    def _on_measure(self, key: str, found: Measured) -> None:
+        self._send_last(f"measure {key}", health_messages.Measured(key, found.value, found.limit))
+
+    def _send_last(self, key: str, message: health_messages.Probed | health_messages.Measured) -> None:
+        if self._crowded or key in self._late:
+            self._late[key] = message
         else:
             self._send(message)
 
@@ -142,6 +152,7 @@ def target(row: dict[str, Any]) -> Target:
     return Target(
         key=row["key"], address=row["address"], port=row["port"], probes=probes, require=row["require"],
         state=row["state"], weight=row.get("weight"), service=row.get("service", ""), name=row.get("name", ""),
+        weight_from=row.get("weight_from", "off"),
     )  # fmt: skip
 
 

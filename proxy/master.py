@@ -171,6 +171,7 @@ class Master:
             self._readiness.probed,
             lambda text: self.told("health", text, level="error", kind="health"),
             on_alarm=self._alarmed,
+            on_measured=self._readiness.measured,
             means=self._means.handover,
             on_begun=self._probing,
         )

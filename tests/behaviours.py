@@ -38,6 +38,7 @@ BEHAVIOURS = {
     "T22": "PROXY v1 and v2 to the backend, accepted from listed sources only",
     "T23": "transparent mode: the backend sees the client's address",
     "T24": "slow start ramps a returning backend's share",
+    "T25": "an old connection that is quiet is retired by FINs, and reset after fin-timeout",
     "U1": "1,000 clients sharing one query ID each get their own answer",
     "U2": "a reply with a wrong ID, question, address or port is dropped and counted",
     "U3": "a late reply never reaches the slot's next owner",

@@ -27,8 +27,10 @@ CLASSES: Final[dict[str, str]] = {
     "ldap": "LdapCheck",
     "mysql": "MysqlCheck",
     "none": "NoneCheck",
+    "pgsql": "PgsqlCheck",
     "ping": "PingCheck",
     "pop3": "Pop3Check",
+    "redis": "RedisCheck",
     "script": "ScriptCheck",
     "smtp": "SmtpCheck",
     "tcp": "TcpCheck",
@@ -79,8 +81,9 @@ async def attempt_once(
         with Deadline(attempt.waits, attempt.timeout):
             finding = await probe.check(attempt)
         outcome = Outcome(
-            True, finding.reason, attempt.elapsed, reserve=finding.reserve, value=finding.value, weight=finding.weight
-        )
+            True, finding.reason, attempt.elapsed,
+            reserve=finding.reserve, value=finding.value, weight=finding.weight, lag=finding.lag,
+        )  # fmt: skip
     except TimeoutError:
         outcome = Outcome(False, attempt.late, attempt.elapsed)
     except Failed as failed:

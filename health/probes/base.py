@@ -33,6 +33,8 @@ class Finding(NamedTuple):
     """The value to compare between the backends of a service: an SOA's serial, the time of a directory's last change."""
     weight: int | None = None
     """The weight that the backend asks for."""
+    lag: float | None = None
+    """How far the backend is behind the source of its data, in seconds."""
 
 
 class Probe(ABC, Generic[Spec]):

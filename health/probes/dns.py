@@ -10,6 +10,7 @@ port or an unreachable host fails at once (H3).  Over UDP the probe ignores fore
 them in the reason, because anybody can send such a datagram.  Over TCP they fail at once, because only the server can.
 """
 
+import base64
 import secrets
 
 from dns.rdtypes.ANY.SOA import SOA
@@ -18,6 +19,7 @@ from health.probes.base import EXCERPT, Attempt, Failed, Finding, NotSupported, 
 from health.probes.dnsmessage import Malformed, Question, Reply, Wanted, read_reply, stranger
 from health.probes.words import counted
 from health.spec import DnsProbe
+from health.values import RANDOM, RANDOM_LENGTH
 
 _UDP_SIZE = 65535  # bytes of the largest datagram
 _TOLD = 3  # records, or ignored datagrams, that a transcript shows at most
@@ -28,22 +30,24 @@ _ID = 2  # bytes of a message's ID
 class DnsCheck(Probe[DnsProbe]):
     """Sends one query over each wanted transport within one deadline."""
 
+    _last: tuple[bytes, Reply] | None  # the bytes of a reply without its ID, and its content
+
     def __init__(self, spec: DnsProbe) -> None:
-        """Build the query once: each run only inserts its ID."""
+        """Build the query once: each run only inserts its ID, and a new label if the name asks for one."""
         super().__init__(spec)
         try:
-            self._question = Question.parse(spec.qname, spec.qtype)
+            self._ask()
         except ValueError as error:
             raise NotSupported(str(error)) from None
-        self._query = self._question.query(recurse=spec.recurse)
         self._wanted = Wanted(spec.expect, self._question.rdtype) if spec.expect else None
         self._must_answer = bool(spec.query) and spec.rcode == ("NOERROR",)
         self._udp = spec.transport in {None, "udp", "both"}
         self._tcp = spec.transport in {"tcp", "both"}
-        self._last: tuple[bytes, Reply] | None = None  # the bytes of a reply without its ID, and its content
 
     async def check(self, attempt: Attempt) -> Finding:
         """Pass if the answer over every wanted transport meets the conditions."""
+        if RANDOM in self.spec.qname:
+            self._ask()
         over: list[str] = []
         truncated = False
         rcode = ""
@@ -65,6 +69,15 @@ class DnsCheck(Probe[DnsProbe]):
             over.append("TCP")
             rcode = reply.rcode_text
         return Finding(f"answered {rcode} over {' and '.join(over)} in {attempt.took}", value=_serial(reply))
+
+    def _ask(self) -> None:
+        """Build the query; raises ValueError if its name is none."""
+        name = self.spec.qname
+        while RANDOM in name:
+            name = name.replace(RANDOM, _label(), 1)
+        self._question = Question.parse(name, self.spec.qtype)
+        self._query = self._question.query(recurse=self.spec.recurse)
+        self._last = None
 
     async def _over_udp(self, attempt: Attempt) -> Reply:
         opened = attempt.connect_udp()
@@ -150,6 +163,11 @@ class DnsCheck(Probe[DnsProbe]):
                 ("authoritative", "AA is not set") if spec.authoritative else ("not authoritative", "AA is set")
             )
             raise Failed(f"the answer must be {wanted}, but {found}")
+
+
+def _label() -> str:
+    """Return random letters and digits."""
+    return base64.b32encode(secrets.token_bytes(8)).decode().lower()[:RANDOM_LENGTH]
 
 
 def _tell(attempt: Attempt, reply: Reply) -> None:

@@ -12,12 +12,14 @@ The lag is the one that the server reports for its sources, the worst of several
 seconds.  After a lag over max-lag the server passes again only at recover-lag.  A stopped replication thread fails the
 probe.  A thread that runs but cannot reach its source does not: if the source dies, only its replicas are left to read.
 
+If `query` is set, it follows in a read-only transaction: the first value of its first row must be `expect`.
+
 Each run uses a separate connection, which ends with COM_QUIT.
 """
 
 from typing import Final
 
-from health.probes import mysqlrole
+from health.probes import firstvalue, mysqlrole
 from health.probes.base import Attempt, Failed, Finding, Full, Meaning, OurFault, Probe, blamed, excerpt
 from health.probes.mysqlrole import Hysteresis, Row
 from health.probes.mysqlsession import ServerError, Session
@@ -25,6 +27,7 @@ from health.secrets import PUBLIC_KEY
 from health.spec import MysqlProbe
 
 _PARSE_ERROR: Final = 1064
+_UNKNOWN_VARIABLE: Final = 1193
 _MASK: Final = "****"
 
 # The meaning and text of a server's errors (MySQL 8.0 Error Message Reference, "Server Error Messages"; MariaDB 11.8, perror).
@@ -51,7 +54,10 @@ _ERRORS: Final[dict[int, tuple[Meaning, str]]] = {
     1203: ("ours", "too many connections of this account"),
     1226: ("ours", "the account has reached a resource limit"),
     1251: ("ours", "the server requires a login method that this probe lacks"),
+    1792: ("ours", "the query writes, and a probe only reads"),
     3159: ("ours", "the server accepts no connection without TLS"),
+    1969: ("dead", "the server has cancelled the query"),
+    3024: ("dead", "the server has cancelled the query"),
     1053: ("dead", "the server is shutting down"),
     1129: ("dead", "this host is blocked after too many broken connections (mysqladmin flush-hosts lifts it)"),
     3032: ("dead", "the server is in offline mode"),
@@ -68,10 +74,12 @@ class MysqlCheck(Probe[MysqlProbe]):
         """Prepare; the server's version and lag are not known yet."""
         super().__init__(spec)
         self._hysteresis = Hysteresis(spec.max_lag, spec.recover_lag or 0.0) if spec.max_lag is not None else None
+        self._lag: float | None = None  # seconds, of the last run
         self._says_slave = False  # a MySQL older than 8.0.22
 
     async def check(self, attempt: Attempt) -> Finding:
         """Pass if the server accepts the login and has the wanted role."""
+        self._lag = None
         password = self.secret()
         key = self.file(PUBLIC_KEY, self.spec.public_key_file)
         session = Session(attempt, await attempt.connect(self.spec), self.spec, password, key)
@@ -81,6 +89,8 @@ class MysqlCheck(Probe[MysqlProbe]):
             raise self._refused(attempt, error, password, "login") from None
         try:
             words, reserve = await self._part(session)
+            if self.spec.query:
+                words = f"{words}, {await self._asked(session)}"
         except ServerError as error:
             session.quit()
             raise self._refused(attempt, error, password, "query") from None
@@ -89,7 +99,9 @@ class MysqlCheck(Probe[MysqlProbe]):
             raise
         took = attempt.took
         session.quit()
-        return Finding(f"{words}; {reserve}" if reserve else f"{words}, answered in {took}", reserve=bool(reserve))
+        return Finding(
+            f"{words}; {reserve}" if reserve else f"{words}, answered in {took}", reserve=bool(reserve), lag=self._lag
+        )
 
     async def _part(self, session: Session) -> tuple[str, str]:
         """Return the server's role as text, and why it is fit for reserve only, "" if it is fully fit."""
@@ -121,11 +133,28 @@ class MysqlCheck(Probe[MysqlProbe]):
             lag, cut = None, ""  # Aurora and group replication show no source, so only the query counts
         if lag_query is not None:
             lag = mysqlrole.lag_of(await session.query(lag_query))
+        self._lag = lag
         words = "replica" if lag is None else f"replica {lag:g} s behind"
         lags = self._hysteresis.observe(lag) if self._hysteresis and lag is not None else ""
         if not lags and not cut and lag is None and self._hysteresis:
             return words, "it does not tell its lag"
         return words, lags or cut
+
+    async def _asked(self, session: Session) -> str:
+        """Return what the configured query returned, as text; raises `Failed` if it is not the wanted answer."""
+        seconds = self.spec.timeout
+        mariadb = "mariadb" in session.server_version.lower()
+        limit = (
+            f"max_statement_time = {seconds:g}" if mariadb else f"max_execution_time = {max(1, int(seconds * 1000))}"
+        )
+        try:
+            await session.query(f"SET SESSION {limit}")  # the server would go on with a query whose client is gone
+        except ServerError as error:
+            if error.code != _UNKNOWN_VARIABLE:  # MySQL before 5.7.8
+                raise
+        await session.query("START TRANSACTION READ ONLY")
+        rows = await session.query(self.spec.query)
+        return firstvalue.judge(len(rows), next(iter(rows[0].values()), None) if rows else None, self.spec.expect)
 
     async def _status(self, session: Session) -> list[Row]:
         """Return one row for each source."""

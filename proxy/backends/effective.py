@@ -11,7 +11,7 @@ from proxy.config.model import Backend, BackendKey, Config, Service
 from proxy.stats.slots import Slots, SlotsFullError
 
 STEPS: Final = 10
-"""Units of a worker's weight for one unit of the file's, in a service with a slow start."""
+"""Units of a worker's weight for one unit of the file's, in a service with a slow start or `weight-from`."""
 
 
 class Running:
@@ -94,5 +94,5 @@ def _keys(services: Iterable[Service]) -> list[BackendKey]:
 
 def scale(service: Service) -> int:
     """Return how many units of a worker's weight make one unit of the file's."""
-    ramps = service.scheduler not in UNSHARED and any(backend.slow_start for backend in service.backends)
-    return STEPS if ramps else 1
+    parts = service.weight_from != "off" or any(backend.slow_start for backend in service.backends)
+    return STEPS if parts and service.scheduler not in UNSHARED else 1

@@ -13,12 +13,13 @@ from proxy.backends import targets
 from proxy.backends.admin import Admins
 from proxy.backends.candidates import Candidates
 from proxy.backends.choice import Candidate, Choice, Rules, choose, ordered
-from proxy.backends.effective import STEPS, Running, written
+from proxy.backends.effective import Running, written
 from proxy.backends.ejector import Ejecting
 from proxy.backends.known import states_of
 from proxy.backends.memory import Memory, RampRow, choice_of, choice_row, known_row, sent_row, verdict_of
 from proxy.backends.shown import shown
 from proxy.backends.slow_start import SlowStart
+from proxy.backends.weighing import Weighing
 from proxy.balance.names import FAILOVER
 from proxy.config.model import BackendKey, Service
 from proxy.notify.changes import Known
@@ -55,6 +56,7 @@ class Readiness:
         self._candidates = Candidates(running, admins.state)
         self._verdicts = self._candidates.verdicts
         self._slow = SlowStart(running, self._grown)
+        self._weighing = Weighing(running, self._candidates, self._slow, tell, self._grown)
         self._rested = set(self._resting)  # backends not up since they were added or in maintenance
         self._ejecting = Ejecting(running, tell, self._candidates.usable, self._ejected)
         self._candidates.ejected = self._ejecting.reason
@@ -112,6 +114,13 @@ class Readiness:
         elif (before is not None and before.state == "down") or key in self._rested:
             self._rested.discard(key)
             self._returned(key)
+
+    def measured(self, change: health_messages.Measured) -> None:
+        """Take a measure that a backend's weight follows."""
+        service, _, backend = change.key.partition("/")
+        key = (service, backend)
+        if key in self._running.backends and self._admins.state(key) != "maint":
+            self._weighing.measured(key, change)
 
     def _returned(self, key: BackendKey) -> None:
         """Begin the slow start of a backend that is back: the workers get its weight before its verdict."""
@@ -188,6 +197,7 @@ class Readiness:
             if self._admins.state(key) == "maint":
                 known = self._verdicts.pop(key, None)
                 self._slow.left(key)
+                self._weighing.forget(key)
                 self._rested.add(key)
                 if known is not None and known.weight is not None:
                     self._grown(key)  # what it asked for is forgotten, too
@@ -209,6 +219,7 @@ class Readiness:
             self._rested.discard(key)
             for known in (self._verdicts, self._sent, self._own):
                 known.pop(key, None)
+        self._weighing.keep()
         for name in self.able.keys() - services.keys():
             del self.able[name]
             self._choices.pop(name, None)
@@ -251,6 +262,7 @@ class Readiness:
         news: list[BackendKey] = []
         for name in changed:
             self._ejecting.verdicts_changed(name)
+            self._weighing.settle(name)
             news += self._choose(name)
             able = self._candidates.is_able(name)
             if able is None and self.able[name] is not None:
@@ -381,7 +393,7 @@ class Readiness:
 
     def _weight(self, key: BackendKey) -> list[int]:
         slots = self._running.slots
-        return [slots[0][key[0]], slots[1][key], self._candidates.weight(key) * self._slow.factor(key)]
+        return [slots[0][key[0]], slots[1][key], self._candidates.weight(key) * self._weighing.factor(key)]
 
     # -- for the master and the status
 
@@ -421,24 +433,18 @@ class Readiness:
             yield
             known = self._verdicts.get(key)
             if known is not None:
-                known = replace(known, weight=self._shown_weight(key, known))
+                known = replace(known, weight=self._weighing.shown(key, known.weight))
             choice = self._choices.get(key[0])
             serving = choice is not None and key[1] in choice.serving
             rows = probes.get(written(key), [])
             one = shown(known, backend.probes, rows, self._ejecting.reason(key), serving=serving)
+            why = self._weighing.why(key)
             if one is not None:
-                found[key] = one
+                found[key] = replace(one, reason=f"{one.reason}; {why}") if why else one
             if key in self._candidates.looping:
                 known = found.get(key, Verdict("unknown", NO_VERDICT, None))
                 found[key] = replace(known, state="down", reason=self._candidates.looping[key], serving=False)
         return found
-
-    def _shown_weight(self, key: BackendKey, known: Verdict) -> float | None:
-        """Return the weight that a backend's probe asks for, or its part of the weight during a slow start."""
-        tenths = self._slow.tenths(key)
-        if tenths == STEPS:
-            return None if key in self._running.weighed else known.weight
-        return self._candidates.weight(key) * tenths / STEPS
 
 
 def _rules(service: Service) -> Rules:

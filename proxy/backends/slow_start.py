@@ -67,10 +67,6 @@ class SlowStart:
         if timer is not None:
             timer.cancel()
 
-    def factor(self, key: "BackendKey") -> int:
-        """Return the factor that makes the workers' weight of a backend's weight."""
-        return self.tenths(key) if self._running.scales[key[0]] > 1 else 1
-
     def tenths(self, key: "BackendKey") -> int:
         """Return a backend's share in tenths."""
         since = self._since.get(key)

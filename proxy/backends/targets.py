@@ -81,4 +81,5 @@ def target(service: Service, backend: Backend) -> dict[str, Any]:
         "port": backend.port or service.listeners[0].port,
         "probes": [probe.model_dump(mode="json", by_alias=True) for probe in backend.probes],
         "require": require,
+        "weight_from": service.weight_from,
     }

@@ -66,6 +66,7 @@ class Backend(Table):
     tier: Annotated[Int, Field(ge=0, le=255)] = 0
     admin: Literal["ready", "drain", "maint"] = "ready"
     max_connections: Count = 0
+    max_outstanding: Count = 0
     slow_start: Duration = 0.0
     send_proxy: SendProxy = "off"
     source_addresses: tuple[Address, ...] = ()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from health.measure import measures
 from proxy.config.diagnostics import Report
 from proxy.config.model import Backend, Listener
 from proxy.config.positions import Arr, Spot, Tab
@@ -27,12 +28,41 @@ def check_service(
             'per-datagram is for protocol = "plain": DNS is relayed query by query anyway, and its clients wait for answers',
         )
     _sources(backends, tab, report)
+    _measured(settings, backends, tab, report)
+    if settings.protocol != "dns":
+        _outstanding(backends, tab, report)
     if settings.transparent:
         _transparent(settings, listeners, backends, tab, report)
     if any(listener.transport == "udp" for listener in listeners):
         _proxy_on_udp(backends, tab, report)
     if listeners and all(listener.transport == "udp" for listener in listeners):
         _tcp_alone(settings, tab, report)
+
+
+def _measured(settings: ServiceSettings, backends: Sequence[Backend], tab: Tab, report: Report) -> None:
+    """Report a weight that follows what no probe measures."""
+    kind = settings.weight_from
+    blind = next((one for one in backends if not any(measures(probe, kind) for probe in one.probes)), None)
+    if kind == "off" or blind is None:
+        return
+    needs = "a probe of type mysql, pgsql or redis with max-lag" if kind == "lag" else "a probe"
+    report.error(
+        locate(tab, ("weight-from",))[1],
+        f'weight-from = "{kind}", and backend {blind.name} has no probe that measures its {kind}',
+        f"{needs}, without report-only",
+    )
+
+
+def _outstanding(backends: Sequence[Backend], tab: Tab, report: Report) -> None:
+    """Report a limit on queries in flight where there are none."""
+    for index, backend in enumerate(backends):
+        if backend.max_outstanding:
+            report.error(
+                _of_backend(tab, index, "max-outstanding"),
+                'max-outstanding limits DNS queries in flight, and this service has protocol = "plain"',
+                "max-connections limits its connections and sessions",
+            )
+            return
 
 
 def _proxy_on_udp(backends: Sequence[Backend], tab: Tab, report: Report) -> None:

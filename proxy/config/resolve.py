@@ -257,6 +257,7 @@ class Services:
                     tier=backend.tier if backend.tier is not None else int(backend.backup),
                     admin=backend.admin,
                     max_connections=backend.max_connections,
+                    max_outstanding=backend.max_outstanding,
                     slow_start=backend.slow_start,
                     send_proxy=proxy,
                     source_addresses=sources,

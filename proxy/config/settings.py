@@ -4,6 +4,7 @@ Durations are seconds, `math.inf` for "never". The defaults are those of the ref
 on another value, which the field's comment names.
 """
 
+import math
 import os
 import pwd
 import re
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from health.measure import WeightFrom
 from health.units import AbsolutePath, Address, Bool, Duration, Int, Table, mistake
 from proxy.balance.names import ALIASES, SCHEDULERS, canonical
 from proxy.config.diagnostics import did_you_mean
@@ -94,6 +96,8 @@ class TcpSettings(Table):
     keepalive: Annotated[Duration, Field(ge=1.0)] = 120.0
     user_timeout: Timer = 30.0
     backlog: Annotated[Int, Field(ge=1, le=65535)] = 4096
+    max_lifetime: Annotated[Duration, Field(ge=1.0)] = math.inf
+    quiet: Annotated[Timer, Field(le=3600.0)] = 5.0
 
 
 class UdpSettings(Table):
@@ -187,6 +191,7 @@ class ServiceSettings(Table):
     failback: Bool = True
     on_failback: Literal["keep", "reset"] = "keep"
     on_down: Literal["keep", "reset"] = "keep"
+    weight_from: WeightFrom = "off"
     drain_timeout: Duration = 3600.0
     allow: tuple[Cidr, ...] = ()
     deny: tuple[Cidr, ...] = ()

@@ -49,6 +49,7 @@ class BackendDefaults(Table):
     backup: Bool = False
     admin: Literal["ready", "drain", "maint"] = "ready"
     max_connections: Count = 0
+    max_outstanding: Count = 0
     slow_start: Duration = 0.0
     send_proxy: SendProxy | None = None  # the service's
     source_addresses: tuple[Address, ...] | None = None  # the service's

@@ -1,11 +1,13 @@
 """Warnings about settings that are legal but unwise: each says what will happen, and what to write instead."""
 
 import ipaddress
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from health.spec import MysqlProbe, ProbeBase, TcpProbe
+from health.spec import MysqlProbe, PgsqlProbe, ProbeBase, RedisProbe, TcpProbe
+from health.units import format_duration
 from proxy.balance.names import DESTINATION_HASH, UNSHARED
 from proxy.config.diagnostics import Report
 from proxy.config.model import Config, Listener, Service, Vrrp
@@ -25,6 +27,8 @@ MAIL_PORTS: Final = {
     4190: "ManageSieve",
 }
 MYSQL_PORT: Final = 3306
+SHORT_LIFE: Final = 60.0  # seconds
+REDIS_PING: Final = 10.0  # seconds: Redis's default of repl-ping-replica-period
 
 _PRIVATE: Final = [
     ipaddress.ip_network(block)
@@ -47,6 +51,7 @@ def warn(config: Config, services: Mapping[str, Tab], routers: Mapping[str, Tab]
         _quorum(service, tab, report)
         _no_destination(service, tab, report)
         _no_effect(service, tab, report)
+        _short_lives(service, tab, report)
     for router in config.vrrp:
         _track(router, routers[router.name], report)
         _link_local(router, routers[router.name], report)
@@ -63,8 +68,15 @@ def warn_of_probe(spec: ProbeBase, tab: Tab, spot: Spot, report: Report) -> None
             "without tls-name the certificate must contain the backend's address, and few certificates do",
             'set tls-name = "…", the name that clients use',
         )
-    # A mysql probe sends its password only over verified TLS, so it needs no warning.
-    if getattr(spec, "password_file", None) is None or isinstance(spec, MysqlProbe) or _is_loopback(spec.address):
+    if isinstance(spec, RedisProbe) and spec.max_lag is not None and spec.max_lag <= REDIS_PING:
+        report.warn(
+            tab.spots.get("max-lag", spot),
+            f"a Redis primary at rest sends something every {REDIS_PING:g} s, so that a lag up to this says nothing",
+            f'max-lag = "{3 * REDIS_PING:g}s", or a shorter repl-ping-replica-period on the primary',
+        )
+    # A mysql or pgsql probe sends its password only over verified TLS, so it needs no warning.
+    careful = isinstance(spec, MysqlProbe | PgsqlProbe)
+    if getattr(spec, "password_file", None) is None or careful or _is_loopback(spec.address):
         return
     if spec.tls == "off":
         message, hint = (
@@ -181,12 +193,33 @@ def _no_destination(service: Service, tab: Tab, report: Report) -> None:
         )
 
 
+def _short_lives(service: Service, tab: Tab, report: Report) -> None:
+    times = service.tcp
+    if times.max_lifetime < SHORT_LIFE:
+        report.warn(
+            _spot(tab, "tcp", "max-lifetime"),
+            f"connections live for {format_duration(times.max_lifetime)}: clients connect anew all the time",
+            'max-lifetime = "1h" brings load back to a server within an hour',
+        )
+    elif times.quiet >= times.idle_timeout and times.max_lifetime < math.inf:
+        report.warn(
+            _spot(tab, "tcp"),
+            "max-lifetime has no effect: quiet is not below idle-timeout, which ends a quiet connection first",
+            'quiet = "5s"',
+        )
+
+
 def _no_effect(service: Service, tab: Tab, report: Report) -> None:
     if service.queue.size and not any(backend.max_connections for backend in service.backends):
         report.warn(
             _spot(tab, "queue"),
             "no connection will ever wait in this queue: no backend has max-connections",
             "backend-defaults = { max-connections = 100 }",
+        )
+    if service.scheduler in UNSHARED and service.weight_from != "off":
+        report.warn(
+            _spot(tab, "weight-from"),
+            f"weight-from has no effect with {service.scheduler}: this scheduler knows no shares that could change",
         )
     if service.scheduler in UNSHARED and any(backend.slow_start for backend in service.backends):
         report.warn(

@@ -27,7 +27,7 @@ class Prober:
     """The health process of a daemon.
 
     `targets()` returns its targets, `on_probed(change)` takes verdicts, `told(text)` records events, `on_alarm(alarm)`
-    takes alarms, `means()` returns the messages, with descriptors, that it needs before its targets.  `on_begun()` is
+    takes alarms, `on_measured(change)` takes what a weight follows, `means()` returns the messages, with descriptors, that it needs before its targets.  `on_begun()` is
     called when the process, or a successor, has got its targets.
     """
 
@@ -39,6 +39,7 @@ class Prober:
         told: Callable[[str], None],
         *,
         on_alarm: Callable[[health_messages.Alarm], None] | None = None,
+        on_measured: Callable[[health_messages.Measured], None] = lambda _: None,
         means: Callable[[], Iterable[tuple[messages.Message, Sequence[int]]]] = tuple,
         on_begun: Callable[[], None] = lambda: None,
     ) -> None:
@@ -48,6 +49,7 @@ class Prober:
         self._means = means
         self._on_begun = on_begun
         self._on_alarm = on_alarm
+        self._on_measured = on_measured
         self._targets = targets
         self._on_probed = on_probed
         self._kept = Kept(
@@ -104,5 +106,7 @@ class Prober:
         match message:
             case health_messages.Probed():
                 self._on_probed(message)
+            case health_messages.Measured():
+                self._on_measured(message)
             case health_messages.Alarm() if self._on_alarm is not None:
                 self._on_alarm(message)

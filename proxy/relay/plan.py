@@ -4,6 +4,7 @@ The relay reads neither the configuration file nor its models.  Durations are in
 """
 
 from dataclasses import asdict, dataclass, fields, replace
+from math import inf
 from typing import Any
 
 from proxy.stats.layout import Layout
@@ -39,6 +40,9 @@ class TcpPlan:
     fin_timeout: float
     keepalive: float
     user_timeout: float
+    max_lifetime: float = inf
+    """A connection that is older, and has been quiet for `quiet`, is retired."""
+    quiet: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)

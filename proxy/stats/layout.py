@@ -136,6 +136,7 @@ SERVICE_TRUNCATED: Final = 60
 SERVICE_DISCONNECTED: Final = 61
 SERVICE_SESSIONS_ADOPTED: Final = 62
 SERVICE_SESSIONS_DROPPED: Final = 63
+SERVICE_MAX_LIFETIME: Final = 64
 
 SERVICE_SIZE: Final = 96
 
@@ -207,6 +208,7 @@ SERVICE_CELLS: Final[tuple[tuple[str, Kind], ...]] = (
     ("disconnected", "counter"),
     ("sessions_adopted", "counter"),
     ("sessions_dropped", "counter"),
+    ("max_lifetime", "counter"),
 )
 
 # Backend block: events between this host and one backend of one service.

@@ -67,6 +67,7 @@ SERVICE: Final[dict[str, str]] = {
     "disconnected": "connections and UDP sessions that an operator ended",
     "sessions_adopted": "UDP sessions that a predecessor handed over",
     "sessions_dropped": "the same that could not go on here: no such backend any more, or no room",
+    "max_lifetime": "connections that were retired after max-lifetime, when they were quiet",
 }
 """By the names of `layout.SERVICE_CELLS`."""
 

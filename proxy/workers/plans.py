@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from proxy.backends.effective import Running
-from proxy.config.model import Config, Service
+from proxy.config.model import Backend, Config, Service
 from proxy.config.types import parse_endpoint
 from proxy.host.descriptors import _share, most_connections
 from proxy.relay.plan import (
@@ -27,7 +27,9 @@ def tcp_plan(service: Service) -> TcpPlan:
     """Return a service's TCP timers; a DNS service's idle time is that of DNS over TCP (RFC 7766, section 6.2.3)."""
     tcp = service.tcp
     idle = service.dns.idle_timeout if service.protocol == "dns" else tcp.idle_timeout
-    return TcpPlan(tcp.connect_timeout, idle, tcp.fin_timeout, tcp.keepalive, tcp.user_timeout)
+    return TcpPlan(
+        tcp.connect_timeout, idle, tcp.fin_timeout, tcp.keepalive, tcp.user_timeout, tcp.max_lifetime, tcp.quiet
+    )
 
 
 def limits_plan(service: Service) -> LimitsPlan:
@@ -86,7 +88,7 @@ def service_plan(service: Service, running: Running, weights: Mapping[str, int] 
                 admin=backend.admin,
                 send_proxy=backend.send_proxy,
                 source_addresses=backend.source_addresses,
-                max_connections=backend.max_connections,
+                max_connections=limit(backend),
                 tier=backend.tier,
             )
             for backend in service.backends
@@ -123,3 +125,11 @@ def log_path(config: Config) -> str | None:
     """Return the path of the connection log's file, None without one."""
     to = config.log.connections_to
     return to if to.startswith("/") and config.log.connections != "off" else None
+
+
+def limit(backend: Backend) -> int:
+    """Return how much may be open on a backend; 0 is unlimited.
+
+    `max-outstanding` is for DNS, where a backend's limit counts queries in flight: the smaller of the two applies.
+    """
+    return min((one for one in (backend.max_connections, backend.max_outstanding) if one), default=0)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from health.measure import Measured
 from health.monitor import Monitor, Target, Verdict
 from health.probes import NotSupported
 from health.schedule import Schedule
@@ -438,3 +439,37 @@ async def test_a_thousand_probes_of_which_half_hang(monkeypatch, watched: Watche
     # Generous, for a machine that others use too: the bound is 0.2 s, and bench/README.md has what was measured.
     assert sorted(late)[int(len(late) * 0.99)] < 0.6
     assert share < 0.5, f"{share:.1%} of a core"
+
+
+async def test_what_a_weight_follows(tcp_server) -> None:
+    """A target with weight-from has its smoothed latency told, one without has not; a reload keeps the average."""
+
+    async def slow(reader: Reader, writer: Writer) -> None:
+        await asyncio.sleep(0.05)
+        writer.write(b"x")
+        await reader.read()
+
+    found: list[tuple[str, float]] = []
+    another = asyncio.Event()
+
+    def measured(key: str, what: Measured) -> None:
+        found.append((key, what.value))
+        if key == "web/b":
+            another.set()
+
+    watched = Watched(on_measure=measured)
+    _, port = await tcp_server(slow)
+    probe = TcpProbe(expect="x", interval=0.2, fast_interval=0.1, timeout=0.2)
+    targets = [target("web/a", port, probe, weight_from="latency"), target("web/b", port, probe)]
+    try:
+        watched.monitor.watch(targets)
+        assert {(await watched.next())[0] for _ in targets} == {"web/a", "web/b"}
+        assert [key for key, _ in found] == ["web/a"]
+        assert 0.04 < found[0][1] < 0.2
+        watched.monitor.watch(targets)
+        assert len(found) == 1
+        assert not another.is_set()
+        watched.monitor.watch([target("web/a", port, probe), target("web/b", port, probe, weight_from="latency")])
+        await asyncio.wait_for(another.wait(), 5)
+    finally:
+        await watched.monitor.close()

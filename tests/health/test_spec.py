@@ -22,7 +22,12 @@ from health.spec import (
     parse_probe,
 )
 
-LEAST = {"mysql": {"user": "probe"}, "script": {"command": ["/bin/true"]}, "udp": {"send": "x"}}
+LEAST = {
+    "mysql": {"user": "probe"},
+    "pgsql": {"user": "probe"},
+    "script": {"command": ["/bin/true"]},
+    "udp": {"send": "x"},
+}
 
 
 def from_file(kind, **keys):
@@ -53,6 +58,46 @@ def test_unknown_keys_and_field_names_are_refused(kind):
     for key in ("bogus", "fast_interval"):
         with pytest.raises(ValidationError, match=key):
             from_file(kind, **{key: "1s"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys", "why"),
+    [
+        ("pgsql", {"expect": "1"}, "expect needs a query"),
+        ("mysql", {"expect": "1"}, "expect needs a query"),
+        ("mysql", {"query": "DELETE FROM t"}, "is not a query that reads"),
+        ("pgsql", {"query": "; SELECT 1"}, "is not a query that reads"),
+        ("pgsql", {"query": "SELECT 'a\0b'"}, "none of them NUL"),
+        ("pgsql", {"query": f"SELECT {'1' * 5000}"}, "at most 4096 bytes"),
+        ("pgsql", {"user": "a\0b"}, "is not a name"),
+        ("pgsql", {"user": ""}, "is not a name"),
+        ("pgsql", {"role": "primary", "max-lag": "5s"}, "a primary has no lag"),
+        ("pgsql", {"tls": "implicit"}, 'only "off" or "starttls"'),
+        ("redis", {"role": "primary", "max-lag": "50s"}, "a primary has no lag"),
+        ("redis", {"user": "probe"}, "needs password-file"),
+        ("redis", {"tls": "starttls"}, 'only "off" or "implicit"'),
+        ("dns", {"query": "{random}.example.net SOA", "max-serial-lag": 3}, "a zone's own name"),
+        ("dns", {"query": "x{random}" + "y" * 52 + ".example.net A"}, "is not a domain name"),
+    ],
+)
+def test_what_a_probe_cannot_ask(kind, keys, why):
+    """A key that makes no sense, alone or beside another, is refused in words."""
+    with pytest.raises(ValidationError, match=why):
+        from_file(kind, **keys)
+
+
+@pytest.mark.parametrize(
+    "query", ["select 1", " (SELECT 1)", "SHOW server_version", "WITH x AS (SELECT 1) SELECT 1", ""]
+)
+def test_queries_that_read(query):
+    """A query begins with a word that reads, in any case."""
+    assert from_file("pgsql", query=query).query == query
+
+
+def test_a_password_of_redis_is_of_the_default_user():
+    """Without a user, the login of a redis probe is that of Redis's default user."""
+    assert from_file("redis", **{"password-file": "/etc/steelyard/redis.pw"}).user == "default"
+    assert from_file("redis").user is None
 
 
 def test_the_timeout_follows_a_short_interval():

@@ -40,7 +40,15 @@ FAILING = 5
 SHOWN = 30.0  # s between two lines that say how far it is
 CHANCE = 0.02
 SIZES = (1, 2, 100, 1400, 16_384, 70_000, 300_000)
-TIMES = TcpPlan(connect_timeout=0.5, idle_timeout=1.0, fin_timeout=0.5, keepalive=120.0, user_timeout=5.0)
+TIMES = TcpPlan(
+    connect_timeout=0.5,
+    idle_timeout=1.0,
+    fin_timeout=0.5,
+    keepalive=120.0,
+    user_timeout=5.0,
+    max_lifetime=2.0,
+    quiet=0.3,
+)
 
 
 class End:
@@ -142,7 +150,9 @@ class Fuzz:
         # What is behind a broken header is anybody's guess.
         self.broken = self.relay.service([last], tcp=TIMES, accept_proxy=("127.0.0.0/8",))
         self.echo = Echo()
-        self.honest = self.relay.service([self.echo.address], tcp=replace(TIMES, idle_timeout=5.0, fin_timeout=5.0))
+        self.honest = self.relay.service(
+            [self.echo.address], tcp=replace(TIMES, idle_timeout=5.0, fin_timeout=5.0, max_lifetime=float("inf"))
+        )
         self.relay.start()
         self.relay.call(faults.here)
         self.relay.call(lambda: faults.seed(seed))

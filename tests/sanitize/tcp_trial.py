@@ -19,7 +19,7 @@ ENOUGH = 1.5  # s after which nothing fails any more: a shortage that lasts may 
 PATIENCE = 4.0  # s for a connection to end
 ENDS = (
     "refused_no_backend", "refused_limit", "refused_client", "client_gone", "client_reset", "backend_reset",
-    "client_timeout", "backend_timeout", "idle_timeout", "fin_timeout", "closed", "denied", "proxy_malformed",
+    "client_timeout", "backend_timeout", "idle_timeout", "fin_timeout", "max_lifetime", "closed", "denied", "proxy_malformed",
     "proxy_timeout", "queue_timeout", "drained_hard",
 )  # fmt: skip
 """The counters of which each connection that was accepted adds to exactly one."""

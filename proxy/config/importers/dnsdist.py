@@ -60,8 +60,9 @@ _LEFT: Final = {
     "setProxyProtocolMaximumPayloadSize": "a header has its greatest size",
     "setSecurityPollSuffix": "the daemon asks nobody for newer versions", "security_polling": "the daemon asks nobody for newer versions",
 }  # fmt: skip
+_OUTSTANDING: Final = 65535  # dnsdist's default, which is more than any backend should have
 _ALWAYS: Final = frozenset(
-    ("setMaxUDPOutstanding", "setServFailWhenNoServer", "setRoundRobinFailOnNoServer", "setRingBuffersSize", "setRingBuffersLockRetries",
+    ("setServFailWhenNoServer", "setRoundRobinFailOnNoServer", "setRingBuffersSize", "setRingBuffersLockRetries",
      "setRandomizedOutgoingSockets", "setRandomizedIdsOverUDP", "setUDPMultipleMessagesVectorSize", "setCacheCleaningDelay",
      "setCacheCleaningPercentage", "setAllowEmptyResponse", "setDropEmptyQueries", "ring_buffers", "setMaxCachedTCPConnectionsPerDownstream",
      "setOutgoingTLSSessionsCacheMaxTicketsPerBackend", "setTCPUseSinglePipe", "setPayloadSizeOnSelfGeneratedAnswers", "setUDPSocketBufferSizes")
@@ -88,6 +89,7 @@ class _Reading:
         self.port_pools: dict[int, str] = {}
         self.pool = ""
         self.dns: dict[str, Any] = {}
+        self.most = 0  # queries in flight at a backend; 0: no limit
         self.tcp: dict[str, Any] = {}
         self._variables: dict[str, Any] = {}
         self._made: dict[int, int] = {}
@@ -145,6 +147,7 @@ class _Reading:
             "newServer": self._server, "setLocal": self._local, "addLocal": self._local, "setACL": self._acl, "addACL": self._acl,
             "setServerPolicy": self._policy, "setPoolServerPolicy": self._policy, "addAction": self._action,
             "setProxyProtocolACL": self._proxies, "setUDPTimeout": self._udp_timeout, "setTCPRecvTimeout": self._tcp_timeout,
+            "setMaxUDPOutstanding": self._outstanding,
             "setMaxTCPConnectionsPerClient": self._per_client, "newNMG": lambda _: None, "NetmaskGroupRule": lambda _: None,
             "getPool": self._get_pool,
         }  # fmt: skip
@@ -208,6 +211,10 @@ class _Reading:
 
     def _tcp_timeout(self, call: Call) -> None:
         self.dns["idle-timeout"] = duration(max(0.001, seconds(call.args[0] if call.args else None)))
+
+    def _outstanding(self, call: Call) -> None:
+        most = whole(call.args[0] if call.args else None)
+        self.most = most if most < _OUTSTANDING else 0
 
     def _per_client(self, call: Call) -> None:
         self.part.set("max-connections-per-client", whole(call.args[0] if call.args else None), call.place)
@@ -314,7 +321,8 @@ class _Reading:
             dns["client-subnet"] = "on"
         waits = [one.connect_timeout for one in servers if one.connect_timeout]
         tcp = {**self.tcp, **({"connect-timeout": duration(max(waits))} if waits else {})}
-        for name, table in (("dns", dns), ("tcp", tcp)):
+        each = {"max-outstanding": self.most} if self.most else {}
+        for name, table in (("dns", dns), ("tcp", tcp), ("backend-defaults", each)):
             for key, value in table.items():
                 self.tables.part(*part.path, name, place=part.place).set(key, value)
 

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from health.spec import PROBE_TYPES
 from proxy.config.importers.draft import Part
 from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement
 from proxy.config.importers.values import number, port
@@ -13,6 +12,7 @@ CHECK_OPTIONS: Final = (
     "external-check",
 )  # fmt: skip
 _EXPRESSION: Final = "no regular expressions, no headers, no negation: write a script"
+_ROLES: Final = {"role:master": "primary", "role:slave": "standby"}
 _IGNORED: Final = frozenset(
     (
         "comment",
@@ -54,8 +54,18 @@ class Checks:
                 self._probes = [{"type": "tcp"}]
                 why = "a mysql probe needs a user; a connection without a login lets MySQL block this host in the end"
                 self.ledger.changed(statement, why, self.part)
-            case "pgsql-check" | "redis-check":
-                self._probes = [self._newer(name.partition("-")[0], user, statement)]
+            case "pgsql-check" if user:
+                self._probes = [{"type": "pgsql", "user": user}]
+                self.ledger.changed(
+                    statement, "a pgsql probe logs in: the account needs a password-file or none", self.part
+                )
+            case "pgsql-check":
+                self._probes = [{"type": "tcp"}]
+                self.ledger.changed(
+                    statement, "a pgsql probe needs a user: a connection is all that is tried", self.part
+                )
+            case "redis-check":
+                self._probes = [{"type": "redis"}]
             case "smtpchk":
                 self._probes = [{"type": "smtp", **({"helo": args[1]} if len(args) > 1 else {})}]
             case "ldap-check":
@@ -67,15 +77,6 @@ class Checks:
             case _:
                 self._probes = [{"type": "script"}]
 
-    def _newer(self, kind: str, user: str | None, statement: Statement) -> dict[str, Any]:
-        """Return a probe of a type that not every version has, or the nearest one."""
-        if kind in PROBE_TYPES:
-            return {"type": kind, **({"user": user} if user else {})}
-        if kind == "redis":
-            return {"type": "tcp", "send": "PING\r\n", "expect": "+PONG"}
-        self.ledger.changed(statement, f"there is no {kind} probe: a connection is all that is tried", self.part)
-        return {"type": "tcp"}
-
     def command(self, statement: Statement) -> None:
         """Read `external-check command PATH`."""
         if statement.args[:1] != ["command"] or len(statement.args) < 2:  # noqa: PLR2004 - command and path
@@ -85,8 +86,11 @@ class Checks:
     def tcp(self, statement: Statement) -> None:
         """Read a `tcp-check` rule."""
         rule, args = (statement.args or [""])[0], statement.args[1:]
-        self._of("tcp")
+        if not (self._probes and self._probes[-1]["type"] == "redis"):
+            self._of("tcp")
         probe = self._probes[-1]
+        if rule in {"send", "expect"} and _redis(probe, rule, args):
+            return
         match rule:
             case "connect":
                 self._connect(args)
@@ -181,6 +185,26 @@ class Checks:
     def handlers(self) -> dict[str, Handler]:
         """Return the handlers of the words that begin a line."""
         return {"tcp-check": self.tcp, "http-check": self.http, "external-check": self.command}
+
+
+def _redis(probe: dict[str, Any], rule: str, args: Sequence[str]) -> bool:
+    """Return True if a rule belongs to the usual dialogue with Redis, which becomes a redis probe."""
+    if rule == "send":
+        words = " ".join(args).strip().upper()
+        if words == "PING" and not probe.keys() & {"send", "send-hex", "expect", "expect-hex"}:
+            probe["type"] = "redis"
+        if probe["type"] == "redis" and words not in {"PING", "INFO REPLICATION", "QUIT"}:
+            raise LeftError("a redis probe sends PING and INFO: write a script for a longer dialogue")
+        return bool(probe["type"] == "redis")
+    if probe["type"] != "redis":
+        return False
+    kind, pattern = _expectation(args)
+    role = _ROLES.get(pattern)
+    if kind != "string" or (role is None and pattern not in {"+PONG", "+OK"}):
+        raise LeftError("a redis probe waits for PONG and for a role")
+    if role:
+        probe["role"] = role
+    return True
 
 
 def _request(args: Sequence[str]) -> dict[str, Any]:

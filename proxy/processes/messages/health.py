@@ -34,6 +34,15 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True)
+class Measured:
+    """From health: the smoothed lag or latency of a target (s), and the limit of a lag, 0 for none."""
+
+    key: str
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
 class Secrets:
     """To health, before it watches and when one changes: all files of probes, path -> [content in Base64, or what is wrong].
 
@@ -93,4 +102,4 @@ class Report:
     timings: dict[str, list[list[Any]]] = field(default_factory=dict)
 
 
-Message = Suspect | Watch | Probed | Secrets | Icmp | Alarm | Run | Ran | Report
+Message = Suspect | Watch | Probed | Measured | Secrets | Icmp | Alarm | Run | Ran | Report

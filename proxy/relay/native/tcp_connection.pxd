@@ -27,3 +27,5 @@ cdef class Connection(Relaying):
     cdef int _gone(self) except -1
     cdef int _due(self, double now) except -1
     cdef int _open_due(self, double now) except -1
+    cdef double _retires(self) noexcept
+    cdef int _retire(self, double now) except -1

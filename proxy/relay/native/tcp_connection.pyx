@@ -7,6 +7,8 @@ Laws:
   notice: nothing has passed in either direction yet.
 - If the host lacks descriptors, memory, local ports or an address to connect from, no backend is at fault: the client
   waits, and the connect is tried again.
+- A connection that is older than max-lifetime and quiet is retired: both sides get a FIN.  What they send afterwards cannot
+  be delivered, so that it ends the connection, as fin-timeout does, by an RST to both.
 - A client's socket inherits its options.  A backend's socket gets those that a short connection does not need after
   `SETTLED` seconds.
 """
@@ -15,12 +17,12 @@ cimport cython
 from libc.errno cimport (
     EADDRNOTAVAIL, ECONNREFUSED, ECONNRESET, EINPROGRESS, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC, ETIMEDOUT, errno,
 )
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, isinf
 from libc.stdint cimport uint8_t
 
 from proxy.relay.native.linux cimport (
-    EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL, SOCK_CLOEXEC, SOCK_NONBLOCK,
-    SOCK_STREAM, close as close_fd, connect as connect_fd, send, socket as open_socket,
+    EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI, EPOLLRDHUP, MSG_NOSIGNAL, SHUT_WR, SOCK_CLOEXEC,
+    SOCK_NONBLOCK, SOCK_STREAM, close as close_fd, connect as connect_fd, send, shutdown, socket as open_socket,
 )
 from proxy.relay.native.poller cimport Poller, Watch
 from proxy.relay.native.tcp_half cimport error_of, has_more, waits
@@ -54,6 +56,7 @@ cdef Py_ssize_t BACKEND_LATENCY = layout.BACKEND_LATENCY
 cdef Py_ssize_t SERVICE_CLIENT_GONE = layout.SERVICE_CLIENT_GONE
 cdef Py_ssize_t SERVICE_FIN_TIMEOUT = layout.SERVICE_FIN_TIMEOUT
 cdef Py_ssize_t SERVICE_IDLE_TIMEOUT = layout.SERVICE_IDLE_TIMEOUT
+cdef Py_ssize_t SERVICE_MAX_LIFETIME = layout.SERVICE_MAX_LIFETIME
 cdef Py_ssize_t SERVICE_NO_LOCAL_PORT = layout.SERVICE_NO_LOCAL_PORT
 cdef Py_ssize_t SERVICE_PROXY_TIMEOUT = layout.SERVICE_PROXY_TIMEOUT
 cdef Py_ssize_t SERVICE_QUEUE_TIMEOUT = layout.SERVICE_QUEUE_TIMEOUT
@@ -90,6 +93,11 @@ cdef class Connection(Relaying):
         poller.prepare(&self._client.watch, _client_ready, <void *>self)
         poller.watch(&self._client.watch, fd, STREAM)
         return 0
+
+    @property
+    def retires(self):
+        """When it is retired if no further octet passes; infinity: never, or it is not open."""
+        return self._retires() if self._state == OPEN else INFINITY
 
     def due(self, double now):
         """Act as the timer does."""
@@ -245,7 +253,8 @@ cdef class Connection(Relaying):
         self.began = now
         self._client.bytes_cell = target.cell + BACKEND_BYTES_IN
         self._backend.bytes_cell = target.cell + BACKEND_BYTES_OUT
-        self.expect(now + tcp.idle_timeout)
+        self._jitter = tcp.jitter()
+        self.expect(min(now + tcp.idle_timeout, self._retires()))
         if tcp.followed is not None:
             tcp.followed.opened(self)
         if not number and target.send_proxy != "off":
@@ -362,14 +371,38 @@ cdef class Connection(Relaying):
         return 0
 
     cdef int _open_due(self, double now) except -1:
-        cdef bint closing = self._client.eof or self._backend.eof
+        cdef bint closing = self._client.eof or self._backend.eof or self._retired
         cdef double ends = (self.touched or self.began) + (
             self.tcp.fin_timeout if closing else self.tcp.idle_timeout)
+        cdef double retires = INFINITY if closing else self._retires()
+        if now >= retires and now < ends:
+            return self._retire(now)
         if now < ends:
-            self.expect(ends)
+            self.expect(min(ends, retires))
             return 0
-        self.ends(SERVICE_FIN_TIMEOUT if closing else SERVICE_IDLE_TIMEOUT)
+        if self._retired:
+            self.ends(SERVICE_MAX_LIFETIME)
+        else:
+            self.ends(SERVICE_FIN_TIMEOUT if closing else SERVICE_IDLE_TIMEOUT)
         self.close(reset=True)
+        return 0
+
+    cdef double _retires(self) noexcept:
+        """Return when an open connection has lived long enough and has been quiet for long enough; infinity: never."""
+        if isinf(self.tcp.max_lifetime):
+            return INFINITY
+        return max(self.began + self.tcp.max_lifetime * self._jitter, (self.touched or self.began) + self.tcp.quiet)
+
+    cdef int _retire(self, double now) except -1:
+        """Send both sides a FIN, unless octets still wait for one of them."""
+        if waits(&self._client) or waits(&self._backend):
+            self.expect(now + max(self.tcp.quiet, _LINGERING))
+            return 0
+        self._retired = True
+        self.touched = now
+        if shutdown(self._client.watch.fd, SHUT_WR) < 0 or shutdown(self._backend.watch.fd, SHUT_WR) < 0:
+            return self._broken(&self._client, errno)
+        self.expect(now + self.tcp.fin_timeout)
         return 0
 
 

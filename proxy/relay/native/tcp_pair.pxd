@@ -34,9 +34,9 @@ cdef class Pair:
     cdef public int64_t sticky, counted
     cdef public double began, deadline, leaves
     cdef readonly double accepted, touched
-    cdef double _wait
+    cdef double _wait, _jitter
     cdef readonly Py_ssize_t why
-    cdef uint8_t _state
+    cdef uint8_t _state, _retired
 
     cpdef ends(self, Py_ssize_t cell)
     cpdef close(self, bint reset=*)

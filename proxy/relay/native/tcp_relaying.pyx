@@ -21,6 +21,7 @@ cdef Py_ssize_t SERVICE_BACKEND_TIMEOUT = layout.SERVICE_BACKEND_TIMEOUT
 cdef Py_ssize_t SERVICE_CLIENT_RESET = layout.SERVICE_CLIENT_RESET
 cdef Py_ssize_t SERVICE_CLIENT_TIMEOUT = layout.SERVICE_CLIENT_TIMEOUT
 cdef Py_ssize_t SERVICE_CLOSED = layout.SERVICE_CLOSED
+cdef Py_ssize_t SERVICE_MAX_LIFETIME = layout.SERVICE_MAX_LIFETIME
 cdef Py_ssize_t SERVICE_NO_MEMORY = layout.SERVICE_NO_MEMORY
 
 
@@ -79,9 +80,9 @@ cdef class Relaying(Pair):
         self.touched = now
         if other.eof:
             self._last = half
-            self.ends(SERVICE_CLOSED)
+            self.ends(SERVICE_MAX_LIFETIME if self._retired else SERVICE_CLOSED)
             self.close()  # which sends the FIN
-        elif shutdown(other.watch.fd, SHUT_WR) < 0:
+        elif not self._retired and shutdown(other.watch.fd, SHUT_WR) < 0:
             return self._broken(other, errno or ECONNRESET)
         else:
             self.expect(now + self.tcp.fin_timeout)
@@ -90,6 +91,10 @@ cdef class Relaying(Pair):
     cdef int _broken(self, Half *half, int number) except -1:
         """Begin to end the connection because `half` was reset or timed out; deliver what it sent before."""
         cdef bint timed_out = is_giving_up(number)
+        if self._retired:
+            self.ends(SERVICE_MAX_LIFETIME)
+            self.close(reset=True)
+            return 0
         if self._state == RESETTING:
             if half == self._lost:
                 return self._ended(half)

@@ -12,6 +12,8 @@ class Streams:
     connect_timeout: float
     idle_timeout: float
     fin_timeout: float
+    max_lifetime: float
+    quiet: float
     introduced: bool
     guarded: bool
     transparent: bool

@@ -11,6 +11,10 @@
 - `tune(fd)` sets the options of a connection that has lasted, and `parted(conn)` notes the end of a counted one.
 """
 
+from os import urandom
+
+from libc.math cimport INFINITY
+
 from proxy.relay.native.address cimport write_address
 from proxy.relay.sockets.address import sockaddr
 from proxy.stats import layout
@@ -36,6 +40,8 @@ cdef class Streams:
         self.base = service.cell
         self.connections = set()
         self.stalled = set()  # listeners that wait for room
+        self.max_lifetime = self.quiet = INFINITY
+        self._dice = int.from_bytes(urandom(8), "little")
         self._ways = {}
 
     @property
@@ -62,6 +68,11 @@ cdef class Streams:
     cpdef forget_ways(self):
         """Look again how backends are reached: the configuration has changed."""
         self._ways.clear()
+
+    cdef double jitter(self) noexcept:
+        """Return a number from 0.9 to 1.1: connections that began together are not to end together."""
+        self._dice = self._dice * 6364136223846793005ULL + 1442695040888963407ULL  # Knuth's MMIX
+        return 0.9 + 0.2 * (<double>(self._dice >> 32) / 4294967296.0)
 
     cdef int count(self, Py_ssize_t cell) except -1:
         """Add one to a counter of the service."""

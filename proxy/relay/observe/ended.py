@@ -20,6 +20,7 @@ WHY: Final[dict[int, tuple[str, bool]]] = {
     layout.SERVICE_BACKEND_TIMEOUT: ("backend-timeout", True),
     layout.SERVICE_IDLE_TIMEOUT: ("idle-timeout", True),
     layout.SERVICE_FIN_TIMEOUT: ("fin-timeout", True),
+    layout.SERVICE_MAX_LIFETIME: ("max-lifetime", False),
     layout.SERVICE_DENIED: ("denied", True),
     layout.SERVICE_REFUSED_NO_BACKEND: ("no-backend", True),
     layout.SERVICE_PROXY_MALFORMED: ("proxy-malformed", True),

@@ -58,6 +58,7 @@ class TcpService(Streams):
         self.log = service.log
         self._moving: list[tuple[Connection, Target]] = []  # connections that must still leave an unfit backend
         self._uncounted: list[Connection] = []  # connections that began before their clients were limited
+        self._untimed: list[Connection] = []  # connections whose timers are those of an earlier plan
         self.per_client = service.plan.limits.per_client
         self._take()
 
@@ -68,6 +69,7 @@ class TcpService(Streams):
         self.connect_timeout = plan.tcp.connect_timeout
         self.idle_timeout = plan.tcp.idle_timeout
         self.fin_timeout = plan.tcp.fin_timeout
+        self.max_lifetime, self.quiet = plan.tcp.max_lifetime, plan.tcp.quiet
         self._introducers = Blocks(plan.accept_proxy)
         self.introduced = bool(self._introducers)
         self.rate = service.rate("tcp")
@@ -197,7 +199,12 @@ class TcpService(Streams):
 
     def changed(self, gone: Iterable[Target], moved: Iterable[Target]) -> None:
         """Use the service's changed plan; backends are `gone`, or `moved` to another address or source address."""
+        times = self.times
         self._take()
+        if times != self.times and not self._untimed:
+            self.poller.again(self._time)
+        if times != self.times:
+            self._untimed = list(self.connections)
         if self.queue is not None:
             self.queue.relisted(gone)
         limit, self.per_client = self.per_client, self.service.plan.limits.per_client
@@ -218,6 +225,15 @@ class TcpService(Streams):
                 conn.counted = self.admission.clients.enter(self.service.plan.slot, conn.source[0], sys.maxsize)
         if self._uncounted:
             self.poller.again(self._count)
+
+    def _time(self, mask: int) -> None:  # noqa: ARG002 - the poller passes it
+        """Let the next connections look at the changed timers."""
+        lot, self._untimed = self._untimed[-COUNTED:], self._untimed[:-COUNTED]
+        for conn in lot:
+            if conn.state is State.OPEN:
+                conn.due(self.poller.now)
+        if self._untimed:
+            self.poller.again(self._time)
 
     def tidy(self) -> None:
         """Drop what is left of limits and addresses that were changed, when nothing needs it any more."""

@@ -20,6 +20,24 @@ Change = Callable[[dns.message.Message], object]
 QUERY = "www.example.net A"
 
 
+async def test_a_new_label_each_run(dns_server) -> None:
+    """H7: {random} in the name is another label in each run, the same over UDP and TCP of one run."""
+    names: list[str] = []
+
+    def answer(query: bytes) -> list[bytes]:
+        names.append(dns.message.from_wire(query).question[0].name.to_text())
+        return [respond(query)]
+
+    port = await dns_server("udp", answer)
+    probe = make(DnsProbe(query="x-{random}.{random}.example.net A"))
+    for _ in range(3):
+        outcome, lines = await attempt_once(probe, "127.0.0.1", port)
+        assert outcome.ok, lines
+        assert names[-1].rstrip(".") in lines[1]
+    assert len({label for name in names for label in name.removeprefix("x-").split(".")[:2]}) == 6
+    assert all(name.endswith(".example.net.") and "{" not in name for name in names)
+
+
 def respond(query: bytes, change: Change = lambda _: None, address: str = "192.0.2.1") -> bytes:
     """Answer a query with one A record; `change` spoils the response."""
     response = dns.message.make_response(dns.message.from_wire(query))

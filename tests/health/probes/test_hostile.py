@@ -12,7 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from health.probes import run_once
-from health.spec import DnsProbe, HttpProbe, ImapProbe, LdapProbe, MysqlProbe, Pop3Probe, ProbeBase, SmtpProbe, TcpProbe
+from health.spec import (
+    DnsProbe,
+    HttpProbe,
+    ImapProbe,
+    LdapProbe,
+    MysqlProbe,
+    PgsqlProbe,
+    Pop3Probe,
+    ProbeBase,
+    RedisProbe,
+    SmtpProbe,
+    TcpProbe,
+)
 from tests.health.conftest import TcpServer
 from tests.health.hostile import HOSTILE, Talk, endless_lines, hang_up, in_tls, mute, scripted, trickle
 
@@ -52,6 +64,8 @@ def spec_of(kind: str, password_file: str, **more: object) -> ProbeBase:
         "ldap": lambda: LdapProbe(**keys, base="dc=example,dc=net", bind_dn="cn=probe", password_file=password_file),
         "dns": lambda: DnsProbe(**keys, query="example.net SOA", transport="tcp"),
         "mysql": lambda: MysqlProbe(**keys, user="probe", password_file=password_file),
+        "pgsql": lambda: PgsqlProbe(**keys, user="probe", password_file=password_file),
+        "redis": lambda: RedisProbe(**keys, password_file=password_file, role="primary"),
     }[name]()
 
 
@@ -78,10 +92,12 @@ async def fails_in_time(spec: ProbeBase, port: int) -> str:
 
 @pytest.mark.parametrize("talk", HOSTILE, ids=lambda talk: talk.__name__)
 @pytest.mark.parametrize("tls", ["", "implicit", "starttls"])
-@pytest.mark.parametrize("name", ["tcp", "dns", "http", "ldap", "mysql", "smtp", "pop3", "imap"])
+@pytest.mark.parametrize("name", ["tcp", "dns", "http", "ldap", "mysql", "pgsql", "redis", "smtp", "pop3", "imap"])
 async def test_at_once(tcp_server, leftovers, password_file: str, name: str, tls: str, talk: Talk) -> None:
     """H4, H13, S9: whatever a server does from its first byte on, the probe ends in time, with a reason, and leaves nothing."""
-    if (tls == "starttls" and name in {"tcp", "dns", "http"}) or (tls == "implicit" and name == "mysql"):
+    if (tls == "starttls" and name in {"tcp", "dns", "http", "redis"}) or (
+        tls == "implicit" and name in {"mysql", "pgsql"}
+    ):
         return
     _, port = await tcp_server(talk)
     leftovers.mark()

@@ -322,6 +322,48 @@ async def test_lag_query(source: MariaDb, fresh: MariaDb, secret: str) -> None:
     assert (found.ok, found.reserve) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("query", "expect", "reason"),
+    [
+        ("SELECT 1", "1", ""),
+        ("SELECT id, id FROM app.w ORDER BY id", "1", ""),
+        ("SHOW DATABASES", None, ""),
+        ("SELECT NULL", None, ""),
+        ("SELECT 2", "1", 'the query returned "2", not "1"'),
+        ("SELECT 1 FROM app.w WHERE id = 7", None, "the query returned no row"),
+        ("SELECT * FROM app.none", None, "query refused: error 1146: "),
+        ("WITH RECURSIVE n AS (SELECT 1 i UNION ALL SELECT i + 1 FROM n WHERE i < 900) SELECT i FROM n", "1", ""),
+    ],
+)
+async def test_query(source: MariaDb, secret: str, query: str, expect: str | None, reason: str) -> None:
+    """H8: the first value of the first row of a configured query decides."""
+    alone = "SET sql_log_bin = 0"
+    source.sql(alone, "CREATE OR REPLACE TABLE app.w (id INT) ENGINE=InnoDB", "INSERT INTO app.w VALUES (1), (2)")
+    source.sql(alone, f"GRANT SELECT, INSERT ON app.* TO '{USER}'@'%'")
+    outcome = await ask(source, secret, query=query, expect=expect)
+    assert outcome.ok == (reason == ""), outcome.reason
+    assert outcome.ok or outcome.reason.startswith(reason)
+
+
+async def test_a_query_cannot_write(source: MariaDb, secret: str) -> None:
+    """H8: the server refuses a query that writes, whatever the account may do: our fault, and the verdict stays."""
+    alone = "SET sql_log_bin = 0"
+    source.sql(
+        alone, "CREATE OR REPLACE TABLE app.w (id INT) ENGINE=InnoDB", "CREATE OR REPLACE SEQUENCE app.s",
+        f"GRANT SELECT, INSERT ON app.* TO '{USER}'@'%'",
+    )  # fmt: skip
+    outcome = await ask(source, secret, query="SELECT NEXTVAL(app.s)")
+    assert outcome.reason.startswith("could not probe: the query writes, and a probe only reads (error 1792")
+
+
+async def test_slow_query(source: MariaDb, secret: str) -> None:
+    """H4: a query that takes too long ends with the probe, and the server ends it as well."""
+    outcome = await ask(source, secret, query="SELECT SLEEP(60)", timeout=0.5)
+    assert not outcome.ok
+    running = "SELECT COUNT(*) n FROM information_schema.PROCESSLIST WHERE info LIKE 'SELECT SLEEP%'"
+    until(lambda: source.sql(running)[0]["n"] == 0, 5, "the server to end the query")
+
+
 async def test_two_sources(fresh: MariaDb, secret: str) -> None:
     """H8: of several sources each counts: one out of reach sends to reserve, one stopped fails, named."""
     port = fresh.port + 1 if fresh.port < 60000 else fresh.port - 1

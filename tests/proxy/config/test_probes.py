@@ -120,7 +120,7 @@ def test_a_backends_own_probe_replaces_the_services(loaded):
         ('probe = { use = "a" }\n[probe.a]\nuse = "a"', ["6:7 error: [probe.a] uses itself"]),
         (
             'probe = { type = "tcp", user = "x" }',
-            ['4:25 error: unknown key "user" | "user" belongs in a probe of type "mysql", "pop3" or "imap"'],
+            ['4:25 error: unknown key "user" | "user" belongs in a probe of type "mysql", "pgsql", "redis", "pop3" or "imap"'],
         ),
         ('probe = { type = "tcp", intervall = "2s" }', ['4:25 error: unknown key "intervall" | did you mean "interval"?']),
         ("probe = { timeout = 5 }", ['4:21 error: a duration needs a unit: "5s" or "5ms"']),

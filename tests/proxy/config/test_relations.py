@@ -60,3 +60,43 @@ def test_what_transparent_cannot_be_with(said, text, words):
     (line,) = said(HEAD + "transparent = true\n" + text + "\n")
     assert line.startswith(f"4:15 error: {words}")
     assert said(HEAD + 'transparent = true\nbackends = ["10.0.0.11"]\n') == []
+
+
+@pytest.mark.parametrize(
+    ("rest", "place"),
+    [
+        ('backends = ["10.0.0.11", { address = "10.0.0.12", max-outstanding = 9 }]', "4:69"),
+        ('backends = ["10.0.0.11"]\nbackend-defaults = { max-outstanding = 9 }', "5:40"),
+    ],
+)
+def test_outstanding_queries_are_of_dns(said, rest, place):
+    """A limit on queries in flight is an error, at its key, in a service that relays no queries."""
+    (line,) = said(HEAD + rest + "\n")
+    assert line.startswith(f"{place} error: max-outstanding limits DNS queries in flight")
+    dns = '[service.a]\nlisten = ["10.0.0.10:53/udp"]\nprotocol = "dns"\n\n'
+    assert said(dns + rest + "\n") == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "probe", "error"),
+    [
+        ("lag", '{ type = "pgsql", user = "x", role = "standby", max-lag = "30s" }', ""),
+        ("lag", '[{ type = "tcp" }, { type = "redis", max-lag = "30s" }]', ""),
+        (
+            "lag",
+            '{ type = "pgsql", user = "x" }',
+            'weight-from = "lag", and backend 10.0.0.11 has no probe that measures its lag',
+        ),
+        ("lag", '{ type = "tcp" }', "has no probe that measures its lag"),
+        ("latency", '{ type = "tcp" }', ""),
+        ("latency", '{ type = "none" }', "has no probe that measures its latency"),
+        ("latency", '{ type = "tcp", report-only = true }', "has no probe that measures its latency"),
+        ("off", '{ type = "none" }', ""),
+    ],
+)
+def test_a_weight_follows_what_is_measured(said, kind, probe, error):
+    """A weight that follows a measure which no probe of a backend takes is an error at the key."""
+    head = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11"]\n'
+    found = [line for line in said(f'{head}weight-from = "{kind}"\nprobe = {probe}\n') if "error" in line]
+    assert len(found) == bool(error)
+    assert all(line.startswith("4:15 error: ") and error in line for line in found)

@@ -48,6 +48,7 @@ EXAMPLES = [
     health_messages.Probed("0.0", "down", "nobody \x1b[31m answers\n", 1.5),
     health_messages.Probed("0.0", "up", "exit status 42: weight 40", 1.5, 40),
     health_messages.Probed("0.0", "unknown", "login refused", 1.5, unjudged=True),
+    health_messages.Measured("0.0", 0.0125, 30.0),
     health_messages.Secrets({"/etc/steelyard/mysql.pw": ["c2VjcmV0", ""]}),
     health_messages.Icmp(2),
     health_messages.Alarm("mail", "every backend refuses the login", "raised", 1.5, "login mysql probe"),

@@ -49,6 +49,31 @@ def test_queries_take_slots(relay):
         one.close()
 
 
+def test_the_next_backend_is_asked(relay):
+    """T21: while a backend has as many queries in flight as it may, the next one gets the queries; then comes SERVFAIL."""
+    one, two = Backend(), Backend()
+    try:
+        address = relay.service(
+            [one.address, two.address], protocol="dns", transports=("udp",), limit=2, scheduler="failover"
+        )
+        relay.start()
+        with client(address) as sock:
+            for number in range(5):
+                sock.send(query(f"n{number}.example.net", number))
+            eventually(lambda: relay.counter("refused_limit") == 1)
+            assert sock.recv(512)[3] & 15 == 2
+            assert [relay.backend(end.address, "active") for end in (one, two)] == [2, 2]
+            for end in (one, two):
+                for _ in range(2):
+                    end.serve()
+            assert {sock.recv(512)[1] for _ in range(4)} == {0, 1, 2, 3}
+        assert relay.counter("servfail") == 1
+        eventually(lambda: [relay.backend(end.address, "active") for end in (one, two)] == [0, 0])
+    finally:
+        for end in (one, two):
+            end.close()
+
+
 def test_slots_of_queries_are_the_hosts():
     """T21: queries in flight in another worker take slots as well."""
     one = Backend()

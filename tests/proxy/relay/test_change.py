@@ -126,7 +126,8 @@ plans = st.fixed_dictionaries(
         "protocol": st.sampled_from(("plain", "dns")),
         "on_down": st.sampled_from(("keep", "reset")),
         "on_failback": st.sampled_from(("keep", "reset")),
-        "tcp": st.sampled_from((TCP, replace(TCP, connect_timeout=0.3, idle_timeout=0.5, fin_timeout=0.3))),
+        "tcp": st.sampled_from((TCP, replace(TCP, connect_timeout=0.3, idle_timeout=0.5, fin_timeout=0.3),
+                                replace(TCP, max_lifetime=0.2, quiet=0.1, fin_timeout=0.3))),
         "udp": st.builds(
             UdpPlan, st.sampled_from((0.3, 1.0, float("inf"))), st.sampled_from((2, 1000)),
             st.sampled_from(("drop-new", "evict-idle")), st.booleans(),

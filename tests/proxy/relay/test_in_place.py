@@ -199,6 +199,24 @@ def test_idle_sessions(relay: Relay, stack: contextlib.ExitStack, before: float)
     eventually(lambda: relay.counter("expired") == 2, within=2)
 
 
+def test_old_connections(relay: Relay, stack: contextlib.ExitStack) -> None:
+    """R3, T25: a max-lifetime that is set, and a shorter idle-timeout, end connections that are open already."""
+    server = stack.enter_context(listen())
+    at = relay.service([where(server)])
+    relay.start()
+    one, end = Pairs(stack, at, server).open()
+    change(relay, tcp=replace(TCP, max_lifetime=0.1, quiet=0.1))
+    assert read(one) == (b"", "end")
+    one.close()
+    end.close()
+    eventually(lambda: relay.counter("max_lifetime") == 1, within=2)
+    change(relay, tcp=TCP)
+    two, _ = Pairs(stack, at, server).open()
+    change(relay, tcp=replace(TCP, idle_timeout=0.2))
+    assert read(two) == (b"", RESET)
+    assert relay.counter("idle_timeout") == 1
+
+
 def test_queries_in_flight(relay: Relay, stack: contextlib.ExitStack) -> None:
     """R3: queries in flight are asked again and given up by the new times, those that are due by them at once."""
     servers = [stack.enter_context(contextlib.closing(Backend())) for _ in range(2)]

@@ -77,6 +77,16 @@ def test_a_plan_travels(config, running):
     assert web.udp.max_sessions == 34
 
 
+@pytest.mark.parametrize(
+    ("connections", "outstanding", "most"), [(0, 0, 0), (7, 0, 7), (0, 9, 9), (7, 9, 7), (9, 7, 7)]
+)
+def test_the_smaller_limit_applies(running, connections, outstanding, most):
+    """T21: what may be open on a backend is the smaller of its limits, and unlimited without any."""
+    backend = running.config.services[0].backends[0]
+    limited = backend.model_copy(update={"max_connections": connections, "max_outstanding": outstanding})
+    assert plans.limit(limited) == most
+
+
 def test_weights_in_effect(running):
     """T24: a plan has the weights that are told with it, as the workers count them, and else the file's, scaled."""
     dns, web = running.config.services

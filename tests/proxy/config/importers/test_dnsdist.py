@@ -31,6 +31,7 @@ def service(text=""):
         ("setProxyProtocolACL({'10.0.0.5/32'})", "accept-proxy", ["10.0.0.5/32"]),
         ("setUDPTimeout(2)", "dns", {"give-up": "2s"}),
         ("setTCPRecvTimeout(5)", "dns", {"idle-timeout": "5s"}),
+        ("setMaxUDPOutstanding(500)", "backend-defaults", {"max-outstanding": 500}),
         ("setMaxTCPConnectionsPerClient(9)", "max-connections-per-client", 9),
         ("addAction(MaxQPSIPRule(50), DropAction())", "rate-per-client", "50/s"),
         ("addAction(NetmaskGroupRule({'192.0.2.0/24'}), RCodeAction(DNSRCode.REFUSED))", "deny", ["192.0.2.0/24"]),

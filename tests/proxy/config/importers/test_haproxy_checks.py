@@ -2,7 +2,6 @@
 
 import pytest
 
-from health.spec import PROBE_TYPES
 from proxy.config.importers.haproxy_checks import milliseconds
 from proxy.config.importers.ledger import LeftError
 from tests.proxy.config.importers.bed import bring, only
@@ -31,7 +30,13 @@ def probe(*lines):
         (["option httpchk", "http-check send meth GET uri /y ver HTTP/1.1 hdr Host b.example", "http-check expect status 200-299,301"],
          {"type": "http", "method": "GET", "path": "/y", "host": "b.example", "status": "200-299,301"}),
         (["option httpchk", "http-check expect min-recv 10 string fine"], {"type": "http", "method": "OPTIONS", "path": "/", "body": "fine"}),
-        (["option tcp-check", r"tcp-check send PING\r\n", "tcp-check expect string +PONG"], {"type": "tcp", "send": "PING\r\n", "expect": "+PONG"}),
+        (["option tcp-check", r"tcp-check send NOOP\r\n", "tcp-check expect string 250"], {"type": "tcp", "send": "NOOP\r\n", "expect": "250"}),
+        (["option tcp-check", r"tcp-check send PING\r\n", "tcp-check expect string +PONG"], {"type": "redis"}),
+        (["option tcp-check", "tcp-check connect ssl", r"tcp-check send PING\r\n", "tcp-check expect string +PONG",
+          r"tcp-check send info\ replication\r\n", "tcp-check expect string role:master", r"tcp-check send QUIT\r\n",
+          "tcp-check expect string +OK"], {"type": "redis", "role": "primary", "tls": "implicit", "tls-verify": False}),
+        (["option redis-check"], {"type": "redis"}),
+        (["option pgsql-check user ha"], {"type": "pgsql", "user": "ha"}),
         (["option tcp-check", "tcp-check connect port 993 ssl", "tcp-check send-binary 0a0b", "tcp-check expect binary ff"],
          {"type": "tcp", "port": 993, "tls": "implicit", "tls-verify": False, "send-hex": "0a0b", "expect-hex": "ff"}),
         (["option mysql-check user ha"], {"type": "mysql", "user": "ha"}),
@@ -62,16 +67,6 @@ def test_several_connections_are_several_probes():
     ]
 
 
-@pytest.mark.parametrize("kind", ["redis", "pgsql"])
-def test_probes_that_not_every_version_has(kind):
-    """Redis and PostgreSQL get their own probes where there are such; else the nearest, told if it asks less."""
-    found = checked(f"option {kind}-check user x")
-    wanted = kind if kind in PROBE_TYPES else "tcp"
-    assert only(found.tables["service"])["probe"]["type"] == wanted
-    if kind == "pgsql" and wanted == "tcp":
-        assert "no pgsql probe" in found.note("option")
-
-
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
@@ -84,6 +79,14 @@ def test_probes_that_not_every_version_has(kind):
         (["option httpchk", "http-check disable-on-404"], "dynamic-weight"),
         (["option httpchk", "http-check send hdr X-A b"], "a Host header"),
         (["option mysql-check"], "needs a user"),
+        (["option pgsql-check"], "needs a user"),
+        (["option pgsql-check user ha"], "logs in"),
+        (
+            ["tcp-check send AUTH\\ x\\r\\n", "tcp-check expect string +OK", r"tcp-check send PING\r\n"],
+            "once, at the beginning",
+        ),
+        ([r"tcp-check send PING\r\n", r"tcp-check send GET\ x\r\n"], "PING and INFO"),
+        ([r"tcp-check send PING\r\n", "tcp-check expect rstring PONG"], "waits for PONG and for a role"),
         (["external-check path /bin"], "PATH"),
     ],
 )

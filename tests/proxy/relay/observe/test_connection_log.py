@@ -100,6 +100,11 @@ def ends(how, client, backend):
             reset(client)
         case "backend-reset":
             reset(backend)
+        case "max-lifetime":
+            assert read(client) == (b"", "end")
+            assert read(backend) == (b"", "end")
+            client.close()
+            backend.close()
         case "idle-timeout":
             assert read(client) == (b"", "reset")
         case "fin-timeout":
@@ -107,12 +112,22 @@ def ends(how, client, backend):
             assert read(client) == (b"", "reset")
 
 
-@pytest.mark.parametrize("how", ["client-fin", "client-reset", "backend-reset", "idle-timeout", "fin-timeout"])
+@pytest.mark.parametrize(
+    "how", ["client-fin", "client-reset", "backend-reset", "idle-timeout", "fin-timeout", "max-lifetime"]
+)
 def test_why_it_closed(relay, log, server, how):
     """Each way to end has its word; only an orderly end is no failure."""
     slow = 0.3 if how in {"idle-timeout", "fin-timeout"} else 60.0
     address = relay.service(
-        [where(server)], tcp=TcpPlan(1.0, slow if how == "idle-timeout" else 60.0, 0.3, 120.0, 30.0)
+        [where(server)],
+        tcp=TcpPlan(
+            1.0,
+            slow if how == "idle-timeout" else 60.0,
+            0.3,
+            120.0,
+            30.0,
+            *((0.2, 0.1) if how == "max-lifetime" else ()),
+        ),
     )
     relay.start()
     with connect(address) as client, accept(server) as backend:
@@ -120,7 +135,7 @@ def test_why_it_closed(relay, log, server, how):
         exactly(backend, 1)
         ends(how, client, backend)
         (got,) = log()
-    assert (got["closed"], got["failed"]) == (how, how != "client-fin")
+    assert (got["closed"], got["failed"]) == (how, how not in {"client-fin", "max-lifetime"})
     assert (got["bytes_in"], got["bytes_out"]) == (1, 0)
 
 

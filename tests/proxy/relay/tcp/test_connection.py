@@ -550,6 +550,94 @@ def test_cancelled_timers_do_not_pile_up(relay, wire):
     assert relay.call(lambda: len(timers)) == before
 
 
+# -- max-lifetime
+
+
+@plan(max_lifetime=0.5, quiet=0.2, fin_timeout=5.0)
+def test_a_quiet_connection_is_retired(wire):
+    """T25: after max-lifetime, and quiet, both sides get a FIN; when both have answered it the connection ends."""
+    began = time.monotonic()
+    client, backend = wire.open()
+    client.sendall(b"one")
+    assert exactly(backend, 3) == b"one"
+    assert read(client) == (b"", END)
+    assert 0.4 < time.monotonic() - began < 1.2
+    assert read(backend) == (b"", END)
+    assert wire.counter("max_lifetime") == 0
+    client.close()
+    backend.close()
+    wire.over()
+    assert (wire.counter("max_lifetime"), wire.counter("closed"), wire.counter("fin_timeout")) == (1, 0, 0)
+    assert wire.counter("client_reset") == wire.counter("backend_reset") == 0
+
+
+@SIDES
+@plan(max_lifetime=0.2, quiet=0.3, fin_timeout=5.0)
+def test_traffic_keeps_an_old_connection(wire, side):
+    """T25: a connection that is never quiet lives on, whichever side speaks."""
+    near, far = wire.sides(side)
+    for _ in range(10):
+        time.sleep(0.1)
+        near.sendall(b"x")
+        assert exactly(far, 1) == b"x"
+    began = time.monotonic()
+    assert read(far) == (b"", END)
+    assert 0.2 < time.monotonic() - began < 1
+
+
+@plan(max_lifetime=0.2, quiet=0.1, fin_timeout=0.4)
+def test_a_side_that_does_not_answer_the_fin(wire):
+    """T25: who leaves the FIN unanswered is reset after fin-timeout."""
+    client, backend = wire.open()
+    assert read(client) == (b"", END)
+    began = time.monotonic()
+    assert read(backend) == (b"", END)
+    client.close()
+    eventually(lambda: is_reset(backend), 2)
+    assert 0.25 < time.monotonic() - began < 1
+    wire.over()
+    assert (wire.counter("max_lifetime"), wire.counter("fin_timeout")) == (1, 0)
+
+
+@SIDES
+@plan(max_lifetime=0.2, quiet=0.1, fin_timeout=9.0)
+def test_octets_after_the_fin(wire, side):
+    """T25: octets that cross the FIN cannot be delivered: both sides are reset at once, and know that they were not."""
+    near, far = wire.sides(side)
+    assert read(near) == (b"", END)
+    near.sendall(b"late")
+    eventually(lambda: is_reset(near) and is_reset(far), 2)
+    wire.over()
+    assert wire.counter("max_lifetime") == 1
+    assert wire.counter("client_reset") == wire.counter("backend_reset") == 0
+
+
+@plan(max_lifetime=0.2, quiet=0.1, fin_timeout=9.0, buffer=16384)
+def test_waiting_octets_are_no_quiet(wire):
+    """T25: a connection whose reader has stalled is not quiet: it is retired when everything is delivered."""
+    client, backend = wire.open()
+    sent = flood(client, PATTERN)
+    time.sleep(0.6)
+    assert wire.counter("max_lifetime") == 0
+    got = exactly(backend, sent)
+    assert got == (PATTERN * (sent // len(PATTERN) + 1))[:sent]
+    assert read(backend) == (b"", END)
+    assert read(client) == (b"", END)
+
+
+@plan(max_lifetime=3600.0, quiet=0.1, fin_timeout=9.0)
+def test_jitter_of_the_lifetime(relay, wire):
+    """T25: the ends of connections that began together lie 10 % to either side of max-lifetime."""
+    now = time.monotonic()
+    pairs = [wire.open() for _ in range(40)]
+    found = wire.connections
+    ends = sorted(relay.call(lambda: [conn.retires for conn in found]))
+    assert all(0.9 * 3600 - 5 < end - now < 1.1 * 3600 + 5 for end in ends)
+    assert ends[-1] - ends[0] > 0.1 * 3600
+    assert len({round(end) for end in ends}) > 20
+    assert len(ends) == len(pairs)
+
+
 # -- everything at once
 
 
