@@ -18,7 +18,18 @@ from proxy.config.model import BackendKey, Config, Service
 from proxy.config.toml_text import value_text
 
 Kind = Literal[
-    "node", "control", "log", "service", "listener", "backend", "probe", "router", "sync-group", "notify", "override"
+    "node",
+    "control",
+    "pair",
+    "log",
+    "service",
+    "listener",
+    "backend",
+    "probe",
+    "router",
+    "sync-group",
+    "notify",
+    "override",
 ]
 Act = Literal["add", "remove", "change", "move", "end"]
 
@@ -65,7 +76,7 @@ class Step:
     @property
     def text(self) -> str:
         """The step in words."""
-        what = f"[{self.name}]" if self.kind in {"node", "control", "log"} else f"{self.kind} {self.name}"
+        what = f"[{self.name}]" if self.kind in {"node", "control", "pair", "log"} else f"{self.kind} {self.name}"
         done = "; ".join(change.text for change in self.changes) if self.act == "change" else _WORDS[self.act]
         return f"{what}: {done}" + (f", {self.why}" if self.why else "") + (" (needs reexec)" if self.reexec else "")
 
@@ -139,7 +150,7 @@ def listeners(services: Sequence[Service]) -> dict[str, str]:
 
 
 def _tables(old: Config, new: Config) -> Iterator[Step]:
-    """Yield the steps for [node], [control] and [log]: one for each setting that needs a new process, one for the rest."""
+    """Yield the steps for [node], [control], [log] and [pair]: one for each setting that needs a new process, one for the rest."""
     kinds: tuple[Kind, ...] = ("node", "control", "log")
     for kind in kinds:
         rest = []
@@ -150,6 +161,8 @@ def _tables(old: Config, new: Config) -> Iterator[Step]:
                 rest.append(change)
         if rest:
             yield Step("change", kind, kind, changes=tuple(rest))
+    before, after = ({} if one.pair is None else {"pair": one.pair} for one in (old, new))
+    yield from _named("pair", before, after)
 
 
 def _services(old: Config, new: Config) -> Iterator[Step]:

@@ -17,6 +17,7 @@ from proxy.config.settings import (
     Count,
     LogSettings,
     NodeSettings,
+    PairSettings,
     SendProxy,
     ServiceSettings,
     WebSettings,
@@ -177,6 +178,7 @@ class Config(Table):
     node: NodeSettings
     control: ControlSettings = ControlSettings()
     web: WebSettings = WebSettings()
+    pair: PairSettings | None = None
     log: LogSettings = LogSettings()
     services: tuple[Service, ...] = ()
     vrrp: tuple[Vrrp, ...] = ()

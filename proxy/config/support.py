@@ -8,7 +8,7 @@ from proxy.config.model import Backend, Config, Service
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.validate import locate
 
-SECTIONS_LATER: Final = ("web",)
+SECTIONS_LATER: Final = ("pair", "web")
 """Tables that this version refuses."""
 
 NOTIFY_LATER: Final = ("up", "down", "reserve")

@@ -23,18 +23,27 @@ class PairCertificateError(Exception):
 
 def der(pem: bytes) -> bytes:
     """Return the one certificate of a PEM text as DER; raises PairCertificateError."""
+    return _certificate(pem).public_bytes(Encoding.DER)
+
+
+def public(pem: bytes) -> bytes:
+    """Return the one certificate of a PEM text, without its key; raises PairCertificateError."""
+    return _certificate(pem).public_bytes(Encoding.PEM)
+
+
+def _certificate(pem: bytes) -> x509.Certificate:
     try:
         found = x509.load_pem_x509_certificates(pem)
     except ValueError:
         raise PairCertificateError("it has no certificate in PEM form") from None
     if len(found) != 1:
         raise PairCertificateError(f"it has {len(found)} certificates, and one is needed")
-    return found[0].public_bytes(Encoding.DER)
+    return found[0]
 
 
 def check(own: bytes, peer: bytes) -> None:
     """Raise PairCertificateError unless `own` is a certificate with its key, and `peer` is another certificate."""
-    certificate = x509.load_der_x509_certificate(der(own))
+    certificate = _certificate(own)
     try:
         key = load_pem_private_key(own, None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

@@ -1,0 +1,79 @@
+"""`steelyard pair`: the link to the other host of the pair."""
+
+import datetime as dt
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from proxy.cli.daemon import print_json
+
+NAMES: Final = ("pair.pem", "pair.crt", "peer.pem")
+"""The files of the key with its certificate, of the certificate, and of the peer's certificate."""
+_NEXT: Final = """\
+{secret}: key and certificate of {node}; it stays on this host
+{public}: certificate of {node}, {fingerprint}
+
+Copy the certificate to the other host, where it is the peer's:
+  scp {public} root@OTHER:{peer}
+Run `steelyard pair init` there as well and copy in the other direction. Then write into the file of both hosts:
+
+[pair]
+members          = {{ {node} = "ADDRESS", OTHER = "ADDRESS" }}
+certificate      = "{secret}"
+peer-certificate = "{peer}"
+"""
+
+
+@click.group()
+def command() -> None:
+    """The link to the other host of the pair: make its certificates, show its state, compare the hosts."""
+
+
+@command.command()
+@click.option("--dir", "directory", metavar="DIR", default="/etc/steelyard", help="Where the files go.")
+@click.option("--node", metavar="N", envvar="STEELYARD_NODE", help="The name of this host; by default its host name.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def init(*, directory: str, node: str | None, as_json: bool) -> None:
+    """Make this host's key and certificate, and say what to copy where.
+
+    A key that is there already is kept: nothing is ever overwritten.
+    """
+    from proxy.config.nodes import host_names
+    from proxy.peer import tls
+    from proxy.peer.certificates import fingerprint, make
+
+    name = node or host_names()[1]
+    folder = Path(directory).absolute()
+    secret, public, peer = (folder / one for one in NAMES)
+    folder.mkdir(mode=0o755, exist_ok=True)
+    changed = not secret.exists()
+    if changed:
+        _write(secret, make(name, dt.datetime.now(dt.UTC)).secret, 0o600)
+    try:
+        certificate = tls.public(tls.read(str(secret)))
+    except tls.PairCertificateError as error:
+        raise click.ClickException(f"{secret}: {error}") from None
+    if not public.exists():
+        _write(public, certificate, 0o644)
+    told: dict[str, Any] = {"secret": str(secret), "public": str(public), "peer": str(peer), "node": name}
+    told["fingerprint"] = f"SHA-256 {fingerprint(tls.der(certificate))}"
+    if as_json:
+        print_json({**told, "changed": changed})
+        return
+    click.echo(_NEXT.format(**told))
+    click.echo("changed" if changed else f"{secret} was there already: nothing changed")
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Write a new file; nobody else can open it before it has its rights."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
