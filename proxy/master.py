@@ -30,6 +30,8 @@ from proxy.config.model import BackendKey, Config
 from proxy.control.path import group_id
 from proxy.control.server import ControlServer
 from proxy.control.wire import ControlError
+from proxy.herald.herald import Herald
+from proxy.herald.listeners import HeraldListenError
 from proxy.host import privileges
 from proxy.host.addresses import interface_addresses
 from proxy.host.service_manager import ServiceManager
@@ -38,6 +40,7 @@ from proxy.pair.pair import STANDBY, Redundancy
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
 from proxy.processes import signals
+from proxy.processes.child import Identity
 from proxy.processes.faults import Faults
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
@@ -178,23 +181,30 @@ class Master:
             self._running, self._columns, self._workers, self._listeners, self._redundancy, self._timeline,
             self._manager, self._faults, self._summary,
         )  # fmt: skip
-        self._make_changeable(config.sources[0], node)
+        self._make_changeable(config.sources[0], node, ours.identity)
 
-    def _make_changeable(self, path: str, node: str | None) -> None:
-        """Make what changes the configuration, and the program, while it runs."""
+    def _make_changeable(self, path: str, node: str | None, identity: Identity) -> None:
+        """Make what changes the configuration, and the program, while it runs, and the process that tells of it."""
+        self._overview: Overview | None = None
+        self._herald = Herald(
+            self.config, identity, self._timeline, self._snapshot,
+            lambda text: self.told("herald", text, level="error", kind="herald"),
+            None if self._legacy is None else self._legacy.herald(),
+        )  # fmt: skip
         self._reload = Reload(
             path, node,
             Reloaded(
                 self._running, self._membership, self._readiness, self._columns, self._handout, self._listeners,
                 self._opening, self._workers, self._means, self._prober, self._redundancy, self._connection_log,
+                self._herald,
             ),
             self._timeline.add, fits=self._fits, around=self._reconfigured,
         )  # fmt: skip
         self._reloads = ReloadQueue(self._reload_now, lambda error: self._faults.add(error, "in a reload"))
         estate = Estate(
             os.getpid(), self._running, self._columns, self._handout, self._listeners, self._opening, self._readiness,
-            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._timeline,
-            self._state,
+            self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._herald,
+            self._timeline, self._state,
         )  # fmt: skip
         before = self._legacy if isinstance(self._legacy, Predecessor) else None
         self._keeping = Keeping(self._manager, estate, self._manager.restored)
@@ -237,14 +247,17 @@ class Master:
         self._prober.start()
         self._workers.start()
         self._redundancy.start()
+        self._herald.start()
         if not self._succession.waits:
             self._redundancy.take_up()
+            self._herald.open()
         self._opening.start()
         self._tick()
 
     async def _take_over(self) -> None:
         try:
             await self._succession.take_over()
+            self._herald.open()
         except NoPredecessorError as error:
             raise StartError(str(error)) from error
 
@@ -268,13 +281,15 @@ class Master:
         await self._control.close()
         await self._redundancy.leave(hand_over=False)
         self._prober.kill()
+        self._herald.kill()
         await self._workers.end(KILL_GRACE)
         self._keeping.end()
         self._succession.drain(0.0)
         self._succession.close()
         await self._redundancy.finish()
-        await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
+        await gone([*self._prober.children, *self._redundancy.children, *self._herald.children], KILL_GRACE)
         self._listeners.close()
+        self._herald.close()
         self._handout.close()
         self._means.close()
         await self._connection_log.close()
@@ -287,10 +302,12 @@ class Master:
         """End this process and its children; addresses, sockets and files belong to another daemon."""
         await self._control.abandon()
         self._prober.kill()
+        self._herald.kill()
         self._redundancy.abandon()
         await self._workers.end(KILL_GRACE)
-        await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
+        await gone([*self._prober.children, *self._redundancy.children, *self._herald.children], KILL_GRACE)
         self._listeners.close()
+        self._herald.close()
         self._handout.close()
         self._means.close()
         self._succession.close()
@@ -301,7 +318,8 @@ class Master:
         adopted = None if self._legacy is None else self._legacy.listeners()
         try:
             self._listeners.bind(self._running, self._warn, adopted)
-        except ListenError as error:
+            self._herald.bind(lambda text: self._warn("listener", text))
+        except (ListenError, HeraldListenError) as error:
             raise StartError(str(error)) from None
 
     def _warn(self, kind: str, text: str) -> None:
@@ -313,13 +331,18 @@ class Master:
             self._readiness, self._reload, self._reloads, self._former.rows,
             lambda: Stage(self._stop.begun, self._stop.closed),
         )  # fmt: skip
-        overview = Overview(parts, self._builder, self._handout, self._readiness)
+        self._overview = overview = Overview(parts, self._builder, self._handout, self._readiness)
         register(self._control, overview.status, overview.forget, parts)
         register_succession(self._control, self._succession.reexec, self._succession.give_place)
         try:
             await self._control.start(inherited)
         except ControlError as error:
             raise StartError(f"control.socket: {error}") from error
+
+    async def _snapshot(self) -> bytes:
+        """Return the snapshot that the herald process gets; it is not opened before there is one."""
+        assert self._overview is not None  # noqa: S101 - for the type checker
+        return await self._overview.document()
 
     async def _begin_timeline(self) -> None:
         """Record the start only now that the daemon owns its sockets: a daemon that cannot start writes no events."""
@@ -349,6 +372,7 @@ class Master:
             return
         if self._faults.guarded(lambda: self._workers.look(now)):
             self._manager.pulse(now)  # a master that cannot supervise its workers is to be replaced
+        self._faults.guarded(lambda: self._herald.look(now))
         self._faults.guarded(self._refit)  # which is the vrrp process's sign of life from the master
         if not self._succession.busy:  # a successor knows the rest as it was
             self._decide(now)
@@ -432,6 +456,7 @@ class Master:
             level = messages.Level(config.log.level, config.log.format)
             self._workers.log(level)
             self._prober.log(level)
+            self._herald.log(level)
             self._redundancy.log(level)
         if config.control.group != before.control.group:
             try:

@@ -27,6 +27,8 @@ from proxy.config.loader import load
 from proxy.config.model import Config
 from proxy.config.on_disk import OnDisk
 from proxy.config.support import unsupported
+from proxy.herald.herald import Herald
+from proxy.herald.listeners import HeraldListenError
 from proxy.pair.pair import Redundancy
 from proxy.pair.router_settings import RouterError
 from proxy.probing.files import ProbeFiles
@@ -49,6 +51,7 @@ from proxy.workers.supervisor import Supervisor
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+    from proxy.herald.listeners import Prepared as Doors
     from proxy.pair.router_settings import Prepared
 
 READING: Final = 30.0  # s that the file system, and the judgement of the file, may take
@@ -86,6 +89,7 @@ class Parts:
     prober: Prober
     redundancy: Redundancy
     connection_log: ConnectionLogFile
+    herald: Herald
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,12 +265,17 @@ class Reload:
             raise NeedsReexecError("; ".join(step.text for step in late))
         try:
             parts.running.room_for(plan.config.services)
-            bound = parts.listeners.prepare(plan.config.services, plan.config.node.workers)
-        except (SlotsFullError, ListenError) as error:
+            doors = parts.herald.prepare(plan.config)
+            try:
+                bound = parts.listeners.prepare(plan.config.services, plan.config.node.workers)
+            except ListenError:
+                doors.close()
+                raise
+        except (SlotsFullError, ListenError, HeraldListenError) as error:
             raise FailedError(str(error)) from error
-        self._put_into_force(judged, plan, bound)
+        self._put_into_force(judged, plan, bound, doors)
 
-    def _put_into_force(self, judged: _Judged, plan: _Plan, bound: Bound) -> None:
+    def _put_into_force(self, judged: _Judged, plan: _Plan, bound: Bound, doors: "Doors") -> None:
         parts, before, steps_ = self._parts, self._parts.running.config, plan.steps
         name = before.node.name
         for step in steps_[:TOLD]:
@@ -282,7 +291,7 @@ class Reload:
             parts.columns.forget_backend(slot)
         moves = parts.listeners.commit(parts.running, bound)
         parts.listeners.steer(bound.warnings.append)
-        for text in bound.warnings:
+        for text in [*bound.warnings, *doors.warnings]:
             self._tell("listener", name, text, level="warning")
         changed = {step.service for step in steps_ if step.service}
         if steps_:
@@ -295,6 +304,7 @@ class Reload:
         parts.membership.commit(plan.rebase)
         self._tell_health(plan.config, judged.secrets)
         parts.redundancy.commit(judged.routers)
+        parts.herald.commit(plan.config, doors)
         self._around(before, plan.config)
 
     def _tell_workers(self, before: Config, config: Config, changed: Collection[str], gone: list[list[float]]) -> None:

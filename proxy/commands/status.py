@@ -35,6 +35,10 @@ class Overview:
         """Discard the snapshot: later clients get one from after this moment."""
         self._shared.forget()
 
+    async def document(self) -> bytes:
+        """Return the same snapshot as a JSON object of its own."""
+        return b"{" + await self._shared.get() + b"}"
+
     async def _encoded(self) -> Encoded:
         snapshot = await self.snapshot()
         return Encoded(b'"status": ' + await in_slices(encoded(snapshot.as_dict())))

@@ -178,9 +178,9 @@ class _Resolver:
         node = self._node()
         control = self._section("control", ControlSettings)
         self._check_names(node, control)
-        web = self._section("web", WebSettings)
+        web = self._section("web", WebSettings) if "web" in tree else None
         log = self._section("log", LogSettings)
-        if node is None or control is None or web is None or log is None or report.errors:
+        if node is None or control is None or log is None or report.errors:
             return None
         config = Config.model_construct(
             nodes=tuple(self.nodes),

@@ -177,8 +177,10 @@ class Config(Table):
     nodes: tuple[str, ...] = ()
     node: NodeSettings
     control: ControlSettings = ControlSettings()
-    web: WebSettings = WebSettings()
     pair: PairSettings | None = None
+    """None: the file has no [pair], and there is no link."""
+    web: WebSettings | None = None
+    """None: the file has no [web], and nothing answers HTTP."""
     log: LogSettings = LogSettings()
     services: tuple[Service, ...] = ()
     vrrp: tuple[Vrrp, ...] = ()

@@ -8,9 +8,6 @@ from proxy.config.model import Backend, Config, Service
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.validate import locate
 
-SECTIONS_LATER: Final = ("pair", "web")
-"""Tables that this version refuses."""
-
 NOTIFY_LATER: Final = ("up", "down", "reserve")
 """States of backends for which there are no notifications yet."""
 
@@ -29,10 +26,6 @@ def unsupported(config: Config) -> list[Diagnostic]:
     if tree is None:  # from JSON: no file, no places
         name = config.sources[0] if config.sources else "configuration"
         tree = Tab(Spot(Source(name, ""), (0, 0), (0, 0)))
-    for section in SECTIONS_LATER:
-        if section in tree:
-            spot = tree.spots[section]
-            _refuse(report, spot, f"[{section}]", key=True)
     for told in config.notify:
         for index, state in enumerate(told.to):
             if state in NOTIFY_LATER:
@@ -50,9 +43,9 @@ def _table(tree: Tab, name: str) -> Tab:
     return found if isinstance(found, Tab) else Tab(tree.here)
 
 
-def _refuse(report: Report, spot: Spot, what: str, *, key: bool = False) -> None:
+def _refuse(report: Report, spot: Spot, what: str) -> None:
     hint = "the file is valid, but this version does not support it"
-    report.error(spot, f"{what} is not supported yet", hint, at="key" if key else "value")
+    report.error(spot, f"{what} is not supported yet", hint)
 
 
 def _service(service: Service, tab: Tab, report: Report) -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
+from proxy.processes import channel
 from proxy.processes.child import FIRST_PAUSE, Child, Identity, Pace
 from proxy.processes.heartbeat import Pulse
 from proxy.processes.messages import common as messages
@@ -33,8 +34,13 @@ class Kept:
         told: Callable[[str], None],
         afterwards: str,
         spare: bool = False,
+        largest: int = channel.LARGEST,
     ) -> None:
-        """Prepare; `afterwards` says in words what becomes of a death."""
+        """Prepare; `afterwards` says in words what becomes of a death.
+
+        A message of more than `largest` octets ends the process.
+        """
+        self._largest = largest
         self._module = module
         self._identity = identity
         self._silence = silence
@@ -93,7 +99,7 @@ class Kept:
             if made is not None:
                 self._died(made, how)
 
-        made = Child(self._module, self._identity, take, died)
+        made = Child(self._module, self._identity, take, died, self._largest)
         return made
 
     def _stand_by(self) -> None:

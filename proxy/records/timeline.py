@@ -267,9 +267,12 @@ class Timeline:
             if event in wanted:
                 yield event
 
-    def follow(self) -> Follower:
-        """Return a new follower of what happens from now on; RuntimeError when there are too many already."""
-        if len(self._followers) >= FOLLOWERS:
+    def follow(self, *, own: bool = False) -> Follower:
+        """Return a new follower of what happens from now on; RuntimeError when there are too many already.
+
+        There is always room for the daemon's `own` reader.
+        """
+        if len(self._followers) >= FOLLOWERS and not own:
             raise RuntimeError(f"{FOLLOWERS} clients follow the events already")
         follower = Follower(self)
         self._followers.add(follower)

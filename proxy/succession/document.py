@@ -3,7 +3,8 @@
 The other side may be another version: what it does not know it ignores, and what is missing has a default; what makes no
 sense is a clear refusal (`DocumentError`).  Descriptors are named in the documents and travel beside them:
 
-    control, lock, store, rates, base, listener-NUMBER-MEMBER, column-LIFE, journal-LIFE, nurse-PID
+    control, lock, store, rates, base, listener-NUMBER-MEMBER, column-LIFE, journal-LIFE, nurse-PID,
+    herald-NUMBER
 """
 
 from collections.abc import Mapping
@@ -51,6 +52,14 @@ class ListenerRow(Row):
     members: int = Field(ge=1, le=4096)
 
 
+class HeraldRow(Row):
+    """A listener of the herald process: the table of the file that has it, and its place."""
+
+    use: str
+    address: str
+    port: int
+
+
 class FormerRow(Row):
     """A worker that goes on until its connections are over: the number of its life, and who looks after it."""
 
@@ -92,6 +101,7 @@ class State(Row):
     generation: int = 1
     salt: str = Field(default="00" * 16, pattern=r"^([0-9a-f]{2})*$")
     listeners: tuple[ListenerRow, ...] = ()
+    herald: tuple[HeraldRow, ...] = ()
     memory: Memory = Memory()
     acts: tuple[dict[str, Any], ...] | None = None
     """As `backends.saved` has them; None: those of the state directory."""

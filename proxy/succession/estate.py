@@ -7,6 +7,7 @@ from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.control.server import ControlServer
+from proxy.herald.herald import Herald
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
 from proxy.records.state_directory import StateDirectory
@@ -14,7 +15,7 @@ from proxy.records.timeline import Timeline
 from proxy.stats.columns import Columns
 from proxy.stats.translation import Shape
 from proxy.status.slices import in_slices
-from proxy.succession.document import FormerRow, Late, ListenerRow, Routing, ShapeRow, State
+from proxy.succession.document import FormerRow, HeraldRow, Late, ListenerRow, Routing, ShapeRow, State
 from proxy.succession.former_workers import FormerWorkers
 from proxy.workers.listeners import Listeners
 from proxy.workers.opening import Opening
@@ -42,6 +43,7 @@ class Estate:
     prober: Prober
     redundancy: Redundancy
     control: ControlServer
+    herald: Herald
     timeline: Timeline
     state: StateDirectory
 
@@ -72,6 +74,8 @@ class Estate:
                 )
             )  # fmt: skip
             descriptors |= {f"listener-{member.listener}-{index}": fd for index, fd in enumerate(fds)}
+        doors = self.herald.rows()
+        descriptors |= {f"herald-{number}": fd for number, (_, fd) in enumerate(doors)}
         state = State(
             steelyard=__version__,
             pid=self.pid,
@@ -85,6 +89,7 @@ class Estate:
             generation=remembered.generation,
             salt=remembered.salt,
             listeners=tuple(listeners),
+            herald=tuple(HeraldRow(use=place.use, address=place.address, port=place.port) for place, _ in doors),
         )
         return state, {name: fd for name, fd in descriptors.items() if fd >= 0}
 

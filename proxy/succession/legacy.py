@@ -4,6 +4,7 @@ import os
 import socket
 from typing import Any
 
+from proxy.herald.listeners import Place, adopted
 from proxy.succession.document import State
 from proxy.workers.listeners import Adopted
 
@@ -40,6 +41,11 @@ class Legacy:
                 sock.setblocking(False)
             found[row.transport, row.address, row.port] = row.number, group
         return found
+
+    def herald(self) -> dict[Place, socket.socket]:
+        """Return the listening sockets of the herald process, which the caller owns from now on."""
+        rows = [Place(row.use, row.address, row.port) for row in self.state.herald]
+        return adopted([(place, self.take(f"herald-{number}")) for number, place in enumerate(rows)])
 
     def keep(self, names: list[Any], fds: list[int]) -> None:
         """Own descriptors; of two with one name the later one is kept."""

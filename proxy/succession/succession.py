@@ -211,7 +211,7 @@ class Succession:
         """Give this daemon and its children the priority that they gave up for their start."""
         estate = self._estate
         workers = [place.child for place in estate.workers.present() if place.child is not None]
-        children = [*workers, *estate.prober.children, *estate.redundancy.children]
+        children = [*workers, *estate.prober.children, *estate.redundancy.children, *estate.herald.children]
         restore(before.priority, [os.getpid(), *(child.pid for child in children)])
         before.priority = None
 
@@ -270,6 +270,8 @@ class Succession:
         estate.timeline.give_away(self._nurse.forward)
         estate.state.give_away()
         estate.former.close()
+        estate.herald.depart()
+        estate.herald.close()
         given_up = set(estate.listeners.numbers) - successor.listeners
         self._nurse.begin(estate.running.config.node.reexec_timeout, given_up)
         estate.listeners.close()

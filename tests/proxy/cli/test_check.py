@@ -15,6 +15,7 @@ import pytest
 from tests.command import steelyard
 
 TCP = '[service.a]\nlisten = ["127.0.0.1:{port}/tcp"]\nbackends = [{backends}]\n'
+UNMADE = 'probe = { type = "ldap", base = "dc=example,dc=net", filter = "(no filter)" }\n'
 
 
 def check(*arguments):
@@ -108,10 +109,10 @@ def test_warnings_are_no_errors(write):
 
 def test_what_run_would_refuse_is_refused(write):
     """R13: a setting that this version does not support is an error with its place, as for `run`."""
-    path = write(TCP.format(port=8080, backends='"10.0.0.1"') + '[web]\nlisten = "127.0.0.1:9600"\n')
+    path = write(TCP.format(port=8080, backends='"10.0.0.1"') + UNMADE)
     done = check(path)
     assert done.returncode == 2
-    assert f"{path}:4:2: error: [web] is not supported yet" in done.stderr
+    assert f"{path}:4:9: error: this ldap probe cannot be created" in done.stderr
     assert done.stderr.endswith(f"{path}: 1 error\n")
 
 
@@ -158,7 +159,7 @@ def test_json(write):
     assert (done.returncode, done.stderr, document["valid"]) == (0, "", True)
     assert (document["services"], document["backends"], document["listeners"]) == (1, 1, 1)
     assert [(item["severity"], item["line"]) for item in document["diagnostics"]] == [("warning", 2)]
-    later = check(write(TCP.format(port=3306, backends='"10.0.0.1"') + '[web]\nlisten = "127.0.0.1:9600"\n'), "--json")
+    later = check(write(TCP.format(port=3306, backends='"10.0.0.1"') + UNMADE), "--json")
     document = json.loads(later.stdout)
     assert (later.returncode, document["valid"]) == (2, False)
     assert [item["line"] for item in document["unsupported"]] == [4]

@@ -13,7 +13,6 @@ HEAD = '[service.a]\nlisten = ["10.0.0.10:80/tcp"]\nbackends = ["10.0.0.11", { a
 @pytest.mark.parametrize(
     ("rest", "place", "what"),
     [
-        ('[web]\nlisten = "127.0.0.1:9600"', "4:2", "[web]"),
         ('[notify.n]\nfifo = "/run/x"\nto = ["active", "down"]', "6:17", 'to = "down"'),
     ],
 )  # fmt: skip
@@ -37,7 +36,7 @@ def test_proxy_headers_run_on_both_transports(loaded, key):
     [
         "quorum = 2\nfail-open = true\nfailback = false\non-failback = 'reset'", "backend-defaults = { backup = true, admin = 'drain' }", 'dns = { client-subnet = "on" }', "transparent = true", 'source-addresses = ["10.0.0.1"]', 'allow = ["10.0.0.0/8"]', 'deny = ["10.0.0.0/8"]', 'send-proxy = "off"', "queue = { size = 5 }", "max-connections = 5\nmax-connections-per-client = 1", 'rate-per-client = "5/s"', "eject = { errors = 5 }", "backend-defaults = { max-connections = 5, slow-start = '5s' }", "udp = { per-datagram = true }",
         'scheduler = "maglev"\nhash-on = "source-port"', 'scheduler = "sed"', 'scheduler = "lblcr"', 'persistence = { timeout = "5m", ipv4-prefix = 24 }', 'on-down = "reset"', 'probe = "p"\n[probe.p]\ntype = "tcp"',
-        '[log]\nlevel = "debug"\nformat = "json"\nconnections = "all"\nconnections-to = "/var/log/connections"', "[node]\nworkers = 2", '[control]\ngroup = "adm"',
+        '[log]\nlevel = "debug"\nformat = "json"\nconnections = "all"\nconnections-to = "/var/log/connections"', "[node]\nworkers = 2", "[web]", '[control]\ngroup = "adm"',
         'probe = [{ type = "tcp" }, { type = "dns", report-only = true }]\nprobe-require = 1',
         'probe = { type = "dns", query = "example.net SOA", max-serial-lag = 1 }', 'probe = { send-proxy = "v1" }',
         'probe = { tls = "implicit", tls-name = "www.example.net", tls-verify = false }',

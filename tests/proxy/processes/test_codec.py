@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from proxy.processes.codec import MessageError, decode, encode
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
+from proxy.processes.messages import herald as herald_messages
 from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.processes.messages import worker as worker_messages
 
@@ -54,6 +55,11 @@ EXAMPLES = [
     messages.Ask(7),
     health_messages.Report(7, {"0.0": []}),
     messages.Beat(),
+    herald_messages.Web("lb1", ["127.0.0.1:9600"], ["127.0.0.0/8"]),
+    herald_messages.Wanted(),
+    herald_messages.Snapshot(17),
+    herald_messages.Events([{"kind": "verdict"}], anew=True),
+    herald_messages.Depart(),
     vrrp_messages.Route(
         1, {"routers": []}, {"outside": ["active", 1.5, 7, None]}, ["outside"], 30.0, "/var/lib/steelyard", quiet=True
     ),

@@ -1,0 +1,1 @@
+"""What strangers may read over HTTP: status, events, metrics and the page, from snapshots. Imports config and status."""

@@ -1,0 +1,68 @@
+"""Tests of what the herald process knows, and how readers wait for it."""
+
+import asyncio
+
+import pytest
+
+from proxy.web import view as module
+from proxy.web.view import EVENTS, View
+
+
+@pytest.fixture
+async def asked():
+    return []
+
+
+@pytest.fixture
+async def view(asked):
+    return View(lambda: asked.append(True))
+
+
+async def test_a_reader_waits_for_a_fresh_snapshot(view, asked, monkeypatch):
+    """A reader waits for the first snapshot, takes one that is fresh at once, and waits again when it is not; within a bound."""
+    assert view.age is None
+    assert await view.snapshot(0.01) is None
+    waiting = asyncio.create_task(view.snapshot(5.0))
+    await asyncio.sleep(0)
+    view.take(b"1")
+    assert (await waiting).document == b"1"
+    assert (await view.snapshot(0.0)).document == b"1"
+    assert 0 <= view.age < 5
+    monkeypatch.setattr(module, "FRESH", 0.0)
+    assert await view.snapshot(0.01) is None
+
+
+async def test_the_master_is_asked_now_and_then(view, asked, monkeypatch):
+    """However many ask, the master gets one word in some seconds."""
+    for _ in range(50):
+        view.ask()
+    assert len(asked) == 1
+    monkeypatch.setattr(module, "REMIND", 0.0)
+    view.ask()
+    assert len(asked) == 2
+
+
+async def test_the_next_snapshot(view):
+    """Each reader that waits for the next snapshot gets the one that comes, not the one that was there."""
+    view.take(b"1")
+    waiting = [asyncio.create_task(view.next_snapshot()) for _ in range(3)]
+    await asyncio.sleep(0)
+    view.take(b"2")
+    assert [one.document for one in await asyncio.gather(*waiting)] == [b"2"] * 3
+
+
+async def test_events(view):
+    """Events are kept within a bound, `since` gives those that came after a number, and a reader can wait for news."""
+    view.tell([{"text": "old"}])
+    told = view.told
+    waiting = asyncio.create_task(view.news())
+    await asyncio.sleep(0)
+    view.tell([{"text": "a"}, {"text": "b"}])
+    await asyncio.wait_for(waiting, 1)
+    assert view.since(told) == [{"text": "a"}, {"text": "b"}]
+    assert view.since(view.told) == []
+    view.tell([{"text": "c"}], anew=True)
+    assert view.events() == [{"text": "c"}]
+    assert view.since(told) == [{"text": "c"}]
+    view.tell([{"text": str(number)} for number in range(2 * EVENTS)])
+    assert len(view.events()) == EVENTS
