@@ -8,7 +8,7 @@
 
 from typing import Final
 
-LARGEST: Final = 128 << 10
+LARGEST: Final = 40 << 10
 """Octets of a message: one fits into a message between our processes."""
 _HEADER: Final = 4
 
