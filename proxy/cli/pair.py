@@ -7,7 +7,9 @@ from typing import Any, Final
 
 import click
 
-from proxy.cli.daemon import print_json
+from proxy.cli import EXIT_FAILED
+from proxy.cli.daemon import daemon, print_json
+from proxy.words import printable
 
 NAMES: Final = ("pair.pem", "pair.crt", "peer.pem")
 """The files of the key with its certificate, of the certificate, and of the peer's certificate."""
@@ -77,3 +79,39 @@ def _write(path: Path, content: bytes, mode: int) -> None:
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def status(ctx: click.Context, *, as_json: bool) -> None:
+    """Show the link and the other host: state, version, clock, whether file and operators' acts are the same.
+
+    Exit codes: 0 connected and the same, 1 not, 3 daemon unreachable.
+    """
+    from proxy.cli.times import moment
+
+    pair: dict[str, Any] = {}
+    with daemon(ctx) as client:
+        pair = client.request("pair-status")["pair"]
+    if as_json:
+        print_json(pair)
+    else:
+        click.echo(printable("\n".join(f"{name:<10}{text}" for name, text in _rows(pair, moment(pair["since"])))))
+    same = pair["state"] == "connected" and pair["same_file"] and pair["same_acts"] is not False
+    ctx.exit(0 if same else EXIT_FAILED)
+
+
+def _rows(pair: dict[str, Any], since: str) -> list[tuple[str, str]]:
+    words = {True: "the same", False: "different", None: "unknown"}
+    offset = pair["clock_offset_s"]
+    rows = [
+        ("peer", pair["peer"]),
+        ("link", f"{pair['state']} since {since}: {pair['why']}"),
+        ("version", pair["version"] or "unknown"),
+        ("clock", "unknown" if offset is None else f"{offset:+.3f} s from ours"),
+        ("file", words[pair["same_file"]] + (": steelyard pair diff" if pair["same_file"] is False else "")),
+        ("acts", f"{pair['acts']}, {words[pair['same_acts']]} on both hosts"),
+    ]
+    rows += [("", f"not in force here: {one}") for one in pair["acts_not_in_force_here"]]
+    return rows

@@ -16,12 +16,14 @@ from proxy.commands.config import config_handler
 from proxy.commands.connections import Connections
 from proxy.commands.membership import MembershipCommands
 from proxy.commands.overrides import OverrideCommands
+from proxy.commands.pair import PairCommands
 from proxy.commands.pick import pick_handler
 from proxy.commands.probe import probe_handler
 from proxy.commands.reload import ReloadCommand
 from proxy.commands.standby import StandbyCommands
 from proxy.control.server import ControlServer, Handler, Request, Result
 from proxy.pair.pair import Redundancy
+from proxy.partner import Partner
 from proxy.probing.prober import Prober
 from proxy.reload import Reload
 from proxy.reload_queue import ReloadQueue
@@ -51,6 +53,7 @@ class Parts:
     readiness: Readiness
     reload: Reload
     reloads: ReloadQueue
+    partner: Partner
     former: Callable[[], Sequence[WorkerRow]] = tuple
     """Returns the workers of former daemons."""
     stage: Callable[[], Stage] = Stage
@@ -71,8 +74,8 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
         running, workers.alive, workers.ask, (workers.follow, workers.unfollow), parts.counts.inflight, told,
     )  # fmt: skip
     standby = StandbyCommands(parts.redundancy)
-    membership = MembershipCommands(running, parts.admins, parts.membership)
-    overrides = OverrideCommands(parts.admins, parts.membership, parts.readiness)
+    membership = MembershipCommands(running, parts.admins, parts.membership, parts.partner)
+    overrides = OverrideCommands(parts.admins, parts.membership, parts.readiness, parts.partner)
     reading: dict[str, Handler] = {
         "status": status,
         "config": config_handler(running),
@@ -80,6 +83,7 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
         "pick": pick_handler(running, workers.alive, workers.ask),
         "overrides": overrides.overrides,
         "is-active": standby.is_active,
+        "pair-status": PairCommands(parts.partner).status,
     }
     changing: dict[str, Handler] = {
         "probe": probe_handler(running, parts.prober.run),
@@ -87,7 +91,7 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
         "reload": ReloadCommand(parts.reloads, parts.reload.plan).reload,
         "standby": standby.standby,
         "resume": standby.resume,
-        **dict.fromkeys(ADMINS, admin_handler(running, parts.admins, parts.readiness)),
+        **dict.fromkeys(ADMINS, admin_handler(running, parts.admins, parts.readiness, parts.partner)),
         "add": membership.add,
         "remove": membership.remove,
         "weight": membership.weight,

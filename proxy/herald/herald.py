@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from proxy.config.model import Config
 from proxy.herald.feed import EventFeed, SnapshotFeed
 from proxy.herald.listeners import HeraldListeners, Place, Prepared, places
+from proxy.herald.peer_link import PeerLink
 from proxy.processes.child import Child, Identity
 from proxy.processes.keeper import Kept
 from proxy.processes.messages import common as messages
@@ -49,6 +50,8 @@ class Herald:
         )  # fmt: skip
         self._snapshots = SnapshotFeed(snapshot, self._kept.send)
         self._events = EventFeed(timeline, self._kept.send)
+        self.link = PeerLink(config, timeline.add, self._kept.send, lambda: self._listeners.of("pair"))
+        """The link to the peer."""
         self.log = self._kept.log
 
     @property
@@ -64,7 +67,7 @@ class Herald:
     @property
     def needed(self) -> bool:
         """Whether the configuration in force needs the process."""
-        return self._config.web is not None
+        return self._config.web is not None or self._config.pair is not None
 
     # -- life
 
@@ -94,6 +97,7 @@ class Herald:
         self._kept.look(now)
         if self._open:
             self._snapshots.look(now, self._kept.ready)
+            self.link.look(now)
 
     def depart(self) -> None:
         """Let the process finish what it is answering, and end: a successor of this daemon serves now."""
@@ -108,6 +112,7 @@ class Herald:
 
     def kill(self) -> None:
         """End the process."""
+        self.link.end()
         self._events.close()
         self._snapshots.close()
         self._kept.kill()
@@ -118,6 +123,7 @@ class Herald:
 
     def _quit(self) -> None:
         """Have the process end in order, and start none in its place."""
+        self.link.end()
         self._events.close()
         self._kept.release()
         self._kept.send(herald_messages.Depart())
@@ -135,6 +141,7 @@ class Herald:
         before, had = self._config, self.needed
         self._config = config
         changed = self._listeners.commit(prepared)
+        self.link.configure(config)
         if had and not self.needed:
             self._quit()
         elif self.needed and not had:
@@ -142,6 +149,8 @@ class Herald:
             self.start()
         elif self.needed and (changed or before.web != config.web):
             self._tell_web()
+        if had and self.needed and self._open and before.pair != config.pair:
+            self.link.begin()
 
     def rows(self) -> list[tuple[Place, int]]:
         """Return each listener with its descriptor, for a successor of this daemon."""
@@ -157,7 +166,9 @@ class Herald:
 
     def _serve(self, child: Child) -> None:
         self._tell_web()
-        self._events.begin(child)
+        self.link.begin()
+        if self._config.web is not None:
+            self._events.begin(child)
 
     def _tell_web(self) -> None:
         web = self._config.web
@@ -173,3 +184,5 @@ class Herald:
         if isinstance(message, herald_messages.Wanted):
             self._snapshots.wanted(time.monotonic())
             self._snapshots.look(time.monotonic(), self._kept.ready)
+        else:
+            self.link.take(message)

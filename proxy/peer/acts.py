@@ -104,6 +104,7 @@ class Acts:
     """The acts that the host `node` knows."""
 
     def __init__(self, node: str, most: int = MOST) -> None:
+        self.node = node
         self.clock = Clock(node)
         self.floor = ZERO
         self._entries: dict[Key, Entry] = {}

@@ -4,6 +4,8 @@ OpenSSL proves that the peer has the key of its certificate; `is_peer` compares 
 dates of authorities and revocation play no part.
 """
 
+import contextlib
+import datetime as dt
 import os
 import ssl
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+
+from proxy.peer.certificates import make
 
 LARGEST: Final = 64 << 10
 """Octets of a file with a certificate."""
@@ -88,6 +92,15 @@ def _load(made: ssl.SSLContext, own: bytes) -> None:
         made.load_cert_chain(f"/proc/self/fd/{fd}")
     finally:
         os.close(fd)
+
+
+def load_all() -> None:
+    """Import what would else be imported by the first connection: it may lie where only root can read."""
+    certificate = make("localhost", dt.datetime.now(dt.UTC))
+    with contextlib.suppress(PairCertificateError):
+        check(certificate.secret, certificate.public)
+    context(certificate.secret, certificate.public, server=True)
+    "localhost".encode("idna")
 
 
 def read(path: str) -> bytes:

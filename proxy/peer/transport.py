@@ -60,12 +60,14 @@ class Events:
 
     `up(number)` for a new connection, `down(number, why, refused)` for its end, with the number 0 for a try that failed.
     `message(number, payload)` for each message; `crowded()` returns True while no more is wanted.
+    `broken(error)` for a bug, after which the transport is of no use.
     """
 
     up: Callable[[int], None]
     down: Callable[[int, str, bool], None]
     message: Callable[[int, bytes], None]
     crowded: Callable[[], bool]
+    broken: Callable[[BaseException], None]
 
 
 class _Open:
@@ -134,7 +136,12 @@ class Transport:
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._events.broken(error)
 
     async def _accept(self) -> None:
         loop = asyncio.get_running_loop()

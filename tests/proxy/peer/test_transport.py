@@ -34,7 +34,9 @@ class Host:
             node, other, ADDRESSES[node], ADDRESSES[other], port, CERTIFICATES[own or node].secret,
             CERTIFICATES[peer or other].public,
         )  # fmt: skip
-        self.transport = Transport(ends, self.listener, Events(self._up, self._down, self._message, lambda: self.busy))
+        self.transport = Transport(
+            ends, self.listener, Events(self._up, self._down, self._message, lambda: self.busy, self._broken)
+        )
 
     def _up(self, number: int) -> None:
         self.ups.append(number)
@@ -44,6 +46,9 @@ class Host:
         self.downs.append((why, refused))
         if number:
             self.number = 0
+
+    def _broken(self, error: BaseException) -> None:
+        raise error
 
     def _message(self, number: int, payload: bytes) -> None:
         assert number == self.number
@@ -218,5 +223,5 @@ def test_what_cannot_be_used():
     """A transport is not made from certificates that cannot work."""
     ends = Ends("lb1", "lb2", "127.0.0.1", "127.0.0.2", 1, CERTIFICATES["lb1"].secret, CERTIFICATES["lb1"].public)
     with socket.socket() as listener, pytest.raises((tls.PairCertificateError, ssl.SSLError)):
-        Transport(ends, listener, Events(lambda _: None, lambda *_: None, lambda *_: None, lambda: False))
+        Transport(ends, listener, Events(lambda _: None, lambda *_: None, lambda *_: None, lambda: False, print))
     assert "PRIVATE" not in repr(ends)
