@@ -207,7 +207,6 @@ class Partner:
     def _changed(self) -> None:
         if not self.link.connected:
             self.hello = None
-            self._differs = None
         self._reconsider()
 
     def _take(self, message: messages.Any_) -> None:
@@ -280,7 +279,9 @@ class Partner:
     async def _work(self) -> None:
         while self._acted:
             acted = self._acted.popleft()
-            results, refused = await self.shared.take(self.link.peer, acted.floor, acted.entries)
+            results, refused, losers = await self.shared.take(self.link.peer, acted.floor, acted.entries)
+            if losers:  # so that the peer can tell, too
+                self._send_entries(losers)
             if refused:
                 self._tell("pair", self.link.peer, f"its acts are not taken: {refused}", level="warning")
             if acted.number:
@@ -302,10 +303,11 @@ class Partner:
     def _compare_files(self, now: float) -> None:
         """Raise an alarm if the hosts have had different files for long."""
         peer = self.link.peer
-        differ = self.beat is not None and bool(self.beat.sha256) and self.beat.sha256 != self._running.config.sha256
-        if not self.link.connected or not differ:
+        if not self.link.connected or self.beat is None or not self.beat.sha256:
+            return
+        if self.beat.sha256 == self._running.config.sha256:
             self._differs = None
-            if self._alarmed and self.link.connected:
+            if self._alarmed:
                 self._alarmed = False
                 self._tell("alarm", "pair", f"over: {peer} has the same file again", state="over")
             return

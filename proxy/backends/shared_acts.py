@@ -78,15 +78,20 @@ class SharedActs:
 
     # -- the peer's acts
 
-    async def take(self, peer: str, floor: Stamp, entries: Sequence[Entry]) -> tuple[list[Result], str]:
-        """Take acts of the peer; returns what became of each, and in words why some were not taken at all."""
+    async def take(self, peer: str, floor: Stamp, entries: Sequence[Entry]) -> tuple[list[Result], str, list[Entry]]:
+        """Take acts of the peer.
+
+        Returns what became of each, in words why some were not taken at all, and our acts that have crossed with them and
+        lost, of which the peer has not heard.
+        """
         async with self._turn:
             merged = self.acts.merge(floor, entries, _ms(time.time()))
             for crossing in merged.crossed:
                 self._tell_crossing(crossing)
             failed = await self._put(peer, merged)
         results = [Result(key=one.key, ok=one.key not in failed, text=failed.get(one.key, "")) for one in entries]
-        return results, merged.refused
+        losers = [one.loser for one in merged.crossed if one.winner in entries]
+        return results, merged.refused, losers
 
     async def again(self) -> None:
         """Try once more what could not be applied, and forget what the file has ended: call it after a reload."""

@@ -149,6 +149,9 @@ def render(status: Status, now: float, *, coloured: bool = False, width: int | N
     if config["on_disk_sha256"] not in {None, config["sha256"]}:
         text = "the file on the disk is another than the one in force (steelyard reload --dry-run)"
         lines.append(paint(text, "yellow", coloured=coloured))
+    if (pair := status.get("pair")) is not None and pair["state"] != "connected":
+        text = f"link to {pair['peer']}: {pair['state']}: {printable(str(pair['why']))}"
+        lines.append(paint(text, "yellow", coloured=coloured))
     if config["overrides"]:
         lines.append(
             paint(f"{counted(config['overrides'], 'override')} (steelyard overrides)", "yellow", coloured=coloured)
@@ -203,6 +206,8 @@ def _backend(backend: BackendStatus, now: float) -> list[Cell]:
     if admin and (backend["admin_by"] or backend["admin_reason"]):
         why = f": {backend['admin_reason']}" if backend["admin_reason"] else ""
         reason = f"{reason} ({admin} by {backend['admin_by'] or 'unknown'}{why})"
+    if peer := _peer(backend, now):
+        reason = f"{reason} ({peer})"
     errors = ", ".join(f"{name} {count}" for name, count in backend["errors"].items() if count)
     texts = {
         "backend": backend["name"],
@@ -219,6 +224,15 @@ def _backend(backend: BackendStatus, now: float) -> list[Cell]:
     }
     colours = {"state": _COLOURS.get(backend["state"], ""), "admin": "yellow"}
     return [Cell(texts[name], colours.get(name, ""), name in _RIGHT) for name in _HEADING]
+
+
+def _peer(backend: BackendStatus, now: float) -> str:
+    """Return the other host's verdict where it differs from ours, "" where it does not."""
+    peer = backend.get("peer")
+    if peer is None or peer["stale"] or peer["state"] == backend["state"]:
+        return ""
+    since = "" if peer["since"] is None else f" for {span(now - peer['since'])}"
+    return f"{peer['node']}: {peer['state']}{since}: {peer['reason']}"
 
 
 def _weight(backend: BackendStatus) -> str:

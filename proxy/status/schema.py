@@ -4,7 +4,7 @@ Times (`since`, `at`) are seconds of the Unix epoch, durations seconds (`_s`) or
 always present; an unknown value is null, a list or table without entries is empty.
 """
 
-from typing import Any, Final, Literal, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 SCHEMA: Final = 1
 
@@ -68,6 +68,8 @@ class BackendStatus(TypedDict):
     since: float | None
     origin: str
     probes: list[ProbeStatus]
+    peer: NotRequired[dict[str, Any]]
+    """With a pair: {node, state, since, reason, stale}, the verdict of the other host."""
 
 
 class ServiceStatus(TypedDict):
@@ -108,6 +110,8 @@ class Status(TypedDict):
     services: list[ServiceStatus]
     vrrp: list[dict[str, Any]]
     workers: list[WorkerStatus]
+    pair: NotRequired[dict[str, Any]]
+    """With a pair: the link and the other host, as `pair status --json` prints them."""
 
 
 def exit_status(status: Status) -> int:
