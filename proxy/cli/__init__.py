@@ -65,8 +65,10 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}:{attribute} is not a command")
-        if not any("--socket" in parameter.opts for parameter in command.params):
-            command.params.append(_socket_option())
+        inner = command.commands.values() if isinstance(command, click.Group) else ()
+        for each in (command, *inner):
+            if not any("--socket" in parameter.opts for parameter in each.params):
+                each.params.append(_socket_option())
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,6 +1,7 @@
 """`steelyard pair`: the link to the other host of the pair."""
 
 import datetime as dt
+import difflib
 import os
 from pathlib import Path
 from typing import Any, Final
@@ -97,7 +98,8 @@ def status(ctx: click.Context, *, as_json: bool) -> None:
     if as_json:
         print_json(pair)
     else:
-        click.echo(printable("\n".join(f"{name:<10}{text}" for name, text in _rows(pair, moment(pair["since"])))))
+        rows = _rows(pair, moment(pair["since"]))
+        click.echo(printable_lines([f"{name:<10}{text}" for name, text in rows]))
     same = pair["state"] == "connected" and pair["same_file"] and pair["same_acts"] is not False
     ctx.exit(0 if same else EXIT_FAILED)
 
@@ -111,7 +113,65 @@ def _rows(pair: dict[str, Any], since: str) -> list[tuple[str, str]]:
         ("version", pair["version"] or "unknown"),
         ("clock", "unknown" if offset is None else f"{offset:+.3f} s from ours"),
         ("file", words[pair["same_file"]] + (": steelyard pair diff" if pair["same_file"] is False else "")),
-        ("acts", f"{pair['acts']}, {words[pair['same_acts']]} on both hosts"),
+        ("acts", f"{pair['acts']} here, {words[pair['same_acts']]} on {pair['peer']}"),
     ]
     rows += [("", f"not in force here: {one}") for one in pair["acts_not_in_force_here"]]
     return rows
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.pass_context
+def diff(ctx: click.Context, *, as_json: bool) -> None:
+    """Compare the files of both hosts as they are on the disk, line by line; what looks like a secret is masked.
+
+    Exit codes: 0 the same, 1 they differ or the other host does not answer, 3 daemon unreachable.
+    """
+    hosts: list[dict[str, Any]] = []
+    with daemon(ctx) as client:
+        for answer in client.stream("pair-diff", endless=True):
+            if "host" in answer:
+                hosts.append({**answer["host"], "files": []})
+            elif "file" in answer:
+                hosts[-1]["files"].append(answer["file"])
+    pairs = _matched(*(host["files"] for host in hosts))
+    same = all(ours is not None and theirs is not None and ours["sha256"] == theirs["sha256"] for ours, theirs in pairs)
+    if as_json:
+        print_json({"hosts": hosts, "same": same})
+    else:
+        names = [host["node"] for host in hosts]
+        lines = [line for one in pairs for line in _compared(names, *one)]
+        click.echo(printable_lines(lines) if lines else f"{' and '.join(names)} have the same files")
+    ctx.exit(0 if same else EXIT_FAILED)
+
+
+File = dict[str, Any]
+
+
+def _matched(ours: list[File], theirs: list[File]) -> list[tuple[File | None, File | None]]:
+    """Return the files of both hosts side by side: the main files, wherever they are, and the others by their paths."""
+    others = {row["path"]: row for row in theirs[1:]}
+    found: list[tuple[File | None, File | None]] = [(ours[0] if ours else None, theirs[0] if theirs else None)]
+    found += [(row, others.pop(row["path"], None)) for row in ours[1:]]
+    return [*found, *((None, row) for row in others.values())]
+
+
+def _compared(names: list[str], ours: File | None, theirs: File | None) -> list[str]:
+    if ours is None or theirs is None:
+        there, missing, row = (names[1], names[0], theirs) if ours is None else (names[0], names[1], ours)
+        return [f"{(row or {}).get('path')}: only on {there}, not on {missing}"]
+    if ours["sha256"] == theirs["sha256"]:
+        return []
+    if ours["text"] is None or theirs["text"] is None:
+        return [
+            f"{ours['path']}: {name}: sha256 {row['sha256']}" for name, row in zip(names, (ours, theirs), strict=True)
+        ]
+    mine, other = ours["text"].splitlines(), theirs["text"].splitlines()
+    titles = (f"{names[0]}:{ours['path']}", f"{names[1]}:{theirs['path']}")
+    lines = list(difflib.unified_diff(mine, other, titles[0], titles[1], lineterm="", n=2))
+    return lines or [f"{ours['path']}: they differ in what is masked, or in the ends of lines"]
+
+
+def printable_lines(lines: list[str]) -> str:
+    """Return lines for a terminal, without what would move its cursor."""
+    return "\n".join(printable(line) for line in lines)

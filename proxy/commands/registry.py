@@ -24,6 +24,7 @@ from proxy.commands.standby import StandbyCommands
 from proxy.control.server import ControlServer, Handler, Request, Result
 from proxy.pair.pair import Redundancy
 from proxy.partner import Partner
+from proxy.peer_questions import Questions
 from proxy.probing.prober import Prober
 from proxy.reload import Reload
 from proxy.reload_queue import ReloadQueue
@@ -74,6 +75,7 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
         running, workers.alive, workers.ask, (workers.follow, workers.unfollow), parts.counts.inflight, told,
     )  # fmt: skip
     standby = StandbyCommands(parts.redundancy)
+    pair = PairCommands(parts.partner, Questions(parts.partner, running))
     membership = MembershipCommands(running, parts.admins, parts.membership, parts.partner)
     overrides = OverrideCommands(parts.admins, parts.membership, parts.readiness, parts.partner)
     reading: dict[str, Handler] = {
@@ -83,7 +85,8 @@ def register(control: ControlServer, status: Handler, changes: Callable[[], None
         "pick": pick_handler(running, workers.alive, workers.ask),
         "overrides": overrides.overrides,
         "is-active": standby.is_active,
-        "pair-status": PairCommands(parts.partner).status,
+        "pair-status": pair.status,
+        "pair-diff": pair.diff,
     }
     changing: dict[str, Handler] = {
         "probe": probe_handler(running, parts.prober.run),
