@@ -205,8 +205,6 @@ class Partner:
         )  # fmt: skip
 
     def _changed(self) -> None:
-        if not self.link.connected:
-            self.hello = None
         self._reconsider()
 
     def _take(self, message: messages.Any_) -> None:

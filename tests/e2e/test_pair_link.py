@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.pair_link import admin, link, linked, until_linked
 from tests.e2e.pairs import SERVER
-from tests.e2e.process import until
+from tests.e2e.process import cpu_seconds, until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -143,3 +143,44 @@ def test_the_status_of_the_link(pair):
     done = pair.a.daemon.cli("pair", "status")
     assert done.returncode == 1
     assert "link      connected since" in done.stdout
+    assert json.loads(pair.a.daemon.cli("pair", "diff", "--json").stdout)["same"] is False
+    shown = pair.b.daemon.cli("pair", "diff").stdout
+    assert '-name = "b"' in shown
+    assert '+name = "a"' in shown
+
+
+def test_both_hosts_must_see_it_down(tmp_path):
+    """With require-both-down a backend stays up that only the other host reaches; it goes down when the link does."""
+    rule = f"ip daddr {SERVER} drop"
+    with linked(tmp_path, more='[defaults]\npeer-verdict = "require-both-down"\n', workers=1) as pair:
+        pair.start()
+        until_linked(pair)
+        pair.bed.rule("a", "output", rule)
+
+        def backend(host):
+            return host.daemon.status()["services"][0]["backends"][0]
+
+        until(lambda: "down here" in backend(pair.a)["reason"], 15, "a to lose its backend")
+        assert backend(pair.a)["state"] == "up"
+        assert backend(pair.a)["peer"]["state"] == "up"
+        until(lambda: backend(pair.b)["peer"]["state"] == "down", 5, "b to know a's verdict")
+        assert backend(pair.b)["state"] == "up"
+        assert pair.owner() == "b"  # which reaches it: the address follows each host's own verdict
+        for pid in pair.b.child("proxy.heraldd"):
+            os.kill(pid, signal.SIGSTOP)
+        until(lambda: backend(pair.a)["state"] == "down", 15, "a to trust itself alone")
+        assert pair.owner() == "b"
+
+
+def test_the_cost_at_rest(pair):
+    """A link at rest costs some hundred octets of messages a second, and hardly any processor time."""
+    before, began = link(pair.a)["counters"], time.monotonic()
+    (pid,) = pair.a.child("proxy.heraldd")
+    used = cpu_seconds([pid])
+    time.sleep(5)
+    after, lasted = link(pair.a)["counters"], time.monotonic() - began
+    sent = (after["octets_sent"] - before["octets_sent"]) / lasted
+    share = (cpu_seconds([pid]) - used) / lasted
+    print(f"at rest: {sent:.0f} octets of messages a second, {100 * share:.2f} % of a processor")
+    assert 100 < sent < 500
+    assert share < 0.03

@@ -229,6 +229,17 @@ async def test_a_silent_peer(two, monkeypatch):
     assert two.a.link.state.state == "silent"
 
 
+async def test_a_peer_that_was_stopped(two):
+    """A peer that goes on after a silence, on the same connection, is known as before, and its verdicts come."""
+    two.a.link.look(two.a.link.state._heard + SILENT)
+    assert not two.a.link.connected
+    two.b.verdict("up")
+    await two.beat()
+    assert two.a.link.connected
+    assert two.a.partner.status()["protocol"] == 1
+    assert two.a.partner.row(("dns", "ns2"))["stale"] is False
+
+
 @pytest.mark.parametrize(
     ("payload", "why"),
     [
