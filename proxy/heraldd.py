@@ -5,15 +5,20 @@ sockets, snapshots and events, and can change neither the configuration nor what
 """
 
 import asyncio
+import base64
 import contextlib
 import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Coroutine, Mapping
 from typing import Any, cast
 
+from proxy.peer.tls import PairCertificateError, load_all
+from proxy.peer.transport import Ends, Transport
+from proxy.peer.transport import Events as LinkEvents
 from proxy.processes import channel
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import herald as herald_messages
@@ -45,12 +50,19 @@ class Herald:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
         self._told: dict[str, int] = {}
+        self._link: Transport | None = None
+        self._doors: list[socket.socket] = []
+        self._ending: set[asyncio.Task[None]] = set()
         self._channel = channel.Channel(sock, self._on_message, self.done.set)
         self._send(messages.Ready(os.getpid()))
         self._beat()
 
     async def close(self) -> None:
         """Let answers end, and end what is open."""
+        if self._link is not None:
+            await self._link.close()
+        for door in self._doors:
+            door.close()
         await self._web.close(FAREWELL)
         self._channel.close()
 
@@ -63,7 +75,7 @@ class Herald:
 
     def _beat(self) -> None:
         self._loop.call_later(BEAT, self._beat)
-        if self._channel.waiting < CROWDED:
+        if not self._crowded:
             self._send(messages.Beat())
             refused = dict(self._web.refused)
             if refused != self._told:
@@ -71,7 +83,7 @@ class Herald:
                 self._send(herald_messages.Refused(refused))
 
     def _want(self) -> None:
-        if self._channel.waiting < CROWDED:
+        if not self._crowded:
             self._send(herald_messages.Wanted())
 
     def _on_message(self, message: messages.Message, fds: list[int]) -> None:
@@ -111,10 +123,65 @@ class Herald:
             case herald_messages.Web(allow=allow):
                 sockets = [socket.socket(fileno=fds.pop()) for _ in range(len(fds))]
                 self._run(self._serve(sockets, allow))
+            case herald_messages.Link():
+                self._relink(message, fds)
+            case herald_messages.ToPeer(number, payload) if self._link is not None:
+                self._link.send(number, base64.b64decode(payload))
+            case herald_messages.Drop(number, why) if self._link is not None:
+                self._link.drop(number, why)
             case herald_messages.Depart():
                 self.done.set()
             case messages.Level(level, form):
                 log.change(level, cast("log.Format", form))
+
+    # -- the link to the peer
+
+    def _relink(self, told: herald_messages.Link, fds: list[int]) -> None:
+        """Take another link in place of the one there is, or none."""
+        before, self._link = self._link, None
+        if before is not None:
+            task = self._loop.create_task(before.close())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+        for door in self._doors:
+            door.close()
+        self._doors = []
+        if not told.node or not fds:
+            return
+        self._doors = [socket.socket(fileno=os.dup(fds[0]))]
+        ends = Ends(
+            told.node, told.peer, told.address, told.peer_address, told.port, told.certificate.encode(),
+            told.peer_certificate.encode(),
+        )  # fmt: skip
+        try:
+            self._link = Transport(
+                ends,
+                self._doors[0],
+                LinkEvents(self._linked, self._unlinked, self._from_peer, lambda: self._crowded, self._broken),
+            )
+        except (PairCertificateError, ssl.SSLError) as error:
+            self._unlinked(0, str(error), True)
+            return
+        self._link.start()
+
+    @property
+    def _crowded(self) -> bool:
+        return self._channel.waiting >= CROWDED
+
+    def _broken(self, error: BaseException) -> None:
+        _log.error("the link is broken: giving up", exc_info=error)
+        self.failed = True
+        self.done.set()
+
+    def _linked(self, number: int) -> None:
+        self._send(herald_messages.Linked(number))
+
+    def _unlinked(self, number: int, why: str, refused: bool) -> None:
+        if number or not self._crowded:
+            self._send(herald_messages.Unlinked(number, why, refused))
+
+    def _from_peer(self, number: int, payload: bytes) -> None:
+        self._send(herald_messages.FromPeer(number, base64.b64encode(payload).decode()))
 
 
 async def _serve(sock: socket.socket, files: Mapping[str, page.Content]) -> bool:
@@ -131,6 +198,7 @@ def main() -> None:
     """
     files = page.files()
     rendered(Seen(b"{}", b"{}", 0.0, 0), 0.0, "application/openmetrics-text")
+    load_all()
     sock = inherit(sys.argv[1:])
     for number in OURS:
         signal.signal(number, lambda *_: None)

@@ -22,6 +22,7 @@ from proxy.backends.loops import LoopGuard
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.backends.saved import SAVED, SavedActs
+from proxy.backends.shared_acts import SHARED, SharedActs
 from proxy.commands.events import events_handler
 from proxy.commands.figures import MOVES, FigureCollector, encoded
 from proxy.commands.reexec import register_succession
@@ -40,6 +41,7 @@ from proxy.notify.notifications import NOTIFIED, Notifications
 from proxy.pair import router_settings
 from proxy.pair.pair import STANDBY, Redundancy
 from proxy.probing.alarms import Alarms
+from proxy.partner import Partner
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
 from proxy.processes import signals
@@ -206,6 +208,13 @@ class Master:
             lambda text: self.told("herald", text, level="error", kind="herald"),
             None if self._legacy is None else self._legacy.herald(),
         )  # fmt: skip
+        shared = SharedActs(
+            self.config.node.name, self._running, self._admins, self._membership, self._timeline.add,
+            self._state.document(SHARED), warm=self._legacy is not None and self._legacy.state is not None,
+        )  # fmt: skip
+        self._partner = Partner(
+            self._herald.link, self._running, shared, self._readiness, self._timeline.add, self._faults
+        )
         self._reload = Reload(
             path, node,
             Reloaded(
@@ -347,7 +356,7 @@ class Master:
     async def _start_control(self, inherited: socket.socket | None = None) -> None:
         parts = Parts(
             self._running, self._counts, self._workers, self._prober, self._redundancy, self._admins, self._membership,
-            self._readiness, self._reload, self._reloads, self._former.rows,
+            self._readiness, self._reload, self._reloads, self._partner, self._former.rows,
             lambda: Stage(self._stop.begun, self._stop.closed), lambda: self._alarms.rows, self._notifications.counters,
         )  # fmt: skip
         self._overview = overview = Overview(parts, self._builder, self._handout, self._readiness)
@@ -395,6 +404,7 @@ class Master:
         if self._faults.guarded(lambda: self._workers.look(now)):
             self._manager.pulse(now)  # a master that cannot supervise its workers is to be replaced
         self._faults.guarded(lambda: self._herald.look(now))
+        self._faults.guarded(lambda: self._partner.look(now))
         self._faults.guarded(self._refit)  # which is the vrrp process's sign of life from the master
         if not self._succession.busy:  # a successor knows the rest as it was
             self._decide(now)
@@ -475,6 +485,7 @@ class Master:
     def _reconfigured(self, before: Config, config: Config) -> None:
         """Take other settings of the daemon itself: its log, and the group that may read its control socket."""
         self._alarms.keep(self._running.services.keys())
+        self._partner.reloaded()
         if (config.log.level, config.log.format) != (before.log.level, before.log.format):
             log.setup(config.log.level, config.log.format)
             level = messages.Level(config.log.level, config.log.format)
@@ -637,6 +648,7 @@ class Master:
 
     def _on_readiness(self, services: Collection[str]) -> None:
         """Open the services that can now be served: the workers have their verdicts already."""
+        self._partner.judged()
         self._refit()
         self._opening.known(services)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.backends.saved import SAVED
+from proxy.backends.shared_acts import SHARED
 from proxy.config.model import Config
 from proxy.control.path import group_id
 from proxy.control.wire import ControlError
@@ -76,7 +77,7 @@ async def own_state(config: Config, lock: int = -1) -> StateDirectory:
     state, path = None, Path(config.node.state_dir)
     try:
         state = StateDirectory.adopt(path, lock) if lock >= 0 else await StateDirectory.take(path, config.node.name)
-        for name in (SAVED, STANDBY):
+        for name in (SAVED, SHARED, STANDBY):
             await state.document(name).load()
         with contextlib.suppress(StateError):  # without it some changes are told again
             await state.document(NOTIFIED).load()

@@ -22,6 +22,7 @@ from proxy.config.settings import (
     Eject,
     LogSettings,
     NodeSettings,
+    PairSettings,
     Persistence,
     Queue,
     TcpSettings,
@@ -35,7 +36,7 @@ CHECKS, BALANCERS = "coming-from-health-checks.md", "coming-from-balancers.md"
 KEEPALIVED, DNSDIST = "coming-from-keepalived.md", "coming-from-dnsdist.md"
 PAGES = (CHECKS, BALANCERS, KEEPALIVED, DNSDIST)
 SERVICE_KEYS = (ServiceTable, DefaultsTable, BackendTable)
-TOP = {"node": NodeSettings, "control": ControlSettings, "web": WebSettings, "log": LogSettings}
+TOP = {"node": NodeSettings, "control": ControlSettings, "pair": PairSettings, "web": WebSettings, "log": LogSettings}
 ROUTERS = (VrrpSettings, NotifySettings)
 SPAN = re.compile(r"`([^`]+)`")
 
@@ -292,7 +293,7 @@ def test_the_readme_is_an_example_to_follow(number, tmp_path):
 REFERENCE = DOCS / "reference" / "configuration.md"
 TABLES = (
     ServiceTable, BackendTable, Persistence, Queue, Eject, TcpSettings, UdpSettings, DnsSettings, NodeSettings, LogSettings,
-    ControlSettings, WebSettings,
+    ControlSettings, PairSettings, WebSettings,
 )  # fmt: skip
 
 

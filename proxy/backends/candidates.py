@@ -29,6 +29,8 @@ class Candidates:
         """The backends that lead back to a listener of this host, and in words how."""
         self.ejected: Callable[[BackendKey], str | None] = lambda _: None
         """Returns why a backend is ejected, None if it is not."""
+        self.held: Callable[[BackendKey], bool] = lambda _: False
+        """Returns True if a backend that is down by this host's verdict goes on serving, as the other host sees it up."""
         self.late = False
         """Whether the time is over in which services wait for first verdicts."""
 
@@ -74,13 +76,18 @@ class Candidates:
 
     def is_able(self, name: str) -> Fit:
         """Return whether a service has a backend that can serve; None if no verdict is known yet."""
-        wanted = [one for one in self.of(name) if one.wanted]
+        wanted = [one for one in self.of(name) if one.wanted and not self.is_held((name, one.name))]
         unjudged = {one.name for one in wanted if self.is_unjudged((name, one.name))}
         if any(one.verdict in {"up", "reserve"} for one in wanted if one.name not in unjudged):
             return True
         if unjudged:
             return "unjudged"
         return None if any(one.verdict == "unknown" for one in wanted) else False
+
+    def is_held(self, key: BackendKey) -> bool:
+        """Returns True if only the other host sees a backend up: this host must not hold the address for that."""
+        known = self.verdicts.get(key)
+        return known is not None and known.state == "down" and self.held(key)
 
     def is_unjudged(self, key: BackendKey) -> bool:
         """Returns True if a fault of this host, such as a refused login, keeps a backend from a verdict."""
@@ -102,4 +109,6 @@ class Candidates:
         known = self.verdicts.get(key)
         if known is None:
             return "unknown"
+        if known.state == "down" and self.held(key):
+            return "up"
         return "up" if known.unjudged and self.late else known.state

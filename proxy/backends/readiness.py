@@ -239,6 +239,20 @@ class Readiness:
         for key in changed & self._running.backends.keys():
             self._note(key[0])
 
+    @property
+    def known(self) -> Mapping[BackendKey, Verdict]:
+        """The verdicts of this host's own probes."""
+        return self._verdicts
+
+    def ask_peer(self, seen_up: Callable[[BackendKey], bool]) -> None:
+        """Have a backend that is down here serve while `seen_up` returns True, because the other host sees it up."""
+        self._candidates.held = seen_up
+
+    def reconsider(self, services: Collection[str]) -> None:
+        """Take into account that what the other host sees has changed."""
+        for name in services:
+            self._note(name)
+
     def reweighed(self, key: BackendKey) -> None:
         """Take a change of a backend's weight by an operator."""
         self._ejecting.changed([key[0]])
@@ -441,6 +455,10 @@ class Readiness:
             why = self._weighing.why(key)
             if one is not None:
                 found[key] = replace(one, reason=f"{one.reason}; {why}") if why else one
+            if one is not None and one.state == "down" and known is not None and self._candidates.is_held(key):
+                found[key] = replace(
+                    one, state="up", reason=f"up at the other host, down here: {one.reason}", standby=False
+                )
             if key in self._candidates.looping:
                 known = found.get(key, Verdict("unknown", NO_VERDICT, None))
                 found[key] = replace(known, state="down", reason=self._candidates.looping[key], serving=False)

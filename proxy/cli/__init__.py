@@ -37,6 +37,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "connections": ("proxy.cli.connections:connections", "Show the connections and sessions that are open."),
     "disconnect": ("proxy.cli.connections:disconnect", "Reset connections of a service, of clients, on a backend."),
     "pick": ("proxy.cli.pick:command", "Say which backend a client would get now, and why."),
+    "pair": ("proxy.cli.pair:command", "Make, show and compare the link to the other host of the pair."),
     "reexec": ("proxy.cli.reexec:command", "Replace the daemon with the version that is installed now."),
     "standby": ("proxy.cli.standby:standby", "Hand the virtual addresses over to the other host."),
     "resume": ("proxy.cli.standby:resume", "Let this host take the virtual addresses again."),
@@ -65,8 +66,10 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         if not isinstance(command, click.Command):
             raise TypeError(f"{module}:{attribute} is not a command")
-        if not any("--socket" in parameter.opts for parameter in command.params):
-            command.params.append(_socket_option())
+        inner = command.commands.values() if isinstance(command, click.Group) else ()
+        for each in (command, *inner):
+            if not any("--socket" in parameter.opts for parameter in each.params):
+                each.params.append(_socket_option())
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

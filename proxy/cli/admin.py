@@ -1,4 +1,4 @@
-"""`steelyard drain`, `maint`, `ready` and `overrides`: the admin states of backends, on this host."""
+"""`steelyard drain`, `maint`, `ready` and `overrides`: the admin states of backends."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,6 +8,7 @@ import click
 from proxy.cli import EXIT_FAILED
 from proxy.cli.daemon import WrongUsageError, colour, daemon, print_json
 from proxy.cli.grid import Cell, align
+from proxy.cli.peer import HERE, show_peer
 
 Function = Callable[..., Any]
 
@@ -19,6 +20,7 @@ def _target(function: Function) -> Function:
             click.argument("backend"),
             click.option("--reason", metavar="T", help="Why, for the status and the timeline."),
             click.option("--save", is_flag=True, help="Keep this over a restart of the daemon."),
+            HERE,
             click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
             click.pass_context,
         )
@@ -40,7 +42,7 @@ _force = click.option("--force", is_flag=True, help="Do it even if no other back
 def drain(ctx: click.Context, *, wait: bool, timeout: str | None, **wanted: Any) -> None:
     """Send BACKEND of SERVICE no new clients; open connections go on.
 
-    SERVICE '*' means every service; BACKEND is a name or an address. It holds on this host alone, until `steelyard ready`.
+    SERVICE '*' means every service; BACKEND is a name or an address. It holds until `steelyard ready`; with a pair, on both hosts.
     """
     from health.units import parse_duration
 
@@ -60,7 +62,7 @@ def drain(ctx: click.Context, *, wait: bool, timeout: str | None, **wanted: Any)
 def maint(ctx: click.Context, *, wait: bool, **wanted: Any) -> None:
     """Take BACKEND of SERVICE out: connections are reset, it is not probed.
 
-    SERVICE '*' means every service; BACKEND is a name or an address. It holds on this host alone, until `steelyard ready`.
+    SERVICE '*' means every service; BACKEND is a name or an address. It holds until `steelyard ready`; with a pair, on both hosts.
     """
     _act(ctx, "maint", wait=wait, **wanted)
 
@@ -75,13 +77,14 @@ def ready(ctx: click.Context, **wanted: Any) -> None:
 @click.command()
 @click.argument("action", type=click.Choice(["clear"]), required=False)
 @click.option("--force", is_flag=True, help="Clear even if a service would have no backend that can serve.")
+@HERE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
-def overrides(ctx: click.Context, *, action: str | None, force: bool, as_json: bool) -> None:
+def overrides(ctx: click.Context, *, action: str | None, force: bool, here: bool, as_json: bool) -> None:
     """Show what operators have changed at run time; `clear` undoes all of it."""
     answer: dict[str, Any] = {}
     with daemon(ctx) as client:
-        answer = client.request("overrides-clear", force=force) if action else client.request("overrides")
+        answer = client.request("overrides-clear", force=force, here=here) if action else client.request("overrides")
     _show(answer, answer["overrides"], as_json=as_json)
 
 
@@ -116,5 +119,6 @@ def _show(answer: dict[str, Any], rows: list[dict[str, Any]], *, as_json: bool) 
         click.echo("\n".join(align(table, coloured=colour())), color=True)
     if "changed" in answer:
         click.echo("changed" if answer["changed"] else "nothing changed")
+        show_peer(answer)
     elif not rows:
         click.echo("no overrides: all is as the file says")

@@ -1,4 +1,4 @@
-"""`steelyard add`, `remove` and `weight`: which backends a service has, on this host."""
+"""`steelyard add`, `remove` and `weight`: which backends a service has."""
 
 from typing import Any
 
@@ -6,9 +6,10 @@ import click
 
 from proxy.cli.daemon import colour, daemon, print_json
 from proxy.cli.grid import Cell, align
+from proxy.cli.peer import HERE, show_peer
 
 _HERE = (
-    "It holds on this host alone and, without --save, ends with the daemon: write it into the file as well, or "
+    "With a pair it holds on both hosts. Without --save it ends with the daemon: write it into the file as well, or "
     "`steelyard overrides clear` it."
 )
 _save = click.option("--save", is_flag=True, help="Keep this over a restart of the daemon.")
@@ -21,6 +22,7 @@ _save = click.option("--save", is_flag=True, help="Keep this over a restart of t
     "--weight", metavar="N", type=int, help="Its weight, in place of the file's or that of `backend-defaults`."
 )
 @_save
+@HERE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def add(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
@@ -38,6 +40,7 @@ def add(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
     "--force", is_flag=True, help="Cut its connections at once, even if no other backend of the service can serve."
 )
 @_save
+@HERE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def remove(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
@@ -54,6 +57,7 @@ def remove(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
 @click.argument("weight", metavar="N", type=int)
 @click.option("--force", is_flag=True, help="Set 0 even if no other backend of the service can serve.")
 @_save
+@HERE
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.pass_context
 def weight(ctx: click.Context, /, *, as_json: bool, **wanted: Any) -> None:
@@ -81,3 +85,4 @@ def _edit(ctx: click.Context, command: str, *, as_json: bool, **wanted: Any) -> 
     if answer["backends"]:
         click.echo("\n".join(align(table, coloured=colour())), color=True)
     click.echo("changed" if answer["changed"] else "nothing changed")
+    show_peer(answer)

@@ -216,6 +216,8 @@ def _backend(backend: BackendStatus, now: float) -> list[Cell]:
     if admin and (backend["admin_by"] or backend["admin_reason"]):
         why = f": {backend['admin_reason']}" if backend["admin_reason"] else ""
         reason = f"{reason} ({admin} by {backend['admin_by'] or 'unknown'}{why})"
+    if peer := _peer(backend, now):
+        reason = f"{reason} ({peer})"
     errors = ", ".join(f"{name} {count}" for name, count in backend["errors"].items() if count)
     texts = {
         "backend": backend["name"],
@@ -232,6 +234,15 @@ def _backend(backend: BackendStatus, now: float) -> list[Cell]:
     }
     colours = {"state": _COLOURS.get(backend["state"], ""), "admin": "yellow"}
     return [Cell(texts[name], colours.get(name, ""), name in _RIGHT) for name in _HEADING]
+
+
+def _peer(backend: BackendStatus, now: float) -> str:
+    """Return the other host's verdict where it differs from ours, "" where it does not."""
+    peer = backend.get("peer")
+    if peer is None or peer["stale"] or peer["state"] == backend["state"]:
+        return ""
+    since = "" if peer["since"] is None else f" for {span(now - peer['since'])}"
+    return f"{peer['node']}: {peer['state']}{since}: {peer['reason']}"
 
 
 def _weight(backend: BackendStatus) -> str:

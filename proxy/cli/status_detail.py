@@ -30,6 +30,7 @@ def backend_lines(backend: BackendStatus, now: float, *, coloured: bool, width: 
         ("address", backend["address"]),
         ("state", backend["state"] + ("" if since is None else f" since {moment(since)}, {ago(since, now)} ago")),
         ("reason", backend["reason"]),
+        *_peer(backend, now),
         ("admin", f"{admin}{by}{why}"),
         ("latency", _latency(backend)),
         ("weight", f"{backend['weight']}, {backend['effective_weight']} now; tier {backend['tier']}"),
@@ -46,6 +47,16 @@ def backend_lines(backend: BackendStatus, now: float, *, coloured: bool, width: 
         "",
         *_counters({**traffic, **backend["errors"]}, BACKEND, coloured=coloured, width=width),
     ]  # fmt: skip
+
+
+def _peer(backend: BackendStatus, now: float) -> list[tuple[str, str]]:
+    """Return the other host's verdict, if there is a pair."""
+    peer = backend.get("peer")
+    if peer is None:
+        return []
+    since = "" if peer["since"] is None else f" since {moment(peer['since'])}, {span(now - peer['since'])} ago"
+    old = ", as it was when the link was lost" if peer["stale"] else ""
+    return [(f"on {peer['node']}", f"{peer['state']}{since}: {peer['reason']}{old}")]
 
 
 def _latency(backend: BackendStatus) -> str:

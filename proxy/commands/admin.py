@@ -11,6 +11,7 @@ from proxy.backends.effective import written
 from proxy.backends.errors import refuse_to_strand
 from proxy.commands.arguments import answered, flag, seconds, text
 from proxy.commands.find import find_keys
+from proxy.commands.pair import ALONE, Sharing, told
 from proxy.control.wire import BAD_REQUEST, ControlError
 
 if TYPE_CHECKING:
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 LOOK: Final = 0.1  # s between two checks whether a drained backend is empty
 
 
-def admin_handler(running: "Running", admins: "Admins", readiness: "Readiness") -> "Handler":
+def admin_handler(running: "Running", admins: "Admins", readiness: "Readiness", partner: Sharing = ALONE) -> "Handler":
     """Return the handler of `drain`, `maint` and `ready`: `service` ("*" for every one), `backend` by name or address.
 
     `timeout` in seconds cuts what is left of a drain, earlier than drain-timeout; `wait` answers when nothing is open;
-    `reason` in words; `save` to survive a restart; `force` takes the last that could serve as well.
+    The other host of the pair has it as well, unless `here`.  `reason` in words; `save` to survive a restart; `force` takes the last that could serve as well.
     """
 
     async def answer(request: "Request") -> AsyncIterator[Mapping[str, Any]]:
@@ -36,7 +37,7 @@ def admin_handler(running: "Running", admins: "Admins", readiness: "Readiness") 
         if wanted == "ready":
             keys = _staying(admins, keys)
         reason, timeout = text(request, "reason"), seconds(request, "timeout")
-        save, wait, force = (flag(request, name) for name in ("save", "wait", "force"))
+        save, wait, force, here = (flag(request, name) for name in ("save", "wait", "force", "here"))
 
         def check(keys: "Collection[BackendKey]") -> None:
             if wanted != "ready" and not force:
@@ -45,6 +46,9 @@ def admin_handler(running: "Running", admins: "Admins", readiness: "Readiness") 
         act = Act(wanted, f"uid {request.uid}", reason, time.time(), save)
         with answered():
             changed = await admins.act(keys, act, timeout, check)
+        peer = None
+        if not here:
+            peer = await partner.share(wanted, keys, act.by, reason=reason, saved=save, timeout=timeout)
         if wait and wanted != "ready":
             longest = max((running.services[key[0]].drain_timeout for key in keys), default=0.0)
             limit = min(longest, math.inf if timeout is None else timeout)
@@ -52,7 +56,7 @@ def admin_handler(running: "Running", admins: "Admins", readiness: "Readiness") 
             while any(admins.waits(key, wanted) for key in keys):  # noqa: ASYNC110 - shared counters
                 await asyncio.sleep(LOOK)
         rows = [admins.row(key) for key in keys if key in running.backends]
-        yield {"backends": rows, "changed": changed, "more": False}
+        yield {"backends": rows, "changed": changed, **told(peer), "more": False}
 
     return answer
 

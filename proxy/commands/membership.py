@@ -1,13 +1,14 @@
 """The commands `add`, `remove` and `weight`."""
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.backends.edits import Edit
 from proxy.backends.membership import Membership
 from proxy.commands.arguments import answered, flag
 from proxy.commands.find import find_backends, find_service
+from proxy.commands.pair import ALONE, Sharing, told
 from proxy.config.model import MOST_WEIGHT, BackendKey
 from proxy.control.wire import BAD_REQUEST, ControlError
 
@@ -20,9 +21,10 @@ _WEIGHT: Final = f"weight must be a whole number from 0 to {MOST_WEIGHT}"
 
 
 class MembershipCommands:
-    """The handlers of `add`, `remove` and `weight`; each takes `save`, to survive a restart."""
+    """The handlers of `add`, `remove` and `weight`; each takes `save`, to survive a restart, and `here`, for this host alone."""
 
-    def __init__(self, running: "Running", admins: "Admins", membership: Membership) -> None:
+    def __init__(self, running: "Running", admins: "Admins", membership: Membership, partner: Sharing = ALONE) -> None:
+        self._partner = partner
         self._running = running
         self._admins = admins
         self._membership = membership
@@ -35,7 +37,7 @@ class MembershipCommands:
             raise ControlError("address must be a text", BAD_REQUEST)
         with answered():
             key, changed = await self._membership.add(service.name, address, _weight(request), edit(request))
-        return self._answer([key], changed=changed)
+        return await self._answer(request, [key], changed=changed, weight=_weight(request))
 
     async def remove(self, request: "Request") -> Mapping[str, Any]:
         """Answer `remove`: a `backend` of a `service`.  `force` cuts its connections, and removes even the last one."""
@@ -46,7 +48,7 @@ class MembershipCommands:
         names = names or sorted({one.name for one in find_backends(service, wanted)})
         with answered():
             changed = await self._membership.remove(service.name, names, edit(request), force=force)
-        return self._answer([(service.name, name) for name in names], changed=changed)
+        return await self._answer(request, [(service.name, name) for name in names], changed=changed, force=force)
 
     async def weight(self, request: "Request") -> Mapping[str, Any]:
         """Answer `weight`: a `backend` of a `service` has this `weight` from now on, whatever its probe asks for.
@@ -60,9 +62,15 @@ class MembershipCommands:
         keys = [(service.name, one.name) for one in find_backends(service, request.arguments.get("backend"))]
         with answered():
             changed = await self._membership.weigh(keys, weight, edit(request), force=flag(request, "force"))
-        return self._answer(keys, changed=changed)
+        return await self._answer(request, keys, changed=changed, weight=weight)
 
-    def _answer(self, keys: Collection[BackendKey], *, changed: bool) -> dict[str, Any]:
+    async def _answer(
+        self, request: "Request", keys: Sequence[BackendKey], *, changed: bool, **shared: Any
+    ) -> dict[str, Any]:
+        """Have the other host do the same, and say what is so now."""
+        peer, here = None, edit(request)
+        if not flag(request, "here"):
+            peer = await self._partner.share(request.command, keys, here.by, saved=here.saved, **shared)
         rows = [
             {
                 "service": key[0],
@@ -75,7 +83,7 @@ class MembershipCommands:
             for key in keys
             if key in self._running.backends
         ]
-        return {"backends": rows, "changed": changed}
+        return {"backends": rows, "changed": changed, **told(peer)}
 
 
 def edit(request: "Request") -> Edit:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.backends.errors import refuse_to_strand
 from proxy.commands.arguments import answered, flag
 from proxy.commands.membership import edit
+from proxy.commands.pair import ALONE, Sharing, told
 
 if TYPE_CHECKING:
     from proxy.backends.admin import Admins
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 class OverrideCommands:
     """The handlers of `overrides` and `overrides clear`."""
 
-    def __init__(self, admins: "Admins", membership: "Membership", readiness: "Readiness") -> None:
+    def __init__(
+        self, admins: "Admins", membership: "Membership", readiness: "Readiness", partner: Sharing = ALONE
+    ) -> None:
+        self._partner = partner
         self._readiness = readiness
         self._admins = admins
         self._membership = membership
@@ -33,7 +37,8 @@ class OverrideCommands:
         with answered():
             refuse_to_strand(() if force else self._readiness.stranded_by_file())
             await self._membership.clear(author)
-        return {"overrides": self._rows(), "changed": changed}
+        peer = None if flag(request, "here") else await self._partner.share_clear()
+        return {"overrides": self._rows(), "changed": changed, **told(peer)}
 
     def _rows(self) -> list[dict[str, Any]]:
         return [*self._admins.rows(), *self._membership.rows()]

@@ -16,12 +16,15 @@ from proxy.commands.config import config_handler
 from proxy.commands.connections import Connections
 from proxy.commands.membership import MembershipCommands
 from proxy.commands.overrides import OverrideCommands
+from proxy.commands.pair import PairCommands
 from proxy.commands.pick import pick_handler
 from proxy.commands.probe import probe_handler
 from proxy.commands.reload import ReloadCommand
 from proxy.commands.standby import StandbyCommands
 from proxy.control.server import ControlServer, Handler, Request, Result
 from proxy.pair.pair import Redundancy
+from proxy.partner import Partner
+from proxy.peer_questions import Questions
 from proxy.probing.prober import Prober
 from proxy.reload import Reload
 from proxy.reload_queue import ReloadQueue
@@ -55,6 +58,7 @@ class Parts:
     readiness: Readiness
     reload: Reload
     reloads: ReloadQueue
+    partner: Partner
     former: Callable[[], Sequence[WorkerRow]] = tuple
     """Returns the workers of former daemons."""
     stage: Callable[[], Stage] = Stage
@@ -79,8 +83,9 @@ def register(control: ControlServer, overview: "Overview", parts: Parts) -> None
         running, workers.alive, workers.ask, (workers.followers.add, workers.followers.remove), parts.counts.inflight, told,
     )  # fmt: skip
     standby = StandbyCommands(parts.redundancy)
-    membership = MembershipCommands(running, parts.admins, parts.membership)
-    overrides = OverrideCommands(parts.admins, parts.membership, parts.readiness)
+    pair = PairCommands(parts.partner, Questions(parts.partner, running))
+    membership = MembershipCommands(running, parts.admins, parts.membership, parts.partner)
+    overrides = OverrideCommands(parts.admins, parts.membership, parts.readiness, parts.partner)
     reading: dict[str, Handler] = {
         "status": overview.status,
         "latency": overview.latency,
@@ -89,6 +94,8 @@ def register(control: ControlServer, overview: "Overview", parts: Parts) -> None
         "pick": pick_handler(running, workers.alive, workers.ask),
         "overrides": overrides.overrides,
         "is-active": standby.is_active,
+        "pair-status": pair.status,
+        "pair-diff": pair.diff,
     }
     changing: dict[str, Handler] = {
         "probe": probe_handler(running, parts.prober.run),
@@ -96,7 +103,7 @@ def register(control: ControlServer, overview: "Overview", parts: Parts) -> None
         "reload": ReloadCommand(parts.reloads, parts.reload.plan).reload,
         "standby": standby.standby,
         "resume": standby.resume,
-        **dict.fromkeys(ADMINS, admin_handler(running, parts.admins, parts.readiness)),
+        **dict.fromkeys(ADMINS, admin_handler(running, parts.admins, parts.readiness, parts.partner)),
         "add": membership.add,
         "remove": membership.remove,
         "weight": membership.weight,

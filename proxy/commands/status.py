@@ -12,7 +12,7 @@ from proxy.commands.registry import Parts
 from proxy.control.server import Request
 from proxy.control.wire import Encoded
 from proxy.status.rows import Node, notify_rows
-from proxy.status.schema import RouterStatus
+from proxy.status.schema import RouterStatus, Status
 from proxy.status.slices import Shared, in_slices
 from proxy.status.snapshot import Snapshot, SnapshotBuilder, encoded
 from proxy.workers.provision import Handout
@@ -72,9 +72,24 @@ class Overview:
             error=parts.reload.error, on_disk_sha256=parts.reload.on_disk_sha256,
             overrides=len(parts.admins.rows()) + parts.membership.edits,
         )  # fmt: skip
-        return (yield from self._builder.build(
+        snapshot = yield from self._builder.build(
             node, config.services, verdicts, [*parts.workers.rows(), *parts.former()], now_ns=time.monotonic_ns(),
             overrides=parts.admins.overrides, vrrp=routers, added=parts.membership.added,
             alarms=parts.alarms(),
             notify=notify_rows([one.name for one in config.notify], parts.notified(), parts.redundancy.notified),
-        ))  # fmt: skip
+        )  # fmt: skip
+        yield from self._with_peer(snapshot.status)
+        return snapshot
+
+    def _with_peer(self, status: Status) -> Generator[None, None, None]:
+        """Put the other host's verdicts beside ours, if there is a pair."""
+        pair = self._parts.partner.status()
+        if pair is None:
+            return
+        status["pair"] = pair
+        for service in status["services"]:
+            for backend in service["backends"]:
+                yield
+                peer = self._parts.partner.row((service["name"], backend["name"]))
+                if peer is not None:
+                    backend["peer"] = peer

@@ -20,6 +20,7 @@ from proxy.config.toml_text import value_text
 Kind = Literal[
     "node",
     "control",
+    "pair",
     "log",
     "web",
     "service",
@@ -76,7 +77,9 @@ class Step:
     @property
     def text(self) -> str:
         """The step in words."""
-        what = f"[{self.name}]" if self.kind in {"node", "control", "log", "web"} else f"{self.kind} {self.name}"
+        what = (
+            f"[{self.name}]" if self.kind in {"node", "control", "pair", "log", "web"} else f"{self.kind} {self.name}"
+        )
         done = "; ".join(change.text for change in self.changes) if self.act == "change" else _WORDS[self.act]
         return f"{what}: {done}" + (f", {self.why}" if self.why else "") + (" (needs reexec)" if self.reexec else "")
 
@@ -150,7 +153,7 @@ def listeners(services: Sequence[Service]) -> dict[str, str]:
 
 
 def _tables(old: Config, new: Config) -> Iterator[Step]:
-    """Yield the steps for [node], [control], [log] and [web]: one for each setting that needs a new process, one for the rest."""
+    """Yield the steps for [node], [control], [log], [pair] and [web]: one for what needs a new process, one for the rest."""
     kinds: tuple[Kind, ...] = ("node", "control", "log")
     for kind in kinds:
         rest = []
@@ -161,6 +164,7 @@ def _tables(old: Config, new: Config) -> Iterator[Step]:
                 rest.append(change)
         if rest:
             yield Step("change", kind, kind, changes=tuple(rest))
+    yield from _named("pair", *({"pair": one.pair} if one.pair is not None else {} for one in (old, new)))
     yield from _named("web", *({"web": one.web} if one.web is not None else {} for one in (old, new)))
 
 

@@ -19,12 +19,20 @@ from proxy.config.model import (
 )
 from proxy.config.nodes import choose, read_nodes, this_node
 from proxy.config.notify import notifies
+from proxy.config.pair import check_peer_verdicts, pair
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.probes import Probes, standing_alone
 from proxy.config.reserved import reserved
 from proxy.config.resolve import Services
 from proxy.config.routers import check_membership, check_tracks, routers, sync_groups, tables
-from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings, default_user
+from proxy.config.settings import (
+    ControlSettings,
+    LogSettings,
+    NodeSettings,
+    PairSettings,
+    WebSettings,
+    default_user,
+)
 from proxy.config.tables import FileTable, ServiceTable
 from proxy.config.validate import keys_of, validate
 from proxy.config.web import check_web
@@ -175,6 +183,9 @@ class _Resolver:
             use=self.use,
         )
         probes.check_unused()
+        linked = pair(tree, self.nodes, self.node, [router for router, _ in found.values()], report, use=self.use)
+        if "pair" not in tree or linked is not None:
+            check_peer_verdicts(sound, services.tabs, linked, report)
         node = self._node()
         control = self._section("control", ControlSettings)
         self._check_names(node, control)
@@ -189,6 +200,7 @@ class _Resolver:
             node=node,
             control=control,
             web=web,
+            pair=linked,
             log=log,
             vrrp=tuple(router for router, _ in found.values()),
             sync_groups=tuple(groups),
@@ -292,6 +304,7 @@ def _top_homes() -> dict[str, str]:
         (NodeSettings, "[node]"),
         (ControlSettings, "[control]"),
         (WebSettings, "[web]"),
+        (PairSettings, "[pair]"),
         (LogSettings, "[log]"),
     ):
         for key in keys_of(model):

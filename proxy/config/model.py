@@ -17,6 +17,7 @@ from proxy.config.settings import (
     Count,
     LogSettings,
     NodeSettings,
+    PairSettings,
     SendProxy,
     ServiceSettings,
     WebSettings,
@@ -178,6 +179,8 @@ class Config(Table):
     nodes: tuple[str, ...] = ()
     node: NodeSettings
     control: ControlSettings = ControlSettings()
+    pair: PairSettings | None = None
+    """None: the file has no [pair], and there is no link."""
     web: WebSettings | None = None
     """None: the file has no [web], and nothing answers HTTP."""
     log: LogSettings = LogSettings()

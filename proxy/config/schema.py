@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from health.spec import PROBE_TYPES
 from proxy.config.model import NotifySettings, SyncGroup, VrrpSettings
-from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings
+from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, PairSettings, WebSettings
 from proxy.config.tables import BackendTable, DefaultsTable, ServiceTable
 from proxy.config.types import NAME_PATTERN
 
@@ -25,8 +25,8 @@ def generate() -> Schema:
     """Return the JSON Schema (draft 2020-12) of a configuration file, as tomllib reads it."""
     definitions: Schema = {}
     for model in (
-        NodeSettings, ControlSettings, WebSettings, LogSettings, DefaultsTable, ServiceTable, BackendTable, VrrpSettings,
-        SyncGroup, NotifySettings,
+        NodeSettings, ControlSettings, PairSettings, WebSettings, LogSettings, DefaultsTable, ServiceTable, BackendTable,
+        VrrpSettings, SyncGroup, NotifySettings,
     ):  # fmt: skip
         _define(model, definitions)
     definitions["Probe"] = _probe()
@@ -61,6 +61,7 @@ def generate() -> Schema:
             "include": {"type": "array", "items": {"type": "string", "pattern": "^/"}},
             "node": _node_or(_ref("NodeSettings")),
             "control": _node_or(_ref("ControlSettings")),
+            "pair": _node_or(_ref("PairSettings")),
             "web": _node_or(_ref("WebSettings")),
             "log": _node_or(_ref("LogSettings")),
             "defaults": _node_or(_ref("DefaultsTable")),

@@ -13,10 +13,10 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from health.measure import WeightFrom
-from health.units import AbsolutePath, Address, Bool, Duration, Int, Table, mistake
+from health.units import AbsolutePath, Address, Bool, Duration, Int, Port, SecretFile, Table, mistake
 from proxy.balance.names import ALIASES, SCHEDULERS, canonical
 from proxy.config.diagnostics import did_you_mean
-from proxy.config.types import NAME_PATTERN, Binds, Cidr, LogTarget, Rate, Share
+from proxy.config.types import NAME_PATTERN, Binds, Cidr, LogTarget, MemberAddress, Rate, Share
 
 SocketPath = AbsolutePath
 Count = Annotated[Int, Field(ge=0, le=1_000_000_000)]
@@ -76,6 +76,24 @@ class WebSettings(Table):
 
     listen: Binds = ("127.0.0.1:9600",)
     allow: tuple[Cidr, ...] = ("127.0.0.0/8", "::1/128")
+
+
+Shared = Literal["acts", "verdicts", "persistence", "timeline"]
+"""What the hosts of a pair tell each other."""
+
+
+class PairSettings(Table):
+    """[pair]: the link to the other host."""
+
+    members: dict[str, MemberAddress]
+    port: Port = 9601
+    certificate: SecretFile | None = None
+    peer_certificate: SecretFile | None = None
+    share: tuple[Shared, ...] = ("acts", "verdicts", "persistence", "timeline")
+
+    def peer_of(self, node: str) -> str:
+        """Return the name of the other host."""
+        return next(name for name in self.members if name != node)
 
 
 class LogSettings(Table):
@@ -192,6 +210,7 @@ class ServiceSettings(Table):
     on_failback: Literal["keep", "reset"] = "keep"
     on_down: Literal["keep", "reset"] = "keep"
     weight_from: WeightFrom = "off"
+    peer_verdict: Literal["ignore", "require-both-down"] = "ignore"
     drain_timeout: Duration = 3600.0
     allow: tuple[Cidr, ...] = ()
     deny: tuple[Cidr, ...] = ()

@@ -96,6 +96,7 @@ class FileTable(Table):
     include: tuple[str, ...] = ()
     node: Any = None
     control: Any = None
+    pair: Any = None
     web: Any = None
     log: Any = None
     defaults: Any = None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from proxy.config.model import Config
 from proxy.herald.feed import EventFeed, Make, SnapshotFeed
 from proxy.herald.listeners import HeraldListeners, Place, Prepared, places
+from proxy.herald.peer_link import PeerLink
 from proxy.processes.child import Child, Identity
 from proxy.processes.keeper import Kept
 from proxy.processes.messages import common as messages
@@ -50,6 +51,8 @@ class Herald:
         )  # fmt: skip
         self._snapshots = SnapshotFeed(snapshot, self._kept.send)
         self._events = EventFeed(timeline, self._kept.send)
+        self.link = PeerLink(config, timeline.add, self._kept.send, lambda: self._listeners.of("pair"))
+        """The link to the peer."""
         self.log = self._kept.log
         self.life = 0
         """How many lives the process has had."""
@@ -69,7 +72,7 @@ class Herald:
     @property
     def needed(self) -> bool:
         """Whether the configuration in force needs the process."""
-        return self._config.web is not None
+        return self._config.web is not None or self._config.pair is not None
 
     # -- life
 
@@ -99,6 +102,7 @@ class Herald:
         self._kept.look(now)
         if self._open:
             self._snapshots.look(now, self._kept.ready)
+            self.link.look(now)
 
     def depart(self) -> None:
         """Let the process finish what it is answering, and end: a successor of this daemon serves now."""
@@ -113,6 +117,7 @@ class Herald:
 
     def kill(self) -> None:
         """End the process."""
+        self.link.end()
         self._events.close()
         self._snapshots.close()
         self._kept.kill()
@@ -123,6 +128,7 @@ class Herald:
 
     def _quit(self) -> None:
         """Have the process end in order, and start none in its place."""
+        self.link.end()
         self._events.close()
         self._kept.release()
         self._kept.send(herald_messages.Depart())
@@ -140,6 +146,7 @@ class Herald:
         before, had = self._config, self.needed
         self._config = config
         changed = self._listeners.commit(prepared)
+        self.link.configure(config)
         if had and not self.needed:
             self._quit()
         elif self.needed and not had:
@@ -147,6 +154,8 @@ class Herald:
             self.start()
         elif self.needed and (changed or before.web != config.web):
             self._tell_web()
+        if had and self.needed and self._open and before.pair != config.pair:
+            self.link.begin()
 
     def rows(self) -> list[tuple[Place, int]]:
         """Return each listener with its descriptor, for a successor of this daemon."""
@@ -164,7 +173,9 @@ class Herald:
 
     def _serve(self, child: Child) -> None:
         self._tell_web()
-        self._events.begin(child)
+        self.link.begin()
+        if self._config.web is not None:
+            self._events.begin(child)
 
     def _tell_web(self) -> None:
         web = self._config.web
@@ -185,3 +196,5 @@ class Herald:
                 self.refused |= {reason: count for reason, count in counts.items() if isinstance(count, int)}
                 while len(self.refused) > REASONS:
                     self.refused.popitem()
+            case _:
+                self.link.take(message)

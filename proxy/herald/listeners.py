@@ -21,7 +21,7 @@ class HeraldListenError(Exception):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:
-    """What listens where: `use` is the table of the file, "web"."""
+    """What listens where: `use` is the table of the file, "web" or "pair"."""
 
     use: str
     address: str
@@ -51,6 +51,8 @@ def places(config: Config) -> list[Place]:
     for text in () if config.web is None else config.web.listen:
         address, port = parse_endpoint(text)
         found.append(Place("web", address, port or 0))
+    if config.pair is not None and (own := config.pair.members.get(config.node.name)) is not None:
+        found.append(Place("pair", own, config.pair.port))
     return found
 
 

@@ -4,7 +4,7 @@ Times (`since`, `at`) are texts as in RFC 3339, in UTC ("2026-11-22T17:22:10.123
 milliseconds (`_ms`). Every key is always present; an unknown value is null, a list or table without entries is empty.
 """
 
-from typing import Final, Literal, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 SCHEMA: Final = 1
 
@@ -68,6 +68,8 @@ class BackendStatus(TypedDict):
     since: str | None
     origin: str
     probes: list[ProbeStatus]
+    peer: NotRequired[dict[str, Any]]
+    """With a pair: {node, state, since, reason, stale}, the verdict of the other host."""
 
 
 class ServiceStatus(TypedDict):
@@ -163,6 +165,8 @@ class Status(TypedDict):
     alarms: list[AlarmStatus]
     notify: list[NotifyStatus]
     workers: list[WorkerStatus]
+    pair: NotRequired[dict[str, Any]]
+    """With a pair: the link and the other host, as `pair status --json` prints them."""
 
 
 def exit_status(status: Status) -> int:

@@ -96,14 +96,16 @@ def _table(inner: Check) -> Check:
 
 def _document(kind: Any) -> Check:
     checks = {name: _check(hint) for name, hint in get_type_hints(kind).items()}
+    required = kind.__required_keys__
 
     def check(value: Any) -> None:
         if not isinstance(value, dict):
             raise _WrongError("is no object")
         for name, inner in checks.items():
-            if name not in value:
+            if name in value:
+                _within(inner, value[name], name)
+            elif name in required:
                 raise _WrongError(f"has no {name}")
-            _within(inner, value[name], name)
 
     return check
 

@@ -39,6 +39,9 @@ def troubles(status: Status) -> list[Trouble]:
         found.append(Trouble(text, "warning"))
     elif config["on_disk_sha256"] is None and status["uptime_s"] > LOOKED:
         found.append(Trouble("the file on the disk cannot be read", "warning"))
+    pair = status.get("pair")
+    if pair is not None and pair["state"] != "connected":
+        found.append(Trouble(f"link to {pair['peer']}: {pair['state']}: {printable(str(pair['why']))}", "warning"))
     if config["overrides"]:
         found.append(Trouble(f"{counted(config['overrides'], 'override')} (steelyard overrides)", "warning"))
     return found + [trouble for worker in status["workers"] if (trouble := _of_worker(worker))]

@@ -64,3 +64,23 @@ def test_the_weight_that_a_probe_asks_for(candidates):
     assert (candidates.weight(FIRST), candidates.weight(SECOND)) == (1, 9)
     candidates._running.weighed.add(SECOND)
     assert candidates.weight(SECOND) == 5
+
+
+def test_a_backend_that_the_other_host_sees_up_stays(candidates):
+    """A backend that is down here and up at the other host is a candidate, but does not make this host able."""
+    candidates.verdicts |= {FIRST: Verdict("down", "no answer", 1.0), SECOND: Verdict("down", "no answer", 1.0)}
+    assert candidates.is_able("a") is False
+    candidates.held = lambda key: key == FIRST
+    assert states(candidates) == [("up", "ready"), ("down", "ready")]
+    assert candidates.is_able("a") is False
+    candidates.verdicts[SECOND] = Verdict("up", "answers", 1.0)
+    assert candidates.is_able("a") is True
+
+
+def test_the_other_host_puts_nothing_up(candidates):
+    """What the other host sees makes no backend up that has no verdict here, and none down."""
+    candidates.verdicts[FIRST] = Verdict("up", "answers", 1.0)
+    candidates.held = lambda _: True
+    assert states(candidates) == [("up", "ready"), ("unknown", "ready")]
+    candidates.held = lambda _: False
+    assert states(candidates) == [("up", "ready"), ("unknown", "ready")]

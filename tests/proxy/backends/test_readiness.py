@@ -495,3 +495,29 @@ async def test_what_is_not_in_the_file_any_more_is_not_remembered(bed):
     found = finished(bed.ready.remembered())
     assert [found.verdicts, found.sent, found.ramps, found.ejections] == [(), (), (), ()]
     assert {one.service for one in found.choices} == {"a"}
+
+
+async def test_both_hosts_must_see_it_down(tmp_path):
+    """A backend that the other host sees up goes on serving; it goes down when that host sees it down or is silent."""
+    bed, seen = Bed(tmp_path / "f.toml"), set()
+    bed.ready.ask_peer(seen.__contains__)
+    key = ("a", "192.0.2.11")
+    await bed.probed((FIRST, "up"), (SECOND, "up"))
+    bed.sent.clear()
+    seen.add(key)
+    await bed.probed((FIRST, "down"))
+    assert [one for one in bed.sent if isinstance(one, worker_messages.Verdicts)] == []
+    shown = finished(bed.ready.shown({}))[key]
+    assert (shown.state, shown.reason, shown.serving) == ("up", "up at the other host, down here: because", True)
+    assert bed.ready.known[key].state == "down"
+    assert ("verdict", FIRST, "down: because", "warning") in bed.told
+    seen.clear()
+    bed.ready.reconsider(["a"])
+    await asyncio.sleep(0)
+    (sent,) = [one for one in bed.sent if isinstance(one, worker_messages.Verdicts)]
+    assert [row[2] for row in sent.changes] == ["down"]
+    assert finished(bed.ready.shown({}))[key].state == "down"
+    seen.add(key)
+    bed.ready.reconsider(["a", "gone"])
+    await asyncio.sleep(0)
+    assert finished(bed.ready.shown({}))[key].state == "up"

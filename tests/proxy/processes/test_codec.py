@@ -63,6 +63,12 @@ EXAMPLES = [
     herald_messages.Snapshot(17, 4),
     herald_messages.Events([{"kind": "verdict"}], anew=True),
     herald_messages.Depart(),
+    herald_messages.Link("lb1", "lb2", "10.0.0.2", "10.0.0.3", 9601, "key", "certificate"),
+    herald_messages.Linked(1),
+    herald_messages.Unlinked(1, "no answer", refused=False),
+    herald_messages.Drop(1, "nonsense"),
+    herald_messages.ToPeer(1, "e30="),
+    herald_messages.FromPeer(1, "e30="),
     vrrp_messages.Route(
         1, {"routers": []}, {"outside": ["active", 1.5, 7, None]}, ["outside"], 30.0, "/var/lib/steelyard", quiet=True
     ),
@@ -100,6 +106,7 @@ def test_each_kind_has_an_example():
 def test_secrets_have_no_repr():
     """S6: a message with passwords does not show them when it is logged."""
     assert "c2VjcmV0" not in repr(health_messages.Secrets({"/x": ["c2VjcmV0", ""]}))
+    assert "c2VjcmV0" not in repr(herald_messages.Link("lb1", certificate="c2VjcmV0"))
     settings = {"routers": [{"auth": {"keys": [[1, "c2VjcmV0"]]}}]}
     assert "c2VjcmV0" not in repr(vrrp_messages.Route(1, settings, {}, [], 30.0, "/", quiet=False))
     assert "c2VjcmV0" not in repr(vrrp_messages.Reroute(2, settings, {}, 30.0))
