@@ -40,8 +40,8 @@ from proxy.host.service_manager import ServiceManager
 from proxy.notify.notifications import NOTIFIED, Notifications
 from proxy.pair import router_settings
 from proxy.pair.pair import STANDBY, Redundancy
-from proxy.probing.alarms import Alarms
 from proxy.partner import Partner
+from proxy.probing.alarms import Alarms
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
 from proxy.processes import signals

@@ -54,7 +54,7 @@ def _peer(backend: BackendStatus, now: float) -> list[tuple[str, str]]:
     peer = backend.get("peer")
     if peer is None:
         return []
-    since = "" if peer["since"] is None else f" since {moment(peer['since'])}, {span(now - peer['since'])} ago"
+    since = "" if peer["since"] is None else f" since {moment(peer['since'])}, {ago(peer['since'], now)}"
     old = ", as it was when the link was lost" if peer["stale"] else ""
     return [(f"on {peer['node']}", f"{peer['state']}{since}: {peer['reason']}{old}")]
 

@@ -111,6 +111,4 @@ class FromPeer:
     payload: str
 
 
-Message = (
-    Web | Wanted | Refused | Snapshot | Events | Depart | Link | Linked | Unlinked | Drop | ToPeer | FromPeer
-)
+Message = Web | Wanted | Refused | Snapshot | Events | Depart | Link | Linked | Unlinked | Drop | ToPeer | FromPeer
