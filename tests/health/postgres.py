@@ -25,7 +25,15 @@ def binary(name: str) -> str:
 def _as_owner(*command: str) -> list[str]:
     if os.geteuid():
         return list(command)
-    return [program("setpriv"), f"--reuid={_OWNER}", f"--regid={_OWNER}", "--clear-groups", "--", *command]
+    # A change of the user clears the death signal that Proc has set: setpriv sets it again.
+    return [
+        program("setpriv"),
+        "--pdeathsig=KILL",
+        f"--reuid={_OWNER}",
+        f"--regid={_OWNER}",
+        "--clear-groups",
+        *command,
+    ]
 
 
 class Postgres(Server):
