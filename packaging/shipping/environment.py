@@ -95,9 +95,9 @@ def _settle(home: Path, python: str) -> None:
     (home / "bin" / "python3").symlink_to(f"/usr/bin/{interpreter}")
     (home / "bin" / "steelyard").write_text(re.sub("^#!.*", f"#!{HOME}/bin/python3", script))
     (home / "bin" / "steelyard").chmod(0o755)
-    for name in ("include", "lib64", "share"):
+    for name in ("include", "lib64", "share", ".gitignore"):
         path = home / name
-        if path.is_symlink():
+        if path.is_symlink() or path.is_file():
             path.unlink()
         elif path.exists():
             shutil.rmtree(path)

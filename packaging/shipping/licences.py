@@ -20,6 +20,7 @@ _COMMON: Final = (
     ("Apache-2.0", re.compile(r"Apache License\s+Version 2\.0, January 2004.*TERMS AND CONDITIONS", re.DOTALL)),
     ("LGPL-3", re.compile(r"GNU LESSER GENERAL PUBLIC LICENSE\s+Version 3")),
     ("GPL-3", re.compile(r"GNU GENERAL PUBLIC LICENSE\s+Version 3")),
+    ("GPL-2", re.compile(r"GNU GENERAL PUBLIC LICENSE\s+Version 2")),
 )
 """Licences whose text every Debian host has."""
 

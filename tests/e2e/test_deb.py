@@ -187,7 +187,7 @@ def test_the_newcomers_path(tree):
     tree.run("steelyard", "check")
     if tree.run("steelyard", "status", check=False).returncode == EXIT_UNREACHABLE:
         start(tree)
-    shown = until(lambda: _shown(tree), 20, "all to be up")
+    shown = until(lambda: _shown(tree), 60, "all to be up")
     assert all(backend_address(number) in shown for number in (1, 2))
     if "top" in tree.run("steelyard", "--help").stdout.split():
         assert backend_address(1) in tree.run("steelyard", "top", "--once").stdout
@@ -212,7 +212,7 @@ def test_an_upgrade_under_load(bed, tree, packages):
     load = Load(bed, "client", SERVICE)
     output = install(tree, path)
     assert "the former version goes on" not in output
-    after = until(lambda: _serving(tree, version), 20, "the other version")
+    after = until(lambda: _serving(tree, version), 60, "the other version")
     former = {one["pid"] for one in before["workers"]}
     assert not former & {one["pid"] for one in after["workers"] if not one["draining"]}
     assert_lossless(load.stop())

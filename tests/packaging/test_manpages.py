@@ -3,7 +3,6 @@
 import os
 import subprocess
 from functools import cache
-from pathlib import Path
 
 import click
 import pytest
@@ -20,13 +19,12 @@ def pages() -> dict[str, str]:
     return manpages.pages("1.2.3", "2026-01-31")
 
 
-def shown(text: str, tmp_path: Path) -> str:
+@cache
+def shown(name: str) -> str:
     """Return a page as a terminal of 80 columns shows it; it fails if groff has to say anything about it."""
-    path = tmp_path / "page"
-    path.write_text(text)
-    command = [program("man"), "--warnings", "--no-hyphenation", "-E", "ascii", "-l", str(path)]
+    command = [program("man"), "--warnings", "--no-hyphenation", "-E", "ascii", "-l", "-"]
     environment = {**os.environ, "MANWIDTH": "80", "MANPAGER": "cat", "LC_ALL": "C.UTF-8", "MAN_KEEP_FORMATTING": ""}
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    done = subprocess.run(command, input=pages()[name], capture_output=True, text=True, check=True, env=environment)
     assert done.stderr == ""
     return done.stdout
 
@@ -40,7 +38,7 @@ def test_there_is_one_of_each_command():
 @pytest.mark.parametrize("name", sorted(manpages.pages("1", "2026-01-31")))
 def test_no_formatter_warns(name, tmp_path):
     """Neither groff nor mandoc has a warning about the page, and it names itself and its version."""
-    text = shown(pages()[name], tmp_path)
+    text = shown(name)
     assert text.startswith(f"{name.rpartition('.')[0].upper()}({name[-1]})")
     assert "Steelyard 1.2.3" in text
     path = tmp_path / name
@@ -50,9 +48,9 @@ def test_no_formatter_warns(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_option_is_explained(name, tmp_path):
+def test_every_option_is_explained(name):
     """The page of a command has each of its options, with the words of its help."""
-    text = " ".join(shown(pages()[f"steelyard-{name}.1"], tmp_path).split())
+    text = " ".join(shown(f"steelyard-{name}.1").split())
     command = main.get_command(click.Context(main), name)
     assert command is not None
     for parameter in command.params:
@@ -61,15 +59,15 @@ def test_every_option_is_explained(name, tmp_path):
     assert "EXIT STATUS" in text
 
 
-def test_every_key_is_explained(tmp_path):
+def test_every_key_is_explained():
     """The page of the file has every key of a service and every section."""
-    text = shown(pages()["steelyard.toml.5"], tmp_path)
+    text = shown("steelyard.toml.5")
     missing = {key for table in (ServiceTable, FileTable) for key in fields(table) if key not in text}
     assert missing == set()
 
 
-def test_the_reference_is_in_the_page_of_its_command(tmp_path):
+def test_the_reference_is_in_the_page_of_its_command():
     """What docs/reference/commands.md says of several commands is on the page of each."""
     for name in ("drain", "maint", "ready"):
-        assert "overrides.json" in shown(pages()[f"steelyard-{name}.1"], tmp_path)
-    assert "overrides.json" not in shown(pages()["steelyard-pick.1"], tmp_path)
+        assert "overrides.json" in shown(f"steelyard-{name}.1")
+    assert "overrides.json" not in shown("steelyard-pick.1")

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -119,6 +120,7 @@ def test_every_counter_is_explained(section, meanings):
     assert all(len(cells) == 2 and cells[1] for cells in found.values())
 
 
+@cache
 def kinds() -> set[str]:
     """Return the kinds of events that the daemon's code records: the first word of what it tells, or the argument `kind`."""
     found = set()
