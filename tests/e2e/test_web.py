@@ -300,8 +300,8 @@ async def test_names_with_markup_stay_text():
     bed.view.tell([{"at": 1.0, "kind": MARKUP, "subject": MARKUP, "text": MARKUP, "level": "error"}])
     try:
         async with browser.opened(f"http://127.0.0.1:{bed.port}/") as page:
-            await page.until('document.querySelector("#events li")', 60)
-            await page.until('document.querySelector("[data-service]")', 10)
+            await page.until('document.querySelector("#events li") !== null', 60)
+            await page.until('document.querySelector("[data-service]") !== null', 10)
             text = await page.run("document.body.innerText")
             assert text.count("onerror=alert(1)") >= 12
             assert await page.run('document.querySelectorAll("img, main script").length') == 0
