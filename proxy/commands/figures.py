@@ -1,5 +1,6 @@
 """Collects what the metrics show besides the status, from the daemon's parts, when the herald process gets a snapshot."""
 
+import itertools
 import json
 import os
 import resource
@@ -70,13 +71,19 @@ class FigureCollector:
 
     def _probes(self, key: BackendKey) -> list[ProbeFigures]:
         prober = self._parts.prober
+        rows = prober.timings.get(written(key), ())
         found: list[ProbeFigures] = []
-        for number, row in enumerate(prober.timings.get(written(key), ())):
-            if len(row) != 3 + len(BOUNDS) + 1:
-                continue  # an attacker may have taken the process over
-            seconds, rejected, lag, *buckets = row
-            counted = [seconds or 0.0, *(count or 0.0 for count in buckets)]
-            sums = self._carried.take((_PROBES, *key, str(number)), prober.life, counted)
+        for number in itertools.count():
+            name = (_PROBES, *key, str(number))
+            row = rows[number] if number < len(rows) else ()
+            if len(row) == 3 + len(BOUNDS) + 1:
+                seconds, rejected, lag, *buckets = row
+                counted = [seconds or 0.0, *(count or 0.0 for count in buckets)]
+                sums = self._carried.take(name, prober.life, counted)
+            else:  # a health process that has only begun, or that an attacker has taken over
+                rejected, lag, sums = 0.0, None, self._carried.sums(name)
+            if len(sums) != len(BOUNDS) + 2:
+                break
             found.append({"seconds": round(sums[0], 6), "buckets": sums[1:], "rejected": bool(rejected), "lag": lag})
         return found
 

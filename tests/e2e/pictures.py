@@ -94,6 +94,8 @@ async def taken(folder: Path) -> list[Path]:
                 for scheme in SCHEMES:
                     await page.look(width, height, scheme)
                     bed.show(example(now))
+                    await page.until('document.querySelector("#live") !== null', 60)
+                    bed.show(example(now))
                     await page.until('document.querySelector("#live").className === "fresh"', 20)
                     await page.until('document.querySelectorAll("#events li").length === 4', 20)
                     wide = await page.run("document.documentElement.scrollWidth")

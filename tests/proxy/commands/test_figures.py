@@ -77,6 +77,10 @@ def test_all_figures(collector, carried):
 def test_lives_end(collector, parts):
     """R8: after the death of health, of vrrp or of herald, the figures go on from where they were."""
     finished(collector.collected(snapshot()))
+    timings, parts.prober.timings = parts.prober.timings, {}
+    found = finished(collector.collected(snapshot()))
+    assert found["services"]["dns"]["backends"]["b0"]["probes"][0]["buckets"][0] == 1
+    parts.prober.timings = timings
     parts.prober.life, parts.redundancy.counters = 2, (8, {"outside/4": {"conflicts": 1}})
     collector._herald = SimpleNamespace(refused={"not_found": 1}, life=2)
     found = finished(collector.collected(snapshot()))
