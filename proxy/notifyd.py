@@ -104,9 +104,9 @@ class Notifying:
     # -- reports
 
     def _counters(self) -> dict[str, dict[str, int]]:
-        found: dict[str, Counter[str]] = {}
+        found = {name: Counter(counts) for name, counts in self._before.items()}
         for name, notifier in [*self._notifiers.items(), *self._retired.values()]:
-            found.setdefault(name, Counter(self._before.get(name, {}))).update(notifier.counters)
+            found.setdefault(name, Counter()).update(notifier.counters)
             found[name]["waiting"] += notifier.waiting
         return {name: dict(counts) for name, counts in found.items()}
 

@@ -122,12 +122,12 @@ class Notifier:
         await asyncio.wait([self._done], timeout=patience + 2 * _AGAIN)
 
     def finish(self, patience: float) -> None:
-        """Begin to `close`: from now on `hurry` has an effect."""
+        """Begin to `close`: from now on `hurry` has an effect.  A second call can only shorten the time."""
+        now = time.monotonic()
+        end = now + (min(patience, _FIFO_TIMEOUT) if self._settings.fifo else patience)
         with self._changed:
-            if self._end is not None:
-                return
-            self._closed = time.monotonic()
-            self._end = self._closed + (min(patience, _FIFO_TIMEOUT) if self._settings.fifo else patience)
+            if self._end is None or end < self._end:
+                self._closed, self._end = now, end
             self._changed.notify()
 
     def hurry(self) -> None:

@@ -56,7 +56,7 @@ def _reasons(router: RouterStatus, now: float) -> list[str]:
 
 
 def _standby(router: RouterStatus, now: float) -> str:
-    why, since = router["standby_reason"] or "unknown", router["standby_since"]
+    why, since = router.get("standby_reason") or "unknown", router.get("standby_since")
     return why if since is None else f"{why}, {ago(since, now)} ago"
 
 
@@ -78,7 +78,7 @@ def router_lines(router: RouterStatus, now: float, *, coloured: bool, width: int
     table = [[Cell(name, "dim"), Cell(text)] for name, text in facts if text]
     counts = [
         [Cell(name), Cell(str(count), right=True), Cell(VRRP.get(name, ""), "dim")]
-        for name, count in router["counters"].items()
+        for name, count in router.get("counters", {}).items()
         if count
     ]
     return [
