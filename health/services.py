@@ -22,12 +22,16 @@ _log = logging.getLogger("steelyard.health")
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A fault that shows in no verdict, raised (`active`) or over, `at` in seconds of the wall clock."""
+    """A fault that shows in no verdict, raised (`active`) or over, `at` in seconds of the wall clock.
+
+    `about` is the same when it is raised and when it is over.
+    """
 
     service: str
     text: str
     active: bool
     at: float
+    about: str = ""
 
 
 class Services:
@@ -125,7 +129,7 @@ class Services:
         hindrances.hindered(_member(subscription))
         if not raised:
             fault = f"the {subscription.spec.type} probe cannot judge {_label(backend)}: {subscription.fault}"
-            self._alarm(backend, f"{fault}: its verdict does not change", active=True)
+            self._alarm(backend, f"{fault}: its verdict does not change", "probes", active=True)
         logins = self._logins.get((backend.circle, account)) if account is not None else None
         if logins is not None and account is not None:
             before = logins.alarm
@@ -145,7 +149,7 @@ class Services:
             text = (
                 f"the probes can judge every backend again, the last was {_label(backend)} ({subscription.spec.type})"
             )
-            self._alarm(backend, text, active=False)
+            self._alarm(backend, text, "probes", active=False)
 
     def _login_alarm(self, backend: Backend, account: str, reason: str, *, active: bool) -> None:
         kind, user, _ = account.split(" ", 2)
@@ -155,15 +159,15 @@ class Services:
             if active
             else f"the {kind} login of {user} succeeds again on {label}"
         )
-        self._alarm(backend, text, active=active)
+        self._alarm(backend, text, f"login {account}", active=active)
         if active:  # the backends without a verdict now have a reason: the login
             for other in list(self._backends.values()):
                 if other.circle == backend.circle and other is not backend:
                     self.settle(other)
 
-    def _alarm(self, backend: Backend, text: str, *, active: bool) -> None:
+    def _alarm(self, backend: Backend, text: str, about: str, *, active: bool) -> None:
         try:
-            self._on_alarm(Alarm(backend.target.service or backend.target.key, text, active, time.time()))
+            self._on_alarm(Alarm(backend.target.service or backend.target.key, text, active, time.time(), about))
         except Exception:  # as for verdicts
             _log.exception("an alarm could not be reported: %s", text)
 

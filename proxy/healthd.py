@@ -95,7 +95,8 @@ class Health:
             self._send(message)
 
     def _on_alarm(self, alarm: Alarm) -> None:
-        self._send(health_messages.Alarm(alarm.service, alarm.text, "raised" if alarm.active else "over", alarm.at))
+        state = "raised" if alarm.active else "over"
+        self._send(health_messages.Alarm(alarm.service, alarm.text, state, alarm.at, alarm.about))
 
     def _on_message(self, message: messages.Message, fds: list[int]) -> None:
         try:

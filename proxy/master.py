@@ -33,11 +33,14 @@ from proxy.control.wire import ControlError
 from proxy.host import privileges
 from proxy.host.addresses import interface_addresses
 from proxy.host.service_manager import ServiceManager
+from proxy.notify.notifications import NOTIFIED, Notifications
 from proxy.pair import router_settings
 from proxy.pair.pair import STANDBY, Redundancy
+from proxy.probing.alarms import Alarms
 from proxy.probing.prober import Prober
 from proxy.probing.provision import Means
 from proxy.processes import signals
+from proxy.processes.child import Identity
 from proxy.processes.faults import Faults
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
@@ -98,11 +101,10 @@ class Master:
         self._legacy = legacy
         inherited = None if legacy is None else legacy.state
         self._manager = manager or ServiceManager()
-        self._was_ready = False
         self._loop = asyncio.get_running_loop()
         self._began = time.monotonic()
         open_files = privileges.raise_open_files()
-        self._state = state
+        self._state, self._alarms = state, Alarms()
         no_state = [("state", f"{state.fault}: nothing can be saved")] if state.fault else []
         self._before = [*warnings, *no_state]  # warnings to record after the event of the start
         self._timeline = Timeline()
@@ -143,6 +145,7 @@ class Master:
         self._readiness = Readiness(
             self._running, self._timeline.add, self._to_workers, self._on_readiness, self._admins,
         )  # fmt: skip
+        self._notifications = self._notified(ours.identity)
         self._opening = Opening(self._running, self._listeners, self._readiness, self._timeline.add, self._on_open)
         self._handout = Handout(
             self._running, self._layout, open_files,
@@ -173,12 +176,19 @@ class Master:
             )  # fmt: skip
         except router_settings.RouterError as error:
             raise StartError(f"vrrp: {error}") from error
-        self._sampled = 0.0
+        self._sampled, self._was_ready = 0.0, False
         self._stop = Stopping(
             self._running, self._columns, self._workers, self._listeners, self._redundancy, self._timeline,
             self._manager, self._faults, self._summary,
         )  # fmt: skip
         self._make_changeable(config.sources[0], node)
+
+    def _notified(self, identity: Identity) -> Notifications:
+        """Make what tells programs of the states that `Readiness` knows."""
+        document = self._state.document(NOTIFIED)
+        made = Notifications(self.config, identity, document, self._timeline.add, self._readiness.states)
+        self._readiness.on_states = made.note
+        return made
 
     def _make_changeable(self, path: str, node: str | None) -> None:
         """Make what changes the configuration, and the program, while it runs."""
@@ -187,6 +197,7 @@ class Master:
             Reloaded(
                 self._running, self._membership, self._readiness, self._columns, self._handout, self._listeners,
                 self._opening, self._workers, self._means, self._prober, self._redundancy, self._connection_log,
+                self._notifications,
             ),
             self._timeline.add, fits=self._fits, around=self._reconfigured,
         )  # fmt: skip
@@ -194,7 +205,7 @@ class Master:
         estate = Estate(
             os.getpid(), self._running, self._columns, self._handout, self._listeners, self._opening, self._readiness,
             self._membership, self._workers, self._former, self._prober, self._redundancy, self._control, self._timeline,
-            self._state,
+            self._state, self._notifications,
         )  # fmt: skip
         before = self._legacy if isinstance(self._legacy, Predecessor) else None
         self._keeping = Keeping(self._manager, estate, self._manager.restored)
@@ -202,6 +213,7 @@ class Master:
             self, estate, self._keeping, before, lambda: {**os.environ, **self._manager.environment()}
         )
         self._stop.succession = self._succession
+        self._stop.hurry = self._notifications.hurry
 
     @property
     def config(self) -> Config:
@@ -239,6 +251,7 @@ class Master:
         self._redundancy.start()
         if not self._succession.waits:
             self._redundancy.take_up()
+            self._notifications.begin()
         self._opening.start()
         self._tick()
 
@@ -272,7 +285,8 @@ class Master:
         self._keeping.end()
         self._succession.drain(0.0)
         self._succession.close()
-        await self._redundancy.finish()
+        await asyncio.gather(self._redundancy.finish(), self._notifications.finish())
+        await self._notifications.close()
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
         self._handout.close()
@@ -289,6 +303,7 @@ class Master:
         self._prober.kill()
         self._redundancy.abandon()
         await self._workers.end(KILL_GRACE)
+        await self._notifications.finish()
         await gone([*self._prober.children, *self._redundancy.children], KILL_GRACE)
         self._listeners.close()
         self._handout.close()
@@ -311,7 +326,7 @@ class Master:
         parts = Parts(
             self._running, self._counts, self._workers, self._prober, self._redundancy, self._admins, self._membership,
             self._readiness, self._reload, self._reloads, self._former.rows,
-            lambda: Stage(self._stop.begun, self._stop.closed),
+            lambda: Stage(self._stop.begun, self._stop.closed), lambda: self._alarms.rows, self._notifications.counters,
         )  # fmt: skip
         overview = Overview(parts, self._builder, self._handout, self._readiness)
         register(self._control, overview.status, overview.forget, parts)
@@ -384,6 +399,7 @@ class Master:
 
     def _decide(self, now: float) -> None:
         self._faults.guarded(lambda: self._prober.look(now))
+        self._faults.guarded(lambda: self._notifications.look(now))
         self._faults.guarded(lambda: self._admins.look(now))
         self._faults.guarded(lambda: self._membership.look(now))
         self._faults.guarded(self._loops.look)
@@ -427,12 +443,14 @@ class Master:
 
     def _reconfigured(self, before: Config, config: Config) -> None:
         """Take other settings of the daemon itself: its log, and the group that may read its control socket."""
+        self._alarms.keep(self._running.services.keys())
         if (config.log.level, config.log.format) != (before.log.level, before.log.format):
             log.setup(config.log.level, config.log.format)
             level = messages.Level(config.log.level, config.log.format)
             self._workers.log(level)
             self._prober.log(level)
             self._redundancy.log(level)
+            self._notifications.log(level)
         if config.control.group != before.control.group:
             try:
                 self._control.regroup(group_id(config.control.group))
@@ -522,7 +540,7 @@ class Master:
         self._redundancy.look(time.monotonic(), ready.able, ready.tracked, serving=serving)
 
     def _told_of_routers(self, name: str, text: str, level: Level, fields: Mapping[str, Any]) -> None:
-        self.told(name, text, kind="vrrp", level=level, **fields)
+        self.told(name, text, level=level, **{"kind": "vrrp", **fields})
 
     # -- verdicts
 
@@ -560,6 +578,7 @@ class Master:
         self._readiness.reweighed(key)
 
     def _alarmed(self, alarm: health_messages.Alarm) -> None:
+        self._alarms.take(alarm)
         raised = alarm.state == "raised"
         self._timeline.add(
             "alarm", alarm.service, alarm.text if raised else f"over: {alarm.text}",
@@ -592,5 +611,6 @@ class Master:
         self._note_ready()
 
     def _probing(self) -> None:
+        self._alarms.clear()
         if not self._stop.begun:
             self._opening.probing()

@@ -27,6 +27,7 @@ from proxy.config.loader import load
 from proxy.config.model import Config
 from proxy.config.on_disk import OnDisk
 from proxy.config.support import unsupported
+from proxy.notify.notifications import Notifications
 from proxy.pair.pair import Redundancy
 from proxy.pair.router_settings import RouterError
 from proxy.probing.files import ProbeFiles
@@ -86,6 +87,7 @@ class Parts:
     prober: Prober
     redundancy: Redundancy
     connection_log: ConnectionLogFile
+    notifications: Notifications
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +297,7 @@ class Reload:
         parts.membership.commit(plan.rebase)
         self._tell_health(plan.config, judged.secrets)
         parts.redundancy.commit(judged.routers)
+        parts.notifications.change(plan.config)
         self._around(before, plan.config)
 
     def _tell_workers(self, before: Config, config: Config, changed: Collection[str], gone: list[list[float]]) -> None:

@@ -3,6 +3,7 @@
 And that its state directory is its own: that comes before anything is bound.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from proxy.config.model import Config
 from proxy.control.path import group_id
 from proxy.control.wire import ControlError
 from proxy.host import descriptors, privileges
+from proxy.notify.notifications import NOTIFIED
 from proxy.pair.pair import STANDBY
 from proxy.processes.child import Identity
 from proxy.records.document import StateError
@@ -76,6 +78,8 @@ async def own_state(config: Config, lock: int = -1) -> StateDirectory:
         state = StateDirectory.adopt(path, lock) if lock >= 0 else await StateDirectory.take(path, config.node.name)
         for name in (SAVED, STANDBY):
             await state.document(name).load()
+        with contextlib.suppress(StateError):  # without it some changes are told again
+            await state.document(NOTIFIED).load()
     except StateError as error:
         if state is not None:
             await state.close()

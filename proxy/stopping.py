@@ -56,6 +56,8 @@ class Stopping:
         self._summary = summary
         self._loop = asyncio.get_running_loop()
         self._leaving: asyncio.Task[None] | None = None
+        self.hurry: Callable[[], None] = lambda: None
+        """Called when nobody is to wait for programs that are told of changes."""
         self.succession: Succession | None = None
         """Who follows this daemon; set once, before any signal is taken."""
         self.begun = False
@@ -70,6 +72,7 @@ class Stopping:
         """Stop without waiting for anything."""
         self._tell(f"{why}: stopping at once", warning=True)
         self.begun = True
+        self.hurry()
         self._manager.notify(stopping=True, extend=LAST_ACTS, status=self._summary())
         self.ended.set()
 
@@ -82,6 +85,7 @@ class Stopping:
             if not self.ended.is_set():
                 self._tell("second stop signal: stopping at once", warning=True)
             self._redundancy.hurry()
+            self.hurry()
             self.ended.set()
         if self.ended.is_set():
             return

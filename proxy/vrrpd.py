@@ -128,14 +128,14 @@ class Vrrp:
                 for name in self._known(names):
                     runner.resume(name)
             case messages.Ask(number):
-                self._send(vrrp_messages.Routing(number, runner.status(), runner.counters()))
+                self._send(vrrp_messages.Routing(number, runner.status(), runner.counters(), runner.notified()))
 
     async def _start(self, route: vrrp_messages.Route) -> None:
         try:
             self._settings = settings = Settings.from_tree(route.settings)
             self._number, self._orphan_time = route.number, route.orphaned
             store = _Stored(Path(route.state_dir))
-            runner = Runner(settings, self._moved, self._told, trusted, store, self._taken)
+            runner = Runner(settings, self._moved, self._told, trusted, store, self._taken, self._troubled)
             runner.adopt(route.handover, quiet=route.quiet)
             await runner.start()
             for name in self._known(route.standby):
@@ -318,6 +318,9 @@ class Vrrp:
 
     def _told(self, name: str, text: str) -> None:
         self._send(vrrp_messages.Told(name, text, "info", time.time()))
+
+    def _troubled(self, name: str, text: str) -> None:
+        self._send(vrrp_messages.Told(name, text, "warning", time.time(), "notify"))
 
     def _send(self, message: messages.Message) -> None:
         if self._orphaned is not None:

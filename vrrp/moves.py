@@ -113,6 +113,12 @@ class Moves:
             for name, state in self._states.items()
         ]
 
+    def notified(self) -> dict[str, dict[str, int]]:
+        """Return the counters of each notification by name."""
+        return {
+            one.settings.name: {**one.counters, "waiting": one.waiting} for one in self._notifiers if one.settings.name
+        }
+
     def settle(self, name: str) -> None:
         """Tell of a move of a name, once both of its IP versions have made it."""
         state = self._roster.state(name)

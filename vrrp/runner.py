@@ -71,6 +71,7 @@ class Runner:
     `on_state` gets each move, `on_tell(name, words)` everything else that people should read.  `check_program` decides
     which scripts are safe to run; see `Notifier`.  `store` keeps the numbers of signed adverts.  `on_taken` is called
     when other processes of this host have claimed all of our routers: this process has nothing left to do then.
+    `on_trouble(name, words)` is called when a notification could not pass something on, by default like `on_tell`.
     Methods raise KeyError for unknown names.
     """
 
@@ -82,12 +83,14 @@ class Runner:
         check_program: Callable[[str, int], str] | None = None,
         store: Store | None = None,
         on_taken: Callable[[], None] = lambda: None,
+        on_trouble: Callable[[str, str], None] | None = None,
     ) -> None:
         self._store = store
         self._keeper: Keeper | None = None
         self._numbers = Numbers()
         self._settings = settings
         self._on_tell = on_tell
+        self._on_trouble = on_trouble or (lambda _, words: on_tell("notify", words))
         self._check = check_program
         self._kernel = Kernel(self._changed, self._changes_lost)
         self._hands = Hands(self._kernel)
@@ -303,6 +306,10 @@ class Runner:
         found = {f"{one.settings.name}/{one.family}": dict(one.counters) for one in self._roster.instances.values()}
         return found | self._ports.counters() | {"kernel": dict(self._kernel.counters)}
 
+    def notified(self) -> dict[str, dict[str, int]]:
+        """Return the counters of each notification by name: moves by what became of them, and how many wait."""
+        return self._moves.notified()
+
     def status(self) -> list[dict[str, Any]]:
         """Return each router as `status` shows it; times are monotonic seconds."""
         return self._moves.status()
@@ -337,7 +344,7 @@ class Runner:
         )
 
     def _notifier(self, settings: NotifySettings) -> Notifier:
-        return Notifier(settings, lambda words: self._on_tell("notify", words), self._check)
+        return Notifier(settings, lambda words: self._on_trouble(settings.name, words), self._check)
 
     @property
     def taken(self) -> bool:

@@ -94,13 +94,16 @@ class RouterSettings:
 class NotifySettings:
     """One [notify.NAME]: `on` are globs of names of routers and sync groups, `to` states; empty: all.
 
-    `command` is an absolute path and its arguments, `fifo` an absolute path.
+    `command` is an absolute path and its arguments, `fifo` an absolute path.  With `batch` the command gets all changes
+    that wait as lines on its standard input.
     """
 
     on: tuple[str, ...] = ()
     to: tuple[str, ...] = ()
     command: tuple[str, ...] | None = None
     fifo: str | None = None
+    batch: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)

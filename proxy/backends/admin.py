@@ -22,6 +22,7 @@ from proxy.backends.overlay import Changed
 from proxy.backends.saved import Row, SavedActs
 from proxy.balance.backend import Admin
 from proxy.config.model import BackendKey
+from proxy.moments import rfc3339
 from proxy.records.document import StateError
 from proxy.records.timeline import Tell
 from proxy.status.rows import Override
@@ -240,7 +241,7 @@ class Admins:
             "admin": self.state(key),
             "by": act.by if act else None,
             "reason": act.reason if act else None,
-            "at": act.at if act else None,
+            "at": rfc3339(act.at) if act else None,
             "saved": bool(act and act.saved),
             "active": self._active(key),
         }

@@ -22,6 +22,7 @@ from proxy.backends.rebase import Rebase, Rebasing, resolved
 from proxy.backends.saved import Row, SavedActs
 from proxy.config.model import Backend, BackendKey, Config
 from proxy.config.relations import same_server
+from proxy.moments import rfc3339
 from proxy.records.timeline import Tell
 
 PART: Final = "membership"
@@ -384,7 +385,7 @@ class Membership:
             "admin": self._admins.state(key) if listed else None,
             "by": edit.by,
             "reason": None,
-            "at": edit.at,
+            "at": rfc3339(edit.at),
             "saved": edit.saved,
             "active": self.active(key) if listed else 0,
         }

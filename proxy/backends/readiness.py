@@ -15,11 +15,13 @@ from proxy.backends.candidates import Candidates
 from proxy.backends.choice import Candidate, Choice, Rules, choose, ordered
 from proxy.backends.effective import STEPS, Running, written
 from proxy.backends.ejector import Ejecting
+from proxy.backends.known import states_of
 from proxy.backends.memory import Memory, RampRow, choice_of, choice_row, known_row, sent_row, verdict_of
 from proxy.backends.shown import shown
 from proxy.backends.slow_start import SlowStart
 from proxy.balance.names import FAILOVER
 from proxy.config.model import BackendKey, Service
+from proxy.notify.changes import Known
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
 from proxy.processes.messages import worker as worker_messages
@@ -64,6 +66,8 @@ class Readiness:
         self._changed: set[str] = set()  # services with changes that are not passed on yet
         self.able: dict[str, Fit] = {name: self._candidates.is_able(name) for name in running.services}
         """By service: whether it has a backend that can serve; "unjudged" if a fault of this host hides that."""
+        self.on_states: Callable[[Sequence[Known]], None] = lambda _: None
+        """Called with the states of services that may have changed, and of their backends."""
 
     # -- from health
 
@@ -257,6 +261,13 @@ class Readiness:
         if news:
             self._to_workers(worker_messages.Verdicts([self._row(key) for key in news]))
         self._on_change(changed)
+        self.on_states(self.states(changed))
+
+    def states(self, names: Collection[str] | None = None) -> list[Known]:
+        """Return the known states of these services, by default of all, and of their backends."""
+        return list(
+            states_of(self._running.services if names is None else names, self._running, self._candidates, self.able)
+        )
 
     # -- the choice
 

@@ -31,7 +31,7 @@ def command(
 
     With --live a table of all probes, and the transcript of each that failed. A server that plays another part than the
     wanted one, as a replica where a writer is asked for, is on standby: no failure as long as another backend plays it.
-    With --host warnings about this host.
+    With --host warnings about this host; a notification of nothing, or by a program that is missing, is an error there.
 
     Exit codes: 0 no errors, 1 a live probe failed, 2 errors, 6 no such file.
     """
@@ -45,8 +45,11 @@ def command(
         found, config = [*found, *later], None
     rows = asyncio.run(probe_all(config)) if live and config is not None else []
     unwise = _look_at_host(config) if host and config is not None else []
+    if host:
+        found = [item.on_its_host() for item in found]
+    wrong = config is None or any(item.severity == "error" for item in found)
     if as_json:
-        document = _document(file, config, found, later, rows if live else None)
+        document = {**_document(file, config, found, later, rows if live else None), "valid": not wrong}
         if host and config is not None:
             document["host"] = [finding.as_dict() for finding in unwise]
         click.echo(json.dumps(document, indent=2))
@@ -55,12 +58,12 @@ def command(
             click.echo(str(diagnostic), err=True)
         for finding in unwise:
             click.echo(str(finding), err=True)
-        click.echo(_summary(file, config, found), err=config is None)
+        click.echo(_summary(file, None if wrong else config, found), err=wrong)
         if rows:
             click.echo("\n".join(table(rows)))
             for block in transcripts(rows, every=verbose):
                 click.echo("\n" + "\n".join(block))
-    if config is None:
+    if wrong:
         ctx.exit(EXIT_CONFIG)
     if failed(rows):
         ctx.exit(EXIT_FAILED)

@@ -8,7 +8,7 @@ import click
 
 from proxy.cli.daemon import WrongUsageError, colour, daemon, socket_path
 from proxy.cli.grid import paint
-from proxy.cli.times import clock, parse_time
+from proxy.cli.times import moment, parse_time
 from proxy.control.wire import DEFAULT_SOCKET, ControlError, UnreachableError
 from proxy.words import printable
 
@@ -21,8 +21,13 @@ STATE_DIRECTORY: Final = "/var/lib/steelyard"
 """The default of `[node] state-dir`."""
 
 _COLOURS: Final = {"warning": "yellow", "error": "red"}
-_WIDTHS: Final = (19, 9, 24)
+_WIDTHS: Final = (25, 9, 24)
 """Least widths of time, kind and subject: lines that come one by one stay aligned with those before."""
+_NARROW: Final = (25, 7, 10)
+_WIDE: Final = 110
+"""Characters of a terminal from which on there is room for the widths above."""
+_ROOM: Final = 20
+"""The least width in which a text begins beside its event."""
 
 
 @click.command()
@@ -69,7 +74,7 @@ def _recorded(
 
     from proxy.control.client import Client
     from proxy.records.rotating_file import RotatingFileError
-    from proxy.records.timeline import Wanted, recorded
+    from proxy.records.timeline import FILE, Wanted, recorded
 
     try:
         with Client(socket_path(ctx)):
@@ -77,8 +82,10 @@ def _recorded(
     except UnreachableError as error:
         try:
             found = recorded(directory)
-        except RotatingFileError:
-            return None  # asking the daemon says why there is nothing
+        except RotatingFileError as why:
+            if (directory / FILE).exists():
+                click.echo(f"steelyard: {printable(str(why))}", err=True)
+            return None  # asking the daemon says the rest
         click.echo(f"steelyard: {printable(str(error))}: these are the events in {directory}", err=True)
     except ControlError:
         return None
@@ -96,15 +103,30 @@ def _moment(ctx: click.Context, text: str | None) -> float | None:
 def show(events: list[dict[str, Any]], *, as_json: bool, coloured: bool) -> None:
     """Print some events, one a line, at once."""
     import json
+    import shutil
     import sys
 
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for event in events:
-        click.echo(json.dumps(event) if as_json else line(event, coloured=coloured), color=True)
+        click.echo(json.dumps(event) if as_json else line(event, coloured=coloured, width=width), color=True)
     sys.stdout.flush()
 
 
-def line(event: dict[str, Any], *, coloured: bool = False) -> str:
-    """Return the line of one event: local time, kind, subject, what happened and why."""
-    heads = (clock(event["at"]), event["kind"], event["subject"])
-    parts = [printable(str(text)).ljust(width) for text, width in zip(heads, _WIDTHS, strict=True)]
-    return "  ".join([*parts, paint(str(event["text"]), _COLOURS.get(event.get("level", ""), ""), coloured=coloured)])
+def line(event: dict[str, Any], *, coloured: bool = False, width: int | None = None) -> str:
+    """Return the line of one event: local time with its zone, kind, subject, what happened and why.
+
+    On a terminal of `width` characters a text that does not fit goes on below, and a narrow one has a narrower column.
+    """
+    from textwrap import wrap
+
+    heads = (moment(event["at"]), event["kind"], event["subject"])
+    least = _WIDTHS if width is None or width >= _WIDE else _NARROW
+    before = "  ".join(printable(str(text)).ljust(size) for text, size in zip(heads, least, strict=True)) + "  "
+    text, colour_ = printable(str(event["text"])), _COLOURS.get(event.get("level", ""), "")
+    if width is None or len(before) + len(text) <= width:
+        return before + paint(text, colour_, coloured=coloured)
+    room = width - len(before)
+    first = wrap(text, room)[0] if room >= _ROOM else ""
+    rest = wrap(text[len(first) :], max(width, 2 * _ROOM), initial_indent="    ", subsequent_indent="    ")
+    own = (before + paint(first, colour_, coloured=coloured)).rstrip()
+    return "\n".join([own, *(paint(one, colour_, coloured=coloured) for one in rest)])

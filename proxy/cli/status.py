@@ -10,9 +10,10 @@ import click
 from proxy.cli.daemon import WrongUsageError, colour, daemon, print_json, socket_path
 from proxy.cli.grid import Cell, align, paint
 from proxy.cli.status_detail import backend_lines, service_lines
-from proxy.cli.times import span
+from proxy.cli.status_routers import router_lines, routers_table
+from proxy.cli.times import ago, moment, span
 from proxy.control.wire import UnreachableError
-from proxy.status.schema import BackendStatus, ServiceStatus, Status, WorkerStatus, exit_status
+from proxy.status.schema import BackendStatus, RouterStatus, ServiceStatus, Status, WorkerStatus, exit_status
 from proxy.words import counted, printable
 
 _COLOURS: Final = {
@@ -37,6 +38,8 @@ _HEADING: Final = ("backend", "state", "admin", "weight", "active", "queued", "r
 _RIGHT: Final = frozenset({"weight", "active", "queued", "rate", "p50", "p99"})
 _STALLED: Final = 1.0
 _NAMED: Final = 10  # names that an error lists
+_LOOKED: Final = 10.0
+"""Seconds after which a daemon has looked at its file."""
 
 
 _PAUSE: Final = 2.0
@@ -45,13 +48,13 @@ _CLEAR: Final = "\x1b[H\x1b[2J"
 
 
 @click.command()
-@click.argument("service", required=False)
+@click.argument("service", metavar="[SERVICE|VRRP]", required=False)
 @click.argument("backend", required=False)
 @click.option("--watch", "-w", is_flag=True, help="Show it again every 2 s, until interrupted.")
 @click.option("--json", "as_json", is_flag=True, help="The whole status as one JSON document.")
 @click.pass_context
 def command(ctx: click.Context, *, service: str | None, backend: str | None, watch: bool, as_json: bool) -> None:
-    """Show services and backends: states, reasons, traffic.  With names, all of one SERVICE or of one BACKEND.
+    """Show services and backends: states, reasons, traffic.  With names, all of one SERVICE, one BACKEND or one VRRP.
 
     Exits with 0 when all is up, 1 when something is degraded, 2 when a service refuses, 3 without a daemon.
     """
@@ -97,6 +100,12 @@ def _lines(status: Status, service: str | None, backend: str | None, ctx: click.
     now, coloured = time.time(), colour()
     if service is None:
         return render(status, now, coloured=coloured, width=width)
+    router = _router(status, service, backend)
+    if router is not None:
+        return [
+            *routers_table([router], now, coloured=coloured, width=width),
+            *router_lines(router, now, coloured=coloured, width=width),
+        ]
     found = _named(service, status["services"], "service", ctx)
     if backend is None:
         below = service_lines(found, coloured=coloured, width=width)
@@ -106,13 +115,26 @@ def _lines(status: Status, service: str | None, backend: str | None, ctx: click.
 
 
 def selected(status: Status, service: str | None, backend: str | None, ctx: click.Context) -> Status:
-    """Return the status with only this service, and of it only this backend; an unknown name ends the command."""
+    """Return the status with only this service, and of it only this backend; an unknown name ends the command.
+
+    The name may also be that of a router.
+    """
     if service is None:
         return status
+    router = _router(status, service, backend)
+    if router is not None:
+        return {**status, "services": [], "vrrp": [router]}
     found = _named(service, status["services"], "service", ctx)
     if backend is not None:
         found = {**found, "backends": [_named(backend, found["backends"], f"backend of {service}", ctx)]}
     return {**status, "services": [found]}
+
+
+def _router(status: Status, name: str, backend: str | None) -> RouterStatus | None:
+    """Return the router of this name, None if a service has the name or a backend is asked for."""
+    if backend is not None or name in {one["name"] for one in status["services"]}:
+        return None
+    return next((one for one in status["vrrp"] if one["name"] == name), None)
 
 
 def _named(name: str, rows: Sequence[Any], what: str, ctx: click.Context) -> Any:
@@ -134,7 +156,9 @@ def render(status: Status, now: float, *, coloured: bool = False, width: int | N
         f"steelyard {status['version']}, running for {span(status['uptime_s'])}, {alive} of {len(own)} "
         f"workers, configuration {config['sha256'][:8]} (generation {status['generation']})"
     )
-    lines = [paint(status["node"], "bold", coloured=coloured) + "  " + paint(head, "", coloured=coloured)]
+    node = printable(status["node"])
+    first, *rest = _remark(f"{node}  {head}", "", coloured, width)
+    lines = [paint(node, "bold", coloured=coloured) + first.removeprefix(node), *rest]
     if status.get("state") == "stopping":
         closed = any(service["state"] == "stopping" for service in status["services"])
         text = (
@@ -144,21 +168,39 @@ def render(status: Status, now: float, *, coloured: bool = False, width: int | N
         )
         lines.append(paint(text, "red" if closed else "yellow", coloured=coloured))
     if not config["valid"]:
-        why = printable((config["error"] or "").partition("\n")[0])
-        lines.append(paint(f"the last reload was refused, an older file is in force: {why}", "red", coloured=coloured))
+        why = (config["error"] or "").partition("\n")[0]
+        lines += _remark(f"the last reload was refused, an older file is in force: {why}", "red", coloured, width)
     if config["on_disk_sha256"] not in {None, config["sha256"]}:
         text = "the file on the disk is another than the one in force (steelyard reload --dry-run)"
-        lines.append(paint(text, "yellow", coloured=coloured))
+        lines += _remark(text, "yellow", coloured, width)
+    elif config["on_disk_sha256"] is None and status["uptime_s"] > _LOOKED:
+        lines += _remark("the file on the disk cannot be read", "yellow", coloured, width)
     if config["overrides"]:
-        lines.append(
-            paint(f"{counted(config['overrides'], 'override')} (steelyard overrides)", "yellow", coloured=coloured)
-        )
+        text = f"{counted(config['overrides'], 'override')} (steelyard overrides)"
+        lines += _remark(text, "yellow", coloured, width)
+    for alarm in status.get("alarms", []):
+        text = f"alarm {alarm['service']}: {alarm['text']}, since {moment(alarm['since'])} ({ago(alarm['since'], now)})"
+        lines += _remark(text, "red", coloured, width)
+    for told in status.get("notify", []):
+        counts = {"failed": told["failed"], "dropped": told["dropped"], "waiting": told["waiting"]}
+        trouble = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+        if trouble:
+            text = f"notify {told['name']}: {trouble} (steelyard events --kind notify)"
+            lines += _remark(text, "yellow", coloured, width)
     lines += [line for worker in status["workers"] if (line := _worker(worker, coloured=coloured))]
     for service in status["services"]:
         lines += ["", *_service(service, now, coloured=coloured, width=width)]
     if status["vrrp"]:
-        lines += ["", *_vrrp(status["vrrp"], now, coloured=coloured, width=width)]
+        lines += ["", *routers_table(status["vrrp"], now, coloured=coloured, width=width)]
     return lines
+
+
+def _remark(text: str, colour_: str, coloured: bool, width: int | None) -> list[str]:
+    """Return a line about the whole daemon, which goes on below itself where it is too long."""
+    from textwrap import wrap
+
+    lines = [text] if width is None else wrap(printable(text), width, subsequent_indent="  ")
+    return [paint(line, colour_, coloured=coloured) for line in lines]
 
 
 def _worker(worker: WorkerStatus, *, coloured: bool) -> str | None:
@@ -197,7 +239,6 @@ def _head(service: ServiceStatus, *, coloured: bool) -> str:
 
 
 def _backend(backend: BackendStatus, now: float) -> list[Cell]:
-    since = backend["since"]
     admin = "" if backend["admin"] == "ready" else backend["admin"]
     reason = backend["reason"]
     if admin and (backend["admin_by"] or backend["admin_reason"]):
@@ -214,7 +255,7 @@ def _backend(backend: BackendStatus, now: float) -> list[Cell]:
         "rate": f"{_number(backend['rate'])}/s",
         "p50": _milliseconds(backend["latency_ms"]["p50"]),
         "p99": _milliseconds(backend["latency_ms"]["p99"]),
-        "since": "-" if since is None else span(now - since),
+        "since": ago(backend["since"], now),
         "reason": f"{reason}; {errors}" if errors else reason,
     }
     colours = {"state": _COLOURS.get(backend["state"], ""), "admin": "yellow"}
@@ -225,25 +266,6 @@ def _weight(backend: BackendStatus) -> str:
     """Return the weight that counts now, and the configured one where a slow start or the like lowers it."""
     weight, effective = backend["weight"], backend["effective_weight"]
     return str(weight) if effective in {0, weight} else f"{effective} of {weight}"
-
-
-def _vrrp(routers: Sequence[dict[str, Any]], now: float, *, coloured: bool, width: int | None) -> list[str]:
-    rows = [[Cell(name.upper(), "dim") for name in ("vrrp", "state", "priority", "since", "addresses", "reason")]]
-    colours = {"active": "green", "fault": "red", "init": "yellow"}
-    for router in routers:
-        since, change = router.get("since"), router.get("last_change") or {}
-        state = str(router.get("state"))
-        rows.append(
-            [
-                Cell(str(router.get("name"))),
-                Cell(state, colours.get(state, "")),
-                Cell(f"{router.get('effective_priority')} of {router.get('priority')}"),
-                Cell("-" if since is None else span(now - since)),
-                Cell(" ".join(map(str, router.get("addresses", ())))),
-                Cell(str(change.get("reason", ""))),
-            ]
-        )
-    return align(rows, coloured=coloured, width=width)
 
 
 def _number(value: float) -> str:

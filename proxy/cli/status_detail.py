@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from proxy.cli.grid import Cell, align, paint
-from proxy.cli.times import moment, span
+from proxy.cli.times import ago, moment
 from proxy.stats.meanings import BACKEND, SERVICE
 from proxy.status.schema import BackendStatus, ProbeStatus, ServiceStatus
 
@@ -28,7 +28,7 @@ def backend_lines(backend: BackendStatus, now: float, *, coloured: bool, width: 
     why = f": {backend['admin_reason']}" if backend["admin_reason"] else ""
     facts = [
         ("address", backend["address"]),
-        ("state", backend["state"] + ("" if since is None else f" since {moment(since)}, {span(now - since)} ago")),
+        ("state", backend["state"] + ("" if since is None else f" since {moment(since)}, {ago(since, now)} ago")),
         ("reason", backend["reason"]),
         ("admin", f"{admin}{by}{why}"),
         ("latency", _latency(backend)),
@@ -61,7 +61,7 @@ def _probes(probes: Sequence[ProbeStatus], now: float, *, coloured: bool, width:
         took = "" if probe["latency_ms"] is None else f"{probe['latency_ms']:.1f} ms"
         result = Cell("ok", "green") if probe["ok"] else Cell("failed", "red")
         rows.append(
-            [Cell(probe["type"]), result, Cell(span(now - probe["at"])), Cell(took, right=True), Cell(probe["reason"])]
+            [Cell(probe["type"]), result, Cell(ago(probe["at"], now)), Cell(took, right=True), Cell(probe["reason"])]
         )
     return ["", *align(rows, coloured=coloured, width=width, indent="  ")]
 

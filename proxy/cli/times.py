@@ -3,7 +3,9 @@
 import re
 from datetime import datetime, time, timedelta
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
+
+from proxy.moments import unix
 
 _UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _AGO: Final = re.compile(r"(?:[0-9]{1,9}[smhdw])+", re.ASCII)
@@ -40,20 +42,27 @@ def _local(moment: datetime) -> float:
     return moment.replace(tzinfo=None).astimezone().timestamp()  # the offset of that moment, not of now
 
 
-def clock(at: float) -> str:
-    """Return a Unix time as "2026-11-22 18:22:10" in local time."""
+def unix_of(at: Any) -> float | None:
+    """Return the Unix seconds of a time in a daemon's answer; None for null, and for what is no time."""
     try:
-        return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
+        return None if at is None else unix(at)
+    except ValueError:
+        return None
+
+
+def moment(at: Any) -> str:
+    """Return a time in a daemon's answer as "2026-11-22 18:22:10+01:00": local time with its zone, as `--since` takes it."""
+    found = unix_of(at)
+    try:
+        return "?" if found is None else datetime.fromtimestamp(int(found)).astimezone().isoformat(" ", "seconds")
     except (ValueError, OverflowError, OSError):
         return "?"
 
 
-def moment(at: float) -> str:
-    """Return a Unix time as "2026-11-22 18:22:10 CET": local time with its zone."""
-    try:
-        return f"{datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S %Z}"
-    except (ValueError, OverflowError, OSError):
-        return "?"
+def ago(at: Any, now: float) -> str:
+    """Return how long ago a time in a daemon's answer is: "3d 4h"; "-" if it is unknown."""
+    found = unix_of(at)
+    return "-" if found is None else span(now - found)
 
 
 def span(seconds: float) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 from proxy.backends.errors import FailedError, RefusedError
 from proxy.control.server import Request
 from proxy.control.wire import BAD_REQUEST, ControlError
+from proxy.moments import unix
 from proxy.records.document import StateError
 
 WORDS: Final = 200
@@ -18,13 +19,19 @@ _MOST: Final = 1 << 31
 
 
 def moment(request: Request, name: str) -> float | None:
-    """Return an argument that is a time in Unix seconds, None where it is not given; ControlError for anything else."""
+    """Return an argument that is a time, None where it is not given; ControlError for anything else.
+
+    Written as Unix seconds or as RFC 3339 has it.
+    """
     value = request.arguments.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ControlError(f"{name} must be a time in Unix seconds", BAD_REQUEST)
-    return float(value)
+    try:
+        return unix(value)
+    except ValueError:
+        raise ControlError(
+            f"{name} must be a time: Unix seconds, or as in RFC 3339 with its zone", BAD_REQUEST
+        ) from None
 
 
 def number(request: Request, name: str) -> int | None:

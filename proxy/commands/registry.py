@@ -26,6 +26,7 @@ from proxy.probing.prober import Prober
 from proxy.reload import Reload
 from proxy.reload_queue import ReloadQueue
 from proxy.status.rows import WorkerRow
+from proxy.status.schema import AlarmStatus
 from proxy.workers.supervisor import Supervisor
 
 
@@ -55,6 +56,10 @@ class Parts:
     """Returns the workers of former daemons."""
     stage: Callable[[], Stage] = Stage
     """Returns whether the daemon is stopping."""
+    alarms: Callable[[], Sequence[AlarmStatus]] = tuple
+    """Returns the alarms that are raised now."""
+    notified: Callable[[], Mapping[str, Mapping[str, int]]] = dict
+    """Returns by name of a notification its counters of services and backends."""
 
 
 def register(control: ControlServer, status: Handler, changes: Callable[[], None], parts: Parts) -> None:

@@ -10,7 +10,8 @@ from proxy.backends.readiness import Readiness
 from proxy.commands.registry import Parts
 from proxy.control.server import Request
 from proxy.control.wire import Encoded
-from proxy.status.rows import Node
+from proxy.status.rows import Node, notify_rows
+from proxy.status.schema import RouterStatus
 from proxy.status.slices import Shared, in_slices
 from proxy.status.snapshot import Snapshot, SnapshotBuilder, encoded
 from proxy.workers.provision import Handout
@@ -45,7 +46,7 @@ class Overview:
         return await in_slices(self._built(probes, routers))
 
     def _built(
-        self, probes: Mapping[str, Sequence[Any]], routers: Sequence[dict[str, Any]]
+        self, probes: Mapping[str, Sequence[Any]], routers: Sequence[RouterStatus]
     ) -> Generator[None, None, Snapshot]:
         parts = self._parts
         verdicts = yield from self._readiness.shown(probes)
@@ -60,4 +61,6 @@ class Overview:
         return (yield from self._builder.build(
             node, config.services, verdicts, [*parts.workers.rows(), *parts.former()], now_ns=time.monotonic_ns(),
             overrides=parts.admins.overrides, vrrp=routers, added=parts.membership.added,
+            alarms=parts.alarms(),
+            notify=notify_rows([one.name for one in config.notify], parts.notified(), parts.redundancy.notified),
         ))  # fmt: skip

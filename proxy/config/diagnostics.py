@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal
 
 from proxy.config.positions import Source, Spot
@@ -26,6 +26,8 @@ class Diagnostic:
     source: str = ""
     hint: str = ""
     length: int = 1
+    of_host: bool = False
+    """Whether it depends on the host: a warning that `check --host` makes an error."""
 
     def __str__(self) -> str:
         """Return the diagnostic for an editor or a person: place and message, the line, a caret, the hint."""
@@ -45,7 +47,11 @@ class Diagnostic:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the diagnostic for `--json`."""
-        return asdict(self)
+        return {key: value for key, value in asdict(self).items() if key != "of_host"}
+
+    def on_its_host(self) -> "Diagnostic":
+        """Return the diagnostic as a check of the host that the file is for has it."""
+        return replace(self, severity="error") if self.of_host else self
 
 
 def _printable(text: str) -> str:
@@ -94,16 +100,34 @@ class Report:
         """Report a mistake."""
         self.add("error", spot, message, hint, at=at)
 
-    def warn(self, spot: Spot, message: str, hint: str = "", *, at: Literal["key", "value"] = "value") -> None:
-        """Report a setting that is legal but unwise."""
-        self.add("warning", spot, message, hint, at=at)
+    def warn(
+        self,
+        spot: Spot,
+        message: str,
+        hint: str = "",
+        *,
+        at: Literal["key", "value"] = "value",
+        of_host: bool = False,
+    ) -> None:
+        """Report a setting that is legal but unwise; with `of_host` it is an error of `check --host`."""
+        start, end = spot.key if at == "key" else spot.value
+        self.at("warning", spot.source, start, message, hint, length=end - start, of_host=of_host)
 
     def at(
-        self, severity: Severity, source: Source, offset: int, message: str, hint: str = "", *, length: int = 1
+        self,
+        severity: Severity,
+        source: Source,
+        offset: int,
+        message: str,
+        hint: str = "",
+        *,
+        length: int = 1,
+        of_host: bool = False,
     ) -> None:
         """Report a diagnostic about a character of a file."""
         line, col = source.line_col(offset)
-        self.plain(severity, source.name, (line, col), message, source.line(line), hint=hint, length=length)
+        text = source.line(line)
+        self.plain(severity, source.name, (line, col), message, text, hint=hint, length=length, of_host=of_host)
 
     def plain(
         self,
@@ -115,6 +139,7 @@ class Report:
         *,
         hint: str = "",
         length: int = 1,
+        of_host: bool = False,
     ) -> None:
         """Report a diagnostic at a given line and column."""
         self._order.setdefault(file, len(self._order))
@@ -126,7 +151,7 @@ class Report:
         if len(self._found) >= MOST_DIAGNOSTICS:
             self.dropped += 1
             return
-        self._found[key] = Diagnostic(severity, file, *place, message, text, hint, max(1, length))
+        self._found[key] = Diagnostic(severity, file, *place, message, text, hint, max(1, length), of_host)
 
     def leave_out(self, count: int) -> None:
         """Count further errors without showing them."""

@@ -119,7 +119,7 @@ def check_command(path: str, spot: Spot, report: Report, *, use: Use) -> None:
     """Report a program that the daemon itself would not run, because it is missing or others could change it (S4)."""
     why = _not_run(path, os.geteuid(), os.getegid(), need=use == "now")
     if why is not None:
-        report.warn(spot, f"the daemon will not run it: {why}", why.hint)
+        report.warn(spot, f"the daemon will not run it: {why}", why.hint, of_host=True)
 
 
 def _not_run(path: str, uid: int, gid: int, *, need: bool) -> Unsafe | None:

@@ -18,11 +18,12 @@ from proxy.config.model import (
     Service,
 )
 from proxy.config.nodes import choose, read_nodes, this_node
+from proxy.config.notify import notifies
 from proxy.config.positions import Arr, Source, Spot, Tab
 from proxy.config.probes import Probes, standing_alone
 from proxy.config.reserved import reserved
 from proxy.config.resolve import Services
-from proxy.config.routers import check_membership, check_tracks, notifies, routers, sync_groups, tables
+from proxy.config.routers import check_membership, check_tracks, routers, sync_groups, tables
 from proxy.config.settings import ControlSettings, LogSettings, NodeSettings, WebSettings, default_user
 from proxy.config.tables import FileTable, ServiceTable
 from proxy.config.validate import keys_of, validate
@@ -162,7 +163,16 @@ class _Resolver:
         if not self.nodes:
             check_membership(found, self.node, report, need=self.use == "now")
         groups = sync_groups(tree, list(tree.get("vrrp", {})), report)
-        told = notifies(tree, report, use=self.use)
+        told = notifies(
+            tree,
+            {
+                "router": [*tree.get("vrrp", {}), *(group.name for group in groups)],
+                "service": [name for name, _, _ in section],
+                "backend": [f"{one.name}/{backend.name}" for one in sound for backend in one.backends],
+            },
+            report,
+            use=self.use,
+        )
         probes.check_unused()
         node = self._node()
         control = self._section("control", ControlSettings)

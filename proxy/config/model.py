@@ -162,6 +162,7 @@ class NotifySettings(Table):
     to: tuple[str, ...] = ()
     command: tuple[str, ...] | None = None
     fifo: AbsolutePath | None = None
+    batch: bool = False
 
 
 class Notify(NotifySettings):

@@ -1,4 +1,4 @@
-"""[vrrp.NAME], [sync-group.NAME] and [notify.NAME], and the references between them."""
+"""[vrrp.NAME] and [sync-group.NAME], and the references between them."""
 
 import ipaddress
 import math
@@ -8,10 +8,10 @@ from typing import Any, Final
 from health.secrets import NoSecret, read
 from health.spec import ScriptProbe
 from health.units import format_duration
-from proxy.config.diagnostics import Report, did_you_mean, listed
-from proxy.config.hostfiles import Use, check_command, check_file
+from proxy.config.diagnostics import Report, did_you_mean
+from proxy.config.hostfiles import Use, check_file
 from proxy.config.merge import merged, without
-from proxy.config.model import Notify, NotifySettings, SyncGroup, Vrrp, VrrpSettings
+from proxy.config.model import SyncGroup, Vrrp, VrrpSettings
 from proxy.config.positions import Arr, Spot, Tab
 from proxy.config.probes import Probes
 from proxy.config.types import is_name
@@ -319,29 +319,4 @@ def sync_groups(tree: Tab, names: Sequence[str], report: Report) -> list[SyncGro
                 report.error(place, f"{router} is already in [sync-group.{member_of[router]}]")
             member_of.setdefault(router, name)
         found.append(group)
-    return found
-
-
-def notifies(tree: Tab, report: Report, *, use: Use = "elsewhere") -> list[Notify]:
-    """Return the notifications; `use` says what they are read for."""
-    found: list[Notify] = []
-    for name, table, spot in tables(tree, "notify", report):
-        settings = validate(NotifySettings, table, report, f"[notify.{name}]")
-        if settings is None:
-            continue
-        if (settings.command is None) == (settings.fifo is None):
-            report.error(spot, f"[notify.{name}] needs either command or fifo", at="key")
-        if settings.command is not None and not (settings.command and settings.command[0].startswith("/")):
-            report.error(table.spots["command"], "command is a list that begins with an absolute path")
-        elif settings.command is not None:
-            check_command(settings.command[0], table.spots["command"], report, use=use)
-        states = ("active", "backup", "fault", "stop", "up", "down", "reserve")
-        for index, state in enumerate(settings.to):
-            if state not in states:
-                place = locate(table, ("to", index))[1]
-                report.error(
-                    place, f'unknown state "{state[:40]}": one of {listed(states)}', did_you_mean(state, states)
-                )
-        values = {key: getattr(settings, key) for key in type(settings).model_fields}
-        found.append(Notify.model_construct(name=name, **values))
     return found

@@ -11,9 +11,6 @@ from proxy.config.validate import locate
 SECTIONS_LATER: Final = ("web",)
 """Tables that this version refuses."""
 
-NOTIFY_LATER: Final = ("up", "down", "reserve")
-"""States of backends for which there are no notifications yet."""
-
 
 def refuse_unsupported(config: Config) -> None:
     """Raise ConfigError with all unsupported settings, if there are any."""
@@ -33,10 +30,6 @@ def unsupported(config: Config) -> list[Diagnostic]:
         if section in tree:
             spot = tree.spots[section]
             _refuse(report, spot, f"[{section}]", key=True)
-    for told in config.notify:
-        for index, state in enumerate(told.to):
-            if state in NOTIFY_LATER:
-                _refuse(report, locate(tree, ("notify", told.name, "to", index))[1], f'to = "{state}"')
     for service in config.services:
         _service(service, _table(tree, service.name), report)
     if not config.services and not config.vrrp:

@@ -17,6 +17,7 @@ from proxy.demo.namespaces import enclosed, enter, within
 from proxy.demo.outcome import Outcome, longest_silence, table
 from proxy.demo.parts import DemoError, Say, spawn
 from proxy.demo.site import ADDRESS, BALANCERS, SERVERS, Site
+from proxy.moments import unix
 
 QUERIES = 200.0  # a second
 CONNECTIONS = 20.0  # a second
@@ -131,7 +132,9 @@ class Pair:
     def _summary(self) -> bool:
         self._say("\nThe events, as `steelyard events` shows them on each host:\n")
         events = [
-            (event["at"], host, event) for host, daemon in self._hosts.daemons.items() for event in daemon.events()
+            (unix(event["at"]), host, event)
+            for host, daemon in self._hosts.daemons.items()
+            for event in daemon.events()
         ]
         for at, host, event in sorted(events, key=lambda one: one[0]):
             if event["kind"] == "vrrp":

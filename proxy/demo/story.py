@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from proxy.demo.load import Load, Tally
 from proxy.demo.parts import Daemon, DemoError, Say, spawn
+from proxy.moments import unix
 
 if TYPE_CHECKING:
     import subprocess
@@ -130,7 +131,7 @@ class Demo:
     def _summary(self, load: Load) -> bool:
         self._say("\nThe events, as `steelyard events` shows them:\n")
         for event in self._daemon.events():
-            moment = time.strftime("%H:%M:%S", time.localtime(event["at"]))
+            moment = time.strftime("%H:%M:%S", time.localtime(unix(event["at"])))
             self._say(f"    {moment} {event['subject']}: {event['text']}")
         self._say("\nSummary:\n")
         for what, tally in (("queries", load.queries), ("connections", load.connections)):

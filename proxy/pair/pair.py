@@ -18,6 +18,7 @@ from proxy.processes.child import Child, Identity
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.records.document import PATIENCE, Document, StateError
+from proxy.status.schema import RouterStatus
 
 STANDBY = "standby.json"
 """The file in the state directory with the names of the routers in standby."""
@@ -207,9 +208,14 @@ class Redundancy:
         for one in self._all:
             one.log(level)
 
-    async def rows(self) -> list[dict[str, Any]]:
+    async def rows(self) -> list[RouterStatus]:
         """Return the routers' rows of the status."""
         return await self._routers.rows() if self._routers is not None else []
+
+    @property
+    def notified(self) -> Mapping[str, Mapping[str, int]]:
+        """The counters of each notification of routers by name, as of the last `rows`."""
+        return self._routers.notified if self._routers is not None else {}
 
     async def leave(self, *, hand_over: bool) -> None:
         """Leave the pair; with `hand_over` a live peer takes over first."""
@@ -260,7 +266,7 @@ class Redundancy:
         """Save the standby, then hand over; return the routers whose addresses no other host has taken."""
 
         async def move() -> list[str]:
-            await self._remember(lambda: {*routers.in_standby, *names}, lambda: routers.mark_standby(names))
+            await self._remember(lambda: {*routers.in_standby, *names}, lambda: routers.mark_standby(names, reason))
             left = await routers.standby(names, reason)
             if left:
                 with contextlib.suppress(StateError):  # an event was recorded: after a restart they would be in standby

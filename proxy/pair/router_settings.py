@@ -5,6 +5,7 @@ from typing import Any
 
 from health.secrets import NoSecret, read
 from proxy.config.model import Auth, Config, Vrrp
+from proxy.config.notify_choice import STATES, is_told
 from vrrp.auth import decode_key
 from vrrp.settings import AuthSettings, NotifySettings, RouterSettings, Settings, Track
 from vrrp.trial import unfit
@@ -48,11 +49,21 @@ def settings(config: Config) -> Settings:
     return Settings(
         routers=tuple(_router(config, one) for one in config.vrrp),
         sync_groups={group.name: group.vrrp for group in config.sync_groups},
-        notify=tuple(
-            NotifySettings(one.on, tuple(_STATES.get(state, state) for state in one.to), one.command, one.fifo)
-            for one in config.notify
-        ),
+        notify=_notify(config),
     )
+
+
+def _notify(config: Config) -> tuple[NotifySettings, ...]:
+    """Return the notifications that are for a router or a sync group; the others are not this process's."""
+    names = [*(one.name for one in config.vrrp), *(one.name for one in config.sync_groups)]
+    return tuple(
+        NotifySettings(
+            one.on, tuple(_STATES.get(state, state) for state in one.to if state in STATES["router"]), one.command,
+            one.fifo, one.batch, one.name,
+        )
+        for one in config.notify
+        if is_told(one, "router", names)
+    )  # fmt: skip
 
 
 def _router(config: Config, router: Vrrp) -> RouterSettings:

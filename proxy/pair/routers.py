@@ -16,6 +16,7 @@ from proxy.processes.keeper import Kept
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.records.timeline import Level
+from proxy.status.schema import RouterStatus
 from vrrp.settings import SCRIPT_TIMEOUT, former
 
 SILENCE = 1.0  # s without a sign of life until the master kills it, so that its successor is there within the lease
@@ -27,6 +28,8 @@ AT_ONCE = 1.0  # s that an end without a hand-over may take
 FINISH = SCRIPT_TIMEOUT + 5.0  # s that the notify scripts may take afterwards
 
 Tell = Callable[[str, str, Level, Mapping[str, Any]], None]
+BEFORE = "since before the start"  # why a router is in standby that was so then
+
 Inherited = Mapping[str, Any]
 """A router of an earlier version of this daemon: its `keys`, `handover`, `state` and `standby`."""
 
@@ -52,7 +55,7 @@ class Routers:
         self._loop = asyncio.get_running_loop()
         self._longest = router_settings.longest_interval(prepared.config)
         self._handover: dict[str, list[Any]] = {}
-        self._standby = set(standby)
+        self._standby: dict[str, tuple[float | None, str]] = dict.fromkeys(standby, (None, BEFORE))
         self._fitness = vrrp_messages.Fitness({}, {}, [], "")
         self._states: dict[str, str] = {one.name: "init" for one in prepared.config.vrrp}
         self._taken_up = self._abandoned = False
@@ -61,6 +64,8 @@ class Routers:
         self._rerouted: asyncio.Future[list[str]] = self._loop.create_future()
         self._inherit(inherited)
         self._beaten = 0.0
+        self.notified: Mapping[str, Mapping[str, int]] = {}
+        """The counters of each notification by name, of the last `rows`."""
         self._left = asyncio.Event()
         self._kept = Kept(
             "proxy.vrrpd", identity, silence=SILENCE, on_ready=self._begin, on_message=self._take,
@@ -115,7 +120,7 @@ class Routers:
         longest = router_settings.longest_interval(prepared.config)
         self._longest, self._prepared = max(self._longest, longest), prepared
         self._handover = {name: self._handover[was] for name, was in stays.items() if was in self._handover}
-        self._standby = {name for name, was in stays.items() if was in self._standby}
+        self._standby = {name: self._standby[was] for name, was in stays.items() if was in self._standby}
         names = {one.name: stays.get(one.name, one.name) for one in prepared.config.vrrp}
         self._states = {name: self._states.get(was, "init") for name, was in names.items()}
         if equal:
@@ -146,6 +151,8 @@ class Routers:
                 "handover": self._handover.get(one.name),
                 "state": self._states[one.name],
                 "standby": one.name in self._standby and one.name not in besides,
+                "standby_since": self._standby.get(one.name, (None, ""))[0],
+                "standby_reason": self._standby.get(one.name, (None, ""))[1],
             }
             for one in self._prepared.settings.routers
         ]
@@ -157,7 +164,8 @@ class Routers:
             name = next((names[key] for one in row["keys"] if (key := tuple(one)) in names), None)
             if name is not None:
                 self._states[name] = row.get("state", "init")
-                self._standby |= {name} if row.get("standby") else set()
+                if row.get("standby"):
+                    self._standby[name] = row.get("standby_since"), row.get("standby_reason") or BEFORE
                 if row.get("handover"):
                     self._handover[name] = row["handover"]
 
@@ -195,7 +203,7 @@ class Routers:
 
         Those stay active, and are not in standby.
         """
-        self.mark_standby(names)
+        self.mark_standby(names, reason)
         answer = await self._kept.ask(
             lambda number: vrrp_messages.Standby(number, sorted(names), reason), self._longest + HANDOVER
         )
@@ -203,24 +211,32 @@ class Routers:
             left = answer.left
         else:  # it died, and its successor starts in standby
             left = sorted(name for name in names if self._states.get(name) == "active")
-        self._standby -= set(left)
+        self._end_standby(left)
         return left
 
-    def mark_standby(self, names: Collection[str]) -> None:
-        """Note which routers are in standby, for a process that starts later."""
-        self._standby |= set(names) & self._states.keys()  # a reload may have removed one since
+    def mark_standby(self, names: Collection[str], reason: str) -> None:
+        """Note which routers are in standby and why, for the status and for a process that starts later."""
+        for name in set(names) & self._states.keys():  # a reload may have removed one since
+            self._standby.setdefault(name, (time.time(), reason))
+
+    def _end_standby(self, names: Collection[str]) -> None:
+        for name in names:
+            self._standby.pop(name, None)
 
     def resume(self, names: Collection[str]) -> None:
         """Let these routers take part again."""
-        self._standby -= set(names)
+        self._end_standby(names)
         self._kept.send(vrrp_messages.Resume(sorted(names)))
 
-    async def rows(self) -> list[dict[str, Any]]:
+    async def rows(self) -> list[RouterStatus]:
         """Return the routers' rows of the status."""
         report = await self._kept.ask(messages.Ask, REPORT_TIMEOUT)
         if not isinstance(report, vrrp_messages.Routing):
-            return router_rows.unheard(self._prepared.config, self._states)
-        return router_rows.rows(self._prepared.config, report.routers, time.monotonic(), time.time())
+            return router_rows.unheard(self._prepared.config, self._states, self._standby)
+        self.notified = report.notified
+        return router_rows.rows(
+            self._prepared.config, report.routers, report.counters, self._standby, time.monotonic(), time.time()
+        )
 
     async def leave(self, *, hand_over: bool) -> None:
         """Make the process release its addresses within a bound, or hand them over.  Scripts may still run."""
@@ -288,6 +304,6 @@ class Routers:
                 self._tell(name, f"{state}: {reason}", "error" if state == "fault" else "info", fields)
             case vrrp_messages.Left():
                 self._left.set()
-            case vrrp_messages.Told(name, text, level, at):
+            case vrrp_messages.Told(name, text, level, at, kind):
                 known: Any = level
-                self._tell(name, text, known, {"at": at})
+                self._tell(name, text, known, {"at": at, "kind": kind})

@@ -19,6 +19,7 @@ import stat
 from datetime import UTC, datetime
 from typing import Final, Literal
 
+from proxy.moments import rfc3339
 from proxy.records.disk_thread import DiskThread, StuckError
 from proxy.words import printable
 
@@ -72,7 +73,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `at` (ISO 8601, UTC), `level`, `message`, and the fields the record was given.
+    """One JSON object a line: `at` (RFC 3339, UTC), `level`, `message`, and the fields the record was given.
 
     For the journal: its priority, then the object without `at`.
     """
@@ -83,8 +84,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, without its newline."""
-        moment = datetime.fromtimestamp(record.created, UTC)
-        entry: dict[str, object] = {} if self._journal else {"at": moment.isoformat(timespec="milliseconds")}
+        entry: dict[str, object] = {} if self._journal else {"at": rfc3339(record.created)}
         entry |= {"level": record.levelname.lower(), "message": record.getMessage()}
         for key, value in vars(record).items():
             if key not in _OWN and key not in entry:

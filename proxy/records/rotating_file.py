@@ -100,7 +100,7 @@ def recorded_lines(directory: Path, name: str) -> list[bytes]:
 
 
 def _read(directory: int, name: str, most: int) -> list[list[bytes]]:
-    """Return the complete lines of each of the two files that is there; a torn last line is left out."""
+    """Return the complete lines at the end of each of the two files that is there; a torn last line is left out."""
     found = []
     for one in (f"{name}.1", name):
         try:
@@ -108,5 +108,7 @@ def _read(directory: int, name: str, most: int) -> list[list[bytes]]:
         except FileNotFoundError:
             continue
         with os.fdopen(fd, "rb") as file:
-            found.append(file.read(most).split(b"\n")[:-1])  # a line may have passed the bound; more is not ours
+            before = os.fstat(fd).st_size - most  # a line may have passed the bound; more is not ours
+            file.seek(max(0, before))
+            found.append(file.read(most).split(b"\n")[1 if before > 0 else 0 : -1])
     return found

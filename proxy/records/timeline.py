@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, Self
 
+from proxy.moments import rfc3339, unix
 from proxy.records.disk_thread import DiskThread, StuckError
 from proxy.records.rotating_file import RotatingFile, RotatingFileError, recorded_lines
 from proxy.words import counted
@@ -40,8 +41,6 @@ TEXT_MAX: Final = 2_000
 """Characters of a text or of a field's value: a reason may quote what a hostile server said."""
 
 _RESERVED: Final = frozenset({"at", "kind", "subject", "text", "level"})
-LATEST: Final = 1e12
-"""Unix seconds that no event has."""
 _LEVELS: Final[dict[str, int]] = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -68,7 +67,7 @@ class Event:
     def as_dict(self) -> dict[str, Any]:
         """Return the flat JSON object that the file and the control socket carry."""
         return {
-            "at": self.at,
+            "at": rfc3339(self.at),
             "kind": self.kind,
             "subject": self.subject,
             "text": self.text,
@@ -81,17 +80,15 @@ class Event:
         """Return the event that `as_dict` made; ValueError for anything else."""
         if not isinstance(entry, dict):
             raise ValueError("an event is an object")  # noqa: TRY004 - all bad input is one kind of error
-        at, kind, subject, text = (entry.get(key) for key in ("at", "kind", "subject", "text"))
+        kind, subject, text = (entry.get(key) for key in ("kind", "subject", "text"))
         level = entry.get("level", "info")
-        # Compared before it is converted: an integer may be larger than any float.
-        if isinstance(at, bool) or not isinstance(at, int | float) or not -LATEST < at < LATEST:
-            raise ValueError("an event has a time")
+        at = unix(entry.get("at"))  # of earlier versions a number
         if level not in [*_LEVELS]:  # a list: it may be something that has no hash
             raise ValueError("an event has a level")
         if not (isinstance(kind, str) and isinstance(subject, str) and isinstance(text, str)):
             raise ValueError("an event has kind, subject and text")  # noqa: TRY004 - as above
         fields = {key: value for key, value in entry.items() if key not in _RESERVED}
-        return cls(float(at), kind, subject, text, level, fields)
+        return cls(at, kind, subject, text, level, fields)
 
 
 @dataclass(frozen=True, slots=True)

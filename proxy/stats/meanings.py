@@ -1,4 +1,4 @@
-"""What each counter of a service and of a backend means, in the words that status and documentation show."""
+"""What each counter of a service, a backend and a router means, in the words that status and documentation show."""
 
 from typing import Final
 
@@ -89,3 +89,48 @@ BACKEND: Final[dict[str, str]] = {
     "servfail": "the backend's own SERVFAIL answers",
 }
 """By the names of `layout.BACKEND_CELLS`."""
+
+VRRP: Final[dict[str, str]] = {
+    "adverts_sent": "adverts sent, one to each peer",
+    "adverts_received": "adverts of other hosts that counted",
+    "transitions": "changes of the router's state",
+    "conflicts": "adverts and ARP claims of another host that has the addresses as well",
+    "stalled": "times that this process did not run for longer than an advert interval",
+    "lease_lost": "times that the kernel ended the lease of the addresses",
+    "address_removed": "addresses that others removed and that were put back",
+    "announced": "gratuitous ARP packets and neighbour advertisements sent",
+    "connections_reset": "connections reset because their address left this host",
+    "reset_failed": "times that connections could not be reset",
+    "not_peer": "packets from senders that are no members",
+    "interval_differs": "adverts with another advert interval than ours",
+    "addresses_differ": "adverts with other addresses than ours",
+    "own": "adverts that came back to their sender",
+    "family": "adverts of the other IP version",
+    "truncated": "packets shorter than their headers say",
+    "length": "packets longer than their headers say",
+    "ttl": "packets with a TTL other than 255: a router has forwarded them",
+    "version": "packets of another version of VRRP",
+    "type": "packets of another type than advert",
+    "checksum": "packets with a wrong checksum",
+    "interval": "adverts with an interval of 0",
+    "vrid": "adverts with the VRID 0",
+    "address_count": "adverts without an address",
+    "auth_missing": "adverts without a signature where one is demanded",
+    "auth_key": "adverts signed with a key that this host does not have",
+    "auth_mac": "adverts with a wrong signature",
+    "auth_replay": "signed adverts with a number that was used before",
+    "send_failed": "adverts and announcements that could not be sent",
+    "send_no_room": "adverts and announcements for which a buffer had no room",
+    "socket_send_failed": "sends that failed on the interface's socket",
+    "socket_send_no_room": "sends for which the socket's buffer had no room",
+    "socket_interface_down": "reads that failed because the interface was down",
+    "socket_receive_failed": "reads that failed for another reason",
+    "socket_too_long": "packets too long for an advert",
+    "socket_truncated": "packets too short to have a VRID",
+    "socket_vrid": "adverts with VRIDs that no router here has",
+    "socket_open_failed": "times that the interface's socket could not be opened",
+    "kernel_overruns": "times that the kernel's messages came too fast and everything was read again",
+    "kernel_audit_corrections": "addresses and links found other than the kernel's messages had said",
+    "kernel_dumps": "times that all links and addresses were read",
+}
+"""By the names in `vrrp[].counters` of the status: a router's own, its interface's sockets, and this host's netlink."""

@@ -1,12 +1,13 @@
 """The rows of the snapshot."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from proxy.status.schema import (
     Admin,
-    ProbeStatus,
+    NotifyStatus,
     State,
 )
 
@@ -30,7 +31,7 @@ class Verdict:
     state: State
     reason: str
     since: float | None
-    probes: Sequence[ProbeStatus] = ()
+    probes: Sequence[Mapping[str, Any]] = ()
     weight: float | None = None
     serving: bool = False
     standby: bool = False
@@ -77,3 +78,22 @@ class Node:
     stopping: bool = False
     closed: bool = False
     """Whether it takes no new clients any more."""
+
+
+def notify_rows(names: Sequence[str], *counted: Mapping[str, Mapping[str, int]]) -> list[NotifyStatus]:
+    """Return the rows of the notifications with these names; each of `counted` has counters by name, which add up."""
+    found: list[NotifyStatus] = []
+    for name in names:
+        counts: Counter[str] = Counter()
+        for each in counted:
+            counts.update(each.get(name, {}))
+        found.append(
+            {
+                "name": name,
+                "passed": counts["passed"],
+                "failed": counts["failed"],
+                "dropped": counts["dropped"],
+                "waiting": counts["waiting"],
+            }
+        )
+    return found

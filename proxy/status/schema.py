@@ -1,10 +1,10 @@
 """The status of the running system for every reader: the JSON shapes of the public contract.
 
-Times (`since`, `at`) are seconds of the Unix epoch, durations seconds (`_s`) or milliseconds (`_ms`). Every key is
-always present; an unknown value is null, a list or table without entries is empty.
+Times (`since`, `at`) are texts as in RFC 3339, in UTC ("2026-11-22T17:22:10.123Z"), durations seconds (`_s`) or
+milliseconds (`_ms`). Every key is always present; an unknown value is null, a list or table without entries is empty.
 """
 
-from typing import Any, Final, Literal, TypedDict
+from typing import Final, Literal, TypedDict
 
 SCHEMA: Final = 1
 
@@ -41,7 +41,7 @@ class ProbeStatus(TypedDict):
     ok: bool
     reason: str
     latency_ms: float | None
-    at: float
+    at: str
 
 
 class BackendStatus(TypedDict):
@@ -65,7 +65,7 @@ class BackendStatus(TypedDict):
     bytes_in: int
     bytes_out: int
     errors: dict[str, int]
-    since: float | None
+    since: str | None
     origin: str
     probes: list[ProbeStatus]
 
@@ -80,6 +80,59 @@ class ServiceStatus(TypedDict):
     state: ServiceState
     quorum: int
     backends: list[BackendStatus]
+    counters: dict[str, int]
+
+
+class AlarmStatus(TypedDict):
+    """A fault of this host that hides verdicts: `text` says which, such as a login that every backend refuses."""
+
+    service: str
+    text: str
+    since: str
+
+
+class NotifyStatus(TypedDict):
+    """A [notify.NAME]: how many changes were `passed` on, `failed`, were `dropped`, and are `waiting`."""
+
+    name: str
+    passed: int
+    failed: int
+    dropped: int
+    waiting: int
+
+
+class PeerStatus(TypedDict):
+    """The host whose advert was received last; `node` is null if the file does not name its address."""
+
+    node: str | None
+    address: str
+    priority: int
+    last_advert_s: float
+
+
+ChangeStatus = TypedDict("ChangeStatus", {"at": str, "from": str, "to": str, "reason": str})
+"""The last change of a router's state."""
+
+
+class RouterStatus(TypedDict):
+    """One [vrrp.NAME].  `priority_parts` are added to the priority: by name what failed, and how much it costs.
+
+    A router in `standby` leaves the addresses to other hosts until `steelyard resume`; `standby_since` is null if that is
+    from before the start.  `counters` are those of `proxy.stats.meanings.VRRP`.
+    """
+
+    name: str
+    state: Literal["active", "backup", "fault", "init"]
+    priority: int
+    effective_priority: int | None
+    priority_parts: dict[str, int]
+    addresses: list[str]
+    standby: bool
+    standby_since: str | None
+    standby_reason: str | None
+    since: str | None
+    peer: PeerStatus | None
+    last_change: ChangeStatus | None
     counters: dict[str, int]
 
 
@@ -106,7 +159,9 @@ class Status(TypedDict):
     generation: int
     config: ConfigStatus
     services: list[ServiceStatus]
-    vrrp: list[dict[str, Any]]
+    vrrp: list[RouterStatus]
+    alarms: list[AlarmStatus]
+    notify: list[NotifyStatus]
     workers: list[WorkerStatus]
 
 

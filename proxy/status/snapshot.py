@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from proxy.config.model import BackendKey
+from proxy.moments import rfc3339
 from proxy.stats import layout
 from proxy.stats.columns import Columns
 from proxy.stats.histogram import CELLS, percentile
@@ -18,8 +19,12 @@ from proxy.status.rows import NO_VERDICT, NOT_PROBED, Node, Override, Verdict, W
 from proxy.status.sampler import Sampler
 from proxy.status.schema import (
     SCHEMA,
+    AlarmStatus,
     BackendStatus,
     Latency,
+    NotifyStatus,
+    ProbeStatus,
+    RouterStatus,
     ServiceState,
     ServiceStatus,
     Status,
@@ -87,7 +92,9 @@ class SnapshotBuilder:
         *,
         now_ns: int,
         overrides: Mapping[BackendKey, Override] | None = None,
-        vrrp: Sequence[dict[str, Any]] = (),
+        vrrp: Sequence[RouterStatus] = (),
+        alarms: Sequence[AlarmStatus] = (),
+        notify: Sequence[NotifyStatus] = (),
         added: Collection[BackendKey] = (),
     ) -> Generator[None, None, Snapshot]:
         """Return the view of this instant; `now_ns` is CLOCK_MONOTONIC, as in the workers' heartbeats.
@@ -115,6 +122,8 @@ class SnapshotBuilder:
             },
             services=shown,
             vrrp=list(vrrp),
+            alarms=list(alarms),
+            notify=list(notify),
             workers=[self._worker(row, now_ns) for row in workers],
         )
         ours = [row for row in workers if row.life in self._columns.live and not row.draining]
@@ -192,9 +201,9 @@ class SnapshotBuilder:
             "bytes_in": cells[layout.BACKEND_BYTES_IN],
             "bytes_out": cells[layout.BACKEND_BYTES_OUT],
             "errors": {reason: cells[offset] for reason, offset in layout.BACKEND_ERRORS},
-            "since": verdict.since,
+            "since": rfc3339(verdict.since),
             "origin": "file",
-            "probes": list(verdict.probes),
+            "probes": [_probe(one) for one in verdict.probes],
         }
 
     def _latency(self, key: BackendKey, cells: Sequence[int]) -> Latency:
@@ -226,6 +235,11 @@ def endpoint(address: str, port: int | None) -> str:
     if port is None:
         return address
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def _probe(row: Mapping[str, Any]) -> ProbeStatus:
+    shown: Any = {**row, "at": rfc3339(row["at"])}
+    return shown  # type: ignore[no-any-return]
 
 
 def _effective(weight: int, verdict: Verdict) -> float:

@@ -68,6 +68,8 @@ class RouterRow(Row):
     handover: list[Any] | None = None
     state: str = "init"
     standby: bool = False
+    standby_since: float | None = None
+    standby_reason: str = ""
 
 
 class Routing(Row):
@@ -105,6 +107,8 @@ class Late(Row):
     memory: Memory = Memory()
     workers: tuple[FormerRow, ...] = ()
     routing: Routing | None = None
+    notified: dict[str, str] | None = None
+    """The states that programs were told last; None: it told of none."""
 
 
 _Document = TypeVar("_Document", State, Late)

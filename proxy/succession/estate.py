@@ -7,6 +7,7 @@ from proxy.backends.effective import Running
 from proxy.backends.membership import Membership
 from proxy.backends.readiness import Readiness
 from proxy.control.server import ControlServer
+from proxy.notify.notifications import Notifications
 from proxy.pair.pair import Redundancy
 from proxy.probing.prober import Prober
 from proxy.records.state_directory import StateDirectory
@@ -44,6 +45,7 @@ class Estate:
     control: ControlServer
     timeline: Timeline
     state: StateDirectory
+    notifications: Notifications
 
     async def document(self) -> tuple[State, Descriptors]:
         """Return what a successor needs to start."""
@@ -93,7 +95,8 @@ class Estate:
         memory = await in_slices(self.readiness.remembered())
         late, descriptors = self.brief_late()
         routing = Routing.model_validate(self.redundancy.state())
-        return late.model_copy(update={"memory": memory, "routing": routing}), descriptors
+        whole = {"memory": memory, "routing": routing, "notified": self.notifications.state}
+        return late.model_copy(update=whole), descriptors
 
     def brief_late(self) -> tuple[Late, Descriptors]:
         """Return the same without verdicts and routers."""

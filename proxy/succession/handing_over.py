@@ -154,6 +154,7 @@ class HandingOver:
         estate.control.pause()
         estate.timeline.hold()
         estate.redundancy.abandon()
+        estate.notifications.hold()
         # A router is claimed by one process of this host at a time.
         await gone([*estate.redundancy.children, *estate.prober.children], DEATH)
         await estate.state.written()
@@ -166,6 +167,7 @@ class HandingOver:
         estate.control.resume()
         estate.prober.resume()
         estate.redundancy.recover()
+        estate.notifications.release()
         estate.former.resume()
 
     async def _begin(self, link: Link, pid: int, step: Step) -> Successor:

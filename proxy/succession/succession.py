@@ -187,6 +187,7 @@ class Succession:
             raise NoPredecessorError(f"the counters of the running daemon cannot be read: {error}") from error
         taking_over.forget_new(state, estate.running, estate.columns)
         estate.readiness.restore(late.memory)
+        estate.notifications.begin(late.notified, inherited=True)
         fd = before.take("control")
         control = socket.socket(fileno=fd) if fd >= 0 else None
         await self._owner.appear(control)
@@ -274,6 +275,7 @@ class Succession:
         self._nurse.begin(estate.running.config.node.reexec_timeout, given_up)
         estate.listeners.close()
         self._run(estate.control.abandon())
+        self._run(estate.notifications.finish())
 
     async def _outcome(self, attempt: asyncio.Future[Successor]) -> Successor:
         """Wait for an attempt, which goes on if nobody waits any more.  Raises NotHandedOverError."""

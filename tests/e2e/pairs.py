@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from proxy.moments import unix
 from tests.e2e.bed import Bed
 from tests.e2e.daemon import Daemon, Status, settled
 from tests.e2e.process import BedError, stat_fields, until
@@ -96,7 +97,7 @@ class Host:
 
     def moves(self) -> list[tuple[str, str]]:
         """Return the moves of its routers since the mark, (name, "state: why") each, oldest first."""
-        events = [one for one in self.daemon.events() if one["kind"] == "vrrp" and one["at"] >= self._since]
+        events = [one for one in self.daemon.events() if one["kind"] == "vrrp" and unix(one["at"]) >= self._since]
         return [(one["subject"], one["text"]) for one in events if one.get("previous")]
 
     def told(self, pattern: str) -> bool:

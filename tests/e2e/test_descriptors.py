@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from proxy.moments import unix
 from tests.e2e import clients
 from tests.e2e.bed import SERVICE, Bed, backend_address, site
 from tests.e2e.daemon import Daemon, Status, backend_of
@@ -142,7 +143,7 @@ def test_out_of_descriptors(web):
         client.ask()
     until(lambda: web.counters()["accept_paused"] > 0, 3, "accepting to pause")
     until(lambda: descriptors(pid) >= full - 1, 3, "the descriptors to be used up")
-    probed = backend_of(web.daemon.status(), "web", BACKEND)["probes"][0]["at"]
+    probed = unix(backend_of(web.daemon.status(), "web", BACKEND)["probes"][0]["at"])
     began, used = time.monotonic(), cpu_seconds([pid])
     time.sleep(2)
     assert cpu_seconds([pid]) - used < 0.05 * (time.monotonic() - began)
@@ -152,7 +153,7 @@ def test_out_of_descriptors(web):
     status = web.daemon.status()
     backend = backend_of(status, "web", BACKEND)
     assert backend["state"] == "up"
-    assert backend["probes"][0]["at"] > probed + 1
+    assert unix(backend["probes"][0]["at"]) > probed + 1
     assert status["workers"][0]["restarts"] == 0
     waiting = []
     for client in new:

@@ -14,6 +14,7 @@ from functools import partial
 
 import pytest
 
+from proxy.moments import unix
 from tests.e2e import clients
 from tests.e2e.bed import CLIENT, SERVICE, Bed, backend_address, site
 from tests.e2e.daemon import Daemon, Status, backend_of
@@ -169,10 +170,10 @@ def test_a_worker_is_stopped(balanced):
     for victim, at in stopped.items():
         with pytest.raises(ProcessLookupError):
             os.kill(victim, 0)
-        events = [event for event in balanced.daemon.events() if event["at"] >= at]  # not of its own start
+        events = [event for event in balanced.daemon.events() if unix(event["at"]) >= at]  # not of its own start
         told = [event for event in events if f"pid {victim}" in event["text"]]
         assert "the other workers take over its listeners" in told[0]["text"]
-        assert told[0]["at"] - at < 1.5
+        assert unix(told[0]["at"]) - at < 1.5
 
 
 def test_queued_at_a_stopped_worker(balanced):

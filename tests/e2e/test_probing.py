@@ -145,9 +145,13 @@ def test_a_changed_password_takes_nothing_down(node, mailboxes, password):
     assert states(daemon.status()) == ["up", "up"]
     assert [(event["subject"], event["level"]) for event in events(daemon, "alarm")] == [("mail", "error")]
     assert "every backend refuses the pop3 login of probe" in events(daemon, "alarm")[0]["text"]
+    (alarm,) = daemon.fresh()["alarms"]
+    assert (alarm["service"], alarm["since"]) == ("mail", events(daemon, "alarm")[0]["at"])
+    assert "alarm mail: every backend refuses the pop3 login of probe" in daemon.steelyard("status")[1]
     password.write_text(NEW_SECRET)
     until(lambda: len(events(daemon, "alarm")) == 2, 10, "the end of the alarm")
     assert events(daemon, "alarm")[1]["text"].startswith("over: the pop3 login of probe succeeds again on m")
+    assert daemon.fresh()["alarms"] == []
     assert any(f"password file {password} has changed" in event["text"] for event in events(daemon, "probe"))
     assert states(daemon.status()) == ["up", "up"]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.moments import unix
 from proxy.processes import signals
 from proxy.processes.child import KEPT
 from tests.e2e.loopback import (
@@ -477,7 +478,7 @@ def test_events_have_the_time_at_which_they_happened(both, backends):
         os.kill(both.pid, signal.SIGCONT)
     until(lambda: both.told("verdict dns/b0", "down"), 10, "the verdict")
     down = next(e for e in both.ask("events")["events"] if e["subject"] == "dns/b0" and e["text"].startswith("down"))
-    assert down["at"] < resumed - 0.5
+    assert unix(down["at"]) < resumed - 0.5
 
 
 # -- starts that fail

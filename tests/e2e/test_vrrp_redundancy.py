@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from proxy.config.loader import load
+from proxy.moments import unix
 from proxy.pair.pair import STANDBY, Redundancy
 from proxy.pair.router_settings import KeyFileError
 from proxy.processes.child import Identity
@@ -209,7 +210,7 @@ async def test_a_successor_takes_up_the_routers(bed):
         await is_true(lambda: old.state() == "active", 6)
         other = peer(bed)
         wire = Adverts(bed)
-        since = (await old.pair.rows())[0]["since"]
+        since = unix((await old.pair.rows())[0]["since"])
         state = json.loads(json.dumps(old.pair.state()))
         async with part(bed, text, state, take_up=False) as new:
             await is_true(lambda: new.pair.ready, 6)
@@ -221,7 +222,7 @@ async def test_a_successor_takes_up_the_routers(bed):
             for _ in range(60):
                 assert await asyncio.to_thread(holders, bed, ADDRESS) == ["a"]
                 await asyncio.sleep(0.05)
-            assert (await new.pair.rows())[0]["since"] == pytest.approx(since, abs=0.01)
+            assert unix((await new.pair.rows())[0]["since"]) == pytest.approx(since, abs=0.01)
             assert (old.moves(), new.moves()) == (["backup", "active"], [])
             assert new.state() == "active"
             assert other.moves() == ["backup"]

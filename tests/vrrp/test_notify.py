@@ -196,7 +196,7 @@ async def test_nothing_that_blocks_holds_the_loop_up(told, script):
 
 
 async def test_moves_that_wait_are_bounded(told, tmp_path):
-    """V20: no more than 1024 moves wait for a script, and it is said once that others are dropped."""
+    """V20: no more than 100 moves wait for a script, and it is said once that others are dropped."""
     script = tmp_path / "waiting"
     script.write_text(f"#!/bin/sh\ntouch {tmp_path}/begun\nsleep 60\n")
     script.chmod(0o755)
@@ -286,3 +286,42 @@ async def test_a_fifo_that_is_not_there_yet(told, tmp_path):
     await notifier.close()
     reader.close()
     assert told == [f"{path} cannot be opened: no such file or directory"]
+
+
+async def test_all_that_waits_is_one_call(told, tmp_path):
+    """V20: a script in batch mode gets the moves of a moment as lines of its input, in order, without arguments."""
+    script = tmp_path / "batch"
+    script.write_text(f"#!/bin/sh\n(echo call $#; cat) >> {tmp_path}/out\n")
+    script.chmod(0o755)
+    notifier = Notifier(NotifySettings(command=(str(script),), batch=True), told.append, allowed, gather=0.1)
+    notifier.put([("BACKEND", f"dns/b{number}", "DOWN", "1", "no answer") for number in range(3000)])
+    await true(lambda: notifier.counters["passed"])
+    notifier.tell("INSTANCE", "outside", "active", 150)
+    await notifier.close(10)
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert (lines[:2], lines[-2:]) == (
+        ["call 0", 'BACKEND "dns/b0" DOWN 1 no answer'],
+        ["call 0", 'INSTANCE "outside" MASTER 150'],
+    )
+    assert (len(lines), dict(notifier.counters)) == (3003, {"passed": 3001, "failed": 0, "dropped": 0})
+    assert told == []
+
+
+async def test_moves_are_counted(told, tmp_path):
+    """V20: each move counts as passed on, failed or dropped; those that wait are no loss yet."""
+    script = tmp_path / "some"
+    script.write_text(f"#!/bin/sh\n[ $3 = MASTER ] || exit 1\ntouch {tmp_path}/begun\nsleep 60\n")
+    script.chmod(0o755)
+    notifier = told.notifier(command=(str(script),))
+    notifier.tell("INSTANCE", "outside", "backup", 1)
+    notifier.tell("INSTANCE", "outside", "active", 2)
+    await true((tmp_path / "begun").exists)
+    for number in range(WAITING + 5):
+        notifier.tell("INSTANCE", "outside", "backup", number)
+    assert notifier.waiting == WAITING
+    assert dict(notifier.counters) == {"passed": 0, "failed": 1, "dropped": 5}
+    ending = asyncio.create_task(notifier.close())
+    await asyncio.sleep(0)
+    notifier.hurry()
+    await ending
+    assert (notifier.counters["failed"], notifier.counters["dropped"]) == (2, WAITING + 5)

@@ -10,23 +10,13 @@ from proxy.config.importers.ledger import Ledger
 
 _FORMATS: Final = {"dnsdist": dnsdist.convert, "keepalived": keepalived.convert, "haproxy": haproxy.convert}
 
-_TELLS: Final = """\
-[service.a]
-listen = ["127.0.0.1:1/tcp"]
-backends = ["127.0.0.2"]
-[notify.a]
-to = ["up"]
-command = ["/bin/true"]
-"""
-"""A file that only a version accepts that tells programs of backends."""
-
 
 def convert(program: str, files: Sequence[tuple[str, str]], reader: Reader, judge: Judge) -> tuple[str, Ledger]:
     """Return the text of our file ("" if nothing is left that could run), and what became of each statement.
 
     `files` are names and texts; raises `UnreadableError` for a text that is not of that program's format.
     """
-    ledger = Ledger(tells_of_backends=not any(item.severity == "error" for item in judge(_TELLS)))
+    ledger = Ledger()
     draft = _FORMATS[program](files, reader, ledger)
     names = ", ".join(name for name, _ in files)
     head = [

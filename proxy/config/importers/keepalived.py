@@ -11,6 +11,7 @@ from proxy.config.importers.keepalived_servers import Servers
 from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement, first
 from proxy.config.importers.lexer import Place
 from proxy.config.importers.values import decimal, duration, number
+from proxy.config.notify_choice import STATES
 from proxy.config.reserved import reserved
 from proxy.config.types import is_name
 
@@ -19,8 +20,7 @@ _MIB: Final = "there is no SNMP and no D-Bus: `steelyard status --json` has ever
 _FIREWALL: Final = "the daemon touches no firewall: its listeners answer on the addresses"
 _GLOBALS: Final = {
     "smtp_helo_name": NO_MAIL,
-    "smtp_alert_checker": NO_MAIL,
-    "no_email_faults": NO_MAIL, "no_checker_emails": NO_MAIL, "alert_mail": NO_MAIL,
+    "no_email_faults": NO_MAIL, "alert_mail": NO_MAIL,
     "checker_log_all_failures": "`steelyard status` has the last result, `steelyard events` each change",
     "default_interface": "for static addresses, which are the host's own",
     "lvs_sync_daemon": "connections do not move to the other host: clients connect again",
@@ -37,8 +37,7 @@ _GLOBALS: Final = {
     "nftables_counters": _FIREWALL, "nftables_ifindex": _FIREWALL, "nftables_ipvs": _FIREWALL,
     "nftables_ipvs_priority": _FIREWALL, "nftables_ipvs_start_fwmark": _FIREWALL,
     "vrrp_notify_priority_changes": "programs are told of states, not of priorities",
-    "lvs_notify_fifo": "no FIFO is told of services and backends yet: `steelyard events --follow --json`",
-    "lvs_notify_fifo_script": "no FIFO is told of services and backends yet: `steelyard events --follow --json`",
+    "lvs_notify_fifo_script": "start the reader of the FIFO as a service of its own",
     "notify_fifo_script": "start the reader of the FIFO as a service of its own",
     "vrrp_notify_fifo_script": "start the reader of the FIFO as a service of its own",
     "startup_script": "a unit of the service manager can run it: ExecStartPre=",
@@ -61,6 +60,12 @@ _GLOBALS: Final = {
          "vmac_prefix", "vmac_addr_prefix", "random_seed", "reload_time_file", "reload_repeat", "reload_file",
          "data_use_instance", "use_symlink_paths"), _PROCESS),
 }  # fmt: skip
+_FIFOS: Final = {
+    "notify_fifo": (),
+    "vrrp_notify_fifo": STATES["router"],
+    "lvs_notify_fifo": (*STATES["service"], *STATES["backend"]),
+}
+"""The words of FIFOs, and the states that each is told of; none: all."""
 _ALWAYS: Final = frozenset(
     ("enable_script_security", "dynamic_interfaces", "lvs_flush", "lvs_flush_onstop", "vrrp_strict", "vrrp_no_swap", "checker_no_swap",
      "bfd_no_swap", "vrrp_priority", "vrrp_rt_priority", "vrrp_skip_check_adv_addr", "vrrp_check_unicast_src",
@@ -166,7 +171,7 @@ class _Host:
         self.tables = Draft()
         self.mail = Mail(self.tables, ledger)
         self.routers = Routers(self.tables, ledger, node, self.mail)
-        self.servers = Servers(self.tables, ledger, self.routers.holders)
+        self.servers = Servers(self.tables, ledger, self.routers.holders, self.mail)
 
     def draft(self, statements: Sequence[Statement]) -> Draft:
         """Return the tables; scripts are read before the routers that track them, and these before what names them."""
@@ -202,7 +207,7 @@ class _Host:
             "vrrp_garp_master_refresh": lambda each: announce.set("refresh", _pause(each), each.place),
             "lvs_timeouts": self._timeouts,
             **self.mail.handlers(),
-            **dict.fromkeys(("notify_fifo", "vrrp_notify_fifo"), self._fifo),
+            **dict.fromkeys(_FIFOS, self._fifo),
         }
         self.ledger.read(statement.inner, handlers, part=top, always=_ALWAYS, left=_GLOBALS)
 
@@ -229,7 +234,12 @@ class _Host:
 
     def _fifo(self, statement: Statement) -> None:
         told = self.tables.part("notify", self.tables.unused("notify", "fifo"), place=statement.place)
+        if _FIFOS[statement.name]:
+            told.set("to", list(_FIFOS[statement.name]))
         told.set("fifo", first(statement), statement.place)
+        if statement.name != "vrrp_notify_fifo":
+            why = "lines of servers are other: SERVICE or BACKEND, the name in quotes, state, number, reason"
+            self.ledger.changed(statement, why, told)
         if len(statement.args) > 1:
             self.ledger.changed(statement, "the FIFO belongs to the daemon's user", told)
 

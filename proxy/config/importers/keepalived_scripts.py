@@ -18,10 +18,17 @@ NOTIFY: Final = {
 }
 """The words of notify scripts, and the states that each is told of."""
 
-UNPRIVILEGED: Final = (
-    "runs as the daemon's user without privileges (no sudo, no ip, no systemctl), and gets INSTANCE|GROUP, name, state and "
-    "priority as its last arguments"
-)
+SERVED: Final = {
+    "quorum_up": "serving",
+    "quorum_down": "refusing",
+    "notify_up": "up",
+    "notify_down": "down",
+}
+"""The same of virtual servers and of real servers."""
+
+_UNPRIVILEGED: Final = "runs as the daemon's user without privileges (no sudo, no ip, no systemctl), and gets {}"
+UNPRIVILEGED: Final = _UNPRIVILEGED.format("INSTANCE|GROUP, name, state and priority as its last arguments")
+_OF_SERVERS: Final = _UNPRIVILEGED.format("SERVICE|BACKEND, name, state, number and reason as its last arguments")
 _LEFT: Final = {
     "user": "scripts run as node.user, the user of all probes",
     "reverse": "the exit status is not reversed",
@@ -99,6 +106,18 @@ def _notify(statement: Statement, name: str, draft: Draft, ledger: Ledger) -> No
         told.set("to", list(states))
     told.set("command", command(text, exact=True), statement.place)
     ledger.changed(statement, UNPRIVILEGED, told)
+
+
+def served_notify(statement: Statement, name: str, draft: Draft, ledger: Ledger) -> None:
+    """Write a script of a virtual server, or of a real server whose `name` is SERVICE/BACKEND, as a notification."""
+    state = SERVED[statement.name]
+    words = command(first(statement), exact=True)
+    told = draft.part("notify", draft.unused("notify", f"{name.replace('/', '-')}-{state}"))
+    told.place = statement.place
+    told.set("on", [name])
+    told.set("to", [state])
+    told.set("command", words, statement.place)
+    ledger.changed(statement, _OF_SERVERS, told)
 
 
 def weight_of(args: Sequence[str]) -> int:

@@ -7,23 +7,16 @@ from typing import Any, Final
 from proxy.balance.names import canonical
 from proxy.config.importers.draft import Draft, Part
 from proxy.config.importers.keepalived_checks import CHECKERS, Checker, Pace
-from proxy.config.importers.keepalived_mail import NO_MAIL
+from proxy.config.importers.keepalived_mail import Mail, off
+from proxy.config.importers.keepalived_scripts import served_notify
 from proxy.config.importers.ledger import Handler, Ledger, LeftError, Statement, first
 from proxy.config.importers.services import PORTS, Server, write_backends
 from proxy.config.importers.values import address, decimal, duration, number, port, where
 
 DNS: Final = 53
 _MOST_ADDRESSES: Final = 1024
-_NOTIFY: Final = (
-    "no program is told of services and backends yet; one that reads `steelyard events --follow --json` can act"
-)
 _LEFT: Final = {
     "omega": "no program is told when the daemon ends",
-    "quorum_up": _NOTIFY,
-    "quorum_down": _NOTIFY,
-    "notify_up": _NOTIFY,
-    "notify_down": _NOTIFY,
-    "smtp_alert": NO_MAIL,
     "ha_suspend": "probes run on both hosts, so that the second one has verdicts when it takes over",
     "persistence_engine": "no payload is read except DNS",
     "snmp_name": "there is no SNMP",
@@ -47,11 +40,12 @@ _SEEN: Final = {
 class Servers:
     """Turns the virtual servers of one file into [service.NAME]."""
 
-    def __init__(self, draft: Draft, ledger: Ledger, holders: Mapping[str, tuple[str, int]]) -> None:
+    def __init__(self, draft: Draft, ledger: Ledger, holders: Mapping[str, tuple[str, int]], mail: Mail) -> None:
         """Prepare; `holders` says which router has an address, and how many it has."""
         self.draft = draft
         self.ledger = ledger
         self.holders = holders
+        self.mail = mail
         self._groups: dict[str, Statement] = {}
 
     def group(self, statement: Statement) -> None:
@@ -73,7 +67,7 @@ class Servers:
         if transport == "udp" and DNS in ports:
             why = 'with protocol = "dns" each query is balanced, and one without an answer asked again'
             self.ledger.remark(statement.place, statement.text, why, part)
-        _Service(self.draft, self.ledger, part, transport, ports).read(statement)
+        _Service(self.draft, self.ledger, part, transport, ports, self.mail).read(statement)
 
     def _where(self, host: str) -> str:
         router, count = self.holders.get(host, ("", 0))
@@ -101,6 +95,11 @@ class Servers:
         return list(dict.fromkeys(found))
 
 
+def _mailed(statement: Statement) -> None:
+    if off(statement):
+        raise LeftError("the mails of a service are about all of its servers")
+
+
 def _group_entry(statement: Statement) -> list[tuple[str, int]]:
     """Return the addresses and ports of a line of a group, whose last part may be a range ("10.0.0.1-9", "fd00::1-9")."""
     if statement.name == "fwmark":
@@ -125,7 +124,9 @@ def _group_entry(statement: Statement) -> list[tuple[str, int]]:
 class _Service:
     """Reads the block of one virtual server into its table."""
 
-    def __init__(self, draft: Draft, ledger: Ledger, part: Part, transport: str, ports: list[int]) -> None:
+    def __init__(self, draft: Draft, ledger: Ledger, part: Part, transport: str, ports: list[int], mail: Mail) -> None:
+        self.mail = mail
+        self.told: list[tuple[Statement, int]] = []  # scripts that are told of a server, by its index
         self.draft = draft
         self.ledger = ledger
         self.part = part
@@ -153,6 +154,8 @@ class _Service:
             "quorum": lambda each: setattr(self, "quorum", number(first(each), 1, 65535)),
             "hysteresis": lambda each: setattr(self, "hysteresis", number(first(each), 0, 65535)),
             "weight": lambda each: setattr(self, "weight", number(first(each), 0, 65535)),
+            "smtp_alert": lambda each: self.mail.served(each, part.path[1]),
+            **dict.fromkeys(("quorum_up", "quorum_down"), lambda _: None),
             "sorry_server": lambda _: None,
             "real_server": lambda _: None,
         }
@@ -169,6 +172,23 @@ class _Service:
             raise LeftError("it has no real servers")
         self._quorum(statement)
         write_backends(self.draft, self.ledger, part, self.servers, statement)
+        self._notify(statement)
+
+    def _notify(self, statement: Statement) -> None:
+        """Write the scripts that are told of the service and its servers, now that these have names."""
+        name, spare = self.part.path[1], any(one.spare for one in self.servers)
+        for each in [one for one in statement.inner if one.name in {"quorum_up", "quorum_down"}]:
+            found = self.ledger.try_to(self._told_of(name), each, self.part)
+            if found and spare:
+                why = "told when no server at all can serve, the sorry server neither"
+                self.ledger.changed(each, why, self.part)
+        for each, index in self.told:
+            backend = self.part.rows("backends").values[index]
+            own = backend if isinstance(backend, str) else backend.get("name", backend["address"])
+            self.ledger.try_to(self._told_of(f"{name}/{own}"), each, self.part)
+
+    def _told_of(self, name: str) -> Handler:
+        return lambda each: served_notify(each, name, self.draft, self.ledger)
 
     def _scheduler(self, statement: Statement) -> None:
         name = canonical(first(statement))
@@ -216,6 +236,8 @@ class _Service:
             "uthreshold": lambda each: backend.__setitem__("max-connections", number(first(each))),
             **dict.fromkeys(("lb_kind", "lvs_method"), self._kind),
             **dict.fromkeys(CHECKERS, lambda _: None),
+            **dict.fromkeys(("notify_up", "notify_down"), lambda each: self.told.append((each, len(self.servers)))),
+            "smtp_alert": _mailed,
         }
         self.ledger.read(statement.inner, handlers, part=self.part, always=_ALWAYS, left=_LEFT)
         pace = Pace().with_(self.pace).with_(found)

@@ -76,8 +76,6 @@ Handler = Callable[[Statement], None]
 class Ledger:
     """Collects the outcome of each statement, and the notes in the order of the file."""
 
-    tells_of_backends: bool = False
-    """Whether this version tells programs of backends, not only of routers."""
     notes: list[Note] = field(default_factory=list)
     _outcomes: dict[tuple[Place, str], Outcome] = field(default_factory=dict)
 

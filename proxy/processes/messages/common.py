@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from proxy.processes.messages import health, vrrp, worker
+from proxy.processes.messages import health, notify, vrrp, worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """From health each second, from vrrp each 0.1 s, to vrrp each 0.25 s: the loop of the sender is alive."""
+    """From health and from notify each second, from vrrp each 0.1 s, to vrrp each 0.25 s: the loop of the sender is alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,6 @@ class Level:
     format: str
 
 
-Message = Ready | Ask | Beat | Level | worker.Message | health.Message | vrrp.Message
+Message = Ready | Ask | Beat | Level | worker.Message | health.Message | vrrp.Message | notify.Message
 ANSWERS = (health.Ran, health.Report, vrrp.StoodBy, vrrp.Routing)
 """What is sent only because a message with the same `number` asked for it."""

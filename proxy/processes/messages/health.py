@@ -52,12 +52,16 @@ class Icmp:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """From health: something that no verdict says, `state` "raised" or "over".  `at` is Unix time."""
+    """From health: something that no verdict says, `state` "raised" or "over".  `at` is Unix time.
+
+    `about` is the same when it is raised and when it is over.
+    """
 
     service: str
     text: str
     state: str
     at: float
+    about: str
 
 
 @dataclass(frozen=True, slots=True)

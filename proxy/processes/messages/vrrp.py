@@ -122,21 +122,23 @@ class Moved:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """From vrrp: something for people to read; `level` as of an event, `at` is Unix time."""
+    """From vrrp: something for people to read; `kind` and `level` as of an event, `at` is Unix time."""
 
     name: str
     text: str
     level: str
     at: float
+    kind: str = "vrrp"
 
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """From vrrp, the answer to `Ask`: its routers as `Runner.status` has them, and its counters."""
+    """From vrrp, the answer to `Ask`: its routers as `Runner.status` has them, its counters, those of notifications."""
 
     number: int
     routers: list[dict[str, Any]]
     counters: dict[str, dict[str, int]]
+    notified: dict[str, dict[str, int]]
 
 
 Message = (

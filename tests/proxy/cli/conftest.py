@@ -21,7 +21,7 @@ def backend(name, state, **more):
         "name": name, "address": name, "state": state, "reason": "", "admin": "ready", "admin_by": None,
         "admin_reason": None, "tier": 0, "weight": 1, "effective_weight": usable, "active": 0, "queued": 0, "total": 0,
         "rate": 0.0, "latency_ms": {"p50": None, "p99": None}, "bytes_in": 0, "bytes_out": 0, "errors": {"reset": 0},
-        "since": 1000.0, "origin": "file", "probes": [], **more,
+        "since": "1970-01-01T00:16:40.000Z", "origin": "file", "probes": [], **more,
     }  # fmt: skip
 
 
@@ -39,7 +39,19 @@ def whole_status(*backends, state="up", **more):
         "config": {
             "sha256": "abcdef0123456789", "valid": True, "error": None, "on_disk_sha256": "abcdef0123456789", "overrides": 0,
         },
-        "services": [service], "vrrp": [], "workers": [worker], **more,
+        "services": [service], "vrrp": [], "alarms": [], "notify": [], "workers": [worker], **more,
+    }  # fmt: skip
+
+
+def router(**more):
+    """Return a router's status."""
+    return {
+        "name": "inside", "state": "backup", "priority": 150, "effective_priority": 150,
+        "priority_parts": {"configured": 150}, "addresses": ["10.0.0.10/32"], "standby": False, "standby_since": None,
+        "standby_reason": None, "since": "1970-01-01T00:32:20.000Z",
+        "peer": {"node": "lb2", "address": "10.0.0.3", "priority": 100, "last_advert_s": 0.3},
+        "last_change": {"at": "1970-01-01T00:32:20.000Z", "from": "active", "to": "backup", "reason": "eth1 is down"},
+        "counters": {}, **more,
     }  # fmt: skip
 
 
@@ -135,4 +147,4 @@ def background():
 @pytest.fixture
 def make():
     """Return what makes statuses and backends."""
-    return SimpleNamespace(status=whole_status, backend=backend)
+    return SimpleNamespace(status=whole_status, backend=backend, router=router)

@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from datetime import datetime
 
 import pytest
 
@@ -10,6 +11,7 @@ from proxy.cli.events import line
 
 EVENT = {"at": 1_000_000.0, "kind": "verdict", "subject": "dns/10.0.0.11", "text": "down: refused", "level": "warning"}
 DAY = "1970-01-12"
+ZONE = datetime.fromtimestamp(1_000_000.0).astimezone().isoformat(" ")[19:]
 
 
 def test_a_change_is_shown_with_its_why(daemon, steelyard):
@@ -20,8 +22,8 @@ def test_a_change_is_shown_with_its_why(daemon, steelyard):
     done = steelyard("events", "-s", daemon.path)
     assert done.returncode == 0
     assert done.stdout.splitlines() == [
-        f"{DAY} 13:46:40  verdict    dns/10.0.0.11             down: no answer within 1 s (3 of 3 failed)",
-        f"{DAY} 13:47:41  worker     worker 0                  died: killed by signal 9; restarted",
+        f"{DAY} 13:46:40{ZONE}  verdict    dns/10.0.0.11             down: no answer within 1 s (3 of 3 failed)",
+        f"{DAY} 13:47:41{ZONE}  worker     worker 0                  died: killed by signal 9; restarted",
     ]
 
 
@@ -30,7 +32,7 @@ def test_json_lines(daemon, steelyard):
     daemon.add("verdict", "dns/a", "down: refused", reason="refused", previous="up")
     (shown,) = steelyard("events", "--json", "-s", daemon.path).stdout.splitlines()
     assert json.loads(shown) == {
-        "at": 1_000_000.0, "kind": "verdict", "subject": "dns/a", "text": "down: refused", "level": "info",
+        "at": "1970-01-12T13:46:40.000Z", "kind": "verdict", "subject": "dns/a", "text": "down: refused", "level": "info",
         "reason": "refused", "previous": "up",
     }  # fmt: skip
 
@@ -55,6 +57,16 @@ def test_hostile_text_stays_text():
     assert shown.count("\x1b") == 2
     assert "\n" not in shown
     assert "\\x1b[2J\\x0aforged" in shown
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_a_long_text_goes_on_below(width):
+    """On a terminal no word is lost, and none stands beyond its edge."""
+    text = "no answer within 1 s " * 12
+    shown = line({**EVENT, "text": text}, width=width).splitlines()
+    assert text.split() == " ".join(shown).split()[-len(text.split()) :]
+    assert max(map(len, shown)) <= max(width, 72)
+    assert line({**EVENT, "text": "short"}, width=80).count("\n") == 0
 
 
 def test_colour_tells_the_grave_ones():
@@ -132,3 +144,22 @@ def test_following_until_the_daemon_goes(daemon, background):
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 3
     assert errors == "steelyard: the daemon has stopped\n"
+
+
+def test_a_corrupted_file_of_a_daemon_that_is_dead(tmp_path, steelyard):
+    """Rubbish in the recorded events, of any length, costs those lines and no others; a file that is none is told."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    rubbish = [b"\0\xff" * 999, b"[" * 100_000, b'{"at": ' + b"9" * 6000 + b"}", b"x" * 5_000_000]
+    old = json.dumps({**EVENT, "text": "a time as a number"}).encode()
+    new = json.dumps({**EVENT, "at": "2026-11-22T17:22:10.123Z", "text": "a time as a text"}).encode()
+    (state / "events.jsonl.1").write_bytes(b"\n".join([*rubbish, old, b""]))
+    (state / "events.jsonl").write_bytes(b"\n".join([*rubbish, old, new, new[:-5]]))
+    done = steelyard("events", "-s", tmp_path / "none", "--state-dir", state)
+    assert [line.split("  ")[-1].strip() for line in done.stdout.splitlines()] == [
+        "a time as a number", "a time as a number", "a time as a text",
+    ]  # fmt: skip
+    (state / "events.jsonl").unlink()
+    (state / "events.jsonl").mkdir()
+    done = steelyard("events", "-s", tmp_path / "none", "--state-dir", state)
+    assert (done.returncode, f"{state}/events.jsonl" in done.stderr) == (3, True)

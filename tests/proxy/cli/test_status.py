@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from proxy.cli.status import render
+from proxy.moments import rfc3339
 
 HOSTILE = "220 \x1b]0;owned\x07\x1b[2J\r\nforged line\u202e"
 
@@ -25,7 +26,7 @@ def test_a_line_a_backend(make):
         latency_ms={"p50": 0.41, "p99": 12.3},
     )
     broken = make.backend(
-        "ns2", "down", reason="no answer within 1 s", since=1990.0, errors={"no_answer": 3, "reset": 0}
+        "ns2", "down", reason="no answer within 1 s", since=rfc3339(1990.0), errors={"no_answer": 3, "reset": 0}
     )
     status = make.status(fine, broken, state="degraded")
     status["services"][0]["counters"]["servfail"] = 6
@@ -101,14 +102,60 @@ def test_who_drained_it_and_why(make):
 
 
 def test_routers_are_shown(make):
-    """A virtual router has its state, since when, and why."""
-    router = {
-        "name": "inside", "state": "fault", "priority": 150, "effective_priority": 0, "since": 1940.0,
-        "addresses": ["10.0.0.10/32"], "last_change": {"reason": "eth1 is down"},
-    }  # fmt: skip
+    """A virtual router has its state, since when, and why, and the parts of a lower priority."""
+    router = make.router(state="fault", effective_priority=0, priority_parts={"configured": 150})
     assert render(make.status(vrrp=[router]), 2000.0)[-1] == (
         "inside  fault  0 of 150  1m     10.0.0.10/32  eth1 is down"
     )
+    router = make.router(effective_priority=90, priority_parts={"configured": 150, "service dns": -60})
+    assert render(make.status(vrrp=[router]), 2000.0)[-1].endswith("eth1 is down; priority 150 with service dns -60")
+
+
+def test_a_standby_is_shown(make):
+    """A router in standby says so, how long it has been and who asked for it, and what ends it."""
+    router = make.router(standby=True, standby_since=rfc3339(1880.0), standby_reason="standby requested by uid 0")
+    line = render(make.status(vrrp=[router]), 2000.0)[-1]
+    assert "backup, standby" in line
+    assert "in standby until `steelyard resume`: standby requested by uid 0, 2m ago" in line
+
+
+def test_alarms_and_notifications_that_failed_stand_at_the_top(make):
+    """An alarm is told with its service and its time, a notification with the changes that did not get through."""
+    text = "every backend refuses the mysql login of probe"
+    status = make.status(
+        alarms=[{"service": "dns", "text": text, "since": rfc3339(1940.0)}],
+        notify=[
+            {"name": "page", "passed": 7, "failed": 2, "dropped": 12, "waiting": 0},
+            {"name": "fine", "passed": 7, "failed": 0, "dropped": 0, "waiting": 0},
+        ],
+    )
+    lines = render(status, 2000.0)
+    assert lines[1].startswith(f"alarm dns: {text}, since 1970-01-01 ")
+    assert lines[1].endswith(" (1m)")
+    assert lines[2:4] == ["notify page: 2 failed, 12 dropped (steelyard events --kind notify)", ""]
+    assert max(map(len, render(status, 2000.0, width=80)[1:4])) <= 80
+
+
+def test_all_of_a_router(daemon, steelyard, make):
+    """`status VRRP` shows that router alone: its peer, its priority, and its counters with their meaning."""
+    daemon.status = make.status(vrrp=[make.router(counters={"adverts_received": 12, "ttl": 3, "checksum": 0})])
+    done = steelyard("-s", daemon.path, "status", "inside")
+    words = " ".join(done.stdout.split())
+    assert done.returncode == 0
+    assert "dns" not in done.stdout
+    assert "peer lb2, priority 100, last advert 0.3 s ago" in words
+    assert "adverts_received 12 adverts of other hosts that counted" in words
+    assert "ttl 3 packets with a TTL other than 255" in words
+    assert "checksum" not in done.stdout
+    shown = json.loads(steelyard("-s", daemon.path, "status", "inside", "--json").stdout)
+    assert (shown["services"], [one["name"] for one in shown["vrrp"]]) == ([], ["inside"])
+
+
+def test_a_file_that_cannot_be_read(make):
+    """A configuration file that is gone is told, once the daemon has had the time to look at it."""
+    config = {"sha256": "ab", "valid": True, "error": None, "on_disk_sha256": None, "overrides": 0}
+    assert render(make.status(config=config), 2000.0)[1] == "the file on the disk cannot be read"
+    assert render(make.status(config=config, uptime_s=1.0), 2000.0)[1] == ""
 
 
 def test_hostile_text_stays_text(make):
@@ -150,8 +197,8 @@ def test_all_of_a_service(daemon, steelyard, make):
 def test_all_of_a_backend(daemon, steelyard, make):
     """`status SERVICE BACKEND` shows each probe's last result, who drained it and why, and what it counted."""
     probes = [
-        {"type": "dns", "ok": True, "reason": "NOERROR", "latency_ms": 1.25, "at": 1.0},
-        {"type": "tcp", "ok": False, "reason": "connection refused", "latency_ms": None, "at": 1.0},
+        {"type": "dns", "ok": True, "reason": "NOERROR", "latency_ms": 1.25, "at": rfc3339(1.0)},
+        {"type": "tcp", "ok": False, "reason": "connection refused", "latency_ms": None, "at": rfc3339(1.0)},
     ]
     drained = make.backend(
         "ns2", "down", reason="tcp: connection refused", probes=probes, errors={"no_answer": 3, "reset": 0},

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cli.times import clock, parse_time, span
+from proxy.cli.times import ago, moment, parse_time, span, unix_of
 
 # 2026-11-22 15:30:00 in Berlin, which is an hour ahead of UTC then and two in summer.
 NOW = 1_795_357_800.0
@@ -72,9 +72,12 @@ def test_any_text_is_a_time_or_an_error_in_words(text):
 
 
 def test_times_are_shown_in_local_time():
-    """A moment is shown as this host's clock had it; one that no calendar has does not fail."""
-    assert clock(NOW) == "2026-11-22 15:30:00"
-    assert clock(1e20) == "?"
+    """A moment is shown as this host's clock had it, with its zone, and read again; one that no calendar has does not fail."""
+    assert moment(NOW) == moment("2026-11-22T14:30:00.250Z") == "2026-11-22 15:30:00+01:00"
+    assert parse_time(moment(NOW), 0.0) == NOW
+    assert [moment(each) for each in (1e20, None, "noon", [])] == ["?"] * 4
+    assert (ago("2026-11-22T14:30:00.000Z", NOW + 61), ago(None, NOW)) == ("1m 1s", "-")
+    assert unix_of("2026-11-22T14:30:00.250Z") == NOW + 0.25
 
 
 @pytest.mark.parametrize(

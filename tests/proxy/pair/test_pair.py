@@ -48,8 +48,8 @@ class Bed:
     async def standby(self, names, reason):
         """Hand over what is not `left`; note what a restart would know by then."""
         self.asked.append((sorted(names), self.saved))
-        self.routers.mark_standby(names)
-        self.routers._standby -= set(self.left)
+        self.routers.mark_standby(names, reason)
+        self.routers._end_standby(self.left)
         return self.left
 
     @property

@@ -6,6 +6,7 @@ import pytest
 
 from proxy.config.loader import load
 from proxy.pair import router_rows, router_settings
+from proxy.status.schema import RouterStatus
 from vrrp.settings import AuthSettings, NotifySettings, Settings
 
 FILE = """
@@ -64,7 +65,9 @@ def test_settings_travel(config):
     assert (outside.peers, outside.sources, outside.awaits_verdicts) == (None, (), True)
     assert (inside.owned, outside.owned) == (False, False)
     assert found.sync_groups == {"both": ("inside", "outside")}
-    assert found.notify == (NotifySettings(to=("active", "init"), command=("/usr/local/bin/page", "--now")),)
+    assert found.notify == (
+        NotifySettings(to=("active", "init"), command=("/usr/local/bin/page", "--now"), name="pager"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,22 +101,36 @@ def test_rows_have_wall_clock_times_and_names_of_nodes(config):
     told = {
         "name": "inside",
         "state": "backup",
+        "priority": 150,
+        "effective_priority": 90,
+        "addresses": ["10.0.0.10/24"],
+        "standby": True,
         "priority_parts": [["configured", 150], ["service web", -60]],
         "since": 90.0,
         "peer": {"address": "10.0.0.3", "priority": 100, "heard_at": 99.5},
         "last_change": {"at": 90.0, "from": "active", "to": "backup", "reason": "because"},
     }
-    (row,) = router_rows.rows(config, [told], 100.0, 1_000_000.0)
+    counters = {
+        "inside/4": {"ttl": 1}, "inside/6": {"ttl": 2}, "outside/4": {"ttl": 9}, "eth1/4": {"too_long": 4}, "kernel": {"dumps": 1},
+    }  # fmt: skip
+    standby = {"inside": (999_980.0, "standby requested by uid 0")}
+    (row,) = router_rows.rows(config, [told], counters, standby, 100.0, 1_000_000.0)
+    assert row["counters"] == {"ttl": 3, "socket_too_long": 4, "kernel_dumps": 1}
+    assert (row["standby_since"], row["standby_reason"]) == ("1970-01-12T13:46:20.000Z", "standby requested by uid 0")
     assert row["priority_parts"] == {"configured": 150, "service web": -60}
-    assert row["since"] == row["last_change"]["at"] == 999_990.0
+    assert row["since"] == row["last_change"]["at"] == "1970-01-12T13:46:30.000Z"
     assert row["peer"] == {"node": "lb2", "address": "10.0.0.3", "priority": 100, "last_advert_s": 0.5}
-    (alone,) = router_rows.rows(config, [{**told, "peer": None, "last_change": None}], 100.0, 1_000_000.0)
-    assert (alone["peer"], alone["last_change"]) == (None, None)
+    bare = {**told, "peer": None, "last_change": None, "standby": False}
+    (alone,) = router_rows.rows(config, [bare], {}, {}, 100.0, 1_000_000.0)
+    assert (alone["peer"], alone["last_change"], alone["standby_since"], alone["counters"]) == (None, None, None, {})
+    assert alone.keys() == RouterStatus.__annotations__.keys()
 
 
 def test_a_process_that_says_nothing(config):
     """While the vrrp process says nothing every router is shown all the same, in the state it was known in last."""
-    rows = router_rows.unheard(config, {"inside": "active"})
+    rows = router_rows.unheard(config, {"inside": "active"}, {"outside": (None, "since before the start")})
+    assert [row["standby_reason"] for row in rows] == [None, "since before the start"]
+    assert all(row.keys() == RouterStatus.__annotations__.keys() for row in rows)
     assert [(row["name"], row["state"], row["addresses"]) for row in rows] == [
         ("inside", "active", ["10.0.0.10/24", "fd00:10::10/64"]),
         ("outside", "init", ["198.51.100.10/24"]),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from proxy.processes.codec import MessageError, decode, encode
 from proxy.processes.messages import common as messages
 from proxy.processes.messages import health as health_messages
+from proxy.processes.messages import notify as notify_messages
 from proxy.processes.messages import vrrp as vrrp_messages
 from proxy.processes.messages import worker as worker_messages
 
@@ -48,7 +49,7 @@ EXAMPLES = [
     health_messages.Probed("0.0", "unknown", "login refused", 1.5, unjudged=True),
     health_messages.Secrets({"/etc/steelyard/mysql.pw": ["c2VjcmV0", ""]}),
     health_messages.Icmp(2),
-    health_messages.Alarm("mail", "every backend refuses the login", "raised", 1.5),
+    health_messages.Alarm("mail", "every backend refuses the login", "raised", 1.5, "login mysql probe"),
     health_messages.Run(8, ["0.0"]),
     health_messages.Ran(8, [{"key": "0.0", "ok": True}]),
     messages.Ask(7),
@@ -68,7 +69,12 @@ EXAMPLES = [
     vrrp_messages.Held(2, {"outside": ["active", 1.5, 7, None]}),
     vrrp_messages.Moved("outside", "active", "backup", "no advert", 100, 1e9),
     vrrp_messages.Told("outside", "priority 100 -> 40", "info", 1e9),
-    vrrp_messages.Routing(7, [{"name": "outside"}], {"outside/4": {"adverts_sent": 1}}),
+    vrrp_messages.Routing(7, [{"name": "outside"}], {"outside/4": {"adverts_sent": 1}}, {"page": {"passed": 1}}),
+    notify_messages.Notifies([{"name": "page", "command": ["/bin/true"], "fifo": None, "batch": False}]),
+    notify_messages.Changes({"page": [["BACKEND", "dns/a", "DOWN", "1", "no answer"]]}),
+    notify_messages.Finish(60.0),
+    notify_messages.Counted({"page": {"passed": 1, "waiting": 0}}),
+    notify_messages.Trouble("page", "/bin/false ended with 1", 1.5),
 ]
 
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proxy.moments import rfc3339
 from proxy.records.disk_thread import QUEUE as WAITING
 from proxy.records.disk_thread import DiskThread
 from proxy.records.timeline import FOLLOWERS, QUEUE, TEXT_MAX, Event, Timeline
@@ -64,7 +65,7 @@ async def test_a_change_carries_its_reason(tmp_path, caplog, clock):
         timeline.add("verdict", "dns/10.0.0.11", f"down: {reason}", level="warning", previous="up", reason=reason)
     entry = json.loads((tmp_path / "events.jsonl").read_text())
     assert entry == {
-        "at": clock.now, "kind": "verdict", "subject": "dns/10.0.0.11", "text": f"down: {reason}", "level": "warning",
+        "at": rfc3339(clock.now), "kind": "verdict", "subject": "dns/10.0.0.11", "text": f"down: {reason}", "level": "warning",
         "previous": "up", "reason": reason,
     }  # fmt: skip
     assert [record.getMessage() for record in caplog.records] == [f"verdict dns/10.0.0.11: down: {reason}"]
@@ -106,6 +107,9 @@ async def test_garbage_in_the_file_is_passed_over(tmp_path, clock):
             (b"1" * 400, b'"info"'),
             (b"NaN", b'"info"'),
             (b"1e999", b'"info"'),
+            (b"-1", b'"info"'),
+            (b'"2026-11-22T14:30:00"', b'"info"'),
+            (b'"9999-99-99T00:00:00Z"', b'"info"'),
         )
     ]
     (tmp_path / "events.jsonl").write_bytes(b"\n".join([good, *rubbish, *foreign, good, good[:-10]]))

@@ -45,7 +45,17 @@ class Estate:
 
     def __init__(self):
         self.calls, self.pid = [], 4711
-        for name in ("control", "workers", "former", "prober", "redundancy", "timeline", "state", "running"):
+        for name in (
+            "control",
+            "workers",
+            "former",
+            "prober",
+            "redundancy",
+            "notifications",
+            "timeline",
+            "state",
+            "running",
+        ):
             setattr(self, name, Recorder(name, self.calls))
 
     async def document(self):
@@ -63,6 +73,7 @@ UNDONE = [
     "control resume",
     "prober resume",
     "redundancy recover",
+    "notifications release",
     "former resume",
 ]
 

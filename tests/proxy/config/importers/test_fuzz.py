@@ -78,7 +78,7 @@ KEEPALIVED = [
     "protocol", "persistence_timeout", "persistence_granularity", "quorum", "hysteresis", "delay_loop", "url", "path", "digest",
     "status_code", "connect_port", "retry", "misc_path", "payload", "require_reply", "router_id", "notification_email", "smtp_alert",
     "fwmark", "dev", "include", "@a", "@^b", "$X=1", "$X", "${X}", "~SEQ(i, 1, 3)", "~LST({i, j}, {1, 2}, {3, 4})", "$i",
-    *CHECKERS, *keepalived_scripts.NOTIFY,
+    *CHECKERS, *keepalived_scripts.NOTIFY, *keepalived_scripts.SERVED, "lvs_notify_fifo", "smtp_alert_checker", "no",
 ]  # fmt: skip
 HAPROXY = [
     "global", "defaults", "frontend", "backend", "listen", "peers", "bind", "server", "default-server", "balance", "timeout", "option",

@@ -1,9 +1,7 @@
 """keepalived's mails."""
 
-from proxy.config.importers.draft import Draft
-from proxy.config.importers.keepalived_lines import Lines
-from proxy.config.importers.keepalived_mail import Mail
-from proxy.config.importers.ledger import Ledger
+import pytest
+
 from tests.proxy.config.importers.bed import bring, only
 
 GLOBALS = (
@@ -48,14 +46,20 @@ def test_an_address_for_a_shell_is_refused():
     assert "notify" not in bring("keepalived", text).tables
 
 
-def test_servers_are_told_of_where_that_is_possible():
-    """In a version that tells programs of backends, the servers' verdicts are mailed too."""
-    draft, ledger = Draft(), Ledger(tells_of_backends=True)
-    draft.part("service", "a")
-    mail = Mail(draft, ledger)
-    (block,) = Lines(lambda _: [], ledger).statements("/f", GLOBALS % "")
-    for each in block.inner:
-        if each.name in mail.handlers():
-            mail.handlers()[each.name](each)
-    mail.finish()
-    assert draft.part("notify", "mail").get("to") == ["up", "down"]
+SERVED = "virtual_server 10.0.0.10 80 {\n%s\nreal_server 10.0.0.1 80 {\n}\n}\n"
+
+
+def test_servers_are_mailed_of():
+    """Servers tell by mail unless they are told not to, as keepalived does it."""
+    assert "on" not in only(bring("keepalived", GLOBALS % "" + SERVED % "").tables["notify"])
+    both = bring("keepalived", GLOBALS % "" + ROUTER % "smtp_alert" + SERVED % "smtp_alert")
+    assert only(both.tables["notify"])["on"] == ["V", "http"]
+    assert both.counts["left"] == 0
+    two = SERVED % "smtp_alert no" + SERVED.replace("80", "25") % ""
+    assert only(bring("keepalived", GLOBALS % "" + two).tables["notify"])["on"] == ["smtp"]
+
+
+@pytest.mark.parametrize("word", ["smtp_alert_checker no", "no_checker_emails", "smtp_alert off"])
+def test_servers_that_are_not_mailed_of(word):
+    """A switch turns the mails of all servers off."""
+    assert "notify" not in bring("keepalived", GLOBALS % word + SERVED % "").tables

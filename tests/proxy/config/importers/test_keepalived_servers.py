@@ -127,7 +127,6 @@ def test_services_that_have_no_form(head, lines, word, words):
         ("lb_algo frr", "no such scheduler"),
         ("persistence_engine sip", "no payload"),
         ("omega", "daemon ends"),
-        ("quorum_up /bin/true", "no program is told of services"),
         ("ha_suspend", "both hosts"),
         ("ops", "UDP"),
         ("persistence_granularity x", "neither"),
@@ -139,6 +138,34 @@ def test_what_a_service_loses(line, words):
     found = served(line)
     assert words in found.note(line.split()[0])
     assert f"# a.conf:3: {line.split()[0]}" in found.text
+
+
+@pytest.mark.parametrize(
+    ("lines", "real", "on", "to"),
+    [
+        ("quorum_up /bin/true", "", "http", "serving"),
+        ("quorum_down /bin/true", "", "http", "refusing"),
+        ("", "notify_up /bin/true", "http/10.0.0.1", "up"),
+        ("", 'notify_down "/bin/true"', "http/10.0.0.1", "down"),
+    ],
+)
+def test_scripts_of_servers(lines, real, on, to):
+    """Scripts that are told of a service or a server are notifications of its states."""
+    found = served(lines, real=f"real_server 10.0.0.1 80 {{\n{real}\n}}\nreal_server 10.0.0.2 80 {{\n}}\n")
+    assert only(found.tables["notify"]) == {"on": [on], "to": [to], "command": ["/bin/true"]}
+    assert "number and reason as its last arguments" in found.note((lines or real).split()[0])
+
+
+def test_a_sorry_server_keeps_a_quorum():
+    """Where a sorry server takes over, the script of a lost quorum is told later than keepalived's: it says so."""
+    found = served("quorum_down /bin/true\nsorry_server 10.0.0.9 80")
+    assert any("the sorry server neither" in note for note in found.notes)
+
+
+def test_servers_of_one_address_are_told_apart():
+    """A script of one of two servers with the same address names that one."""
+    found = served(real="real_server 10.0.0.1 81 {\n}\nreal_server 10.0.0.1 82 {\nnotify_up /bin/true\n}\n")
+    assert only(found.tables["notify"])["on"] == ["http/10.0.0.1:82"]
 
 
 def test_a_service_without_servers():
