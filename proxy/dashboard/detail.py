@@ -11,7 +11,7 @@ from proxy.dashboard.board import Scene
 from proxy.dashboard.history import History
 from proxy.dashboard.judging import of_backend, reason, unit
 from proxy.dashboard.rows import Row
-from proxy.dashboard.tail import Event
+from proxy.dashboard.tail import Event, when
 from proxy.dashboard.text import (
     Glyphs,
     Line,
@@ -212,11 +212,11 @@ def _events(events: Sequence[Event], service: str, backend: str, now: float, cel
         return []
     found: list[Line] = [_heading("Its events, the newest first", cells, glyphs)]
     for event in own:
-        at = event.get("at")
-        when = hour(at, now) if isinstance(at, int | float) else "?"
         texts = wrapped(str(event.get("text")), max(10, cells - 24), 3, glyphs.cut) or [""]
         style = _LEVELS.get(str(event.get("level")), "")
-        found.append((segment(f" {when:<14} {str(event.get('kind'))[:8]:<8} ", "dim"), Segment(texts[0], style)))
+        found.append(
+            (segment(f" {when(event, now):<14} {str(event.get('kind'))[:8]:<8} ", "dim"), Segment(texts[0], style))
+        )
         found += [(Segment(" " * 25), Segment(text, style)) for text in texts[1:]]
     return found
 

@@ -2,10 +2,11 @@
 
 from datetime import datetime
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 _DAY: Final = 86400
+_LATEST: Final = 1e12
 
 
 def short(seconds: float) -> str:
@@ -17,6 +18,16 @@ def short(seconds: float) -> str:
             whole = f"{left // size}{unit}"
             return f"{whole}{rest}{less}" if rest and len(whole) < 4 else whole  # noqa: PLR2004 - six cells are enough
     return f"{left}s"
+
+
+def seconds(at: Any) -> float | None:
+    """Return the Unix seconds of an event's time, which is a number or RFC 3339; None for anything else."""
+    if isinstance(at, int | float) and not isinstance(at, bool):
+        return float(at) if abs(at) < _LATEST else None
+    try:
+        return datetime.fromisoformat(at).timestamp()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
 
 
 def hour(at: float, now: float) -> str:
