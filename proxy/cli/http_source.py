@@ -48,8 +48,7 @@ class HttpSource:
 
     def events(self, last: int, since: float | None = None) -> list[dict[str, Any]]:
         """Return the last events, the oldest first."""
-        del since  # the server has its own bound
-        document = self._get("/events.json")
+        document = self._get(f"/events.json?n={last}" + ("" if since is None else f"&since={since}"))
         found = document.get("events") if isinstance(document, dict) else None
         if not isinstance(found, list):
             raise ControlError(f"{self.where}: those are no events of Steelyard")

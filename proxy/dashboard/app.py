@@ -23,7 +23,7 @@ from proxy.dashboard.palette import CHOSEN, GROUND, RAISED
 from proxy.dashboard.rows import Row
 from proxy.dashboard.source import Source
 from proxy.dashboard.text import UNICODE, Glyphs, Line, Segment, clipped, segment
-from proxy.dashboard.times import when
+from proxy.dashboard.times import seconds
 from proxy.dashboard.widgets import Lines, List
 
 _SLOWEST: Final = 5.0
@@ -115,7 +115,7 @@ class Dashboard(App[None]):
         while True:
             self._wake.clear()
             began = time.monotonic()
-            newest = when(events[-1].get("at")) if events else None
+            newest = seconds(events[-1].get("at")) if events else None
             found = await in_thread(partial(look, self._source, newest))
             waited, spent = time.monotonic() - began, time.thread_time()
             scene = self.scene

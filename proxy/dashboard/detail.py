@@ -11,7 +11,7 @@ from proxy.dashboard.board import Scene
 from proxy.dashboard.history import History
 from proxy.dashboard.judging import of_backend, reason, unit
 from proxy.dashboard.rows import Row
-from proxy.dashboard.tail import Event
+from proxy.dashboard.tail import Event, when
 from proxy.dashboard.text import (
     Glyphs,
     Line,
@@ -26,7 +26,7 @@ from proxy.dashboard.text import (
     spread,
     wrapped,
 )  # fmt: skip
-from proxy.dashboard.times import hour, short, when
+from proxy.dashboard.times import hour, seconds, short
 from proxy.status.schema import BackendStatus, ServiceStatus, Status
 from proxy.words import counted
 
@@ -98,7 +98,7 @@ def _labelled(label: str, text: str, cells: int, glyphs: Glyphs, style: Style = 
 
 def _facts(backend: BackendStatus, service: ServiceStatus, now: float, cells: int, glyphs: Glyphs) -> list[Line]:
     verdict = of_backend(backend, service, glyphs)
-    since = when(backend["since"])
+    since = seconds(backend["since"])
     ago = "" if since is None else f" since {hour(since, now)}, {short(now - since)} ago"
     errors = [f"{name} {count}" for name, count in backend["errors"].items() if count]
     weight = f"{backend['weight']} configured, {backend['effective_weight']:g} now, tier {backend['tier']}"
@@ -212,11 +212,11 @@ def _events(events: Sequence[Event], service: str, backend: str, now: float, cel
         return []
     found: list[Line] = [_heading("Its events, the newest first", cells, glyphs)]
     for event in own:
-        at = when(event.get("at"))
-        told = "?" if at is None else hour(at, now)
         texts = wrapped(str(event.get("text")), max(10, cells - 24), 3, glyphs.cut) or [""]
         style = _LEVELS.get(str(event.get("level")), "")
-        found.append((segment(f" {told:<14} {str(event.get('kind'))[:8]:<8} ", "dim"), Segment(texts[0], style)))
+        found.append(
+            (segment(f" {when(event, now):<14} {str(event.get('kind'))[:8]:<8} ", "dim"), Segment(texts[0], style))
+        )
         found += [(Segment(" " * 25), Segment(text, style)) for text in texts[1:]]
     return found
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from proxy.dashboard.times import when
+from proxy.dashboard.times import seconds
 from proxy.status.schema import BackendStatus, ServiceStatus, Status
 
 CURVE: Final = 120
@@ -108,7 +108,7 @@ def _results(track: _Track, backend: BackendStatus) -> None:
     """Add results that are new; a snapshot has the last one of each probe."""
     for number, probe in enumerate(backend["probes"]):
         newest = next((known.at for known in reversed(track.results) if known.number == number), None)
-        at = when(probe["at"])
+        at = seconds(probe["at"])
         if at is not None and (newest is None or at > newest + JITTER):
             track.results.append(Result(number, at, probe["type"], probe["ok"], probe["reason"], probe["latency_ms"]))
 

@@ -23,7 +23,7 @@ from proxy.dashboard.text import (
     width,
     wrapped,
 )
-from proxy.dashboard.times import short, when
+from proxy.dashboard.times import seconds, short
 from proxy.status.schema import BackendStatus, ServiceStatus, Status
 
 MEDIUM: Final = 110
@@ -153,8 +153,8 @@ def _serves(service: ServiceStatus, cells: int, hidden: str) -> str:
 
 def _backend(backend: BackendStatus, service: ServiceStatus, cols: Columns, history: History) -> dict[str, Segment]:
     verdict = of_backend(backend, service, cols.glyphs)
-    probed = max((at for probe in backend["probes"] if (at := when(probe["at"])) is not None), default=None)
-    since = when(backend["since"])
+    probed = max((at for probe in backend["probes"] if (at := seconds(probe["at"])) is not None), default=None)
+    since = seconds(backend["since"])
     rate = quantity(backend["rate"])
     return {
         "name": segment(f"  {backend['name']}"),
@@ -179,7 +179,7 @@ def _below(backend: BackendStatus, cols: Columns) -> list[Line]:
     why = reason(backend)
     if width(why) <= cols.widths.get("reason", -1):
         return []
-    since = when(backend["since"])
+    since = seconds(backend["since"])
     if "since" not in cols.widths and since is not None:
         why = f"{short(cols.now - since)}: {why}"
     style: Style = "" if backend["admin"] == "ready" and backend["state"] in {"down", "unknown"} else "dim"

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from proxy.dashboard.rows import View
 from proxy.dashboard.text import Glyphs, Line, Segment, Style, clipped, fit, segment, spread, width
-from proxy.dashboard.times import hour, when
+from proxy.dashboard.times import hour, seconds
 from proxy.words import printable
 
 Event = Mapping[str, Any]
@@ -31,22 +31,23 @@ def heading(cells: int, glyphs: Glyphs, *, silent: str = "") -> Line:
 def events(found: Sequence[Event], most: int, now: float, cells: int, glyphs: Glyphs) -> list[Line]:
     """Return the lines of the last events, the newest first; `found` has the newest last."""
     shown = list(reversed(found))[:most]
-    hours = [_hour(event, now) for event in shown]
+    hours = [when(event, now) for event in shown]
     size = max(map(len, hours), default=0)
-    return [_event(event, when.ljust(size), cells, glyphs) for event, when in zip(shown, hours, strict=True)]
+    return [_event(event, text.ljust(size), cells, glyphs) for event, text in zip(shown, hours, strict=True)]
 
 
-def _hour(event: Event, now: float) -> str:
-    at = when(event.get("at"))
+def when(event: Event, now: float) -> str:
+    """Return the time of an event, "?" if it has none."""
+    at = seconds(event.get("at"))
     return "?" if at is None else hour(at, now)
 
 
-def _event(event: Event, when: str, cells: int, glyphs: Glyphs) -> Line:
+def _event(event: Event, hours: str, cells: int, glyphs: Glyphs) -> Line:
     style = _STYLES.get(str(event.get("level")), "")
     kind, subject, text = (str(event.get(key) or "") for key in ("kind", "subject", "text"))
     kind_size, subject_size = (8, 20) if cells < 110 else (9, 28)  # noqa: PLR2004 - as the list has it
     line = [
-        segment(f" {when} ", "dim"),
+        segment(f" {hours} ", "dim"),
         Segment(fit(kind, kind_size, glyphs.cut) + " ", "dim"),
         Segment((subject if len(subject) > subject_size else fit(subject, subject_size, glyphs.cut)) + "  "),
         segment(text, style),

@@ -21,10 +21,10 @@ def short(seconds: float) -> str:
     return f"{left}s"
 
 
-def when(value: Any) -> float | None:
-    """Return the Unix time that a snapshot or an event has as RFC 3339; None if it has none."""
+def seconds(at: Any) -> float | None:
+    """Return the Unix seconds of a time in a snapshot or an event, which is RFC 3339 or a number; None for anything else."""
     try:
-        return unix(value)
+        return unix(at)
     except ValueError:
         return None
 

@@ -74,6 +74,7 @@ class Lines(ScrollView, can_focus=False):
                 regions.append(Region(0, y, self.room.width, 1))
                 continue
             for start, end in changes(before[0], line):
+                # The least that differs; Textual 8 still sends the rest of the line with it.
                 regions.append(Region(start, y, min(end, self.room.width) - start, 1))
         if regions:
             self.refresh(*(region for region in regions if region.width > 0))

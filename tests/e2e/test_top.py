@@ -13,7 +13,7 @@ from tests.e2e.process import until
 from tests.proxy.dashboard.driving import driving
 from tests.terminal import Terminal
 
-PATIENT = 'interval = "300ms", fast-interval = "200ms", down-interval = "300ms", timeout = "1s"'
+PATIENT = 'interval = "800ms", fast-interval = "800ms", down-interval = "800ms", timeout = "800ms"'
 
 
 class Bed:
@@ -61,7 +61,7 @@ def test_a_backend_dies_and_the_daemon_too(bed: Bed) -> None:
     terminal.until("▾ echo")
     bed.backends[1].silent = True
     terminal.until("✖ down")
-    terminal.until("no answer within 1 s")
+    terminal.until("within 0.8 s")
     terminal.until("dns/b1")  # the event
     terminal.forget()
     bed.backends[1].silent = False

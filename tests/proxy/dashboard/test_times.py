@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.dashboard.times import hour, short
+from proxy.dashboard.times import hour, seconds, short
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,16 @@ def test_short(seconds, text):
 def test_short_is_short(seconds):
     """No length of time is wider than its column."""
     assert len(short(seconds)) <= 6
+
+
+@pytest.mark.parametrize(
+    ("at", "found"),
+    [(12, 12.0), (1.5, 1.5), ("2026-11-22T18:22:10+00:00", 1795371730.0), ("2026-11-22T18:22:10Z", 1795371730.0),
+     (None, None), (True, None), ("soon", None), ([], None), (float("nan"), None), (10**400, None)],
+)  # fmt: skip
+def test_times_of_events(at, found):
+    """A time is a number or RFC 3339; anything else is none."""
+    assert seconds(at) == found
 
 
 def test_hours():

@@ -86,6 +86,18 @@ def test_every_key_is_present(bed):
     assert [worker.keys() for worker in status["workers"]] == [WORKER_KEYS, WORKER_KEYS]
 
 
+def test_the_histogram_of_a_backend(bed):
+    """A backend's latencies come without empty cells, each with the milliseconds up to which it counts."""
+    assert bed.builder.histogram(("dns", "10.0.0.11")) == []
+    cells = bed.table.cells
+    for microseconds, times in ((1000, 3), (40_000_000, 1)):
+        cells[bed.backend("10.0.0.11") + layout.BACKEND_LATENCY + bucket(microseconds)] += times
+    (upto, times), last = bed.builder.histogram(("dns", "10.0.0.11"))
+    assert (1.0 < upto <= 1.25, times) == (True, 3)
+    assert last == (33554.432, 1)
+    assert bed.builder.histogram(("dns", "removed")) == []
+
+
 def test_a_change_carries_its_reason_to_the_status(bed):
     """H13: the words of the verdict, when it came, and what each probe said stand beside the backend."""
     first, second = bed.build(UP, DOWN).as_dict()["services"][0]["backends"]
