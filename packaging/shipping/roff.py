@@ -96,7 +96,8 @@ def _blocks(tokens: Sequence[Token]) -> Iterator[str]:
                 lists[-1] += 1
                 fresh = True
             case "inline":
-                yield f"{'' if fresh else _break(len(lists) > 1)}{paragraph(_inline(token))}"
+                if text := paragraph(_inline(token)).strip():  # a picture has no text
+                    yield f"{'' if fresh else _break(len(lists) > 1)}{text}"
                 fresh = False
             case "fence" | "code_block":
                 yield example(token.content)
