@@ -272,7 +272,6 @@ class Master:
         self._prober.start()
         self._workers.start()
         self._redundancy.start()
-        self._herald.start()
         if not self._succession.waits:
             self._redundancy.take_up()
             self._herald.open()

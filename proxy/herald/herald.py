@@ -83,26 +83,24 @@ class Herald:
             warn(text)
         self._listeners.commit(prepared)
 
-    def start(self) -> None:
-        """Start the process, if it is needed; it serves nobody until `open`."""
-        if self.needed:
-            self._kept.start()
-
     def open(self) -> None:
-        """Let it serve: this daemon answers for the host now."""
+        """Start the process, and let it serve: this daemon answers for the host now.
+
+        A successor has it only from here on, as its start must not delay that of the workers.
+        """
         self._open = True
+        self._start()
         child = self._kept.ready
         if child is not None:
             self._serve(child)
 
     def look(self, now: float) -> None:
         """Find a process that hangs or is missing, and feed the one there is."""
-        if not self.needed:
+        if not (self.needed and self._open):
             return
         self._kept.look(now)
-        if self._open:
-            self._snapshots.look(now, self._kept.ready)
-            self.link.look(now)
+        self._snapshots.look(now, self._kept.ready)
+        self.link.look(now)
 
     def depart(self) -> None:
         """Let the process finish what it is answering, and end: a successor of this daemon serves now."""
@@ -112,8 +110,7 @@ class Herald:
     def recover(self) -> None:
         """Serve again after `depart`: there is no successor."""
         self._kept.resume()
-        self._open = True
-        self.start()
+        self.open()
 
     def kill(self) -> None:
         """End the process."""
@@ -125,6 +122,10 @@ class Herald:
     def close(self) -> None:
         """Close the master's listening sockets."""
         self._listeners.close()
+
+    def _start(self) -> None:
+        if self.needed and self._open:
+            self._kept.start()
 
     def _quit(self) -> None:
         """Have the process end in order, and start none in its place."""
@@ -151,7 +152,7 @@ class Herald:
             self._quit()
         elif self.needed and not had:
             self._kept.resume()
-            self.start()
+            self._start()
         elif self.needed and (changed or before.web != config.web):
             self._tell_web()
         if had and self.needed and self._open and before.pair != config.pair:

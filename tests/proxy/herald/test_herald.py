@@ -32,7 +32,6 @@ class Bed:
             config(*ports), Identity(None, None, "error", "text"), Timeline(), self.snapshot, self.told.append
         )
         self.herald.bind(self.told.append)
-        self.herald.start()
         self.herald.open()
 
     async def snapshot(self):
