@@ -96,8 +96,7 @@ def _blocks(tokens: Sequence[Token]) -> Iterator[str]:
                 lists[-1] += 1
                 fresh = True
             case "inline":
-                if text := paragraph(_inline(token)).strip():  # a picture has no text
-                    yield f"{'' if fresh else _break(len(lists) > 1)}{text}"
+                yield _text(token, "" if fresh else _break(len(lists) > 1))
                 fresh = False
             case "fence" | "code_block":
                 yield example(token.content)
@@ -106,6 +105,12 @@ def _blocks(tokens: Sequence[Token]) -> Iterator[str]:
                 yield from _table(tokens[at:end])
                 at = end
         at += 1
+
+
+def _text(token: Token, before: str) -> str:
+    """Return a paragraph; nothing for a picture, which has no text."""
+    text = paragraph(_inline(token)).strip()
+    return f"{before}{text}" if text else ""
 
 
 def _break(inside: bool) -> str:
