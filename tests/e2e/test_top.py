@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cli.source import SocketSource
-from tests.e2e.loopback import PROBE, Asker, Backend, Node, connected, exchange, free_port, lift_loopback, settled
+from tests.e2e.loopback import PROBE, Backend, Node, asker, connected, exchange, free_port, lift_loopback, settled
 from tests.e2e.process import until
 from tests.proxy.dashboard.driving import driving
 from tests.terminal import Terminal
@@ -94,9 +94,8 @@ def test_one_look(bed: Bed) -> None:
 
 async def test_all_of_one_backend(bed: Bed) -> None:
     """A backend's page has its latencies, its probes one by one, and who is connected to it now."""
-    asker = Asker(bed.names)
-    asker.ask(20)
     with ExitStack() as stack:
+        stack.enter_context(asker(bed.names)).ask(20)
         clients = [stack.enter_context(connected(bed.echo)) for _ in range(12)]
         for sock in clients:
             assert exchange(sock, b"word") == b"word"
