@@ -155,8 +155,11 @@ class Herald:
             self._start()
         elif self.needed and (changed or before.web != config.web):
             self._tell_web()
-        if had and self.needed and self._open and before.pair != config.pair:
-            self.link.begin()
+        if had and self.needed and self._open:
+            if before.pair != config.pair:
+                self.link.begin()
+            else:
+                self.link.renew()
 
     def rows(self) -> list[tuple[Place, int]]:
         """Return each listener with its descriptor, for a successor of this daemon."""

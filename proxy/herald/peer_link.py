@@ -48,6 +48,7 @@ class PeerLink:
         self._greeted = False
         self._again = float("inf")
         self._fault = ""
+        self._certificates: tuple[bytes, bytes] | None = None  # ours and the peer's, that are in use
         self.on_connection: Callable[[], None] = lambda: None
         """Called when there is a connection, to say hello."""
         self.on_message: Callable[[Any_], None] = lambda _: None
@@ -89,15 +90,14 @@ class PeerLink:
             self._send(herald_messages.Link(""), ())
             return
         try:
-            own, peer = (_read(path or "") for path in (settings.certificate, settings.peer_certificate))
-            tls.check(own, peer)
+            own, peer = _certificates(settings)
         except (NoSecret, tls.PairCertificateError) as error:
             self._again = time.monotonic() + AGAIN
             if self._fault != str(error):
                 self._fault = str(error)
                 self._tell("pair", self.peer, f"no link: {error}", level="error")
             return
-        self._fault = ""
+        self._fault, self._certificates = "", (own, peer)
         fds = [door.fileno() for door in self._doors().values()]  # type: ignore[attr-defined]
         self._send(
             herald_messages.Link(
@@ -106,6 +106,18 @@ class PeerLink:
             ),
             fds[:1],
         )  # fmt: skip
+
+    def renew(self) -> None:
+        """Begin anew if the files have other certificates by now; what cannot be used changes nothing."""
+        if self.settings is None or self._certificates is None:
+            return
+        try:
+            changed = _certificates(self.settings) != self._certificates
+        except (NoSecret, tls.PairCertificateError) as error:
+            self._tell("pair", self.peer, f"the former certificates stay in use: {error}", level="error")
+            return
+        if changed:
+            self.begin()
 
     def end(self) -> None:
         """Keep no connection any more."""
@@ -189,6 +201,13 @@ class PeerLink:
         level: Level = "warning" if change.fault else "info"
         self._tell("pair", self.peer, f"{change.state}: {change.text}", level=level, state=change.state)
         self.on_change()
+
+
+def _certificates(settings: PairSettings) -> tuple[bytes, bytes]:
+    """Return our certificate with its key, and the peer's; raises NoSecret and tls.PairCertificateError."""
+    own, peer = _read(settings.certificate or ""), _read(settings.peer_certificate or "")
+    tls.check(own, peer)
+    return own, peer
 
 
 def _read(path: str) -> bytes:

@@ -14,7 +14,7 @@ from proxy.peer.clock import ZERO, Node, Stamp
 PROTOCOL: Final = 1
 """The version of these messages."""
 CHUNK: Final = 200
-"""Rows in one message: so many fit in `framing.LARGEST`, however long their texts are."""
+"""Rows in one message at most; with long texts fewer have room in `framing.LARGEST`."""
 
 Number = Annotated[int, Field(ge=0, le=1 << 53)]
 Digest = Annotated[str, Field(max_length=64)]

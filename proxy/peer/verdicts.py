@@ -10,8 +10,13 @@ Laws:
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
+from proxy.peer.framing import LARGEST
 from proxy.peer.messages import CHUNK, VerdictRow, Verdicts
 
+ROOM: Final = LARGEST - (1 << 10)
+"""Octets of a message for rows."""
+ROW: Final = 128
+"""Octets of a row besides its texts, of which a character takes four at most: none of them is a control character."""
 MOST: Final = 100_000
 """Backends of which the peer's verdict is kept."""
 
@@ -99,5 +104,14 @@ class OurVerdicts:
 
 
 def parts(rows: Sequence[VerdictRow]) -> Iterable[Sequence[VerdictRow]]:
-    """Cut rows into what a message has room for; at least one part."""
-    return [rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)] or [()]
+    """Cut rows into what a message has room for, by their number and by their octets; at least one part."""
+    part: list[VerdictRow] = []
+    room = ROOM
+    for row in rows:
+        size = ROW + 4 * (len(row.service) + len(row.backend) + len(row.reason))
+        if part and (size > room or len(part) == CHUNK):
+            yield part
+            part, room = [], ROOM
+        part.append(row)
+        room -= size
+    yield part

@@ -53,6 +53,21 @@ def bed(tmp_path):
     return Bed(tmp_path)
 
 
+def test_other_certificates_are_taken_on_a_reload(bed):
+    """A reload takes certificates that were replaced on the disk; unchanged ones, and ones that do not fit, change nothing."""
+    bed.write()
+    bed.link.begin()
+    bed.link.renew()
+    assert len(bed.sent) == 1
+    (bed.directory / "peer.pem").write_bytes(b"nonsense")
+    bed.link.renew()
+    assert len(bed.sent) == 1
+    assert "the former certificates stay in use" in bed.told[-1][1]
+    (bed.directory / "peer.pem").write_bytes(make("b", NOW).public)
+    bed.link.renew()
+    assert len(bed.sent) == 2
+
+
 def test_what_the_process_is_told(bed):
     """The process gets both ends, both certificates and the socket that listens."""
     bed.write()

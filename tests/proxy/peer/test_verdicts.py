@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.peer.messages import CHUNK, VerdictRow, Verdicts
+from proxy.peer.framing import LARGEST
+from proxy.peer.messages import CHUNK, VerdictRow, Verdicts, encode
 from proxy.peer.verdicts import OurVerdicts, PeerVerdicts
 
 KEY = ("dns", "10.0.0.1")
@@ -63,7 +64,7 @@ def test_news_arrive(tables, data):
 
 
 def test_many_verdicts_are_cut():
-    """A message has at most `CHUNK` verdicts; unchanged ones are not sent again, until all are asked for."""
+    """A message has as many verdicts as have room, and at most `CHUNK`; unchanged ones are not sent again, until all are asked for."""
     ours = OurVerdicts()
     rows = {(KEY[0], str(number)): row("up", str(number)) for number in range(2 * CHUNK + 1)}
     sent = list(ours.news(rows))
@@ -72,3 +73,7 @@ def test_many_verdicts_are_cut():
     assert list(ours.news(rows)) == []
     ours.again()
     assert [one.number for one in ours.news(rows)] == [4, 5, 6]
+    long = {key: one.model_copy(update={"reason": "\u20ac" * 200}) for key, one in rows.items()}
+    sent = list(ours.news(long))
+    assert sum(len(one.rows) for one in sent) == len(rows)
+    assert max(len(encode(one)) for one in sent) <= LARGEST
