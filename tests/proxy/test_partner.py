@@ -191,7 +191,7 @@ async def test_verdicts(two):
     two.b.verdict("down")
     await two.beat()
     assert two.a.partner.row(("dns", "ns2")) == {
-        "node": "b", "state": "down", "since": 5.0, "reason": "it is down", "stale": False,
+        "node": "b", "state": "down", "since": "1970-01-01T00:00:05.000Z", "reason": "it is down", "stale": False,
     }  # fmt: skip
     two.cut()
     assert two.a.partner.row(("dns", "ns2"))["stale"] is True
