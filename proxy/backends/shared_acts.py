@@ -21,6 +21,7 @@ from proxy.backends.effective import Running, written
 from proxy.backends.errors import FailedError, RefusedError
 from proxy.backends.membership import Membership
 from proxy.config.model import BackendKey
+from proxy.moments import unix
 from proxy.peer.acts import PARTS, Acts, Crossing, Entry, Key, Merged
 from proxy.peer.clock import ZERO, Stamp
 from proxy.peer.messages import Result
@@ -232,7 +233,8 @@ class SharedActs:
         rows: Collection[Mapping[str, Any]] = self._admins.rows()
         found = []
         for row in rows:
-            stamp = Stamp(_ms(row["at"]), 0, self.acts.node)
+            at = unix(row["at"])
+            stamp = Stamp(_ms(at), 0, self.acts.node)
             key = Key("admin", row["service"], row["backend"])
             found.append(
                 Entry.model_construct(
@@ -240,7 +242,7 @@ class SharedActs:
                     stamp=stamp,
                     act=row["act"],
                     by=row["by"],
-                    at=row["at"],
+                    at=at,
                     reason=row["reason"],
                     saved=row["saved"],
                 )

@@ -241,7 +241,7 @@ def _peer(backend: BackendStatus, now: float) -> str:
     peer = backend.get("peer")
     if peer is None or peer["stale"] or peer["state"] == backend["state"]:
         return ""
-    since = "" if peer["since"] is None else f" for {span(now - peer['since'])}"
+    since = "" if peer["since"] is None else f" for {ago(peer['since'], now)}"
     return f"{peer['node']}: {peer['state']}{since}: {peer['reason']}"
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import resource
 import time
-from collections.abc import Collection, Generator, Sequence
+from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from proxy.backends.effective import written
 from proxy.commands.registry import Parts
 from proxy.config.model import BackendKey, Config, Service
 from proxy.herald.herald import Herald
+from proxy.moments import unix
 from proxy.status.carried import Carried, Key
 from proxy.status.figures import BackendFigures, Figures, ProbeFigures, RouterFigures, ServiceFigures
 from proxy.status.snapshot import Snapshot
@@ -115,7 +116,7 @@ class FigureCollector:
     def _oldest_override(self) -> float | None:
         """Return the seconds since the oldest change of an operator that is in force."""
         rows = [*self._parts.admins.rows(), *self._parts.membership.rows()]
-        times: Sequence[float] = [row["at"] for row in rows if isinstance(row.get("at"), int | float)]
+        times = [unix(row["at"]) for row in rows if row.get("at") is not None]
         return round(max(0.0, time.time() - min(times)), 3) if times else None
 
 

@@ -35,6 +35,8 @@ PATIENCE: Final = 3.0
 """Seconds that an answer waits for the first snapshot."""
 BACKLOG: Final = 128
 """Clients that may wait in a socket, as the master has set it."""
+ACCEPTED: Final = 0.05
+"""Seconds until a connection that was accepted last is known to the gate: asyncio makes it in a task of its own."""
 STREAMS: Final = 32
 """Streams of events at a time."""
 
@@ -107,6 +109,7 @@ class Server:
         if self._gate is None:
             return
         ends = asyncio.get_running_loop().time() + patience
+        await asyncio.sleep(min(ACCEPTED, patience))
         while len(self._gate.doors) > self._streams and asyncio.get_running_loop().time() < ends:  # noqa: ASYNC110 - bounded
             await asyncio.sleep(0.02)
         self._gate.close()

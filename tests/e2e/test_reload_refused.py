@@ -92,7 +92,7 @@ BAD = [
     Bad("password-empty", "is empty", PASSWORD % "DIR/empty", probed(PASSWORD % "DIR/empty")),
     Bad("key-gone", "/nonexistent/key", "key-files", more(ROUTER + KEYS % "/nonexistent/key")),
     Bad("key-short", "DIR/short", "key-files", more(ROUTER + KEYS % "DIR/short")),
-    Bad("web", "has no port", "listen = ", more('[web]\nlisten = "127.0.0.1"')),
+    Bad("web", "has no port", 'listen = "', more('[web]\nlisten = "127.0.0.1"')),
     Bad("probe", "this ldap probe cannot be created", FILTER, probed(FILTER)),
     Bad("group", "no group", "group =", lambda good: good.replace("[control]\n", '[control]\ngroup = "no-such-group-here"\n')),
     Bad("folder", "directory", spoil=as_folder),
