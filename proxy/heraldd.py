@@ -130,6 +130,7 @@ class Herald:
             case herald_messages.Drop(number, why) if self._link is not None:
                 self._link.drop(number, why)
             case herald_messages.Depart():
+                self.view.settle()
                 self.done.set()
             case messages.Level(level, form):
                 log.change(level, cast("log.Format", form))

@@ -328,10 +328,11 @@ class Master:
         """End this process and its children; addresses, sockets and files belong to another daemon."""
         await self._control.abandon()
         self._prober.kill()
-        self._herald.kill()
         self._redundancy.abandon()
         await self._workers.end(KILL_GRACE)
         await self._notifications.finish()
+        await gone(self._herald.children, KILL_GRACE)  # it answers what it has accepted
+        self._herald.kill()
         await gone([*self._prober.children, *self._redundancy.children, *self._herald.children], KILL_GRACE)
         self._listeners.close()
         self._herald.close()

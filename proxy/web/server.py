@@ -36,7 +36,7 @@ PATIENCE: Final = 3.0
 BACKLOG: Final = 128
 """Clients that may wait in a socket, as the master has set it."""
 ACCEPTED: Final = 0.05
-"""Seconds until a connection that was accepted last is known to the gate: asyncio makes it in a task of its own."""
+"""Seconds until a connection that was accepted last is known to its server and to the gate: asyncio makes it in a task."""
 STREAMS: Final = 32
 """Streams of events at a time."""
 
@@ -92,7 +92,7 @@ class Server:
         self._gate.allow(allow)
         wanted = {_inode(sock): sock for sock in sockets}
         for inode in self._listening.keys() - wanted.keys():
-            self._listening.pop(inode).close()
+            _stop(self._listening.pop(inode))
         for inode, sock in wanted.items():
             if inode in self._listening:
                 sock.close()
@@ -104,12 +104,12 @@ class Server:
     async def close(self, patience: float) -> None:
         """Take no new clients, let answers end within `patience` seconds, and cut the streams."""
         for server in self._listening.values():
-            server.close()
+            _stop(server)
         self._listening.clear()
         if self._gate is None:
             return
         ends = asyncio.get_running_loop().time() + patience
-        await asyncio.sleep(min(ACCEPTED, patience))
+        await asyncio.sleep(min(2 * ACCEPTED, patience))
         while len(self._gate.doors) > self._streams and asyncio.get_running_loop().time() < ends:  # noqa: ASYNC110 - bounded
             await asyncio.sleep(0.02)
         self._gate.close()
@@ -237,6 +237,14 @@ def _on_loopback(request: web.Request) -> bool:
         return name is None or ipaddress.ip_address(str(name[0]).partition("%")[0]).is_loopback
     except ValueError:
         return True
+
+
+def _stop(server: asyncio.Server) -> None:
+    """Accept no more; close the listening socket when what was accepted is known to the server, which else would drop it."""
+    loop = asyncio.get_running_loop()
+    for sock in server.sockets:
+        loop.remove_reader(sock.fileno())
+    loop.call_later(ACCEPTED, server.close)
 
 
 def _inode(sock: socket.socket) -> int:

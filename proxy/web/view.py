@@ -42,6 +42,7 @@ class View:
         self._changed = asyncio.Event()
         self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS)
         self._told = 0
+        self._over = False
 
     # -- from the master
 
@@ -57,6 +58,11 @@ class View:
             self._events.clear()
         self._events.extend(events)
         self._told += len(events)
+        self._ring()
+
+    def settle(self) -> None:
+        """Let readers have the last snapshot, however old: the master sends no more to this process."""
+        self._over = True
         self._ring()
 
     # -- for readers
@@ -78,7 +84,7 @@ class View:
         self.ask()
         try:
             async with asyncio.timeout(patience):
-                while self._seen is None or self._loop.time() - self._seen.at > FRESH:
+                while not self._over and (self._seen is None or self._loop.time() - self._seen.at > FRESH):
                     await self._changed.wait()
         except TimeoutError:
             return None

@@ -32,6 +32,17 @@ async def test_a_reader_waits_for_a_fresh_snapshot(view, asked, monkeypatch):
     assert await view.snapshot(0.01) is None
 
 
+async def test_the_last_readers_have_what_there_is(view, monkeypatch):
+    """When the master sends no more, whoever waits or comes gets the last snapshot at once, or none if there never was one."""
+    waiting = asyncio.create_task(view.snapshot(5.0))
+    await asyncio.sleep(0)
+    view.settle()
+    assert await asyncio.wait_for(waiting, 1) is None
+    view.take(b"1")
+    monkeypatch.setattr(module, "FRESH", 0.0)
+    assert (await view.snapshot(5.0)).status == b"1"
+
+
 async def test_the_master_is_asked_now_and_then(view, asked, monkeypatch):
     """However many ask, the master gets one word in some seconds."""
     for _ in range(50):
