@@ -94,3 +94,10 @@ def test_a_large_file(tmp_path):
         tls.read(str(path))
     path.write_bytes(OURS.public)
     assert tls.read(str(path)) == OURS.public
+
+
+def test_words_around_a_certificate():
+    """A file may have words of people around the certificate, in any letters."""
+    peer = "für lb2\n".encode() + THEIRS.public
+    tls.check(OURS.secret, peer)
+    tls.context(OURS.secret, peer, server=True)
