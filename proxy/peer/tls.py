@@ -71,7 +71,9 @@ def context(own: bytes, peer: bytes, *, server: bool) -> ssl.SSLContext:
     made.check_hostname = False  # the whole certificate is compared
     made.verify_mode = ssl.CERT_REQUIRED
     made.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    made.load_verify_locations(cadata=public(peer).decode("ascii"))  # without what stands around it, in whatever letters
+    made.load_verify_locations(
+        cadata=public(peer).decode("ascii")
+    )  # without what stands around it, in whatever letters
     made.options |= ssl.OP_NO_TICKET
     if server:
         made.num_tickets = 0

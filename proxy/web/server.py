@@ -73,6 +73,7 @@ class Server:
         )
         self._gate: Gate | None = None
         self._listening: dict[int, asyncio.Server] = {}  # by inode of the socket
+        self._stopping: set[asyncio.Server] = set()  # that accept no more
         self._streams = 0
         self._thread = ThreadPoolExecutor(1, "metrics")
         self._text: tuple[int, str, asyncio.Future[tuple[bytes, str]]] | None = None
@@ -92,7 +93,7 @@ class Server:
         self._gate.allow(allow)
         wanted = {_inode(sock): sock for sock in sockets}
         for inode in self._listening.keys() - wanted.keys():
-            _stop(self._listening.pop(inode))
+            self._stop(self._listening.pop(inode))
         for inode, sock in wanted.items():
             if inode in self._listening:
                 sock.close()
@@ -104,17 +105,32 @@ class Server:
     async def close(self, patience: float) -> None:
         """Take no new clients, let answers end within `patience` seconds, and cut the streams."""
         for server in self._listening.values():
-            _stop(server)
+            self._stop(server)
         self._listening.clear()
         if self._gate is None:
             return
         ends = asyncio.get_running_loop().time() + patience
-        await asyncio.sleep(min(2 * ACCEPTED, patience))
+        await asyncio.sleep(min(ACCEPTED, patience))
+        for server in list(self._stopping):
+            self._stopped(server)
         while len(self._gate.doors) > self._streams and asyncio.get_running_loop().time() < ends:  # noqa: ASYNC110 - bounded
             await asyncio.sleep(0.02)
         self._gate.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
         await self._runner.cleanup()
+
+    def _stop(self, server: asyncio.Server) -> None:
+        """Accept no more; close the socket once what was accepted is known to the server, which else would drop it."""
+        loop = asyncio.get_running_loop()
+        for sock in server.sockets:
+            loop.remove_reader(sock.fileno())
+        self._stopping.add(server)
+        loop.call_later(ACCEPTED, self._stopped, server)
+
+    def _stopped(self, server: asyncio.Server) -> None:
+        if server in self._stopping:
+            self._stopping.remove(server)
+            server.close()
 
     # -- each request
 
@@ -237,14 +253,6 @@ def _on_loopback(request: web.Request) -> bool:
         return name is None or ipaddress.ip_address(str(name[0]).partition("%")[0]).is_loopback
     except ValueError:
         return True
-
-
-def _stop(server: asyncio.Server) -> None:
-    """Accept no more; close the listening socket when what was accepted is known to the server, which else would drop it."""
-    loop = asyncio.get_running_loop()
-    for sock in server.sockets:
-        loop.remove_reader(sock.fileno())
-    loop.call_later(ACCEPTED, server.close)
 
 
 def _inode(sock: socket.socket) -> int:
