@@ -32,7 +32,7 @@ test: $(READY)  ## the whole suite; as root it installs the real servers it need
 	$(BIN)/python -m compileall -q -j 0 proxy health vrrp bench tests  # once, not at each start of each of their processes
 	$(call tested,--ignore=tests/e2e,$(WORKERS))
 	$(call tested,tests/e2e -m "not load",$(SPREAD))
-	$(call tested,tests/e2e -m load)
+	$(BIN)/python -m pytest tests/e2e -m load --reruns 1 -rR
 
 lint: $(READY)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/cython-lint proxy && $(BIN)/mypy && $(BIN)/lint-imports

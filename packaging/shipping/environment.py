@@ -66,7 +66,8 @@ def compile_all(stage: Path, packages: Path) -> None:
     a minute in which files of the new version lie beneath the old daemon.
     """
     python = interpreter(stage)
-    command = [str(python), "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
+    # By force: what ran in the environment meanwhile has left bytecode of its own, with names and times of here.
+    command = [str(python), "-m", "compileall", "-q", "-f", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     subprocess.run([*command, "-s", str(stage), "-p", "/", str(packages)], check=True)
     made = len({path.name.partition(".")[0] + str(path.parent.parent) for path in packages.rglob("*.pyc")})
     if made != len(list(packages.rglob("*.py"))):
