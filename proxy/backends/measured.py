@@ -46,7 +46,7 @@ class Measures:
     """What is measured of the backends, and their shares in tenths."""
 
     def __init__(self) -> None:
-        self._found: dict[BackendKey, Measured] = {}
+        self._found: dict[str, dict[BackendKey, Measured]] = {}  # by service: each measure concerns its own alone
         self._shares: dict[BackendKey, int] = {}
 
     def take(
@@ -56,16 +56,14 @@ class Measures:
 
         `fit` are the service's backends that serve or could: the fastest of a service is one of them.
         """
-        self._found[key] = measured
+        self._found.setdefault(key[0], {})[key] = measured
         return self.settle(key[0], kind, fit)
 
     def settle(self, service: str, kind: WeightFrom, fit: Iterable[BackendKey]) -> list[BackendKey]:
         """Share anew in a service; return the backends whose share changes."""
         fastest = self._fastest(fit)
         changed = []
-        for key, measured in self._found.items():
-            if key[0] != service:
-                continue
+        for key, measured in self._found.get(service, {}).items():
             before = self._shares.get(key, STEPS)
             share = settled(exact(kind, measured, fastest), before)
             if share != before:
@@ -75,12 +73,12 @@ class Measures:
 
     def keep(self, kinds: Mapping[BackendKey, WeightFrom]) -> None:
         """Forget all backends but these, and those whose weight no longer follows a measure."""
-        for key in [key for key in self._found if kinds.get(key, "off") == "off"]:
+        for key in [key for found in self._found.values() for key in found if kinds.get(key, "off") == "off"]:
             self.forget(key)
 
     def forget(self, key: BackendKey) -> None:
         """Forget a backend: it is in maintenance, or measured no more."""
-        self._found.pop(key, None)
+        self._found.get(key[0], {}).pop(key, None)
         self._shares.pop(key, None)
 
     def tenths(self, key: BackendKey) -> int:
@@ -92,7 +90,7 @@ class Measures:
         share = self.tenths(key)
         if share == STEPS:
             return ""
-        return f"weight at {share * STEPS} %: {in_words(kind, self._found[key], self._fastest(fit))}"
+        return f"weight at {share * STEPS} %: {in_words(kind, self._found[key[0]][key], self._fastest(fit))}"
 
     def _fastest(self, fit: Iterable[BackendKey]) -> float:
-        return min((found.value for key in fit if (found := self._found.get(key))), default=0.0)
+        return min((found.value for key in fit if (found := self._found.get(key[0], {}).get(key))), default=0.0)
