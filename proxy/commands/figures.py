@@ -1,18 +1,17 @@
 """Collects what the metrics show besides the status, from the daemon's parts, when the herald process gets a snapshot."""
 
-import itertools
 import json
 import os
 import resource
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Mapping
 from pathlib import Path
 from typing import Final
 
 from health.timing import BOUNDS
 from proxy.backends.effective import written
 from proxy.commands.registry import Parts
-from proxy.config.model import BackendKey, Config, Service
+from proxy.config.model import Backend, BackendKey, Config, Service
 from proxy.herald.herald import Herald
 from proxy.moments import unix
 from proxy.status.carried import Carried, Key
@@ -40,9 +39,10 @@ class FigureCollector:
     def collected(self, snapshot: Snapshot) -> Generator[None, None, Figures]:
         """Return the figures beside a snapshot; a generator that pauses at each backend."""
         parts, config = self._parts, self._parts.running.config
+        counters = {one["name"]: one["counters"] for one in snapshot.status["services"]}
         services = {}
         for service in config.services:
-            services[service.name] = yield from self._service(service, snapshot)
+            services[service.name] = yield from self._service(service, counters.get(service.name, {}), snapshot)
         self._carried.keep(lambda key: _is_configured(key, parts.running.backends.keys(), config))
         restarts = self._carried.take(_RESTARTS, os.getpid(), [sum(row.restarts for row in parts.workers.rows())])
         return {
@@ -54,15 +54,17 @@ class FigureCollector:
             "web_refused": self._refused(),
         }
 
-    def _service(self, service: Service, snapshot: Snapshot) -> Generator[None, None, ServiceFigures]:
-        shown = next((one for one in snapshot.status["services"] if one["name"] == service.name), None)
-        counters = {} if shown is None else shown["counters"]
+    def _service(
+        self, service: Service, counters: Mapping[str, int], snapshot: Snapshot
+    ) -> Generator[None, None, ServiceFigures]:
         backends = {}
         for backend in service.backends:
             yield
             key = (service.name, backend.name)
             latency = {str(at): count for at, count in snapshot.latencies.get(key, {}).items()}
-            backends[backend.name] = BackendFigures(latency=latency, probes=self._probes(key))
+            backends[backend.name] = BackendFigures(
+                standby=key in snapshot.standby, latency=latency, probes=self._probes(key, backend)
+            )
         datagrams = service.protocol == "plain" and any(one.transport == "udp" for one in service.listeners)
         return {
             "udp_sessions": counters.get("sessions", 0) - counters.get("connections", 0) if datagrams else 0,
@@ -70,11 +72,11 @@ class FigureCollector:
             "backends": backends,
         }
 
-    def _probes(self, key: BackendKey) -> list[ProbeFigures]:
+    def _probes(self, key: BackendKey, backend: Backend) -> list[ProbeFigures]:
         prober = self._parts.prober
         rows = prober.timings.get(written(key), ())
         found: list[ProbeFigures] = []
-        for number in itertools.count():
+        for number, probe in enumerate(backend.probes):
             name = (_PROBES, *key, str(number))
             row = rows[number] if number < len(rows) else ()
             if len(row) == 3 + len(BOUNDS) + 1:
@@ -83,9 +85,16 @@ class FigureCollector:
                 sums = self._carried.take(name, prober.life, counted)
             else:  # a health process that has only begun, or that an attacker has taken over
                 rejected, lag, sums = 0.0, None, self._carried.sums(name)
-            if len(sums) != len(BOUNDS) + 2:
-                break
-            found.append({"seconds": round(sums[0], 6), "buckets": sums[1:], "rejected": bool(rejected), "lag": lag})
+            ran = len(sums) == len(BOUNDS) + 2
+            found.append(
+                {
+                    "type": probe.type,
+                    "seconds": round(sums[0], 6) if ran else 0.0,
+                    "buckets": list(sums[1:]) if ran else [],
+                    "rejected": bool(rejected),
+                    "lag": lag,
+                }
+            )
         return found
 
     def _router(self, name: str) -> RouterFigures:

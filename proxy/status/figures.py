@@ -9,8 +9,12 @@ from typing import TypedDict
 class ProbeFigures(TypedDict):
     """One probe of one backend, in the order of the file."""
 
+    type: str
     buckets: list[float]
-    """How many runs took at most so many seconds, by `health.timing.BOUNDS`, each run in one bucket; the last has the rest."""
+    """How many runs took at most so many seconds, by `health.timing.BOUNDS`, each run in one bucket; the last has the rest.
+
+    Empty before the first run.
+    """
     seconds: float
     """The sum of their times."""
     rejected: bool
@@ -20,8 +24,12 @@ class ProbeFigures(TypedDict):
 
 
 class BackendFigures(TypedDict):
-    """One backend: its latencies since the start, by bucket of `proxy.stats.histogram`, as text; and its probes."""
+    """One backend: its latencies since the start, by bucket of `proxy.stats.histogram`, as text; and its probes, all of them.
 
+    `standby`: it is down only because it has another role than the wanted one.
+    """
+
+    standby: bool
     latency: dict[str, int]
     probes: list[ProbeFigures]
 

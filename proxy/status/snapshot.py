@@ -40,12 +40,14 @@ if TYPE_CHECKING:
 class Snapshot:
     """The system at one instant: `as_dict` is the public status; the rest is for the metrics.
 
-    `headers` are each worker's own cells, `latencies` the filled buckets of each backend's histogram since the start.
+    `headers` are each worker's own cells, `latencies` the filled buckets of each backend's histogram since the start,
+    `standby` the backends that are down only because they have another role than the wanted one.
     """
 
     status: Status
     headers: Mapping[int, Mapping[str, int]] = field(default_factory=dict)
     latencies: Mapping[BackendKey, Mapping[int, int]] = field(default_factory=dict)
+    standby: Collection[BackendKey] = frozenset()
 
     def as_dict(self) -> Status:
         """Return the status as the public contract defines it; ready for JSON."""
@@ -132,7 +134,8 @@ class SnapshotBuilder:
             workers=[self._worker(row, now_ns) for row in workers],
         )
         ours = [row for row in workers if row.life in self._columns.live and not row.draining]
-        return Snapshot(status, {row.index: self._header(row) for row in ours}, latencies)
+        standby = frozenset(key for key, verdict in verdicts.items() if verdict.standby)
+        return Snapshot(status, {row.index: self._header(row) for row in ours}, latencies, standby)
 
     def histogram(self, key: BackendKey) -> list[tuple[float, int]]:
         """Return a backend's latencies of the last minute: (up to so many milliseconds, samples), without empty cells."""

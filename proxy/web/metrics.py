@@ -105,7 +105,8 @@ class SnapshotCollector(Collector):
 
     def _service(self, service: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
         name, counters = service["name"], service["counters"]
-        counted = [backend for backend in service["backends"] if counts(backend)]
+        rows = figures.get("backends", {})
+        counted = [backend for backend in service["backends"] if counts(backend, rows.get(backend["name"], {}))]
         usable = [backend for backend in counted if backend["state"] in {"up", "reserve"}]
         tiers = Tally(backend["tier"] for backend in usable)
         self._add(names.SERVICE_BACKENDS, len(counted), name)
@@ -121,29 +122,29 @@ class SnapshotCollector(Collector):
             self._add(names.UDP_SESSIONS, figures["udp_sessions"], name)
             self._add(names.UDP_SESSIONS_LIMIT, figures["udp_sessions_limit"], name)
         for backend in service["backends"]:
-            self._backend(name, backend, figures.get("backends", {}).get(backend["name"], {}))
+            self._backend(name, backend, rows.get(backend["name"], {}))
 
     def _backend(self, service: str, backend: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
         which = service, backend["name"]
         for state in names.STATES:
             self._add(names.BACKEND_STATE, float(backend["state"] == state), *which, state)
         self._add(names.BACKEND_READY, float(backend["admin"] == "ready"), *which)
-        self._add(names.BACKEND_STANDBY, float(is_standby(backend)), *which)
+        self._add(names.BACKEND_STANDBY, float(figures.get("standby", False)), *which)
         self._add(names.BACKEND_CONNECTIONS, backend["active"], *which)
         for reason, count in backend["errors"].items():
             self._add(names.BACKEND_ERRORS, count, *which, reason)
         self._families[names.BACKEND_CONNECT].spread(*latency(figures.get("latency", {})), *which)
-        for number, probe in enumerate(backend["probes"]):
-            labels = (*which, str(number + 1), probe["type"])
-            self._add(names.PROBE_SUCCESS, None if probe["ok"] is None else float(probe["ok"]), *labels)
-            rows = figures.get("probes", ())
-            if number < len(rows):
-                row = rows[number]
+        rows, results = figures.get("probes", ()), backend["probes"]
+        for number, row in enumerate(rows):
+            labels = (*which, str(number + 1), row["type"])
+            if len(results) == len(rows):  # the status has no row for a probe that has not run yet
+                self._add(names.PROBE_SUCCESS, float(results[number]["ok"]), *labels)
+            if row["buckets"]:
                 self._families[names.PROBE_SECONDS].spread(
                     zip((*BOUNDS, float("inf")), row["buckets"], strict=True), row["seconds"], *labels
                 )
-                self._add(names.PROBE_LAG, row["lag"], *labels)
                 self._add(names.PROBE_REJECTED, float(row["rejected"]), *labels)
+            self._add(names.PROBE_LAG, row["lag"], *labels)
 
     def _router(self, router: Mapping[str, Any], figures: Mapping[str, Any]) -> None:
         name, peer = router["name"], router.get("peer")
@@ -154,14 +155,9 @@ class SnapshotCollector(Collector):
         self._add(names.VRRP_CONFLICTS, figures.get("conflicts"), name)
 
 
-def counts(backend: Mapping[str, Any]) -> bool:
+def counts(backend: Mapping[str, Any], figures: Mapping[str, Any]) -> bool:
     """Return True if a backend counts for its service: ready, with a weight, and not only in another role."""
-    return backend["admin"] == "ready" and backend["weight"] > 0 and not is_standby(backend)
-
-
-def is_standby(backend: Mapping[str, Any]) -> bool:
-    """Return True if a backend is healthy, and down only because it has another role than the wanted one."""
-    return backend["state"] == "down" and any(probe.get("standby") for probe in backend["probes"])
+    return backend["admin"] == "ready" and backend["weight"] > 0 and not figures.get("standby", False)
 
 
 def latency(cells: Mapping[str, int]) -> tuple[list[tuple[float, float]], float]:

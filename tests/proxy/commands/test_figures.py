@@ -18,7 +18,7 @@ RUNS = [1] + [0] * len(BOUNDS)
 def service(name, backends, protocol="plain", transport="udp"):
     return SimpleNamespace(
         name=name, protocol=protocol, listeners=[SimpleNamespace(transport=transport)],
-        udp=SimpleNamespace(max_sessions=100), backends=[SimpleNamespace(name=one) for one in backends],
+        udp=SimpleNamespace(max_sessions=100), backends=[SimpleNamespace(name=one, probes=[SimpleNamespace(type="dns")]) for one in backends],
     )  # fmt: skip
 
 
@@ -36,6 +36,9 @@ def parts():
     )  # fmt: skip
 
 
+NOT_RUN = {"type": "dns", "seconds": 0.0, "buckets": [], "rejected": False, "lag": None}
+
+
 @pytest.fixture
 def carried():
     return Carried()
@@ -48,7 +51,7 @@ def collector(parts, carried):
 
 def snapshot():
     shown = {"services": [{"name": "syslog", "counters": {"sessions": 9, "connections": 2}}]}
-    return Snapshot(shown, {0: {"open_files": 20, "open_files_limit": 100}}, {("dns", "b0"): {40: 3}})
+    return Snapshot(shown, {0: {"open_files": 20, "open_files_limit": 100}}, {("dns", "b0"): {40: 3}}, {("dns", "b1")})
 
 
 def test_all_figures(collector, carried):
@@ -59,10 +62,11 @@ def test_all_figures(collector, carried):
         "udp_sessions": 0, "udp_sessions_limit": None,
         "backends": {
             "b0": {
+                "standby": False,
                 "latency": {"40": 3},
-                "probes": [{"seconds": 0.5, "buckets": RUNS, "rejected": True, "lag": 3.0}],
+                "probes": [{"type": "dns", "seconds": 0.5, "buckets": RUNS, "rejected": True, "lag": 3.0}],
             },
-            "b1": {"latency": {}, "probes": []},
+            "b1": {"standby": True, "latency": {}, "probes": [NOT_RUN]},
         },
     }  # fmt: skip
     assert (found["services"]["syslog"]["udp_sessions"], found["services"]["syslog"]["udp_sessions_limit"]) == (7, 100)

@@ -188,6 +188,7 @@ def test_what_a_service_amounts_to(bed, states, service, weights, code):
     found = snapshot.as_dict()["services"][0]
     assert found["state"] == service
     assert [backend["effective_weight"] for backend in found["backends"]] == weights
+    assert len(snapshot.standby) == sum(one.standby for one in states)
     assert snapshot.exit_status() == code
 
 

@@ -19,7 +19,7 @@ def backend(name: str = "b0", **changes: Any) -> dict[str, Any]:
         "rate": 1.0, "latency_ms": {"p50": 0.1, "p99": 2.0}, "bytes_in": 1, "bytes_out": 2,
         "errors": {"reset": 1, "connect_refused": 0}, "since": 1796054721.0, "origin": "file",
         "probes": [
-            {"type": "tcp", "ok": True, "standby": False, "reason": "connected", "latency_ms": 1.0, "at": 1796054721.0}
+            {"type": "tcp", "ok": True, "reason": "connected", "latency_ms": 1.0, "at": 1796054721.0}
         ],
     }  # fmt: skip
     return made | changes

@@ -22,7 +22,7 @@ FIGURES = {
             "backends": {
                 "b0": {
                     "latency": {"40": 2, "95": 1},
-                    "probes": [{"buckets": [1.0] * (len(BOUNDS) + 1), "seconds": 2.5, "rejected": True, "lag": 12.0}],
+                    "probes": [{"type": "tcp", "buckets": [1.0] * (len(BOUNDS) + 1), "seconds": 2.5, "rejected": True, "lag": 12.0}],
                 }
             },
         }
@@ -102,7 +102,7 @@ def test_all_metrics(parse, accept):
 
 def test_what_is_unknown_is_absent():
     """A value that nobody knows has no sample rather than a zero: a probe without a result, a peer that was never heard."""
-    fresh = service("a", backend(probes=[{"type": "tcp", "ok": None}]))
+    fresh = service("a", backend(probes=[]))
     router = {**ROUTER, "effective_priority": None, "peer": None}
     found = samples(status(fresh, vrrp=[router]), {"services": {}})
     absent = {
@@ -118,13 +118,13 @@ def test_what_is_unknown_is_absent():
 
 def test_who_counts():
     """A drained backend, one without a weight, and a healthy one in another role count neither as usable nor as missing."""
-    replica = [{"type": "mysql", "ok": False, "standby": True}]
     shown = service(
-        "a", backend("a"), backend("b", admin="drain"), backend("c", weight=0), backend("d", state="down", probes=replica),
+        "a", backend("a"), backend("b", admin="drain"), backend("c", weight=0), backend("d", state="down"),
         backend("e", state="reserve", tier=1), quorum=2,
     )  # fmt: skip
-    found = samples(status(shown), {"services": {}})
+    found = samples(status(shown), {"services": {"a": {"backends": {"d": {"standby": True}}}}})
     assert found["steelyard_service_backends", "a"] == 2
+    assert found["steelyard_backend_standby", "d", "a"] == 1
     assert found["steelyard_service_backends_usable", "a"] == 2
     assert found["steelyard_service_quorum_met", "a"] == 0
     assert found["steelyard_backend_ready", "b", "a"] == 0
