@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).parent
-ID = re.compile(r"\b[THURSV][1-9][0-9]?\b")
+ID = re.compile(r"\b[PTHURSV][1-9][0-9]?\b")
 
 BEHAVIOURS = {
     "T1": "a client's FIN reaches the backend, whose late answer still returns",
@@ -124,6 +124,13 @@ BEHAVIOURS = {
     "S8": "TCP caps: clients, handshakes, silent and slow ones",
     "S9": "backends are hostile too",
     "S10": "native code is clean under sanitizers while fuzzed",
+    "P1": "an act reaches both hosts or says that it did not; a host that was away catches up; crossing acts end equal",
+    "P2": "no state of the peer link moves an address, or a verdict beyond what peer-verdict says",
+    "P3": "files that differ are told, line by line, secrets masked",
+    "P4": "push changes both hosts or neither",
+    "P5": "the anycast marker is there exactly while its tracks can be served",
+    "P6": "a withdrawal cuts no connection before the drain",
+    "P7": "a client's pick is equal on all hosts that see the same verdicts",
 }
 
 

@@ -5,7 +5,7 @@ from tests import behaviours
 
 def test_list_is_whole():
     """The list has every behaviour of every area once, in order."""
-    areas = {"T": 25, "U": 20, "H": 15, "V": 25, "R": 15, "S": 10}
+    areas = {"T": 25, "U": 20, "H": 15, "V": 25, "R": 15, "S": 10, "P": 7}
     assert list(behaviours.BEHAVIOURS) == [f"{area}{n}" for area, count in areas.items() for n in range(1, count + 1)]
 
 

@@ -34,7 +34,7 @@ def pair(started):
 
 
 def test_an_act_reaches_both(pair):
-    """An act on one host is in force on the other one when the command returns; the answer and both timelines say so."""
+    """P1: an act on one host is in force on the other one when the command returns; the answer and both timelines say so."""
     done = pair.a.daemon.cli("drain", "dns", SERVER, "--force", "--reason", "a test")
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("changed\nb: done\n")
@@ -73,7 +73,7 @@ def test_here_is_this_host_alone(pair):
 
 
 def test_a_host_that_was_away_catches_up(pair):
-    """An act while the other host is away succeeds and says so; the other host has it when it is back, without --save."""
+    """P1: an act while the other host is away succeeds and says so; the other host has it when it is back, without --save."""
     pair.b.daemon.proc.kill()
     until(lambda: link(pair.a)["state"] == "silent", 10, "a to miss b")
     done = pair.a.daemon.cli("drain", "dns", SERVER, "--force")
@@ -88,7 +88,7 @@ def test_a_host_that_was_away_catches_up(pair):
 
 
 def test_acts_that_cross_end_equal(pair):
-    """Two acts of which neither host knew the other's end equal on both, by the later one, and both timelines tell."""
+    """P1: two acts of which neither host knew the other's end equal on both, by the later one, and both timelines tell."""
     pair.bed.rule("a", "output", "meta l4proto tcp th dport 9601 drop\nmeta l4proto tcp th sport 9601 drop")
     until(lambda: link(pair.a)["state"] == link(pair.b)["state"] == "silent", 15, "the link to be cut")
     assert pair.a.daemon.cli("drain", "dns", SERVER, "--force").returncode == 0
@@ -108,7 +108,7 @@ def test_acts_that_cross_end_equal(pair):
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_process_of_the_link_moves_nothing(pair, number):
-    """A killed or stopped herald changes no owner of an address and no verdict, and is replaced."""
+    """P2: a killed or stopped herald changes no owner of an address and no verdict, and is replaced."""
     (pid,) = pair.a.child("proxy.heraldd")
     os.kill(pid, number)
     pair.steady("a", 3)
@@ -153,7 +153,7 @@ def test_the_status_of_the_link(pair):
 
 
 def test_both_hosts_must_see_it_down(tmp_path):
-    """With require-both-down a backend stays up that only the other host reaches; it goes down when the link does."""
+    """P2: with require-both-down a backend stays up that only the other host reaches; it goes down when the link does."""
     rule = f"ip daddr {SERVER} drop"
     with linked(tmp_path, more='[defaults]\npeer-verdict = "require-both-down"\n', workers=1) as pair:
         pair.start()

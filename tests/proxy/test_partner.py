@@ -168,7 +168,7 @@ async def test_an_act_that_a_file_has_ended(two, tmp_path):
 
 
 async def test_replays_change_nothing(two):
-    """Every message that was ever sent, again and in any order, changes neither acts nor verdicts."""
+    """P2: every message that was ever sent, again and in any order, changes neither acts nor verdicts."""
     two.a.verdict("up")
     await two.beat()
     await two.during(two.a.act("drain"))
@@ -199,7 +199,7 @@ async def test_verdicts(two):
 
 
 async def test_seen_up(two):
-    """The peer's word counts only for a service that asks for it, only if it is `up`, and only while the peer is there."""
+    """P2: the peer's word counts only for a service that asks for it, only if it is `up`, and only while the peer is there."""
     key = ("dns", "ns2")
     two.b.verdict("up")
     await two.beat()
@@ -286,7 +286,7 @@ async def test_a_clock_far_ahead(two):
 
 
 async def test_files_that_differ(two):
-    """Files that differ for five minutes raise an alarm, once; it is over when they are the same."""
+    """P3: files that differ for five minutes raise an alarm, once; it is over when they are the same."""
     two.b.bed.running.config = two.b.bed.running.config.model_copy(update={"sha256": "other"})
     await two.beat(1)
     two.now += partner.DIFFER

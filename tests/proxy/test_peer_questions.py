@@ -76,7 +76,7 @@ def test_what_is_read(tmp_path):
 
 
 def test_secrets_are_masked():
-    """What looks like a secret is masked; the names of files that have secrets are shown."""
+    """P3: what looks like a secret is masked; the names of files that have secrets are shown."""
     assert masked('bind-password = "x"\n  api_token="y"') == "bind-password = ***\n  api_token=***"
     line = 'password-file = "/etc/steelyard/mysql.pw"'
     assert masked(line) == line

@@ -97,7 +97,7 @@ def answers(*files):
 
 
 def test_diff(steelyard, daemon):
-    """`pair diff` shows the lines that differ, files that only one host has, and digests of large files."""
+    """P3: `pair diff` shows the lines that differ, files that only one host has, and digests of large files."""
     main, same = ("/etc/f.toml", "1", "a = 1\nb = 2\n"), ("/etc/same.toml", "3", "x")
     daemon.server.register(
         "pair-diff",
