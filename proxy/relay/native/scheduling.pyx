@@ -1,8 +1,8 @@
 """How soon a worker that has something to do gets a processor.
 
 Linux 6.12 and later let a task ask for shorter turns (EEVDF): it gets as much time in all, but more often, and one that
-wakes up is run before those with longer turns.  The wait of a datagram on a busy processor is then part of a
-millisecond rather than several.  It needs no privilege (sched_setattr(2); "Documentation/scheduler/sched-eevdf.rst").
+wakes up is run before those with longer turns.  On a processor that others load, datagrams wait less; on a quiet one it
+makes no difference.  It needs no privilege (sched_setattr(2); "Documentation/scheduler/sched-eevdf.rst").
 """
 
 from libc.stdint cimport int32_t, uint32_t, uint64_t
